@@ -1,0 +1,22 @@
+"""POST /api/v1/voice/sessions/{session_id}/complete: the call is over, its transcript becomes results."""
+
+from typing import Final
+
+from pi_voice.http import Caller, api
+from pi_voice.ids import SessionId
+from pi_voice.sessions import Ending, SessionState
+from pi_voice.wiring import completion
+
+MAX_BODY_BYTES: Final = 4_194_304  # a transcript of a megabyte takes more with every letter written as \uXXXX
+
+app = api(MAX_BODY_BYTES)
+calls = completion()
+
+
+@app.post("/api/v1/voice/sessions/{session_id}/complete", enveloped=False, summary="Complete a session")
+async def complete_session(session_id: SessionId, ending: Ending, caller: Caller) -> SessionState:
+    """Make the transcript durable, then extract the results; the session is answered as it stands."""
+    return await calls.complete(session_id, ending, caller)
+
+
+handler = app.handler

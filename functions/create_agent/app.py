@@ -1,0 +1,17 @@
+"""POST /api/v1/voice/agents: a new agent."""
+
+from pi_voice.agents import Agent, AgentSpec
+from pi_voice.http import Caller, api
+from pi_voice.wiring import catalog
+
+app = api()
+agents = catalog()
+
+
+@app.post("/api/v1/voice/agents", status_code=201, summary="Create an agent")
+async def create_agent(spec: AgentSpec, caller: Caller) -> Agent:
+    """Make version 1 of an agent, once its output schema is known to be good."""
+    return await agents.create(spec, caller)
+
+
+handler = app.handler

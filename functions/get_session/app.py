@@ -1,0 +1,18 @@
+"""GET /api/v1/voice/sessions/{session_id}: all that is known of one call."""
+
+from pi_voice.http import Caller, api
+from pi_voice.ids import SessionId
+from pi_voice.sessions import SessionState
+from pi_voice.wiring import history
+
+app = api()
+sessions = history()
+
+
+@app.get("/api/v1/voice/sessions/{session_id}", summary="Get a session")
+async def get_session(session_id: SessionId, caller: Caller) -> SessionState:
+    """Return a session's state, with its transcript and results once it is completed."""
+    return await sessions.get(session_id, caller)
+
+
+handler = app.handler

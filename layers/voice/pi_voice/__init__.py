@@ -1,0 +1,1 @@
+"""Pi Voice: one voice call, two real-time connections, and results one can trust."""

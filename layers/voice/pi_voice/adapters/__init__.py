@@ -1,0 +1,1 @@
+"""One module per service: the only places that import an SDK."""

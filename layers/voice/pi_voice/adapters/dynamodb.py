@@ -1,0 +1,665 @@
+"""DynamoDB: what the product keeps, and the conditions under which it changes.
+
+Every method is one request unless its docstring says otherwise. Requests run in threads, so that a use case may
+run two of them side by side; boto3's client is safe to share between threads.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import boto3
+from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import JsonValue
+
+from pi_voice import cursors, transcript
+from pi_voice.agents import Agent, AgentQuery, OwnedAgent
+from pi_voice.api_keys import ApiKey
+from pi_voice.documents import Page
+from pi_voice.errors import AgentNotFound, StorageError
+from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId, is_uuid
+from pi_voice.logs import logger
+from pi_voice.ports import RoomEvent
+from pi_voice.sessions import (
+    DAY_SECONDS,
+    CallEnd,
+    Extraction,
+    OtherRoom,
+    Participant,
+    Problem,
+    RoomFacts,
+    Session,
+    SessionQuery,
+)
+from pi_voice.transcript import Turn
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+BY_WORKSPACE: Final = "by_workspace"
+HEAD: Final = 0
+"""The sort key of an agent's head; versions count from 1."""
+
+MAX_ROWS_READ: Final = 1_000
+"""How many rows one filtered page of sessions may read."""
+
+_ROWS_PER_QUERY: Final = 100
+_BATCH_ATTEMPTS: Final = 5
+_MERGE_ATTEMPTS: Final = 5
+_OTHER_ROOMS: Final = 10
+_LOSER_SECONDS: Final = DAY_SECONDS
+
+Attributes = dict[str, Any]
+Item = dict[str, Any]
+
+_serialize: Final[Callable[[Any], Any]] = TypeSerializer().serialize
+_deserialize: Final[Callable[[Any], Any]] = TypeDeserializer().deserialize
+
+
+def client() -> "DynamoDBClient":
+    """Make the client of this container, with time limits that end a request long before Lambda would."""
+    return boto3.client(
+        "dynamodb",
+        config=Config(
+            connect_timeout=1,
+            read_timeout=2,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=10,
+        ),
+    )
+
+
+class _Table:
+    """One table, its requests in threads and its errors translated."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
+        self._dynamodb = dynamodb
+        self._name = name
+
+    async def _ask(self, request: Callable[..., Any], **arguments: Any) -> Any:
+        """Send one request.
+
+        Raises StorageError, and lets pass the two errors that mean that a condition did not hold.
+        """
+        try:
+            return await asyncio.to_thread(request, **arguments)
+        except (
+            self._dynamodb.exceptions.ConditionalCheckFailedException,
+            self._dynamodb.exceptions.TransactionCanceledException,
+        ):
+            raise
+        except ClientError as error:
+            logger.error("dynamodb refused", operation=error.operation_name, code=error.response["Error"]["Code"])
+            raise StorageError from None
+        except BotoCoreError as error:
+            logger.error("dynamodb failed", table=self._name, error=type(error).__name__)
+            raise StorageError from None
+
+    async def _get(self, key: Mapping[str, Any]) -> Item | None:
+        answer = await self._ask(self._dynamodb.get_item, TableName=self._name, Key=_to_item(key), ConsistentRead=True)
+        return _from_item(answer["Item"]) if "Item" in answer else None
+
+    async def _all(self, request: dict[str, Any]) -> list[Item]:
+        """Return all rows of a query, one request per megabyte."""
+        rows: list[Item] = []
+        while True:
+            answer = await self._ask(self._dynamodb.query, **request)
+            rows += map(_from_item, answer["Items"])
+            if "LastEvaluatedKey" not in answer:
+                return rows
+            request = {**request, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+
+class DynamoApiKeys(_Table):
+    """API keys, by the hash of their secret."""
+
+    async def find(self, key_hash: KeyHash) -> ApiKey | None:
+        """Return the key with this hash, revoked or not."""
+        item = await self._get({"key_hash": key_hash})
+        return _api_key(item) if item else None
+
+    async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
+        """Keep a key; one with the same secret is replaced."""
+        item = {"key_hash": key_hash, **key.model_dump(exclude_none=True)}
+        await self._ask(self._dynamodb.put_item, TableName=self._name, Item=_to_item(item))
+
+    async def of(self, workspace: WorkspaceId) -> list[ApiKey]:
+        """Return all keys of a workspace, newest first; one request per megabyte."""
+        rows = await self._rows("workspace = :workspace", {":workspace": workspace})
+        return [_api_key(row) for row in rows]
+
+    async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
+        """Revoke a key and return it, in two requests; None if the workspace has none with this id."""
+        if not is_uuid(key_id):
+            return None
+        rows = await self._rows(
+            "workspace = :workspace AND key_id = :key_id", {":workspace": workspace, ":key_id": key_id}
+        )
+        if not rows:
+            return None
+        answer = await self._ask(
+            self._dynamodb.update_item,
+            TableName=self._name,
+            Key=_to_item({"key_hash": rows[0]["key_hash"]}),
+            UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :now)",
+            ExpressionAttributeValues=_to_item({":now": now}),
+            ReturnValues="ALL_NEW",
+        )
+        return _api_key(_from_item(answer["Attributes"]))
+
+    async def _rows(self, condition: str, values: Item) -> list[Item]:
+        return await self._all(
+            {
+                "TableName": self._name,
+                "IndexName": BY_WORKSPACE,
+                "KeyConditionExpression": condition,
+                "ExpressionAttributeValues": _to_item(values),
+                "ScanIndexForward": False,
+            }
+        )
+
+
+def _api_key(item: Item) -> ApiKey:
+    return ApiKey(**{name: item[name] for name in ApiKey.model_fields if name in item})
+
+
+class DynamoAgents(_Table):
+    """Agents: immutable versions, and beside them a head that alone carries the workspace."""
+
+    async def current(self, agent_id: AgentId) -> OwnedAgent | None:
+        """Return an agent's head, whichever workspace it belongs to; what is no id is not asked for."""
+        if not is_uuid(agent_id):
+            return None
+        item = await self._get({"agent_id": agent_id, "version": HEAD})
+        return OwnedAgent(item["workspace"], _agent(item)) if item else None
+
+    async def version(self, agent_id: AgentId, version: int) -> Agent:
+        """Return one version of an agent, which outlives the agent itself; raises AgentNotFound."""
+        item = await self._get({"agent_id": agent_id, "version": version})
+        if item is None:
+            raise AgentNotFound
+        return _agent(item)
+
+    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+        """Make this version the head, if the head is the version before it; tell whether it was.
+
+        One transaction, so that a crash can leave neither a head without its version nor a version number that
+        is taken for good.
+        """
+        document = {"agent_id": agent.agent_id, "document": agent.model_dump_json()}
+        version = {**document, "version": agent.version}
+        head = {**document, "version": HEAD, "workspace": workspace, "current": agent.version}
+        if agent.version == 1:
+            head_condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(agent_id)"}
+        else:
+            head_condition = {
+                "ConditionExpression": "#current = :before",
+                "ExpressionAttributeNames": {"#current": "current"},
+                "ExpressionAttributeValues": _to_item({":before": agent.version - 1}),
+            }
+        try:
+            await self._ask(
+                self._dynamodb.transact_write_items,
+                TransactItems=[
+                    {"Put": {"TableName": self._name, "Item": _to_item(version)}},
+                    {"Put": {"TableName": self._name, "Item": _to_item(head), **head_condition}},
+                ],
+            )
+        except self._dynamodb.exceptions.TransactionCanceledException:
+            return False
+        return True
+
+    async def delete(self, workspace: WorkspaceId, agent_id: AgentId) -> None:
+        """Remove the head; the versions stay for the sessions that were started with them."""
+        try:
+            await self._ask(
+                self._dynamodb.delete_item,
+                TableName=self._name,
+                Key=_to_item({"agent_id": agent_id, "version": HEAD}),
+                ConditionExpression="workspace = :workspace",
+                ExpressionAttributeValues=_to_item({":workspace": workspace}),
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return  # somebody else deleted it in the same moment
+
+    async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
+        """Return one page of a workspace's agents, newest first; a page also ends at a megabyte."""
+        request: dict[str, Any] = {
+            "TableName": self._name,
+            "IndexName": BY_WORKSPACE,
+            "KeyConditionExpression": "workspace = :workspace",
+            "ExpressionAttributeValues": _to_item({":workspace": workspace}),
+            "ScanIndexForward": False,
+            "Limit": query.limit + 1,
+        }
+        if query.cursor is not None:
+            last = {"workspace": workspace, "agent_id": cursors.decode(query.cursor), "version": HEAD}
+            request["ExclusiveStartKey"] = _to_item(last)
+        answer = await self._ask(self._dynamodb.query, **request)
+        agents = [_agent(_from_item(item)) for item in answer["Items"]]
+        shown = agents[: query.limit]
+        more = len(agents) > len(shown) or "LastEvaluatedKey" in answer
+        return Page[Agent](data=shown, next_cursor=cursors.encode(shown[-1].agent_id) if more else None)
+
+
+def _agent(item: Item) -> Agent:
+    return Agent.model_validate_json(item["document"])
+
+
+class DynamoSessions(_Table):
+    """Sessions, and what LiveKit tells of their rooms."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", name: str, retention_days: int = 0) -> None:
+        super().__init__(dynamodb, name)
+        self._retention_seconds = retention_days * DAY_SECONDS
+
+    async def get(self, session_id: SessionId) -> Session | None:
+        """Return a session, whichever workspace it belongs to; what is no id is not asked for."""
+        if not is_uuid(session_id):
+            return None
+        item = await self._get({"session_id": session_id})
+        return _session(item) if item else None
+
+    async def add(self, session: Session) -> None:
+        """Keep a new session, with no other attribute than those that say something."""
+        item = {
+            **{name: value for name in _SCALARS if (value := getattr(session, name)) is not None},
+            "participant": session.participant.model_dump(),
+            "livekit": session.livekit.model_dump(exclude_none=True) | {"other_rooms": {}},
+            "metadata": session.metadata,
+        }
+        if session.failure is not None:
+            item["failure"] = session.failure.model_dump()
+        if self._retention_seconds:
+            item["ttl"] = session.created_at + self._retention_seconds
+        await self._ask(
+            self._dynamodb.put_item,
+            TableName=self._name,
+            Item=_to_item(item),
+            ConditionExpression="attribute_not_exists(session_id)",
+        )
+
+    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+        """Turn an active session into a completed one, all or nothing; None if it was not active.
+
+        An answer that got lost on the way makes botocore ask again. The condition then fails, but the row that
+        comes back points to our own transcript: that call has won.
+        """
+        changes = {
+            "status": "completed",
+            "completed_at": end.completed_at,
+            "completed_by": end.completed_by,
+            "duration_seconds": end.duration_seconds,
+            "end_reason": end.end_reason,
+            "transcript_id": end.transcript_id,
+            "turns": end.turns,
+            "extraction": end.extraction.model_dump_json(),
+        }
+        try:
+            return await self._set(session_id, changes, "#status = :active", {":active": "active"})
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            item = _refused(refusal)
+            return _session(item) if item.get("transcript_id") == end.transcript_id else None
+
+    async def record(
+        self,
+        session_id: SessionId,
+        transcript_id: TranscriptId | None,
+        results: JsonValue,
+        extraction: Extraction,
+    ) -> Session | None:
+        """Keep what the extraction of this transcript gave; None if the session is gone."""
+        changes = {
+            "results": _json(results),
+            "extraction": extraction.model_dump_json(),
+        }
+        try:
+            return await self._set(session_id, changes, "transcript_id = :transcript", {":transcript": transcript_id})
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return None
+
+    async def delete(self, session_id: SessionId) -> None:
+        """Remove a session, unless it is active."""
+        await self._ask(
+            self._dynamodb.delete_item,
+            TableName=self._name,
+            Key=_to_item({"session_id": session_id}),
+            ConditionExpression="#status <> :active",
+            ExpressionAttributeNames={"#status": "status"},
+            ExpressionAttributeValues=_to_item({":active": "active"}),
+        )
+
+    async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
+        """Return one page of a workspace's sessions, without results, newest first.
+
+        The index says which rows; a batch request then reads them. A filtered page reads at most MAX_ROWS_READ
+        rows of the index, _ROWS_PER_QUERY a request.
+        """
+        found, last_read = await self._matching(workspace, query)
+        shown = found[: query.limit]
+        more = shown[-1] if len(found) > len(shown) else last_read
+        rows = await self._batch(shown)
+        return Page[Session](
+            data=[_session(rows[session_id]) for session_id in shown if session_id in rows],
+            next_cursor=cursors.encode(more) if more else None,
+        )
+
+    async def merge(self, event: RoomEvent) -> bool:
+        """Merge an event into its session; False if it has none, or one without a room.
+
+        One request for the room that we made. Another room of the same name (a re-join after ours had closed)
+        takes a second one and is noted apart, the first _OTHER_ROOMS of them. What is known already stays as it
+        is, and the first join is the earliest one told of: so repeats and late events change nothing.
+        """
+        told = {
+            "started_at": event.started_at,
+            "finished_at": event.finished_at,
+            "metadata": _json(event.metadata),
+        }
+        told = {name: value for name, value in told.items() if value is not None}
+        updates = [f"livekit.#{name} = if_not_exists(livekit.#{name}, :{name})" for name in told]
+        condition = "livekit.room_sid = :sid"
+        if event.joined_at is not None:
+            told["first_joined_at"] = event.joined_at
+            updates.append("livekit.#first_joined_at = :first_joined_at")
+            condition += (
+                " AND (attribute_not_exists(livekit.#first_joined_at) OR livekit.#first_joined_at > :first_joined_at)"
+            )
+        try:
+            await self._ask(
+                self._dynamodb.update_item,
+                TableName=self._name,
+                Key=_to_item({"session_id": event.session_id}),
+                UpdateExpression="SET " + ", ".join(updates),
+                ConditionExpression=condition,
+                ExpressionAttributeNames={f"#{name}": name for name in told},
+                ExpressionAttributeValues=_to_item(
+                    {":sid": event.room_sid, **{f":{name}": value for name, value in told.items()}}
+                ),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            facts = _refused(refusal).get("livekit", {})
+            if facts.get("room_sid") in (None, event.room_sid):
+                return "room_sid" in facts
+            return await self._merge_apart(event, facts["other_rooms"])
+        return True
+
+    async def _merge_apart(self, event: RoomEvent, rooms: dict[str, Item]) -> bool:
+        """Note what an event tells of a room that is not the one we made, against the rooms as last read."""
+        for _ in range(_MERGE_ATTEMPTS):
+            before = rooms.get(event.room_sid)
+            if before is None and len(rooms) >= _OTHER_ROOMS:
+                return False
+            after = _merged(before or {}, event)
+            if after == before:
+                return True
+            values = {":after": after} if before is None else {":after": after, ":before": before}
+            untouched = "attribute_not_exists({0})" if before is None else "{0} = :before"
+            try:
+                await self._ask(
+                    self._dynamodb.update_item,
+                    TableName=self._name,
+                    Key=_to_item({"session_id": event.session_id}),
+                    UpdateExpression="SET livekit.other_rooms.#sid = :after",
+                    ConditionExpression="attribute_exists(session_id) AND "
+                    + untouched.format("livekit.other_rooms.#sid"),
+                    ExpressionAttributeNames={"#sid": event.room_sid},
+                    ExpressionAttributeValues=_to_item(values),
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+                if not (item := _refused(refusal)):
+                    return False
+                rooms = item["livekit"]["other_rooms"]
+            else:
+                return True
+        raise StorageError
+
+    async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
+        """Change attributes of a row that is there, if a condition holds; None removes."""
+        kept = {name: value for name, value in changes.items() if value is not None}
+        removed = [f"#{name}" for name in changes if name not in kept]
+        names = {*changes, *(("status",) if "#status" in condition else ())}
+        answer = await self._ask(
+            self._dynamodb.update_item,
+            TableName=self._name,
+            Key=_to_item({"session_id": session_id}),
+            UpdateExpression="SET "
+            + ", ".join(f"#{name} = :{name}" for name in kept)
+            + (f" REMOVE {', '.join(removed)}" if removed else ""),
+            ConditionExpression=condition,
+            ExpressionAttributeNames={f"#{name}": name for name in names},
+            ExpressionAttributeValues=_to_item({**values, **{f":{name}": value for name, value in kept.items()}}),
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+        return _session(_from_item(answer["Attributes"]))
+
+    async def _matching(self, workspace: WorkspaceId, query: SessionQuery) -> tuple[list[str], str | None]:
+        """Return up to limit + 1 ids that match, and where reading stopped early, if it did."""
+        wanted = {
+            name: value for name, value in (("status", query.status), ("agent_id", query.agent_id)) if value is not None
+        }
+        request: dict[str, Any] = {
+            "TableName": self._name,
+            "IndexName": BY_WORKSPACE,
+            "KeyConditionExpression": "workspace = :workspace",
+            "ExpressionAttributeValues": _to_item(
+                {":workspace": workspace, **{f":{name}": value for name, value in wanted.items()}}
+            ),
+            "ScanIndexForward": False,
+            "Limit": _ROWS_PER_QUERY if wanted else query.limit + 1,
+        }
+        if wanted:
+            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in wanted)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in wanted}
+        if query.cursor is not None:
+            last = {"workspace": workspace, "session_id": cursors.decode(query.cursor)}
+            request["ExclusiveStartKey"] = _to_item(last)
+        found: list[str] = []
+        rows_read = 0
+        while True:
+            answer = await self._ask(self._dynamodb.query, **request)
+            found += [item["session_id"]["S"] for item in answer["Items"]]
+            rows_read += answer["ScannedCount"]
+            if len(found) > query.limit or "LastEvaluatedKey" not in answer:
+                return found, None
+            if rows_read >= MAX_ROWS_READ:
+                return found, answer["LastEvaluatedKey"]["session_id"]["S"]
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    async def _batch(self, session_ids: Sequence[str]) -> dict[str, Item]:
+        """Read rows without their results, in one request unless DynamoDB leaves some for another."""
+        names = {f"#{name}": name for name in _LISTED}
+        request: dict[str, Any] = {
+            self._name: {
+                "Keys": [_to_item({"session_id": session_id}) for session_id in session_ids],
+                "ProjectionExpression": ", ".join(names),
+                "ExpressionAttributeNames": names,
+                "ConsistentRead": True,
+            }
+        }
+        rows: dict[str, Item] = {}
+        for attempt in range(_BATCH_ATTEMPTS):
+            if not session_ids:
+                break
+            answer = await self._ask(self._dynamodb.batch_get_item, RequestItems=request)
+            for item in map(_from_item, answer["Responses"].get(self._name, [])):
+                rows[item["session_id"]] = item
+            if not (request := answer.get("UnprocessedKeys", {})):
+                return rows
+            await asyncio.sleep(0.05 * 2**attempt)
+        if session_ids:
+            raise StorageError
+        return rows
+
+
+_LISTED: Final = sorted({field.name for field in fields(Session)} - {"results", "extraction", "transcript_id", "turns"})
+_SCALARS: Final = sorted(set(_LISTED) - {"participant", "livekit", "metadata", "failure"})
+
+
+def _merged(facts: Item, event: RoomEvent) -> Item:
+    """Add to what is known of a room what an event tells: the first word stands, the earliest join counts."""
+    joins = [at for at in (facts.get("first_joined_at"), event.joined_at) if at is not None]
+    told = {
+        "started_at": facts.get("started_at", event.started_at),
+        "first_joined_at": min(joins, default=None),
+        "finished_at": facts.get("finished_at", event.finished_at),
+        "metadata": facts.get("metadata", _json(event.metadata)),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _session(item: Item) -> Session:
+    known = {field.name: item[field.name] for field in fields(Session) if field.name in item}
+    return Session(
+        **{
+            **known,
+            "participant": Participant(**item["participant"]),
+            "livekit": _room_facts(item["livekit"]),
+            "max_duration_seconds": item.get("max_duration_seconds"),
+            "failure": Problem(**item["failure"]) if "failure" in item else None,
+            "results": json.loads(item["results"]) if "results" in item else None,
+            "extraction": Extraction.model_validate_json(item["extraction"]) if "extraction" in item else None,
+        }
+    )
+
+
+def _room_facts(facts: Item) -> RoomFacts:
+    rooms = sorted(facts["other_rooms"].items(), key=lambda room: room[1].get("started_at", 0))
+    return RoomFacts(
+        **{**facts, "metadata": _parsed(facts.get("metadata"))}
+        | {
+            "other_rooms": [
+                OtherRoom(room_sid=sid, **{**room, "metadata": _parsed(room.get("metadata"))}) for sid, room in rooms
+            ]
+        }
+    )
+
+
+class DynamoTranscripts(_Table):
+    """Transcripts, compressed, in pieces that fit an item each."""
+
+    def __init__(
+        self, dynamodb: "DynamoDBClient", name: str, retention_days: int = 0, clock: Clock = time.time
+    ) -> None:
+        super().__init__(dynamodb, name)
+        self._retention_seconds = retention_days * DAY_SECONDS
+        self._clock = clock
+
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        """Keep a transcript, one request per piece, side by side; when this returns, it is durable."""
+        ttl = {"ttl": int(self._clock()) + self._retention_seconds} if self._retention_seconds else {}
+        outcomes = await asyncio.gather(
+            *(
+                self._ask(
+                    self._dynamodb.put_item,
+                    TableName=self._name,
+                    Item=_to_item({**_piece(transcript_id, number), "data": data, **ttl}),
+                )
+                for number, data in enumerate(transcript.pack(turns))
+            ),
+            return_exceptions=True,  # so that no piece is still on its way when a failure is told
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+        """Return a transcript, one request per megabyte; None if it is not there."""
+        pieces = [row["data"] for row in await self._pieces(transcript_id)]
+        return transcript.unpack(pieces) if pieces else None
+
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        """Let a transcript that nothing points to disappear by itself a day from now."""
+        ttl = int(self._clock()) + _LOSER_SECONDS
+        await asyncio.gather(
+            *(self._expire(transcript_id, number, ttl) for number, _ in enumerate(transcript.pack(turns)))
+        )
+
+    async def _expire(self, transcript_id: TranscriptId, number: int, ttl: int) -> None:
+        try:
+            await self._ask(
+                self._dynamodb.update_item,
+                TableName=self._name,
+                Key=_to_item(_piece(transcript_id, number)),
+                UpdateExpression="SET #ttl = :ttl",
+                ConditionExpression="attribute_exists(transcript_id)",
+                ExpressionAttributeNames={"#ttl": "ttl"},
+                ExpressionAttributeValues=_to_item({":ttl": ttl}),
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return  # this piece was never written
+
+    async def delete(self, transcript_id: TranscriptId) -> None:
+        """Remove a transcript now, one request per piece."""
+        await asyncio.gather(
+            *(
+                self._ask(
+                    self._dynamodb.delete_item,
+                    TableName=self._name,
+                    Key=_to_item(_piece(transcript_id, row["piece"])),
+                )
+                for row in await self._pieces(transcript_id)
+            )
+        )
+
+    async def _pieces(self, transcript_id: TranscriptId) -> list[Item]:
+        return await self._all(
+            {
+                "TableName": self._name,
+                "KeyConditionExpression": "transcript_id = :transcript_id",
+                "ExpressionAttributeValues": _to_item({":transcript_id": transcript_id}),
+                "ConsistentRead": True,
+            }
+        )
+
+
+def _piece(transcript_id: TranscriptId, number: int) -> Item:
+    return {"transcript_id": transcript_id, "piece": number}
+
+
+def _json(value: JsonValue) -> str | None:
+    """Write free JSON as text: DynamoDB's own types would change numbers, and refuse deep nesting."""
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
+
+
+def _to_item(values: Mapping[str, Any]) -> Attributes:
+    return {
+        name: _serialize(Decimal(repr(value)) if isinstance(value, float) else value) for name, value in values.items()
+    }
+
+
+def _from_item(attributes: Mapping[str, Any]) -> Item:
+    return {name: _plain(_deserialize(value)) for name, value in attributes.items()}
+
+
+def _refused(refusal: ClientError) -> Item:
+    """Return the row that a condition did not hold for; empty if there was none (ALL_OLD)."""
+    response: Mapping[str, Any] = refusal.response
+    return _from_item(response.get("Item", {}))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case dict():
+            return {name: _plain(inner) for name, inner in value.items()}
+        case list():
+            return [_plain(inner) for inner in value]
+        case Binary():
+            return bytes(cast("Any", value))
+        case _:
+            return value

@@ -1,0 +1,41 @@
+"""Admission: more people join a running call."""
+
+import asyncio
+import time
+
+from pi_voice.errors import Fault, InvalidRequest, SessionNotActive, SessionNotFound
+from pi_voice.ids import Clock, SessionId
+from pi_voice.ports import Caller, Rooms, Sessions
+from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, ParticipantConnection
+
+
+class Admission:
+    """Lets people into running sessions."""
+
+    def __init__(self, sessions: Sessions, rooms: Rooms, clock: Clock = time.time) -> None:
+        self._sessions = sessions
+        self._rooms = rooms
+        self._clock = clock
+
+    async def admit(self, session_id: SessionId, order: NewParticipant, caller: Caller) -> AdmittedParticipant:
+        """Let another person into a running session, until it expires.
+
+        Raises SessionNotFound, SessionNotActive, and InvalidRequest for the identity of the session's own
+        participant, whom LiveKit would throw out in favour of the newcomer.
+        """
+        workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
+        if session is None or session.workspace != workspace:
+            raise SessionNotFound
+        if not session.open_at(self._clock()):
+            raise SessionNotActive
+        if order.identity == session.participant.identity:
+            raise InvalidRequest(
+                faults=[Fault("identity", "Is the session's own participant. Give everybody another one.")]
+            )
+        participant = Participant(identity=order.identity, name=order.name)
+        return AdmittedParticipant(
+            session_id=session_id,
+            participant=participant,
+            expires_at=session.expires_at,
+            connection=ParticipantConnection(livekit=self._rooms.admit(session, participant, order.media)),
+        )

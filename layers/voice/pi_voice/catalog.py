@@ -1,0 +1,90 @@
+"""The catalog: a workspace's agents, and their versions."""
+
+import asyncio
+import time
+from typing import Final
+
+from pydantic_core import to_json
+
+from pi_voice import schema
+from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, OwnedAgent, merge
+from pi_voice.documents import Page
+from pi_voice.errors import AgentNotFound, StorageError
+from pi_voice.ids import AgentId, Clock, uuid7
+from pi_voice.ports import Agents, Caller
+
+_SAVE_ATTEMPTS: Final = 5
+
+
+class Catalog:
+    """Creates, shows, changes and removes agents."""
+
+    def __init__(self, agents: Agents, clock: Clock = time.time) -> None:
+        self._agents = agents
+        self._clock = clock
+
+    async def create(self, spec: AgentSpec, caller: Caller) -> Agent:
+        """Make version 1 of a new agent; raises InvalidOutputSchema."""
+        schema.schema_of(spec)
+        workspace = await caller.workspace()
+        now = int(self._clock())
+        agent = _version(spec, AgentId(uuid7(self._clock)), 1, created_at=now, updated_at=now)
+        if not await self._agents.save(workspace, agent):
+            raise StorageError
+        return agent
+
+    async def get(self, agent_id: AgentId, caller: Caller) -> Agent:
+        """Return an agent as it is now; raises AgentNotFound."""
+        return (await self._owned(agent_id, caller)).agent
+
+    async def page(self, query: AgentQuery, caller: Caller) -> Page[Agent]:
+        """Return one page of the workspace's agents, newest first; raises InvalidCursor."""
+        return await self._agents.page(await caller.workspace(), query)
+
+    async def update(self, agent_id: AgentId, patch: MergePatch, caller: Caller) -> Agent:
+        """Apply a merge patch and return the new version, or the old one if nothing changed.
+
+        Raises AgentNotFound, InvalidOutputSchema, and pydantic's ValidationError for a result that is no agent.
+        Two changes at once both count: the slower one is applied again to what the faster one left.
+        """
+        for _ in range(_SAVE_ATTEMPTS):
+            owned = await self._owned(agent_id, caller)
+            before = AgentSpec.model_validate_json(owned.agent.model_dump_json(include=_SPEC_FIELDS))
+            spec = AgentSpec.model_validate_json(to_json(merge(before.model_dump(mode="json"), patch)))
+            schema.schema_of(spec)
+            if spec == before:
+                return owned.agent
+            agent = _version(
+                spec,
+                agent_id,
+                owned.agent.version + 1,
+                created_at=owned.agent.created_at,
+                updated_at=int(self._clock()),
+            )
+            if await self._agents.save(owned.workspace, agent):
+                return agent
+        raise StorageError
+
+    async def delete(self, agent_id: AgentId, caller: Caller) -> None:
+        """Remove an agent; calls in progress keep the version they were started with. Raises AgentNotFound."""
+        owned = await self._owned(agent_id, caller)
+        await self._agents.delete(owned.workspace, agent_id)
+
+    async def _owned(self, agent_id: AgentId, caller: Caller) -> OwnedAgent:
+        workspace, owned = await asyncio.gather(caller.workspace(), self._agents.current(agent_id))
+        if owned is None or owned.workspace != workspace:
+            raise AgentNotFound
+        return owned
+
+
+_SPEC_FIELDS: Final = set(AgentSpec.model_fields)
+
+
+def _version(spec: AgentSpec, agent_id: AgentId, version: int, *, created_at: int, updated_at: int) -> Agent:
+    return Agent.model_construct(
+        **dict(spec),
+        agent_id=agent_id,
+        version=version,
+        created_at=created_at,
+        updated_at=updated_at,
+    )

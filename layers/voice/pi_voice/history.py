@@ -1,0 +1,48 @@
+"""The history: sessions that are running and sessions that were."""
+
+import asyncio
+
+from pi_voice.documents import Page
+from pi_voice.errors import SessionActive, SessionNotFound
+from pi_voice.ids import SessionId
+from pi_voice.ports import Caller, Sessions, Transcripts
+from pi_voice.sessions import Session, SessionQuery, SessionState, SessionSummary, state_of, summary_of
+
+
+class History:
+    """Shows and removes sessions."""
+
+    def __init__(self, sessions: Sessions, transcripts: Transcripts) -> None:
+        self._sessions = sessions
+        self._transcripts = transcripts
+
+    async def get(self, session_id: SessionId, caller: Caller) -> SessionState:
+        """Return all that is known of a session; raises SessionNotFound."""
+        session = await self._owned(session_id, caller)
+        if session.transcript_id is None:
+            return state_of(session, None)
+        return state_of(session, await self._transcripts.get(session.transcript_id) if session.turns else [])
+
+    async def page(self, query: SessionQuery, caller: Caller) -> Page[SessionSummary]:
+        """Return one page of the workspace's sessions, newest first; raises InvalidCursor."""
+        page = await self._sessions.page(await caller.workspace(), query)
+        return Page[SessionSummary](data=[summary_of(session) for session in page.data], next_cursor=page.next_cursor)
+
+    async def delete(self, session_id: SessionId, caller: Caller) -> None:
+        """Remove an ended session with its transcript and results; raises SessionNotFound, SessionActive.
+
+        The transcript goes first, so that a failure half-way leaves a session that can be deleted again and
+        never a transcript that nobody can find.
+        """
+        session = await self._owned(session_id, caller)
+        if session.status == "active":
+            raise SessionActive
+        if session.transcript_id is not None:
+            await self._transcripts.delete(session.transcript_id)
+        await self._sessions.delete(session_id)
+
+    async def _owned(self, session_id: SessionId, caller: Caller) -> Session:
+        workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
+        if session is None or session.workspace != workspace:
+            raise SessionNotFound
+        return session

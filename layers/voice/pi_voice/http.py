@@ -1,0 +1,321 @@
+"""The edge: routes, callers, bodies, the envelope and errors, as the API contract has them.
+
+Powertools finds the route, injects the caller and builds the answer; pydantic reads bodies straight from their
+bytes. Powertools' own validation stays off: it would double the cold start of a read, and it parses with
+`json.loads`, which lets lone surrogates and very deep nesting through to where they break (docs/adr/0002).
+"""
+
+import asyncio
+import base64
+import binascii
+import math
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Final, TypeVar, get_origin, get_type_hints
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.depends import Depends
+from aws_lambda_powertools.event_handler.request import Request
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, to_json
+
+from pi_voice import api_keys, ports, wiring
+from pi_voice.documents import Page
+from pi_voice.errors import (
+    Fault,
+    InternalError,
+    InvalidApiKey,
+    InvalidRequest,
+    InvalidWebhookSignature,
+    MissingApiKey,
+    ProviderError,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    VoiceError,
+)
+from pi_voice.ids import WorkspaceId
+from pi_voice.logs import logger, trace
+
+MAX_BODY_BYTES: Final = 1_048_576
+_MAX_FAULTS: Final = 50
+_RETRY_AFTER_SECONDS: Final = 2
+_JSON: Final = "application/json"
+_TOLD: Final = {
+    "extra_forbidden": "Is not a field of this request. Remove it, or check its spelling.",
+    "missing": "Is required.",
+}
+
+Answer = TypeVar("Answer")
+Endpoint = Callable[..., Coroutine[Any, Any, BaseModel | None]]
+Event = dict[str, Any]
+
+_runner: Final = asyncio.Runner()
+
+
+def run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine on this container's one event loop, to which the providers' connections belong."""
+    return _runner.run(work)
+
+
+class _KeyHolder:
+    """A caller with a well-formed key; whose it is, is looked up when a use case asks."""
+
+    def __init__(self, secret: api_keys.Secret) -> None:
+        self._secret = secret
+
+    async def workspace(self) -> WorkspaceId:
+        """Return the caller's workspace; raises InvalidApiKey."""
+        return await wiring.key_ring().workspace_of(self._secret)
+
+
+def _caller(request: Request) -> _KeyHolder:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        raise MissingApiKey
+    if scheme.lower() != "bearer":
+        raise InvalidApiKey
+    return _KeyHolder(api_keys.parse(key.strip()))
+
+
+Caller = Annotated[ports.Caller, Depends(_caller)]
+"""Who calls, for a handler's signature: it makes the route answer 401 without a well-formed key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedBody:
+    """A body exactly as it was sent, and the token in the Authorization header that vouches for it."""
+
+    token: str
+    body: bytes
+
+
+def _signed_body(request: Request) -> SignedBody:
+    if not (token := request.headers.get("authorization", "")):
+        raise InvalidWebhookSignature
+    return SignedBody(token, _body(request.resolved_event.raw_event))
+
+
+Signed = Annotated[SignedBody, Depends(_signed_body)]
+"""A signed webhook, for a handler's signature."""
+
+
+class Api:
+    """The one route of one function."""
+
+    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._resolver = APIGatewayHttpResolver()
+        self._resolver.exception_handler(Exception)(_refusal)
+        self._resolver.not_found(_no_route)
+
+    def get(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+        """Serve GET; a document in the handler's signature is read from the query."""
+        return self._route("GET", path, summary, 200)
+
+    def post(
+        self, path: str, *, summary: str, status_code: int = 200, enveloped: bool = True
+    ) -> Callable[[Endpoint], Endpoint]:
+        """Serve POST; a document in the handler's signature is read from the body."""
+        return self._route("POST", path, summary, status_code, enveloped=enveloped)
+
+    def patch(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+        """Serve PATCH; a document in the handler's signature is read from the body."""
+        return self._route("PATCH", path, summary, 200)
+
+    def delete(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+        """Serve DELETE, which answers without a body."""
+        return self._route("DELETE", path, summary, 204)
+
+    def handler(self, event: Event, context: LambdaContext) -> dict[str, Any]:
+        """Answer one event of an HTTP API or a function URL (payload 2.0); this is what Lambda calls."""
+        started = time.perf_counter()
+        answer = self._resolver.resolve(event, context)
+        request_id = event["requestContext"]["requestId"]
+        answer["headers"]["X-Request-Id"] = request_id
+        logger.info(
+            "request",
+            route=event["routeKey"],
+            status=answer["statusCode"],
+            milliseconds=round((time.perf_counter() - started) * 1000),
+            request_id=request_id,
+            lambda_request_id=context.aws_request_id,
+        )
+        return answer
+
+    def _route(
+        self, method: str, path: str, summary: str, status_code: int, *, enveloped: bool = True
+    ) -> Callable[[Endpoint], Endpoint]:
+        rule = re.sub(r"{(\w+)}", r"<\1>", path)
+
+        def register(endpoint: Endpoint) -> Endpoint:
+            self._resolver.route(rule, method, summary=summary, status_code=status_code)(
+                self._adapted(endpoint, method, path, status_code, enveloped=enveloped)
+            )
+            return endpoint
+
+        return register
+
+    def _adapted(
+        self, endpoint: Endpoint, method: str, path: str, status_code: int, *, enveloped: bool
+    ) -> Callable[..., Response[str]]:
+        """Wrap an endpoint: read the document it takes, run it, write the document it returns."""
+        name, reader = _document_of(endpoint, path)
+
+        @wraps(endpoint)
+        def answer(**arguments: Any) -> Response[str]:
+            if reader is not None:
+                event = self._resolver.current_event
+                try:
+                    arguments[name] = (
+                        _read(lambda: reader.validate_python(event.query_string_parameters or {}))
+                        if method == "GET"
+                        else _read(lambda: reader.validate_json(self._json_body(event)))
+                    )
+                except VoiceError:
+                    _vouched(arguments.values())
+                    raise
+            result = run(_reading(endpoint(**arguments)))
+            if result is None:
+                return Response(status_code, body=None)
+            bare = isinstance(result, Page) or not enveloped
+            body = result.model_dump_json()
+            return Response(status_code, _JSON, body if bare else f'{{"data":{body}}}')
+
+        return answer
+
+    def _json_body(self, event: APIGatewayProxyEventV2) -> bytes:
+        """Return the body, if it says that it is JSON in UTF-8; a body that says nothing is taken for it."""
+        media_type, _, parameters = event.headers.get("content-type", _JSON).lower().partition(";")
+        charset = dict(pair.strip().partition("=")[::2] for pair in parameters.split(";")).get("charset", "utf-8")
+        if not re.fullmatch(r"application/([\w.-]+\+)?json", media_type.strip()):
+            raise UnsupportedMediaType
+        if charset.strip('"') not in ("utf-8", "utf8"):
+            raise UnsupportedMediaType
+        body = _body(event.raw_event)
+        if len(body) > self._max_body_bytes:
+            raise RequestTooLarge(self._max_body_bytes)
+        return body
+
+
+def api(max_body_bytes: int = MAX_BODY_BYTES) -> Api:
+    """Make the route of a function; bodies over so many bytes are refused."""
+    return Api(max_body_bytes)
+
+
+def operation(function: Endpoint) -> Callable[[Event, LambdaContext], dict[str, Any]]:
+    """Make the handler of a function that has no route: an operator invokes it with a document as the event."""
+    _, reader = _document_of(function, "")
+    if reader is None:
+        message = f"{function.__name__} takes no document"
+        raise TypeError(message)
+
+    def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
+        try:
+            order = _read(lambda: reader.validate_json(to_json(event)))
+            result = run(function(order))
+        except Exception as error:  # noqa: BLE001 (told to the operator in the contract's shape, and logged)
+            refusal = _told_as(error)
+            logger.info("operation", operation=function.__name__, code=refusal.code)
+            return _error_document(refusal, context.aws_request_id)
+        logger.info("operation", operation=function.__name__, code="ok")
+        document = result.model_dump(mode="json") if result is not None else None
+        return document if isinstance(result, Page) and document else {"data": document}
+
+    return handler
+
+
+def _document_of(endpoint: Endpoint, path: str) -> tuple[str, TypeAdapter[Any] | None]:
+    """Find the one parameter that is neither in the path nor injected, and how it is read."""
+    for name, hint in get_type_hints(endpoint, include_extras=True).items():
+        injected = get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Depends)
+        if name != "return" and f"{{{name}}}" not in path and not injected:
+            return name, TypeAdapter(hint)
+    return "", None
+
+
+def _body(event: Event) -> bytes:
+    """Return the raw body; API Gateway sends it base64-encoded for all but a few content types."""
+    body = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return body.encode()
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error:
+        raise InvalidRequest("The body is not valid base64.") from None
+
+
+def _read(parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+async def _reading(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run an endpoint; what it finds invalid (a merge patch's result, say) is the request's fault as well."""
+    try:
+        return await work
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _vouched(arguments: Iterable[object]) -> None:
+    """Look the key up before a request is called invalid: who may not call hears 401, whatever they sent."""
+    for argument in arguments:
+        if isinstance(argument, _KeyHolder):
+            run(argument.workspace())
+
+
+def _invalid(error: ValidationError) -> InvalidRequest:
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {errors[0]['msg'].removeprefix('Invalid JSON: ')}.")
+    return InvalidRequest(faults=[_fault(detail) for detail in errors[:_MAX_FAULTS]])
+
+
+def _fault(detail: ErrorDetails) -> Fault:
+    path = ".".join(str(step) for step in detail["loc"] if step != "[key]")
+    return Fault(path, _TOLD.get(detail["type"], f"{detail['msg'].removeprefix('Value error, ')}."))
+
+
+def _refusal(error: Exception) -> Response[str]:
+    """Answer with an error of the contract; what is none of ours is logged without its message."""
+    refusal = _told_as(error)
+    headers: dict[str, str | list[str]] = {}
+    if isinstance(refusal, MissingApiKey | InvalidApiKey):
+        headers["WWW-Authenticate"] = "Bearer"
+    if refusal.status in (429, 503):
+        wanted = refusal.retry_after_seconds if isinstance(refusal, ProviderError) else None
+        headers["Retry-After"] = str(math.ceil(wanted or _RETRY_AFTER_SECONDS))
+    event: APIGatewayProxyEventV2 = APIGatewayHttpResolver.current_event
+    document = _error_document(refusal, event.raw_event["requestContext"]["requestId"])
+    return Response(refusal.status, _JSON, to_json(document).decode(), headers=headers)
+
+
+def _told_as(error: Exception) -> VoiceError:
+    if isinstance(error, VoiceError):
+        return error
+    logger.error("unexpected", **trace(error))
+    return InternalError()
+
+
+def _error_document(error: VoiceError, request_id: str) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "request_id": request_id,
+        "retryable": error.retryable,
+    }
+    if error.faults:
+        document["details"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
+    return {"error": document}
+
+
+def _no_route(_: Exception) -> Response[str]:
+    """Answer as API Gateway itself does; only a function URL or a stray method gets here."""
+    return Response(404, _JSON, '{"message":"Not Found"}')

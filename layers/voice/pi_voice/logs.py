@@ -1,0 +1,31 @@
+"""Structured logs that hold no secret and no word of a call."""
+
+import traceback
+from pathlib import Path
+from typing import Final, TypedDict
+
+from aws_lambda_powertools import Logger
+
+logger: Final = Logger()
+
+
+class Trace(TypedDict):
+    """An exception without its message."""
+
+    error: str
+    frames: list[str]
+
+
+def trace(error: BaseException) -> Trace:
+    """Describe an exception by its type and where it came from.
+
+    Its message is left out: botocore's and pydantic's repeat the values that they complain about, and a
+    provider's may repeat our request.
+    """
+    return {
+        "error": type(error).__qualname__,
+        "frames": [
+            f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ],
+    }

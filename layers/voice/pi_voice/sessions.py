@@ -1,0 +1,323 @@
+"""Sessions: one call from its provisioning to its results.
+
+create ──► active ──complete──► completed     (transcript durable; results now or a little later)
+  └─provisioning fails────────► failed
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+
+from pi_voice.agents import Agent, Behaviors, DurationCap
+from pi_voice.documents import Document, Metadata, Paging
+from pi_voice.errors import TtlTooShort, VoiceError
+from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.transcript import Turn
+
+DEFAULT_TTL_SECONDS: Final = 600
+DAY_SECONDS: Final = 86_400
+
+Status = Literal["active", "completed", "failed"]
+Medium = Literal["microphone", "camera"]
+
+
+def _publishable(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
+    """Hold `media` to the two sets there are; to LiveKit an empty list would mean everything."""
+    if sorted(media) not in (["microphone"], ["camera", "microphone"]):
+        message = 'media must be ["microphone"] or ["microphone", "camera"]'
+        raise ValueError(message)
+    return media
+
+
+def _whole(seconds: float) -> int | float:
+    """Keep milliseconds and no more, and write whole seconds as whole numbers."""
+    return int(seconds) if seconds.is_integer() else round(seconds, 3)
+
+
+Media = Annotated[tuple[Medium, ...], AfterValidator(_publishable)]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]
+DisplayName = Annotated[str, StringConstraints(max_length=128)]
+
+
+class Participant(Document):
+    """A person in the room."""
+
+    identity: Identity
+    name: DisplayName = ""
+
+
+class NewSession(Document):
+    """What a caller asks for when a call begins.
+
+    `max_duration_seconds` tells three things apart: absent is the agent's cap, null is none, a number is this
+    call's own.
+    """
+
+    agent_id: str
+    participant: Participant
+    ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
+    max_duration_seconds: DurationCap | None = None
+    media: Media = ("microphone",)
+    metadata: Metadata = Field(default={})
+
+
+class NewParticipant(Document):
+    """Another person who is to join a running call."""
+
+    identity: Identity
+    name: DisplayName = ""
+    media: Media = ("microphone",)
+
+
+class Ending(Document):
+    """What the client tells when the call is over."""
+
+    transcript: list[Turn]
+    duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS), AfterValidator(_whole)] | None = None
+    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
+
+
+class SessionQuery(Paging):
+    """Which sessions to list."""
+
+    status: Status | None = None
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long the connections are good for and how long the call may last, in seconds."""
+
+    ttl_seconds: int
+    max_duration_seconds: int | None
+
+    @classmethod
+    def agree(cls, order: NewSession, behaviors: Behaviors) -> Self:
+        """Settle a call's terms; raises TtlTooShort when its connections would expire before its cap."""
+        ordered = "max_duration_seconds" in order.model_fields_set
+        cap = order.max_duration_seconds if ordered else behaviors.max_duration_seconds
+        if cap is not None and order.ttl_seconds < cap:
+            raise TtlTooShort(order.ttl_seconds, cap)
+        return cls(order.ttl_seconds, cap)
+
+
+class Problem(Document):
+    """Why something failed, in the words of the error codes."""
+
+    code: str
+    message: str
+
+
+class Extraction(Document):
+    """How the extraction of results went."""
+
+    status: Literal["succeeded", "pending", "failed", "skipped"]
+    model: str | None = None
+    attempts: int = 0
+    error: Problem | None = None
+
+
+class OtherRoom(Document):
+    """A later LiveKit room of the same name, opened by a re-join after ours had closed."""
+
+    room_sid: str
+    started_at: int | None = None
+    first_joined_at: int | None = None
+    finished_at: int | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+
+class RoomFacts(Document):
+    """What LiveKit has told of the session's room so far."""
+
+    room_name: str
+    room_sid: str | None = None
+    started_at: int | None = None
+    first_joined_at: int | None = None
+    finished_at: int | None = None
+    metadata: dict[str, JsonValue] | None = None
+    other_rooms: list[OtherRoom] = Field(default=[])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as it is kept; all instants are Unix seconds."""
+
+    session_id: SessionId
+    workspace: WorkspaceId
+    agent_id: AgentId
+    agent_version: int
+    status: Status
+    participant: Participant
+    max_duration_seconds: int | None
+    ttl_seconds: int
+    created_at: int
+    expires_at: int
+    livekit: RoomFacts
+    metadata: dict[str, str] = field(default_factory=dict)
+    completed_at: int | None = None
+    failed_at: int | None = None
+    failure: Problem | None = None
+    duration_seconds: int | float | None = None
+    end_reason: str | None = None
+    completed_by: str | None = None
+    transcript_id: TranscriptId | None = None
+    turns: int = 0
+    results: JsonValue = None
+    extraction: Extraction | None = None
+
+    @classmethod
+    def new(cls, session_id: SessionId, workspace: WorkspaceId, agent: Agent, order: NewSession, now: int) -> Self:
+        """Begin a session; raises TtlTooShort. The room's name is the session's id."""
+        terms = Terms.agree(order, agent.behaviors)
+        return cls(
+            session_id=session_id,
+            workspace=workspace,
+            agent_id=agent.agent_id,
+            agent_version=agent.version,
+            status="active",
+            participant=order.participant,
+            max_duration_seconds=terms.max_duration_seconds,
+            ttl_seconds=terms.ttl_seconds,
+            created_at=now,
+            expires_at=now + terms.ttl_seconds,
+            livekit=RoomFacts(room_name=session_id),
+            metadata=order.metadata,
+        )
+
+    def opened(self, room_sid: str, started_at: int) -> Self:
+        """Note the room that LiveKit made."""
+        facts = self.livekit.model_copy(update={"room_sid": room_sid, "started_at": started_at})
+        return replace(self, livekit=facts)
+
+    def failed(self, error: VoiceError, now: int) -> Self:
+        """End a session that could not be provisioned, and keep why."""
+        return replace(
+            self,
+            status="failed",
+            failed_at=now,
+            end_reason="failed",
+            failure=Problem(code=error.code, message=error.message),
+        )
+
+    def open_at(self, now: float) -> bool:
+        """Tell whether the session's connections are still good."""
+        return self.status == "active" and now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """What turns an active session into a completed one, all in one write."""
+
+    completed_at: int
+    completed_by: str
+    duration_seconds: int | float | None
+    end_reason: str
+    transcript_id: TranscriptId
+    turns: int
+    extraction: Extraction
+
+
+class SessionSummary(Document):
+    """A session as lists show it."""
+
+    session_id: SessionId
+    agent_id: AgentId
+    agent_version: int
+    status: Status
+    participant: Participant
+    max_duration_seconds: int | None
+    ttl_seconds: int
+    created_at: int
+    expires_at: int
+    completed_at: int | None
+    failed_at: int | None
+    failure: Problem | None
+    duration_seconds: int | float | None
+    end_reason: str | None
+    completed_by: str | None
+    livekit: RoomFacts
+    metadata: dict[str, str]
+
+
+class SessionState(SessionSummary):
+    """A session with all that is known of it."""
+
+    transcript: list[Turn] | None
+    results: JsonValue
+    extraction: Extraction | None
+
+
+class LiveKitConnection(Document):
+    """How one person enters the room."""
+
+    url: str
+    token: str
+    room: str
+
+
+class GeminiLiveConnection(Document):
+    """How the client reaches the model: open `url + "?access_token=" + token`, then send `setup` as it stands."""
+
+    url: str
+    token: str
+    model: str
+    setup: dict[str, JsonValue]
+
+
+class Connection(Document):
+    """The two real-time connections of a session."""
+
+    livekit: LiveKitConnection
+    gemini_live: GeminiLiveConnection
+
+
+class StartedSession(Document):
+    """The answer to session create: shown once, its tokens are stored nowhere."""
+
+    session_id: SessionId
+    agent_id: AgentId
+    agent_version: int
+    status: Literal["active"]
+    participant: Participant
+    max_duration_seconds: int | None
+    ttl_seconds: int
+    created_at: int
+    expires_at: int
+    connection: Connection
+    metadata: dict[str, str]
+
+
+class ParticipantConnection(Document):
+    """The one connection that another person gets."""
+
+    livekit: LiveKitConnection
+
+
+class AdmittedParticipant(Document):
+    """The answer to adding a participant."""
+
+    session_id: SessionId
+    participant: Participant
+    expires_at: int
+    connection: ParticipantConnection
+
+
+def summary_of(session: Session) -> SessionSummary:
+    """Show a session as lists do."""
+    return SessionSummary.model_construct(**_shown(session))
+
+
+def state_of(session: Session, transcript: list[Turn] | None) -> SessionState:
+    """Show a session with its transcript; None while there is none."""
+    return SessionState.model_construct(
+        **_shown(session),
+        transcript=transcript,
+        results=session.results,
+        extraction=session.extraction,
+    )
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in SessionSummary.model_fields}

@@ -1,0 +1,115 @@
+"""Settings: what a deployment says about itself, in environment variables and in one secret."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+GOOGLE: Final = "https://generativelanguage.googleapis.com"
+
+
+class SettingsError(Exception):
+    """The deployment is not configured in full; the message says what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """The four DynamoDB tables, and for how many days calls are kept (0 is for good)."""
+
+    agents: str
+    sessions: str
+    transcripts: str
+    api_keys: str
+    retention_days: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read the tables' names; raises SettingsError."""
+        return cls(
+            agents=_required(environment, "VOICE_AGENTS_TABLE"),
+            sessions=_required(environment, "VOICE_SESSIONS_TABLE"),
+            transcripts=_required(environment, "VOICE_TRANSCRIPTS_TABLE"),
+            api_keys=_required(environment, "VOICE_API_KEYS_TABLE"),
+            retention_days=int(environment.get("RETENTION_DAYS") or 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitSettings:
+    """Where LiveKit is (`wss://` or, on one's own machine, `ws://`) and what opens it."""
+
+    url: str
+    api_key: str
+    api_secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read LiveKit's settings; raises SettingsError."""
+        url = urlsplit(_required(environment, "LIVEKIT_URL").rstrip("/"))
+        scheme = {"https": "wss", "http": "ws"}.get(url.scheme, url.scheme)
+        if scheme not in ("wss", "ws") or not url.netloc:
+            message = "LIVEKIT_URL should look like wss://your-project.livekit.cloud."
+            raise SettingsError(message)
+        return cls(
+            url=url._replace(scheme=scheme).geturl(),
+            api_key=_required(environment, "LIVEKIT_API_KEY"),
+            api_secret=_required(environment, "LIVEKIT_API_SECRET"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """The key that LiveKit signs its webhooks with; empty where there is none, and then nothing is believed."""
+
+    api_key: str
+    api_secret: str = field(repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read the webhook's key, which is LiveKit's API key unless it has one of its own."""
+        own = environment.get("LIVEKIT_WEBHOOK_API_KEY"), environment.get("LIVEKIT_WEBHOOK_API_SECRET")
+        if any(own):
+            return cls(own[0] or "", own[1] or "")
+        return cls(environment.get("LIVEKIT_API_KEY", ""), environment.get("LIVEKIT_API_SECRET", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class GeminiSettings:
+    """Which models are used, where Google is reached, and what opens it.
+
+    `api_version` is that of ephemeral tokens and of the WebSocket, which have to agree.
+    """
+
+    api_key: str = field(repr=False)
+    live_model: str
+    extraction_model: str
+    api_version: str
+    base_url: str
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read Gemini's settings; raises SettingsError."""
+        return cls(
+            api_key=_required(environment, "GEMINI_API_KEY"),
+            live_model=_required(environment, "GEMINI_LIVE_MODEL"),
+            extraction_model=_required(environment, "GEMINI_EXTRACTION_MODEL"),
+            api_version=environment.get("GEMINI_API_VERSION") or "v1alpha",
+            base_url=(environment.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/"),
+        )
+
+    @property
+    def live_url(self) -> str:
+        """The WebSocket that ephemeral tokens open."""
+        url = urlsplit(self.base_url)
+        service = f"google.ai.generativelanguage.{self.api_version}.GenerativeService"
+        return url._replace(
+            scheme="ws" if url.scheme == "http" else "wss",
+            path=f"{url.path}/ws/{service}.BidiGenerateContentConstrained",
+        ).geturl()
+
+
+def _required(environment: Mapping[str, str], name: str) -> str:
+    if value := environment.get(name):
+        return value
+    message = f"{name} is not set."
+    raise SettingsError(message)

@@ -1,0 +1,175 @@
+"""The composition root: the one place that knows use cases and adapters, and gives each what it needs.
+
+Adapters are imported where they are given out, because a function that only reads a row must not pay for two
+SDKs at every cold start. Everything is made once per container.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pi_voice.access import Access, KeyRing
+from pi_voice.settings import GeminiSettings, LiveKitSettings, TableNames, WebhookSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+    from pi_voice.adapters import dynamodb
+    from pi_voice.adapters.livekit import LiveKitRooms
+    from pi_voice.adapters.livekit_webhook import WebhookSignature
+    from pi_voice.adapters.web import Web
+    from pi_voice.admission import Admission
+    from pi_voice.catalog import Catalog
+    from pi_voice.completion import Completion
+    from pi_voice.history import History
+    from pi_voice.provisioning import Provisioning
+    from pi_voice.room_events import RoomEvents
+
+# ruff: noqa: PLC0415 (the reason is the module's)
+
+
+@cache
+def environment() -> Mapping[str, str]:
+    """The settings of this container, with its secrets where they are kept elsewhere."""
+    location = os.environ.get("PI_VOICE_SECRETS")
+    if not location:
+        return os.environ
+    from pi_voice.adapters import secrets
+
+    return {**os.environ, **secrets.read(location)}
+
+
+@cache
+def tables() -> TableNames:
+    """The tables of this deployment."""
+    return TableNames.of(os.environ)
+
+
+@cache
+def dynamodb_client() -> "DynamoDBClient":
+    """The one DynamoDB client of this container."""
+    from pi_voice.adapters import dynamodb
+
+    return dynamodb.client()
+
+
+@cache
+def api_keys() -> "dynamodb.DynamoApiKeys":
+    """API keys in DynamoDB."""
+    from pi_voice.adapters.dynamodb import DynamoApiKeys
+
+    return DynamoApiKeys(dynamodb_client(), tables().api_keys)
+
+
+@cache
+def agents() -> "dynamodb.DynamoAgents":
+    """Agents in DynamoDB."""
+    from pi_voice.adapters.dynamodb import DynamoAgents
+
+    return DynamoAgents(dynamodb_client(), tables().agents)
+
+
+@cache
+def sessions() -> "dynamodb.DynamoSessions":
+    """Sessions in DynamoDB."""
+    from pi_voice.adapters.dynamodb import DynamoSessions
+
+    return DynamoSessions(dynamodb_client(), tables().sessions, tables().retention_days)
+
+
+@cache
+def transcripts() -> "dynamodb.DynamoTranscripts":
+    """Transcripts in DynamoDB."""
+    from pi_voice.adapters.dynamodb import DynamoTranscripts
+
+    return DynamoTranscripts(dynamodb_client(), tables().transcripts, tables().retention_days)
+
+
+@cache
+def web() -> "Web":
+    """The HTTP session to the providers."""
+    from pi_voice.adapters.web import Web
+
+    return Web()
+
+
+@cache
+def rooms() -> "LiveKitRooms":
+    """LiveKit."""
+    from pi_voice.adapters.livekit import LiveKitRooms
+
+    return LiveKitRooms(LiveKitSettings.of(environment()), web())
+
+
+@cache
+def key_ring() -> KeyRing:
+    """Who may call."""
+    return KeyRing(api_keys())
+
+
+@cache
+def access() -> Access:
+    """Giving out and taking back API keys."""
+    return Access(api_keys())
+
+
+@cache
+def catalog() -> "Catalog":
+    """Agents."""
+    from pi_voice.catalog import Catalog
+
+    return Catalog(agents())
+
+
+@cache
+def history() -> "History":
+    """Sessions, to look at and to remove."""
+    from pi_voice.history import History
+
+    return History(sessions(), transcripts())
+
+
+@cache
+def provisioning() -> "Provisioning":
+    """Starting sessions."""
+    from pi_voice.adapters.gemini_live import GeminiLiveTokens
+    from pi_voice.provisioning import Provisioning
+
+    live_tokens = GeminiLiveTokens(GeminiSettings.of(environment()), web())
+    return Provisioning(agents(), sessions(), rooms(), live_tokens)
+
+
+@cache
+def admission() -> "Admission":
+    """Letting people into running sessions."""
+    from pi_voice.admission import Admission
+
+    return Admission(sessions(), rooms())
+
+
+@cache
+def completion() -> "Completion":
+    """Ending sessions."""
+    from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
+    from pi_voice.completion import Completion
+    from pi_voice.extraction import Extractor
+
+    extractor = Extractor(GeminiExtractionModel(GeminiSettings.of(environment())))
+    return Completion(agents(), sessions(), transcripts(), extractor)
+
+
+@cache
+def webhook_signature() -> "WebhookSignature":
+    """Telling LiveKit's webhooks from everybody else's."""
+    from pi_voice.adapters.livekit_webhook import WebhookSignature
+
+    return WebhookSignature(WebhookSettings.of(environment()))
+
+
+@cache
+def room_events() -> "RoomEvents":
+    """Merging LiveKit's webhooks into sessions."""
+    from pi_voice.room_events import RoomEvents
+
+    return RoomEvents(sessions())
