@@ -58,16 +58,17 @@ class AgentSpec(Document):
         return self.voice.language_code or self.language
 
 
-class Agent(AgentSpec):
-    """One version of an agent, which never changes again.
-
-    `created_at` is the first version's and `updated_at` this one's, in Unix seconds.
-    """
+class Stamp(Document):
+    """Which agent and version this is; `created_at` is the first version's time and `updated_at` this one's."""
 
     agent_id: AgentId
     version: int
     created_at: int
     updated_at: int
+
+
+class Agent(AgentSpec, Stamp):
+    """One version of an agent, which never changes again."""
 
 
 class AgentQuery(Paging):

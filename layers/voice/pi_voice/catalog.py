@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from pi_voice import schema
 from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, OwnedAgent, merge
-from pi_voice.documents import Page
+from pi_voice.documents import Page, read
 from pi_voice.errors import AgentNotFound, StorageError
 from pi_voice.ids import AgentId, Clock, uuid7
 from pi_voice.ports import Agents, Caller
@@ -44,13 +44,13 @@ class Catalog:
     async def update(self, agent_id: AgentId, patch: MergePatch, caller: Caller) -> Agent:
         """Apply a merge patch and return the new version, or the old one if nothing changed.
 
-        Raises AgentNotFound, InvalidOutputSchema, and pydantic's ValidationError for a result that is no agent.
+        Raises AgentNotFound, InvalidOutputSchema, and InvalidRequest for a result that is no agent.
         Two changes at once both count: the slower one is applied again to what the faster one left.
         """
         for _ in range(_SAVE_ATTEMPTS):
             owned = await self._owned(agent_id, caller)
             before = AgentSpec.model_validate_json(owned.agent.model_dump_json(include=_SPEC_FIELDS))
-            spec = AgentSpec.model_validate_json(to_json(merge(before.model_dump(mode="json"), patch)))
+            spec = _patched(before, patch)
             schema.schema_of(spec)
             if spec == before:
                 return owned.agent
@@ -78,6 +78,11 @@ class Catalog:
 
 
 _SPEC_FIELDS: Final = set(AgentSpec.model_fields)
+
+
+def _patched(spec: AgentSpec, patch: MergePatch) -> AgentSpec:
+    merged = to_json(merge(spec.model_dump(mode="json"), patch))
+    return read(lambda: AgentSpec.model_validate_json(merged))
 
 
 def _version(spec: AgentSpec, agent_id: AgentId, version: int, *, created_at: int, updated_at: int) -> Agent:

@@ -1,8 +1,20 @@
 """What every document that crosses our edge has in common."""
 
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from pi_voice.errors import Fault, InvalidRequest
+
+_MAX_FAULTS: Final = 50
+_TOLD: Final = {
+    "extra_forbidden": "Is not a field of this request. Remove it, or check its spelling.",
+    "missing": "Is required.",
+}
+
+Parsed = TypeVar("Parsed")
 
 
 class Document(BaseModel):
@@ -36,3 +48,17 @@ Metadata = Annotated[
     Field(max_length=16),
 ]
 """A caller's own notes: up to 16 pairs."""
+
+
+def read(parse: Callable[[], Parsed]) -> Parsed:
+    """Parse what a caller sent; raises InvalidRequest, with every fault by its path."""
+    try:
+        return parse()
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidRequest(faults=map(_fault, details[:_MAX_FAULTS])) from None
+
+
+def _fault(detail: ErrorDetails) -> Fault:
+    path = ".".join(str(step) for step in detail["loc"] if step != "[key]")
+    return Fault(path, _TOLD.get(detail["type"], f"{detail['msg'].removeprefix('Value error, ')}."))

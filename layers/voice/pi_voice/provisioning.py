@@ -12,7 +12,8 @@ from pi_voice.ports import Agents, Caller, LiveOrder, LiveTokens, OpenedRoom, Ro
 from pi_voice.prompt import instruction_for
 from pi_voice.sessions import Connection, GeminiLiveConnection, NewSession, Session, StartedSession
 
-_CLEAN_UP_SECONDS: Final = 2.0
+CLEAN_UP_SECONDS: Final = 2.0
+"""What removing the room of a failed session may take; create answers within 10 s whatever the providers do."""
 
 
 class Provisioning:
@@ -91,7 +92,7 @@ class Provisioning:
     async def _close_room(self, session: Session) -> None:
         """Remove the room if LiveKit lets us; if not, it closes itself when its empty timeout is over."""
         try:
-            async with asyncio.timeout(_CLEAN_UP_SECONDS):
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
                 await self._rooms.close(session.session_id)
         except (ProviderError, TimeoutError):
             logger.warning("a room is left to its empty timeout", session_id=session.session_id)

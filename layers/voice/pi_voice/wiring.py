@@ -155,7 +155,7 @@ def completion() -> "Completion":
     from pi_voice.completion import Completion
     from pi_voice.extraction import Extractor
 
-    extractor = Extractor(GeminiExtractionModel(GeminiSettings.of(environment())))
+    extractor = Extractor(GeminiExtractionModel(GeminiSettings.of(environment()), web()))
     return Completion(agents(), sessions(), transcripts(), extractor)
 
 

@@ -1,13 +1,16 @@
 """Gemini's non-live model, which reads transcripts; by google-genai."""
 
 import asyncio
+from functools import cached_property
 from typing import Final
 
 import aiohttp
 from google import genai
 from google.genai import errors, types
+from google.genai.client import AsyncClient
 from pydantic import JsonValue
 
+from pi_voice.adapters.web import Web
 from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.logs import logger
 from pi_voice.ports import ModelAnswer
@@ -25,13 +28,10 @@ _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 class GeminiExtractionModel:
     """Asks for JSON of a schema, one attempt a call."""
 
-    def __init__(self, settings: GeminiSettings) -> None:
+    def __init__(self, settings: GeminiSettings, web: Web) -> None:
         self.name = settings.extraction_model
-        self._client = genai.Client(
-            api_key=settings.api_key,
-            vertexai=False,
-            http_options=types.HttpOptions(base_url=settings.base_url, api_version=API_VERSION),
-        )
+        self._settings = settings
+        self._web = web
 
     async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
         """Ask once; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
@@ -40,7 +40,7 @@ class GeminiExtractionModel:
         """
         try:
             async with asyncio.timeout(seconds):  # the SDK has no time limit of its own
-                response = await self._client.aio.models.generate_content(
+                response = await self._client.models.generate_content(
                     model=self.name,
                     contents=text,
                     config=types.GenerateContentConfig(
@@ -64,6 +64,18 @@ class GeminiExtractionModel:
             logger.warning("the extraction model answered nonsense", error=type(error).__name__)
             raise GeminiError from None
         return _said(response, self.name)
+
+    @cached_property
+    def _client(self) -> AsyncClient:
+        """The SDK's client, made at its first use, because the HTTP session needs a running event loop."""
+        options = types.HttpOptions(
+            base_url=self._settings.base_url,
+            api_version=API_VERSION,
+            aiohttp_client=self._web.session,
+            # Without any options the SDK would wait up to ten seconds by itself after a broken connection.
+            retry_options=types.HttpRetryOptions(attempts=1),
+        )
+        return genai.Client(api_key=self._settings.api_key, vertexai=False, http_options=options).aio
 
 
 def _said(response: types.GenerateContentResponse, asked: str) -> ModelAnswer:

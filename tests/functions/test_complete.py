@@ -1,0 +1,167 @@
+"""Completing a session: the transcript is safe, and the results are what the agent asked for."""
+
+from typing import Any
+
+import pytest
+
+from tests.functions.conftest import Api
+from tests.functions.test_agents import each, set_at
+
+TRANSCRIPT = [
+    {"role": "agent", "text": "For how many people?", "start_ms": 0, "end_ms": 1200},
+    {"role": "user", "text": "For 4, please."},
+    {"role": "agent", "text": "At what time?"},
+    {"role": "user", "text": "At seven, ¿de acuerdo? 谢谢"},
+]
+ENDING = {"transcript": TRANSCRIPT, "duration_seconds": 93.5, "end_reason": "client_timer"}
+SCHEMA = {"guests": "integer", "time": "When they will come"}
+
+
+def test_a_completed_session_is_answered_whole_and_without_an_envelope(api: Api) -> None:
+    session = api.session(api.agent(questions=["For how many people?"], output_schema=SCHEMA))
+    path = f"/sessions/{session['session_id']}"
+
+    answer = api.post(f"{path}/complete", ENDING)
+
+    state = answer.json
+    assert answer.status == 200
+    assert (state["session_id"], state["status"]) == (session["session_id"], "completed")
+    assert state["transcript"] == TRANSCRIPT
+    assert (state["duration_seconds"], state["end_reason"], state["completed_by"]) == (93.5, "client_timer", "client")
+    assert state["results"].keys() == {"guests", "time"}
+    assert state["results"]["guests"] == 4
+    assert state["extraction"] == {"status": "succeeded", "model": "stand-in", "attempts": 1, "error": None}
+    assert state["completed_at"] >= state["created_at"]
+    assert api.get(path).data == state
+
+
+def test_a_strict_schema_wins_and_results_are_what_validates(api: Api) -> None:
+    strict = {
+        "type": "object",
+        "properties": {"guests": {"type": "integer"}, "mood": {"enum": ["calm", "upset"]}},
+        "required": ["guests", "mood"],
+        "additionalProperties": False,
+    }
+    session = api.session(api.agent(output_schema=SCHEMA, output_schema_strict=strict))
+
+    state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
+
+    assert state["extraction"]["status"] == "succeeded"
+    assert state["results"].keys() == {"guests", "mood"}
+    assert state["results"]["mood"] in ("calm", "upset")
+
+
+@pytest.mark.parametrize("agent", [{}, {"output_schema": SCHEMA}])
+def test_without_a_word_said_there_is_nothing_to_extract(api: Api, agent: dict[str, Any]) -> None:
+    session = api.session(api.agent(**agent))
+
+    state = api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).json
+
+    assert (state["status"], state["transcript"], state["results"]) == ("completed", [], None)
+    assert state["extraction"] == {"status": "skipped", "model": None, "attempts": 0, "error": None}
+    assert state["end_reason"] == "completed"
+    assert api.get(f"/sessions/{session['session_id']}").data == state
+
+
+def test_an_agent_without_a_schema_wants_no_results(api: Api) -> None:
+    session = api.session()
+
+    state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
+
+    assert (state["results"], state["extraction"]["status"]) == (None, "skipped")
+    assert state["transcript"] == TRANSCRIPT
+
+
+def test_a_session_is_completed_once(api: Api) -> None:
+    session = api.session()
+    path = f"/sessions/{session['session_id']}"
+    first = api.post(f"{path}/complete", ENDING).json
+
+    api.post(f"{path}/complete", transcript=[{"role": "user", "text": "Again."}]).error("voice_session_not_active", 409)
+
+    assert api.get(path).data == first
+
+
+def test_an_agent_edited_or_deleted_mid_call_changes_nothing_for_the_call(api: Api) -> None:
+    agent = api.agent(output_schema={"guests": "integer"})
+    edited, deleted = api.session(agent), api.session(agent)
+    api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}})
+    after = api.session(agent)
+
+    state = api.post(f"/sessions/{edited['session_id']}/complete", ENDING).json
+    api.delete(f"/agents/{agent}")
+    orphan = api.post(f"/sessions/{deleted['session_id']}/complete", ENDING).json
+
+    assert state["results"].keys() == orphan["results"].keys() == {"guests"}
+    assert (state["agent_version"], orphan["agent_version"], after["agent_version"]) == (1, 1, 2)
+
+
+BAD: list[tuple[str, object]] = [
+    *each("transcript", None, {}, "hello", 1),
+    *each("duration_seconds", -1, "90", True, 86_401, []),
+    *each("end_reason", None, "", "Hung up", 1, "x" * 41),
+    ("results", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), BAD)
+def test_a_bad_field_is_refused_by_its_path_and_the_session_stays_active(api: Api, path: str, value: object) -> None:
+    session = api.session()
+
+    answer = api.post(f"/sessions/{session['session_id']}/complete", set_at(ENDING, path, value))
+
+    assert answer.error("invalid_request", 400).paths == [path]
+    assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("turn", "path"),
+    [
+        ({"role": "model", "text": "x"}, "transcript.1.role"),
+        ({"text": "x"}, "transcript.1.role"),
+        ({"role": "user"}, "transcript.1.text"),
+        ({"role": "user", "text": None}, "transcript.1.text"),
+        ({"role": "user", "text": "x", "start_ms": -1}, "transcript.1.start_ms"),
+        ({"role": "user", "text": "x", "end_ms": "5"}, "transcript.1.end_ms"),
+        ({"role": "user", "text": "x", "speaker": "Lea"}, "transcript.1.speaker"),
+        ("hello", "transcript.1"),
+    ],
+)
+def test_a_bad_turn_is_named(api: Api, turn: object, path: str) -> None:
+    session = api.session()
+    ending = {"transcript": [TRANSCRIPT[0], turn]}
+
+    answer = api.post(f"/sessions/{session['session_id']}/complete", ending)
+
+    assert answer.error("invalid_request", 400).paths == [path]
+
+
+@pytest.mark.parametrize(
+    ("transcript", "path"),
+    [
+        ([{"role": "user", "text": "x"}] * 5_001, "transcript"),
+        ([{"role": "user", "text": "x" * 20_001}], "transcript.0.text"),
+        ([{"role": "user", "text": "é" * 19_000}] * 28, "transcript"),
+    ],
+    ids=["too many turns", "too long a turn", "over a megabyte"],
+)
+def test_a_transcript_over_its_limits_is_refused_and_can_be_sent_again(
+    api: Api, transcript: list[dict[str, str]], path: str
+) -> None:
+    session = api.session()
+    complete = f"/sessions/{session['session_id']}/complete"
+
+    error = api.post(complete, transcript=transcript).error("voice_transcript_too_large", 413)
+
+    assert [detail["path"] for detail in error.details] == [path]
+    assert api.post(complete, transcript=transcript[:1] if path == "transcript" else []).status == 200
+
+
+def test_the_largest_transcript_there_is_comes_back_word_for_word(api: Api) -> None:
+    session = api.session()
+    transcript = [{"role": "user", "text": f"{number} " + "语音" * 20} for number in range(5_000)]
+
+    completed = api.post(f"/sessions/{session['session_id']}/complete", transcript=transcript)
+
+    assert completed.status == 200
+    assert api.get(f"/sessions/{session['session_id']}").data["transcript"] == transcript

@@ -1,0 +1,176 @@
+"""What all routes have in common: keys, bodies, the envelope, errors."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from pi_voice import api_keys
+from tests.functions.conftest import BASE, Answer, Api, Functions, http_event
+
+ROUTES = [
+    ("POST", "/agents"),
+    ("GET", "/agents"),
+    ("GET", "/agents/0199a0f0-0000-7000-8000-000000000000"),
+    ("PATCH", "/agents/0199a0f0-0000-7000-8000-000000000000"),
+    ("DELETE", "/agents/0199a0f0-0000-7000-8000-000000000000"),
+    ("GET", "/voices"),
+    ("POST", "/sessions"),
+    ("GET", "/sessions"),
+    ("GET", "/sessions/0199a0f0-0000-7000-8000-000000000000"),
+    ("DELETE", "/sessions/0199a0f0-0000-7000-8000-000000000000"),
+    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/complete"),
+    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/participants"),
+]
+WITH_BODY = [route for route in ROUTES if route[0] in ("POST", "PATCH")]
+
+
+def say(api: Api, method: str, path: str) -> Answer:
+    return api.call(method, path, body={"unknown": 1} if method in ("POST", "PATCH") else None)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_route_wants_a_key(api: Api, method: str, path: str) -> None:
+    api.key = None
+
+    answer = say(api, method, path)
+
+    assert not answer.error("missing_api_key", 401).retryable
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_route_refuses_an_unknown_key_before_it_looks_at_anything_else(api: Api, method: str, path: str) -> None:
+    api.key = api_keys.generate().reveal()
+
+    answer = say(api, method, path)
+
+    answer.error("invalid_api_key", 401)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("authorization", ["Basic abc", "Bearer", "Bearer ", "Bearer pi_live_short", "pi_live_x"])
+def test_a_key_that_cannot_be_one_costs_no_look_up(api: Api, authorization: str) -> None:
+    api.headers["authorization"] = authorization
+
+    api.get("/voices").error("invalid_api_key", 401)
+
+
+def test_the_scheme_is_taken_in_any_case_and_so_is_the_header(api: Api) -> None:
+    api.headers["Authorization"] = f"bearer {api.key}"
+    api.key = None
+
+    assert api.get("/voices").status == 200
+
+
+def test_every_answer_carries_the_request_id(api: Api) -> None:
+    good, bad = api.get("/voices"), api.get("/agents/nothing")
+
+    assert len(good.headers["X-Request-Id"]) == 36
+    assert bad.json["error"]["request_id"] == bad.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+@pytest.mark.parametrize(
+    "content_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "application/xml", "json"],
+)
+def test_a_body_that_is_not_json_in_utf_8_is_refused(api: Api, method: str, path: str, content_type: str) -> None:
+    api.call(method, path, body={}, content_type=content_type, binary=True).error("unsupported_media_type", 415)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=UTF-8", 'application/json; charset="utf-8"', "APPLICATION/JSON"],
+)
+def test_json_in_utf_8_may_be_declared_in_several_ways(api: Api, content_type: str) -> None:
+    body = {"name": "Ana", "instructions": "Take the call."}
+
+    assert api.call("POST", "/agents", body=body, content_type=content_type).status == 201
+
+
+def test_a_merge_patch_may_come_under_its_own_media_type_which_api_gateway_encodes(api: Api) -> None:
+    agent = api.agent()
+
+    answer = api.call(
+        "PATCH", f"/agents/{agent}", body={"name": "Bo"}, content_type="application/merge-patch+json", binary=True
+    )
+
+    assert answer.data["name"] == "Bo"
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", '{"name": }', "nul", '{"name": "\\ud800"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
+)
+def test_a_body_that_is_not_json_is_told_so(api: Api, method: str, path: str, body: str) -> None:
+    error = api.call(method, path, body=body).error("invalid_request", 400)
+
+    assert error.message.startswith("The body is not valid JSON: ")
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+@pytest.mark.parametrize("body", ["[]", '"text"', "1", "null", "true"])
+def test_a_body_that_is_no_object_is_told_so(api: Api, method: str, path: str, body: str) -> None:
+    error = api.call(method, path, body=body).error("invalid_request", 400)
+
+    assert error.details == [{"path": "", "message": "Input should be an object."}]
+
+
+def test_a_body_with_broken_base64_is_told_so(api: Api, functions: Functions) -> None:
+    headers = {"authorization": f"Bearer {api.key}", "content-type": "application/json"}
+    event = http_event("POST", f"{BASE}/agents", headers, None)
+    event |= {"body": "§", "isBase64Encoded": True}
+
+    answer = functions.invoke("create_agent", event)
+
+    assert answer["statusCode"] == 400
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in WITH_BODY if "complete" not in route[1]])
+def test_a_body_over_a_megabyte_is_refused(api: Api, method: str, path: str) -> None:
+    error = api.call(method, path, body={"name": "x" * 1_048_576}).error("request_too_large", 413)
+
+    assert "1,048,576 bytes" in error.message
+
+
+def test_a_body_of_just_a_megabyte_is_read(api: Api) -> None:
+    frame = len(json.dumps({"name": ""}))
+
+    api.post("/agents", {"name": "x" * (1_048_576 - frame)}).error("invalid_request", 400)
+
+
+def test_text_is_answered_as_utf_8_and_not_as_escapes(api: Api) -> None:
+    answer = api.post("/agents", name="安娜", instructions="接电话。")
+
+    assert "安娜" in answer.text
+
+
+def test_the_thirty_voices_are_one_page(api: Api) -> None:
+    page = api.get("/voices").json
+
+    assert len(page["data"]) == 30
+    assert page["next_cursor"] is None
+    assert {"name": "Puck", "style": "Upbeat"} in page["data"]
+
+
+def test_the_function_url_answers_what_is_no_post_as_a_gateway_does(functions: Functions) -> None:
+    answer = functions.invoke("receive_livekit_webhook", http_event("GET", "/", {}, None))
+
+    assert (answer["statusCode"], json.loads(answer["body"])) == (404, {"message": "Not Found"})
+
+
+def test_what_breaks_unexpectedly_is_told_without_a_word_of_what_it_was(
+    api: Api, dynamodb: Any, logged: io.StringIO
+) -> None:
+    agent = api.agent()
+    secret_item = {"agent_id": {"S": agent}, "version": {"N": "0"}, "workspace": {"S": api.workspace}}
+    table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_agents"))
+    dynamodb.put_item(TableName=table, Item={**secret_item, "document": {"S": '{"name": "do not tell"}'}})
+    error = api.get(f"/agents/{agent}").error("internal_error", 500)
+
+    assert error.retryable
+    assert '"error":"ValidationError"' in logged.getvalue()
+    assert "do not tell" not in logged.getvalue() + error.message

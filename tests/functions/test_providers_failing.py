@@ -1,0 +1,207 @@
+"""A session whose providers fail: the right answer, no room left behind, and a failed session that says why."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pi_voice import provisioning
+from pi_voice.adapters import gemini_live, livekit
+from tests.functions.conftest import Api
+from tests.functions.providers import Providers
+
+
+def test_the_time_limits_of_a_create_add_up_to_less_than_the_ten_seconds_that_are_promised() -> None:
+    side_by_side = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
+
+    assert side_by_side + provisioning.CLEAN_UP_SECONDS <= 8
+
+
+class Front:
+    """A server before nothing: it answers every request in one way, or never."""
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    @contextmanager
+    def answering(self, status: int, body: str = "{}") -> Iterator[str]:
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(status=status, text=body, content_type="application/json")
+
+        with self._serving(answer) as url:
+            yield url
+
+    @contextmanager
+    def hanging(self) -> Iterator[str]:
+        over = asyncio.Event()
+
+        async def hang(_: web.Request) -> web.Response:
+            await over.wait()
+            return web.Response()
+
+        with self._serving(hang) as url:
+            yield url
+            self._providers.do(_set(over))
+
+    @contextmanager
+    def _serving(self, handler: Any) -> Iterator[str]:
+        server = AsyncExitStack()
+        yield self._providers.do(server.enter_async_context(_serve(handler)))
+        self._providers.do(server.aclose())
+
+
+async def _set(event: asyncio.Event) -> None:
+    event.set()
+
+
+@asynccontextmanager
+async def _serve(handler: Any) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+def front(providers: Providers) -> Front:
+    return Front(providers)
+
+
+@contextmanager
+def led_to(api: Api, **variables: str) -> Iterator[Api]:
+    """Lead the functions of the same deployment to other providers for a while."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        api.functions.start_over()
+        yield api
+    api.functions.start_over()
+
+
+def refused_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "answered"),
+    [
+        (400, "gemini_error", 502),
+        (401, "gemini_error", 502),
+        (403, "gemini_error", 502),
+        (404, "gemini_error", 502),
+        (200, "gemini_error", 502),
+        (429, "gemini_unavailable", 503),
+        (500, "gemini_unavailable", 503),
+        (503, "gemini_unavailable", 503),
+    ],
+)
+def test_when_gemini_fails_the_room_is_gone_and_a_failed_session_says_why(
+    api: Api, providers: Providers, front: Front, status: int, code: str, answered: int
+) -> None:
+    agent, rooms = api.agent(), providers.rooms()
+    order = {"agent_id": agent, "participant": {"identity": "caller-1"}}
+
+    with (
+        front.answering(status, '{"error": {"message": "do not tell: key AIza-secret"}}') as url,
+        led_to(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+    ):
+        answer = broken.post("/sessions", order)
+
+    error = answer.error(code, answered)
+    assert error.retryable == (answered == 503)
+    assert ("Retry-After" in answer.headers) == (answered == 503)
+    assert "do not tell" not in answer.text
+    assert providers.rooms() == rooms
+    [failed] = api.get("/sessions", status="failed").json["data"]
+    assert failed["failure"] == {"code": code, "message": error.message}
+    assert failed["failed_at"] >= failed["created_at"]
+    api.post(f"/sessions/{failed['session_id']}/complete", transcript=[]).error("voice_session_not_active", 409)
+    assert api.delete(f"/sessions/{failed['session_id']}").status == 204
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "answered"),
+    [
+        (401, "livekit_error", 502),
+        (403, "livekit_error", 502),
+        (200, "livekit_error", 502),
+        (429, "livekit_unavailable", 503),
+        (500, "livekit_unavailable", 503),
+        (503, "livekit_unavailable", 503),
+    ],
+)
+def test_when_livekit_fails_a_failed_session_says_why(
+    api: Api, front: Front, status: int, code: str, answered: int
+) -> None:
+    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+
+    with (
+        front.answering(status, '{"code": "internal", "msg": "do not tell"}') as url,
+        led_to(api, LIVEKIT_URL=url) as broken,
+    ):
+        answer = broken.post("/sessions", order)
+
+    answer.error(code, answered)
+    assert "do not tell" not in answer.text
+    [failed] = api.get("/sessions", status="failed").json["data"]
+    assert failed["failure"]["code"] == code
+    assert failed["livekit"]["room_sid"] is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [("LIVEKIT_URL", "livekit_unavailable"), ("GOOGLE_GEMINI_BASE_URL", "gemini_unavailable")],
+)
+def test_a_provider_that_is_not_there_is_unavailable(api: Api, variable: str, code: str) -> None:
+    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+
+    with led_to(api, **{variable: refused_port()}) as broken:
+        broken.post("/sessions", order).error(code, 503)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [("LIVEKIT_URL",), ("GOOGLE_GEMINI_BASE_URL",), ("LIVEKIT_URL", "GOOGLE_GEMINI_BASE_URL")],
+)
+def test_a_provider_that_never_answers_is_given_up(api: Api, front: Front, variables: tuple[str, ...]) -> None:
+    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+
+    with front.hanging() as url, led_to(api, **dict.fromkeys(variables, url)) as broken:
+        broken.post("/sessions", order).error("upstream_timeout", 504)
+
+    assert [session["failure"]["code"] for session in api.get("/sessions").json["data"]] == ["upstream_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "gemini_error"), (200, "gemini_error"), (503, "gemini_unavailable")],
+)
+def test_a_failed_extraction_still_answers_200_with_the_transcript_safe(
+    api: Api, front: Front, status: int, code: str
+) -> None:
+    session = api.session(api.agent(output_schema={"mood": "string"}))
+    path = f"/sessions/{session['session_id']}"
+    transcript = [{"role": "user", "text": "I am well."}]
+
+    with (
+        front.answering(status, '{"error": {"message": "do not tell"}}') as url,
+        led_to(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+    ):
+        answer = broken.post(f"{path}/complete", transcript=transcript)
+
+    state = answer.json
+    assert (answer.status, state["status"], state["results"]) == (200, "completed", None)
+    assert (state["extraction"]["status"], state["extraction"]["error"]["code"]) == ("failed", code)
+    assert state["extraction"]["attempts"] == (3 if status == 503 else 1)
+    assert "do not tell" not in answer.text
+    assert api.get(path).data["transcript"] == transcript

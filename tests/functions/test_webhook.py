@@ -1,0 +1,239 @@
+"""LiveKit's webhooks: believed only when signed, merged once, and never more than facts about the room."""
+
+import base64
+import hashlib
+import json
+import time
+from itertools import permutations
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.functions.conftest import BASE, WEBHOOK_KEY, WEBHOOK_SECRET, Answer, Api, Functions, http_event
+
+DOCUMENTED = f"{BASE}/webhooks/livekit"
+
+
+def signed(body: str, *, key: str = WEBHOOK_KEY, secret: str = WEBHOOK_SECRET, **claims: object) -> str:
+    """Sign a body as LiveKit does."""
+    now = int(time.time())
+    digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+    return jwt.encode({"iss": key, "nbf": now, "exp": now + 300, "sha256": digest, **claims}, secret, "HS256")
+
+
+def event(kind: str, session: dict[str, Any], *, sid: str | None = None, at: int = 0, **room: str) -> str:
+    """Write an event as LiveKit does: camelCase, int64 as strings, zero values absent."""
+    return json.dumps(
+        {
+            "event": kind,
+            "id": f"EV_{kind}",
+            "createdAt": str(at or int(time.time())),
+            "room": {
+                "sid": sid or session["sid"],
+                "name": session["session_id"],
+                "emptyTimeout": 600,
+                "turnPassword": "a-turn-password-that-nobody-keeps",
+                **room,
+            },
+        }
+    )
+
+
+class Webhook:
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+
+    def send(self, body: str, token: str | None = None, *, path: str = "/", binary: bool = True) -> Answer:
+        headers = {"content-type": "application/webhook+json"}
+        if token != "":
+            headers["authorization"] = token or signed(body)
+        request = http_event("POST", path, headers, body, binary=binary)
+        answer = self._functions.invoke("receive_livekit_webhook", request)
+        return Answer(answer["statusCode"], answer["headers"], answer["body"])
+
+
+@pytest.fixture
+def webhook(functions: Functions) -> Webhook:
+    return Webhook(functions)
+
+
+@pytest.fixture
+def session(api: Api) -> dict[str, Any]:
+    """A running session, and the sid of its room."""
+    session = api.session()
+    facts = api.get(f"/sessions/{session['session_id']}").data["livekit"]
+    return {**session, "sid": facts["room_sid"], "started_at": facts["started_at"]}
+
+
+def facts_of(api: Api, session: dict[str, Any]) -> dict[str, Any]:
+    state = api.get(f"/sessions/{session['session_id']}").data
+    assert state["status"] == "active"
+    return dict(state["livekit"])
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("path", ["/", "/anything/at/all", DOCUMENTED])
+def test_a_signed_event_is_merged_on_every_path_plain_or_base64(
+    api: Api, webhook: Webhook, session: dict[str, Any], path: str, *, binary: bool
+) -> None:
+    answer = webhook.send(event("participant_joined", session, at=1_700_000_000), path=path, binary=binary)
+
+    assert (answer.status, answer.json) == (200, {"data": {"received": True}})
+    assert facts_of(api, session)["first_joined_at"] == 1_700_000_000
+
+
+def test_room_finished_merges_the_room_s_metadata_and_completes_nothing(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"call": {"rating": 5}}'))
+
+    facts = facts_of(api, session)
+    assert facts["finished_at"] == 1_700_000_100
+    assert facts["metadata"] == {"call": {"rating": 5}}
+
+
+@pytest.mark.parametrize(
+    "metadata", ["", "plain text", "[1]", "1", "{", '{"a": "\\ud800"}', json.dumps({"a": "x" * 5000})]
+)
+def test_metadata_that_is_no_small_object_is_left_alone(
+    api: Api, webhook: Webhook, session: dict[str, Any], metadata: str
+) -> None:
+    answer = webhook.send(event("room_finished", session, metadata=metadata))
+
+    assert answer.status == 200
+    assert facts_of(api, session)["metadata"] is None
+
+
+def test_repeats_and_any_order_give_the_same_facts(api: Api, webhook: Webhook) -> None:
+    seen = []
+    for order in permutations(range(3)):
+        started = api.session()
+        session = {**started, "sid": facts_of(api, started)["room_sid"]}
+        events = [
+            event("participant_joined", session, at=1_700_000_010),
+            event("participant_joined", session, at=1_700_000_020),
+            event("room_finished", session, at=1_700_000_100, metadata='{"rating": 5}'),
+        ]
+        for number in (*order, *order):
+            assert webhook.send(events[number]).status == 200
+        facts = facts_of(api, session)
+        seen.append((facts["first_joined_at"], facts["finished_at"], facts["metadata"], facts["other_rooms"]))
+
+    assert set(map(repr, seen)) == {repr((1_700_000_010, 1_700_000_100, {"rating": 5}, []))}
+
+
+def test_a_second_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"first": true}'))
+
+    times = {"room_started": 1_700_000_200, "participant_joined": 1_700_000_201, "room_finished": 1_700_000_300}
+    for kind, at in times.items():
+        webhook.send(event(kind, session, sid="RM_second", at=at, metadata='{"second": true}'))
+
+    facts = facts_of(api, session)
+    assert (facts["room_sid"], facts["started_at"]) == (session["sid"], session["started_at"])
+    assert (facts["finished_at"], facts["metadata"]) == (1_700_000_100, {"first": True})
+    assert facts["other_rooms"] == [
+        {
+            "room_sid": "RM_second",
+            "started_at": 1_700_000_200,
+            "first_joined_at": 1_700_000_201,
+            "finished_at": 1_700_000_300,
+            "metadata": {"second": True},
+        }
+    ]
+
+
+def test_a_late_event_reaches_a_completed_session(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+    api.post(f"/sessions/{session['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}])
+
+    webhook.send(event("room_finished", session, at=1_700_000_100))
+
+    state = api.get(f"/sessions/{session['session_id']}").data
+    assert (state["status"], state["livekit"]["finished_at"]) == ("completed", 1_700_000_100)
+    assert state["transcript"] == [{"role": "user", "text": "Hi"}]
+
+
+@pytest.mark.parametrize("kind", ["participant_left", "track_published", "egress_ended", "something_new"])
+def test_other_events_are_taken_and_dropped(api: Api, webhook: Webhook, session: dict[str, Any], kind: str) -> None:
+    before = facts_of(api, session)
+
+    assert webhook.send(event(kind, session)).status == 200
+    assert facts_of(api, session) == before
+
+
+@pytest.mark.parametrize("name", ["somebody-elses-room", "", "0199a0f0-0000-7000-8000-000000000000", "x" * 256])
+@pytest.mark.parametrize("kind", ["room_started", "participant_joined", "room_finished"])
+def test_rooms_that_are_not_ours_are_dropped_and_never_make_a_session(
+    webhook: Webhook, dynamodb: Any, kind: str, name: str
+) -> None:
+    table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_sessions"))
+    before = dynamodb.scan(TableName=table)["Count"]
+
+    answer = webhook.send(event(kind, {"session_id": name, "sid": "RM_x"}))
+
+    assert answer.status == 200
+    assert dynamodb.scan(TableName=table)["Count"] == before
+
+
+def test_a_deleted_session_does_not_come_back(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+    api.post(f"/sessions/{session['session_id']}/complete", transcript=[])
+    api.delete(f"/sessions/{session['session_id']}")
+
+    for sid in (session["sid"], "RM_second"):
+        assert webhook.send(event("room_finished", session, sid=sid)).status == 200
+    api.get(f"/sessions/{session['session_id']}").error("voice_session_not_found", 404)
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", "1", "null", "{}", '{"event": ""}', '{"event": 1}', '{"event": "x", "room": 1}', "", "no"]
+)
+def test_what_is_signed_but_no_event_is_invalid(webhook: Webhook, body: str) -> None:
+    webhook.send(body).error("invalid_request", 400)
+
+
+def test_an_event_without_a_room_is_taken(webhook: Webhook) -> None:
+    assert webhook.send('{"event": "egress_started", "egressInfo": {"egressId": "EG_1"}}').status == 200
+
+
+GOOD = '{"event": "room_finished"}'
+TEN_YEARS = 10 * 365 * 86_400
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "nonsense",
+        signed(GOOD + " "),
+        signed(GOOD, key="APIsomebodyelse"),
+        signed(GOOD, secret="another-secret-of-more-than-32-bytes!"),
+        signed(GOOD, exp=int(time.time()) - 61),
+        signed(GOOD, exp=int(time.time()) + 1_000),
+        signed(GOOD, exp=int(time.time()) + TEN_YEARS),
+        signed(GOOD, sha256=None),
+        signed(GOOD, sha256=1),
+        jwt.encode({"iss": WEBHOOK_KEY, "exp": int(time.time()) + 300}, WEBHOOK_SECRET, "HS256"),
+        jwt.encode({"iss": WEBHOOK_KEY, "exp": int(time.time()) + 300, "sha256": ""}, "", "none"),
+    ],
+)
+def test_what_livekit_did_not_sign_just_now_is_refused(webhook: Webhook, token: str) -> None:
+    webhook.send(GOOD, token).error("invalid_webhook_signature", 401)
+
+
+def test_a_tampered_body_is_refused(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+    body = event("participant_joined", session, at=1_700_000_000)
+
+    webhook.send(body.replace("1700000000", "1600000000"), signed(body)).error("invalid_webhook_signature", 401)
+
+    assert facts_of(api, session)["first_joined_at"] is None
+
+
+def test_the_same_webhook_again_is_as_good_as_once(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+    body = event("participant_joined", session, at=1_700_000_000)
+    token = signed(body)
+
+    assert [webhook.send(body, token).status for _ in range(3)] == [200, 200, 200]
+    assert facts_of(api, session)["first_joined_at"] == 1_700_000_000
