@@ -10,9 +10,9 @@ from typing import Any, Self, TypeVar
 from livekit import api
 from livekit.protocol.models import Room
 from livekit.protocol.room import ListRoomsRequest
-from local.stand_ins.gemini import gemini_stand_in
 
 from local.services import Gemini, LiveKit
+from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
 
 NOWHERE = "http://127.0.0.1:9"

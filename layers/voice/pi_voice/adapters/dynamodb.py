@@ -533,7 +533,7 @@ def _session(item: Item) -> Session:
 
 
 def _room_facts(facts: Item) -> RoomFacts:
-    rooms = sorted(facts["other_rooms"].items(), key=lambda room: room[1].get("started_at", 0))
+    rooms = sorted(facts["other_rooms"].items(), key=lambda room: (room[1].get("started_at", 0), room[0]))
     return RoomFacts(
         **{**facts, "metadata": _parsed(facts.get("metadata"))}
         | {
