@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from pi_voice.documents import Document, Metadata, Paging
+from pi_voice.documents import Document, JsonObject, Metadata, Paging
 from pi_voice.ids import AgentId, WorkspaceId
 from pi_voice.voices import VoiceName
 
@@ -47,8 +47,8 @@ class AgentSpec(Document):
         Field(max_length=50),
     ] = ()
     behaviors: Behaviors = Behaviors()
-    output_schema: dict[str, JsonValue] | None = None
-    output_schema_strict: dict[str, JsonValue] | None = None
+    output_schema: JsonObject | None = None
+    output_schema_strict: JsonObject | None = None
     voice: VoiceChoice = VoiceChoice()
     metadata: Metadata = Field(default={})
 

@@ -52,7 +52,7 @@ class Catalog:
             before = AgentSpec.model_validate_json(owned.agent.model_dump_json(include=_SPEC_FIELDS))
             spec = _patched(before, patch)
             schema.schema_of(spec)
-            if spec == before:
+            if spec.model_dump_json() == before.model_dump_json():  # to Python, True is 1
                 return owned.agent
             agent = _version(
                 spec,

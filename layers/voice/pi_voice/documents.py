@@ -1,9 +1,10 @@
 """What every document that crosses our edge has in common."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Final, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from pi_voice.errors import Fault, InvalidRequest
@@ -22,6 +23,27 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+
+def _finite(value: JsonValue) -> JsonValue:
+    """Refuse NaN and what no double can hold: pydantic holds typed numbers to that, but not those in any JSON."""
+    match value:
+        case float() if not math.isfinite(value):
+            message = "must hold finite numbers only"
+            raise ValueError(message)
+        case dict():
+            for inner in value.values():
+                _finite(inner)
+        case list():
+            for inner in value:
+                _finite(inner)
+    return value
+
+
+AnyJson = Annotated[JsonValue, AfterValidator(_finite)]
+"""Any JSON, its numbers finite."""
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+"""Any JSON object, its numbers finite."""
 
 Item = TypeVar("Item")
 

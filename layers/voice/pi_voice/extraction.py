@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from pi_voice.agents import Agent
+from pi_voice.documents import AnyJson
 from pi_voice.errors import ProviderError, UpstreamTimeout
 from pi_voice.ids import Clock
 from pi_voice.ports import ExtractionModel, ModelAnswer
@@ -25,6 +26,9 @@ BUDGET_SECONDS: Final = 20.0
 MAX_ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _FENCE: Final = "-----{} TRANSCRIPT-----"
+_ANSWER: Final[TypeAdapter[JsonValue]] = TypeAdapter(AnyJson)
+_LINE_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+"""The line breaks that JSON leaves as they are."""
 
 INSTRUCTION: Final = (
     "You extract facts from the transcript of a voice call and answer with JSON that obeys the given schema.\n"
@@ -90,8 +94,8 @@ class Extractor:
     def _judged(self, answer: ModelAnswer, attempts: int, schema: JsonSchema) -> Extracted:
         """Hold an answer to the schema: the model is not bound to obey it."""
         try:
-            results: JsonValue = json.loads(answer.text)
-        except ValueError:
+            results = _ANSWER.validate_json(answer.text)
+        except ValidationError:
             return self._failed(_violation("The model's answer is not JSON."), answer.model, attempts)
         if faults := violations(results, schema):
             told = "; ".join(f"{fault.path or 'the root'}: {fault.message}" for fault in faults)
@@ -122,7 +126,9 @@ def fenced(turns: Sequence[Turn], called_at: int) -> str:
     """
     began = datetime.fromtimestamp(called_at, UTC).strftime("%A, %Y-%m-%d %H:%M UTC")
     lines = [
-        json.dumps({"turn": number, "role": turn["role"], "text": turn["text"]}, ensure_ascii=False)
+        json.dumps({"turn": number, "role": turn["role"], "text": turn["text"]}, ensure_ascii=False).translate(
+            _LINE_BREAKS
+        )
         for number, turn in enumerate(turns, start=1)
     ]
     return "\n".join((f"The call began on {began}.", _FENCE.format("BEGIN"), *lines, _FENCE.format("END")))

@@ -132,6 +132,7 @@ class Api:
         logger.info(
             "request",
             route=event["routeKey"],
+            ids=event.get("pathParameters"),
             status=answer["statusCode"],
             milliseconds=round((time.perf_counter() - started) * 1000),
             request_id=request_id,
@@ -238,7 +239,7 @@ def _body(event: Event) -> bytes:
     """Return the raw body; API Gateway sends it base64-encoded for all but a few content types."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
-        return body.encode()
+        return body.encode(errors="surrogatepass")  # a lone surrogate is told as invalid JSON, not as our fault
     try:
         return base64.b64decode(body, validate=True)
     except ValueError:
@@ -262,7 +263,9 @@ def _refusal(error: Exception) -> Response[str]:
         wanted = refusal.retry_after_seconds if isinstance(refusal, ProviderError) else None
         headers["Retry-After"] = str(math.ceil(wanted or _RETRY_AFTER_SECONDS))
     event: APIGatewayProxyEventV2 = APIGatewayHttpResolver.current_event
-    document = _error_document(refusal, event.raw_event["requestContext"]["requestId"])
+    request_id = event.raw_event["requestContext"]["requestId"]
+    logger.info("refused", code=refusal.code, request_id=request_id)
+    document = _error_document(refusal, request_id)
     return Response(refusal.status, _JSON, to_json(document).decode(), headers=headers)
 
 

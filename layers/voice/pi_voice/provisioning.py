@@ -78,8 +78,8 @@ class Provisioning:
             async with asyncio.TaskGroup() as both:
                 room = both.create_task(self._rooms.open(session))
                 live = both.create_task(self._live_tokens.mint(order))
-        except* ProviderError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return room.result(), live.result()
 
     async def _give_up(self, session: Session, error: ProviderError) -> None:

@@ -3,16 +3,16 @@
 import time
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from pi_voice.documents import Document
+from pi_voice.documents import Document, JsonObject
 from pi_voice.errors import InvalidRequest
 from pi_voice.ids import Clock, SessionId, is_uuid
 from pi_voice.logs import logger
 from pi_voice.ports import RoomEvent, RoomLog
 
 MAX_METADATA_BYTES: Final = 4_096
+_METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
 
 Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
 """An int64 as protobuf's JSON writes it: a string of digits."""
@@ -89,7 +89,6 @@ def _clipped(metadata: str) -> dict[str, JsonValue] | None:
     if len(metadata.encode()) > MAX_METADATA_BYTES:
         return None
     try:
-        parsed = from_json(metadata)
-    except ValueError:
+        return _METADATA.validate_json(metadata)
+    except ValidationError:
         return None
-    return parsed if isinstance(parsed, dict) else None

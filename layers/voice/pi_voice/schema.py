@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Final, cast
+from urllib.parse import unquote
 
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -11,6 +12,9 @@ from pi_voice.errors import Fault, InvalidOutputSchema
 
 MAX_BYTES: Final = 32_768
 MAX_KEYS: Final = 100
+MAX_STEPS: Final = 40
+"""How long a JSON pointer into a strict schema may be; Gemini takes less."""
+
 _MAX_FAULTS: Final = 20
 
 JsonSchema = dict[str, JsonValue]
@@ -124,6 +128,7 @@ def _check_strict(schema: JsonSchema) -> None:
         faults.append(Fault(f"{name}#", 'The root must say "type": "object", because results are an object.'))
     faults += [Fault(f"{name}#{pointer}", message) for pointer, message in _keyword_faults("", schema, schema)]
     faults = faults or [Fault(f"{name}#{pointer}", message) for pointer, message in _form_faults(schema)]
+    faults = faults or [Fault(f"{name}#{pointer}", message) for pointer, message in _loop_faults(schema)]
     if faults:
         raise InvalidOutputSchema(faults=faults[:_MAX_FAULTS])
 
@@ -135,7 +140,8 @@ def _size_faults(name: str, schema: JsonSchema) -> Iterator[Fault]:
 
 def _keyword_faults(pointer: str, schema: JsonValue, root: JsonSchema) -> Iterator[tuple[str, str]]:
     """Walk a schema and name what Gemini does not support, by JSON pointer."""
-    if isinstance(schema, bool) and pointer.endswith("/additionalProperties"):
+    if pointer.count("/") > MAX_STEPS:
+        yield pointer, "Is nested too deeply. Make the schema flatter."
         return
     if not isinstance(schema, dict):
         yield pointer, "Should be a schema, which is an object."
@@ -155,6 +161,10 @@ def _own_faults(pointer: str, schema: JsonSchema, root: JsonSchema) -> Iterator[
         yield f"{pointer}/type", f"Should be one of {', '.join(sorted(GEMINI_TYPES))}, or a list of them."
     if "format" in schema and schema["format"] not in sorted(GEMINI_FORMATS):
         yield f"{pointer}/format", f"Should be one of {', '.join(sorted(GEMINI_FORMATS))}."
+    if "$id" in schema and schema is not root:
+        yield f"{pointer}/$id", "Belongs to the root alone, because every $ref starts there. Remove it."
+    if not _all_texts(schema.get("propertyOrdering", [])):
+        yield f"{pointer}/propertyOrdering", "Should be a list of names of properties."
     if "$ref" in schema and not _resolves(schema["$ref"], root):
         yield f"{pointer}/$ref", 'Should point to a schema under this root\'s $defs, such as "#/$defs/name".'
 
@@ -162,6 +172,8 @@ def _own_faults(pointer: str, schema: JsonSchema, root: JsonSchema) -> Iterator[
 def _inner_schemas(schema: JsonSchema) -> Iterator[tuple[str, JsonValue]]:
     """Yield the schemas inside a schema with the steps that lead to them."""
     for keyword, value in schema.items():
+        if keyword == "additionalProperties" and isinstance(value, bool):
+            continue
         if keyword in _SCHEMAS:
             yield keyword, value
         elif keyword in _SCHEMAS_BY_NAME and isinstance(value, dict):
@@ -179,14 +191,43 @@ def _form_faults(schema: JsonSchema) -> Iterator[tuple[str, str]]:
         yield pointer, f"Is not valid JSON Schema: the form of {error.validator!s} is broken here."
 
 
-def _resolves(reference: JsonValue, root: JsonSchema) -> bool:
+def _loop_faults(root: JsonSchema) -> Iterator[tuple[str, str]]:
+    """Name the definitions that lead back to themselves without a step into the value, so never to an end."""
+    definitions = _definitions(root)
+    for reference, definition in definitions.items():
+        seen: set[str] = set()
+        ahead = [*_followed(definition)]
+        while ahead:
+            if (step := ahead.pop()) not in seen:
+                seen.add(step)
+                ahead += _followed(definitions[step])
+        if reference in seen:
+            yield reference.removeprefix("#"), "Refers to itself without end. Put the $ref into a property or an item."
+
+
+def _followed(schema: JsonValue) -> Iterator[str]:
+    """Yield the references that a schema follows for the very value that it is about."""
+    if isinstance(schema, dict):
+        if isinstance(reference := schema.get("$ref"), str):
+            yield unquote(reference)
+        for step, inner in _inner_schemas(schema):
+            if step.startswith(("anyOf/", "oneOf/")):
+                yield from _followed(inner)
+
+
+def _definitions(root: JsonSchema) -> JsonSchema:
     definitions = root.get("$defs")
-    return (
-        isinstance(reference, str)
-        and isinstance(definitions, dict)
-        and reference.removeprefix("#/$defs/") in {_escaped(name) for name in definitions}
-        and reference.startswith("#/$defs/")
-    )
+    if not isinstance(definitions, dict):
+        return {}
+    return {f"#/$defs/{_escaped(name)}": definition for name, definition in definitions.items()}
+
+
+def _resolves(reference: JsonValue, root: JsonSchema) -> bool:
+    return isinstance(reference, str) and unquote(reference) in _definitions(root)
+
+
+def _all_texts(value: JsonValue) -> bool:
+    return isinstance(value, list) and all(isinstance(inner, str) for inner in value)
 
 
 def _escaped(step: str) -> str:
@@ -195,9 +236,9 @@ def _escaped(step: str) -> str:
 
 def violations(results: JsonValue, schema: JsonSchema) -> list[Fault]:
     """Name where results do not obey their schema (draft 2020-12, formats checked); empty when they do."""
-    from jsonschema import Draft202012Validator, FormatChecker  # noqa: PLC0415 (150 ms; only extraction pays)
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 (150 ms; only extraction pays)
 
-    validator = Draft202012Validator(schema, format_checker=FormatChecker(sorted(GEMINI_FORMATS)))
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     return [
         Fault(error.json_path.removeprefix("$").removeprefix("."), f"Breaks {cast('str', error.validator)}.")
         for error in validator.iter_errors(results)

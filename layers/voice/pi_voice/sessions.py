@@ -32,7 +32,8 @@ def _publishable(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
 
 def _whole(seconds: float) -> int | float:
     """Keep milliseconds and no more, and write whole seconds as whole numbers."""
-    return int(seconds) if seconds.is_integer() else round(seconds, 3)
+    rounded = round(seconds, 3)
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 Media = Annotated[tuple[Medium, ...], AfterValidator(_publishable)]

@@ -22,7 +22,7 @@ from pi_voice import cursors, transcript
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, StorageError
+from pi_voice.errors import AgentNotFound, SessionActive, StorageError
 from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId, is_uuid
 from pi_voice.logs import logger
 from pi_voice.ports import RoomEvent
@@ -267,7 +267,11 @@ class DynamoSessions(_Table):
         return _session(item) if item else None
 
     async def add(self, session: Session) -> None:
-        """Keep a new session, with no other attribute than those that say something."""
+        """Keep a new session, with no other attribute than those that say something.
+
+        An answer that got lost on the way makes botocore ask again. Its id is nobody else's, so a row that is
+        there already is this one, perhaps with what LiveKit has told by now.
+        """
         item = {
             **{name: value for name in _SCALARS if (value := getattr(session, name)) is not None},
             "participant": session.participant.model_dump(),
@@ -278,12 +282,15 @@ class DynamoSessions(_Table):
             item["failure"] = session.failure.model_dump()
         if self._retention_seconds:
             item["ttl"] = session.created_at + self._retention_seconds
-        await self._ask(
-            self._dynamodb.put_item,
-            TableName=self._name,
-            Item=_to_item(item),
-            ConditionExpression="attribute_not_exists(session_id)",
-        )
+        try:
+            await self._ask(
+                self._dynamodb.put_item,
+                TableName=self._name,
+                Item=_to_item(item),
+                ConditionExpression="attribute_not_exists(session_id)",
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         """Turn an active session into a completed one, all or nothing; None if it was not active.
@@ -325,15 +332,18 @@ class DynamoSessions(_Table):
             return None
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove a session, unless it is active."""
-        await self._ask(
-            self._dynamodb.delete_item,
-            TableName=self._name,
-            Key=_to_item({"session_id": session_id}),
-            ConditionExpression="#status <> :active",
-            ExpressionAttributeNames={"#status": "status"},
-            ExpressionAttributeValues=_to_item({":active": "active"}),
-        )
+        """Remove a session; raises SessionActive."""
+        try:
+            await self._ask(
+                self._dynamodb.delete_item,
+                TableName=self._name,
+                Key=_to_item({"session_id": session_id}),
+                ConditionExpression="#status <> :active",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues=_to_item({":active": "active"}),
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            raise SessionActive from None
 
     async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
         """Return one page of a workspace's sessions, without results, newest first.
