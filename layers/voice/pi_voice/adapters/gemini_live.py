@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pi_voice.adapters.web import Web
+from pi_voice.adapters.web import DEAD_CONNECTION, Web
 from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.logs import logger
 from pi_voice.ports import LiveOrder
@@ -47,9 +47,10 @@ class _Minted(BaseModel):
 class GeminiLiveTokens:
     """Tokens that open one Live connection each, locked to one agent's setup."""
 
-    def __init__(self, settings: GeminiSettings, web: Web) -> None:
+    def __init__(self, settings: GeminiSettings, web: Web, time_limit_seconds: float = TIME_LIMIT_SECONDS) -> None:
         self._settings = settings
         self._web = web
+        self._time_limit_seconds = time_limit_seconds
 
     async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
         """Make a token that is good until the order's expiry.
@@ -73,13 +74,13 @@ class GeminiLiveTokens:
     async def _post(self, body: bytes) -> bytes:
         """Send the one request, again if a kept connection turns out to be dead: a token more does no harm."""
         try:
-            async with asyncio.timeout(TIME_LIMIT_SECONDS):
+            async with asyncio.timeout(self._time_limit_seconds):
                 try:
                     status, answer = await self._exchange(body)
-                except aiohttp.ServerDisconnectedError:
+                except DEAD_CONNECTION:
                     status, answer = await self._exchange(body)
         except TimeoutError:
-            logger.warning("gemini did not answer", seconds=TIME_LIMIT_SECONDS)
+            logger.warning("gemini did not answer", seconds=self._time_limit_seconds)
             raise UpstreamTimeout("Gemini did not answer in time. Try again in a moment.") from None
         except aiohttp.ClientError as error:
             logger.warning("gemini cannot be reached", error=type(error).__name__)

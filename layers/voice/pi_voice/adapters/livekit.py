@@ -13,7 +13,7 @@ from livekit.api.room_service import RoomService
 from livekit.api.twirp_client import ServerError, ServerErrorCode
 from livekit.protocol.room import RoomConfiguration
 
-from pi_voice.adapters.web import Web
+from pi_voice.adapters.web import DEAD_CONNECTION, Web
 from pi_voice.errors import LiveKitError, LiveKitUnavailable, UpstreamTimeout
 from pi_voice.ids import Clock, SessionId
 from pi_voice.logs import logger
@@ -31,7 +31,7 @@ LiveKit's own 20 s would close the room under a caller who is still reconnecting
 second room of the same name that knows nothing of the first.
 """
 
-_BUSY: Final = 429
+_BUSY: Final = (408, 429)
 _BROKEN: Final = 500
 
 Answer = TypeVar("Answer")
@@ -40,10 +40,17 @@ Answer = TypeVar("Answer")
 class LiveKitRooms:
     """Rooms whose name is their session's id."""
 
-    def __init__(self, settings: LiveKitSettings, web: Web, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        settings: LiveKitSettings,
+        web: Web,
+        clock: Clock = time.time,
+        time_limit_seconds: float = TIME_LIMIT_SECONDS,
+    ) -> None:
         self._settings = settings
         self._web = web
         self._clock = clock
+        self._time_limit_seconds = time_limit_seconds
 
     async def open(self, session: Session) -> OpenedRoom:
         """Make a session's room, empty for up to its ttl; a repeat finds the same room.
@@ -57,7 +64,7 @@ class LiveKitRooms:
             departure_timeout=DEPARTURE_SECONDS,
             metadata=f'{{"session_id":"{session.session_id}"}}',
         )
-        room = await _within_limits(lambda: self._rooms().create_room(order))
+        room = await self._within_limits(lambda: self._rooms().create_room(order))
         if room is None or not room.sid:
             raise LiveKitError
         return OpenedRoom(room.sid, started_at=room.creation_time or int(self._clock()))
@@ -68,7 +75,7 @@ class LiveKitRooms:
         Raises LiveKitError, LiveKitUnavailable, UpstreamTimeout.
         """
         order = api.DeleteRoomRequest(room=session_id)
-        await _within_limits(lambda: self._rooms().delete_room(order), missing_is_fine=True)
+        await self._within_limits(lambda: self._rooms().delete_room(order), missing_is_fine=True)
 
     def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         """Sign a token that lets one person into the session's room until the session expires."""
@@ -98,31 +105,32 @@ class LiveKitRooms:
         settings = self._settings
         return RoomService(self._web.session, settings.url, settings.api_key, settings.api_secret)
 
+    async def _within_limits(
+        self, exchange: Callable[[], Awaitable[Answer]], *, missing_is_fine: bool = False
+    ) -> Answer | None:
+        """Do one exchange, again if a kept connection turns out to be dead, and translate what goes wrong.
 
-async def _within_limits(exchange: Callable[[], Awaitable[Answer]], *, missing_is_fine: bool = False) -> Answer | None:
-    """Do one exchange, again if a kept connection turns out to be dead, and translate what goes wrong.
-
-    Both exchanges that we do may be repeated: LiveKit makes and deletes rooms by name.
-    """
-    try:
-        async with asyncio.timeout(TIME_LIMIT_SECONDS):
-            try:
-                return await exchange()
-            except aiohttp.ServerDisconnectedError:
-                return await exchange()
-    except TimeoutError:
-        logger.warning("livekit did not answer", seconds=TIME_LIMIT_SECONDS)
-        raise UpstreamTimeout("LiveKit did not answer in time. Try again in a moment.") from None
-    except ServerError as error:
-        if missing_is_fine and error.code == ServerErrorCode.NOT_FOUND:
-            return None
-        logger.warning("livekit refused", status=error.status, code=error.code)
-        if error.status == _BUSY or error.status >= _BROKEN:
+        Both exchanges that we do may be repeated: LiveKit makes and deletes rooms by name.
+        """
+        try:
+            async with asyncio.timeout(self._time_limit_seconds):
+                try:
+                    return await exchange()
+                except DEAD_CONNECTION:
+                    return await exchange()
+        except TimeoutError:
+            logger.warning("livekit did not answer", seconds=self._time_limit_seconds)
+            raise UpstreamTimeout("LiveKit did not answer in time. Try again in a moment.") from None
+        except ServerError as error:
+            if missing_is_fine and error.code == ServerErrorCode.NOT_FOUND:
+                return None
+            logger.warning("livekit refused", status=error.status)
+            if error.status in _BUSY or error.status >= _BROKEN:
+                raise LiveKitUnavailable from None
+            raise LiveKitError from None
+        except aiohttp.ClientError as error:
+            logger.warning("livekit cannot be reached", error=type(error).__name__)
             raise LiveKitUnavailable from None
-        raise LiveKitError from None
-    except aiohttp.ClientError as error:
-        logger.warning("livekit cannot be reached", error=type(error).__name__)
-        raise LiveKitUnavailable from None
-    except DecodeError:
-        logger.warning("livekit answered with something else than a room")
-        raise LiveKitError from None
+        except (DecodeError, AttributeError):  # the latter is the SDK's, for an error whose body is no JSON object
+            logger.warning("livekit answered with something else than a room")
+            raise LiveKitError from None

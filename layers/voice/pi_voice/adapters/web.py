@@ -1,6 +1,11 @@
 """The HTTP session that the adapters of both providers share."""
 
+from typing import Final
+
 import aiohttp
+
+DEAD_CONNECTION: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+"""How a kept connection turns out to be dead: closed, or reset, as a NAT gateway does after minutes of silence."""
 
 
 class Web:

@@ -1,0 +1,94 @@
+# Pi Voice. `make` lists what there is; every target sets up for itself what it needs.
+
+PYTHON    ?= python3
+PORT      ?= 3000
+STACK     ?= pi-voice
+ARCH      ?= arm64
+BUILD_DIR ?= .aws-sam/build
+RUNTIME   := python3.13
+
+# sam build tells a makefile layer nothing about the architecture: layers/voice/Makefile reads this one.
+export ARCH
+export SAM_CLI_TELEMETRY := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: help run test check lint types format build validate deploy secrets api-key lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+# ---- On this machine ------------------------------------------------------------------------------------
+
+run: .venv/installed ## Serve the whole API here, without Docker or an account (PORT=3000)
+	@PORT=$(PORT) PYTHONPATH=layers/voice exec .venv/bin/python -m local
+
+test: .venv/installed .venv-sam/installed ## Run all tests; ARGS="-k webhook" for some
+	@.venv/bin/pytest $(ARGS)
+
+check: lint types test ## All that has to pass before a change goes in: lint, types, tests
+
+lint: .venv/installed ## Check style and formatting
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+
+types: .venv/installed ## Check types
+	@.venv/bin/mypy
+
+format: .venv/installed ## Format, and mend what can be mended by machine
+	@.venv/bin/ruff format
+	@.venv/bin/ruff check --fix
+
+# ---- To AWS ---------------------------------------------------------------------------------------------
+
+build: .venv-sam/installed ## Build the functions and the layer (ARCH=arm64 or x86_64)
+	@bin="$$(deploy/find_python.sh $(RUNTIME))" && PATH="$$bin:$$PATH" \
+	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH)
+	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
+
+validate: .venv-sam/installed ## Check the template
+	@.venv-sam/bin/sam validate --lint
+
+deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
+	@.venv-sam/bin/sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCH) \
+	  $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
+
+secrets: .venv/installed ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)
+	@.venv/bin/python deploy/write_secrets.py $(STACK)
+
+api-key: .venv/installed ## Make an API key for a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
+	@.venv/bin/python deploy/create_api_key.py $(STACK) "$(WORKSPACE)" "$(NAME)"
+
+# ---- Housekeeping ---------------------------------------------------------------------------------------
+
+lock: ## Renew the pinned versions of everything (needs uv)
+	@for name in layers/voice/requirements requirements/dev requirements/sam; do \
+	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
+	done
+
+clean: ## Remove all that make has made
+	@rm -rf .venv .venv-sam .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Environments: made anew when their lock changes, or when making them was interrupted. The locks name every package, so
+# pip has nothing to resolve. Compiling on all cores is faster than pip's own; sam compiles the little that it uses.
+.venv/installed: requirements/dev.txt
+	$(call install,.venv)
+	@.venv/bin/python -m compileall -q -j 0 .venv/lib || true
+	@touch $@
+
+.venv-sam/installed: requirements/sam.txt
+	$(call install,.venv-sam)
+	@touch $@
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	  "Pi Voice needs Python 3.11 or later, and $(PYTHON) is older or missing: install one, or name one with PYTHON=..." \
+	  >&2; exit 1; }
+	@echo "Setting up $(1) ..." >&2
+	@$(PYTHON) -m venv --clear $(1)
+	@$(1)/bin/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $<
+endef

@@ -1,0 +1,25 @@
+"""Lets a built template be deployed only for the architecture it was built for.
+
+    pin_architecture.py .aws-sam/build/template.yaml x86_64
+
+`sam build` leaves the parameter open in the template that it writes, while the layer's native code is for one
+processor. So a plain `sam deploy` after `make build ARCH=x86_64` would make arm64 functions that fail at their first
+import. With one value left, CloudFormation refuses that, and `sam local` takes the right one by itself.
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def main() -> None:
+    """Narrow the parameter Architecture of the built template to one value."""
+    path, architecture = Path(sys.argv[1]), sys.argv[2]
+    template = yaml.safe_load(path.read_text(encoding="utf-8"))
+    template["Parameters"]["Architecture"] |= {"Default": architecture, "AllowedValues": [architecture]}
+    path.write_text(yaml.safe_dump(template, sort_keys=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

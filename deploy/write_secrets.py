@@ -1,0 +1,87 @@
+"""Stores the keys of LiveKit and Gemini where a stack's functions read them.
+
+    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack>
+
+They come from the environment and go straight into the request, so no command line and no process list ever holds
+them. Keys that are not in the environment stay as they are stored: one can be replaced without knowing the others.
+CloudFormation cannot make a SecureString, which is why the template does not.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from mypy_boto3_cloudformation import CloudFormationClient
+from mypy_boto3_secretsmanager import SecretsManagerClient
+from mypy_boto3_ssm import SSMClient
+
+REQUIRED = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "GEMINI_API_KEY")
+
+# LiveKit may sign its webhooks with a key of their own. Without this pair the functions expect the first one.
+OPTIONAL = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
+
+
+def place(cloudformation: CloudFormationClient, stack: str) -> tuple[str, str]:
+    """Return the kind of store and the name that a stack was deployed with."""
+    described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    parameters = {item["ParameterKey"]: item["ParameterValue"] for item in described["Parameters"]}
+    return parameters["SecretsStore"], parameters["SecretsName"]
+
+
+def merged(stored: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what is stored with what the environment says instead; raises ValueError if something is missing."""
+    given = {name: environment[name] for name in REQUIRED + OPTIONAL if environment.get(name)}
+    secrets = {**stored, **given}
+    if missing := [name for name in REQUIRED if name not in secrets]:
+        raise ValueError(f"Set {', '.join(missing)} in the environment: nothing is stored for them yet.")
+    if sum(name in secrets for name in OPTIONAL) == 1:
+        raise ValueError(f"Set {' and '.join(OPTIONAL)} together, or neither.")
+    if not given:
+        raise ValueError(f"Nothing to store: set one of {', '.join(REQUIRED + OPTIONAL)} in the environment.")
+    return secrets
+
+
+def write_to_ssm(ssm: SSMClient, name: str, environment: Mapping[str, str]) -> None:
+    """Store the keys as one SecureString."""
+    try:
+        stored = json.loads(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
+    except ssm.exceptions.ParameterNotFound:
+        stored = {}
+    secrets = merged(stored, environment)
+    ssm.put_parameter(Name=name, Value=json.dumps(secrets), Type="SecureString", Overwrite=True)
+
+
+def write_to_secrets_manager(manager: SecretsManagerClient, name: str, environment: Mapping[str, str]) -> None:
+    """Store the keys as one secret."""
+    try:
+        stored = json.loads(manager.get_secret_value(SecretId=name)["SecretString"])
+    except manager.exceptions.ResourceNotFoundException:
+        manager.create_secret(Name=name, SecretString=json.dumps(merged({}, environment)))
+        return
+    manager.put_secret_value(SecretId=name, SecretString=json.dumps(merged(stored, environment)))
+
+
+def main() -> str | None:
+    """Store the keys and say where; return what went wrong."""
+    try:
+        store, name = place(boto3.client("cloudformation"), sys.argv[1])
+    except (BotoCoreError, ClientError) as fault:
+        return str(fault)
+    try:
+        if store == "ssm":
+            write_to_ssm(boto3.client("ssm"), name, os.environ)
+        else:
+            write_to_secrets_manager(boto3.client("secretsmanager"), name, os.environ)
+    except ClientError as refusal:  # whose message may quote the request, keys and all
+        return f"AWS refused {refusal.operation_name} for {name}: {refusal.response['Error']['Code']}."
+    except (BotoCoreError, ValueError) as fault:
+        return str(fault)
+    print(f"Stored in {store}:{name}. Containers that are running keep the keys they have read; new ones read these.")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""HTTP servers on this machine's own address."""
+
+import errno
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from local.errors import CannotStart
+
+HOST: Final = "127.0.0.1"
+
+
+def listen(port: int) -> socket.socket:
+    """Take a port, 0 for any free one; raises CannotStart when it is taken."""
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+            raise
+        what = "in use" if error.errno == errno.EADDRINUSE else "reserved for the system"
+        raise CannotStart(f"Port {port} is {what}: choose another, as in `make run PORT=3100`.") from None
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL at which a listener can be reached."""
+    return f"http://{HOST}:{listener.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(app: web.Application, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """Serve an application, on any free port if no listener is given, and yield its address."""
+    listener = listener or listen(0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield address(listener)
+    finally:
+        await runner.cleanup()
+        listener.close()

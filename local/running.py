@@ -1,0 +1,120 @@
+"""The local stack as a process of its own, for whatever needs a running API: tests, demos, measurements."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from local.errors import CannotStart
+
+_ROOT: Final = Path(__file__).parent.parent
+_START_SECONDS: Final = 60
+_END_SECONDS: Final = 10
+_LAST_LINE: Final = "curl -s "
+
+
+@dataclass
+class LocalApi:
+    """A running stack, as it presents itself in its terminal."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> str:
+        """All that was printed so far: logs of the functions, access lines, tracebacks."""
+        return "".join(self.lines)
+
+    @property
+    def base_url(self) -> str:
+        """The API's origin."""
+        return self._said(r'export BASE="(.+)"')
+
+    @property
+    def api_key(self) -> str:
+        """A key of the workspace `local`."""
+        return self._said(r'export API_KEY="(.+)"')
+
+    @property
+    def webhook_url(self) -> str:
+        """The webhook's own URL."""
+        return self._said(r'export WEBHOOK_URL="(.+)"')
+
+    @property
+    def invoke_url(self) -> str:
+        """The endpoint of Lambda's Invoke."""
+        return self._said(r"--endpoint-url (\S+)")
+
+    @property
+    def livekit_url(self) -> str:
+        """The LiveKit server."""
+        return self._said(r"LiveKit .* (ws\S+)")
+
+    @property
+    def gemini_url(self) -> str:
+        """The Gemini API."""
+        return self._said(r"Gemini .* (http\S+)")
+
+    @property
+    def dynamodb_url(self) -> str:
+        """The DynamoDB that holds the tables."""
+        return self._said(r"DynamoDB .* (http\S+)")
+
+    def _said(self, pattern: str) -> str:
+        found = re.search(pattern, self.output)
+        if not found:
+            raise LookupError(f"The local stack did not say {pattern}.")
+        return found[1]
+
+
+@contextmanager
+def running_api(environment: Mapping[str, str] | None = None, port: int = 0) -> Iterator[LocalApi]:
+    """Start the stack, by default on any free port and with our own environment, and end it afterwards.
+
+    Raises CannotStart with what it said if it did not become ready.
+    """
+    with subprocess.Popen(  # noqa: S603 (our own module)
+        [sys.executable, "-m", "local", "--port", str(port)],
+        cwd=_ROOT,
+        env=dict(os.environ if environment is None else environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        api, ready = LocalApi(process), threading.Event()
+        reader = threading.Thread(target=_read, args=(api, ready))
+        reader.start()
+        try:
+            if not ready.wait(_START_SECONDS) or process.poll() is not None:
+                raise CannotStart(api.output.strip())
+            yield api
+        finally:
+            _end(process)
+            reader.join()
+
+
+def _read(api: LocalApi, ready: threading.Event) -> None:
+    """Keep what the process prints, and tell when it is ready or has ended."""
+    for line in api.process.stdout or ():
+        api.lines.append(line)
+        if line.startswith(_LAST_LINE):
+            ready.set()
+    ready.set()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,140 @@
+"""Which services are the real ones and which are stand-ins: the environment alone decides.
+
+A real service is chosen by its ordinary variables: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET;
+GEMINI_API_KEY, with GOOGLE_GEMINI_BASE_URL where Google is reached another way; AWS_ENDPOINT_URL_DYNAMODB.
+"""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from local.errors import CannotStart
+from local.template import REGION
+
+_LIVEKIT: Final = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+_WEBHOOK: Final = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
+_GEMINI: Final = ("GEMINI_API_KEY",)
+_SETTINGS: Final = (
+    "GEMINI_API_VERSION",
+    "GEMINI_EXTRACTION_MODEL",
+    "GEMINI_LIVE_MODEL",
+    "POWERTOOLS_LOG_LEVEL",
+    "RETENTION_DAYS",
+)
+_OF_THE_MACHINE: Final = (
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "PATH",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "http_proxy",
+    "https_proxy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKit:
+    """A LiveKit server, and the key that opens it."""
+
+    url: str
+    api_key: str
+    api_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gemini:
+    """The Gemini API, and the key that opens it; without a URL it is where the template says."""
+
+    api_key: str
+    base_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the environment asks for; None stands for a stand-in, or for a value of our own choice."""
+
+    livekit: LiveKit | None
+    webhook_keys: tuple[str, str] | None
+    gemini: Gemini | None
+    dynamodb_url: str | None
+    api_key: str | None
+    settings: Mapping[str, str]
+
+    @classmethod
+    def chosen_by(cls, environment: Mapping[str, str]) -> Self:
+        """Read the environment; raises CannotStart for half a configuration."""
+        given = {name: value for name, value in environment.items() if value}
+        livekit = _all_or_none("LiveKit", given, _LIVEKIT)
+        webhook = _all_or_none("the LiveKit webhook", given, _WEBHOOK)
+        base_url = given.get("GOOGLE_GEMINI_BASE_URL")
+        if base_url:
+            _all_or_none("Gemini", given, ("GOOGLE_GEMINI_BASE_URL", *_GEMINI))
+        return cls(
+            livekit=LiveKit(*livekit) if livekit else None,
+            webhook_keys=(webhook[0], webhook[1]) if webhook else None,
+            gemini=Gemini(given["GEMINI_API_KEY"], base_url) if "GEMINI_API_KEY" in given else None,
+            dynamodb_url=given.get("AWS_ENDPOINT_URL_DYNAMODB"),
+            api_key=given.get("PI_VOICE_API_KEY"),
+            settings={name: given[name] for name in _SETTINGS if name in given},
+        )
+
+
+def _all_or_none(what: str, given: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, ...]:
+    missing = [name for name in names if name not in given]
+    if missing and len(missing) < len(names):
+        there = ", ".join(name for name in names if name in given)
+        raise CannotStart(f"Half a configuration of {what}: with {there} set, {' and '.join(missing)} must be set too.")
+    return tuple(given[name] for name in names if name in given)
+
+
+def function_variables(services: Services, livekit: LiveKit, gemini: Gemini, dynamodb_url: str) -> dict[str, str]:
+    """Return the variables by which the functions find their services; secrets come as plain variables."""
+    webhook_key, webhook_secret = services.webhook_keys or (livekit.api_key, livekit.api_secret)
+    return {
+        **services.settings,
+        "PI_VOICE_SECRETS": "",
+        "LIVEKIT_URL": livekit.url,
+        "LIVEKIT_API_KEY": livekit.api_key,
+        "LIVEKIT_API_SECRET": livekit.api_secret,
+        "LIVEKIT_WEBHOOK_API_KEY": webhook_key,
+        "LIVEKIT_WEBHOOK_API_SECRET": webhook_secret,
+        "GEMINI_API_KEY": gemini.api_key,
+        **({"GOOGLE_GEMINI_BASE_URL": gemini.base_url} if gemini.base_url else {}),
+        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
+    }
+
+
+def machine_variables(environment: Mapping[str, str], dynamodb_url: str) -> dict[str, str]:
+    """Return what a process of ours inherits: little of the machine, and credentials that fit the database.
+
+    On loopback they are made up, so that no stray profile can lead to an account; elsewhere they are the user's.
+    """
+    inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
+    inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
+    if not _is_loopback(dynamodb_url):
+        own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
+        return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own}
+    return {
+        **inherited,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

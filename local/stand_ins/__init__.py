@@ -1,0 +1,1 @@
+"""Stand-ins for LiveKit and Gemini, which refuse what the real services refuse."""

@@ -1,0 +1,182 @@
+"""Gemini's two HTTP methods, auth_tokens and generateContent, which refuse what Google refuses."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from local.http_server import serving
+from local.services import Gemini
+from local.stand_ins.gemini_errors import GeminiError
+from local.stand_ins.gemini_messages import InvalidRequest, Message, read
+from local.stand_ins.gemini_tokens import Tokens
+from local.stand_ins.schema_filling import filled
+from local.stand_ins.spoken import call_of
+
+API_KEY: Final = "the-key-of-the-stand-in-opens-nothing"
+MODEL_VERSION: Final = "stand-in"
+
+_MAX_BODY_BYTES: Final = 20 * 1024 * 1024
+_MAX_ITEMS_IN_ALL: Final = 960
+_LETTERS_PER_TOKEN: Final = 4
+_NO_PAGE: Final = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
+_WITHOUT_SCHEMA: Final = "This is a stand-in: it fills schemas, and says nothing of its own."
+_NO_KEY: Final = (
+    "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
+    "form of API consumer identity to call this API."
+)
+_NO_MODEL: Final = (
+    "models/{model} is not found for API version {version}, or is not supported for generateContent. Call "
+    "ModelService.ListModels to see the list of available models and their supported methods."
+)
+_TOO_MANY_STATES: Final = (
+    "The specified schema produces a constraint that has too many states for serving. Typical causes of this error "
+    "are schemas with lots of text, schemas with long array length limits, or schemas using complex value matchers."
+)
+
+
+@asynccontextmanager
+async def gemini_stand_in() -> AsyncIterator[Gemini]:
+    """Serve the stand-in."""
+    async with serving(gemini_app(Tokens(), API_KEY)) as url:
+        yield Gemini(API_KEY, url)
+
+
+Method = Callable[[str, Any, web.Request], Message]
+
+
+def gemini_app(tokens: Tokens, api_key: str) -> web.Application:
+    """Make the HTTP side of the Gemini API: one API key, and the tokens that were minted."""
+
+    def mint(version: str, body: Any, _: web.Request) -> Message:
+        order = read("AuthToken", version, body, at="auth_token")
+        return {"name": tokens.mint(order, version, datetime.now(UTC)).name}
+
+    def generate(version: str, body: Any, request: web.Request) -> Message:
+        model = request.match_info["model"]
+        if not model.startswith("gemini-"):
+            raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
+        # Google publishes no definition of v1 to go by: what it takes is read as v1beta.
+        return _generated(read("GenerateContentRequest", "v1beta" if version == "v1" else version, body))
+
+    def answering(method: Method) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            try:
+                _check_key(request, api_key)
+                body = _parsed(await request.read())
+                return web.json_response(method(request.match_info["version"], body, request))
+            except InvalidRequest as fault:
+                error = GeminiError(400, str(fault), _bad_request(fault))
+            except GeminiError as refusal:
+                error = refusal
+            return web.json_response(error.body, status=error.code)
+
+        return answer
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=404, text=_NO_PAGE, content_type="text/html")
+
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
+    app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
+    app.router.add_route("*", "/{path:.*}", nothing)
+    return app
+
+
+def _check_key(request: web.Request, api_key: str) -> None:
+    given = request.headers.get("x-goog-api-key")
+    if given is None:
+        raise GeminiError(403, _NO_KEY)
+    if not secrets.compare_digest(given.encode(), api_key.encode()):
+        info = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com",
+            "metadata": {"service": "generativelanguage.googleapis.com"},
+        }
+        raise GeminiError(400, "API key not valid. Please pass a valid API key.", info)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise GeminiError(400, "Invalid JSON payload received. Expected a value.") from None
+
+
+def _bad_request(fault: InvalidRequest) -> Message:
+    violations = [{"field": field, "description": description} for field, description in fault.violations]
+    return {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations}
+
+
+# ---- generateContent ----
+
+
+def _generated(request: Message) -> Message:
+    """Answer a well-formed request; raises GeminiError."""
+    contents, config = request.get("contents", []), request.get("generationConfig", {})
+    _check_contents(contents)
+    schema = _schema(config)
+    prompt = "\n".join(part.get("text", "") for content in contents for part in content["parts"])
+    if schema is not None:
+        answer = json.dumps(filled(schema, call_of(prompt)), ensure_ascii=False)
+    else:
+        answer = "{}" if config.get("responseMimeType") == "application/json" else _WITHOUT_SCHEMA
+    taken, given = len(prompt) // _LETTERS_PER_TOKEN, len(answer) // _LETTERS_PER_TOKEN
+    return {
+        "candidates": [{"content": {"parts": [{"text": answer}], "role": "model"}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {
+            "promptTokenCount": taken,
+            "candidatesTokenCount": given,
+            "totalTokenCount": taken + given,
+        },
+        "modelVersion": MODEL_VERSION,
+        "responseId": secrets.token_urlsafe(16),
+    }
+
+
+def _check_contents(contents: list[Message]) -> None:
+    if not contents:
+        raise GeminiError(400, "* GenerateContentRequest.contents: contents is not specified\n")
+    for number, content in enumerate(contents):
+        if content.get("role", "user") not in {"user", "model"}:
+            raise GeminiError(400, "Please use a valid role: user, model.")
+        if not content.get("parts"):
+            where = f"* GenerateContentRequest.contents[{number}].parts"
+            raise GeminiError(400, f"{where}: contents.parts must not be empty.\n")
+    if contents[-1].get("role") == "model":
+        raise GeminiError(400, "Requests ending with a model turn are not supported.")
+
+
+def _schema(config: Message) -> Message | None:
+    """Return the schema that the answer has to obey; raises GeminiError for a configuration Google refuses."""
+    if config.keys() & {"presencePenalty", "frequencyPenalty"}:
+        raise GeminiError(400, "Penalty is not enabled for this model")
+    schemas = [config[name] for name in ("responseSchema", "responseJsonSchema") if name in config]
+    if not schemas:
+        return None
+    if len(schemas) > 1:
+        raise GeminiError(400, "response_schema must be omitted if response_json_schema is set.")
+    if config.get("responseMimeType") != "application/json":
+        raise GeminiError(400, "A response schema needs the response_mime_type application/json.")
+    if not isinstance(schemas[0], dict):
+        raise GeminiError(400, "response_json_schema must be an object.")
+    if _max_items(schemas[0]) > _MAX_ITEMS_IN_ALL:
+        raise GeminiError(400, _TOO_MANY_STATES)
+    return schemas[0]
+
+
+def _max_items(schema: Any) -> int:
+    """Add up all bounds on the length of arrays, wherever they stand."""
+    match schema:
+        case {"maxItems": int() | str() as most, **rest}:
+            return int(most) + _max_items(rest)
+        case {}:
+            return sum(map(_max_items, schema.values()))
+        case list():
+            return sum(map(_max_items, schema))
+    return 0

@@ -1,0 +1,20 @@
+"""Errors as Google writes them."""
+
+from typing import Any, Final
+
+_STATUSES: Final = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
+
+
+class GeminiError(Exception):
+    """A refusal, with Google's code, status and message."""
+
+    def __init__(self, code: int, message: str, *details: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The answer's JSON."""
+        error = {"code": self.code, "message": str(self), "status": _STATUSES[self.code]}
+        return {"error": {**error, **({"details": list(self.details)} if self.details else {})}}

@@ -1,0 +1,284 @@
+"""LiveKit's rooms over HTTP: the Twirp service RoomService, which refuses what a LiveKit server refuses.
+
+Statuses, codes and texts are those of livekit-server 1.13.5, recorded. Nobody can join these rooms: they close
+when their empty timeout has passed, or when they are deleted.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+import jwt
+from aiohttp import web
+from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.message import DecodeError, Message
+from livekit.api import TokenVerifier, VideoGrants
+from livekit.protocol.models import Codec, Room
+from livekit.protocol.room import (
+    CreateRoomRequest,
+    DeleteRoomRequest,
+    DeleteRoomResponse,
+    ListRoomsRequest,
+    ListRoomsResponse,
+    UpdateRoomMetadataRequest,
+)
+
+from local.http_server import serving
+from local.services import LiveKit
+from local.stand_ins.livekit_webhooks import Webhooks, new_id
+
+API_KEY: Final = "local-stand-in"
+API_SECRET: Final = "the-secret-of-the-stand-in-opens-nothing"  # noqa: S105 (as it says)
+
+MAX_NAME_BYTES: Final = 256
+EMPTY_TIMEOUT_SECONDS: Final = 300
+DEPARTURE_TIMEOUT_SECONDS: Final = 20
+_CODECS: Final = (
+    "audio/PCMU",
+    "audio/PCMA",
+    "audio/opus",
+    "audio/red",
+    "video/VP8",
+    "video/H264",
+    "video/VP9",
+    "video/AV1",
+    "video/H265",
+    "video/rtx",
+)
+
+
+@asynccontextmanager
+async def livekit_stand_in(webhook_url: str, webhook_key: tuple[str, str] | None) -> AsyncIterator[LiveKit]:
+    """Serve the stand-in; webhooks are signed with the API key unless there is a key of their own."""
+    key = (API_KEY, API_SECRET)
+    async with aiohttp.ClientSession() as client:
+        webhooks = Webhooks(client, webhook_url, webhook_key or key)
+        rooms = Rooms(webhooks)
+        try:
+            async with serving(livekit_app(rooms, key)) as url:
+                yield LiveKit(url.replace("http://", "ws://", 1), *key)
+        finally:
+            rooms.stop()
+            await webhooks.stop()
+
+
+class Refusal(Exception):
+    """An error as Twirp writes it."""
+
+    def __init__(self, status: int, code: str, message: str, **meta: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"code": code, "msg": message, **({"meta": meta} if meta else {})}
+
+
+class Rooms:
+    """All rooms that are open."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+        self._open: dict[str, _OpenRoom] = {}
+
+    def create(self, order: CreateRoomRequest) -> Room:
+        """Open a room, or change the one that has this name."""
+        if len(order.name.encode()) > MAX_NAME_BYTES:
+            text = f"twirp error unknown: room name length exceeds limits: max length {MAX_NAME_BYTES}"
+            raise Refusal(400, "invalid_argument", text)
+        is_new = order.name not in self._open
+        room = _new_room(order.name) if is_new else self._open[order.name].room
+        room.empty_timeout = order.empty_timeout or room.empty_timeout
+        room.departure_timeout = order.departure_timeout or room.departure_timeout
+        room.max_participants = order.max_participants or room.max_participants
+        room.metadata = order.metadata or room.metadata
+        if is_new:
+            self._webhooks.send("room_started", room)
+        else:
+            self._open[order.name].end.cancel()
+        left = room.creation_time_ms / 1000 + room.empty_timeout - time.time()
+        end = asyncio.get_running_loop().call_later(left, self._close, order.name)
+        self._open[order.name] = _OpenRoom(room, end)
+        return room
+
+    def list(self, order: ListRoomsRequest) -> ListRoomsResponse:
+        """Return all rooms, or those of the names asked for."""
+        rooms = [entry.room for entry in self._open.values()]
+        return ListRoomsResponse(rooms=[room for room in rooms if not order.names or room.name in order.names])
+
+    def delete(self, order: DeleteRoomRequest) -> DeleteRoomResponse:
+        """Close a room."""
+        self._find(order.room)
+        self._close(order.room)
+        return DeleteRoomResponse()
+
+    def describe(self, order: UpdateRoomMetadataRequest) -> Room:
+        """Change what a room says about itself."""
+        room = self._find(order.room)
+        room.metadata = order.metadata
+        return room
+
+    def stop(self) -> None:
+        """Forget all rooms, without a word to anybody."""
+        for entry in self._open.values():
+            entry.end.cancel()
+        self._open.clear()
+
+    def _find(self, name: str) -> Room:
+        if name not in self._open:
+            raise Refusal(404, "not_found", "twirp error unknown: requested room does not exist")
+        return self._open[name].room
+
+    def _close(self, name: str) -> None:
+        entry = self._open.pop(name)
+        entry.end.cancel()
+        self._webhooks.send("room_finished", entry.room)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenRoom:
+    room: Room
+    end: asyncio.TimerHandle
+
+
+def _new_room(name: str) -> Room:
+    now_ms = int(time.time() * 1000)
+    return Room(
+        sid=new_id("RM_"),
+        name=name,
+        empty_timeout=EMPTY_TIMEOUT_SECONDS,
+        departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
+        creation_time=now_ms // 1000,
+        creation_time_ms=now_ms,
+        turn_password=secrets.token_urlsafe(32),
+        enabled_codecs=[Codec(mime=mime) for mime in _CODECS],
+    )
+
+
+# ---- HTTP ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method of RoomService: what it reads, which grant it wants, and what it does."""
+
+    order: Callable[[], Message]
+    is_granted: Callable[[VideoGrants, Any], bool]
+    do: Callable[[Any], Message]
+
+
+def livekit_app(rooms: Rooms, key: tuple[str, str]) -> web.Application:
+    """Make the HTTP side of a LiveKit server that holds these rooms and knows one API key."""
+    methods = {
+        "CreateRoom": _Method(CreateRoomRequest, lambda grants, _: grants.room_create is True, rooms.create),
+        "ListRooms": _Method(ListRoomsRequest, lambda grants, _: grants.room_list is True, rooms.list),
+        "DeleteRoom": _Method(DeleteRoomRequest, lambda grants, _: grants.room_create is True, rooms.delete),
+        "UpdateRoomMetadata": _Method(
+            UpdateRoomMetadataRequest,
+            lambda grants, order: grants.room_admin is True and grants.room == order.room,
+            rooms.describe,
+        ),
+    }
+
+    async def room_service(request: web.Request) -> web.Response:
+        try:
+            return await _answered(request, methods, _grants(request, key))
+        except _BadToken as fault:
+            return web.Response(status=401, text=str(fault))
+        except Refusal as refusal:
+            return web.json_response(refusal.body, status=refusal.status)
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=404, text="404 page not found\n")
+
+    app = web.Application()
+    app.router.add_route("*", "/", health)
+    app.router.add_route("*", "/twirp/livekit.RoomService/{method:.*}", room_service)
+    app.router.add_route("*", "/{path:.*}", nothing)
+    return app
+
+
+async def _answered(request: web.Request, methods: dict[str, _Method], grants: VideoGrants | None) -> web.Response:
+    if request.method != "POST":
+        raise _bad_route(request, f'unsupported method "{request.method}" (only POST is allowed)')
+    method = methods.get(request.match_info["method"])
+    if method is None:
+        raise _bad_route(request, f'no handler for path "{request.path}"')
+    form = request.headers.get("Content-Type", "")
+    order = method.order()
+    match form.partition(";")[0].strip().lower():
+        case "application/json":
+            _read(lambda body: Parse(body, order, ignore_unknown_fields=True), await request.read(), "json")
+        case "application/protobuf":
+            _read(order.ParseFromString, await request.read(), "protobuf")
+        case _:
+            raise _bad_route(request, f'unexpected Content-Type: "{form}"')
+    if grants is None or not method.is_granted(grants, order):
+        raise Refusal(401, "unauthenticated", "permissions denied")
+    answer = method.do(order)
+    if form.startswith("application/protobuf"):
+        return web.Response(body=answer.SerializeToString(), content_type="application/protobuf")
+    text = MessageToJson(
+        answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
+    )
+    return web.Response(text=text, content_type="application/json")
+
+
+def _read(parse: Callable[[bytes], object], body: bytes, form: str) -> None:
+    try:
+        parse(body)
+    except (ParseError, DecodeError):
+        raise Refusal(400, "malformed", f"the {form} request could not be decoded") from None
+
+
+def _bad_route(request: web.Request, message: str) -> Refusal:
+    route = f"{request.method} {request.path}"
+    return Refusal(404, "bad_route", message, twirp_invalid_route=route)
+
+
+# ---- Tokens ----
+
+
+class _BadToken(Exception):
+    """A token that is refused before Twirp sees the request."""
+
+
+def _grants(request: web.Request, key: tuple[str, str]) -> VideoGrants | None:
+    """Return what the request's token allows, None if it has none; raises _BadToken."""
+    header = request.headers.get("Authorization", "")
+    if header and not header.startswith("Bearer "):
+        raise _BadToken("invalid authorization header. Must start with Bearer ")
+    token = header.removeprefix("Bearer ") or request.query.get("access_token", "")
+    if not token:
+        return None
+    try:
+        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss", "")
+    except jwt.InvalidTokenError:
+        raise _BadToken("invalid authorization token") from None
+    if issuer != key[0]:
+        raise _BadToken(f"invalid API key: {issuer}")
+    try:
+        return TokenVerifier(*key).verify(token).video
+    except (jwt.InvalidTokenError, AttributeError, TypeError, ValueError) as error:
+        raise _BadToken(f"invalid token: {token}, error: {_in_words(error)}") from None
+
+
+def _in_words(error: Exception) -> str:
+    """Say what is wrong with a token as the server's own library does."""
+    match error:
+        case jwt.InvalidAlgorithmError():
+            return "token signature is invalid: signing method is invalid"
+        case jwt.InvalidSignatureError():
+            return "token signature is invalid: signature is invalid"
+        case jwt.ExpiredSignatureError():
+            return "token has invalid claims: token is expired"
+        case jwt.ImmatureSignatureError():
+            return "token has invalid claims: token is not valid yet"
+        case jwt.MissingRequiredClaimError():
+            return "token has invalid claims: token is missing required claim: exp claim is required"
+    return "token is malformed"

@@ -1,0 +1,283 @@
+"""The extraction model's answers: any JSON Schema filled from a call, the same way every time.
+
+Nothing is understood. A property takes the caller's answer to the question whose words are most like the property's
+own, and of that answer what its type and format ask for. No value is null or missing where one is asked for.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime, time
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote
+
+from local.stand_ins.spoken import Call, Exchange, clock, day, in_digits, is_yes, last_word, numbers, plainly
+
+Json = Any
+Schema = dict[str, Json]
+_Found = TypeVar("_Found")
+
+_UNROLLED: Final = 3
+"""How often a schema that contains itself is opened."""
+
+_STOP_WORDS: Final = """
+    a an and any are as at be by can could did do does for from had has have i if in is it may me of on or our
+    please so that the their them they this to user was we were what whether which will with would you your
+"""
+_ASKED_WITH: Final = """
+    address: where live
+    age: old
+    amount: much
+    budget: much spend
+    city: where
+    comment: else
+    company: work where
+    cost: much
+    count: many
+    date: day when
+    day: when date
+    duration: long
+    email: mail
+    feedback: else think
+    guest: many people
+    issue: problem help wrong matter
+    location: where
+    name: who called
+    note: else
+    number: many
+    party: many people
+    people: many
+    phone: number reach
+    place: where
+    price: much
+    problem: issue help wrong matter
+    quantity: many
+    rating: scale satisfied
+    reason: why help
+    role: job work position
+    satisfaction: happy rate
+    score: rate scale
+    size: many people large
+    time: when clock hour
+    topic: about help
+    year: long many
+"""
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_PHONE: Final = re.compile(r"\+?\d[\d ()/-]{4,}\d")
+_NAME: Final = re.compile(
+    r"(?:name is|this is|i am|i'm|call me|it's|it is)\s+((?-i:[A-Z][\w'-]*)(?:\s+(?-i:[A-Z][\w'-]*))*)",
+    re.IGNORECASE,
+)
+_LIST: Final = re.compile(r"[,;\n]|\band\b|\bor\b", re.IGNORECASE)
+_UNDECIDED: Final = frozenset({"neutral", "none", "other", "unknown"})
+_NOTHING_SAID: Final = Exchange("", "not said")
+
+
+def filled(schema: Schema, call: Call) -> Json:
+    """Return a value of a schema, taken from what was said in a call."""
+    return _Filling(schema, call).value(schema, "", "", 0)
+
+
+class _Filling:
+    """One schema being filled from one call; an answer that was taken is rather not taken again."""
+
+    def __init__(self, root: Schema, call: Call) -> None:
+        self._root = root
+        self._call = call
+        self._taken: set[Exchange] = set()
+
+    def value(self, schema: Json, name: str, about: str, unrolled: int) -> Json:
+        """Fill one schema; its name and what is said about it are all that tells what it is for."""
+        schema, unrolled = self._resolved(schema, unrolled)
+        about = f"{about} {schema.get('title', '')} {schema.get('description', '')}"
+        if options := schema.get("anyOf") or schema.get("oneOf"):
+            return self.value(self._chosen(options), name, about, unrolled)
+        match _kind(schema):
+            case "object":
+                return self._object(schema, name, about, unrolled)
+            case "array":
+                return self._array(schema, name, about, unrolled)
+            case kind:
+                return self._scalar(kind, schema, name, about)
+
+    # ---- Schemas ----
+
+    def _resolved(self, schema: Json, unrolled: int) -> tuple[Schema, int]:
+        while isinstance(schema, dict) and "$ref" in schema:
+            schema, unrolled = self._target(schema["$ref"]), unrolled + 1
+        return (schema if isinstance(schema, dict) else {}), unrolled
+
+    def _target(self, reference: str) -> Json:
+        target: Json = self._root
+        for step in unquote(reference).removeprefix("#").split("/")[1:]:
+            target = target.get(step.replace("~1", "/").replace("~0", "~"), {})
+        return target
+
+    def _chosen(self, options: list[Json]) -> Json:
+        return next((option for option in options if _kind(self._resolved(option, 0)[0]) != "null"), {})
+
+    def _object(self, schema: Schema, name: str, about: str, unrolled: int) -> Json:
+        properties = schema.get("properties", {})
+        others = schema.get("additionalProperties")
+        if not properties and isinstance(others, dict):
+            return {"answer": self.value(others, name, about, unrolled)}
+        wanted = properties if unrolled <= _UNROLLED else schema.get("required", ())
+        return {key: self.value(inner, key, name, unrolled) for key, inner in properties.items() if key in wanted}
+
+    def _array(self, schema: Schema, name: str, about: str, unrolled: int) -> list[Json]:
+        if unrolled > _UNROLLED:
+            return []
+        if "prefixItems" in schema:
+            return [self.value(inner, name, about, unrolled) for inner in schema["prefixItems"]]
+        least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", 1_000))
+        inner, _ = self._resolved(schema.get("items", {}), unrolled)
+        items = self._several(inner, name, about) or [self.value(inner, name, about, unrolled + 1)]
+        return (items + [items[-1]] * least)[: min(max(len(items), least), most)]
+
+    def _several(self, inner: Schema, name: str, about: str) -> list[Json]:
+        """Return all that an answer lists, for the kinds of values that one answer can hold several of."""
+        match _kind(inner):
+            case _ if members := inner.get("enum"):
+                return _mentioned(members, self._answer(name, about, lambda text: bool(_mentioned(members, text))))
+            case "integer" | "number":
+                answer = self._answer(name, about, lambda text: bool(numbers(text)))
+                return [_within(number, inner) for number in numbers(answer)]
+            case "string" if "format" not in inner:
+                parts = _LIST.split(plainly(self._answer(name, about)))
+                return [plainly(part) for part in parts if part.strip(" .")]
+        return []
+
+    # ---- Values ----
+
+    def _scalar(self, kind: str, schema: Schema, name: str, about: str) -> Json:
+        if "enum" in schema:
+            return self._member(schema["enum"], name, about)
+        match kind:
+            case "boolean":
+                return self._boolean(name, about)
+            case "integer" | "number":
+                return self._number(schema, name, about)
+            case "null":
+                return None
+        return self._string(schema.get("format"), name, about)
+
+    def _member(self, members: Iterable[Json], name: str, about: str) -> Json:
+        possible = [member for member in members if member is not None]
+        answer = self._answer(name, about, lambda text: bool(_mentioned(possible, text)))
+        said = [answer, *(exchange.answer for exchange in reversed(self._call.exchanges))]
+        mentioned = [member for text in said for member in _mentioned(possible, text)]
+        agreed = "no" if is_yes(answer) is False else "yes"
+        undecided = [member for member in possible if member == agreed or member in _UNDECIDED]
+        return [*mentioned, *undecided, *possible, None][0]
+
+    def _boolean(self, name: str, about: str) -> bool:
+        answer = self._answer(name, about, lambda text: is_yes(text) is not None)
+        return is_yes(last_word(answer)) is not False
+
+    def _number(self, schema: Schema, name: str, about: str) -> float:
+        answer = self._answer(name, about, lambda text: bool(numbers(text)))
+        anywhere = self._first(lambda text: numbers(text) or None)
+        found = numbers(last_word(answer)) or anywhere or [len(self._call.exchanges)]
+        return _within(found[0], schema)
+
+    def _string(self, form: str | None, name: str, about: str) -> str:
+        words = _words(name)
+        if form in {"date", "time", "date-time"}:
+            return self._moment(form, name, about)
+        if words & _words("email mail") and (found := self._first(_EMAIL.search)):
+            return found[0]
+        if words & _words("phone telephone mobile") and (
+            found := self._first(lambda text: _PHONE.search(in_digits(text)))
+        ):
+            return found[0]
+        if words & _words("summary overview notes"):
+            return "; ".join(plainly(exchange.answer) for exchange in self._call.exchanges) or "not said"
+        answer = last_word(self._answer(name, about))
+        if words & _words("name caller customer") and (found := _NAME.search(answer)):
+            return found[1]
+        return plainly(answer)
+
+    def _moment(self, form: str, name: str, about: str) -> str:
+        today = self._call.day
+        answer = last_word(self._answer(name, about))
+        on = day(answer, today) or self._first(lambda text: day(text, today)) or today
+        at = clock(answer) or self._first(clock) or time(9)
+        moments = {
+            "date": on.isoformat(),
+            "time": f"{at.isoformat()}Z",
+            "date-time": f"{datetime.combine(on, at).isoformat()}Z",
+        }
+        return moments[form]
+
+    # ---- Where a value comes from ----
+
+    def _first(self, find: Callable[[str], _Found | None]) -> _Found | None:
+        """Return the first thing that is found in what the caller said."""
+        return next((found for exchange in self._call.exchanges if (found := find(exchange.answer))), None)
+
+    def _answer(self, name: str, about: str, fits: Callable[[str], bool] = lambda _: False) -> str:
+        """Return the answer to the question that is most likely about a property."""
+        words, told = _words(name), _words(about)
+        hints = {hint for word in words for hint in _HINTS.get(word, ())}
+
+        def likeness(exchange: Exchange) -> int:
+            asked = _words(exchange.question)
+            return 4 * len(words & asked) + 2 * len(hints & asked) + len(told & asked)
+
+        def preference(exchange: Exchange) -> tuple[int, bool, bool]:
+            is_fresh, is_question = exchange not in self._taken, "?" in exchange.question
+            return likeness(exchange) + fits(exchange.answer), is_fresh, is_question
+
+        exchange = max(self._call.exchanges, key=preference, default=_NOTHING_SAID)
+        self._taken.add(exchange)
+        return exchange.answer
+
+
+def _kind(schema: Schema) -> str:
+    """Return a schema's type in small letters: the first one that is not null, or the one it implies."""
+    kinds = schema.get("type")
+    if isinstance(kinds, str):
+        return kinds.lower()
+    if kinds:
+        return str(next((kind for kind in kinds if kind != "null"), "null"))
+    implied = {"properties": "object", "items": "array", "prefixItems": "array"}
+    return next((kind for keyword, kind in implied.items() if keyword in schema), "string")
+
+
+def _within(number: float, schema: Schema) -> float:
+    """Bring a number within a schema's bounds."""
+    least, most = float(schema.get("minimum", -math.inf)), float(schema.get("maximum", math.inf))
+    if _kind(schema) == "integer":
+        least = math.ceil(least) if math.isfinite(least) else least
+        most = math.floor(most) if math.isfinite(most) else most
+        number = round(number)
+    number = max(least, min(most, number))
+    return int(number) if float(number).is_integer() else number
+
+
+def _mentioned(members: Iterable[Json], text: str) -> list[Json]:
+    """Return the members of an enumeration that a text names, in the order in which it does."""
+    text = in_digits(text)
+    places = {}
+    for member in members:
+        word = str(member).replace("_", " ").replace("-", " ")
+        if member is not None and (found := re.search(rf"\b{re.escape(word)}", text, re.IGNORECASE)):
+            places[found.start(), -len(word)] = member
+    return [member for _, member in sorted(places.items())]
+
+
+def _words(text: str) -> set[str]:
+    """Return the words of a text that carry meaning, in their shortest form."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", text)
+    return {_stem(word) for word in re.findall(r"[^\W_]+", apart.lower()) if word not in _STOPPED}
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"(?<=\w{3})(?:ing|ed|s)$", "", word).removesuffix("e")
+
+
+_STOPPED: Final = frozenset(_STOP_WORDS.split())
+_HINTS: Final = {
+    _stem(word): _words(hints)
+    for word, _, hints in (line.strip().partition(": ") for line in _ASKED_WITH.strip().splitlines())
+}

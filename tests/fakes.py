@@ -1,0 +1,420 @@
+"""The world in memory: one fake per port, and fakes that fail in one way each.
+
+Every method of a fake yields to the event loop before it acts, as a request would, so that calls that race really
+interleave; what it then does is done in one step, as DynamoDB's conditional writes are.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pi_voice.agents import Agent, AgentQuery, OwnedAgent
+from pi_voice.api_keys import ApiKey
+from pi_voice.documents import Page
+from pi_voice.errors import AgentNotFound, InvalidApiKey, StorageError, VoiceError
+from pi_voice.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, RoomEvent
+from pi_voice.sessions import (
+    CallEnd,
+    Extraction,
+    GeminiLiveConnection,
+    LiveKitConnection,
+    Medium,
+    Participant,
+    Session,
+    SessionQuery,
+)
+from pi_voice.transcript import Turn
+from pydantic import JsonValue
+
+
+async def _request() -> None:
+    await asyncio.sleep(0)
+
+
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass at once."""
+        await _request()
+        self.now += seconds
+
+
+@dataclass(frozen=True)
+class FakeCaller:
+    """A caller whose key is good."""
+
+    name: str = "acme"
+
+    async def workspace(self) -> WorkspaceId:
+        await _request()
+        return WorkspaceId(self.name)
+
+
+class UnknownCaller:
+    """A caller whose key is well-formed, and nobody's."""
+
+    async def workspace(self) -> WorkspaceId:
+        await _request()
+        raise InvalidApiKey
+
+
+class FakeApiKeys:
+    """API keys, and how often one was looked up."""
+
+    def __init__(self) -> None:
+        self.kept: dict[KeyHash, ApiKey] = {}
+        self.lookups = 0
+
+    async def find(self, key_hash: KeyHash) -> ApiKey | None:
+        await _request()
+        self.lookups += 1
+        return self.kept.get(key_hash)
+
+    async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
+        await _request()
+        self.kept[key_hash] = key
+
+    async def of(self, workspace: WorkspaceId) -> list[ApiKey]:
+        await _request()
+        return sorted(
+            (key for key in self.kept.values() if key.workspace == workspace), key=lambda key: key.key_id, reverse=True
+        )
+
+    async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
+        await _request()
+        for key_hash, key in self.kept.items():
+            if (key.workspace, key.key_id) == (workspace, key_id):
+                if key.revoked_at is None:
+                    self.kept[key_hash] = key.model_copy(update={"revoked_at": now})
+                return self.kept[key_hash]
+        return None
+
+
+class FakeAgents:
+    """Agents: heads, and versions that outlive them."""
+
+    def __init__(self, *agents: Agent, workspace: str = "acme") -> None:
+        self.heads = {agent.agent_id: OwnedAgent(WorkspaceId(workspace), agent) for agent in agents}
+        self.versions = {(agent.agent_id, agent.version): agent for agent in agents}
+
+    async def current(self, agent_id: AgentId) -> OwnedAgent | None:
+        await _request()
+        return self.heads.get(agent_id)
+
+    async def version(self, agent_id: AgentId, version: int) -> Agent:
+        await _request()
+        if (agent_id, version) not in self.versions:
+            raise AgentNotFound
+        return self.versions[agent_id, version]
+
+    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+        await _request()
+        head = self.heads.get(agent.agent_id)
+        if agent.version != (head.agent.version + 1 if head else 1):
+            return False
+        self.heads[agent.agent_id] = OwnedAgent(workspace, agent)
+        self.versions[agent.agent_id, agent.version] = agent
+        return True
+
+    async def delete(self, workspace: WorkspaceId, agent_id: AgentId) -> None:
+        await _request()
+        if agent_id in self.heads and self.heads[agent_id].workspace == workspace:
+            del self.heads[agent_id]
+
+    async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
+        await _request()
+        newest_first = sorted(self.heads, reverse=True)
+        agents = [self.heads[agent_id].agent for agent_id in newest_first if self.heads[agent_id].workspace == workspace]
+        return Page[Agent](data=agents[: query.limit])
+
+
+class FakeSessions:
+    """Sessions, and what they were told of their rooms."""
+
+    def __init__(self, *sessions: Session) -> None:
+        self.kept = {session.session_id: session for session in sessions}
+        self.told: list[RoomEvent] = []
+
+    async def get(self, session_id: SessionId) -> Session | None:
+        await _request()
+        return self.kept.get(session_id)
+
+    async def add(self, session: Session) -> None:
+        await _request()
+        self.kept[session.session_id] = session
+
+    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+        await _request()
+        session = self.kept.get(session_id)
+        if session is None or session.status != "active":
+            return None
+        self.kept[session_id] = replace(
+            session,
+            status="completed",
+            completed_at=end.completed_at,
+            completed_by=end.completed_by,
+            duration_seconds=end.duration_seconds,
+            end_reason=end.end_reason,
+            transcript_id=end.transcript_id,
+            turns=end.turns,
+            extraction=end.extraction,
+        )
+        return self.kept[session_id]
+
+    async def record(
+        self,
+        session_id: SessionId,
+        transcript_id: TranscriptId | None,
+        results: JsonValue,
+        extraction: Extraction,
+    ) -> Session | None:
+        await _request()
+        session = self.kept.get(session_id)
+        if session is None or session.transcript_id != transcript_id:
+            return None
+        self.kept[session_id] = replace(session, results=results, extraction=extraction)
+        return self.kept[session_id]
+
+    async def delete(self, session_id: SessionId) -> None:
+        await _request()
+        del self.kept[session_id]
+
+    async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
+        await _request()
+        sessions = [
+            session
+            for _, session in sorted(self.kept.items(), reverse=True)
+            if session.workspace == workspace
+            and query.status in (None, session.status)
+            and query.agent_id in (None, session.agent_id)
+        ]
+        return Page[Session](data=sessions[: query.limit])
+
+    async def merge(self, event: RoomEvent) -> bool:
+        await _request()
+        self.told.append(event)
+        return event.session_id in self.kept
+
+
+class FakeTranscripts:
+    """Transcripts, and which of them are to disappear."""
+
+    def __init__(self) -> None:
+        self.kept: dict[TranscriptId, list[Turn]] = {}
+        self.expiring: set[TranscriptId] = set()
+
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        await _request()
+        self.kept[transcript_id] = list(turns)
+
+    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+        await _request()
+        return self.kept.get(transcript_id)
+
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        await _request()
+        assert turns == self.kept.get(transcript_id, turns)
+        self.expiring.add(transcript_id)
+
+    async def delete(self, transcript_id: TranscriptId) -> None:
+        await _request()
+        self.kept.pop(transcript_id, None)
+
+
+class FakeRooms:
+    """LiveKit's rooms, and whom a token was signed for."""
+
+    def __init__(self) -> None:
+        self.opened: list[SessionId] = []
+        self.closed: list[SessionId] = []
+        self.admitted: list[tuple[Participant, tuple[Medium, ...], int]] = []
+
+    async def open(self, session: Session) -> OpenedRoom:
+        await _request()
+        self.opened.append(session.session_id)
+        return OpenedRoom("RM_first", started_at=session.created_at)
+
+    async def close(self, session_id: SessionId) -> None:
+        await _request()
+        self.closed.append(session_id)
+
+    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+        self.admitted.append((participant, tuple(media), session.expires_at))
+        token = f"livekit-token-for-{participant.identity}"
+        return LiveKitConnection(url="wss://livekit.test", token=token, room=session.session_id)
+
+
+class FakeLiveTokens:
+    """Gemini Live's tokens, and what they were locked to."""
+
+    def __init__(self) -> None:
+        self.orders: list[LiveOrder] = []
+
+    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        await _request()
+        self.orders.append(order)
+        return GeminiLiveConnection(
+            url="wss://gemini.test",
+            token="auth_tokens/fake",
+            model="gemini-live",
+            setup={"setup": {"model": "models/gemini-live", "sessionResumption": {}}},
+        )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the extraction model was asked."""
+
+    instruction: str
+    text: str
+    schema: dict[str, JsonValue]
+    seconds: float
+
+
+class FakeExtractionModel:
+    """Says one thing after the other, the last one for good; an error among them is raised."""
+
+    name = "fake-model"
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self._answers = list(answers)
+        self.asked: list[Question] = []
+
+    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+        await _request()
+        self.asked.append(Question(instruction, text, schema, seconds))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return ModelAnswer(answer, "fake-model-001")
+
+
+# ---- Fakes that fail ------------------------------------------------------------------------------------
+
+
+class FailingRooms(FakeRooms):
+    """LiveKit answers everything with one error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def open(self, session: Session) -> OpenedRoom:
+        await super().open(session)
+        raise self._error
+
+    async def close(self, session_id: SessionId) -> None:
+        await super().close(session_id)
+        raise self._error
+
+
+class HangingRooms(FakeRooms):
+    """LiveKit takes the order for a room and never answers it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = False
+
+    async def open(self, session: Session) -> OpenedRoom:
+        await super().open(session)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
+        raise AssertionError
+
+
+class FailingLiveTokens(FakeLiveTokens):
+    """Gemini answers with one error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        await super().mint(order)
+        raise self._error
+
+
+class AgentsThatNeverSave(FakeAgents):
+    """Somebody else is always faster."""
+
+    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+        await _request()
+        return False
+
+
+class SessionsThatCannotAdd(FakeSessions):
+    """The store fails when a session is to be kept."""
+
+    async def add(self, session: Session) -> None:
+        await _request()
+        raise StorageError
+
+
+class SessionsThatCannotComplete(FakeSessions):
+    """The store fails when a session is to be completed."""
+
+    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+        await _request()
+        raise StorageError
+
+
+class SessionsThatCannotRecord(FakeSessions):
+    """The store fails when results are to be kept."""
+
+    async def record(
+        self,
+        session_id: SessionId,
+        transcript_id: TranscriptId | None,
+        results: JsonValue,
+        extraction: Extraction,
+    ) -> Session | None:
+        await _request()
+        raise StorageError
+
+
+class TranscriptsThatCannotPut(FakeTranscripts):
+    """The store fails in the middle of a transcript."""
+
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        await super().put(transcript_id, turns)
+        raise StorageError
+
+
+class TranscriptsThatCannotExpire(FakeTranscripts):
+    """The store fails when a transcript is to be let go."""
+
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+        await _request()
+        raise StorageError
+
+
+class TranscriptsThatCannotDelete(FakeTranscripts):
+    """The store fails when a transcript is to be removed."""
+
+    async def delete(self, transcript_id: TranscriptId) -> None:
+        await _request()
+        raise StorageError
+
+
+class SlowFailingModel(FakeExtractionModel):
+    """Takes its time, and then fails."""
+
+    def __init__(self, clock: FakeClock, seconds: float, error: VoiceError) -> None:
+        super().__init__(error)
+        self._clock = clock
+        self._seconds = seconds
+
+    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+        self._clock.now += self._seconds
+        return await super().answer(instruction, text, schema, seconds)

@@ -1,0 +1,90 @@
+"""Agents, sessions and what else there is to store, each with something to tell it by."""
+
+from dataclasses import replace
+from typing import Any
+
+from pi_voice.agents import Agent, Behaviors, VoiceChoice
+from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
+from pi_voice.sessions import CallEnd, Extraction, Participant, RoomFacts, Session
+from pi_voice.transcript import Turn
+
+ACME = WorkspaceId("acme")
+GLOBEX = WorkspaceId("globex")
+NOW = 1_800_000_000
+
+
+def id_made_at(second: int) -> str:
+    """Make an id that sorts among others by the second."""
+    return uuid7(lambda: second)
+
+
+def an_agent(**changes: Any) -> Agent:
+    """Describe an agent with every field set."""
+    agent = Agent(
+        agent_id=AgentId(uuid7()),
+        version=1,
+        created_at=NOW,
+        updated_at=NOW,
+        name="Réception 東京 🏥",
+        instructions="Greet.\n\tAsk \"why\" & <when>.",
+        language="pt-BR",
+        purpose="Intake",
+        questions=("How old are you?", "Since when? 😷"),
+        behaviors=Behaviors(
+            max_duration_seconds=900,
+            speaking_pace="slow",
+            response_length="brief",
+            greeting="Olá!",
+            closing_message="Tchau.",
+        ),
+        output_schema={"age": "integer", "when": {"year": "number"}, "names": ["string"]},
+        output_schema_strict={
+            "type": "object",
+            "properties": {"pain": {"type": ["number", "null"], "minimum": 0.1, "maximum": 1e21}},
+            "required": ["pain"],
+        },
+        voice=VoiceChoice(name="Kore", language_code="pt-PT"),
+        metadata={"team": "früh", "empty": ""},
+    )
+    return agent.model_copy(update=changes)
+
+
+def a_session(**changes: Any) -> Session:
+    """Describe a session that has just been started, with every field of it set."""
+    session_id = SessionId(uuid7())
+    session = Session(
+        session_id=session_id,
+        workspace=ACME,
+        agent_id=AgentId(uuid7()),
+        agent_version=3,
+        status="active",
+        participant=Participant(identity="user-1 é", name="Ana 🙂"),
+        max_duration_seconds=300,
+        ttl_seconds=600,
+        created_at=NOW,
+        expires_at=NOW + 600,
+        livekit=RoomFacts(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
+        metadata={"case": "42 ✓", "empty": ""},
+    )
+    return replace(session, **changes)
+
+
+def a_call_end(**changes: Any) -> CallEnd:
+    """Describe the end of a call, under a transcript id of its own."""
+    end = CallEnd(
+        completed_at=NOW + 200,
+        completed_by="client",
+        duration_seconds=123.457,
+        end_reason="completed",
+        transcript_id=TranscriptId(uuid7()),
+        turns=2,
+        extraction=Extraction(status="pending"),
+    )
+    return replace(end, **changes)
+
+
+TURNS: list[Turn] = [
+    {"role": "agent", "text": "How old are you?", "start_ms": 0, "end_ms": 900},
+    {"role": "user", "text": "Quarante-deux — 四十二 🎂 \"\\\n\x00", "start_ms": 1_000, "end_ms": None},
+    {"role": "user", "text": ""},
+]

@@ -1,0 +1,158 @@
+"""The store under test: the template's tables, under names of their own, and the adapters over them."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from local import template
+from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions, DynamoTranscripts
+from pi_voice.ids import Clock
+from pi_voice.sessions import Session
+from pi_voice.settings import TableNames
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+_TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+_ROWS_PER_BATCH = 25
+
+Request = Callable[..., Any]
+Row = dict[str, Any]
+
+
+class Tables:
+    """Tables of one test alone, as template.yaml describes them, each made when it is first named."""
+
+    def __init__(self, dynamodb: "DynamoDBClient") -> None:
+        self._dynamodb = dynamodb
+        self._prefix = f"test-{uuid.uuid4().hex}"
+        self._made: list[str] = []
+
+    @cached_property
+    def agents(self) -> str:
+        return self._make("agents")
+
+    @cached_property
+    def sessions(self) -> str:
+        return self._make("sessions")
+
+    @cached_property
+    def transcripts(self) -> str:
+        return self._make("transcripts")
+
+    @cached_property
+    def api_keys(self) -> str:
+        return self._make("api_keys")
+
+    def drop(self) -> None:
+        for name in self._made:
+            self._dynamodb.delete_table(TableName=name)
+
+    def _make(self, kind: str) -> str:
+        name = f"{self._prefix}-voice_{kind}"
+        made = self._dynamodb.create_table(**{**_definitions()[kind], "TableName": name})
+        self._made.append(name)
+        if made["TableDescription"]["TableStatus"] != "ACTIVE":
+            self._dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The adapters over tables that belong to one test alone."""
+
+    dynamodb: "DynamoDBClient"
+    names: Tables | TableNames
+
+    @property
+    def api_keys(self) -> DynamoApiKeys:
+        return DynamoApiKeys(self.dynamodb, self.names.api_keys)
+
+    @property
+    def agents(self) -> DynamoAgents:
+        return DynamoAgents(self.dynamodb, self.names.agents)
+
+    @property
+    def sessions(self) -> DynamoSessions:
+        return self.sessions_kept()
+
+    def sessions_kept(self, days: int = 0) -> DynamoSessions:
+        return DynamoSessions(self.dynamodb, self.names.sessions, days)
+
+    @property
+    def transcripts(self) -> DynamoTranscripts:
+        return DynamoTranscripts(self.dynamodb, self.names.transcripts)
+
+    def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
+        return DynamoTranscripts(self.dynamodb, self.names.transcripts, days, clock)
+
+    def through(self, **instead: Callable[[Request], Request]) -> "Store":
+        """Return the same tables behind a client some of whose requests are a test's own."""
+        return Store(cast("DynamoDBClient", _Wrapped(self.dynamodb, instead)), self.names)
+
+    def rows(self, table: str) -> list[Row]:
+        """Return all rows of a table as they are stored."""
+        pages = self.dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def row_of(self, session: Session) -> Row:
+        """Return a session's row as it is stored."""
+        key = {"session_id": {"S": session.session_id}}
+        return dict(self.dynamodb.get_item(TableName=self.names.sessions, Key=key, ConsistentRead=True)["Item"])
+
+    def words(self) -> str:
+        """Return everything that is stored, as one text to search."""
+        names = self.names
+        tables = (names.agents, names.sessions, names.transcripts, names.api_keys)
+        return json.dumps([self.rows(table) for table in tables], default=repr, ensure_ascii=False)
+
+    def fill_sessions(self, rows: Iterable[Row]) -> None:
+        """Write many session rows with few requests."""
+        waiting = [{"PutRequest": {"Item": row}} for row in rows]
+        for start in range(0, len(waiting), _ROWS_PER_BATCH):
+            batch: dict[str, Any] = {self.names.sessions: waiting[start : start + _ROWS_PER_BATCH]}
+            while batch:
+                batch = dict(self.dynamodb.batch_write_item(RequestItems=batch)["UnprocessedItems"])
+
+
+class _Wrapped:
+    """A client that passes everything on but what a test wants otherwise."""
+
+    def __init__(self, dynamodb: object, instead: Mapping[str, Callable[[Request], Request]]) -> None:
+        self._dynamodb = dynamodb
+        self._instead = instead
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._dynamodb, name)
+        return self._instead[name](real) if name in self._instead else real
+
+
+def asked_twice(request: Request) -> Request:
+    """Do as botocore does when the first answer gets lost on the way: ask again, and return the second answer."""
+
+    def twice(**arguments: Any) -> Any:
+        request(**arguments)
+        return request(**arguments)
+
+    return twice
+
+
+def never_asked(_: Request) -> Request:
+    """Stand for a request that must not be made."""
+
+    def refuse(**_: Any) -> Any:
+        message = "asked in vain"
+        raise AssertionError(message)
+
+    return refuse
+
+
+@cache
+def _definitions() -> dict[str, Any]:
+    """Read the tables' definitions: agents, sessions, transcripts, api_keys."""
+    tables = template.load(_TEMPLATE, {"LIVEKIT_URL": "wss://livekit.example"}).tables
+    return {table.name.partition("-voice_")[2]: table.definition for table in tables}

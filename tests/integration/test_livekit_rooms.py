@@ -1,0 +1,379 @@
+"""LiveKit's rooms: what it is sent, and what becomes of every way in which it can fail."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from livekit.api import DeleteRoomRequest, DeleteRoomResponse, ListRoomsRequest, TokenVerifier
+from livekit.api.room_service import RoomService
+from livekit.protocol.models import Room
+from livekit.protocol.room import CreateRoomRequest
+
+from local.stand_ins.livekit import livekit_stand_in
+from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
+from pi_voice.adapters.web import Web
+from pi_voice.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.ports import OpenedRoom
+from pi_voice.settings import LiveKitSettings
+from tests.integration.provider import (
+    Answer,
+    Provider,
+    breaks_off,
+    closed_port,
+    hangs,
+    hangs_up,
+    resets,
+    says,
+    stalls,
+)
+from tests.integration.samples import NOW, a_session
+
+KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
+THEIR_WORDS = "invalid token: eyJhbGciOi.what-the-provider-says"
+SESSION = a_session()
+PROTOBUF = "application/protobuf"
+
+Exchange = Callable[[LiveKitRooms], Any]
+
+
+def opening(rooms: LiveKitRooms) -> Any:
+    return rooms.open(SESSION)
+
+
+def closing(rooms: LiveKitRooms) -> Any:
+    return rooms.close(SESSION.session_id)
+
+
+def rooms_at(url: str, web: Web, time_limit_seconds: float = 5.0) -> LiveKitRooms:
+    return LiveKitRooms(LiveKitSettings(url, KEY, SECRET), web, lambda: NOW, time_limit_seconds)
+
+
+@pytest.fixture
+def rooms(provider: Provider, web: Web) -> LiveKitRooms:
+    return rooms_at(f"ws://{provider.authority}", web)
+
+
+def a_room(**changes: Any) -> Answer:
+    room = Room(**{"sid": "RM_abc", "name": SESSION.session_id, "creation_time": NOW - 5, **changes})
+    return says(room.SerializeToString(), content_type=PROTOBUF)
+
+
+def twirp(status: int, code: str) -> Answer:
+    return says(json.dumps({"code": code, "msg": THEIR_WORDS}), status)
+
+
+DELETED = says(DeleteRoomResponse().SerializeToString(), content_type=PROTOBUF)
+
+
+# ---- What is sent -----------------------------------------------------------------------------------
+
+
+def test_a_room_is_ordered_by_the_sessions_id_with_both_timeouts_and_no_more_metadata_than_that_id(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
+    provider.answers(a_room())
+
+    assert runner.run(opening(rooms)) == OpenedRoom("RM_abc", NOW - 5)
+
+    (sent,) = provider.received
+    assert (sent.method, sent.path) == ("POST", "/twirp/livekit.RoomService/CreateRoom")
+    order = CreateRoomRequest.FromString(sent.body)
+    assert order == CreateRoomRequest(
+        name=SESSION.session_id,
+        empty_timeout=SESSION.ttl_seconds,
+        departure_timeout=DEPARTURE_SECONDS,
+        metadata=order.metadata,
+    )
+    assert json.loads(order.metadata) == {"session_id": SESSION.session_id}
+
+
+def test_a_room_is_deleted_by_the_sessions_id(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
+    provider.answers(DELETED)
+
+    runner.run(closing(rooms))
+
+    (sent,) = provider.received
+    assert (sent.method, sent.path) == ("POST", "/twirp/livekit.RoomService/DeleteRoom")
+    assert DeleteRoomRequest.FromString(sent.body) == DeleteRoomRequest(room=SESSION.session_id)
+
+
+@pytest.mark.parametrize(("exchange", "answer"), [(opening, a_room()), (closing, DELETED)])
+def test_each_request_is_signed_with_the_one_grant_that_it_needs(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, answer: Answer
+) -> None:
+    provider.answers(answer)
+
+    runner.run(exchange(rooms))
+
+    token = provider.received[0].headers["Authorization"].removeprefix("Bearer ")
+    assert TokenVerifier(KEY, SECRET).verify(token).video is not None
+    assert jwt.decode(token, SECRET, algorithms=["HS256"])["video"] == {
+        "roomCreate": True,
+        "canPublish": True,
+        "canSubscribe": True,
+        "canPublishData": True,
+    }
+
+
+def test_a_server_under_a_path_is_asked_there(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
+    provider.answers(a_room())
+
+    runner.run(opening(rooms_at(f"ws://{provider.authority}/livekit", web)))
+
+    assert provider.received[0].path == "/livekit/twirp/livekit.RoomService/CreateRoom"
+
+
+def test_the_connection_is_kept_for_the_next_request(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
+    provider.answers(a_room(), DELETED)
+
+    runner.run(opening(rooms))
+    runner.run(closing(rooms))
+
+    assert provider.connections == 1
+
+
+def test_a_room_without_a_creation_time_counts_as_started_now(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
+    provider.answers(a_room(creation_time=0))
+
+    assert runner.run(opening(rooms)) == OpenedRoom("RM_abc", NOW)
+
+
+def test_a_room_that_livekit_does_not_know_any_more_is_as_good_as_deleted(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, logged: io.StringIO
+) -> None:
+    provider.answers(twirp(404, "not_found"))
+
+    runner.run(closing(rooms))
+
+    assert logged.getvalue() == ""
+
+
+# ---- What goes wrong --------------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("exchange", [opening, closing])
+
+
+def failure(runner: asyncio.Runner, rooms: LiveKitRooms, exchange: Exchange) -> ProviderError:
+    with pytest.raises(ProviderError) as told:
+        runner.run(exchange(rooms))
+    assert told.value.__context__ is None or told.value.__suppress_context__
+    assert THEIR_WORDS not in repr(told.value)
+    return told.value
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (says(THEIR_WORDS, 401, "text/plain"), LiveKitError),
+        (twirp(401, "unauthenticated"), LiveKitError),
+        (twirp(403, "permission_denied"), LiveKitError),
+        (twirp(400, "invalid_argument"), LiveKitError),
+        (twirp(404, "bad_route"), LiveKitError),
+        (says("404 page not found", 404, "text/plain"), LiveKitError),
+        (twirp(408, "deadline_exceeded"), LiveKitUnavailable),
+        (twirp(429, "resource_exhausted"), LiveKitUnavailable),
+        (says(THEIR_WORDS, 429, "text/html"), LiveKitUnavailable),
+        (twirp(500, "internal"), LiveKitUnavailable),
+        (says("", 500, "text/plain"), LiveKitUnavailable),
+        (says("<html>", 502, "text/html"), LiveKitUnavailable),
+        (twirp(503, "unavailable"), LiveKitUnavailable),
+        (says(f'["{THEIR_WORDS}"]', 403), LiveKitError),
+        (says("null", 400), LiveKitError),
+        (says("", 500), LiveKitError),
+        (says(f'{{"code": "{THEIR_WORDS}"}}', 400), LiveKitError),
+        (hangs_up, LiveKitUnavailable),
+        (resets, LiveKitUnavailable),
+        (breaks_off, LiveKitUnavailable),
+    ],
+)
+def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_livekits_words(
+    runner: asyncio.Runner,
+    provider: Provider,
+    rooms: LiveKitRooms,
+    logged: io.StringIO,
+    exchange: Exchange,
+    answer: Answer,
+    error: type[ProviderError],
+) -> None:
+    provider.answers(answer)
+
+    assert type(failure(runner, rooms, exchange)) is error
+    assert "livekit" in logged.getvalue()
+    assert THEIR_WORDS not in logged.getvalue()
+    assert SECRET not in logged.getvalue()
+
+
+@BOTH
+def test_what_is_no_protobuf_is_an_error_of_livekits(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange
+) -> None:
+    provider.answers(says(b"<html>captive portal</html>", content_type="text/html"))
+
+    assert type(failure(runner, rooms, exchange)) is LiveKitError
+
+
+@pytest.mark.parametrize("answer", [says(b"", content_type=PROTOBUF), a_room(sid="")])
+def test_a_room_without_an_id_is_no_room(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, answer: Answer
+) -> None:
+    provider.answers(answer)
+
+    assert type(failure(runner, rooms, opening)) is LiveKitError
+
+
+def test_a_room_that_is_not_found_when_it_should_be_made_is_an_error(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
+    provider.answers(twirp(404, "not_found"))
+
+    assert type(failure(runner, rooms, opening)) is LiveKitError
+
+
+@BOTH
+def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: Web, exchange: Exchange) -> None:
+    rooms = rooms_at(f"ws://127.0.0.1:{closed_port()}", web)
+
+    assert type(failure(runner, rooms, exchange)) is LiveKitUnavailable
+
+
+@BOTH
+@pytest.mark.parametrize("silence", [hangs, stalls])
+def test_a_server_that_never_answers_is_given_up(
+    runner: asyncio.Runner, provider: Provider, web: Web, exchange: Exchange, silence: Answer
+) -> None:
+    provider.answers(silence)
+    rooms = rooms_at(f"ws://{provider.authority}", web, time_limit_seconds=0.1)
+
+    assert type(failure(runner, rooms, exchange)) is UpstreamTimeout
+    assert len(provider.received) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("end", [hangs_up, resets])
+def test_a_kept_connection_that_turns_out_to_be_dead_costs_one_repeat_and_no_error(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, end: Answer
+) -> None:
+    provider.answers(a_room(), end, a_room() if exchange is opening else DELETED)
+    runner.run(opening(rooms))
+
+    runner.run(exchange(rooms))
+
+    assert len(provider.received) == 3
+
+
+@BOTH
+@pytest.mark.parametrize("end", [hangs_up, resets])
+def test_a_request_is_repeated_once_and_not_more(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, end: Answer
+) -> None:
+    provider.answers(end)
+
+    assert type(failure(runner, rooms, exchange)) is LiveKitUnavailable
+    assert len(provider.received) == 2
+
+
+def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
+    provider.answers(hangs_up, hangs)
+
+    assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), opening)) is UpstreamTimeout
+
+
+def test_after_a_failure_the_next_request_goes_through(
+    runner: asyncio.Runner, provider: Provider, web: Web
+) -> None:
+    provider.answers(hangs, a_room())
+    rooms = rooms_at(f"ws://{provider.authority}", web, time_limit_seconds=0.2)
+    failure(runner, rooms, opening)
+
+    assert runner.run(opening(rooms)).room_sid == "RM_abc"
+
+
+# ---- The stand-in that refuses what a LiveKit server refuses ----------------------------------------
+
+
+@pytest.fixture
+def stand_in(runner: asyncio.Runner, provider: Provider) -> Iterator[LiveKitSettings]:
+    provider.answers(says(""))  # its webhooks
+    stack = AsyncExitStack()
+    livekit = runner.run(stack.enter_async_context(livekit_stand_in(provider.url, None)))
+    yield LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
+    runner.run(stack.aclose())
+
+
+def known(runner: asyncio.Runner, settings: LiveKitSettings, web: Web) -> list[Room]:
+    async def ask() -> list[Room]:
+        service = RoomService(web.session, settings.url, settings.api_key, settings.api_secret)
+        return list((await service.list_rooms(ListRoomsRequest())).rooms)
+
+    return runner.run(ask())
+
+
+def test_a_room_is_made_with_what_was_ordered_found_again_and_deleted(
+    runner: asyncio.Runner, web: Web, stand_in: LiveKitSettings
+) -> None:
+    rooms = LiveKitRooms(stand_in, web)
+
+    opened = runner.run(opening(rooms))
+    assert abs(opened.started_at - time.time()) < 60
+    assert runner.run(opening(rooms)).room_sid == opened.room_sid
+
+    (room,) = known(runner, stand_in, web)
+    assert (room.sid, room.name) == (opened.room_sid, SESSION.session_id)
+    assert (room.empty_timeout, room.departure_timeout) == (SESSION.ttl_seconds, DEPARTURE_SECONDS)
+    assert json.loads(room.metadata) == {"session_id": SESSION.session_id}
+
+    runner.run(closing(rooms))
+    assert known(runner, stand_in, web) == []
+    runner.run(closing(rooms))
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"), [("another-key", SECRET), (None, "another-secret-that-is-just-as-long-as-it-should-be")]
+)
+def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
+    runner: asyncio.Runner,
+    web: Web,
+    stand_in: LiveKitSettings,
+    logged: io.StringIO,
+    key: str | None,
+    secret: str,
+) -> None:
+    rooms = LiveKitRooms(LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web)
+
+    assert type(failure(runner, rooms, opening)) is LiveKitError
+    assert secret not in logged.getvalue()
+    assert "eyJ" not in logged.getvalue()
+    assert known(runner, stand_in, web) == []
+
+
+def test_the_sessions_own_aiohttp_session_is_made_when_it_is_first_needed_and_again_after_it_was_closed(
+    runner: asyncio.Runner, provider: Provider
+) -> None:
+    web = Web()
+    rooms = rooms_at(f"ws://{provider.authority}", web)
+    provider.answers(a_room())
+
+    runner.run(opening(rooms))
+    first = web.session
+    runner.run(web.close())
+    runner.run(opening(rooms))
+
+    assert isinstance(first, aiohttp.ClientSession)
+    assert first.closed
+    assert web.session is not first
+    runner.run(web.close())
+    runner.run(web.close())

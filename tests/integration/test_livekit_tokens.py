@@ -1,0 +1,122 @@
+"""The tokens that let people into a room: exactly these claims, and no others."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jwt
+import pytest
+from livekit.api import TokenVerifier
+
+from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
+from pi_voice.adapters.web import Web
+from pi_voice.sessions import LiveKitConnection, Medium, Participant, Session
+from pi_voice.settings import LiveKitSettings
+from tests.integration.samples import a_session
+
+KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
+URL = "wss://acme.livekit.example"
+ANA = Participant(identity="user-1 é 🙂", name="Ana Ñ")
+
+
+def a_running_session(ttl_seconds: int = 600) -> Session:
+    now = int(time.time())
+    return a_session(ttl_seconds=ttl_seconds, created_at=now, expires_at=now + ttl_seconds)
+
+
+def admitted(
+    session: Session, participant: Participant = ANA, media: Sequence[Medium] = ("microphone",)
+) -> LiveKitConnection:
+    return LiveKitRooms(LiveKitSettings(URL, KEY, SECRET), Web()).admit(session, participant, media)
+
+
+def claims(connection: LiveKitConnection) -> dict[str, Any]:
+    assert jwt.get_unverified_header(connection.token) == {"alg": "HS256", "typ": "JWT"}
+    return dict(jwt.decode(connection.token, SECRET, algorithms=["HS256"]))
+
+
+def test_the_connection_says_where_and_which_room() -> None:
+    session = a_running_session()
+
+    connection = admitted(session)
+
+    assert connection.url == URL
+    assert connection.room == session.session_id
+    assert connection.token not in connection.url
+
+
+@pytest.mark.parametrize("media", [("microphone",), ("microphone", "camera"), ("camera", "microphone")])
+def test_a_token_holds_these_claims_and_no_others(media: Sequence[Medium]) -> None:
+    session = a_running_session()
+
+    held = claims(admitted(session, ANA, media))
+
+    assert abs(held.pop("nbf") - time.time()) < 60
+    assert held == {
+        "iss": KEY,
+        "sub": ANA.identity,
+        "name": ANA.name,
+        "exp": session.expires_at,
+        "video": {
+            "roomJoin": True,
+            "room": session.session_id,
+            "canPublish": True,
+            "canPublishSources": list(media),
+            "canPublishData": True,
+            "canSubscribe": True,
+            "canUpdateOwnMetadata": False,
+        },
+        "roomConfig": {"emptyTimeout": session.ttl_seconds, "departureTimeout": DEPARTURE_SECONDS},
+    }
+
+
+@pytest.mark.parametrize("ttl_seconds", [60, 599, 3600])
+@pytest.mark.parametrize("age_seconds", [0, 59])
+def test_a_token_expires_with_the_session_however_old_that_is(ttl_seconds: int, age_seconds: int) -> None:
+    created_at = int(time.time()) - age_seconds
+    session = a_session(ttl_seconds=ttl_seconds, created_at=created_at, expires_at=created_at + ttl_seconds + 1)
+
+    for _ in range(20):
+        assert claims(admitted(session))["exp"] == session.expires_at
+
+
+def test_a_participant_without_a_name_has_no_name_claim() -> None:
+    assert "name" not in claims(admitted(a_running_session(), Participant(identity="x")))
+
+
+def test_livekits_own_verifier_takes_the_token() -> None:
+    session = a_running_session()
+
+    verified = TokenVerifier(KEY, SECRET).verify(admitted(session).token)
+
+    assert (verified.identity, verified.name, verified.kind, verified.metadata) == (ANA.identity, ANA.name, "", "")
+    assert verified.attributes == {}
+    assert verified.agent is None
+    assert verified.video is not None
+    grants = verified.video
+    assert (grants.room_join, grants.room) == (True, session.session_id)
+    assert (grants.room_create, grants.room_list, grants.room_record, grants.room_admin) == (None,) * 4
+    assert (grants.hidden, grants.recorder, grants.agent, grants.destination_room) == (None,) * 4
+    assert verified.room_config is not None
+    assert verified.room_config.name == ""
+    assert (verified.room_config.empty_timeout, verified.room_config.departure_timeout) == (600, DEPARTURE_SECONDS)
+    assert not verified.room_config.agents
+
+
+@pytest.mark.parametrize("name", ['", "video": {"roomAdmin": true}, "x": "', "\x00", "\\", "{}"])
+def test_what_people_call_themselves_stays_a_name(name: str) -> None:
+    session = a_running_session()
+
+    held = claims(admitted(session, Participant(identity=name, name=name)))
+
+    assert (held["sub"], held["name"]) == (name, name)
+    assert "roomAdmin" not in held["video"]
+
+
+def test_a_token_opens_nothing_for_another_deployment() -> None:
+    token = admitted(a_running_session()).token
+
+    with pytest.raises(jwt.InvalidSignatureError):
+        TokenVerifier(KEY, SECRET + "!").verify(token)
+    with pytest.raises(jwt.InvalidIssuerError):
+        TokenVerifier("another", SECRET).verify(token)

@@ -1,0 +1,101 @@
+"""API keys in DynamoDB."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pi_voice import api_keys
+from pi_voice.api_keys import ApiKey, Secret
+from pi_voice.ids import KeyHash, KeyId, WorkspaceId, uuid7
+from tests.integration.samples import ACME, GLOBEX, NOW, id_made_at
+from tests.integration.store import Request, Store, never_asked
+
+run = asyncio.run
+
+
+def a_key(workspace: WorkspaceId = ACME, second: int = NOW, **changes: Any) -> tuple[ApiKey, Secret]:
+    secret = api_keys.generate()
+    key = ApiKey(
+        key_id=KeyId(id_made_at(second)), workspace=workspace, name="Büro 1", hint=secret.hint, created_at=second
+    )
+    return key.model_copy(update=changes), secret
+
+
+def kept(store: Store, workspace: WorkspaceId = ACME, second: int = NOW) -> tuple[ApiKey, Secret]:
+    key, secret = a_key(workspace, second)
+    run(store.api_keys.add(key, secret.hash))
+    return key, secret
+
+
+def test_a_key_is_found_by_the_hash_of_its_secret_and_by_no_other(store: Store) -> None:
+    key, secret = kept(store)
+    _, another = kept(store, GLOBEX)
+
+    assert run(store.api_keys.find(secret.hash)) == key
+    assert run(store.api_keys.find(another.hash)) != key
+    assert run(store.api_keys.find(KeyHash("0" * 64))) is None
+
+
+def test_of_a_key_nothing_is_stored_that_opens_anything(store: Store) -> None:
+    _, secret = kept(store)
+
+    stored = store.words()
+
+    assert secret.hash in stored
+    assert secret.reveal() not in stored
+    assert secret.reveal().removeprefix(api_keys.PREFIX)[:-6] not in stored
+
+
+def test_a_workspace_sees_all_its_own_keys_newest_first(store: Store) -> None:
+    older, _ = kept(store, second=NOW)
+    kept(store, GLOBEX, NOW + 1)
+    newer, _ = kept(store, second=NOW + 2)
+
+    assert run(store.api_keys.of(ACME)) == [newer, older]
+    assert run(store.api_keys.of(WorkspaceId("acm"))) == []
+
+
+def test_more_keys_than_one_answer_holds_are_read_on(store: Store) -> None:
+    keys = [kept(store, second=NOW + second)[0] for second in range(5)]
+
+    def two_at_a_time(query: Request) -> Request:
+        return lambda **arguments: query(**arguments, Limit=2)
+
+    assert run(store.through(query=two_at_a_time).api_keys.of(ACME)) == keys[::-1]
+
+
+def test_a_revoked_key_stays_and_says_when_it_was_revoked(store: Store) -> None:
+    key, secret = kept(store)
+
+    revoked = run(store.api_keys.revoke(ACME, key.key_id, NOW + 10))
+
+    assert revoked == key.model_copy(update={"revoked_at": NOW + 10})
+    assert run(store.api_keys.find(secret.hash)) == revoked
+    assert run(store.api_keys.of(ACME)) == [revoked]
+
+
+def test_revoking_twice_keeps_the_first_time(store: Store) -> None:
+    key, _ = kept(store)
+    first = run(store.api_keys.revoke(ACME, key.key_id, NOW + 10))
+
+    assert run(store.api_keys.revoke(ACME, key.key_id, NOW + 20)) == first
+
+
+def test_another_workspaces_key_cannot_be_revoked(store: Store) -> None:
+    key, secret = kept(store, GLOBEX)
+
+    assert run(store.api_keys.revoke(ACME, key.key_id, NOW + 10)) is None
+    assert run(store.api_keys.find(secret.hash)) == key
+
+
+def test_an_unknown_key_cannot_be_revoked_and_leaves_no_row(store: Store) -> None:
+    assert run(store.api_keys.revoke(ACME, KeyId(uuid7()), NOW)) is None
+    assert store.rows(store.names.api_keys) == []
+
+
+@pytest.mark.parametrize("key_id", ["", "no-id", "0" * 32])
+def test_what_is_no_key_id_is_not_asked_for(store: Store, key_id: str) -> None:
+    nobody = store.through(query=never_asked, update_item=never_asked)
+
+    assert run(nobody.api_keys.revoke(ACME, KeyId(key_id), NOW)) is None

@@ -1,0 +1,155 @@
+"""When DynamoDB refuses, fails or cannot be reached: one error of ours, and not a word of theirs."""
+
+import asyncio
+import io
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from pi_voice import api_keys
+from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions, DynamoTranscripts
+from pi_voice.agents import AgentQuery
+from pi_voice.api_keys import ApiKey
+from pi_voice.errors import StorageError
+from pi_voice.ids import KeyId, uuid7
+from pi_voice.ports import RoomEvent
+from pi_voice.sessions import Extraction, SessionQuery
+from pi_voice.settings import TableNames
+from tests.integration.provider import closed_port
+from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
+from tests.integration.store import Request, Store
+
+Work = Callable[[Store], Coroutine[Any, Any, object]]
+
+SECRET = "turnPassword-and-what-the-caller-said"
+SESSION, AGENT, END = a_session(), an_agent(), a_call_end()
+ID = KeyId(uuid7())
+KEY = ApiKey(key_id=ID, workspace=ACME, name=SECRET, hint="abcd", created_at=NOW)
+HASH = api_keys.generate().hash
+
+EVERYTHING: dict[str, Work] = {
+    "find a key": lambda store: store.api_keys.find(HASH),
+    "add a key": lambda store: store.api_keys.add(KEY, HASH),
+    "list keys": lambda store: store.api_keys.of(ACME),
+    "revoke a key": lambda store: store.api_keys.revoke(ACME, ID, NOW),
+    "read an agent": lambda store: store.agents.current(AGENT.agent_id),
+    "read a version": lambda store: store.agents.version(AGENT.agent_id, 1),
+    "save an agent": lambda store: store.agents.save(ACME, AGENT),
+    "delete an agent": lambda store: store.agents.delete(ACME, AGENT.agent_id),
+    "list agents": lambda store: store.agents.page(ACME, AgentQuery()),
+    "read a session": lambda store: store.sessions.get(SESSION.session_id),
+    "add a session": lambda store: store.sessions.add(SESSION),
+    "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
+    "record results": lambda store: store.sessions.record(
+        SESSION.session_id, END.transcript_id, {"said": SECRET}, Extraction(status="succeeded")
+    ),
+    "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
+    "list sessions": lambda store: store.sessions.page(ACME, SessionQuery(status="active")),
+    "merge an event": lambda store: store.sessions.merge(RoomEvent(SESSION.session_id, "RM", finished_at=NOW)),
+    "put a transcript": lambda store: store.transcripts.put(END.transcript_id, TURNS),
+    "read a transcript": lambda store: store.transcripts.get(END.transcript_id),
+    "expire a transcript": lambda store: store.transcripts.expire(END.transcript_id, TURNS),
+    "delete a transcript": lambda store: store.transcripts.delete(END.transcript_id),
+}
+everything = pytest.mark.parametrize("work", EVERYTHING.values(), ids=list(EVERYTHING))
+
+REQUESTS = (
+    "batch_get_item",
+    "delete_item",
+    "get_item",
+    "put_item",
+    "query",
+    "transact_write_items",
+    "update_item",
+)
+
+
+def refusing(error: Exception) -> Callable[[Request], Request]:
+    def instead(_: Request) -> Request:
+        def refuse(**_: Any) -> Any:
+            raise error
+
+        return refuse
+
+    return instead
+
+
+def broken(store: Store, error: Exception) -> Store:
+    return store.through(**dict.fromkeys(REQUESTS, refusing(error)))
+
+
+def refusal(code: str, status: int = 400) -> ClientError:
+    response = {"Error": {"Code": code, "Message": SECRET}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(cast("Any", response), "Operation")
+
+
+def assert_told_plainly(store: Store, work: Work, logged: io.StringIO) -> None:
+    """Check that a fault comes out as a StorageError with nothing of the fault's own words."""
+    with pytest.raises(StorageError) as told:
+        asyncio.run(work(store))
+    assert told.value.__cause__ is None
+    assert told.value.__suppress_context__
+    assert (told.value.status, told.value.code, told.value.retryable) == (500, "internal_error", True)
+    assert told.value.message == StorageError.advice
+    assert SECRET not in repr(told.value)
+    assert "dynamodb" in logged.getvalue()
+    for secret in (SECRET, HASH, "How old are you", AGENT.instructions, "127.0.0.1"):
+        assert secret not in logged.getvalue()
+
+
+@everything
+def test_throttling_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
+    assert_told_plainly(broken(store, refusal("ProvisionedThroughputExceededException")), work, logged)
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException", "InternalServerError", "???"]
+)
+@pytest.mark.parametrize("name", ["save an agent", "complete a session", "merge an event", "find a key"])
+def test_any_refusal_is_a_storage_error(store: Store, logged: io.StringIO, name: str, code: str) -> None:
+    assert_told_plainly(broken(store, refusal(code)), EVERYTHING[name], logged)
+    assert code in logged.getvalue()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReadTimeoutError(endpoint_url=f"http://127.0.0.1/{SECRET}"),
+        EndpointConnectionError(endpoint_url=f"http://127.0.0.1/{SECRET}"),
+    ],
+    ids=["no answer", "no connection"],
+)
+@everything
+def test_an_answer_that_does_not_come_is_a_storage_error(
+    store: Store, logged: io.StringIO, work: Work, error: Exception
+) -> None:
+    assert_told_plainly(broken(store, error), work, logged)
+
+
+@everything
+def test_tables_that_are_not_there_are_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
+    elsewhere = Store(store.dynamodb, TableNames("nowhere", "nowhere", "nowhere", "nowhere", 0))
+
+    assert_told_plainly(elsewhere, work, logged)
+
+
+def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=f"http://127.0.0.1:{closed_port()}",
+        config=Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1}),
+    )
+
+    for work in EVERYTHING.values():
+        assert_told_plainly(Store(client, store.names), work, logged)
+    client.close()
+
+
+def test_the_adapters_need_nothing_of_the_network_to_be_made() -> None:
+    nowhere = cast("Any", None)
+
+    assert all(made(nowhere, "table") for made in (DynamoApiKeys, DynamoAgents, DynamoSessions, DynamoTranscripts))

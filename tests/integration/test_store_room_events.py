@@ -1,0 +1,245 @@
+"""What LiveKit tells of rooms, merged into session rows."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pi_voice.errors import LiveKitUnavailable
+from pi_voice.ids import SessionId, uuid7
+from pi_voice.ports import RoomEvent
+from pi_voice.sessions import OtherRoom, RoomFacts, Session
+from tests.integration.samples import NOW, a_call_end, a_session
+from tests.integration.store import Store, asked_twice
+
+run = asyncio.run
+
+OURS = "RM_ours"
+METADATA: dict[str, Any] = {"a": 1, "b": [0.5, None, "é 🏠"], "c": {"": 2**70}}
+
+
+def kept(store: Store, **changes: Any) -> Session:
+    session = a_session(**changes)
+    run(store.sessions.add(session))
+    return session
+
+
+def told(store: Store, session: Session, *events: RoomEvent) -> RoomFacts:
+    """Merge events into a session and return what is known of its rooms then."""
+    for event in events:
+        assert run(store.sessions.merge(replace(event, session_id=session.session_id)))
+    found = run(store.sessions.get(session.session_id))
+    assert found is not None
+    assert replace(found, livekit=session.livekit) == session
+    return found.livekit
+
+
+def event(sid: str = OURS, **facts: Any) -> RoomEvent:
+    return RoomEvent(SessionId(""), sid, **facts)
+
+
+# ---- The room that we made --------------------------------------------------------------------------
+
+
+def test_a_finished_room_leaves_its_end_and_its_metadata(store: Store) -> None:
+    session = kept(store)
+
+    facts = told(store, session, event(finished_at=NOW + 90, metadata=METADATA))
+
+    assert facts == session.livekit.model_copy(update={"finished_at": NOW + 90, "metadata": METADATA})
+
+
+def test_the_start_that_livekit_answered_stands(store: Store) -> None:
+    session = kept(store)
+
+    assert told(store, session, event(started_at=NOW + 77)) == session.livekit
+
+
+def test_the_earliest_join_is_the_first_whenever_it_is_told(store: Store) -> None:
+    session = kept(store)
+
+    joins = [event(joined_at=NOW + second) for second in (20, 10, 30, 10)]
+
+    assert told(store, session, *joins).first_joined_at == NOW + 10
+
+
+def test_the_first_end_stands(store: Store) -> None:
+    session = kept(store)
+    first = event(finished_at=NOW + 90, metadata={"kept": True})
+
+    facts = told(store, session, first, event(finished_at=NOW + 91, metadata={"kept": False}))
+
+    assert (facts.finished_at, facts.metadata) == (NOW + 90, {"kept": True})
+
+
+def test_an_event_whose_first_answer_got_lost_is_merged_once(store: Store) -> None:
+    session = kept(store)
+    twice = store.through(update_item=asked_twice)
+
+    facts = told(twice, session, event(joined_at=NOW + 5), event(finished_at=NOW + 9), event("RM_2", joined_at=NOW))
+
+    assert (facts.first_joined_at, facts.finished_at) == (NOW + 5, NOW + 9)
+    assert facts.other_rooms == [OtherRoom(room_sid="RM_2", first_joined_at=NOW)]
+
+
+def test_events_of_an_ended_session_are_merged_and_end_nothing(store: Store) -> None:
+    session = kept(store)
+    done = run(store.sessions.complete(session.session_id, a_call_end()))
+    assert done is not None
+
+    assert told(store, done, event(finished_at=NOW + 500)).finished_at == NOW + 500
+
+
+def test_a_finished_room_completes_no_session(store: Store) -> None:
+    session = kept(store)
+
+    told(store, session, event(finished_at=NOW + 90))
+
+    found = run(store.sessions.get(session.session_id))
+    assert found is not None
+    assert found.status == "active"
+
+
+# ---- Sessions that are not there --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("facts", [{"started_at": NOW}, {"joined_at": NOW}, {"finished_at": NOW, "metadata": METADATA}])
+def test_events_of_rooms_that_are_not_ours_make_no_row(store: Store, facts: dict[str, Any]) -> None:
+    assert not run(store.sessions.merge(RoomEvent(SessionId(uuid7()), OURS, **facts)))
+    assert store.rows(store.names.sessions) == []
+
+
+@pytest.mark.parametrize("sid", [OURS, "RM_another"])
+def test_an_event_that_comes_after_the_deletion_brings_nothing_back(store: Store, sid: str) -> None:
+    session = kept(store, status="failed")
+    run(store.sessions.delete(session.session_id))
+
+    assert not run(store.sessions.merge(RoomEvent(session.session_id, sid, finished_at=NOW)))
+    assert store.rows(store.names.sessions) == []
+
+
+def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(store: Store) -> None:
+    session = kept(store, status="failed")
+
+    def deleting(update: Any) -> Any:
+        def ask(**arguments: Any) -> Any:
+            try:
+                return update(**arguments)
+            finally:
+                run(store.sessions.delete(session.session_id))
+
+        return ask
+
+    merging = store.through(update_item=deleting).sessions.merge(RoomEvent(session.session_id, "RM_2", joined_at=NOW))
+
+    assert not run(merging)
+    assert store.rows(store.names.sessions) == []
+
+
+def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
+    session = a_session().failed(LiveKitUnavailable(), NOW)
+    session = replace(session, livekit=RoomFacts(room_name=session.session_id))
+    run(store.sessions.add(session))
+
+    assert not run(store.sessions.merge(RoomEvent(session.session_id, "RM_any", finished_at=NOW)))
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+# ---- Other rooms of the same name -------------------------------------------------------------------
+
+
+def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(store: Store) -> None:
+    session = kept(store)
+    ours = told(store, session, event(joined_at=NOW + 2), event(finished_at=NOW + 9, metadata=METADATA))
+
+    facts = told(
+        store,
+        session,
+        event("RM_2", started_at=NOW + 20),
+        event("RM_2", joined_at=NOW + 21),
+        event("RM_2", finished_at=NOW + 30, metadata={}),
+        event("RM_3", joined_at=NOW + 41),
+    )
+
+    assert facts.model_copy(update={"other_rooms": []}) == ours
+    assert sorted(facts.other_rooms, key=lambda room: room.room_sid) == [
+        OtherRoom(
+            room_sid="RM_2",
+            started_at=NOW + 20,
+            first_joined_at=NOW + 21,
+            finished_at=NOW + 30,
+            metadata={},
+        ),
+        OtherRoom(room_sid="RM_3", first_joined_at=NOW + 41),
+    ]
+
+
+@pytest.mark.parametrize("sid", ["RM.a", "RM a", "#sid", ":x", "réseau", "x" * 200, "other_rooms"])
+def test_any_room_sid_can_be_noted(store: Store, sid: str) -> None:
+    session = kept(store)
+
+    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [OtherRoom(room_sid=sid, first_joined_at=NOW)]
+
+
+def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> None:
+    session = kept(store)
+    ten = [event(f"RM_{number}", started_at=NOW + number) for number in range(10)]
+    before = told(store, session, *ten)
+    assert len(before.other_rooms) == 10
+
+    assert not run(store.sessions.merge(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
+    facts = told(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
+
+    assert [room.room_sid for room in facts.other_rooms] == [room.room_sid for room in before.other_rooms]
+    assert facts.other_rooms[-1].finished_at == NOW + 99
+    assert facts.finished_at == NOW + 99
+
+
+def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
+    session = kept(store)
+    events = [
+        RoomEvent(session.session_id, f"RM_{number}", **facts)
+        for number in range(2)
+        for facts in ({"started_at": NOW}, {"joined_at": NOW + 1}, {"finished_at": NOW + 2})
+    ]
+
+    async def race() -> list[bool]:
+        return await asyncio.gather(*map(store.sessions.merge, events))
+
+    assert all(run(race()))
+    assert told(store, session).other_rooms == [
+        OtherRoom(room_sid=f"RM_{number}", started_at=NOW, first_joined_at=NOW + 1, finished_at=NOW + 2)
+        for number in range(2)
+    ]
+
+
+# ---- In any order -----------------------------------------------------------------------------------
+
+
+@st.composite
+def rooms_told_twice(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]:
+    """Draw what LiveKit may tell of a name's rooms, and the same again in another order and with repeats."""
+    instants = st.integers(NOW, NOW + 60)
+    events = []
+    for sid in draw(st.lists(st.sampled_from([OURS, "RM_2", "RM_3", "RM_4"]), unique=True, min_size=1)):
+        events += [event(sid, started_at=at) for at in draw(st.lists(instants, max_size=1))]
+        events += [event(sid, joined_at=at) for at in draw(st.lists(instants, max_size=3))]
+        events += [
+            event(sid, finished_at=at, metadata=draw(st.none() | st.just(METADATA)))
+            for at in draw(st.lists(instants, max_size=1))
+        ]
+    repeats = draw(st.lists(st.sampled_from(events), max_size=4)) if events else []
+    return events, draw(st.permutations([*events, *repeats]))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rooms_told_twice())
+def test_in_whatever_order_and_however_often_events_come_they_leave_the_same_facts(
+    store: Store, orders: tuple[list[RoomEvent], list[RoomEvent]]
+) -> None:
+    once, shuffled = (told(store, session, *events) for session, events in ((kept(store), order) for order in orders))
+
+    assert once.model_copy(update={"room_name": ""}) == shuffled.model_copy(update={"room_name": ""})

@@ -1,0 +1,275 @@
+"""Lists of sessions: pages, filters, cursors, and how much is read for them."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pi_voice import cursors
+from pi_voice.adapters.dynamodb import MAX_ROWS_READ
+from pi_voice.documents import Page
+from pi_voice.errors import InvalidCursor, StorageError
+from pi_voice.ids import AgentId, SessionId, WorkspaceId, uuid7
+from pi_voice.sessions import Extraction, Session, SessionQuery, Status
+from tests.integration.samples import ACME, GLOBEX, NOW, a_call_end, a_session, id_made_at
+from tests.integration.store import Request, Row, Store
+
+run = asyncio.run
+
+AGENTS = [AgentId(uuid7()) for _ in range(2)]
+STATUSES: list[Status] = ["active", "completed", "failed"]
+
+
+def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[Status, AgentId]]) -> list[Session]:
+    """Keep one session of each kind, a second after the one before, and return them newest first."""
+    template = a_session(workspace=workspace)
+    run(store.sessions.add(template))
+    row = store.row_of(template)
+    store.dynamodb.delete_item(TableName=store.names.sessions, Key={"session_id": row["session_id"]})
+    sessions = [
+        replace(
+            template,
+            session_id=SessionId(id_made_at(NOW + second)),
+            status=status,
+            agent_id=agent_id,
+        )
+        for second, (status, agent_id) in enumerate(kinds)
+    ]
+    store.fill_sessions(
+        {
+            **row,
+            "session_id": {"S": session.session_id},
+            "status": {"S": session.status},
+            "agent_id": {"S": session.agent_id},
+        }
+        for session in sessions
+    )
+    return sessions[::-1]
+
+
+def active(store: Store, count: int, workspace: WorkspaceId = ACME) -> list[Session]:
+    return keep(store, workspace, [("active", AGENTS[0])] * count)
+
+
+def pages(store: Store, workspace: WorkspaceId = ACME, **query: Any) -> Iterator[Page[Session]]:
+    cursor = None
+    while True:
+        page = run(store.sessions.page(workspace, SessionQuery(**query, cursor=cursor)))
+        yield page
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+def listed(read: list[Page[Session]]) -> list[Session]:
+    return [session for page in read for session in page.data]
+
+
+# ---- Pages ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "limit"), [(0, 1), (1, 1), (3, 1), (4, 2), (5, 2), (5, 4), (5, 5), (101, 100)])
+def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_so(
+    store: Store, count: int, limit: int
+) -> None:
+    sessions = active(store, count)
+    active(store, 3, GLOBEX)
+
+    read = list(pages(store, limit=limit))
+
+    assert listed(read) == sessions
+    assert len(read) == max(1, -(-count // limit))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from(AGENTS)), max_size=30),
+    status=st.none() | st.sampled_from(STATUSES),
+    agent_id=st.none() | st.sampled_from(AGENTS),
+    limit=st.integers(1, 12),
+)
+def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first(
+    store: Store, kinds: list[tuple[Status, AgentId]], status: Status | None, agent_id: AgentId | None, limit: int
+) -> None:
+    workspace = WorkspaceId(uuid7())  # one per example: they share the table
+    sessions = keep(store, workspace, kinds)
+
+    read = list(pages(store, workspace, status=status, agent_id=agent_id, limit=limit))
+
+    assert listed(read) == [
+        session for session in sessions if status in (None, session.status) and agent_id in (None, session.agent_id)
+    ]
+    assert all(len(page.data) == limit for page in read[:-1])
+    assert len(read) == max(1, -(-len(listed(read)) // limit))
+
+
+def test_sessions_that_start_while_one_pages_shift_nothing(store: Store) -> None:
+    sessions = active(store, 4)
+    first = run(store.sessions.page(ACME, SessionQuery(limit=2)))
+    run(store.sessions.add(a_session(session_id=SessionId(id_made_at(NOW + 100)))))
+
+    second = run(store.sessions.page(ACME, SessionQuery(limit=2, cursor=first.next_cursor)))
+
+    assert first.data + second.data == sessions
+    assert second.next_cursor is None
+
+
+def test_a_session_ends_between_two_lists_and_moves_to_the_other_filter(store: Store) -> None:
+    session = active(store, 1)[0]
+    run(store.sessions.complete(session.session_id, a_call_end()))
+
+    assert listed(list(pages(store, status="active"))) == []
+    assert [found.session_id for found in listed(list(pages(store, status="completed")))] == [session.session_id]
+
+
+def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Store) -> None:
+    session = active(store, 1)[0]
+    end = a_call_end()
+    run(store.sessions.complete(session.session_id, end))
+    run(store.sessions.record(session.session_id, end.transcript_id, {"age": 42}, Extraction(status="succeeded")))
+
+    whole = run(store.sessions.get(session.session_id))
+
+    assert whole is not None
+    assert listed(list(pages(store))) == [replace(whole, results=None, extraction=None, transcript_id=None, turns=0)]
+
+
+# ---- Cursors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "!!!!", "AAAA", "é", "A" * 22 + "==", "A" * 400, "0" * 22 + "\n"])
+def test_a_cursor_that_no_list_handed_out_is_refused(store: Store, cursor: str) -> None:
+    with pytest.raises(InvalidCursor):
+        run(store.sessions.page(ACME, SessionQuery(cursor=cursor)))
+
+
+def test_a_cursor_that_somebody_made_up_skips_rows_of_their_own_and_shows_no_others(store: Store) -> None:
+    sessions = active(store, 4)
+    active(store, 4, GLOBEX)
+    between = cursors.encode(id_made_at(NOW + 2))  # as old as the second newest, but no row
+
+    shown = run(store.sessions.page(ACME, SessionQuery(cursor=between)))
+
+    assert sessions[2:] == [session for session in shown.data if session != sessions[1]]
+    assert all(session.workspace == ACME for session in shown.data)
+
+
+@pytest.mark.parametrize("status", [None, "active"])
+def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store, status: Status | None) -> None:
+    sessions = active(store, 3)
+    active(store, 3, GLOBEX)
+    cursor = run(store.sessions.page(GLOBEX, SessionQuery(limit=1))).next_cursor
+
+    shown = run(store.sessions.page(ACME, SessionQuery(cursor=cursor, status=status))).data
+
+    assert all(session in sessions for session in shown)
+
+
+def test_a_workspace_without_sessions_has_one_empty_page(store: Store) -> None:
+    active(store, 3)
+
+    assert list(pages(store, WorkspaceId("acm"))) == [Page[Session](data=[], next_cursor=None)]
+
+
+# ---- How much is read -------------------------------------------------------------------------------
+
+
+class Reading:
+    """Counts the rows of the index that queries read."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def counted(self, query: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            answer = query(**arguments)
+            self.rows += answer["ScannedCount"]
+            return answer
+
+        return ask
+
+
+def test_a_filtered_page_reads_1000_rows_at_most_and_the_next_one_goes_on_there(store: Store) -> None:
+    rare, common = ("failed", AGENTS[1]), ("active", AGENTS[0])
+    kinds = cast("list[tuple[Status, AgentId]]", [rare, rare, *[common] * 1_100, rare, *[common] * 99])
+    sessions = keep(store, ACME, kinds)
+    reading = Reading()
+    counted = store.through(query=reading.counted).sessions
+
+    first = run(counted.page(ACME, SessionQuery(status="failed")))
+    assert first.data == [sessions[99]]
+    assert first.next_cursor is not None
+    assert reading.rows == MAX_ROWS_READ
+
+    second = run(counted.page(ACME, SessionQuery(status="failed", cursor=first.next_cursor)))
+    assert second.data == sessions[-2:]
+    assert second.next_cursor is None
+    assert reading.rows == len(sessions)
+
+
+def test_a_filter_that_nothing_matches_ends_and_says_nothing(store: Store) -> None:
+    active(store, 230)
+
+    assert [len(page.data) for page in pages(store, agent_id=AGENTS[1], limit=1)] == [0]
+
+
+def test_an_unfiltered_page_reads_one_row_more_than_it_shows(store: Store) -> None:
+    active(store, 50)
+    reading = Reading()
+
+    run(store.through(query=reading.counted).sessions.page(ACME, SessionQuery(limit=20)))
+
+    assert reading.rows == 21
+
+
+def test_what_a_batch_leaves_unread_is_asked_for_again(store: Store) -> None:
+    sessions = active(store, 10)
+    asked: list[int] = []
+
+    def three_at_a_time(batch_get: Request) -> Request:
+        def ask(RequestItems: dict[str, Row]) -> Any:  # noqa: N803 (boto3's own name)
+            ((table, request),) = RequestItems.items()
+            asked.append(len(request["Keys"]))
+            answer = batch_get(RequestItems={table: {**request, "Keys": request["Keys"][:3]}})
+            left = request["Keys"][3:]
+            return {**answer, "UnprocessedKeys": {table: {**request, "Keys": left}} if left else {}}
+
+        return ask
+
+    page = run(store.through(batch_get_item=three_at_a_time).sessions.page(ACME, SessionQuery()))
+
+    assert page.data == sessions
+    assert asked == [10, 7, 4, 1]
+
+
+def test_a_batch_that_dynamodb_never_reads_is_given_up(store: Store) -> None:
+    active(store, 2)
+
+    def nothing(_: Request) -> Request:
+        return lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems}  # noqa: N803 (boto3's own name)
+
+    with pytest.raises(StorageError):
+        run(store.through(batch_get_item=nothing).sessions.page(ACME, SessionQuery()))
+
+
+def test_a_session_that_is_deleted_between_index_and_row_is_left_out(store: Store) -> None:
+    sessions = active(store, 5)
+    gone = random.Random(3).choice(sessions)
+
+    def as_it_was(query: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            answer = query(**arguments)
+            key = {"session_id": {"S": gone.session_id}}
+            store.dynamodb.delete_item(TableName=store.names.sessions, Key=key)
+            return answer
+
+        return ask
+
+    page = run(store.through(query=as_it_was).sessions.page(ACME, SessionQuery()))
+
+    assert page.data == [session for session in sessions if session != gone]
+    assert page.next_cursor is None

@@ -1,0 +1,355 @@
+"""Sessions in DynamoDB: what a row keeps, and the conditions under which it changes."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import pytest
+from pydantic import JsonValue
+
+from pi_voice.errors import LiveKitUnavailable, SessionActive
+from pi_voice.ids import SessionId, TranscriptId, uuid7
+from pi_voice.ports import RoomEvent
+from pi_voice.sessions import DAY_SECONDS, CallEnd, Extraction, Participant, Problem, Session
+from tests.integration.samples import NOW, TURNS, a_call_end, a_session
+from tests.integration.store import Store, asked_twice, never_asked
+
+run = asyncio.run
+
+SUCCEEDED = Extraction(status="succeeded", model="gemini-3.5-flash-lite", attempts=2)
+FAILED = Extraction(
+    status="failed", model="m", attempts=3, error=Problem(code="gemini_error", message='Say "ä" again.')
+)
+
+
+def kept(store: Store, **changes: Any) -> Session:
+    session = a_session(**changes)
+    run(store.sessions.add(session))
+    return session
+
+
+def completed(store: Store, end: CallEnd | None = None) -> Session:
+    session = run(store.sessions.complete(kept(store).session_id, end or a_call_end()))
+    assert session is not None
+    return session
+
+
+# ---- A new session ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"max_duration_seconds": None, "metadata": {}},
+        {"participant": Participant(identity="x", name="")},
+        {"participant": Participant(identity="𝕏" * 128, name="\t" * 128)},
+        {"metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
+    ],
+)
+def test_a_session_comes_back_as_it_was_kept(store: Store, changes: dict[str, Any]) -> None:
+    session = kept(store, **changes)
+
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+def test_a_session_that_could_not_be_provisioned_comes_back_with_its_failure(store: Store) -> None:
+    session = a_session()
+    session = a_session(
+        livekit=session.livekit.model_copy(update={"room_sid": None, "started_at": None})
+    ).failed(LiveKitUnavailable(), NOW + 3)
+
+    run(store.sessions.add(session))
+
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+def test_a_new_row_holds_these_attributes_and_nothing_else(store: Store) -> None:
+    row = store.row_of(kept(store))
+
+    assert set(row) == {
+        "agent_id",
+        "agent_version",
+        "created_at",
+        "expires_at",
+        "livekit",
+        "max_duration_seconds",
+        "metadata",
+        "participant",
+        "session_id",
+        "status",
+        "ttl_seconds",
+        "workspace",
+    }
+
+
+def test_a_session_that_is_not_there_is_none(store: Store) -> None:
+    kept(store)
+
+    assert run(store.sessions.get(SessionId(uuid7()))) is None
+
+
+@pytest.mark.parametrize("session_id", ["", "session", "{session_id}", "0" * 32, "A" * 2_000])
+def test_what_is_no_session_id_is_not_asked_for(store: Store, session_id: str) -> None:
+    assert run(store.through(get_item=never_asked).sessions.get(SessionId(session_id))) is None
+
+
+def test_a_new_session_whose_first_answer_got_lost_is_kept_once(store: Store) -> None:
+    session = a_session()
+
+    run(store.through(put_item=asked_twice).sessions.add(session))
+
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+# ---- Completing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duration_seconds", [None, 0, 1, 0.001, 0.1, 123.457, 86_399.999, 86_400])
+def test_an_active_session_is_completed_with_all_that_its_end_says(
+    store: Store, duration_seconds: float | None
+) -> None:
+    session = kept(store)
+    end = a_call_end(duration_seconds=duration_seconds)
+
+    done = run(store.sessions.complete(session.session_id, end))
+
+    assert done is not None
+    assert done == run(store.sessions.get(session.session_id))
+    assert done.status == "completed"
+    assert done.completed_at == end.completed_at
+    assert done.completed_by == end.completed_by
+    assert done.end_reason == end.end_reason
+    assert done.transcript_id == end.transcript_id
+    assert done.turns == end.turns
+    assert done.extraction == end.extraction
+    assert done.duration_seconds == duration_seconds
+    assert type(done.duration_seconds) is type(duration_seconds)
+
+
+def test_what_a_session_was_before_stays_when_it_is_completed(store: Store) -> None:
+    session = kept(store)
+
+    done = run(store.sessions.complete(session.session_id, a_call_end()))
+
+    assert done is not None
+    for field in ("workspace", "agent_id", "agent_version", "participant", "livekit", "metadata", "max_duration_seconds"):
+        assert getattr(done, field) == getattr(session, field)
+
+
+def test_a_completed_session_is_not_completed_again_and_keeps_the_first_transcript(store: Store) -> None:
+    first = a_call_end()
+    done = completed(store, first)
+
+    assert run(store.sessions.complete(done.session_id, a_call_end())) is None
+    assert run(store.sessions.get(done.session_id)) == done
+
+
+def test_a_failed_session_cannot_be_completed(store: Store) -> None:
+    failed = a_session().failed(LiveKitUnavailable(), NOW)
+    run(store.sessions.add(failed))
+
+    assert run(store.sessions.complete(failed.session_id, a_call_end())) is None
+    assert run(store.sessions.get(failed.session_id)) == failed
+
+
+def test_completing_a_session_that_is_not_there_makes_none(store: Store) -> None:
+    assert run(store.sessions.complete(SessionId(uuid7()), a_call_end())) is None
+    assert store.rows(store.names.sessions) == []
+
+
+def test_a_completion_whose_first_answer_got_lost_has_won(store: Store) -> None:
+    session = kept(store)
+    end = a_call_end()
+
+    done = run(store.through(update_item=asked_twice).sessions.complete(session.session_id, end))
+
+    assert done is not None
+    assert done.transcript_id == end.transcript_id
+    assert done == run(store.sessions.get(session.session_id))
+
+
+def test_the_same_end_told_again_gives_the_session_as_it_is_by_now(store: Store) -> None:
+    end = a_call_end()
+    done = completed(store, end)
+    recorded = run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED))
+
+    assert run(store.sessions.complete(done.session_id, end)) == recorded
+
+
+def test_of_50_completions_at_once_on_a_table_of_1000_one_wins_and_its_transcript_is_kept(store: Store) -> None:
+    session = kept(store)
+    row = store.row_of(session)
+    store.fill_sessions({**row, "session_id": {"S": uuid7()}} for _ in range(999))
+    ends = [a_call_end(end_reason=f"call_{number}") for number in range(50)]
+
+    def complete(end: CallEnd) -> Session | None:
+        async def attempt() -> Session | None:
+            await store.transcripts.put(end.transcript_id, TURNS)
+            return await store.sessions.complete(session.session_id, end)
+
+        return run(attempt())
+
+    with ThreadPoolExecutor(max_workers=50) as callers:
+        outcomes = list(callers.map(complete, ends))
+
+    winners = [(outcome, end) for outcome, end in zip(outcomes, ends, strict=True) if outcome is not None]
+    assert len(winners) == 1
+    done, end = winners[0]
+    assert done == run(store.sessions.get(session.session_id))
+    assert (done.transcript_id, done.end_reason) == (end.transcript_id, end.end_reason)
+    assert run(store.transcripts.get(end.transcript_id)) == TURNS
+
+
+def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Store) -> None:
+    session = kept(store)
+    end = a_call_end()
+
+    async def both() -> None:
+        await asyncio.gather(
+            store.sessions.complete(session.session_id, end),
+            store.sessions.merge(RoomEvent(session.session_id, "RM_ours", finished_at=NOW + 99)),
+        )
+
+    run(both())
+
+    done = run(store.sessions.get(session.session_id))
+    assert done is not None
+    assert done.status == "completed"
+    assert done.livekit.finished_at == NOW + 99
+
+
+# ---- Recording results ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        None,
+        {},
+        [],
+        "",
+        "just text",
+        0,
+        False,
+        12345678901234567890123456789012345678901234567890,
+        -1.5e-300,
+        0.1,
+        1e308,
+        {"age": None, "names": [], "address": {}, "": "empty key"},
+        {"quote": 'She said: "naïve" \\ \n\u2028 \x00 🎂 \U0010ffff'},
+        {"$where": {"#": {":v": {"a.b": [1, 2.5, None, True, {"deep": "er"}]}}}},
+        json.loads("[" * 60 + "]" * 60),
+    ],
+)
+def test_results_come_back_exactly_as_they_were_recorded(store: Store, results: JsonValue) -> None:
+    done = completed(store)
+
+    recorded = run(store.sessions.record(done.session_id, done.transcript_id, results, SUCCEEDED))
+
+    assert recorded is not None
+    assert recorded == run(store.sessions.get(done.session_id))
+    assert recorded.results == results
+    assert json.dumps(recorded.results) == json.dumps(results)
+    assert recorded.extraction == SUCCEEDED
+    assert recorded.transcript_id == done.transcript_id
+
+
+def test_an_extraction_that_failed_is_kept_with_its_error_and_leaves_no_results(store: Store) -> None:
+    done = completed(store)
+
+    recorded = run(store.sessions.record(done.session_id, done.transcript_id, None, FAILED))
+
+    assert recorded is not None
+    assert recorded.extraction == FAILED
+    assert "results" not in store.row_of(done)
+
+
+def test_later_results_replace_earlier_ones_even_when_there_are_none(store: Store) -> None:
+    done = completed(store)
+    run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED))
+
+    recorded = run(store.sessions.record(done.session_id, done.transcript_id, None, FAILED))
+
+    assert recorded is not None
+    assert recorded.results is None
+
+
+@pytest.mark.parametrize("transcript_id", [None, TranscriptId("another")])
+def test_results_of_another_transcript_are_not_recorded(store: Store, transcript_id: TranscriptId | None) -> None:
+    done = completed(store)
+
+    assert run(store.sessions.record(done.session_id, transcript_id, {"age": 42}, SUCCEEDED)) is None
+    assert run(store.sessions.get(done.session_id)) == done
+
+
+def test_results_of_a_session_that_is_still_active_are_not_recorded(store: Store) -> None:
+    session = kept(store)
+
+    assert run(store.sessions.record(session.session_id, TranscriptId(uuid7()), {"age": 42}, SUCCEEDED)) is None
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -> None:
+    done = completed(store)
+    run(store.sessions.delete(done.session_id))
+
+    assert run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED)) is None
+    assert store.rows(store.names.sessions) == []
+
+
+# ---- Deleting ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_an_ended_session_is_deleted(store: Store, status: Literal["completed", "failed"]) -> None:
+    session = kept(store, status=status)
+    other = kept(store)
+
+    run(store.sessions.delete(session.session_id))
+
+    assert run(store.sessions.get(session.session_id)) is None
+    assert run(store.sessions.get(other.session_id)) == other
+
+
+def test_an_active_session_is_not_deleted(store: Store) -> None:
+    session = kept(store)
+
+    with pytest.raises(SessionActive):
+        run(store.sessions.delete(session.session_id))
+
+    assert run(store.sessions.get(session.session_id)) == session
+
+
+def test_deleting_what_is_gone_is_fine(store: Store) -> None:
+    session = kept(store, status="failed")
+
+    run(store.sessions.delete(session.session_id))
+    run(store.sessions.delete(session.session_id))
+
+    assert store.rows(store.names.sessions) == []
+
+
+# ---- Retention --------------------------------------------------------------------------------------
+
+
+def test_without_a_retention_a_session_never_expires(store: Store) -> None:
+    assert "ttl" not in store.row_of(kept(store))
+
+
+def test_with_a_retention_a_session_expires_so_many_days_after_it_was_made_whatever_happens_to_it(
+    store: Store,
+) -> None:
+    session = a_session()
+    sessions = store.sessions_kept(days=30)
+    expiry = {"N": str(NOW + 30 * DAY_SECONDS)}
+
+    run(sessions.add(session))
+    assert store.row_of(session)["ttl"] == expiry
+
+    done = run(sessions.complete(session.session_id, a_call_end()))
+    assert done is not None
+    run(sessions.merge(RoomEvent(session.session_id, "RM_ours", finished_at=NOW)))
+    run(sessions.record(session.session_id, done.transcript_id, {}, SUCCEEDED))
+    assert store.row_of(session)["ttl"] == expiry

@@ -1,0 +1,161 @@
+"""Transcripts in DynamoDB: compressed, in pieces, and gone when they should be."""
+
+import asyncio
+import base64
+import random
+from typing import Any
+
+import pytest
+
+from pi_voice import transcript
+from pi_voice.errors import StorageError
+from pi_voice.ids import TranscriptId, uuid7
+from pi_voice.sessions import DAY_SECONDS
+from pi_voice.transcript import MAX_TURN_CHARACTERS, PIECE_BYTES, Turn
+from tests.integration.samples import NOW, TURNS
+from tests.integration.store import Request, Row, Store
+
+run = asyncio.run
+
+
+def a_long_call() -> list[Turn]:
+    """Fill the megabyte that a transcript may take, with what cannot be compressed much."""
+    noise = random.Random(1)
+    turns: list[Turn] = [
+        {"role": "user", "text": base64.b64encode(noise.randbytes(15_000)).decode()} for _ in range(52)
+    ]
+    transcript.check_size(turns)
+    return turns
+
+
+def pieces(store: Store) -> list[Row]:
+    return sorted(store.rows(store.names.transcripts), key=lambda row: int(row["piece"]["N"]))
+
+
+def test_a_transcript_comes_back_as_it_was_put(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+
+    run(store.transcripts.put(transcript_id, TURNS))
+
+    assert run(store.transcripts.get(transcript_id)) == TURNS
+    assert run(store.transcripts.get(TranscriptId(uuid7()))) is None
+
+
+def test_a_transcript_of_thousands_of_turns_takes_one_piece(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+    turns: list[Turn] = [{"role": "agent", "text": f"Question {number}?", "start_ms": number} for number in range(5_000)]
+
+    run(store.transcripts.put(transcript_id, turns))
+
+    assert run(store.transcripts.get(transcript_id)) == turns
+    assert len(pieces(store)) == 1
+
+
+def test_the_longest_transcript_comes_back_from_several_pieces_that_fit_an_item_each(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+    turns = a_long_call()
+
+    run(store.transcripts.put(transcript_id, turns))
+
+    assert run(store.transcripts.get(transcript_id)) == turns
+    assert len(pieces(store)) >= 2
+    assert all(len(piece["data"]["B"]) <= PIECE_BYTES for piece in pieces(store))
+    assert max(len(turn["text"]) for turn in turns) <= MAX_TURN_CHARACTERS
+
+
+def test_pieces_that_come_in_several_answers_are_put_together(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+    turns = a_long_call()
+    run(store.transcripts.put(transcript_id, turns))
+
+    def one_at_a_time(query: Request) -> Request:
+        return lambda **arguments: query(**arguments, Limit=1)
+
+    assert run(store.through(query=one_at_a_time).transcripts.get(transcript_id)) == turns
+
+
+def test_what_was_said_is_not_stored_in_clear(store: Store) -> None:
+    run(store.transcripts.put(TranscriptId(uuid7()), TURNS))
+
+    assert "How old are you" not in store.words()
+
+
+def test_a_deleted_transcript_is_gone_with_all_its_pieces_and_no_other_is(store: Store) -> None:
+    transcript_id, other = TranscriptId(uuid7()), TranscriptId(uuid7())
+    run(store.transcripts.put(transcript_id, a_long_call()))
+    run(store.transcripts.put(other, TURNS))
+
+    run(store.transcripts.delete(transcript_id))
+    run(store.transcripts.delete(transcript_id))
+
+    assert run(store.transcripts.get(transcript_id)) is None
+    assert run(store.transcripts.get(other)) == TURNS
+    assert len(pieces(store)) == 1
+
+
+def test_without_a_retention_a_transcript_never_expires(store: Store) -> None:
+    run(store.transcripts.put(TranscriptId(uuid7()), TURNS))
+
+    assert all("ttl" not in piece for piece in pieces(store))
+
+
+def test_with_a_retention_every_piece_expires_so_many_days_after_it_was_put(store: Store) -> None:
+    transcripts = store.transcripts_kept(30, lambda: NOW + 0.9)
+
+    run(transcripts.put(TranscriptId(uuid7()), a_long_call()))
+
+    assert {piece["ttl"]["N"] for piece in pieces(store)} == {str(NOW + 30 * DAY_SECONDS)}
+
+
+@pytest.mark.parametrize("retention_days", [0, 30])
+def test_a_transcript_that_lost_the_race_expires_after_a_day(store: Store, retention_days: int) -> None:
+    transcript_id = TranscriptId(uuid7())
+    transcripts = store.transcripts_kept(retention_days, lambda: NOW)
+    turns = a_long_call()
+    run(transcripts.put(transcript_id, turns))
+
+    run(transcripts.expire(transcript_id, turns))
+
+    assert {piece["ttl"]["N"] for piece in pieces(store)} == {str(NOW + DAY_SECONDS)}
+    assert run(transcripts.get(transcript_id)) == turns
+
+
+def test_letting_a_transcript_expire_that_was_written_in_part_makes_no_pieces(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+    turns = a_long_call()
+    run(store.transcripts.put(transcript_id, turns))
+    store.dynamodb.delete_item(
+        TableName=store.names.transcripts, Key={"transcript_id": {"S": transcript_id}, "piece": {"N": "1"}}
+    )
+    before = {piece["piece"]["N"] for piece in pieces(store)}
+
+    run(store.transcripts.expire(transcript_id, turns))
+    run(store.transcripts.expire(TranscriptId(uuid7()), turns))
+
+    assert {piece["piece"]["N"] for piece in pieces(store)} == before
+    assert all("ttl" in piece for piece in pieces(store))
+
+
+def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_more(store: Store) -> None:
+    transcript_id = TranscriptId(uuid7())
+    turns = a_long_call()
+    under_way: list[str] = []
+
+    def failing_on_the_first(put: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            number = arguments["Item"]["piece"]["N"]
+            if number == "0":
+                raise StorageError
+            under_way.append(number)
+            answer = put(**arguments)
+            under_way.remove(number)
+            return answer
+
+        return ask
+
+    with pytest.raises(StorageError):
+        run(store.through(put_item=failing_on_the_first).transcripts.put(transcript_id, turns))
+
+    assert under_way == []
+    assert "0" not in {piece["piece"]["N"] for piece in pieces(store)}
+    assert len(pieces(store)) == len(transcript.pack(turns)) - 1

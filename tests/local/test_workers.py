@@ -1,0 +1,240 @@
+"""Workers run functions as Lambda does: one request at a time in a process, which is replaced when it breaks."""
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.workers import MAX_WORKERS, FunctionError, Workers
+from tests.local.conftest import Background, Project
+from tests.local.processes import children, is_running, until
+
+TAKES_TURNS = """
+    import os, time
+
+    def handler(event, context):
+        began = time.monotonic()
+        time.sleep(0.02)
+        return {"pid": os.getpid(), "began": began, "ended": time.monotonic()}
+"""
+OBEDIENT = """
+    import os, sys, time
+
+    calls = 0
+
+    def handler(event, context):
+        global calls
+        calls += 1
+        exec(event.get("do", ""))
+        return {"pid": os.getpid(), "calls": calls}
+"""
+TELLS = """
+    import os, sys
+
+    def handler(event, context):
+        facts = {name: getattr(context, name) for name in dir(context) if not name.startswith("_")}
+        facts["remaining"] = facts.pop("get_remaining_time_in_millis")()
+        return {"environment": dict(os.environ), "path": sys.path, "cwd": os.getcwd(), "context": facts}
+"""
+LAYER = "MEANING = 42"
+
+
+@pytest.fixture(scope="module")
+def workers(background: Background, project: Project) -> Iterator[Workers]:
+    layer = project.folder / "layer"
+    layer.mkdir()
+    (layer / "shared_code.py").write_text(LAYER)
+    project.layer("Shared", "layer")
+    project.function("Turns", TAKES_TURNS)
+    project.function("Obedient", OBEDIENT, Timeout=1)
+    variables = {"Environment": {"Variables": {"COLOUR": "red", "NUMBER": 5, "FLAG": True}}}
+    project.function("Tells", TELLS, Timeout=7, MemorySize=512, Layers=[{"Ref": "Shared"}], **variables)
+    project.function(
+        "UsesLayer",
+        "import shared_code\ndef handler(event, context): return shared_code.MEANING",
+        Layers=[{"Ref": "Shared"}],
+    )
+    project.function("CannotStart", "raise RuntimeError('not today')")
+    project.function("Odd", "def handler(event, context): return {1, 2}")
+    crew = Workers(project.template(COLOUR="green").functions, {"PATH": os.environ["PATH"], "COLOUR": "machine's"})
+    yield crew
+    background.run(crew.stop())
+
+
+class Caller:
+    """Calls functions and waits for their answers."""
+
+    def __init__(self, background: Background, workers: Workers) -> None:
+        self._background = background
+        self._workers = workers
+
+    def __call__(self, logical_id: str, **event: Any) -> Any:
+        return self._background.run(self._workers.invoke(logical_id, event))
+
+    def at_once(self, times: int, logical_id: str, **event: Any) -> list[Any]:
+        async def all_of_them() -> list[Any]:
+            return await asyncio.gather(*(self._workers.invoke(logical_id, event) for _ in range(times)))
+
+        return self._background.run(all_of_them())
+
+    def failing(self, logical_id: str, **event: Any) -> dict[str, Any]:
+        with pytest.raises(FunctionError) as caught:
+            self(logical_id, **event)
+        return caught.value.details
+
+
+@pytest.fixture(scope="module")
+def call(background: Background, workers: Workers) -> Caller:
+    return Caller(background, workers)
+
+
+def test_requests_one_after_the_other_share_a_process(call: Caller) -> None:
+    assert len({call("Turns")["pid"] for _ in range(5)}) == 1
+
+
+def test_requests_at_once_get_more_processes_up_to_a_few_and_then_wait_their_turn(call: Caller) -> None:
+    answers = call.at_once(MAX_WORKERS * 5, "Turns")
+
+    assert len(answers) == MAX_WORKERS * 5
+    assert 1 < len({answer["pid"] for answer in answers}) <= MAX_WORKERS
+
+
+def test_a_process_never_has_two_requests_at_once(call: Caller) -> None:
+    answers = sorted(call.at_once(MAX_WORKERS * 5, "Turns"), key=lambda answer: (answer["pid"], answer["began"]))
+
+    for earlier, later in itertools.pairwise(answers):
+        assert earlier["pid"] != later["pid"] or earlier["ended"] <= later["began"]
+
+
+def test_a_function_that_raises_keeps_its_process(call: Caller) -> None:
+    before = call("Obedient")
+    details = call.failing("Obedient", do="raise LookupError('no such luck')")
+    after = call("Obedient")
+
+    assert (details["errorType"], details["errorMessage"]) == ("LookupError", "no such luck")
+    assert details["stackTrace"]
+    assert (after["pid"], after["calls"]) == (before["pid"], before["calls"] + 2)
+
+
+def test_a_crash_is_an_error_and_the_next_request_gets_a_new_process(
+    call: Caller, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = call("Obedient")
+    details = call.failing("Obedient", do="os._exit(3)")
+    after = call("Obedient")
+
+    assert details["errorType"] == "Runtime.ExitError"
+    assert "Obedient: its worker ended with exit status 3" in capfd.readouterr().err
+    assert after["pid"] != before["pid"]
+    assert after["calls"] == 1
+
+
+def test_a_process_that_dies_between_requests_costs_no_request(call: Caller) -> None:
+    before = call("Obedient")
+    os.kill(before["pid"], signal.SIGKILL)
+    until(lambda: not is_running(before["pid"]))
+
+    assert call("Obedient")["pid"] != before["pid"]
+
+
+def test_a_function_over_its_timeout_is_ended_and_replaced(call: Caller) -> None:
+    before = call("Obedient")
+    details = call.failing("Obedient", do="time.sleep(60)")
+
+    assert details["errorType"] == "Sandbox.Timedout"
+    assert not is_running(before["pid"])
+    assert call("Obedient")["calls"] == 1
+
+
+def test_what_a_function_prints_goes_to_the_terminal_and_not_into_the_answer(
+    call: Caller, capfd: pytest.CaptureFixture[str]
+) -> None:
+    call.failing("Obedient", do="os._exit(0)")  # so that the next one starts with the terminal of this test
+    answer = call("Obedient", do="print('hello'); os.write(1, b'raw'); print('oops', file=sys.stderr)")
+
+    shown = capfd.readouterr()
+    assert answer["pid"]
+    assert ("hello\n" in shown.out, "raw" in shown.out, "oops" in shown.err) == (True, True, True)
+
+
+def test_a_function_that_cannot_be_imported_is_an_error_with_its_traceback(
+    call: Caller, capfd: pytest.CaptureFixture[str]
+) -> None:
+    details = call.failing("CannotStart")
+
+    assert (details["errorType"], details["errorMessage"]) == ("RuntimeError", "not today")
+    assert "RuntimeError: not today" in capfd.readouterr().err
+
+
+def test_an_answer_that_is_not_json_is_an_error(call: Caller) -> None:
+    assert call.failing("Odd")["errorType"] == "TypeError"
+
+
+def test_a_function_finds_its_own_folder_and_its_layers_first(call: Caller, project: Project) -> None:
+    assert call("UsesLayer") == 42
+    told = call("Tells")
+    assert told["path"][:2] == [str(project.folder / "Tells"), str(project.folder / "layer")]
+    assert told["cwd"] == str(project.folder / "Tells")
+
+
+def test_the_environment_is_the_template_s_with_overrides_and_lambda_s_own(call: Caller) -> None:
+    environment = call("Tells")["environment"]
+
+    assert (environment["COLOUR"], environment["NUMBER"], environment["FLAG"]) == ("green", "5", "true")
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "pi-voice-local-Tells"
+    assert environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "512"
+    assert environment["_HANDLER"] == "app.handler"
+    assert environment["PATH"] == os.environ["PATH"]
+    assert "HOME" not in environment
+
+
+def test_the_context_is_lambda_s(call: Caller) -> None:
+    first, second = (call("Tells")["context"] for _ in range(2))
+
+    assert first["function_name"] == "pi-voice-local-Tells"
+    assert first["memory_limit_in_mb"] == "512"
+    assert first["invoked_function_arn"].endswith(":function:pi-voice-local-Tells")
+    assert 0 < first["remaining"] <= 7000
+    assert first["aws_request_id"] != second["aws_request_id"]
+
+
+def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: Project, tmp_path: Path) -> None:
+    project.function("Lonely", TAKES_TURNS.replace("0.02", "60"))
+    project.template()
+    program = tmp_path / "parent.py"
+    program.write_text(
+        textwrap.dedent(f"""
+            import asyncio, os
+            from pathlib import Path
+            from local.template import load
+            from local.workers import Workers
+
+            async def main():
+                workers = Workers(load(Path({str(project.folder / "template.yaml")!r}), {{}}).functions, {{}})
+                idle = await workers.invoke("Turns", {{}})
+                asyncio.ensure_future(workers.invoke("Lonely", {{}}))
+                print(idle["pid"], flush=True)
+                await asyncio.sleep(60)
+
+            asyncio.run(main())
+        """)
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}, text=True
+    ) as parent:
+        assert parent.stdout
+        idle = int(parent.stdout.readline())
+        until(lambda: len(children(parent.pid)) == 2)
+        [busy] = children(parent.pid) - {idle}
+        parent.kill()
+
+    until(lambda: not is_running(idle) and not is_running(busy))

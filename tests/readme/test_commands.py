@@ -1,0 +1,174 @@
+"""Every command of the documentation is run, or held against what it names where it needs AWS, Docker or real keys.
+
+The word behind ```sh says which: run, make, keys, aws or docker.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import pytest
+
+from local.services import Services
+from tests.readme.conftest import DOCUMENTS, ROOT, Block, blocks_of
+from tests.template.conftest import Node, environment
+
+BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
+README: Final = [block for block in BLOCKS if block.document == ROOT / "README.md"]
+WALK_THROUGH_SECONDS: Final = 120
+
+
+def command_blocks(*kinds: str) -> list[Block]:
+    return [block for block in BLOCKS if block.is_command and block.kind in kinds]
+
+
+def commands(*kinds: str) -> list[str]:
+    return [line for block in command_blocks(*kinds) for line in block.commands]
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.is_command], ids=str)
+def test_each_command_block_says_how_it_is_checked(block: Block) -> None:
+    assert block.language == "sh"
+    assert block.kind in {"run", "make", "keys", "aws", "docker"}
+
+
+# ---- Those that run here ----
+
+
+def settled(text: str) -> str:
+    """Replace what differs from one run to the next: ids, tokens, ports and times."""
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
+    text = re.sub(r"\beyJ[\w.-]+", "<jwt>", text)
+    text = re.sub(r"\bauth_tokens/\w+", "<token>", text)
+    text = re.sub(r"\b127\.0\.0\.1:\d+", "<host>", text)
+    return re.sub(r"\b1\d{9}\b", "<time>", text).strip()
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_walk_through_prints_what_the_readme_shows(exports: Mapping[str, str], shell: str) -> None:
+    for tool in (shell, "curl", "jq"):
+        assert shutil.which(tool), f"The walk-through needs {tool}: install it to run this test."
+    [script] = [block for block in README if block.kind == "run"]
+    [shown] = [block for block in README if block.kind == "output"]
+
+    ended = subprocess.run(
+        [shell],
+        input=script.text,
+        env=environment(**exports),
+        capture_output=True,
+        text=True,
+        timeout=WALK_THROUGH_SECONDS,
+        check=False,
+    )
+
+    assert (ended.stderr, ended.returncode) == ("", 0)
+    assert settled(ended.stdout) == settled(shown.text)
+
+
+def test_only_the_walk_through_runs_and_all_its_variables_come_from_make_run() -> None:
+    [script] = command_blocks("run")
+    assigned = set(re.findall(r"(\w+)=", script.text))
+    used = set(re.findall(r"\$([A-Za-z_]\w*)", script.text))
+
+    assert used - assigned == {"BASE", "API_KEY"}
+
+
+def make_lines() -> Iterator[list[str]]:
+    for line in commands("make", "aws", "docker", "keys"):
+        first, *arguments = shlex.split(line, comments=True)
+        if first == "make":
+            yield arguments
+
+
+@pytest.mark.parametrize("arguments", make_lines(), ids=" ".join)
+def test_each_make_command_can_be_carried_out(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        ["make", "--dry-run", *arguments],  # noqa: S607 (the make that a reader would use)
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    for value in (argument.partition("=")[2] for argument in arguments if "=" in argument):
+        assert value in ended.stdout, f"make does not use {value}"
+
+
+def test_blocks_of_make_commands_hold_nothing_else() -> None:
+    assert [line for line in commands("make") if shlex.split(line, comments=True)[0] != "make"] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT))
+def test_each_target_that_the_prose_names_exists(document: object) -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS if path == document)
+    named = set(re.findall(r"`make ([a-z-]+)", text))
+    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert named <= there
+
+
+# ---- Those that need real keys, AWS or Docker ----
+
+
+def exported(lines: list[str]) -> dict[str, str]:
+    pairs = [shlex.split(line)[1:] for line in lines if line.startswith("export ")]
+    return dict(pair.split("=", 1) for line in pairs for pair in line)
+
+
+def test_the_variables_for_real_keys_choose_the_real_services() -> None:
+    [block] = command_blocks("keys")
+    others = [line for line in block.commands if not line.startswith("export ")]
+
+    chosen = Services.chosen_by(exported(block.commands))
+
+    assert others == ["make run"]
+    assert chosen.livekit
+    assert chosen.gemini
+    assert chosen.gemini.base_url is None
+
+
+def test_commands_for_aws_name_functions_and_parameters_of_the_template(template: Node) -> None:
+    names = {
+        f"pi-voice{resource['Properties']['FunctionName']['Fn::Sub'].removeprefix('${AWS::StackName}')}"
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+    for line in commands("aws"):
+        words = shlex.split(line)
+        match words:
+            case ["aws", "lambda", "invoke", *arguments]:
+                options = dict(zip(arguments[:-1:2], arguments[1:-1:2], strict=True))
+                assert options["--function-name"] in names
+                assert isinstance(json.loads(options["--payload"]), dict)
+            case ["make", *arguments]:
+                for argument in arguments:
+                    if argument.startswith("PARAMETERS="):
+                        pairs = argument.removeprefix("PARAMETERS=").split()
+                        assert {pair.partition("=")[0] for pair in pairs} <= set(template["Parameters"])
+            case ["export", *_]:
+                pass
+            case _:
+                raise AssertionError(f"nothing checks this command: {line}")
+
+
+def test_variables_for_aws_are_those_that_the_scripts_read() -> None:
+    known = (ROOT / "deploy/write_secrets.py").read_text(encoding="utf-8")
+
+    assert [name for name in exported(commands("aws")) if f'"{name}"' not in known] == []
+
+
+def test_commands_for_docker_name_a_function_and_a_sample_that_are_there(template: Node) -> None:
+    for line in commands("docker"):
+        if line.startswith("make "):
+            continue
+        found = re.search(r"\.venv-sam/bin/sam local invoke (\w+) -e (\S+)$", line)
+        assert found, f"nothing checks this command: {line}"
+        assert template["Resources"][found[1]]["Type"] == "AWS::Serverless::Function"
+        assert found[2] == "-" or (ROOT / found[2]).is_file()

@@ -1,0 +1,63 @@
+"""Imports a build as a cold start does, and tells what it saw. Started by test_build.py.
+
+    python3.13 -I -S -B cold_start.py <build> <packages of the runtime>        < {"<function>": <event or null>}
+
+The interpreter is of the Lambda runtime's version and starts without any installed package, so whatever is imported
+comes from the standard library, from the layer or from what the runtime brings. Each function is then asked with its
+event.
+"""
+
+import importlib
+import importlib.util
+import json
+import pkgutil
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType, SimpleNamespace
+from typing import Any
+
+build, runtime = Path(sys.argv[1]), Path(sys.argv[2])
+layer = build / "VoiceLayer/python"
+compiled: list[str] = []
+
+
+def note_what_is_compiled() -> None:
+    """Note the modules for which the import system finds no valid bytecode."""
+    compile_source = SourceFileLoader.source_to_code
+
+    def noted(self: SourceFileLoader, data: Any, path: Any, **options: Any) -> CodeType:
+        compiled.append(str(path))
+        return compile_source(self, data, path, **options)
+
+    SourceFileLoader.source_to_code = noted  # type: ignore[assignment,method-assign]
+
+
+def app(function: str) -> ModuleType:
+    """Import a function as Lambda does: from a file called app.py."""
+    spec = importlib.util.spec_from_file_location(function, build / function / "app.py")
+    assert spec
+    assert spec.loader
+    module = sys.modules[function] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    """Print as JSON: all modules of the product, what was compiled of the layer, and how the functions answered."""
+    note_what_is_compiled()
+    sys.path += [str(layer), str(runtime)]
+    product = importlib.import_module("pi_voice")
+    modules = [module.name for module in pkgutil.walk_packages(product.__path__, "pi_voice.")]
+    for name in modules:
+        importlib.import_module(name)
+    context = SimpleNamespace(aws_request_id="1")
+    statuses = {}
+    for function, event in json.load(sys.stdin).items():
+        handler = app(function).handler
+        statuses[function] = handler(event, context)["statusCode"] if event else None
+    of_layer = [path for path in compiled if path.startswith(str(layer))]
+    print(json.dumps({"modules": modules, "compiled": of_layer, "statuses": statuses}))
+
+
+main()

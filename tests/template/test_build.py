@@ -1,0 +1,281 @@
+"""What `make build` makes of the project: both architectures, and the layer as Lambda will find it."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import py_compile
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+
+import check_layer
+from tests.template.conftest import ROOT, RUNTIME, Interpreter, Node, environment
+from tests.template.routes import ROUTES, snake_case
+
+HOST = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+# What the Lambda runtime brings besides the standard library: boto3 and what it needs.
+OF_THE_RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
+
+# What a function needs to know to start; nothing is called with it.
+SETTINGS = {
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "none",
+    "AWS_SECRET_ACCESS_KEY": "none",
+    "VOICE_AGENTS_TABLE": "agents",
+    "VOICE_SESSIONS_TABLE": "sessions",
+    "VOICE_TRANSCRIPTS_TABLE": "transcripts",
+    "VOICE_API_KEYS_TABLE": "keys",
+    "LIVEKIT_URL": "wss://livekit.invalid",
+    "LIVEKIT_API_KEY": "key",
+    "LIVEKIT_API_SECRET": "secret",
+    "GEMINI_API_KEY": "key",
+    "GEMINI_LIVE_MODEL": "live",
+    "GEMINI_EXTRACTION_MODEL": "extraction",
+}
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """A folder with what the Lambda runtime brings, and nothing of what else is installed here."""
+    installed = Path(boto3.__file__).parents[1]
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    for name in OF_THE_RUNTIME:
+        (folder / name).symlink_to(installed / name)
+    return folder
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A PATH with all that make needs and with no Python."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("bash", "dirname", "make", "sh"):
+        found = shutil.which(name)
+        assert found
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def layer_of(build: Path) -> Path:
+    return build / "VoiceLayer/python"
+
+
+def digests(folder: Path) -> dict[Path, str]:
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def event_without_key(function: str) -> Node:
+    event = json.loads((ROOT / f"events/{snake_case(function)}.json").read_text(encoding="utf-8"))
+    del event["headers"]["authorization"]
+    return event
+
+
+def native_libraries(build: Path) -> Iterator[Path]:
+    return (path for path in layer_of(build).rglob("*") if ".so" in path.suffixes)
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_native_code_is_for_the_processor_that_the_built_template_asks_for(
+    builds: Mapping[str, Path], architecture: str
+) -> None:
+    build = builds[architecture]
+    parameter = yaml.safe_load((build / "template.yaml").read_text(encoding="utf-8"))["Parameters"]["Architecture"]
+
+    assert parameter["Default"] == architecture
+    assert parameter["AllowedValues"] == [architecture]
+    assert {check_layer.machine(library) for library in native_libraries(build)} == {architecture}
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_the_built_layer_passes_its_check(
+    builds: Mapping[str, Path], interpreter: Interpreter, architecture: str
+) -> None:
+    layer = layer_of(builds[architecture])
+
+    checked = interpreter.run(ROOT / "layers/voice/check_layer.py", layer, architecture)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert len(list(layer.glob("**/*.pyc"))) == len(list(layer.glob("**/*.py")))
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_a_built_function_is_its_app_and_nothing_else(
+    builds: Mapping[str, Path], functions: Mapping[str, Node], architecture: str
+) -> None:
+    build = builds[architecture]
+
+    assert {path.name for path in build.iterdir()} == {*functions, "VoiceLayer", "template.yaml"}
+    for function in functions:
+        assert [path.name for path in (build / function).rglob("*")] == ["app.py"]
+
+
+def test_what_is_built_from_the_same_source_is_the_same_to_the_byte(builds: Mapping[str, Path]) -> None:
+    arm64, x86_64 = (digests(layer_of(build)) for build in builds.values())
+    alike = {path for path in arm64 if path.suffix == ".py" and arm64[path] == x86_64.get(path)}
+    bytecode = {path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in alike}
+
+    assert {path for path in arm64 if path.parts[0] == "pi_voice" and path.suffix == ".py"} <= alike
+    assert [path for path in sorted(bytecode) if arm64[path] != x86_64[path]] == []
+
+
+def test_the_layer_holds_no_tests_no_programs_and_no_boto3(builds: Mapping[str, Path]) -> None:
+    layer = layer_of(builds["arm64"])
+
+    assert not [path for path in layer.rglob("tests") if path.is_dir()]
+    assert not {"bin", "boto3", "botocore"} & {path.name for path in layer.iterdir()}
+    assert {"pi_voice", "aws_lambda_powertools", "livekit", "google"} < {path.name for path in layer.iterdir()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the layer's native code is for Linux")
+def test_everything_imports_from_the_built_layer_without_being_compiled(
+    builds: Mapping[str, Path], functions: Mapping[str, Node], interpreter: Interpreter, runtime: Path
+) -> None:
+    layer = layer_of(builds[HOST])
+    events = {name: event_without_key(name) if name in ROUTES else None for name in functions}
+
+    started = interpreter.run(
+        ROOT / "tests/template/cold_start.py", builds[HOST], runtime, stdin=json.dumps(events), env=SETTINGS
+    )
+
+    assert started.returncode == 0, started.stderr
+    told = json.loads(started.stdout.splitlines()[-1])
+    assert len(told["modules"]) == len(list((layer / "pi_voice").rglob("*.py"))) - 1
+    assert told["compiled"] == []
+    assert told["statuses"] == {name: 401 if name in ROUTES else None for name in functions}
+
+
+def test_without_the_runtimes_python_the_build_says_so_in_one_sentence(tools: Path, tmp_path: Path) -> None:
+    bare = environment(
+        PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
+    )
+
+    found = subprocess.run(
+        [ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False, env=bare
+    )
+
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.startswith("The build needs CPython 3.13 with pip, because")
+    assert found.stderr.count("\n") == 1
+
+
+def test_without_the_runtimes_python_make_build_does_not_even_start_sam(tools: Path, tmp_path: Path) -> None:
+    bare = environment(
+        PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
+    )
+
+    made = subprocess.run(
+        ["make", "build", f"BUILD_DIR={tmp_path}/build"],  # noqa: S607 (make is what a person types)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=bare,
+    )
+
+    said, *of_make = made.stderr.splitlines()
+    assert made.returncode != 0
+    assert said.startswith("The build needs CPython 3.13")
+    assert [line for line in of_make if not line.startswith("make: ")] == []
+    assert not (tmp_path / "build").exists()
+
+
+def test_an_interpreter_that_only_has_the_name_is_not_taken(tools: Path, tmp_path: Path) -> None:
+    impostor = tools / RUNTIME
+    impostor.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")
+    impostor.chmod(0o755)
+    bare = environment(
+        PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
+    )
+
+    found = subprocess.run(
+        [ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False, env=bare
+    )
+
+    assert found.returncode == 1
+    assert "pyenv: " not in found.stderr
+
+
+def test_make_refuses_an_architecture_that_lambda_does_not_have() -> None:
+    made = subprocess.run(
+        ["make", "-C", "layers/voice", "build-VoiceLayer", "ARCH=mips"],  # noqa: S607 (make is what a person types)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(ARTIFACTS_DIR="/nowhere"),
+    )
+
+    assert made.returncode != 0
+    assert 'ARCH is arm64 or x86_64, not "mips"' in made.stderr
+
+
+@pytest.fixture
+def layer(tmp_path: Path) -> Path:
+    """A small layer without a fault."""
+    folder = tmp_path / "python"
+    (folder / "pi_voice").mkdir(parents=True)
+    source = folder / "pi_voice/agents.py"
+    source.write_text("name = 1\n")
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH, doraise=True)
+    (folder / "fast.cpython-313.so").write_bytes(b"\x7fELF" + bytes(14) + struct.pack("<H", 183))
+    return folder
+
+
+def test_the_check_finds_nothing_in_a_sound_layer(layer: Path) -> None:
+    assert list(check_layer.faults(layer, "arm64")) == []
+
+
+def test_the_check_finds_native_code_for_another_processor(layer: Path) -> None:
+    assert list(check_layer.faults(layer, "x86_64")) == ["fast.cpython-313.so is for arm64, not for x86_64"]
+
+
+def test_the_check_finds_a_module_without_bytecode(layer: Path) -> None:
+    (layer / "pi_voice/late.py").write_text("")
+
+    assert list(check_layer.faults(layer, "arm64")) == ["pi_voice/late.py has no bytecode"]
+
+
+def test_the_check_finds_bytecode_that_goes_by_dates(layer: Path) -> None:
+    source = layer / "pi_voice/agents.py"
+    py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP, doraise=True)
+
+    assert list(check_layer.faults(layer, "arm64")) == [
+        "pi_voice/agents.py has bytecode that is void once the date of its source changes"
+    ]
+
+
+def test_the_check_finds_bytecode_of_another_python(layer: Path) -> None:
+    bytecode = Path(importlib.util.cache_from_source(str(layer / "pi_voice/agents.py")))
+    bytecode.write_bytes(b"\0\0\r\n" + bytecode.read_bytes()[4:])
+
+    assert list(check_layer.faults(layer, "arm64")) == ["pi_voice/agents.py has bytecode of another Python"]
+
+
+def test_the_check_finds_that_the_product_is_missing(layer: Path) -> None:
+    shutil.rmtree(layer / "pi_voice")
+
+    assert list(check_layer.faults(layer, "arm64")) == ["pi_voice is missing"]
+
+
+def test_the_check_finds_a_layer_that_lambda_would_not_take(layer: Path) -> None:
+    with (layer / "weights.bin").open("wb") as file:
+        file.truncate(check_layer.MAX_BYTES)
+
+    assert [fault.partition(" are ")[2] for fault in check_layer.faults(layer, "arm64")] == [
+        f"more than Lambda takes, {check_layer.MAX_BYTES}"
+    ]

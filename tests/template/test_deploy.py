@@ -1,0 +1,178 @@
+"""The scripts behind `make secrets`, `make api-key` and `make build`."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+from botocore.response import StreamingBody
+from botocore.stub import ANY, Stubber
+from moto import mock_aws
+from mypy_boto3_lambda import LambdaClient
+from mypy_boto3_secretsmanager import SecretsManagerClient
+from mypy_boto3_ssm import SSMClient
+
+from deploy import create_api_key, write_secrets
+from pi_voice.adapters import secrets
+from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings
+from tests.template.conftest import ROOT
+
+NAME = "/pi-voice/secrets"
+KEYS = {"LIVEKIT_API_KEY": "lk", "LIVEKIT_API_SECRET": "lk-secret", "GEMINI_API_KEY": "gemini"}
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def ssm() -> SSMClient:
+    return boto3.client("ssm")
+
+
+@pytest.fixture
+def manager() -> SecretsManagerClient:
+    return boto3.client("secretsmanager")
+
+
+@pytest.fixture
+def functions() -> LambdaClient:
+    return boto3.client("lambda")
+
+
+def test_the_stack_says_where_its_keys_belong() -> None:
+    cloudformation = boto3.client("cloudformation")
+    stack = {
+        "StackName": "pi-voice",
+        "CreationTime": "2026-11-22T00:00:00Z",
+        "StackStatus": "CREATE_COMPLETE",
+        "Parameters": [
+            {"ParameterKey": "SecretsName", "ParameterValue": "/elsewhere"},
+            {"ParameterKey": "SecretsStore", "ParameterValue": "secretsmanager"},
+        ],
+    }
+    with Stubber(cloudformation) as stub:
+        stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "pi-voice"})
+
+        assert write_secrets.place(cloudformation, "pi-voice") == ("secretsmanager", "/elsewhere")
+
+
+def test_keys_in_ssm_are_encrypted_and_are_what_the_functions_read(ssm: SSMClient) -> None:
+    write_secrets.write_to_ssm(ssm, NAME, {**KEYS, "PATH": "/bin"})
+
+    assert ssm.get_parameter(Name=NAME)["Parameter"]["Type"] == "SecureString"
+    assert secrets.read(f"ssm:{NAME}") == KEYS
+
+
+def test_keys_in_secrets_manager_are_what_the_functions_read(manager: SecretsManagerClient) -> None:
+    write_secrets.write_to_secrets_manager(manager, NAME, KEYS)
+
+    assert secrets.read(f"secretsmanager:{NAME}") == KEYS
+
+
+def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None:
+    webhook = {"LIVEKIT_WEBHOOK_API_KEY": "wh", "LIVEKIT_WEBHOOK_API_SECRET": "wh-secret"}
+    write_secrets.write_to_ssm(ssm, NAME, KEYS | webhook)
+
+    read = secrets.read(f"ssm:{NAME}")
+    models = {"GEMINI_LIVE_MODEL": "live", "GEMINI_EXTRACTION_MODEL": "extraction"}
+    assert LiveKitSettings.of({"LIVEKIT_URL": "wss://livekit.invalid", **read}).api_secret == "lk-secret"
+    assert GeminiSettings.of({**models, **read}).api_key == "gemini"
+    assert WebhookSettings.of(read).api_secret == "wh-secret"
+
+
+def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
+    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+    write_secrets.write_to_ssm(ssm, NAME, {"GEMINI_API_KEY": "newer", "LIVEKIT_API_KEY": ""})
+    write_secrets.write_to_secrets_manager(manager, NAME, KEYS)
+    write_secrets.write_to_secrets_manager(manager, NAME, {"GEMINI_API_KEY": "newer"})
+
+    assert secrets.read(f"ssm:{NAME}") == KEYS | {"GEMINI_API_KEY": "newer"}
+    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | {"GEMINI_API_KEY": "newer"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({}, "Set LIVEKIT_API_KEY, LIVEKIT_API_SECRET, GEMINI_API_KEY in the environment"),
+        ({"LIVEKIT_API_KEY": "lk", "GEMINI_API_KEY": "gemini"}, "Set LIVEKIT_API_SECRET in the environment"),
+        (KEYS | {"LIVEKIT_WEBHOOK_API_KEY": "wh"}, "together, or neither"),
+    ],
+)
+def test_half_a_set_of_keys_is_refused_and_nothing_is_stored(
+    ssm: SSMClient, environment: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        write_secrets.write_to_ssm(ssm, NAME, environment)
+
+    assert ssm.describe_parameters()["Parameters"] == []
+
+
+def test_storing_nothing_is_refused(ssm: SSMClient) -> None:
+    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+
+    with pytest.raises(ValueError, match="Nothing to store"):
+        write_secrets.write_to_ssm(ssm, NAME, {"PATH": "/bin"})
+
+
+def test_the_first_key_comes_from_the_stacks_own_function(functions: LambdaClient) -> None:
+    answer = json.dumps({"data": {"key_id": "1", "api_key": "pi_live_new"}}).encode()
+    with Stubber(functions) as stub:
+        stub.add_response(
+            "invoke",
+            {"Payload": StreamingBody(io.BytesIO(answer), len(answer))},
+            {"FunctionName": "pi-voice-create-api-key", "Payload": b'{"workspace": "acme", "name": "backend"}'},
+        )
+
+        assert create_api_key.create(functions, "pi-voice", "acme", "backend") == "pi_live_new"
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        (
+            {"error": {"message": "Mend it.", "details": [{"path": "workspace", "message": "Too long."}]}},
+            "workspace: Too long.",
+        ),
+        ({"error": {"message": "Try again."}}, "Try again."),
+        ({"errorMessage": "Task timed out", "errorType": "Sandbox.Timedout"}, "its log says why"),
+    ],
+)
+def test_a_refused_key_is_told_in_the_functions_words(
+    functions: LambdaClient, document: dict[str, object], complaint: str
+) -> None:
+    answer = json.dumps(document).encode()
+    with Stubber(functions) as stub:
+        stub.add_response(
+            "invoke",
+            {"Payload": StreamingBody(io.BytesIO(answer), len(answer))},
+            {"FunctionName": ANY, "Payload": ANY},
+        )
+
+        with pytest.raises(ValueError, match=complaint):
+            create_api_key.create(functions, "pi-voice", "acme", "backend")
+
+
+def test_a_built_template_deploys_only_what_it_was_built_for(tmp_path: Path) -> None:
+    built = tmp_path / "template.yaml"
+    architecture = {"Type": "String", "Default": "arm64", "AllowedValues": ["arm64", "x86_64"]}
+    built.write_text(yaml.safe_dump({"Parameters": {"LogLevel": {"Type": "String"}, "Architecture": architecture}}))
+
+    subprocess.run([sys.executable, ROOT / "deploy/pin_architecture.py", built, "x86_64"], check=True)
+
+    assert yaml.safe_load(built.read_text()) == {
+        "Parameters": {
+            "LogLevel": {"Type": "String"},
+            "Architecture": {"Type": "String", "Default": "x86_64", "AllowedValues": ["x86_64"]},
+        }
+    }

@@ -1,0 +1,115 @@
+"""The sample events: one per function, and each one that its function understands."""
+
+import base64
+import json
+import re
+from typing import Any, cast
+
+import pytest
+from pydantic import TypeAdapter
+
+from events.sign_webhook import SAMPLE, signed
+from pi_voice import api_keys
+from pi_voice.adapters.livekit_webhook import WebhookSignature
+from pi_voice.agents import AgentQuery, AgentSpec, MergePatch
+from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
+from pi_voice.ids import is_uuid
+from pi_voice.room_events import WebhookEvent
+from pi_voice.sessions import Ending, NewParticipant, NewSession, SessionQuery
+from pi_voice.settings import WebhookSettings
+from tests.template.conftest import ROOT
+from tests.template.routes import ROUTES, snake_case
+
+Event = dict[str, Any]
+
+FOLDERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+ROUTES_BY_FOLDER = {snake_case(name): route for name, route in ROUTES.items()}
+
+BODIES: dict[str, TypeAdapter[Any]] = {
+    "create_agent": TypeAdapter(AgentSpec),
+    "update_agent": TypeAdapter(MergePatch),
+    "create_session": TypeAdapter(NewSession),
+    "complete_session": TypeAdapter(Ending),
+    "add_participant": TypeAdapter(NewParticipant),
+    "receive_livekit_webhook": TypeAdapter(WebhookEvent),
+}
+QUERIES: dict[str, TypeAdapter[Any]] = {
+    "list_agents": TypeAdapter(AgentQuery),
+    "list_sessions": TypeAdapter(SessionQuery),
+}
+ORDERS: dict[str, TypeAdapter[Any]] = {
+    "create_api_key": TypeAdapter(NewApiKey),
+    "list_api_keys": TypeAdapter(WorkspaceKeys),
+    "revoke_api_key": TypeAdapter(KeyToRevoke),
+}
+
+
+def sample(folder: str) -> Event:
+    return cast("Event", json.loads((ROOT / f"events/{folder}.json").read_text(encoding="utf-8")))
+
+
+def body(event: Event) -> bytes:
+    raw: bytes = event["body"].encode()
+    return base64.b64decode(raw) if event["isBase64Encoded"] else raw
+
+
+def test_every_function_has_a_sample_event_and_every_sample_a_function() -> None:
+    assert sorted(path.stem for path in (ROOT / "events").glob("*.json")) == FOLDERS
+
+
+@pytest.mark.parametrize("folder", sorted(ROUTES_BY_FOLDER))
+def test_a_sample_is_what_api_gateway_makes_of_a_request_to_the_route(folder: str) -> None:
+    event, route = sample(folder), ROUTES_BY_FOLDER[folder]
+    method, path = route.split(" ")
+    names = re.findall(r"{(\w+)}", path)
+
+    assert event["version"] == "2.0"
+    assert event["routeKey"] == event["requestContext"]["routeKey"] == route
+    assert event["requestContext"]["http"]["method"] == method
+    assert event["rawPath"] == event["requestContext"]["http"]["path"] == path.format(**event.get("pathParameters", {}))
+    assert all(is_uuid(event["pathParameters"][name]) for name in names)
+    assert all(name == name.lower() for name in event["headers"])
+
+
+@pytest.mark.parametrize("folder", sorted(BODIES))
+def test_the_body_of_a_sample_is_one_that_its_function_takes(folder: str) -> None:
+    event = sample(folder)
+
+    BODIES[folder].validate_json(body(event))
+
+    assert int(event["headers"]["content-length"]) == len(body(event))
+
+
+@pytest.mark.parametrize("folder", sorted(set(ROUTES_BY_FOLDER) - set(BODIES)))
+def test_a_sample_has_no_body_where_the_route_takes_none(folder: str) -> None:
+    event = sample(folder)
+
+    assert "body" not in event
+    assert folder in QUERIES or "queryStringParameters" not in event
+
+
+@pytest.mark.parametrize("folder", sorted(QUERIES))
+def test_the_query_of_a_sample_is_one_that_its_function_takes(folder: str) -> None:
+    QUERIES[folder].validate_python(sample(folder)["queryStringParameters"])
+
+
+@pytest.mark.parametrize("folder", sorted(ORDERS))
+def test_what_an_operator_sends_is_what_the_function_takes(folder: str) -> None:
+    ORDERS[folder].validate_python(sample(folder))
+
+
+@pytest.mark.parametrize("folder", sorted(set(ROUTES_BY_FOLDER) - {"receive_livekit_webhook"}))
+def test_the_api_key_of_a_sample_is_well_formed(folder: str) -> None:
+    scheme, _, key = sample(folder)["headers"]["authorization"].partition(" ")
+
+    assert scheme == "Bearer"
+    assert api_keys.parse(key).reveal() == key
+
+
+def test_the_sample_webhook_arrives_as_api_gateway_delivers_it_and_can_be_signed_any_time() -> None:
+    secret = "a secret of thirty-two letters, or more"
+    event = signed(json.loads(SAMPLE.read_text(encoding="utf-8")), "devkey", secret)
+
+    assert event["isBase64Encoded"]
+    assert event["headers"]["content-type"] == "application/webhook+json"
+    WebhookSignature(WebhookSettings("devkey", secret)).verify(event["headers"]["authorization"], body(event))

@@ -1,0 +1,87 @@
+"""How the project sets itself up: the Makefile and the locks."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.template.conftest import ROOT, environment
+
+LOCKS = ("layers/voice/requirements.txt", "requirements/dev.txt", "requirements/sam.txt")
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-f", ROOT / "Makefile", *arguments],  # noqa: S607 (make is what a person types)
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
+    )
+
+
+def pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE))
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """As much of a fresh clone as setting up looks at."""
+    (tmp_path / "requirements").mkdir()
+    for name in ("dev", "sam"):
+        (tmp_path / f"requirements/{name}.txt").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["run", "test", "check", "build"])
+def test_without_python_every_target_says_so_in_one_sentence(clone: Path, target: str) -> None:
+    made = make(clone, target, "PYTHON=no-such-python")
+
+    said, *of_make = made.stderr.splitlines()
+    assert made.returncode != 0
+    assert said.startswith("Pi Voice needs Python 3.11 or later, and no-such-python is older or missing:")
+    assert [line for line in of_make if not line.startswith("make: ")] == []
+
+
+def test_a_python_that_is_too_old_is_told_in_one_sentence(clone: Path) -> None:
+    old = clone / "python3.10"
+    old.write_text('#!/bin/sh\necho "import sys; sys.version_info = (3, 10)\n$2" | exec python3 -\n')
+    old.chmod(0o755)
+
+    made = make(clone, "run", f"PYTHON={old}")
+
+    assert made.returncode != 0
+    assert made.stderr.startswith(f"Pi Voice needs Python 3.11 or later, and {old} is older or missing:")
+
+
+def test_make_alone_lists_every_target_with_what_it_is_for(clone: Path) -> None:
+    (clone / "Makefile").symlink_to(ROOT / "Makefile")
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert declared
+
+    listed = re.findall(r"^  make ([a-z-]+) +\S", make(clone).stdout, re.MULTILINE)
+
+    assert sorted(listed) == sorted(declared[1].split())
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_and_hashes_everything_and_names_no_place_to_get_it_from(lock: str) -> None:
+    text = (ROOT / lock).read_text(encoding="utf-8")
+
+    requirements = re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+    for requirement in filter(None, requirements):
+        assert re.match(r"[a-z0-9-]+==\S+ .*\\\n( +--hash=sha256:[0-9a-f]{64}( \\)?\n)+$", requirement), requirement
+    assert "://" not in text
+    assert not re.search(r"^ *-", re.sub(r"^ +--hash=sha256:", "", text, flags=re.MULTILINE), re.MULTILINE)
+
+
+def test_tests_run_with_the_very_versions_that_are_deployed() -> None:
+    layer, development = pins("layers/voice/requirements.txt"), pins("requirements/dev.txt")
+
+    assert layer.items() <= development.items()
+
+
+def test_the_layer_leaves_to_the_runtime_what_the_runtime_brings() -> None:
+    assert not {"boto3", "botocore", "s3transfer"} & pins("layers/voice/requirements.txt").keys()

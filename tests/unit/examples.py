@@ -1,0 +1,61 @@
+"""An agent, a session and what is said in it, for the tests to start from."""
+
+import json
+
+from pi_voice.agents import Agent, AgentSpec
+from pi_voice.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.sessions import Ending, NewSession, Participant, RoomFacts, Session
+from pi_voice.transcript import Turn
+from pydantic import JsonValue
+
+AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
+SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
+NOW = 1_800_000_000
+"""Friday, 2027-01-15 08:00 UTC."""
+
+TURNS: list[Turn] = [
+    {"role": "agent", "text": "Which city?"},
+    {"role": "user", "text": "Oslo."},
+]
+
+
+def spec(**fields: JsonValue) -> AgentSpec:
+    """Read an agent as a caller sends it."""
+    return AgentSpec.model_validate_json(json.dumps({"name": "Ana", "instructions": "Take the call.", **fields}))
+
+
+def agent(version: int = 1, **fields: JsonValue) -> Agent:
+    """Make a version of an agent."""
+    stamp: dict[str, JsonValue] = {"agent_id": AGENT_ID, "version": version, "created_at": NOW, "updated_at": NOW}
+    return Agent.model_validate_json(
+        json.dumps({"name": "Ana", "instructions": "Take the call.", **stamp, **fields}),
+    )
+
+
+def new_session(**fields: JsonValue) -> NewSession:
+    """Read an order for a session as a caller sends it."""
+    order: dict[str, JsonValue] = {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}}
+    return NewSession.model_validate_json(json.dumps({**order, **fields}))
+
+
+def ending(**fields: JsonValue) -> Ending:
+    """Read the end of a call as a caller sends it."""
+    transcript: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
+    return Ending.model_validate_json(json.dumps({"transcript": transcript, **fields}))
+
+
+def session(workspace: str = "acme", agent_version: int = 1) -> Session:
+    """Make an active session with a room."""
+    return Session(
+        session_id=SESSION_ID,
+        workspace=WorkspaceId(workspace),
+        agent_id=AGENT_ID,
+        agent_version=agent_version,
+        status="active",
+        participant=Participant(identity="caller-1", name="Kim"),
+        max_duration_seconds=None,
+        ttl_seconds=600,
+        created_at=NOW,
+        expires_at=NOW + 600,
+        livekit=RoomFacts(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
+    )

@@ -1,0 +1,167 @@
+import asyncio
+
+import pytest
+from pi_voice import api_keys
+from pi_voice.access import Access, KeyRing
+from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
+from pi_voice.errors import ApiKeyNotFound, InvalidApiKey
+
+from tests.fakes import FakeApiKeys, FakeClock
+from tests.unit.examples import NOW
+
+
+def issue(keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend") -> api_keys.IssuedApiKey:
+    """Make a key as an operator does."""
+    return asyncio.run(Access(keys, clock).issue(NewApiKey(workspace=workspace, name=name)))
+
+
+# ---- Who may call ---------------------------------------------------------------------------------------
+
+
+def test_a_key_opens_its_workspace() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    secret = api_keys.parse(issue(keys, clock).api_key)
+
+    assert asyncio.run(KeyRing(keys, clock).workspace_of(secret)) == "acme"
+
+
+def test_an_unknown_key_opens_nothing() -> None:
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(KeyRing(FakeApiKeys(), FakeClock()).workspace_of(api_keys.generate()))
+
+
+def test_a_key_is_looked_up_once_a_minute() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    secret = api_keys.parse(issue(keys, clock).api_key)
+    ring = KeyRing(keys, clock)
+
+    for _ in range(3):
+        asyncio.run(ring.workspace_of(secret))
+    clock.now += 59.9
+    asyncio.run(ring.workspace_of(secret))
+    assert keys.lookups == 1
+
+    clock.now += 0.1
+    asyncio.run(ring.workspace_of(secret))
+    assert keys.lookups == 2
+
+
+def test_a_revoked_key_works_for_no_more_than_a_minute() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    issued = issue(keys, clock)
+    secret = api_keys.parse(issued.api_key)
+    ring = KeyRing(keys, clock)
+    asyncio.run(ring.workspace_of(secret))
+
+    asyncio.run(Access(keys, clock).revoke(KeyToRevoke(workspace="acme", key_id=issued.key_id)))
+
+    clock.now += 59.9
+    assert asyncio.run(ring.workspace_of(secret)) == "acme"
+    clock.now += 0.1
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(ring.workspace_of(secret))
+
+
+def test_a_revoked_key_never_works_where_it_was_not_known_yet() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    issued = issue(keys, clock)
+    asyncio.run(Access(keys, clock).revoke(KeyToRevoke(workspace="acme", key_id=issued.key_id)))
+
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(KeyRing(keys, clock).workspace_of(api_keys.parse(issued.api_key)))
+
+
+def test_a_key_that_was_unknown_works_as_soon_as_it_is_made() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    ring, secret = KeyRing(keys, clock), api_keys.generate()
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(ring.workspace_of(secret))
+
+    asyncio.run(Access(keys, clock).issue(NewApiKey(workspace="acme"), secret))
+
+    assert asyncio.run(ring.workspace_of(secret)) == "acme"
+
+
+def test_keys_of_different_workspaces_are_never_mixed_up() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    ours, theirs = issue(keys, clock, "acme"), issue(keys, clock, "globex")
+    ring = KeyRing(keys, clock)
+
+    for _ in range(2):  # looked up, and remembered
+        assert asyncio.run(ring.workspace_of(api_keys.parse(ours.api_key))) == "acme"
+        assert asyncio.run(ring.workspace_of(api_keys.parse(theirs.api_key))) == "globex"
+
+
+def test_a_key_ring_forgets_rather_than_grow_without_end() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    ring = KeyRing(keys, clock)
+    secrets = [api_keys.parse(issue(keys, clock).api_key) for _ in range(1_001)]
+
+    async def use_all() -> None:
+        for secret in secrets:
+            await ring.workspace_of(secret)
+        await ring.workspace_of(secrets[0])
+
+    asyncio.run(use_all())
+
+    assert keys.lookups == 1_002  # the first one's place was needed
+
+
+# ---- Giving keys and taking them back -------------------------------------------------------------------
+
+
+def test_a_key_is_issued_with_its_secret_once() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+
+    issued = issue(keys, clock, name="backend")
+
+    assert api_keys.parse(issued.api_key).reveal() == issued.api_key
+    assert (issued.workspace, issued.name, issued.created_at) == ("acme", "backend", 1_800_000_000)
+
+
+def test_nothing_that_is_kept_of_a_key_holds_its_secret() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+
+    issued = issue(keys, clock)
+
+    assert issued.api_key not in repr(keys.kept)
+    assert [key.hint for key in keys.kept.values()] == [issued.api_key[-4:]]
+
+
+def test_a_workspace_s_keys_are_listed_newest_first_without_their_secrets() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    issued = []
+    for name in ("first", "second"):
+        issued.append(issue(keys, clock, name=name))
+        clock.now += 1
+    issue(keys, clock, "globex")
+
+    page = asyncio.run(Access(keys, clock).list(WorkspaceKeys(workspace="acme")))
+
+    assert [key.name for key in page.data] == ["second", "first"]
+    assert page.next_cursor is None
+    assert all(key.api_key not in page.model_dump_json() for key in issued)
+
+
+def test_a_key_is_revoked_once_and_the_first_time_stands() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    order = KeyToRevoke(workspace="acme", key_id=issue(keys, clock).key_id)
+
+    first = asyncio.run(Access(keys, clock).revoke(order))
+    clock.now += 100
+    second = asyncio.run(Access(keys, clock).revoke(order))
+
+    assert first.revoked_at == NOW
+    assert second == first
+
+
+@pytest.mark.parametrize("workspace", ["globex", "acme"])
+def test_a_key_that_a_workspace_does_not_have_cannot_be_revoked(workspace: str) -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    key_id = issue(keys, clock, "acme").key_id
+    order = KeyToRevoke(workspace=workspace, key_id=key_id if workspace == "globex" else "no-such-key")
+
+    with pytest.raises(ApiKeyNotFound):
+        asyncio.run(Access(keys, clock).revoke(order))
+
+    assert [key.revoked_at for key in keys.kept.values()] == [None]

@@ -1,0 +1,91 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+from pi_voice.admission import Admission
+from pi_voice.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
+from pi_voice.ids import SessionId
+from pi_voice.ports import Caller
+from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, Session
+
+from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
+from tests.unit.examples import NOW, SESSION_ID, session
+
+COLLEAGUE = NewParticipant(identity="colleague", name="Lee")
+
+
+def admit(
+    order: NewParticipant = COLLEAGUE,
+    *,
+    to: Session | None = None,
+    caller: Caller = FakeCaller("acme"),  # noqa: B008 (it never changes)
+    rooms: FakeRooms | None = None,
+    now: float = NOW,
+) -> AdmittedParticipant:
+    """Let somebody into the one session there is."""
+    admission = Admission(FakeSessions(to or session()), rooms or FakeRooms(), FakeClock(now))
+    return asyncio.run(admission.admit(SESSION_ID, order, caller))
+
+
+def test_another_person_gets_a_token_of_their_own_until_the_session_expires() -> None:
+    rooms = FakeRooms()
+
+    admitted = admit(rooms=rooms)
+
+    assert admitted.session_id == SESSION_ID
+    assert admitted.participant == Participant(identity="colleague", name="Lee")
+    assert admitted.expires_at == 1_800_000_600
+    assert admitted.connection.livekit.token == "livekit-token-for-colleague"
+    assert admitted.connection.livekit.room == SESSION_ID
+    assert rooms.admitted == [(Participant(identity="colleague", name="Lee"), ("microphone",), 1_800_000_600)]
+
+
+def test_another_person_publishes_the_media_that_were_asked_for() -> None:
+    rooms = FakeRooms()
+
+    admit(NewParticipant(identity="colleague", media=("microphone", "camera")), rooms=rooms)
+
+    assert [media for _, media, _ in rooms.admitted] == [("microphone", "camera")]
+
+
+def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitted_again() -> None:
+    rooms = FakeRooms()
+
+    with pytest.raises(InvalidRequest) as refusal:
+        admit(NewParticipant(identity="caller-1"), rooms=rooms)
+
+    assert [fault.path for fault in refusal.value.faults] == ["identity"]
+    assert rooms.admitted == []
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_nobody_is_admitted_to_a_session_that_has_ended(status: str) -> None:
+    with pytest.raises(SessionNotActive):
+        admit(to=replace(session(), status=status))  # type: ignore[arg-type]
+
+
+def test_nobody_is_admitted_to_a_session_that_has_expired() -> None:
+    assert admit(now=NOW + 599.9).expires_at == NOW + 600
+    with pytest.raises(SessionNotActive):
+        admit(now=NOW + 600)
+
+
+def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> None:
+    never_was = SessionId("019a0000-0000-7000-8000-00000000000f")
+
+    with pytest.raises(SessionNotFound):
+        admit(caller=FakeCaller("globex"))
+    with pytest.raises(SessionNotFound):
+        asyncio.run(Admission(FakeSessions(), FakeRooms()).admit(never_was, COLLEAGUE, FakeCaller("acme")))
+
+
+def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
+    with pytest.raises(SessionNotFound):
+        admit(to=replace(session(), status="completed"), caller=FakeCaller("globex"))
+
+
+def test_who_may_not_call_learns_nothing_of_sessions() -> None:
+    with pytest.raises(InvalidApiKey):
+        admit(caller=UnknownCaller())
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(Admission(FakeSessions(), FakeRooms()).admit(SESSION_ID, COLLEAGUE, UnknownCaller()))

@@ -1,0 +1,73 @@
+import pytest
+from pi_voice import errors
+from pi_voice.errors import ProviderError, RequestTooLarge, TtlTooShort, VoiceError
+
+CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
+    (errors.InvalidRequest, 400, "invalid_request", False),
+    (errors.TtlTooShort, 400, "voice_session_ttl_too_short", False),
+    (errors.InvalidCursor, 400, "invalid_cursor", False),
+    (errors.InvalidOutputSchema, 400, "invalid_output_schema", False),
+    (errors.MissingApiKey, 401, "missing_api_key", False),
+    (errors.InvalidApiKey, 401, "invalid_api_key", False),
+    (errors.InvalidWebhookSignature, 401, "invalid_webhook_signature", False),
+    (errors.AgentNotFound, 404, "voice_agent_not_found", False),
+    (errors.SessionNotFound, 404, "voice_session_not_found", False),
+    (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
+    (errors.SessionNotActive, 409, "voice_session_not_active", False),
+    (errors.SessionActive, 409, "voice_session_active", False),
+    (errors.RequestTooLarge, 413, "request_too_large", False),
+    (errors.TranscriptTooLarge, 413, "voice_transcript_too_large", False),
+    (errors.UnsupportedMediaType, 415, "unsupported_media_type", False),
+    (errors.InternalError, 500, "internal_error", True),
+    (errors.StorageError, 500, "internal_error", True),
+    (errors.LiveKitError, 502, "livekit_error", False),
+    (errors.GeminiError, 502, "gemini_error", False),
+    (errors.LiveKitUnavailable, 503, "livekit_unavailable", True),
+    (errors.GeminiUnavailable, 503, "gemini_unavailable", True),
+    (errors.UpstreamTimeout, 504, "upstream_timeout", True),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code", "retryable"), CONTRACT, ids=lambda value: str(value))
+def test_an_error_has_the_status_and_the_code_of_the_contract(
+    error: type[VoiceError], status: int, code: str, *, retryable: bool
+) -> None:
+    assert (error.status, error.code, error.retryable) == (status, code, retryable)
+
+
+def test_the_contract_knows_every_error_there_is() -> None:
+    known = {error for error, _, _, _ in CONTRACT}
+
+    assert _leaves(VoiceError) <= known
+
+
+def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
+    children = error.__subclasses__()
+    return {error} if not children else set().union(*(_leaves(child) for child in children))
+
+
+@pytest.mark.parametrize(
+    "error", [error for error, *_ in CONTRACT if error not in (TtlTooShort, RequestTooLarge)], ids=lambda e: e.__name__
+)
+def test_an_error_says_what_to_do_next_unless_it_is_told_better(error: type[VoiceError]) -> None:
+    assert error().message.endswith(".")
+    assert error("Do this.").message == "Do this."
+    assert str(error("Do this.")) == "Do this."
+
+
+def test_a_ttl_that_is_too_short_comes_with_the_smallest_that_would_do() -> None:
+    error = TtlTooShort(ttl_seconds=600, max_duration_seconds=900)
+
+    assert error.message == (
+        "ttl_seconds is 600, but the call may last 900 seconds. Ask for a ttl_seconds of at least 900."
+    )
+
+
+def test_a_body_that_is_too_large_comes_with_the_limit() -> None:
+    assert RequestTooLarge(1_048_576).message == "The body is too large. Send at most 1,048,576 bytes."
+
+
+def test_a_provider_s_wish_for_a_pause_is_kept() -> None:
+    assert errors.GeminiUnavailable(retry_after_seconds=3.5).retry_after_seconds == 3.5
+    assert errors.GeminiUnavailable().retry_after_seconds is None
+    assert issubclass(errors.UpstreamTimeout, ProviderError)

@@ -1,0 +1,125 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+from pi_voice.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
+from pi_voice.history import History
+from pi_voice.ids import SessionId, TranscriptId
+from pi_voice.sessions import Session, SessionQuery
+
+from tests.fakes import (
+    FakeCaller,
+    FakeSessions,
+    FakeTranscripts,
+    TranscriptsThatCannotDelete,
+    UnknownCaller,
+)
+from tests.unit.examples import SESSION_ID, TURNS, session
+
+ACME = FakeCaller("acme")
+TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
+
+
+def completed() -> Session:
+    return replace(session(), status="completed", transcript_id=TRANSCRIPT_ID, turns=2, results={"city": "Oslo"})
+
+
+def transcripts() -> FakeTranscripts:
+    kept = FakeTranscripts()
+    kept.kept[TRANSCRIPT_ID] = TURNS
+    return kept
+
+
+def test_an_active_session_is_shown_without_a_transcript() -> None:
+    state = asyncio.run(History(FakeSessions(session()), FakeTranscripts()).get(SESSION_ID, ACME))
+
+    assert (state.status, state.transcript, state.results) == ("active", None, None)
+
+
+def test_a_completed_session_is_shown_with_its_transcript_and_results() -> None:
+    state = asyncio.run(History(FakeSessions(completed()), transcripts()).get(SESSION_ID, ACME))
+
+    assert (state.status, state.transcript, state.results) == ("completed", TURNS, {"city": "Oslo"})
+
+
+def test_a_session_that_was_completed_with_nothing_said_has_an_empty_transcript() -> None:
+    silent = replace(completed(), turns=0)
+
+    state = asyncio.run(History(FakeSessions(silent), FakeTranscripts()).get(SESSION_ID, ACME))
+
+    assert state.transcript == []
+
+
+def test_a_session_whose_transcript_has_expired_is_shown_without_it() -> None:
+    state = asyncio.run(History(FakeSessions(completed()), FakeTranscripts()).get(SESSION_ID, ACME))
+
+    assert state.transcript is None
+
+
+def test_a_workspace_s_sessions_are_listed_without_transcript_and_results() -> None:
+    theirs = replace(session("globex"), session_id=SessionId("019a0000-0000-7000-8000-00000000000f"))
+
+    page = asyncio.run(History(FakeSessions(completed(), theirs), transcripts()).page(SessionQuery(), ACME))
+
+    assert [summary.session_id for summary in page.data] == [SESSION_ID]
+    assert "Oslo" not in page.model_dump_json()
+
+
+def test_an_ended_session_is_deleted_with_its_transcript() -> None:
+    sessions, kept = FakeSessions(completed()), transcripts()
+
+    asyncio.run(History(sessions, kept).delete(SESSION_ID, ACME))
+
+    assert sessions.kept == {}
+    assert kept.kept == {}
+
+
+def test_a_failed_session_is_deleted_too() -> None:
+    sessions = FakeSessions(replace(session(), status="failed"))
+
+    asyncio.run(History(sessions, FakeTranscripts()).delete(SESSION_ID, ACME))
+
+    assert sessions.kept == {}
+
+
+def test_an_active_session_is_not_deleted() -> None:
+    sessions = FakeSessions(session())
+
+    with pytest.raises(SessionActive):
+        asyncio.run(History(sessions, FakeTranscripts()).delete(SESSION_ID, ACME))
+
+    assert sessions.kept == {SESSION_ID: session()}
+
+
+def test_a_session_whose_transcript_cannot_be_removed_stays_so_that_it_can_be_deleted_again() -> None:
+    sessions = FakeSessions(completed())
+
+    with pytest.raises(StorageError):
+        asyncio.run(History(sessions, TranscriptsThatCannotDelete()).delete(SESSION_ID, ACME))
+
+    assert sessions.kept == {SESSION_ID: completed()}
+
+
+@pytest.mark.parametrize("session_id", [SESSION_ID, "019a0000-0000-7000-8000-00000000000f", "no-id"])
+def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was(session_id: SessionId) -> None:
+    sessions, kept = FakeSessions(completed()), transcripts()
+    history = History(sessions, kept)
+
+    with pytest.raises(SessionNotFound):
+        asyncio.run(history.get(session_id, FakeCaller("globex")))
+    with pytest.raises(SessionNotFound):
+        asyncio.run(history.delete(session_id, FakeCaller("globex")))
+
+    assert sessions.kept == {SESSION_ID: completed()}
+    assert kept.kept == {TRANSCRIPT_ID: TURNS}
+
+
+def test_who_may_not_call_learns_nothing_of_sessions() -> None:
+    history = History(FakeSessions(), FakeTranscripts())
+
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(history.get(SESSION_ID, UnknownCaller()))
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(history.delete(SESSION_ID, UnknownCaller()))
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(history.page(SessionQuery(), UnknownCaller()))

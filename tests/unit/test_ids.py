@@ -1,0 +1,56 @@
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pi_voice.ids import is_uuid, uuid7
+
+
+def test_an_id_is_a_uuid_of_version_7_and_of_the_rfc_s_variant() -> None:
+    made = [uuid.UUID(uuid7()) for _ in range(1_000)]
+
+    assert {(one.version, one.variant) for one in made} == {(7, uuid.RFC_4122)}
+
+
+def test_an_id_begins_with_the_millisecond_it_was_made_in() -> None:
+    made = uuid7(lambda: 1_800_000_000.123)
+
+    assert made.startswith("01a3185c-507b-7")
+
+
+@given(st.lists(st.integers(0, 2**48 - 1), min_size=2, max_size=2, unique=True))
+def test_ids_sort_by_the_time_they_were_made_in(milliseconds: list[int]) -> None:
+    earlier, later = sorted(milliseconds)
+
+    first = uuid7(lambda: (earlier + 0.5) / 1000)
+    second = uuid7(lambda: (later + 0.5) / 1000)
+
+    assert first < second
+
+
+def test_ids_of_one_millisecond_differ() -> None:
+    made = {uuid7(lambda: 1_800_000_000.0) for _ in range(1_000)}
+
+    assert len(made) == 1_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "019A0000-0000-7000-8000-00000000000A",
+        "{019a0000-0000-7000-8000-000000000001}",
+        "urn:uuid:019a0000-0000-7000-8000-000000000001",
+        "019a00000000700080000000000000ff",
+        "019a0000-0000-7000-8000-00000000000",
+        "019a0000-0000-7000-8000-000000000001\n",
+        "019a0000-0000-7000-8000-00000000000\u0661",  # the Arabic digit one
+        "sessions",
+        "",
+    ],
+)
+def test_only_the_form_in_which_we_hand_ids_out_is_an_id(text: str) -> None:
+    assert not is_uuid(text)
+
+
+def test_what_we_hand_out_is_an_id() -> None:
+    assert is_uuid(uuid7())

@@ -1,0 +1,291 @@
+import asyncio
+from contextlib import suppress
+
+import pytest
+from pi_voice.errors import (
+    AgentNotFound,
+    GeminiError,
+    GeminiUnavailable,
+    InvalidApiKey,
+    LiveKitError,
+    LiveKitUnavailable,
+    ProviderError,
+    StorageError,
+    TtlTooShort,
+    UpstreamTimeout,
+)
+from pi_voice.ids import is_uuid
+from pi_voice.ports import Caller, LiveOrder, OpenedRoom
+from pi_voice.provisioning import Provisioning
+from pi_voice.sessions import GeminiLiveConnection, NewSession, Participant, Session, StartedSession
+
+from tests.fakes import (
+    FailingLiveTokens,
+    FailingRooms,
+    FakeAgents,
+    FakeCaller,
+    FakeClock,
+    FakeLiveTokens,
+    FakeRooms,
+    FakeSessions,
+    HangingRooms,
+    SessionsThatCannotAdd,
+    UnknownCaller,
+)
+from tests.unit.examples import AGENT_ID, agent, new_session
+
+ACME = FakeCaller("acme")
+
+
+class World:
+    """All that provisioning needs, and what became of it."""
+
+    def __init__(
+        self,
+        agents: FakeAgents | None = None,
+        sessions: FakeSessions | None = None,
+        rooms: FakeRooms | None = None,
+        live_tokens: FakeLiveTokens | None = None,
+    ) -> None:
+        self.agents = agents or FakeAgents(agent())
+        self.sessions = sessions or FakeSessions()
+        self.rooms = rooms or FakeRooms()
+        self.live_tokens = live_tokens or FakeLiveTokens()
+
+    def start(self, order: NewSession | None = None, caller: Caller = ACME) -> StartedSession:
+        provisioning = Provisioning(self.agents, self.sessions, self.rooms, self.live_tokens, FakeClock())
+        return asyncio.run(provisioning.start(order or new_session(), caller))
+
+    @property
+    def session(self) -> Session:
+        """The one session that was kept."""
+        (kept,) = self.sessions.kept.values()
+        return kept
+
+
+# ---- When all goes well ---------------------------------------------------------------------------------
+
+
+def test_a_session_starts_with_both_connections() -> None:
+    world = World(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
+
+    started = world.start(new_session(ttl_seconds=900, metadata={"order": "4711"}))
+
+    assert is_uuid(started.session_id)
+    assert (started.agent_id, started.agent_version, started.status) == (AGENT_ID, 4, "active")
+    assert (started.ttl_seconds, started.max_duration_seconds) == (900, 300)
+    assert (started.created_at, started.expires_at) == (1_800_000_000, 1_800_000_900)
+    assert started.participant == Participant(identity="caller-1")
+    assert started.metadata == {"order": "4711"}
+    assert started.connection.livekit.url == "wss://livekit.test"
+    assert started.connection.livekit.token == "livekit-token-for-caller-1"
+    assert started.connection.livekit.room == started.session_id
+    assert started.connection.gemini_live.token == "auth_tokens/fake"
+
+
+def test_a_session_is_kept_with_its_room_and_without_its_tokens() -> None:
+    world = World()
+
+    started = world.start()
+
+    assert world.session.session_id == started.session_id
+    assert world.session.workspace == "acme"
+    assert world.session.status == "active"
+    assert world.session.livekit.room_name == started.session_id
+    assert world.session.livekit.room_sid == "RM_first"
+    assert world.session.livekit.started_at == 1_800_000_000
+    assert "livekit-token" not in repr(world.session)
+    assert "auth_tokens" not in repr(world.session)
+
+
+def test_the_live_token_is_locked_to_the_agent_and_to_the_session_s_expiry() -> None:
+    world = World(FakeAgents(agent(instructions="Ask for the city.", voice={"name": "Kore"})))
+
+    world.start(new_session(ttl_seconds=900))
+
+    (order,) = world.live_tokens.orders
+    assert "Ask for the city." in order.instruction
+    assert (order.voice, order.expires_at) == ("Kore", 1_800_000_900)
+
+
+def test_the_participant_publishes_the_media_that_were_asked_for() -> None:
+    world = World()
+
+    world.start(new_session(media=["microphone", "camera"]))
+
+    assert world.rooms.admitted == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
+
+
+def test_both_providers_are_asked_at_the_same_time() -> None:
+    both = asyncio.Barrier(2)  # lets nobody pass before two have come
+
+    class MeetingRooms(FakeRooms):
+        async def open(self, session: Session) -> OpenedRoom:
+            await both.wait()
+            return await super().open(session)
+
+    class MeetingTokens(FakeLiveTokens):
+        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+            await both.wait()
+            return await super().mint(order)
+
+    async def start() -> None:
+        provisioning = Provisioning(world.agents, world.sessions, world.rooms, world.live_tokens, FakeClock())
+        async with asyncio.timeout(10):  # only a failure takes that long
+            await provisioning.start(new_session(), ACME)
+
+    world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
+    asyncio.run(start())
+
+    assert world.session.status == "active"
+
+
+# ---- When a provider fails ------------------------------------------------------------------------------
+
+LIVEKIT_FAILS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not answer in time.")]
+GEMINI_FAILS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")]
+
+
+@pytest.mark.parametrize("error", LIVEKIT_FAILS, ids=lambda error: error.code)
+def test_when_livekit_fails_the_caller_hears_of_it_and_a_failed_session_says_why(error: ProviderError) -> None:
+    world = World(rooms=FailingRooms(error))
+
+    with pytest.raises(type(error)) as failure:
+        world.start()
+
+    assert failure.value is error
+    assert (world.session.status, world.session.end_reason) == ("failed", "failed")
+    assert world.session.failed_at == 1_800_000_000
+    assert world.session.failure is not None
+    assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
+    assert world.session.livekit.room_sid is None
+
+
+@pytest.mark.parametrize("error", GEMINI_FAILS, ids=lambda error: error.code)
+def test_when_gemini_fails_the_room_is_gone_again_and_a_failed_session_says_why(error: ProviderError) -> None:
+    world = World(live_tokens=FailingLiveTokens(error))
+
+    with pytest.raises(type(error)) as failure:
+        world.start()
+
+    assert failure.value is error
+    assert world.rooms.closed == [world.session.session_id]
+    assert world.session.status == "failed"
+    assert world.session.failure is not None
+    assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
+
+
+def test_when_gemini_fails_nobody_waits_for_livekit() -> None:
+    rooms = HangingRooms()
+    world = World(rooms=rooms, live_tokens=FailingLiveTokens(GeminiUnavailable()))
+
+    with pytest.raises(GeminiUnavailable):
+        world.start()
+
+    assert rooms.given_up
+    assert rooms.closed == [world.session.session_id]  # LiveKit may have made it all the same
+
+
+def test_when_both_fail_the_caller_hears_of_one_and_the_session_tells_of_the_same() -> None:
+    world = World(rooms=FailingRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
+
+    with pytest.raises(ProviderError) as failure:
+        world.start()
+
+    assert world.session.failure is not None
+    assert failure.value.code in ("livekit_unavailable", "gemini_error")
+    assert world.session.failure.code == failure.value.code
+
+
+def test_when_the_room_cannot_be_removed_the_caller_still_hears_of_the_first_failure() -> None:
+    class StubbornRooms(FailingRooms):
+        async def open(self, session: Session) -> OpenedRoom:
+            return await FakeRooms.open(self, session)
+
+    world = World(rooms=StubbornRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
+
+    with pytest.raises(GeminiError):
+        world.start()
+
+    assert world.session.failure is not None
+    assert world.session.failure.code == "gemini_error"
+
+
+def test_when_the_failed_session_cannot_be_kept_either_the_caller_still_hears_of_the_provider() -> None:
+    world = World(sessions=SessionsThatCannotAdd(), live_tokens=FailingLiveTokens(GeminiUnavailable()))
+
+    with pytest.raises(GeminiUnavailable):
+        world.start()
+
+    assert len(world.rooms.closed) == 1
+
+
+def test_a_failed_session_has_no_tokens_to_give() -> None:
+    world = World(live_tokens=FailingLiveTokens(GeminiUnavailable()))
+
+    with suppress(GeminiUnavailable):
+        world.start()
+
+    assert world.rooms.admitted == []
+
+
+# ---- When something else fails --------------------------------------------------------------------------
+
+
+def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
+    world = World(sessions=SessionsThatCannotAdd())
+
+    with pytest.raises(StorageError):
+        world.start()
+
+    assert world.rooms.closed == world.rooms.opened
+    assert world.rooms.admitted == []
+
+
+def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_again() -> None:
+    world = World(live_tokens=FailingLiveTokens(RuntimeError("a bug")))
+
+    with pytest.raises(ExceptionGroup):
+        world.start()
+
+    assert len(world.rooms.closed) == 1
+
+
+# ---- What is refused before anybody is asked ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent_id", ["019a0000-0000-7000-8000-00000000000f", "no-id", ""])
+def test_a_session_with_an_unknown_agent_does_not_start(agent_id: str) -> None:
+    world = World()
+
+    with pytest.raises(AgentNotFound):
+        world.start(new_session(agent_id=agent_id))
+
+    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+
+
+def test_a_session_with_another_workspace_s_agent_does_not_start() -> None:
+    world = World()
+
+    with pytest.raises(AgentNotFound):
+        world.start(caller=FakeCaller("globex"))
+
+    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+
+
+def test_a_session_whose_ttl_is_too_short_does_not_start() -> None:
+    world = World(FakeAgents(agent(behaviors={"max_duration_seconds": 900})))
+
+    with pytest.raises(TtlTooShort):
+        world.start(new_session(ttl_seconds=600))
+
+    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+
+
+def test_who_may_not_call_hears_that_and_not_that_there_is_no_agent() -> None:
+    world = World(FakeAgents())
+
+    with pytest.raises(InvalidApiKey):
+        world.start(caller=UnknownCaller())
+
+    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
