@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from pi_voice.errors import SessionNotActive, SessionNotFound, TranscriptTooLarge
 from pi_voice.http import Caller, api
 from pi_voice.ids import SessionId
 from pi_voice.sessions import Ending, SessionState
@@ -13,7 +14,12 @@ app = api(MAX_BODY_BYTES)
 calls = completion()
 
 
-@app.post("/api/v1/voice/sessions/{session_id}/complete", enveloped=False, summary="Complete a session")
+@app.post(
+    "/api/v1/voice/sessions/{session_id}/complete",
+    enveloped=False,
+    summary="Complete a session",
+    raises=(SessionNotFound, SessionNotActive, TranscriptTooLarge),
+)
 async def complete_session(session_id: SessionId, ending: Ending, caller: Caller) -> SessionState:
     """Make the transcript durable, then extract the results; the session is answered as it stands."""
     return await calls.complete(session_id, ending, caller)

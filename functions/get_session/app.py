@@ -1,5 +1,6 @@
 """GET /api/v1/voice/sessions/{session_id}: all that is known of one call."""
 
+from pi_voice.errors import SessionNotFound
 from pi_voice.http import Caller, api
 from pi_voice.ids import SessionId
 from pi_voice.sessions import SessionState
@@ -9,7 +10,7 @@ app = api()
 sessions = history()
 
 
-@app.get("/api/v1/voice/sessions/{session_id}", summary="Get a session")
+@app.get("/api/v1/voice/sessions/{session_id}", summary="Get a session", raises=(SessionNotFound,))
 async def get_session(session_id: SessionId, caller: Caller) -> SessionState:
     """Return a session's state, with its transcript and results once it is completed."""
     return await sessions.get(session_id, caller)

@@ -22,35 +22,55 @@ class Behaviors(Document):
     """How the agent conducts the call."""
 
     max_duration_seconds: DurationCap | None = None
+    """How long a call may last; null is without a cap."""
     speaking_pace: Literal["slow", "normal", "fast"] = "normal"
+    """How fast the agent speaks."""
     response_length: Literal["brief", "moderate", "detailed"] = "moderate"
+    """How much the agent says at a time."""
     greeting: Words | None = None
+    """What the agent opens the call with."""
     closing_message: Words | None = None
+    """What the agent closes the call with."""
 
 
 class VoiceChoice(Document):
     """Which voice speaks, and in which language where that differs from the agent's."""
 
     name: VoiceName = "Puck"
+    """One of the 30 prebuilt voices."""
     language_code: LanguageTag | None = None
+    """BCP 47 tag of the language to speak, where it is not the agent's."""
 
 
 class AgentSpec(Document):
     """What a caller says of an agent."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"\S")]
+    """What the agent is called, in lists and on the call."""
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
+    """Who the agent is and what it should do."""
     language: LanguageTag = "en-US"
+    """BCP 47 tag of the language that the agent speaks."""
     purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
+    """What the call is for."""
     questions: Annotated[
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")], ...],
         Field(max_length=50),
     ] = ()
+    """What the agent asks, one at a time and in this order."""
     behaviors: Behaviors = Behaviors()
+    """How the agent conducts the call."""
     output_schema: JsonObject | None = None
+    """The results wanted, by hints: a type name, a sentence, or objects and one-element arrays of these.
+
+    Every key is in the results, null where the call does not tell.
+    """
     output_schema_strict: JsonObject | None = None
+    """The results wanted, by JSON Schema in the subset that Gemini supports; wins over the hints."""
     voice: VoiceChoice = VoiceChoice()
+    """Who speaks."""
     metadata: Metadata = Field(default={})
+    """Up to 16 notes of your own."""
 
     @property
     def spoken_language(self) -> str:
@@ -62,9 +82,13 @@ class Stamp(Document):
     """Which agent and version this is; `created_at` is the first version's time and `updated_at` this one's."""
 
     agent_id: AgentId
+    """The agent."""
     version: int
+    """Counts up with each change."""
     created_at: int
+    """When the agent was made."""
     updated_at: int
+    """When this version was made."""
 
 
 class Agent(AgentSpec, Stamp):

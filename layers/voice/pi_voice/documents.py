@@ -52,14 +52,18 @@ class Page(Document, Generic[Item]):
     """One page of a list, newest first; `next_cursor` is None at the end only."""
 
     data: list[Item]
+    """The rows, newest first."""
     next_cursor: str | None = None
+    """Where the next page starts; null at the end."""
 
 
 class Paging(Document):
     """How much of a list is asked for, and from where on."""
 
     limit: Annotated[int, Field(ge=1, le=100, strict=False)] = 20
+    """How many rows a page holds at most."""
     cursor: str | None = None
+    """The `next_cursor` of the page before."""
 
 
 Metadata = Annotated[

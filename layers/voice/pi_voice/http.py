@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, Final, TypeVar, get_origin, get_type_hints
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -45,6 +45,8 @@ _JSON: Final = "application/json"
 Answer = TypeVar("Answer")
 Endpoint = Callable[..., Coroutine[Any, Any, BaseModel | None]]
 Event = dict[str, Any]
+Errors = tuple[type[VoiceError], ...]
+"""What a route may raise beyond what every route of its kind does, for its documentation."""
 
 _runner: Final = asyncio.Runner()
 
@@ -96,32 +98,61 @@ Signed = Annotated[SignedBody, Depends(_signed_body)]
 """A signed webhook, for a handler's signature."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route as its handler declares it; the reference is built from this."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    status_code: int
+    raises: Errors
+    enveloped: bool = True
+
+    @property
+    def document(self) -> tuple[str, Any]:
+        """The one parameter that is neither in the path nor injected, and its type; an empty name if there is none."""
+        for name, hint in get_type_hints(self.endpoint, include_extras=True).items():
+            if name != "return" and f"{{{name}}}" not in self.path and not _injected(hint):
+                return name, hint
+        return "", None
+
+    @property
+    def wants_key(self) -> bool:
+        """Whether the caller has to show an API key."""
+        return Caller in get_type_hints(self.endpoint, include_extras=True).values()
+
+
 class Api:
     """The one route of one function."""
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.routes: list[Route] = []
         self._max_body_bytes = max_body_bytes
         self._resolver = APIGatewayHttpResolver()
         self._resolver.exception_handler(Exception)(_refusal)
         self._resolver.not_found(_no_route)
 
-    def get(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+    def get(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
         """Serve GET; a document in the handler's signature is read from the query."""
-        return self._route("GET", path, summary, 200)
+        return self._serve(partial(Route, "GET", path, summary=summary, status_code=200, raises=raises))
 
     def post(
-        self, path: str, *, summary: str, status_code: int = 200, enveloped: bool = True
+        self, path: str, *, summary: str, raises: Errors = (), status_code: int = 200, enveloped: bool = True
     ) -> Callable[[Endpoint], Endpoint]:
         """Serve POST; a document in the handler's signature is read from the body."""
-        return self._route("POST", path, summary, status_code, enveloped=enveloped)
+        return self._serve(
+            partial(Route, "POST", path, summary=summary, status_code=status_code, raises=raises, enveloped=enveloped)
+        )
 
-    def patch(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+    def patch(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
         """Serve PATCH; a document in the handler's signature is read from the body."""
-        return self._route("PATCH", path, summary, 200)
+        return self._serve(partial(Route, "PATCH", path, summary=summary, status_code=200, raises=raises))
 
-    def delete(self, path: str, *, summary: str) -> Callable[[Endpoint], Endpoint]:
+    def delete(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
         """Serve DELETE, which answers without a body."""
-        return self._route("DELETE", path, summary, 204)
+        return self._serve(partial(Route, "DELETE", path, summary=summary, status_code=204, raises=raises))
 
     def handler(self, event: Event, context: LambdaContext) -> dict[str, Any]:
         """Answer one event of an HTTP API or a function URL (payload 2.0); this is what Lambda calls."""
@@ -140,44 +171,40 @@ class Api:
         )
         return answer
 
-    def _route(
-        self, method: str, path: str, summary: str, status_code: int, *, enveloped: bool = True
-    ) -> Callable[[Endpoint], Endpoint]:
-        rule = re.sub(r"{(\w+)}", r"<\1>", path)
-
+    def _serve(self, route_of: Callable[[Endpoint], Route]) -> Callable[[Endpoint], Endpoint]:
         def register(endpoint: Endpoint) -> Endpoint:
-            self._resolver.route(rule, method, summary=summary, status_code=status_code)(
-                self._adapted(endpoint, method, path, status_code, enveloped=enveloped)
-            )
+            route = route_of(endpoint)
+            self.routes.append(route)
+            rule = re.sub(r"{(\w+)}", r"<\1>", route.path)
+            self._resolver.route(rule, route.method)(self._adapted(route))
             return endpoint
 
         return register
 
-    def _adapted(
-        self, endpoint: Endpoint, method: str, path: str, status_code: int, *, enveloped: bool
-    ) -> Callable[..., Response[str]]:
+    def _adapted(self, route: Route) -> Callable[..., Response[str]]:
         """Wrap an endpoint: read the document it takes, run it, write the document it returns."""
-        name, reader = _document_of(endpoint, path)
+        name, hint = route.document
+        reader = TypeAdapter(hint) if name else None
 
-        @wraps(endpoint)
+        @wraps(route.endpoint)
         def answer(**arguments: Any) -> Response[str]:
             if reader is not None:
                 event = self._resolver.current_event
                 try:
                     arguments[name] = (
                         read(lambda: reader.validate_python(event.query_string_parameters or {}))
-                        if method == "GET"
+                        if route.method == "GET"
                         else read(lambda: reader.validate_json(self._json_body(event)))
                     )
                 except VoiceError:
                     _vouched(arguments.values())
                     raise
-            result = run(endpoint(**arguments))
+            result = run(route.endpoint(**arguments))
             if result is None:
-                return Response(status_code, body=None)
-            bare = isinstance(result, Page) or not enveloped
+                return Response(route.status_code, body=None)
+            bare = isinstance(result, Page) or not route.enveloped
             body = result.model_dump_json()
-            return Response(status_code, _JSON, body if bare else f'{{"data":{body}}}')
+            return Response(route.status_code, _JSON, body if bare else f'{{"data":{body}}}')
 
         return answer
 
@@ -206,10 +233,8 @@ def api(max_body_bytes: int = MAX_BODY_BYTES) -> Api:
 
 def operation(function: Endpoint) -> Callable[[Event, LambdaContext], dict[str, Any]]:
     """Make the handler of a function that has no route: an operator invokes it with a document as the event."""
-    _, reader = _document_of(function, "")
-    if reader is None:
-        message = f"{function.__name__} takes no document"
-        raise TypeError(message)
+    [document, _] = get_type_hints(function).values()
+    reader = TypeAdapter(document)
 
     def handler(event: Event, context: LambdaContext) -> dict[str, Any]:
         try:
@@ -226,13 +251,8 @@ def operation(function: Endpoint) -> Callable[[Event, LambdaContext], dict[str, 
     return handler
 
 
-def _document_of(endpoint: Endpoint, path: str) -> tuple[str, TypeAdapter[Any] | None]:
-    """Find the one parameter that is neither in the path nor injected, and how it is read."""
-    for name, hint in get_type_hints(endpoint, include_extras=True).items():
-        injected = get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Depends)
-        if name != "return" and f"{{{name}}}" not in path and not injected:
-            return name, TypeAdapter(hint)
-    return "", None
+def _injected(hint: object) -> bool:
+    return get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Depends)  # type: ignore[attr-defined]
 
 
 def _body(event: Event) -> bytes:

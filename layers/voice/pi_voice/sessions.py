@@ -45,7 +45,9 @@ class Participant(Document):
     """A person in the room."""
 
     identity: Identity
+    """Who this is, to LiveKit; a second person of the same identity throws the first one out."""
     name: DisplayName = ""
+    """How others see this person."""
 
 
 class NewSession(Document):
@@ -56,34 +58,48 @@ class NewSession(Document):
     """
 
     agent_id: str
+    """Which agent takes the call."""
     participant: Participant
+    """Who calls."""
     ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
+    """For how long the connections are good; at least as long as the call may last."""
     max_duration_seconds: DurationCap | None = None
+    """How long the call may last: absent is the agent's own cap, null is none."""
     media: Media = ("microphone",)
+    """What the participant may publish."""
     metadata: Metadata = Field(default={})
+    """Up to 16 notes of your own."""
 
 
 class NewParticipant(Document):
     """Another person who is to join a running call."""
 
     identity: Identity
+    """Who this is, to LiveKit; nobody else's in this session."""
     name: DisplayName = ""
+    """How others see this person."""
     media: Media = ("microphone",)
+    """What this person may publish."""
 
 
 class Ending(Document):
     """What the client tells when the call is over."""
 
     transcript: list[Turn]
+    """What was said, in order; empty if nothing was."""
     duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS), AfterValidator(_whole)] | None = None
+    """How long the call lasted."""
     end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
+    """Why it ended, in a word of your own."""
 
 
 class SessionQuery(Paging):
     """Which sessions to list."""
 
     status: Status | None = None
+    """Only sessions in this state."""
     agent_id: str | None = None
+    """Only sessions of this agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,38 +123,56 @@ class Problem(Document):
     """Why something failed, in the words of the error codes."""
 
     code: str
+    """What went wrong, for programs."""
     message: str
+    """What went wrong, for people."""
 
 
 class Extraction(Document):
     """How the extraction of results went."""
 
     status: Literal["succeeded", "pending", "failed", "skipped"]
+    """Whether there are results."""
     model: str | None = None
+    """The model that answered, or was asked last."""
     attempts: int = 0
+    """How often the model was asked."""
     error: Problem | None = None
+    """Why there are no results."""
 
 
 class OtherRoom(Document):
     """A later LiveKit room of the same name, opened by a re-join after ours had closed."""
 
     room_sid: str
+    """LiveKit's id of the room."""
     started_at: int | None = None
+    """When it was opened."""
     first_joined_at: int | None = None
+    """When somebody first joined it."""
     finished_at: int | None = None
+    """When it was closed."""
     metadata: dict[str, JsonValue] | None = None
+    """Its metadata when it was closed."""
 
 
 class RoomFacts(Document):
     """What LiveKit has told of the session's room so far."""
 
     room_name: str
+    """The room's name, which is the session's id."""
     room_sid: str | None = None
+    """LiveKit's id of the room."""
     started_at: int | None = None
+    """When it was opened."""
     first_joined_at: int | None = None
+    """When somebody first joined it."""
     finished_at: int | None = None
+    """When it was closed."""
     metadata: dict[str, JsonValue] | None = None
+    """Its metadata when it was closed, if that was a small JSON object."""
     other_rooms: list[OtherRoom] = Field(default=[])
+    """Later rooms of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,19 +260,27 @@ class SessionSummary(Document):
     session_id: SessionId
     agent_id: AgentId
     agent_version: int
+    """The agent's version when the session was started; it stays with it."""
     status: Status
     participant: Participant
     max_duration_seconds: int | None
+    """How long the call may last; null is without a cap."""
     ttl_seconds: int
+    """For how long the connections are good."""
     created_at: int
     expires_at: int
+    """When the connections end."""
     completed_at: int | None
     failed_at: int | None
     failure: Problem | None
+    """Why a failed session failed."""
     duration_seconds: int | float | None
     end_reason: str | None
+    """Why the call ended."""
     completed_by: str | None
+    """Who completed the session."""
     livekit: RoomFacts
+    """What LiveKit has told of the room so far."""
     metadata: dict[str, str]
 
 
@@ -246,25 +288,35 @@ class SessionState(SessionSummary):
     """A session with all that is known of it."""
 
     transcript: list[Turn] | None
+    """What was said; null until the session is completed."""
     results: JsonValue
+    """What the agent's output schema asks for; null where there is none."""
     extraction: Extraction | None
+    """How the extraction of the results went; null until the session is completed."""
 
 
 class LiveKitConnection(Document):
     """How one person enters the room."""
 
     url: str
+    """Where the LiveKit client connects to."""
     token: str
+    """A JWT for this one room and this one person."""
     room: str
+    """The room's name."""
 
 
 class GeminiLiveConnection(Document):
     """How the client reaches the model: open `url + "?access_token=" + token`, then send `setup` as it stands."""
 
     url: str
+    """The WebSocket to open, with `?access_token=` and the token behind it."""
     token: str
+    """An ephemeral token, locked to the agent."""
     model: str
+    """The model that speaks."""
     setup: dict[str, JsonValue]
+    """The first message to send, as it stands."""
 
 
 class Connection(Document):

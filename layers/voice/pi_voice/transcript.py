@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from pi_voice.errors import Fault, TranscriptTooLarge
@@ -19,10 +19,9 @@ PIECE_BYTES: Final = 350_000
 Milliseconds = Annotated[int, Field(ge=0)]
 
 
+@with_config(extra="forbid", strict=True)
 class Turn(TypedDict):
     """One turn of the conversation; the times are milliseconds since the call began."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
 
     role: Literal["agent", "user"]
     text: str

@@ -60,7 +60,7 @@ class GeminiExtractionModel:
         except (aiohttp.ClientError, OSError) as error:
             logger.warning("the extraction model cannot be reached", error=type(error).__name__)
             raise GeminiUnavailable from None
-        except ValueError as error:  # the SDK's own, and pydantic's, for an answer that is no answer
+        except (TypeError, ValueError) as error:  # the SDK's and pydantic's, for an answer that is no answer
             logger.warning("the extraction model answered nonsense", error=type(error).__name__)
             raise GeminiError from None
         return _said(response, self.name)

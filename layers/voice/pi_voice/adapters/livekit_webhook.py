@@ -40,10 +40,11 @@ class WebhookSignature:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["iss", "exp", "sha256"]},
             )
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError, RecursionError):  # the last two are those of the parsers below PyJWT
             raise InvalidWebhookSignature from None
-        too_long = claims["exp"] > self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        signed = isinstance(claims["sha256"], str) and hmac.compare_digest(claims["sha256"].encode(), digest.encode())
-        if too_long or not signed:
+        exp, sha256 = claims["exp"], claims["sha256"]
+        lately = isinstance(exp, int | float) and exp <= self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
+        digest = base64.b64encode(hashlib.sha256(body).digest())
+        signed = isinstance(sha256, str) and hmac.compare_digest(sha256.encode(errors="replace"), digest)
+        if not (lately and signed):
             raise InvalidWebhookSignature

@@ -4,7 +4,7 @@ from typing import Final
 
 import boto3
 from botocore.config import Config
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 _CONFIG: Final = Config(
     connect_timeout=1,
@@ -12,7 +12,7 @@ _CONFIG: Final = Config(
     # Jittered, because SSM serves 40 reads a second by default and a burst of cold starts asks for more.
     retries={"mode": "standard", "total_max_attempts": 5},
 )
-_SECRETS: Final = TypeAdapter(dict[str, str])
+_SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
 
 
 def read(location: str) -> dict[str, str]:
