@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Final, Never
 
 from local.errors import CannotStart
@@ -22,17 +23,18 @@ class _Arguments(argparse.ArgumentParser):
 def main() -> None:
     """Serve until Ctrl-C or SIGTERM; exits with 1 and one sentence when it cannot start."""
     try:
-        asyncio.run(_serve(_port()))
+        asyncio.run(_serve(port_of(sys.argv[1:])))
     except CannotStart as reason:
         sys.exit(str(reason))
     except asyncio.CancelledError:
         print("\nEverything has ended.")
 
 
-def _port() -> int:
+def port_of(arguments: Sequence[str]) -> int:
+    """Read the command's arguments; raises CannotStart."""
     parser = _Arguments(prog="python -m local", description="Serve the whole template on this machine.")
     parser.add_argument("--port", default="3000", help="where the API listens; 0 is any free port")
-    text = parser.parse_args().port
+    text = parser.parse_args(arguments).port
     if not text.isdecimal() or int(text) > _HIGHEST_PORT:
         raise CannotStart(f"{text!r} is no port: give a number up to {_HIGHEST_PORT}, as in `make run PORT=3100`.")
     return int(text)

@@ -57,8 +57,7 @@ def make_tables(dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:
         for table in tables:
             _make(dynamodb, table)
     except (BotoCoreError, ClientError) as error:
-        message = f"The tables cannot be made: {error}"
-        raise CannotStart(message) from None
+        raise CannotStart(f"The tables cannot be made: {str(error).rstrip('.')}.") from None
 
 
 def _make(dynamodb: "DynamoDBClient", table: Table) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -30,14 +31,16 @@ def address(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, listener: socket.socket | None = None) -> AsyncIterator[str]:
+async def serving(
+    app: web.Application, listener: socket.socket | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve an application, on any free port if no listener is given, and yield its address."""
     listener = listener or listen(0)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener).start()
-        yield address(listener)
+        await web.SockSite(runner, listener, ssl_context=tls).start()
+        yield address(listener).replace("http:", "https:" if tls else "http:")
     finally:
         await runner.cleanup()
         listener.close()

@@ -15,6 +15,7 @@ from local.http_server import address, listen, serving
 from local.invoke_api import invoke_api
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
+from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import load
 from local.workers import Workers
@@ -42,14 +43,14 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
 
     Raises CannotStart.
     """
-    services = Services.chosen_by(environment)
+    services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
     async with AsyncExitStack() as running:
         api_listener = running.enter_context(listen(port))
         url_listener = running.enter_context(listen(port + 1 if port else 0))
         enter = running.enter_async_context
         webhooks_go_to = address(url_listener)
         dynamodb_url = await enter(dynamodb_stand_in()) if services.dynamodb_url is None else services.dynamodb_url
-        gemini = await enter(gemini_stand_in()) if services.gemini is None else services.gemini
+        gemini = await enter(gemini_stand_in(live_times)) if services.gemini is None else services.gemini
         livekit = (
             await enter(livekit_stand_in(webhooks_go_to, services.webhook_keys))
             if services.livekit is None

@@ -1,4 +1,4 @@
-"""Gemini's two HTTP methods, auth_tokens and generateContent, which refuse what Google refuses."""
+"""Gemini: auth_tokens, generateContent and the Live API, which refuse what Google refuses."""
 
 import json
 import secrets
@@ -12,6 +12,7 @@ from aiohttp import web
 from local.http_server import serving
 from local.services import Gemini
 from local.stand_ins.gemini_errors import GeminiError
+from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
 from local.stand_ins.gemini_tokens import Tokens
 from local.stand_ins.schema_filling import filled
@@ -22,6 +23,7 @@ MODEL_VERSION: Final = "stand-in"
 
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _MAX_ITEMS_IN_ALL: Final = 960
+_DEEPEST: Final = 200
 _LETTERS_PER_TOKEN: Final = 4
 _NO_PAGE: Final = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
 _WITHOUT_SCHEMA: Final = "This is a stand-in: it fills schemas, and says nothing of its own."
@@ -40,17 +42,17 @@ _TOO_MANY_STATES: Final = (
 
 
 @asynccontextmanager
-async def gemini_stand_in() -> AsyncIterator[Gemini]:
+async def gemini_stand_in(times: LiveTimes = AS_GOOGLE) -> AsyncIterator[Gemini]:
     """Serve the stand-in."""
-    async with serving(gemini_app(Tokens(), API_KEY)) as url:
+    async with serving(gemini_app(Tokens(), API_KEY, times)) as url:
         yield Gemini(API_KEY, url)
 
 
 Method = Callable[[str, Any, web.Request], Message]
 
 
-def gemini_app(tokens: Tokens, api_key: str) -> web.Application:
-    """Make the HTTP side of the Gemini API: one API key, and the tokens that were minted."""
+def gemini_app(tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE) -> web.Application:
+    """Make the Gemini API: one API key, the tokens that were minted, and the calls that these open."""
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
         order = read("AuthToken", version, body, at="auth_token")
@@ -83,6 +85,7 @@ def gemini_app(tokens: Tokens, api_key: str) -> web.Application:
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
+    add_live_api(app, tokens, times)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app
 
@@ -170,13 +173,15 @@ def _schema(config: Message) -> Message | None:
     return schemas[0]
 
 
-def _max_items(schema: Any) -> int:
-    """Add up all bounds on the length of arrays, wherever they stand."""
+def _max_items(schema: Any, depth: int = 0) -> int:
+    """Add up the bounds on the length of arrays, wherever they stand; raises GeminiError when that is too deep."""
+    if depth > _DEEPEST:
+        raise GeminiError(400, "The specified schema exceeds the maximum allowed nesting depth.")
     match schema:
-        case {"maxItems": int() | str() as most, **rest}:
-            return int(most) + _max_items(rest)
+        case {"maxItems": int(most), **rest}:
+            return most + _max_items(rest, depth)
         case {}:
-            return sum(map(_max_items, schema.values()))
+            return sum(_max_items(inner, depth + 1) for inner in schema.values())
         case list():
-            return sum(map(_max_items, schema))
+            return sum(_max_items(inner, depth + 1) for inner in schema)
     return 0

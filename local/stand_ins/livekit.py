@@ -1,21 +1,23 @@
 """LiveKit's rooms over HTTP: the Twirp service RoomService, which refuses what a LiveKit server refuses.
 
-Statuses, codes and texts are those of livekit-server 1.13.5, recorded. Nobody can join these rooms: they close
-when their empty timeout has passed, or when they are deleted.
+Statuses, codes and texts are those of livekit-server 1.13.5, recorded, but that a token without expiry is refused
+already, as by later servers. Nobody can join these rooms: they close when their empty timeout has passed, or when
+they are deleted.
 """
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
 import jwt
 from aiohttp import web
-from google.protobuf.json_format import MessageToJson, Parse, ParseError
+from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
 from livekit.api import TokenVerifier, VideoGrants
 from livekit.protocol.models import Codec, Room
@@ -84,24 +86,16 @@ class Rooms:
         self._open: dict[str, _OpenRoom] = {}
 
     def create(self, order: CreateRoomRequest) -> Room:
-        """Open a room, or change the one that has this name."""
+        """Open a room; one that is open already under this name is left as it is."""
         if len(order.name.encode()) > MAX_NAME_BYTES:
             text = f"twirp error unknown: room name length exceeds limits: max length {MAX_NAME_BYTES}"
             raise Refusal(400, "invalid_argument", text)
-        is_new = order.name not in self._open
-        room = _new_room(order.name) if is_new else self._open[order.name].room
-        room.empty_timeout = order.empty_timeout or room.empty_timeout
-        room.departure_timeout = order.departure_timeout or room.departure_timeout
-        room.max_participants = order.max_participants or room.max_participants
-        room.metadata = order.metadata or room.metadata
-        if is_new:
+        if order.name not in self._open:
+            room = _new_room(order)
+            end = asyncio.get_running_loop().call_later(room.empty_timeout, self._close, room.name)
+            self._open[room.name] = _OpenRoom(room, end)
             self._webhooks.send("room_started", room)
-        else:
-            self._open[order.name].end.cancel()
-        left = room.creation_time_ms / 1000 + room.empty_timeout - time.time()
-        end = asyncio.get_running_loop().call_later(left, self._close, order.name)
-        self._open[order.name] = _OpenRoom(room, end)
-        return room
+        return self._open[order.name].room
 
     def list(self, order: ListRoomsRequest) -> ListRoomsResponse:
         """Return all rooms, or those of the names asked for."""
@@ -143,13 +137,15 @@ class _OpenRoom:
     end: asyncio.TimerHandle
 
 
-def _new_room(name: str) -> Room:
+def _new_room(order: CreateRoomRequest) -> Room:
     now_ms = int(time.time() * 1000)
     return Room(
         sid=new_id("RM_"),
-        name=name,
-        empty_timeout=EMPTY_TIMEOUT_SECONDS,
-        departure_timeout=DEPARTURE_TIMEOUT_SECONDS,
+        name=order.name,
+        empty_timeout=order.empty_timeout or EMPTY_TIMEOUT_SECONDS,
+        departure_timeout=order.departure_timeout or DEPARTURE_TIMEOUT_SECONDS,
+        max_participants=order.max_participants,
+        metadata=order.metadata,
         creation_time=now_ms // 1000,
         creation_time_ms=now_ms,
         turn_password=secrets.token_urlsafe(32),
@@ -188,7 +184,7 @@ def livekit_app(rooms: Rooms, key: tuple[str, str]) -> web.Application:
         except _BadToken as fault:
             return web.Response(status=401, text=str(fault))
         except Refusal as refusal:
-            return web.json_response(refusal.body, status=refusal.status)
+            return _json(json.dumps(refusal.body), refusal.status)
 
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="OK")
@@ -213,9 +209,9 @@ async def _answered(request: web.Request, methods: dict[str, _Method], grants: V
     order = method.order()
     match form.partition(";")[0].strip().lower():
         case "application/json":
-            _read(lambda body: Parse(body, order, ignore_unknown_fields=True), await request.read(), "json")
+            _read_json(order, await request.read())
         case "application/protobuf":
-            _read(order.ParseFromString, await request.read(), "protobuf")
+            _read_protobuf(order, await request.read())
         case _:
             raise _bad_route(request, f'unexpected Content-Type: "{form}"')
     if grants is None or not method.is_granted(grants, order):
@@ -226,14 +222,27 @@ async def _answered(request: web.Request, methods: dict[str, _Method], grants: V
     text = MessageToJson(
         answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, indent=None
     )
-    return web.Response(text=text, content_type="application/json")
+    return _json(text, 200)
 
 
-def _read(parse: Callable[[bytes], object], body: bytes, form: str) -> None:
+def _read_json(order: Message, body: bytes) -> None:
+    with suppress(ParseError, ValueError):
+        fields = json.loads(body)
+        if isinstance(fields, dict):
+            ParseDict(fields, order, ignore_unknown_fields=True)
+            return
+    raise Refusal(400, "malformed", "the json request could not be decoded")
+
+
+def _read_protobuf(order: Message, body: bytes) -> None:
     try:
-        parse(body)
-    except (ParseError, DecodeError):
-        raise Refusal(400, "malformed", f"the {form} request could not be decoded") from None
+        order.ParseFromString(body)
+    except DecodeError:
+        raise Refusal(400, "malformed", "the protobuf request could not be decoded") from None
+
+
+def _json(text: str, status: int) -> web.Response:
+    return web.Response(status=status, body=text.encode(), content_type="application/json")
 
 
 def _bad_route(request: web.Request, message: str) -> Refusal:

@@ -18,7 +18,10 @@ Schema = dict[str, Json]
 _Found = TypeVar("_Found")
 
 _UNROLLED: Final = 3
-"""How often a schema that contains itself is opened."""
+"""How often a schema that contains itself is opened, where it need not be."""
+
+_REFERENCES: Final = 50
+"""How many references are followed at most, one inside the other."""
 
 _STOP_WORDS: Final = """
     a an and any are as at be by can could did do does for from had has have i if in is it may me of on or our
@@ -90,8 +93,6 @@ class _Filling:
         """Fill one schema; its name and what is said about it are all that tells what it is for."""
         schema, unrolled = self._resolved(schema, unrolled)
         about = f"{about} {schema.get('title', '')} {schema.get('description', '')}"
-        if options := schema.get("anyOf") or schema.get("oneOf"):
-            return self.value(self._chosen(options), name, about, unrolled)
         match _kind(schema):
             case "object":
                 return self._object(schema, name, about, unrolled)
@@ -103,9 +104,16 @@ class _Filling:
     # ---- Schemas ----
 
     def _resolved(self, schema: Json, unrolled: int) -> tuple[Schema, int]:
-        while isinstance(schema, dict) and "$ref" in schema:
-            schema, unrolled = self._target(schema["$ref"]), unrolled + 1
-        return (schema if isinstance(schema, dict) else {}), unrolled
+        """Follow references and choose among alternatives until a schema says itself what it wants."""
+        while isinstance(schema, dict) and unrolled < _REFERENCES:
+            if "$ref" in schema:
+                schema, unrolled = self._target(schema["$ref"]), unrolled + 1
+            elif options := schema.get("anyOf") or schema.get("oneOf"):
+                told = {key: schema[key] for key in ("title", "description") if key in schema}
+                schema = {**told, **self._chosen(options)}
+            else:
+                return schema, unrolled
+        return {}, unrolled
 
     def _target(self, reference: str) -> Json:
         target: Json = self._root
@@ -113,8 +121,9 @@ class _Filling:
             target = target.get(step.replace("~1", "/").replace("~0", "~"), {})
         return target
 
-    def _chosen(self, options: list[Json]) -> Json:
-        return next((option for option in options if _kind(self._resolved(option, 0)[0]) != "null"), {})
+    def _chosen(self, options: list[Json]) -> Schema:
+        schemas = [option for option in options if isinstance(option, dict)]
+        return next((schema for schema in schemas if _kind(schema) != "null"), {})
 
     def _object(self, schema: Schema, name: str, about: str, unrolled: int) -> Json:
         properties = schema.get("properties", {})
@@ -257,11 +266,11 @@ def _within(number: float, schema: Schema) -> float:
 
 def _mentioned(members: Iterable[Json], text: str) -> list[Json]:
     """Return the members of an enumeration that a text names, in the order in which it does."""
-    text = in_digits(text)
     places = {}
     for member in members:
         word = str(member).replace("_", " ").replace("-", " ")
-        if member is not None and (found := re.search(rf"\b{re.escape(word)}", text, re.IGNORECASE)):
+        pattern = re.compile(rf"\b{re.escape(word)}", re.IGNORECASE)
+        if member is not None and (found := pattern.search(text) or pattern.search(in_digits(text))):
             places[found.start(), -len(word)] = member
     return [member for _, member in sorted(places.items())]
 

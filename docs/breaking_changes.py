@@ -1,0 +1,115 @@
+"""Tells what a client written against one OpenAPI document could not do with another.
+
+    python docs/breaking_changes.py docs/openapi-released.json docs/openapi.json
+
+What callers send may be taken more liberally and what they get may grow; the other way round breaks them.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+Json = dict[str, Any]
+
+_UPPER_BOUNDS: Final = ("maximum", "maxLength", "maxItems", "maxProperties")
+_LOWER_BOUNDS: Final = ("minimum", "minLength", "minItems", "minProperties")
+
+
+def breaking_changes(before: Json, after: Json) -> Iterator[str]:
+    """Compare two documents and yield a sentence for each thing that would break a client."""
+    for path, methods in before["paths"].items():
+        for method, old in methods.items():
+            where = f"{method.upper()} {path}"
+            new = after["paths"].get(path, {}).get(method)
+            if new is None:
+                yield f"{where} is gone"
+                continue
+            yield from _parameters(where, old, new)
+            yield from _bodies(where, (before, old), (after, new))
+            yield from _answers(where, (before, old), (after, new))
+
+
+def _parameters(where: str, old: Json, new: Json) -> Iterator[str]:
+    known = {parameter["name"]: parameter for parameter in old.get("parameters", [])}
+    offered = {parameter["name"]: parameter for parameter in new.get("parameters", [])}
+    yield from (f"{where}: the parameter {name} is gone" for name in known.keys() - offered.keys())
+    for name, parameter in offered.items():
+        if parameter["required"] and not known.get(name, {}).get("required"):
+            yield f"{where}: the parameter {name} is required now"
+    if old["security"] != new["security"]:
+        yield f"{where}: another kind of key is wanted"
+
+
+def _bodies(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
+    offered = new[1].get("requestBody", {}).get("content", {})
+    for media_type, content in old[1].get("requestBody", {}).get("content", {}).items():
+        if media_type not in offered:
+            yield f"{where}: {media_type} is no longer taken"
+        else:
+            yield from _schemas(
+                f"{where}: request", (old[0], content["schema"]), (new[0], offered[media_type]["schema"]), sent=True
+            )
+
+
+def _answers(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
+    for status, answer in old[1]["responses"].items():
+        if not status.startswith("2"):
+            continue
+        if status not in new[1]["responses"]:
+            yield f"{where}: no longer answers {status}"
+            continue
+        for media_type, content in answer.get("content", {}).items():
+            schema = new[1]["responses"][status].get("content", {}).get(media_type, {"schema": {}})["schema"]
+            yield from _schemas(f"{where}: answer", (old[0], content["schema"]), (new[0], schema), sent=False)
+
+
+def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent: bool) -> Iterator[str]:
+    """Compare what a schema means to a client that sends such values, or that gets them."""
+    one, other = _resolved(*old), _resolved(*new)
+    if _types(one, old[0]) != _types(other, new[0]):
+        yield f"{where} is of another type"
+        return
+    narrower = [
+        *(bound for bound in _UPPER_BOUNDS if bound in other and other[bound] < one.get(bound, float("inf"))),
+        *(bound for bound in _LOWER_BOUNDS if bound in other and other[bound] > one.get(bound, float("-inf"))),
+        *(("enum",) if "enum" in other and set(one.get("enum", [None])) - set(other["enum"]) else ()),
+    ]
+    if sent and narrower:
+        yield f"{where} takes less: {', '.join(narrower)}"
+    fields, offered = one.get("properties", {}), other.get("properties", {})
+    yield from (f"{where}.{name} is gone" for name in fields.keys() - offered.keys())
+    was, now = set(one.get("required", ())), set(other.get("required", ()))
+    changed = now - was if sent else (was - now) & offered.keys()
+    yield from (f"{where}.{name} is {'required now' if sent else 'no longer always there'}" for name in sorted(changed))
+    for name in fields.keys() & offered.keys():
+        yield from _schemas(f"{where}.{name}", (old[0], fields[name]), (new[0], offered[name]), sent=sent)
+    if "items" in one and "items" in other:
+        yield from _schemas(f"{where}[]", (old[0], one["items"]), (new[0], other["items"]), sent=sent)
+
+
+def _resolved(document: Json, schema: Json) -> Json:
+    """Follow a reference, and take a nullable schema for the schema that it may hold."""
+    if "$ref" in schema:
+        return _resolved(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    return _resolved(document, kinds[0]) if len(kinds) == 1 else schema
+
+
+def _types(schema: Json, document: Json) -> set[str]:
+    if "anyOf" in schema:
+        return {name for kind in schema["anyOf"] for name in _types(_resolved(document, kind), document)}
+    return {schema["type"]} if isinstance(schema.get("type"), str) else set()
+
+
+def main() -> None:
+    """Compare the two files that are named and end with 1 if something breaks."""
+    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+    found = sorted(breaking_changes(before, after))
+    print("\n".join(found) or "Nothing breaks.")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

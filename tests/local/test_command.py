@@ -1,0 +1,153 @@
+"""`make run` as a person meets it: what it prints, why it does not start, and that nothing is left when it ends."""
+
+import ast
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from local.command import port_of
+from local.errors import CannotStart
+from local.running import LocalApi, running_api
+from tests.local.conftest import Site
+from tests.local.processes import children, is_running, until
+
+ROOT = Path(__file__).parents[2]
+CLEAN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+
+
+def refusal(*arguments: str, python: tuple[str, ...] = (), **environment: str) -> str:
+    """Run the command, assert that it refuses with one plain sentence and exit status 1, and return the sentence."""
+    ended = subprocess.run(
+        [sys.executable, *python, "-m", "local", *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert ended.stdout == ""
+    assert re.fullmatch(r"[A-Z'][^\n]+\.\n", ended.stderr), ended.stderr
+    return ended.stderr.strip()
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+# ---- Why it does not start ----
+
+
+def test_a_busy_port_is_one_sentence() -> None:
+    with taken_port() as port:
+        assert refusal("--port", str(port)).startswith(f"Port {port} is in use: choose another")
+
+
+def test_a_busy_port_for_the_webhook_is_one_sentence_too() -> None:
+    for _ in range(10):  # the port before it may be somebody else's
+        with taken_port() as port:
+            said = refusal("--port", str(port - 1))
+        if said.startswith(f"Port {port} is in use: choose another"):
+            return
+    pytest.fail(said)
+
+
+@pytest.mark.parametrize("port", ["", "many", "65535", "-1"])
+def test_what_is_no_port_is_one_sentence(port: str) -> None:
+    with pytest.raises(CannotStart, match=f"^'{port}' is no port: give a number up to 65534, "):
+        port_of([f"--port={port}"])
+
+
+def test_an_unknown_argument_is_one_sentence() -> None:
+    with pytest.raises(CannotStart, match=r"^Unrecognized arguments: --colour\.$"):
+        port_of(["--colour"])
+
+
+def test_the_port_is_3000_unless_another_is_given() -> None:
+    assert (port_of([]), port_of(["--port", "3100"])) == (3000, 3100)
+
+
+def test_half_a_configuration_is_one_sentence() -> None:
+    said = refusal("--port", "0", LIVEKIT_URL="wss://mine")
+
+    assert said.endswith("with LIVEKIT_URL set, LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be set too.")
+
+
+def test_a_key_that_is_none_is_one_sentence() -> None:
+    assert "PI_VOICE_API_KEY is no API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
+
+
+def test_a_dynamodb_that_is_not_there_is_one_sentence() -> None:
+    assert "The tables cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
+
+
+def test_a_missing_package_is_one_sentence() -> None:
+    said = refusal(python=("-S",))  # no site-packages
+
+    assert re.fullmatch(r"The Python package \w+ is missing: `make run` installs all that is needed\.", said)
+
+
+def test_an_old_python_is_one_sentence() -> None:
+    pretend = "import runpy, sys; sys.version_info = (3, 10, 4); runpy.run_module('local', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", pretend], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stderr) == (1, "Pi Voice needs Python 3.11 or later; this is 3.10.\n")
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "__main__.py"])
+def test_the_file_that_says_so_can_be_read_by_an_old_python(name: str) -> None:
+    tree = ast.parse((ROOT / "local" / name).read_text(), feature_version=(3, 4))
+
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.AnnAssign)]
+
+
+# ---- What it prints, and how it ends ----
+
+
+def processes_of(api: LocalApi) -> set[int]:
+    """Have a worker started, and return all processes below the command's."""
+    assert Site(api.base_url).get("/api/v1/voice/voices").status == 401
+    below = children(api.process.pid)
+    assert len(below) == 2  # DynamoDB and the worker
+    return below
+
+
+def test_it_prints_what_to_paste_and_ctrl_c_leaves_nothing_behind() -> None:
+    with running_api(CLEAN) as api:
+        exports = [line for line in api.lines if line.startswith("export ")]
+        [curl] = [line for line in api.lines if line.startswith("curl ")]
+        answer = subprocess.run(
+            ["/bin/sh", "-c", "".join([*exports, curl])], capture_output=True, text=True, check=True, timeout=60
+        )
+        below = processes_of(api)
+        api.process.send_signal(signal.SIGINT)
+        assert api.process.wait(timeout=30) == 0
+
+    port = re.escape(api.base_url.rpartition(":")[2])
+    assert re.fullmatch(rf'export BASE="http://127.0.0.1:{port}"\n', exports[0])
+    assert re.fullmatch(r'export API_KEY="pi_live_\w{49}"\n', exports[1])
+    assert re.fullmatch(r'export WEBHOOK_URL="http://127.0.0.1:\d+"\n', exports[2])
+    assert answer.stdout.startswith('{"data":')
+    assert "Traceback" not in api.output
+    until(lambda: not any(is_running(pid) for pid in below))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_is_left_behind_when_it_is_killed(number: signal.Signals, status: int) -> None:
+    with running_api(CLEAN) as api:
+        below = processes_of(api)
+        api.process.send_signal(number)
+        assert api.process.wait(timeout=30) == status
+
+    until(lambda: not any(is_running(pid) for pid in below))

@@ -1,0 +1,380 @@
+"""Gemini's stand-in fills any schema from the transcript it is sent, and refuses what Google refuses."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from google import genai
+from google.genai import types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from local.http_server import serving
+from local.stand_ins.gemini import gemini_app
+from local.stand_ins.gemini_tokens import Tokens
+from local.stand_ins.schema_filling import filled
+from local.stand_ins.spoken import call_of
+from tests.local.conftest import Answer, Background, Site
+
+pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own
+
+KEY = "some-key"
+MODEL = "gemini-3.5-flash-lite"
+
+
+@pytest.fixture(scope="module")
+def site(background: Background) -> Site:
+    return Site(background.enter(serving(gemini_app(Tokens(), KEY))))
+
+
+def prompt(*turns: tuple[str, str]) -> str:
+    """A transcript as the product sends it."""
+    lines = [
+        json.dumps({"turn": number, "role": role, "text": text}, ensure_ascii=False)
+        for number, (role, text) in enumerate(turns, start=1)
+    ]
+    return "\n".join(["The call began on Sunday, 2026-11-22 10:00 UTC.", "-----BEGIN-----", *lines, "-----END-----"])
+
+
+BOOKING = prompt(
+    ("agent", "Hello, this is the restaurant. What is your name?"),
+    ("user", "Hi, my name is Ada Lovelace."),
+    ("agent", "How many people will come?"),
+    ("user", "Four. No wait, five of us."),
+    ("agent", "Which day would you like to come, and at what time?"),
+    ("user", "Next Friday at half... at 7 pm please."),
+    ("agent", "Would you like to sit outside?"),
+    ("user", "No, inside please."),
+    ("agent", "Is it a birthday, a business dinner or something else?"),
+    ("user", "A business dinner."),
+    ("agent", "How can we reach you?"),
+    ("user", "ada@example.com, or call +44 20 7946 0123."),
+    ("agent", "Any dishes you would like to order before?"),
+    ("user", "The soup, two salads and the fish."),
+    ("agent", "What is your budget?"),
+    ("user", "Around 1,250.50 pounds."),
+    ("agent", "Thank you, goodbye."),
+)
+
+
+def fill(schema: dict[str, Any], text: str = BOOKING) -> Any:
+    return filled(schema, call_of(text))
+
+
+def fill_one(name: str, schema: dict[str, Any] | None = None, text: str = BOOKING) -> Any:
+    return fill({"type": "object", "properties": {name: schema or {"type": "string"}}}, text)[name]
+
+
+# ---- Sensible values ----
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "value"),
+    [
+        ("name", {"type": "string"}, "Ada Lovelace"),
+        ("caller_name", {"type": ["string", "null"]}, "Ada Lovelace"),
+        ("partySize", {"type": "integer"}, 5),
+        ("guests", {"type": ["integer", "null"]}, 5),
+        ("x", {"type": "integer", "description": "How many people"}, 5),
+        ("outside", {"type": "boolean"}, False),
+        ("email", {"type": "string"}, "ada@example.com"),
+        ("phone_number", {"type": "string"}, "+44 20 7946 0123"),
+        ("date", {"type": "string", "format": "date"}, "2026-11-27"),
+        ("time", {"type": "string", "format": "time"}, "19:00:00Z"),
+        ("when", {"type": "string", "format": "date-time"}, "2026-11-27T19:00:00Z"),
+        ("occasion", {"type": "string", "enum": ["birthday", "business_dinner", "other"]}, "business_dinner"),
+        ("budget", {"type": "number"}, 1250.5),
+        ("dishes", {"type": "array", "items": {"type": "string"}}, ["The soup", "two salads", "the fish"]),
+    ],
+)
+def test_a_property_gets_the_answer_to_its_question(name: str, schema: dict[str, Any], value: object) -> None:
+    assert fill_one(name, schema) == value
+
+
+@pytest.mark.parametrize(
+    ("said", "day"),
+    [
+        ("On 2027-02-03.", "2027-02-03"),
+        ("Tomorrow.", "2026-11-23"),
+        ("The day after tomorrow.", "2026-11-24"),
+        ("This Sunday.", "2026-11-29"),
+        ("The 3rd of March.", "2027-03-03"),
+        ("December twelve.", "2026-12-12"),
+        ("May 5th, 2028, I think.", "2028-05-05"),
+        ("The 31st of February.", "2026-11-22"),
+        ("I do not know.", "2026-11-22"),
+    ],
+)
+def test_days_are_those_after_the_call(said: str, day: str) -> None:
+    text = prompt(("agent", "What day suits you?"), ("user", said))
+
+    assert fill_one("day", {"type": "string", "format": "date"}, text) == day
+
+
+@pytest.mark.parametrize(
+    ("said", "clock"),
+    [
+        ("At seven thirty pm.", "19:30:00Z"),
+        ("12 am", "00:00:00Z"),
+        ("16:45", "16:45:00Z"),
+        ("At eight o'clock.", "08:00:00Z"),
+        ("Noon.", "12:00:00Z"),
+        ("No idea.", "09:00:00Z"),
+    ],
+)
+def test_times_are_read_as_people_say_them(said: str, clock: str) -> None:
+    text = prompt(("agent", "What time?"), ("user", said))
+
+    assert fill_one("time", {"type": "string", "format": "time"}, text) == clock
+
+
+@pytest.mark.parametrize(
+    ("said", "agreed"),
+    [
+        ("Yes.", True),
+        ("Sure, why not.", True),
+        ("No, thanks.", False),
+        ("I don't.", False),
+        ("It doesn\u2019t.", False),
+    ],
+)
+def test_yes_and_no_are_told_apart_by_the_first_word_that_says_so(said: str, agreed: object) -> None:
+    text = prompt(("agent", "Do you want a newsletter?"), ("user", said))
+
+    assert fill_one("newsletter", {"type": "boolean"}, text) is agreed
+
+
+def test_properties_without_a_question_take_the_answers_in_order() -> None:
+    text = prompt(("agent", "One?"), ("user", "Red."), ("agent", "Two?"), ("user", "Green."))
+
+    assert fill({"type": "object", "properties": {"p": {}, "q": {}}}, text) == {"p": "Red", "q": "Green"}
+
+
+def test_a_prompt_without_turns_was_said_by_the_caller() -> None:
+    assert fill_one("anything", None, "My name is Bob.") == "Bob"
+
+
+# ---- Any schema ----
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "integer", "minimum": 6}, 6),
+        ({"type": "integer", "maximum": 4.5}, 4),
+        ({"type": "number", "minimum": 5.5, "maximum": 7}, 5.5),
+        ({"type": "string", "enum": [None, "x", "y"]}, "x"),
+        ({"type": "string", "enum": ["angry", "neutral"]}, "neutral"),
+        ({"enum": [3, 5, 7]}, 5),
+        ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, 5),
+        ({"oneOf": [{"type": "boolean"}]}, True),
+        ({"$ref": "#/$defs/a~1b"}, 5),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 4}, [4, 5, 5, 5]),
+        ({"type": "array", "items": {"type": "integer"}, "maxItems": 1}, [4]),
+        ({"type": "array", "items": {"enum": ["few", "five", "of"]}}, ["five", "of"]),
+        ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "boolean"}]}, [5, True]),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, {"answer": 5}),
+        ({"type": "object"}, {}),
+        ({"properties": {"deep": {"properties": {"people": {"type": "integer"}}}}}, {"deep": {"people": 5}}),
+        ({"type": "OBJECT", "properties": {"people": {"type": "INTEGER", "nullable": True}}}, {"people": 5}),
+        ({"type": "null"}, None),
+    ],
+)
+def test_every_keyword_that_google_honours_is_honoured(schema: dict[str, Any], value: object) -> None:
+    text = prompt(("agent", "How many people?"), ("user", "Four. No wait, five of us."))
+    root = {"type": "object", "properties": {"people": schema}, "$defs": {"a/b": {"type": "integer"}}}
+
+    filled_value = fill(root, text)["people"]
+
+    assert filled_value == value
+    assert type(filled_value) is type(value)
+
+
+def test_a_schema_that_contains_itself_ends() -> None:
+    node = {"type": "object", "properties": {"name": {"type": "string"}, "child": {"$ref": "#/$defs/node"}}}
+    tree = fill({"$ref": "#/$defs/node", "$defs": {"node": node}})
+
+    assert tree["child"]["child"]["name"]
+    assert json.dumps(tree).count("child") < 10
+
+
+@pytest.mark.parametrize("target", ["#", "#/$defs/loop", "#/nowhere"])
+def test_a_reference_that_leads_nowhere_is_a_text(target: str) -> None:
+    assert isinstance(fill({"$ref": target, "$defs": {"loop": {"$ref": "#/$defs/loop"}}}), str)
+
+
+SCALARS = st.sampled_from(
+    [
+        {"type": "string"},
+        {"type": ["string", "null"]},
+        {"type": "integer", "minimum": 3, "maximum": 9},
+        {"type": ["number", "null"], "maximum": -2.5},
+        {"type": "boolean"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "time"},
+        {"type": "string", "enum": ["yes", "no"]},
+        {"anyOf": [{"type": "null"}, {"type": "integer"}]},
+        {"$ref": "#/$defs/shared"},
+    ]
+)
+SCHEMAS = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.builds(
+            lambda items, least: {"type": "array", "items": items, "minItems": least, "maxItems": least + 1},
+            inner,
+            st.integers(0, 3),
+        ),
+        st.dictionaries(st.text(min_size=1, max_size=8), inner, min_size=1, max_size=4).map(
+            lambda properties: {
+                "type": ["object", "null"],
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def leaves(value: Any) -> list[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return [value] if inner is None else [leaf for item in inner for leaf in leaves(item)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(schema=SCHEMAS, answers=st.lists(st.text(max_size=30), max_size=4))
+def test_whatever_is_asked_for_is_given_validly_and_never_null(schema: dict[str, Any], answers: list[str]) -> None:
+    root = {
+        "type": "object",
+        "properties": {"value": schema},
+        "required": ["value"],
+        "$defs": {"shared": {"type": "string"}},
+    }
+    text = prompt(*[turn for answer in answers for turn in (("agent", "And?"), ("user", answer))])
+
+    value = fill(root, text)
+
+    Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(value)
+    assert None not in leaves(value)
+    assert fill(root, text) == value
+
+
+# ---- Over HTTP ----
+
+
+def ask(site: Site, body: Any, version: str = "v1beta", model: str = MODEL) -> Answer:
+    return site.post(f"/{version}/models/{model}:generateContent", body, ("x-goog-api-key", KEY))
+
+
+def order(config: dict[str, Any] | None = None, text: str = BOOKING, **fields: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    config = {"responseMimeType": "application/json", "responseJsonSchema": schema} if config is None else config
+    return {"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config, **fields}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha", "v1beta"])
+def test_an_answer_looks_like_gemini_s_and_says_whose_it_is(site: Site, version: str) -> None:
+    answer = ask(site, order(), version)
+
+    assert answer.status == 200
+    [candidate] = answer.json["candidates"]
+    assert json.loads(candidate["content"]["parts"][0]["text"]) == {"name": "Ada Lovelace"}
+    assert (candidate["finishReason"], answer.json["modelVersion"]) == ("STOP", "stand-in")
+    usage = answer.json["usageMetadata"]
+    assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"] > 0
+
+
+def test_the_genuine_sdk_gets_an_answer(site: Site) -> None:
+    async def generate() -> types.GenerateContentResponse:
+        client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=site.url, api_version="v1beta"))
+        async with client.aio as gemini:
+            return await gemini.models.generate_content(
+                model=MODEL,
+                contents=BOOKING,
+                config=types.GenerateContentConfig(
+                    system_instruction="Extract.",
+                    response_mime_type="application/json",
+                    response_json_schema={"type": "object", "properties": {"party_size": {"type": "integer"}}},
+                    max_output_tokens=8192,
+                    thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.MINIMAL),
+                ),
+            )
+
+    answer = asyncio.run(generate())
+
+    assert json.loads(answer.text or "") == {"party_size": 5}
+    assert answer.model_version == "stand-in"
+
+
+def test_the_older_schema_works_too_and_refuses_unknown_keywords(site: Site) -> None:
+    schema = {"type": "OBJECT", "properties": {"name": {"type": "STRING", "nullable": True}}}
+    config = {"responseMimeType": "application/json", "responseSchema": schema}
+
+    assert ask(site, order(config)).status == 200
+    stricter = {**schema, "additionalProperties": False}
+    assert refused(ask(site, order({**config, "responseSchema": stricter}))) == (
+        'Invalid JSON payload received. Unknown name "additionalProperties" at '
+        "'generation_config.response_schema': Cannot find field."
+    )
+
+
+def test_without_a_schema_there_is_only_a_sentence(site: Site) -> None:
+    answer = ask(site, order({}))
+
+    assert "stand-in" in answer.json["candidates"][0]["content"]["parts"][0]["text"]
+
+
+def refused(answer: Answer) -> str:
+    error = answer.json["error"]
+    assert (answer.status, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
+    return str(error["message"])
+
+
+def nested(times: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(times):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+JSON_TYPE = {"responseMimeType": "application/json"}
+OBJECT = {"responseJsonSchema": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"contents": []}, "contents is not specified"),
+        ({"contents": [{"parts": []}]}, "contents[0].parts: contents.parts must not be empty."),
+        ({"contents": [{"role": "agent", "parts": [{"text": "a"}]}]}, "Please use a valid role: user, model."),
+        (order(contents=[{"role": "model", "parts": [{"text": "a"}]}]), "Requests ending with a model turn"),
+        (order(extra=1), 'Unknown name "extra": Cannot find field.'),
+        (order({**JSON_TYPE, "schema": {}}), "Unknown name \"schema\" at 'generation_config': Cannot find field."),
+        (order({"thinkingConfig": {"thinkingLevel": "LEAST"}}), "'generation_config.thinking_config.thinking_level'"),
+        (order({"maxOutputTokens": "many"}), "Invalid value at 'generation_config.max_output_tokens' (TYPE_INT32)"),
+        (order({"temperature": "hot"}), "Invalid value at 'generation_config.temperature' (TYPE_DOUBLE)"),
+        (order({"presencePenalty": 1}), "Penalty is not enabled"),
+        (order(OBJECT), "needs the response_mime_type application/json"),
+        (order({**JSON_TYPE, **OBJECT, "responseSchema": {}}), "response_schema must be omitted"),
+        (order({**JSON_TYPE, "responseJsonSchema": True}), "must be an object"),
+        (
+            order({**JSON_TYPE, "responseJsonSchema": {"items": {"maxItems": 500}, "anyOf": [{"maxItems": 461}]}}),
+            "too many states for serving",
+        ),
+        (order({**JSON_TYPE, "responseJsonSchema": nested(101)}), "exceeds the maximum allowed nesting depth"),
+    ],
+)
+def test_what_google_refuses_is_refused(site: Site, body: dict[str, Any], said: str) -> None:
+    assert said in refused(ask(site, body))
+
+
+def test_an_unknown_model_is_not_found(site: Site) -> None:
+    answer = ask(site, order(), model="gpt-5")
+
+    assert (answer.status, answer.json["error"]["status"]) == (404, "NOT_FOUND")
+    assert answer.json["error"]["message"].startswith("models/gpt-5 is not found for API version v1beta")

@@ -1,0 +1,169 @@
+"""The webhooks of LiveKit's stand-in, received as ours is: bytes, signature and order."""
+
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from livekit.api import TokenVerifier, WebhookReceiver
+from livekit.protocol.models import Room
+from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest, UpdateRoomMetadataRequest
+
+from local.http_server import serving
+from local.stand_ins.livekit import Rooms
+from local.stand_ins.livekit_webhooks import Webhooks
+from tests.local.conftest import Background
+from tests.local.processes import until
+
+KEY, SECRET = "a-webhook-key", "a-webhook-secret-that-is-long-enough"
+Order = TypeVar("Order")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Receiver:
+    """Whoever gets the webhooks, with the statuses it answers, one after the other and 200 in the end."""
+
+    answers: list[int] = field(default_factory=list)
+    received: list[tuple[bytes, str, str]] = field(default_factory=list)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        headers = request.headers
+        self.received.append((await request.read(), headers["Authorization"], headers["Content-Type"]))
+        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+
+
+class Sender:
+    """Rooms with webhooks to a receiver, driven from outside their event loop."""
+
+    def __init__(self, background: Background, answers: list[int]) -> None:
+        self.receiver = Receiver(answers)
+        self._background = background
+        self.rooms = background.enter(self._open())
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Rooms]:
+        app = web.Application()
+        app.router.add_post("/", self.receiver.receive)
+        async with serving(app) as url, aiohttp.ClientSession() as client:
+            webhooks = Webhooks(client, url, (KEY, SECRET), pauses=(0, 0, 0, 0))
+            rooms = Rooms(webhooks)
+            yield rooms
+            rooms.stop()
+            await webhooks.stop()
+
+    def open(self, name: str, **fields: Any) -> Room:
+        return self._background.run(self._do(self.rooms.create, CreateRoomRequest(name=name, **fields)))
+
+    def describe(self, name: str, metadata: str) -> None:
+        self._background.run(self._do(self.rooms.describe, UpdateRoomMetadataRequest(room=name, metadata=metadata)))
+
+    def close(self, name: str) -> None:
+        self._background.run(self._do(self.rooms.delete, DeleteRoomRequest(room=name)))
+
+    async def _do(self, work: Callable[[Order], Result], order: Order) -> Result:
+        return work(order)
+
+    def received(self, number: int) -> list[tuple[bytes, str, str]]:
+        """Wait for a number of webhooks and return them."""
+        until(lambda: len(self.receiver.received) >= number)
+        assert len(self.receiver.received) == number
+        return self.receiver.received
+
+    def events(self, number: int) -> list[tuple[str, str]]:
+        """Wait for a number of webhooks and return their kinds and rooms."""
+        bodies = [json.loads(body) for body, _, _ in self.received(number)]
+        return [(body["event"], body["room"]["name"]) for body in bodies]
+
+
+def test_a_room_tells_when_it_starts_and_when_it_is_finished(background: Background) -> None:
+    sender = Sender(background, [])
+    room = sender.open("one", metadata="first", empty_timeout=600)
+    sender.describe("one", "last")
+    sender.close("one")
+
+    (started, _, _), (finished, _, kind) = sender.received(2)
+    first, last = json.loads(started), json.loads(finished)
+    assert kind == "application/webhook+json"
+    assert (first["event"], first["room"]["metadata"]) == ("room_started", "first")
+    assert (last["event"], last["room"]["metadata"]) == ("room_finished", "last")
+    assert last["room"] == {**first["room"], "metadata": "last"}
+    assert last["room"]["sid"] == room.sid
+    assert first["id"].startswith("EV_")
+    assert first["id"] != last["id"]
+
+
+def test_the_body_is_camel_case_without_zeros_and_with_large_numbers_as_text(background: Background) -> None:
+    sender = Sender(background, [])
+    sender.open("one")
+
+    [(body, _, _)] = sender.received(1)
+    event = json.loads(body)
+    assert event["room"]["emptyTimeout"] == 300
+    assert event["room"]["turnPassword"]
+    assert isinstance(event["createdAt"], str)
+    assert "numParticipants" not in event["room"]
+    assert "metadata" not in event["room"]
+
+
+def test_the_signature_is_bare_short_lived_and_binds_the_bytes(background: Background) -> None:
+    sender = Sender(background, [])
+    sender.open("one")
+
+    [(body, token, _)] = sender.received(1)
+    claims = jwt.decode(token, SECRET, ["HS256"])
+    assert claims.keys() == {"iss", "exp", "nbf", "iat", "sha256"}
+    assert claims["iss"] == KEY
+    assert claims["exp"] - claims["iat"] == 300
+    assert base64.b64decode(claims["sha256"]) == hashlib.sha256(body).digest()
+    assert WebhookReceiver(TokenVerifier(KEY, SECRET)).receive(body.decode(), token).room.name == "one"
+
+
+@pytest.mark.parametrize("failure", [500, 503, 429])
+def test_a_failure_is_tried_again_with_the_same_bytes_and_token(background: Background, failure: int) -> None:
+    sender = Sender(background, [failure, failure])
+    sender.open("one")
+
+    assert len(set(sender.received(3))) == 1
+
+
+def test_a_webhook_is_given_up_after_five_tries_and_the_next_one_follows(
+    background: Background, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sender = Sender(background, [500] * 5)
+    sender.open("one")
+    sender.close("one")
+
+    assert sender.events(6) == [("room_started", "one")] * 5 + [("room_finished", "one")]
+    assert "gave up the webhook room_started of one" in capsys.readouterr().err
+
+
+def test_a_refusal_is_not_tried_again(background: Background) -> None:
+    sender = Sender(background, [401])
+    sender.open("one")
+    sender.close("one")
+
+    assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
+
+
+def test_the_same_room_opened_twice_tells_it_once(background: Background) -> None:
+    sender = Sender(background, [])
+    sender.open("one")
+    sender.open("one")
+    sender.close("one")
+
+    assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
+
+
+def test_a_room_that_closes_by_itself_tells_it_too(background: Background) -> None:
+    sender = Sender(background, [])
+    sender.open("one", empty_timeout=1)
+
+    assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]

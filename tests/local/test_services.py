@@ -1,0 +1,108 @@
+"""Which services are real and which stand in, and that half a configuration is said at once."""
+
+import os
+
+import pytest
+
+from local.errors import CannotStart
+from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
+
+LIVEKIT = {"LIVEKIT_URL": "wss://mine", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "secret"}
+STAND_INS = LiveKit("ws://127.0.0.1:1", "stand-in", "nothing"), Gemini("nothing", "http://127.0.0.1:2")
+LOOPBACK = "http://127.0.0.1:3"
+
+
+def test_without_a_word_everything_stands_in() -> None:
+    services = Services.chosen_by({"HOME": "/home/me", "LIVEKIT_URL": "", "GEMINI_API_KEY": ""})
+
+    assert (services.livekit, services.gemini, services.dynamodb_url, services.api_key) == (None, None, None, None)
+
+
+def test_each_service_is_replaced_by_its_own_variables() -> None:
+    services = Services.chosen_by(
+        {
+            **LIVEKIT,
+            "GEMINI_API_KEY": "g",
+            "GOOGLE_GEMINI_BASE_URL": "https://proxy",
+            "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
+            "PI_VOICE_API_KEY": "pi_live_x",
+        }
+    )
+
+    assert services.livekit == LiveKit("wss://mine", "key", "secret")
+    assert services.gemini == Gemini("g", "https://proxy")
+    assert (services.dynamodb_url, services.api_key) == ("http://127.0.0.1:8000", "pi_live_x")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"LIVEKIT_URL": "wss://mine"}, "LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be set too"),
+        ({**LIVEKIT, "LIVEKIT_API_SECRET": ""}, "LIVEKIT_API_SECRET must be set too"),
+        ({"LIVEKIT_WEBHOOK_API_KEY": "k"}, "LIVEKIT_WEBHOOK_API_SECRET must be set too"),
+        ({"LIVEKIT_WEBHOOK_API_SECRET": "s"}, "LIVEKIT_WEBHOOK_API_KEY must be set too"),
+        ({"GOOGLE_GEMINI_BASE_URL": "https://proxy"}, "GEMINI_API_KEY must be set too"),
+    ],
+)
+def test_half_a_configuration_is_one_plain_sentence(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(CannotStart, match=r"^Half a configuration of [^\n]+\.$") as caught:
+        Services.chosen_by(environment)
+
+    assert said in str(caught.value)
+
+
+def test_functions_get_their_services_as_plain_variables() -> None:
+    services = Services.chosen_by({"RETENTION_DAYS": "7", "SECRET_OF_MINE": "x"})
+
+    assert function_variables(services, *STAND_INS, LOOPBACK) == {
+        "RETENTION_DAYS": "7",
+        "PI_VOICE_SECRETS": "",
+        "LIVEKIT_URL": "ws://127.0.0.1:1",
+        "LIVEKIT_API_KEY": "stand-in",
+        "LIVEKIT_API_SECRET": "nothing",
+        "LIVEKIT_WEBHOOK_API_KEY": "stand-in",
+        "LIVEKIT_WEBHOOK_API_SECRET": "nothing",
+        "GEMINI_API_KEY": "nothing",
+        "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:2",
+        "AWS_ENDPOINT_URL_DYNAMODB": LOOPBACK,
+    }
+
+
+def test_a_webhook_key_of_its_own_is_passed_on() -> None:
+    services = Services.chosen_by({"LIVEKIT_WEBHOOK_API_KEY": "k", "LIVEKIT_WEBHOOK_API_SECRET": "s"})
+    variables = function_variables(services, *STAND_INS, LOOPBACK)
+
+    assert (variables["LIVEKIT_WEBHOOK_API_KEY"], variables["LIVEKIT_WEBHOOK_API_SECRET"]) == ("k", "s")
+    assert variables["LIVEKIT_API_KEY"] == "stand-in"
+
+
+def test_google_is_where_the_template_says_unless_an_address_is_given() -> None:
+    services = Services.chosen_by({"GEMINI_API_KEY": "g"})
+    assert services.gemini
+
+    assert "GOOGLE_GEMINI_BASE_URL" not in function_variables(services, STAND_INS[0], services.gemini, LOOPBACK)
+
+
+@pytest.mark.parametrize("url", [LOOPBACK, "http://localhost:8000", "http://[::1]:8000"])
+def test_on_loopback_credentials_are_made_up_and_no_profile_is_read(url: str) -> None:
+    variables = machine_variables({"PATH": "/bin", "AWS_PROFILE": "work", "AWS_ACCESS_KEY_ID": "real"}, url)
+
+    assert (variables["PATH"], variables["AWS_ACCESS_KEY_ID"]) == ("/bin", "local")
+    assert variables["AWS_CONFIG_FILE"] == os.devnull
+    assert "AWS_PROFILE" not in variables
+
+
+def test_elsewhere_credentials_are_the_user_s_own() -> None:
+    own = {"AWS_PROFILE": "work", "AWS_REGION": "eu-west-1", "OTHER": "x"}
+    variables = machine_variables(own, "https://dynamodb.eu-west-1.amazonaws.com")
+
+    assert (variables["AWS_PROFILE"], variables["AWS_REGION"]) == ("work", "eu-west-1")
+    assert "AWS_ACCESS_KEY_ID" not in variables
+    assert "OTHER" not in variables
+
+
+def test_a_proxy_is_used_for_the_world_and_not_for_this_machine() -> None:
+    variables = machine_variables({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "intranet"}, LOOPBACK)
+
+    assert variables["HTTPS_PROXY"] == "http://proxy"
+    assert variables["NO_PROXY"].split(",") == ["intranet", "127.0.0.1", "localhost", "::1"]

@@ -1,0 +1,193 @@
+"""The whole stack on the real template: every part of it is reached and reaches the others."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from livekit import api as livekit
+from livekit.protocol.room import DeleteRoomRequest
+from mypy_boto3_dynamodb.client import DynamoDBClient
+
+from local import template
+from local.dynamodb import make_tables
+from local.running import LocalApi, running_api
+from local.stand_ins.livekit import API_KEY, API_SECRET
+from pi_voice import api_keys
+from tests.local.conftest import Answer, Site
+from tests.local.processes import until
+
+ROOT = Path(__file__).parents[2]
+BASE = "/api/v1/voice"
+FIXED_KEY = api_keys.generate().reveal()
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[LocalApi]:
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    with running_api({**clean, "PI_VOICE_API_KEY": FIXED_KEY, "RETENTION_DAYS": "7"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def aws() -> boto3.Session:
+    return boto3.Session("nobody", "nothing", region_name="us-east-1")
+
+
+@pytest.fixture(scope="module")
+def dynamodb(stack: LocalApi, aws: boto3.Session) -> Iterator[DynamoDBClient]:
+    client = aws.client("dynamodb", endpoint_url=stack.dynamodb_url, config=Config(max_pool_connections=32))
+    yield client
+    client.close()
+
+
+class Caller:
+    """Somebody with a key."""
+
+    def __init__(self, stack: LocalApi, key: str) -> None:
+        self._site = Site(stack.base_url)
+        self._header = ("Authorization", f"Bearer {key}")
+
+    def get(self, path: str) -> Answer:
+        return self._site.get(BASE + path, self._header)
+
+    def post(self, path: str, **fields: Any) -> Answer:
+        return self._site.post(BASE + path, fields, self._header)
+
+
+@pytest.fixture(scope="module")
+def caller(stack: LocalApi) -> Caller:
+    return Caller(stack, stack.api_key)
+
+
+def start_session(caller: Caller) -> Any:
+    agent = caller.post(
+        "/agents",
+        name="Booking",
+        instructions="Book a table.",
+        questions=["What is your name?", "How many people will come?"],
+        output_schema={"name": "string", "people": "integer"},
+    ).json["data"]
+    started = caller.post(
+        "/sessions",
+        agent_id=agent["agent_id"],
+        participant={"identity": "ada", "name": "Ada"},
+        max_duration_seconds=None,
+    )
+    assert started.status == 201, started.body
+    return started.json["data"]
+
+
+def test_the_key_asked_for_is_the_one_that_works(stack: LocalApi, caller: Caller) -> None:
+    assert stack.api_key == FIXED_KEY
+    assert len(caller.get("/voices").json["data"]) == 30
+
+
+def test_a_whole_call_gives_results(caller: Caller) -> None:
+    session = start_session(caller)
+    transcript = [
+        {"role": "agent", "text": "What is your name?"},
+        {"role": "user", "text": "This is Ada Lovelace."},
+        {"role": "agent", "text": "How many people will come?"},
+        {"role": "user", "text": "We are twelve."},
+    ]
+    completed = caller.post(f"/sessions/{session['session_id']}/complete", transcript=transcript, duration_seconds=20)
+
+    assert completed.status == 200, completed.body
+    assert completed.json["results"] == {"name": "Ada Lovelace", "people": 12}
+    assert completed.json["extraction"]["model"] == "stand-in"
+
+
+def test_livekit_s_webhooks_reach_the_session(stack: LocalApi, caller: Caller) -> None:
+    session_id = start_session(caller)["session_id"]
+
+    async def close_the_room() -> None:
+        async with livekit.LiveKitAPI(stack.livekit_url, API_KEY, API_SECRET) as client:
+            await client.room.delete_room(DeleteRoomRequest(room=session_id))
+
+    asyncio.run(close_the_room())
+
+    until(lambda: caller.get(f"/sessions/{session_id}").json["data"]["livekit"]["finished_at"] is not None)
+
+
+@pytest.mark.parametrize("path", ["/", "/any/where"])
+def test_the_webhook_s_own_url_takes_any_path_and_believes_nobody(stack: LocalApi, path: str) -> None:
+    answer = Site(stack.webhook_url).call("POST", path, b"{}", [("Content-Type", "application/webhook+json")])
+
+    assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_webhook_signature")
+
+
+def test_functions_without_a_route_can_be_invoked(stack: LocalApi, aws: boto3.Session) -> None:
+    client = aws.client("lambda", endpoint_url=stack.invoke_url)
+    answer = client.invoke(FunctionName="CreateApiKey", Payload=b'{"workspace": "acme", "name": "backend"}')
+    with answer["Payload"] as payload:
+        key = json.loads(payload.read())["data"]
+    client.close()
+
+    assert key["workspace"] == "acme"
+    assert Caller(stack, key["api_key"]).get("/voices").status == 200
+
+
+def test_an_address_of_the_gateway_itself_is_not_there(stack: LocalApi) -> None:
+    assert Site(stack.base_url).get("/").json == {"message": "Not Found"}
+
+
+def test_settings_of_the_terminal_reach_the_functions(dynamodb: DynamoDBClient, caller: Caller) -> None:
+    session_id = start_session(caller)["session_id"]
+    row = dynamodb.get_item(
+        TableName="pi-voice-local-voice_sessions", Key={"session_id": {"S": session_id}}, ConsistentRead=True
+    )["Item"]
+
+    assert "ttl" in row  # RETENTION_DAYS is 7, not the template's 0
+
+
+# ---- DynamoDB ----
+
+
+def test_tables_are_those_of_the_template(dynamodb: DynamoDBClient) -> None:
+    sessions = dynamodb.describe_table(TableName="pi-voice-local-voice_sessions")["Table"]
+    ttl = dynamodb.describe_time_to_live(TableName="pi-voice-local-voice_sessions")["TimeToLiveDescription"]
+
+    assert {index["IndexName"] for index in sessions["GlobalSecondaryIndexes"]} == {"by_workspace", "by_due"}
+    assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "ttl")
+
+
+def test_tables_that_are_there_are_left_alone(dynamodb: DynamoDBClient) -> None:
+    def items() -> int:
+        return dynamodb.scan(TableName="pi-voice-local-voice_api_keys")["Count"]
+
+    before = items()
+    make_tables(dynamodb, template.load(ROOT / "template.yaml", {"LIVEKIT_URL": ""}).tables)
+
+    assert items() == before > 0
+
+
+def test_racing_transactions_have_one_winner_and_lose_nobody_s_write(dynamodb: DynamoDBClient) -> None:
+    table = "pi-voice-local-voice_agents"
+
+    def race(number: int) -> bool:
+        dynamodb.put_item(TableName=table, Item={"agent_id": {"S": f"bystander-{number}"}, "version": {"N": "1"}})
+        prize = {"agent_id": {"S": "prize"}, "version": {"N": "1"}, "winner": {"N": str(number)}}
+        put: Any = {"TableName": table, "Item": prize, "ConditionExpression": "attribute_not_exists(agent_id)"}
+        try:
+            dynamodb.transact_write_items(TransactItems=[{"Put": put}])
+        except dynamodb.exceptions.TransactionCanceledException:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as racers:
+        won = list(racers.map(race, range(32)))
+
+    assert won.count(True) == 1
+    written = dynamodb.scan(
+        TableName=table,
+        FilterExpression="begins_with(agent_id, :bystander)",
+        ExpressionAttributeValues={":bystander": {"S": "bystander-"}},
+    )
+    assert written["Count"] == 32
