@@ -63,7 +63,8 @@ export BASE="{stack.base_url}"
 export API_KEY="{stack.api_key}"
 export WEBHOOK_URL="{stack.webhook_url}"
 
-Paste these three lines into another terminal. A first request to try there:
+The reference is at {stack.base_url}/docs.
+Paste the three lines above into another terminal. A first request to try there:
 
 curl -s "$BASE/api/v1/voice/voices" -H "Authorization: Bearer $API_KEY"
 """

@@ -31,9 +31,12 @@ class Functions(Protocol):
 
 
 def http_api(
-    template_functions: Iterable[Function], functions: Functions, seconds: float = API_SECONDS
+    template_functions: Iterable[Function],
+    functions: Functions,
+    seconds: float = API_SECONDS,
+    pages: Iterable[web.RouteDef] = (),
 ) -> web.Application:
-    """Serve the routes of all functions; an answer that takes longer than the limit is given up."""
+    """Serve the routes of all functions, and pages beside them; an answer that takes too long is given up."""
     routes = _Routes(template_functions)
 
     async def answer(request: Request) -> Response:
@@ -60,7 +63,7 @@ def http_api(
         except (FunctionError, InvalidAnswer):
             return _message(500, "Internal Server Error")
 
-    return _application(answer)
+    return _application(answer, pages)
 
 
 def function_url(function: Function, functions: Functions) -> web.Application:
@@ -113,7 +116,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     )
 
 
-def _application(answer: Answering) -> web.Application:
+def _application(answer: Answering, pages: Iterable[web.RouteDef] = ()) -> web.Application:
     async def handle(received: web.Request) -> web.Response:
         started = time.monotonic()
         try:
@@ -125,6 +128,7 @@ def _application(answer: Answering) -> web.Application:
         return _web_response(response)
 
     app = web.Application(client_max_size=MAX_BODY_BYTES + 1)  # aiohttp takes less than that
+    app.router.add_routes(pages)
     app.router.add_route("*", "/{path:.*}", handle)
     app.on_response_prepare.append(_without_server_header)
     return app

@@ -13,6 +13,7 @@ from local.dynamodb import client, dynamodb_stand_in, make_tables
 from local.gateway import function_url, http_api
 from local.http_server import address, listen, serving
 from local.invoke_api import invoke_api
+from local.reference import reference
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_live import LiveTimes
@@ -70,7 +71,7 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
         [webhook] = [function for function in template.functions if function.has_url]
         yield Stack(
             services=services,
-            base_url=await enter(serving(http_api(template.functions, workers), api_listener)),
+            base_url=await enter(serving(http_api(template.functions, workers, pages=reference()), api_listener)),
             webhook_url=await enter(serving(function_url(webhook, workers), url_listener)),
             invoke_url=await enter(serving(invoke_api(template.functions, workers))),
             api_key=api_key,

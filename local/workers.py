@@ -1,7 +1,8 @@
 """Workers: the processes that run the functions, each one request at a time, as Lambda does it.
 
 A function starts with its first request. While all its workers are busy it gets another one, up to a few, and
-from then on requests wait for their turn.
+from then on requests wait for their turn. A worker whose code has changed since it started is replaced before the
+next request.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ _END_SECONDS: Final = 2
 _PROGRAM: Final = Path(__file__).with_name("worker_process.py")
 
 Json = Any
+Code = frozenset[tuple[str, int]]
+"""The modules of a function and of its layers, each with the nanosecond of its last change."""
 
 
 class EventTooLarge(Exception):
@@ -90,12 +93,14 @@ class _Crew:
         await asyncio.gather(*(worker.stop() for worker in self._all))
 
     async def _take(self) -> "_Worker":
-        """Return a worker that is free, a new one if there is none."""
+        """Return a worker that is free and runs the code as it is now, a new one if there is none."""
+        code = _code_of(self.function)
         while self._idle:
-            if (worker := self._idle.pop()).is_fit:
+            worker = self._idle.pop()
+            if worker.is_fit and worker.code == code:
                 return worker
             await self._dismiss(worker)
-        worker = _Worker(self.function)
+        worker = _Worker(self.function, code)
         self._all.add(worker)
         try:
             await worker.start(self.environment)
@@ -112,7 +117,8 @@ class _Crew:
 class _Worker:
     """One process and the socket to it."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, code: Code) -> None:
+        self.code = code
         self._function = function
         self._free = False
         self._process: Process
@@ -199,6 +205,18 @@ class _Worker:
     def _failure(self, kind: str, what: str) -> FunctionError:
         print(f"{self._function.logical_id}: its worker {what}.", file=sys.stderr)
         return FunctionError({"errorType": kind, "errorMessage": f"The function {what}."})
+
+
+def _code_of(function: Function) -> Code:
+    modules = (module for folder in (function.code, *function.layers) for module in folder.rglob("*.py"))
+    return frozenset((str(module), _changed_at(module)) for module in modules)
+
+
+def _changed_at(module: Path) -> int:
+    try:
+        return module.stat().st_mtime_ns
+    except FileNotFoundError:  # an editor is just replacing it
+        return 0
 
 
 def _variables(function: Function) -> dict[str, str]:

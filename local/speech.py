@@ -1,0 +1,155 @@
+"""Speech: text as audio, spoken by espeak-ng where it is installed, and else hummed, one soft tone a word.
+
+The audio is PCM, 16 bits, little-endian, mono, and carries its words (`hidden_words.py`).
+"""
+
+import io
+import math
+import re
+import shutil
+import struct
+import subprocess
+import wave
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from local.hidden_words import mark
+
+SAMPLE_BYTES: Final = 2
+ESPEAK: Final = "espeak-ng"
+
+_PART: Final = re.compile(r"\S{1,16}\s*")
+"""A word, or a piece of one in languages that write without spaces."""
+
+_WORDS_PER_MINUTE: Final = 175
+_ESPEAK_SECONDS: Final = 20
+_LETTER_SECONDS: Final = 0.05
+_WORD_SECONDS: Final = 0.1
+_PAUSE_SECONDS: Final = {",": 0.12, ";": 0.12, ":": 0.12, ".": 0.25, "!": 0.25, "?": 0.25, "…": 0.25}
+_GAP_SECONDS: Final = 0.04
+_FADE_SECONDS: Final = 0.015
+_LOUDNESS: Final = 3_000
+_TONE: Final = tuple(
+    round(_LOUDNESS * (math.sin(2 * math.pi * place / 512) + 0.3 * math.sin(4 * math.pi * place / 512)))
+    for place in range(512)
+)
+"""One wave of the tone."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """A word with the space behind it, and how it sounds; all words together are the text."""
+
+    text: str
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Who speaks: a language (a BCP 47 tag), a pitch in hertz, and a speed of which 1 is natural."""
+
+    language: str = "en-US"
+    pitch: float = 180.0
+    speed: float = 1.0
+
+
+class Speech:
+    """Speaks texts with one voice at one sample rate (Hz)."""
+
+    def __init__(self, rate: int, voice: Voice, espeak: str | None = None) -> None:
+        self.rate = rate
+        self._voice = voice
+        self._espeak = espeak if espeak is not None else shutil.which(ESPEAK)
+
+    def say(self, text: str) -> Iterator[SpokenWord]:
+        """Speak a text; each word takes a while to make, so not in an event loop."""
+        parts = parts_of(text)
+        spoken = self._spoken(" ".join(text.split())) if self._espeak and parts else None
+        sounds = _shared_out(spoken, parts) if spoken else map(self._hummed, parts)
+        for part, sound in zip(parts, sounds, strict=True):
+            yield SpokenWord(part, _pcm(mark(sound, part)))
+
+    def _spoken(self, text: str) -> list[int] | None:
+        """Let espeak-ng speak; None when it does not know the language, or fails otherwise."""
+        speed, pitch = round(_WORDS_PER_MINUTE * self._voice.speed), round(self._voice.pitch / 4)
+        command = [str(self._espeak), "--stdin", "--stdout", "-v", self._voice.language, "-s", str(speed)]
+        try:
+            done = subprocess.run(  # noqa: S603 (our own arguments; the text goes in by the standard input)
+                [*command, "-p", str(pitch)],
+                input=text.encode(),
+                capture_output=True,
+                timeout=_ESPEAK_SECONDS,
+                check=True,
+            )
+            with wave.open(io.BytesIO(done.stdout)) as file:
+                return resampled(samples_of(file.readframes(file.getnframes())), file.getframerate(), self.rate)
+        except (OSError, subprocess.SubprocessError, wave.Error, EOFError):
+            return None
+
+    def _hummed(self, part: str) -> list[int]:
+        word = part.strip()
+        seconds = _WORD_SECONDS + _LETTER_SECONDS * len(word)
+        pause = _GAP_SECONDS + _PAUSE_SECONDS.get(word[-1:], 0.0)
+        pitch = self._voice.pitch * (1 + zlib.crc32(word.lower().encode()) % 7 / 12)
+        step = len(_TONE) * pitch / self.rate
+        hum = [
+            _TONE[int(number * step) % len(_TONE)] for number in range(round(self.rate * seconds / self._voice.speed))
+        ]
+        fade = round(self.rate * _FADE_SECONDS)
+        for number in range(fade):
+            hum[number] = hum[number] * number // fade
+            hum[-1 - number] = hum[-1 - number] * number // fade
+        return hum + [0] * round(self.rate * pause / self._voice.speed)
+
+
+def parts_of(text: str) -> list[str]:
+    """Cut a text into what is spoken as one word each, with the space behind it."""
+    return [part.rstrip() + " " * part[-1:].isspace() for part in _PART.findall(text)]
+
+
+def seconds_of(pcm: bytes, rate: int) -> float:
+    """Return how long audio lasts."""
+    return len(pcm) / SAMPLE_BYTES / rate
+
+
+def pieces(pcm: bytes, rate: int, seconds: float) -> Iterator[bytes]:
+    """Cut audio into pieces of one length; the last may be shorter."""
+    size = round(rate * seconds) * SAMPLE_BYTES
+    return (pcm[start : start + size] for start in range(0, len(pcm), size))
+
+
+def silence(rate: int, seconds: float) -> bytes:
+    """Return audio in which nothing is to be heard."""
+    return bytes(round(rate * seconds) * SAMPLE_BYTES)
+
+
+def _shared_out(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequence[int]]:
+    """Cut what was spoken in one go into the sounds of its words, by the number of their letters."""
+    letters, passed, start = sum(map(len, parts)), 0, 0
+    for part in parts:
+        passed += len(part)
+        end = round(len(samples) * passed / letters)
+        yield samples[start:end]
+        start = end
+
+
+def resampled(samples: Sequence[int], rate: int, wanted: int) -> list[int]:
+    """Change the sample rate by drawing straight lines between samples."""
+    last, step = len(samples) - 1, rate / wanted
+    resampled = []
+    for number in range(int(len(samples) / step)):
+        before = min(int(number * step), last)
+        after, share = samples[min(before + 1, last)], number * step - before
+        resampled.append(round(samples[before] + (after - samples[before]) * share))
+    return resampled
+
+
+def samples_of(pcm: bytes) -> tuple[int, ...]:
+    """Return audio as numbers."""
+    return struct.unpack(f"<{len(pcm) // SAMPLE_BYTES}h", pcm[: len(pcm) // SAMPLE_BYTES * SAMPLE_BYTES])
+
+
+def _pcm(samples: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(samples)}h", *samples)

@@ -1,0 +1,154 @@
+"""The Live API's WebSocket for ephemeral tokens: lets clients in, passes their messages on, hangs up as Google does.
+
+opened ──token──► let in ──setup──► in conversation ──► the client goes
+   └─1007 1008 1011──┴──1007 1008 1011──┴──1007, 1008 after goAway, 1011 when the token's time is over
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from aiohttp import WSMessage, WSMsgType, web
+
+from local.errors import CannotStart
+from local.pacing import Pacer
+from local.stand_ins.gemini_live_access import INVALID_ARGUMENT, REFUSED, Access, Hangup, expired
+from local.stand_ins.gemini_live_agent import Interview
+from local.stand_ins.gemini_live_conversation import SETUP_FIRST, Conversation
+from local.stand_ins.gemini_messages import InvalidRequest, Message, read
+from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
+
+PACE: Final = "GEMINI_STAND_IN_PACE"
+
+_HIGHEST_PACE: Final = 1_000
+_SERVICE: Final = r"google.ai.generativelanguage.{version:v1alpha|v1beta}.GenerativeService"
+_PATH: Final = f"/{{slash:/?}}ws/{_SERVICE}.BidiGenerateContentConstrained"
+"""The SDKs write a second slash where the base URL ends with one."""
+
+_CONTENT: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
+_SCHEME: Final = "Token "
+_CLOSING_SECONDS: Final = 1.0
+_NO_JSON: Final = "Invalid JSON payload received."
+_OVERSTAYED: Final = (
+    "Connection aborted because the client failed to close the connection after receiving a GoAway signal once the "
+    "session duration expired"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTimes:
+    """How fast the agent speaks (1: as fast as it sounds), how long a connection lasts, and when goAway tells so."""
+
+    pace: float = 1.0
+    connection_seconds: float = 600.0
+    warning_seconds: float = 50.0
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read the pace, GEMINI_STAND_IN_PACE; raises CannotStart."""
+        pace = environment.get(PACE) or "1"
+        try:
+            if 0 < float(pace) <= _HIGHEST_PACE:
+                return cls(pace=float(pace))
+        except ValueError:
+            pass
+        raise CannotStart(f"{PACE} is {pace!r}: give a number above 0 and up to {_HIGHEST_PACE}.")
+
+
+AS_GOOGLE: Final = LiveTimes()
+
+
+def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes) -> None:
+    """Serve the Live API for the tokens that were minted, and for no API key."""
+    access = Access(tokens)
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS)
+        await socket.prepare(request)
+        try:
+            await _Connection(socket, access, times).serve(_tokens_of(request), request.match_info["version"])
+        except* Hangup as hangups:
+            for hangup in hangups.exceptions:
+                if isinstance(hangup, Hangup):
+                    await socket.close(code=hangup.code, message=hangup.reason)
+        except* ConnectionError:
+            pass  # the client has gone in the middle of a sentence
+        return socket
+
+    app.router.add_get(_PATH, serve)
+
+
+def _tokens_of(request: web.Request) -> list[str]:
+    """Find the token where browsers send it, and where the Python SDK does."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(_SCHEME)
+    return [*request.query.getall("access_token", []), *([token] if token and not scheme else [])]
+
+
+class _Connection:
+    """One WebSocket from its first message to its last."""
+
+    def __init__(self, socket: web.WebSocketResponse, access: Access, times: LiveTimes) -> None:
+        self._socket = socket
+        self._access = access
+        self._times = times
+        self._version = ""
+
+    async def serve(self, tokens: list[str], version: str) -> None:
+        """Talk until the client goes; raises Hangup, alone or in a group."""
+        self._version = version
+        token = self._access.token(tokens, version)
+        token_seconds = (token.expires_at - datetime.now(UTC)).total_seconds()
+        is_outlived = token_seconds > self._times.connection_seconds
+        try:
+            async with asyncio.timeout(min(token_seconds, self._times.connection_seconds)):
+                await self._converse(token)
+        except TimeoutError:
+            raise Hangup(REFUSED, _OVERSTAYED) if is_outlived else expired() from None
+
+    async def send(self, message: Message) -> None:
+        """Send one message, in a binary frame."""
+        await self._socket.send_bytes(json.dumps(message).encode())
+
+    def keep(self, interview: Interview) -> str:
+        """Return a resumption handle for what a call has come to."""
+        return self._access.keep(interview)
+
+    def pacer(self) -> Pacer:
+        """Return what holds back the audio of one turn."""
+        return Pacer(self._times.pace)
+
+    async def _converse(self, token: EphemeralToken) -> None:
+        first = await self._socket.receive()
+        if first.type not in _CONTENT:
+            return
+        match self._read(first):
+            case {"setup": setup, **others} if not others:
+                setup, interview = self._access.admit(token, setup)
+            case _:
+                raise Hangup(INVALID_ARGUMENT, SETUP_FIRST)
+        await self.send({"setupComplete": {}})
+        async with asyncio.TaskGroup() as tasks:
+            warning = tasks.create_task(self._warn())
+            conversation = Conversation(setup, interview, self, tasks)
+            async for message in self._socket:
+                await conversation.receive(self._read(message))
+            warning.cancel()
+            await conversation.stop()
+
+    async def _warn(self) -> None:
+        left = self._times.warning_seconds
+        await asyncio.sleep(self._times.connection_seconds - left)
+        await self.send({"goAway": {"timeLeft": f"{left:g}s"}})
+
+    def _read(self, message: WSMessage) -> Message:
+        try:
+            body: Any = json.loads(message.data)
+        except (ValueError, TypeError, RecursionError):
+            raise Hangup(INVALID_ARGUMENT, _NO_JSON) from None
+        try:
+            return read("BidiGenerateContentClientMessage", self._version, body)
+        except InvalidRequest as fault:
+            raise Hangup(INVALID_ARGUMENT, str(fault)) from None

@@ -1,0 +1,123 @@
+"""The agent that the Live stand-in plays: it greets, asks its questions in turn, and closes.
+
+It reads what to say from the system instruction that Pi Voice writes, and understands nothing of what it hears:
+whatever the caller says answers the question that was asked last, and ticks it off.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+_SECTION: Final = re.compile(
+    r"^# (Who you are|Purpose of the call|How to speak|How to begin|What to ask|How to end)$\n?", re.MULTILINE
+)
+_NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
+_LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
+_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
+_SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrases:
+    hello: str
+    thanks: tuple[str, ...]
+    goodbye: str
+
+
+_ENGLISH: Final = _Phrases("Hello, this is {}.", ("Thank you.", "All right.", "Good."), "Thank you, and goodbye.")
+_PHRASES: Final = {
+    "de": _Phrases("Guten Tag, hier ist {}.", ("Danke.", "In Ordnung.", "Gut."), "Vielen Dank und auf Wiederhören."),
+    "en": _ENGLISH,
+    "es": _Phrases("Hola, soy {}.", ("Gracias.", "De acuerdo.", "Bien."), "Muchas gracias, hasta luego."),
+    "fr": _Phrases("Bonjour, ici {}.", ("Merci.", "D'accord.", "Bien."), "Merci beaucoup, au revoir."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What an agent has to say, in which language, and how fast (1 is an even pace)."""
+
+    greeting: str
+    questions: tuple[str, ...]
+    thanks: tuple[str, ...]
+    closing: str
+    language: str
+    speed: float
+
+    @classmethod
+    def of(cls, instruction: str) -> Self:
+        """Read a system instruction; what it does not tell is made up."""
+        sections = _sections(instruction)
+        manner = sections.get("How to speak", "")
+        language = _found(_LANGUAGE, manner) or "en-US"
+        phrases = _PHRASES.get(language.partition("-")[0].lower(), _ENGLISH)
+        name = _found(_NAME, sections.get("Who you are", "")) or "Gemini"
+        return cls(
+            greeting=_found(_SAYING, sections.get("How to begin", "")) or phrases.hello.format(name),
+            questions=tuple(_numbered(sections.get("What to ask", ""))),
+            thanks=phrases.thanks,
+            closing=_found(_SAYING, sections.get("How to end", "")) or phrases.goodbye,
+            language=language,
+            speed=next((speed for words, speed in _SPEEDS.items() if words in manner), 1.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interview:
+    """How far a call has come: whether the agent has greeted, and how many of its questions it has asked."""
+
+    script: Script
+    has_greeted: bool = False
+    asked: int = 0
+
+    def reply(self) -> "Reply":
+        """Say what comes next, once the caller has said something."""
+        script = self.script
+        question = " ".join(script.questions[self.asked : self.asked + 1])
+        if not self.has_greeted:
+            before = script.greeting
+        elif question:
+            before = script.thanks[self.asked % len(script.thanks)]
+        else:
+            before = script.closing
+        here = replace(self, has_greeted=True)
+        return Reply(
+            f"{before} {question}".strip(), len(before), here, replace(here, asked=self.asked + bool(question))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One turn of the agent, and where the call stands once it is said."""
+
+    text: str
+    question_at: int
+    without_question: Interview
+    with_question: Interview
+
+    def cut_after(self, said: str) -> Interview:
+        """Tell where the call stands when no more than this was said: a question not yet begun is asked again."""
+        return self.with_question if len(said) > self.question_at + 1 else self.without_question
+
+
+def _sections(instruction: str) -> dict[str, str]:
+    """Cut an instruction at its headings; the last one of a name counts, since the agent's own text comes first."""
+    _, *parts = _SECTION.split(instruction)
+    return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
+
+
+def _numbered(text: str) -> list[str]:
+    """Return the items of a numbered list; lines that do not begin the next one belong to the one before."""
+    items: list[str] = []
+    for line in text.splitlines():
+        number, _, item = line.partition(". ")
+        if number == str(len(items) + 1):
+            items.append(item)
+        elif items:
+            items[-1] = f"{items[-1]} {line}"
+    return [" ".join(item.split()) for item in items]
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str | None:
+    match = pattern.search(text)
+    return " ".join(match[1].split()) if match else None

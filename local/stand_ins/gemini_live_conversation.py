@@ -1,0 +1,245 @@
+"""One conversation over one Live connection, after its setup: what the client sends comes in, the agent's turns go out.
+
+A turn of the agent is audio at the pace at which it sounds, with transcriptions around it whose fragments run ahead
+of the audio or lag behind, as they do with Gemini. Whoever speaks or types while the agent speaks interrupts it.
+
+    waiting ──the caller's turn──► speaking ──generationComplete, turnComplete──► waiting
+                                      └─────the caller's voice or text: interrupted, turnComplete──► waiting
+"""
+
+import asyncio
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from local.pacing import Pacer
+from local.speech import SAMPLE_BYTES, Speech, SpokenWord, Voice, parts_of, pieces, seconds_of
+from local.stand_ins.gemini_live_access import INVALID_ARGUMENT, Hangup
+from local.stand_ins.gemini_live_agent import Interview, Reply, Script
+from local.stand_ins.gemini_live_hearing import (
+    RATE,
+    SILENCE_SECONDS,
+    Heard,
+    Hearing,
+    SpeechEnded,
+    SpeechStarted,
+    WordsHeard,
+)
+from local.stand_ins.gemini_messages import Message
+
+ANSWER_RATE: Final = 24_000
+PIECE_SECONDS: Final = 0.04
+SETUP_FIRST: Final = "setup must be the first message and only the first"
+
+_AUDIO_IN: Final = f"audio/pcm;rate={RATE}"
+_AUDIO_OUT: Final = f"audio/pcm;rate={ANSWER_RATE}"
+_WORDS_AHEAD: Final = (2, 1, 0, 0)
+"""How far the transcription is ahead of the audio when a word begins, in turn; one word is level with it."""
+
+_LOWEST_VOICE_HERTZ: Final = 110
+_VOICES_HERTZ: Final = 120
+_AUDIO_TOKENS_PER_SECOND: Final = 25
+_LETTERS_PER_TOKEN: Final = 4
+_ONE_KIND: Final = "Request must hold exactly one of setup, client_content, realtime_input and tool_response."
+_NO_CHUNKS: Final = "realtime_input.media_chunks is deprecated. Use audio, video, or text instead."
+_NO_ACTIVITY: Final = "Explicit activity control is not supported when automatic activity detection is enabled."
+_NO_AUDIO: Final = f"The stand-in takes {_AUDIO_IN} only, in whole samples of 16 bits, as base64."
+
+
+class Line(Protocol):
+    """What a conversation needs of its connection."""
+
+    async def send(self, message: Message) -> None:
+        """Send one message to the client."""
+
+    def keep(self, interview: Interview) -> str:
+        """Return a resumption handle for what a call has come to."""
+
+    def pacer(self) -> Pacer:
+        """Return what holds back the audio of one turn."""
+
+
+class Conversation:
+    """Hears a caller and speaks as the agent of a setup; hands out resumption handles if the setup asks for them."""
+
+    def __init__(self, setup: Message, interview: Interview | None, line: Line, tasks: asyncio.TaskGroup) -> None:
+        self._setup = setup
+        self._interview = interview or Interview(Script.of(_instruction(setup)))
+        self._line = line
+        self._tasks = tasks
+        self._hearing = Hearing(_silence_seconds(setup))
+        self._speech = Speech(ANSWER_RATE, _voice(setup, self._interview.script))
+        self._usage = _Usage()
+        self._late_words = ""
+        self._turn: asyncio.Task[None] | None = None
+        self._reply: Reply | None = None
+        self._said = ""
+
+    async def receive(self, message: Message) -> None:
+        """Take one message of the client; raises Hangup."""
+        if len(message) != 1:
+            raise Hangup(INVALID_ARGUMENT, _ONE_KIND)
+        match message:
+            case {"setup": _}:
+                raise Hangup(INVALID_ARGUMENT, SETUP_FIRST)
+            case {"realtimeInput": content}:
+                await self._take_realtime_input(content)
+            case {"clientContent": content}:
+                await self._take_client_content(content)
+
+    async def stop(self) -> None:
+        """Fall silent."""
+        if self._turn:
+            self._turn.cancel()
+            await asyncio.wait([self._turn])
+
+    # ---- What the caller says ----
+
+    async def _take_realtime_input(self, content: Message) -> None:
+        if "mediaChunks" in content:
+            raise Hangup(INVALID_ARGUMENT, _NO_CHUNKS)
+        if content.keys() & {"activityStart", "activityEnd"}:
+            raise Hangup(INVALID_ARGUMENT, _NO_ACTIVITY)
+        if "audio" in content:
+            pcm = _pcm(content["audio"])
+            self._usage.heard_seconds += seconds_of(pcm, RATE)
+            await self._hear(self._hearing.listen(pcm))
+        if content.get("audioStreamEnd"):
+            await self._hear(self._hearing.end())
+        if "text" in content:
+            self._usage.read_letters += len(content["text"])
+            await self._answer()
+
+    async def _take_client_content(self, content: Message) -> None:
+        parts = [part for turn in content.get("turns", []) for part in turn.get("parts", [])]
+        self._usage.read_letters += sum(len(part.get("text", "")) for part in parts)
+        is_history = self._setup.get("historyConfig", {}).get("initialHistoryInClientContent", False)
+        if content.get("turnComplete") and not is_history:
+            await self._answer()
+
+    async def _hear(self, heard: Iterable[Heard]) -> None:
+        for what in heard:
+            match what:
+                case SpeechStarted():
+                    await self._interrupt()
+                case WordsHeard(text):
+                    await self._transcribe_late_words()
+                    self._late_words = text
+                case SpeechEnded(text, seconds):
+                    self._late_words = self._late_words if text else f"[{seconds:.1f} s of speech]"
+                    await self._answer()
+
+    async def _transcribe_late_words(self) -> None:
+        """Tell the caller's latest words, which Gemini often does only when the answer has begun."""
+        await self._transcribe("input", self._late_words)
+        self._late_words = ""
+
+    # ---- What the agent says ----
+
+    async def _answer(self) -> None:
+        await self._interrupt()
+        self._reply, self._said = self._interview.reply(), ""
+        self._turn = self._tasks.create_task(self._speak(self._reply))
+
+    async def _interrupt(self) -> None:
+        """Stop speaking at once, in the middle of a word."""
+        if self._reply is None:
+            return
+        await self.stop()
+        await self._transcribe_late_words()
+        await self._line.send({"serverContent": {"interrupted": True}})
+        await self._end_turn(self._reply.cut_after(self._said))
+
+    async def _speak(self, reply: Reply) -> None:
+        if self._is_resumable:
+            await self._line.send({"sessionResumptionUpdate": {"resumable": False}})
+        pacer, words = self._line.pacer(), self._speech.say(reply.text)
+        parts, told, spoken = parts_of(reply.text), 0, 0
+        while word := await asyncio.to_thread(next, words, None):
+            due = max(told, spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)])
+            await self._transcribe("output", "".join(parts[told:due]))
+            await self._sound(word, pacer)
+            told, spoken = due, spoken + 1
+        await self._transcribe("output", "".join(parts[told:]))
+        await self._line.send({"serverContent": {"generationComplete": True}})
+        await self._end_turn(reply.with_question)
+
+    async def _sound(self, word: SpokenWord, pacer: Pacer) -> None:
+        for piece in pieces(word.pcm, ANSWER_RATE, PIECE_SECONDS):
+            await pacer.reach(self._usage.spoken_seconds)
+            blob = {"mimeType": _AUDIO_OUT, "data": base64.b64encode(piece).decode()}
+            await self._line.send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})
+            self._usage.spoken_seconds += seconds_of(piece, ANSWER_RATE)
+            await self._transcribe_late_words()
+        self._said += word.text
+
+    async def _end_turn(self, interview: Interview) -> None:
+        self._interview, self._reply = interview, None
+        usage, self._usage.spoken_seconds = self._usage.message, 0.0
+        await self._line.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
+        if self._is_resumable:
+            handle = self._line.keep(interview)
+            await self._line.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
+
+    async def _transcribe(self, what: str, text: str) -> None:
+        if text and f"{what}AudioTranscription" in self._setup:
+            await self._line.send({"serverContent": {f"{what}Transcription": {"text": text}}})
+
+    @property
+    def _is_resumable(self) -> bool:
+        return "sessionResumption" in self._setup
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What a conversation has taken so far, and what the turn has given."""
+
+    heard_seconds: float = 0.0
+    read_letters: int = 0
+    spoken_seconds: float = 0.0
+
+    @property
+    def message(self) -> Message:
+        heard, read = round(self.heard_seconds * _AUDIO_TOKENS_PER_SECOND), self.read_letters // _LETTERS_PER_TOKEN
+        spoken = round(self.spoken_seconds * _AUDIO_TOKENS_PER_SECOND)
+        return {
+            "promptTokenCount": heard + read,
+            "responseTokenCount": spoken,
+            "totalTokenCount": heard + read + spoken,
+            "promptTokensDetails": [
+                {"modality": "AUDIO", "tokenCount": heard},
+                {"modality": "TEXT", "tokenCount": read},
+            ],
+            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": spoken}],
+        }
+
+
+def _pcm(blob: Message) -> bytes:
+    """Return the audio of a blob; base64 may be of either alphabet, and without its padding."""
+    form, data = "".join(blob.get("mimeType", "").lower().split()), blob.get("data", "")
+    try:
+        pcm = base64.b64decode(data.rstrip("=") + "=" * (-len(data.rstrip("=")) % 4), altchars=b"-_", validate=True)
+    except binascii.Error:
+        pcm = None
+    if form != _AUDIO_IN or pcm is None or len(pcm) % SAMPLE_BYTES:
+        raise Hangup(INVALID_ARGUMENT, _NO_AUDIO)
+    return pcm
+
+
+def _instruction(setup: Message) -> str:
+    return "\n".join(part.get("text", "") for part in setup.get("systemInstruction", {}).get("parts", []))
+
+
+def _silence_seconds(setup: Message) -> float:
+    detection = setup.get("realtimeInputConfig", {}).get("automaticActivityDetection", {})
+    return float(detection.get("silenceDurationMs", SILENCE_SECONDS * 1000)) / 1000
+
+
+def _voice(setup: Message, script: Script) -> Voice:
+    """Give each of Gemini's voices a pitch of its own."""
+    config = setup.get("generationConfig", {}).get("speechConfig", {}).get("voiceConfig", {})
+    name = config.get("prebuiltVoiceConfig", {}).get("voiceName", "Puck")
+    return Voice(script.language, _LOWEST_VOICE_HERTZ + zlib.crc32(name.encode()) % _VOICES_HERTZ, script.speed)

@@ -1,0 +1,96 @@
+"""Hearing: when the caller speaks, by the energy of their audio, and the words that the audio carries.
+
+Time is counted in audio, never by a clock, so it does not matter how fast the audio arrives.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from local.hidden_words import MarkReader
+
+RATE: Final = 16_000
+SILENCE_SECONDS: Final = 0.7
+
+_FRAME_SECONDS: Final = 0.02
+_FRAME: Final = struct.Struct(f"<{round(RATE * _FRAME_SECONDS)}h")
+_LOUD: Final = 500
+"""The root mean square of a frame in which somebody speaks; a quiet room is a tenth of that."""
+
+_FRAMES_TO_START: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The caller has begun to speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class WordsHeard:
+    """The caller has said some more words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """The caller has been silent for long enough; all the words they said, and for how long they spoke."""
+
+    text: str
+    seconds: float
+
+
+Heard = SpeechStarted | WordsHeard | SpeechEnded
+
+
+class Hearing:
+    """Listens to one caller."""
+
+    def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self._silence_seconds = silence_seconds
+        self._reader = MarkReader()
+        self._rest = b""
+        self._speaks = False
+        self._loud = self._quiet = self._frames = 0
+        self._words: list[str] = []
+
+    def listen(self, pcm: bytes) -> Iterator[Heard]:
+        """Take the next audio (16 kHz, 16 bits, little-endian, mono) and tell what it brings."""
+        pcm = self._rest + pcm
+        whole = len(pcm) // _FRAME.size * _FRAME.size
+        self._rest = pcm[whole:]
+        for frame in _FRAME.iter_unpack(pcm[:whole]):
+            yield from self._frame(frame)
+
+    def end(self) -> Iterator[Heard]:
+        """Take the end of the audio, which ends speech at once."""
+        if self._speaks:
+            yield self._ended()
+
+    def _frame(self, samples: tuple[int, ...]) -> Iterator[Heard]:
+        words = "".join(self._reader.read(samples))
+        is_loud = math.hypot(*samples) > _LOUD * math.sqrt(len(samples))
+        if not self._speaks:
+            self._words += [words] if words else []
+            self._loud = self._loud + 1 if is_loud else 0
+            if self._loud < _FRAMES_TO_START:
+                return
+            self._speaks, self._frames, self._quiet = True, self._loud, 0
+            yield SpeechStarted()
+            words = "".join(self._words)
+            self._words = []
+        else:
+            self._frames += 1
+            self._quiet = 0 if is_loud else self._quiet + 1
+        if words:
+            self._words.append(words)
+            yield WordsHeard(words)
+        if self._quiet * _FRAME_SECONDS >= self._silence_seconds:
+            yield self._ended()
+
+    def _ended(self) -> SpeechEnded:
+        text, seconds = "".join(self._words), (self._frames - self._quiet) * _FRAME_SECONDS
+        self._speaks, self._loud, self._words = False, 0, []
+        return SpeechEnded(text, seconds)
