@@ -121,10 +121,7 @@ def _routes() -> Iterator[tuple[str, Any]]:
         module = importlib.import_module(f"functions.{folder}.app")
         found += [(folder, route) for route in getattr(getattr(module, "app", None), "routes", [])]
     order = ("get", "post", "patch", "delete")
-    yield from sorted(
-        ((folder, route) for folder, route in found if route.path.startswith("/")),
-        key=lambda each: (each[1].path, order.index(each[1].method.lower())),
-    )
+    yield from sorted(found, key=lambda each: (each[1].path, order.index(each[1].method.lower())))
 
 
 def _operation(folder: str, route: Any, schemas: "_Schemas") -> Json:

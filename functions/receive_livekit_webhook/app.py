@@ -10,7 +10,6 @@ signature = webhook_signature()
 events = room_events()
 
 
-@app.post(".*", summary="Any path of the function URL")
 @app.post(
     "/api/v1/voice/webhooks/livekit",
     summary="Receive a LiveKit webhook",

@@ -42,6 +42,11 @@ from pi_voice.logs import logger, trace
 MAX_BODY_BYTES: Final = 1_048_576
 _RETRY_AFTER_SECONDS: Final = 2
 _JSON: Final = "application/json"
+_ANY_PATH: Final = "(?s:.*)"
+"""Matches every path: the gateway has found the route, which is the function's only one, and read its parameters.
+
+Powertools' own patterns know less of what may stand in a path than API Gateway does, and answer 404 for the rest.
+"""
 Answer = TypeVar("Answer")
 Endpoint = Callable[..., Coroutine[Any, Any, BaseModel | None]]
 Event = dict[str, Any]
@@ -175,8 +180,7 @@ class Api:
         def register(endpoint: Endpoint) -> Endpoint:
             route = route_of(endpoint)
             self.routes.append(route)
-            rule = re.sub(r"{(\w+)}", r"<\1>", route.path)
-            self._resolver.route(rule, route.method)(self._adapted(route))
+            self._resolver.route(_ANY_PATH, route.method)(self._adapted(route))
             return endpoint
 
         return register
@@ -188,8 +192,9 @@ class Api:
 
         @wraps(route.endpoint)
         def answer(**arguments: Any) -> Response[str]:
+            event = self._resolver.current_event
+            arguments |= {name: event.path_parameters[name] for name in re.findall(r"{(\w+)}", route.path)}
             if reader is not None:
-                event = self._resolver.current_event
                 try:
                     arguments[name] = (
                         read(lambda: reader.validate_python(event.query_string_parameters or {}))

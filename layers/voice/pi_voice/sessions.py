@@ -7,7 +7,7 @@ create ──► active ──complete──► completed     (transcript durabl
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
 from pi_voice.agents import Agent, Behaviors, DurationCap
 from pi_voice.documents import Document, Metadata, Paging
@@ -36,7 +36,11 @@ def _whole(seconds: float) -> int | float:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-Media = Annotated[tuple[Medium, ...], AfterValidator(_publishable)]
+Media = Annotated[
+    tuple[Medium, ...],
+    AfterValidator(_publishable),
+    WithJsonSchema({"enum": [["microphone"], ["microphone", "camera"], ["camera", "microphone"]]}),
+]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]
 DisplayName = Annotated[str, StringConstraints(max_length=128)]
 
