@@ -105,12 +105,10 @@ def logged() -> Iterator[io.StringIO]:
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)
     handler.setFormatter(logger.registered_formatter)
-    root = logging.getLogger()
+    root = logging.getLogger()  # where our logger's lines arrive as well
     level = root.level
-    root.addHandler(handler)
-    logger.addHandler(handler)
     root.setLevel(logging.INFO)
+    root.addHandler(handler)
     yield lines
-    root.setLevel(level)
-    logger.removeHandler(handler)
     root.removeHandler(handler)
+    root.setLevel(level)

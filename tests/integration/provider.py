@@ -52,6 +52,11 @@ class Provider:
         """Say how to answer from now on."""
         self._answers = list(answers)
 
+    def forget(self) -> None:
+        """Forget what was sent until now."""
+        self.received.clear()
+        self._peers.clear()
+
     async def start(self) -> None:
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._receive)

@@ -26,7 +26,7 @@ def an_agent(**changes: Any) -> Agent:
         created_at=NOW,
         updated_at=NOW,
         name="Réception 東京 🏥",
-        instructions="Greet.\n\tAsk \"why\" & <when>.",
+        instructions='Greet.\n\tAsk "why" & <when>.',
         language="pt-BR",
         purpose="Intake",
         questions=("How old are you?", "Since when? 😷"),
@@ -85,6 +85,6 @@ def a_call_end(**changes: Any) -> CallEnd:
 
 TURNS: list[Turn] = [
     {"role": "agent", "text": "How old are you?", "start_ms": 0, "end_ms": 900},
-    {"role": "user", "text": "Quarante-deux — 四十二 🎂 \"\\\n\x00", "start_ms": 1_000, "end_ms": None},
+    {"role": "user", "text": 'Quarante-deux — 四十二 🎂 "\\\n\x00', "start_ms": 1_000, "end_ms": None},
     {"role": "user", "text": ""},
 ]

@@ -54,9 +54,13 @@ class Tables:
 
     def _make(self, kind: str) -> str:
         name = f"{self._prefix}-voice_{kind}"
-        made = self._dynamodb.create_table(**{**_definitions()[kind], "TableName": name})
+        try:
+            made = self._dynamodb.create_table(**{**_definitions()[kind], "TableName": name})
+            is_there = made["TableDescription"]["TableStatus"] == "ACTIVE"
+        except self._dynamodb.exceptions.ResourceInUseException:
+            is_there = False  # a server that has just started answered too late, and botocore asked again
         self._made.append(name)
-        if made["TableDescription"]["TableStatus"] != "ACTIVE":
+        if not is_there:
             self._dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
         return name
 

@@ -4,9 +4,9 @@ import asyncio
 import io
 import json
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from google import genai
 from google.genai import types
 
-from local.stand_ins.gemini import gemini_stand_in
+from local.stand_ins.gemini import API_KEY, gemini_stand_in
 from pi_voice.adapters.gemini_live import LOCKED_FIELDS, GeminiLiveTokens, token_request
 from pi_voice.adapters.web import Web
 from pi_voice.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
@@ -87,16 +87,16 @@ async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveOrder) -
         ),
         http_options=types.HttpOptions(extra_body={"fieldMask": LOCKED_FIELDS}),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", genai.errors.ExperimentalWarning)
-        token = await client.aio.auth_tokens.create(config=config)
+    token: types.AuthToken = await client.aio.auth_tokens.create(config=config)
     await client.aio.aclose()
     client.close()
     return token.name
 
 
+@pytest.mark.filterwarnings("ignore:The SDK's token creation implementation is experimental")
+@pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
-@pytest.mark.parametrize("instruction", [ORDER.instruction, "x", "é" * 20_000])
+@pytest.mark.parametrize("instruction", [ORDER.instruction, "x", "é" * 20_000], ids=["usual", "short", "long"])
 def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_order(
     runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, instruction: str
 ) -> None:
@@ -313,20 +313,22 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     runner.run(stack.aclose())
 
 
+def minting(runner: asyncio.Runner, web: Web, base_url: str, **changes: Any) -> str:
+    known = replace(settings(base_url), api_key=API_KEY)
+    order = replace(ORDER, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
+    return runner.run(GeminiLiveTokens(replace(known, **changes), web).mint(order)).token
+
+
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 def test_the_stand_in_takes_our_order(runner: asyncio.Runner, web: Web, stand_in: str, api_version: str) -> None:
-    from local.stand_ins.gemini import API_KEY
-
-    known = GeminiSettings(API_KEY, MODEL, "gemini-3.5-flash-lite", api_version, stand_in)
-    order = LiveOrder(ORDER.instruction, ORDER.voice, int(time.time()) + 3600)
-
-    assert runner.run(GeminiLiveTokens(known, web).mint(order)).token.startswith("auth_tokens/")
+    assert minting(runner, web, stand_in, api_version=api_version).startswith("auth_tokens/")
 
 
-@pytest.mark.parametrize("api_version", ["v1", "v1alpha"])
-def test_the_stand_in_refuses_another_version_another_key_and_a_time_that_is_over(
-    runner: asyncio.Runner, web: Web, stand_in: str, api_version: str
+@pytest.mark.parametrize(
+    "changes", [{"api_version": "v1"}, {"api_key": "another"}, {"ttl_seconds": -60}, {"ttl_seconds": 21 * 3600}]
+)
+def test_the_stand_in_refuses_another_version_or_key_and_a_time_that_is_over_or_too_far(
+    runner: asyncio.Runner, web: Web, stand_in: str, changes: dict[str, Any]
 ) -> None:
-    tokens = GeminiLiveTokens(settings(stand_in, api_version), web)
-
-    assert type(failure(runner, tokens)) is GeminiError
+    with pytest.raises(GeminiError):
+        minting(runner, web, stand_in, **changes)

@@ -94,9 +94,7 @@ def test_a_room_is_ordered_by_the_sessions_id_with_both_timeouts_and_no_more_met
     assert json.loads(order.metadata) == {"session_id": SESSION.session_id}
 
 
-def test_a_room_is_deleted_by_the_sessions_id(
-    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
-) -> None:
+def test_a_room_is_deleted_by_the_sessions_id(runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms) -> None:
     provider.answers(DELETED)
 
     runner.run(closing(rooms))
@@ -292,9 +290,7 @@ def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provid
     assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), opening)) is UpstreamTimeout
 
 
-def test_after_a_failure_the_next_request_goes_through(
-    runner: asyncio.Runner, provider: Provider, web: Web
-) -> None:
+def test_after_a_failure_the_next_request_goes_through(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
     provider.answers(hangs, a_room())
     rooms = rooms_at(f"ws://{provider.authority}", web, time_limit_seconds=0.2)
     failure(runner, rooms, opening)

@@ -75,6 +75,28 @@ def test_the_first_end_stands(store: Store) -> None:
     assert (facts.finished_at, facts.metadata) == (NOW + 90, {"kept": True})
 
 
+def test_the_first_word_of_another_room_stands_as_well_but_for_an_earlier_join(store: Store) -> None:
+    session = kept(store)
+
+    facts = told(
+        store,
+        session,
+        event("RM_2", started_at=NOW, finished_at=NOW + 30, joined_at=NOW + 5, metadata={"kept": True}),
+        event("RM_2", started_at=NOW + 1, finished_at=NOW + 31, joined_at=NOW + 6, metadata={"kept": False}),
+        event("RM_2", joined_at=NOW + 4),
+    )
+
+    assert facts.other_rooms == [
+        OtherRoom(
+            room_sid="RM_2",
+            started_at=NOW,
+            first_joined_at=NOW + 4,
+            finished_at=NOW + 30,
+            metadata={"kept": True},
+        )
+    ]
+
+
 def test_an_event_whose_first_answer_got_lost_is_merged_once(store: Store) -> None:
     session = kept(store)
     twice = store.through(update_item=asked_twice)
@@ -200,10 +222,11 @@ def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> 
 
 def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
     session = kept(store)
+    told_of_each = (event(started_at=NOW), event(joined_at=NOW + 1), event(finished_at=NOW + 2))
     events = [
-        RoomEvent(session.session_id, f"RM_{number}", **facts)
+        replace(one, session_id=session.session_id, room_sid=f"RM_{number}")
         for number in range(2)
-        for facts in ({"started_at": NOW}, {"joined_at": NOW + 1}, {"finished_at": NOW + 2})
+        for one in told_of_each
     ]
 
     async def race() -> list[bool]:
@@ -235,7 +258,7 @@ def rooms_told_twice(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]
     return events, draw(st.permutations([*events, *repeats]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rooms_told_twice())
 def test_in_whatever_order_and_however_often_events_come_they_leave_the_same_facts(
     store: Store, orders: tuple[list[RoomEvent], list[RoomEvent]]

@@ -1,7 +1,6 @@
 """Lists of sessions: pages, filters, cursors, and how much is read for them."""
 
 import asyncio
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -28,27 +27,22 @@ STATUSES: list[Status] = ["active", "completed", "failed"]
 def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[Status, AgentId]]) -> list[Session]:
     """Keep one session of each kind, a second after the one before, and return them newest first."""
     template = a_session(workspace=workspace)
-    run(store.sessions.add(template))
-    row = store.row_of(template)
-    store.dynamodb.delete_item(TableName=store.names.sessions, Key={"session_id": row["session_id"]})
     sessions = [
-        replace(
-            template,
-            session_id=SessionId(id_made_at(NOW + second)),
-            status=status,
-            agent_id=agent_id,
-        )
+        replace(template, session_id=SessionId(id_made_at(NOW + second)), status=status, agent_id=agent_id)
         for second, (status, agent_id) in enumerate(kinds)
     ]
-    store.fill_sessions(
-        {
-            **row,
-            "session_id": {"S": session.session_id},
-            "status": {"S": session.status},
-            "agent_id": {"S": session.agent_id},
-        }
-        for session in sessions
-    )
+    if sessions:
+        run(store.sessions.add(sessions[0]))
+        row = store.row_of(sessions[0])
+        store.fill_sessions(
+            {
+                **row,
+                "session_id": {"S": session.session_id},
+                "status": {"S": session.status},
+                "agent_id": {"S": session.agent_id},
+            }
+            for session in sessions[1:]
+        )
     return sessions[::-1]
 
 
@@ -85,12 +79,12 @@ def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_
     assert len(read) == max(1, -(-count // limit))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    kinds=st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from(AGENTS)), max_size=30),
+    kinds=st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from(AGENTS)), max_size=20),
     status=st.none() | st.sampled_from(STATUSES),
     agent_id=st.none() | st.sampled_from(AGENTS),
-    limit=st.integers(1, 12),
+    limit=st.integers(1, 8),
 )
 def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first(
     store: Store, kinds: list[tuple[Status, AgentId]], status: Status | None, agent_id: AgentId | None, limit: int
@@ -258,7 +252,7 @@ def test_a_batch_that_dynamodb_never_reads_is_given_up(store: Store) -> None:
 
 def test_a_session_that_is_deleted_between_index_and_row_is_left_out(store: Store) -> None:
     sessions = active(store, 5)
-    gone = random.Random(3).choice(sessions)
+    gone = sessions[2]
 
     def as_it_was(query: Request) -> Request:
         def ask(**arguments: Any) -> Any:

@@ -15,15 +15,11 @@ from typing import IO, Final
 
 import pytest
 
-from tests.template.conftest import ROOT
+from tests.template.conftest import ROOT, template
 
-DOCUMENTS: Final = tuple(
-    sorted(
-        document
-        for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("events/*.md"))
-        if document.is_file()
-    )
-)
+__all__ = ["template"]
+
+DOCUMENTS: Final = (*sorted(ROOT.glob("*.md")), ROOT / "docs/operations.md", *sorted(ROOT.glob("docs/adr/*.md")))
 READY_SECONDS: Final = 120
 """Far more than it takes: other tests may keep all cores busy."""
 
@@ -55,6 +51,11 @@ class Block:
         """The lines, without comments and with continued lines joined."""
         joined = re.sub(r"\\\n\s*|(?<=\|)\s*\n\s*", " ", self.text)
         return [line.strip() for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def name_of(document: Path) -> str:
+    """Return a document's path as a reader knows it."""
+    return str(document.relative_to(ROOT))
 
 
 def blocks_of(document: Path) -> Iterator[Block]:
@@ -93,10 +94,10 @@ def exports() -> Iterator[Mapping[str, str]]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=30)
+            process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def _exported(output: IO[str]) -> Mapping[str, str]:

@@ -8,14 +8,15 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from local.services import Services
-from tests.readme.conftest import DOCUMENTS, ROOT, Block, blocks_of
-from tests.template.conftest import Node, environment
+from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
+from tests.template.conftest import ROOT, Node, environment
 
 BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
 README: Final = [block for block in BLOCKS if block.document == ROOT / "README.md"]
@@ -77,15 +78,13 @@ def test_only_the_walk_through_runs_and_all_its_variables_come_from_make_run() -
     assert used - assigned == {"BASE", "API_KEY"}
 
 
-def make_lines() -> Iterator[list[str]]:
-    for line in commands("make", "aws", "docker", "keys"):
-        first, *arguments = shlex.split(line, comments=True)
-        if first == "make":
-            yield arguments
+def make_lines() -> list[str]:
+    return sorted({line for line in commands("make", "aws", "docker", "keys") if line.split()[0] == "make"})
 
 
-@pytest.mark.parametrize("arguments", make_lines(), ids=" ".join)
-def test_each_make_command_can_be_carried_out(arguments: list[str]) -> None:
+@pytest.mark.parametrize("line", make_lines())
+def test_each_make_command_can_be_carried_out(line: str) -> None:
+    arguments = shlex.split(line, comments=True)[1:]
     ended = subprocess.run(
         ["make", "--dry-run", *arguments],  # noqa: S607 (the make that a reader would use)
         cwd=ROOT,
@@ -105,10 +104,9 @@ def test_blocks_of_make_commands_hold_nothing_else() -> None:
     assert [line for line in commands("make") if shlex.split(line, comments=True)[0] != "make"] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT))
-def test_each_target_that_the_prose_names_exists(document: object) -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS if path == document)
-    named = set(re.findall(r"`make ([a-z-]+)", text))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_each_target_that_the_prose_names_exists(document: Path) -> None:
+    named = set(re.findall(r"`make ([a-z-]+)", document.read_text(encoding="utf-8")))
     there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
     assert named <= there

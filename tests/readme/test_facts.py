@@ -7,8 +7,8 @@ from typing import Final
 import pytest
 
 from pi_voice import errors
-from tests.readme.conftest import DOCUMENTS, ROOT
-from tests.template.conftest import Node
+from tests.readme.conftest import DOCUMENTS, name_of
+from tests.template.conftest import ROOT, Node
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.relative_to(ROOT))
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if link.startswith("https://"):
@@ -103,9 +103,8 @@ def test_decisions_that_the_code_names_have_a_page_and_each_page_is_listed() -> 
         for path in (*SOURCES, ROOT / "template.yaml", ROOT / "Makefile", ROOT / "layers/voice/Makefile")
         for number in re.findall(r"docs/adr/(\d{4})", path.read_text(encoding="utf-8"))
     }
-    listed = set(
-        re.findall(r"^\| \[(\d{4})\]", (ROOT / "docs/adr/README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    index = (ROOT / "docs/adr/README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| \[(\d{4})\]", index, re.MULTILINE))
 
     assert named <= pages
     assert listed == pages

@@ -25,8 +25,8 @@ class Catalog:
 
     async def create(self, spec: AgentSpec, caller: Caller) -> Agent:
         """Make version 1 of a new agent; raises InvalidOutputSchema."""
-        schema.schema_of(spec)
         workspace = await caller.workspace()
+        schema.schema_of(spec)
         now = int(self._clock())
         agent = _version(spec, AgentId(uuid7(self._clock)), 1, created_at=now, updated_at=now)
         if not await self._agents.save(workspace, agent):

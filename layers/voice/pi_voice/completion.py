@@ -42,12 +42,12 @@ class Completion:
         TranscriptTooLarge and SessionNotFound before anything is written. Once the session is completed the
         call is safe and nothing raises any more: `extraction` tells how the results fared.
         """
-        transcript.check_size(ending.transcript)
         workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
         if session is None or session.workspace != workspace:
             raise SessionNotFound
         if session.status != "active":
             raise SessionNotActive
+        transcript.check_size(ending.transcript)
         completed = await self._end(session, ending)
         extracted = await self._extract(completed, ending.transcript)
         return state_of(await self._record(completed, extracted), ending.transcript)

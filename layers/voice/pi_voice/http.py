@@ -1,8 +1,8 @@
 """The edge: routes, callers, bodies, the envelope and errors, as the API contract has them.
 
-Powertools finds the route, injects the caller and builds the answer; pydantic reads bodies straight from their
-bytes. Powertools' own validation stays off: it would double the cold start of a read, and it parses with
-`json.loads`, which lets lone surrogates and very deep nesting through to where they break (docs/adr/0002).
+Powertools injects the caller and builds the answer; pydantic reads bodies straight from their bytes. Powertools' own
+validation stays off: it parses with `json.loads`, which lets lone surrogates and very deep nesting through to where
+they break, and it writes answers with escapes (docs/adr/0002).
 """
 
 import asyncio

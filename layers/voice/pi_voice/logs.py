@@ -1,5 +1,6 @@
 """Structured logs that hold no secret and no word of a call."""
 
+import logging
 import traceback
 from pathlib import Path
 from typing import Final, TypedDict
@@ -7,6 +8,10 @@ from typing import Final, TypedDict
 from aws_lambda_powertools import Logger
 
 logger: Final = Logger()
+
+for library in ("aiohttp", "asyncio", "boto3", "botocore", "google_genai", "livekit", "urllib3"):
+    # Below this they write whole requests, with keys and with what was said, whatever level we log at.
+    logging.getLogger(library).setLevel(logging.WARNING)
 
 
 class Trace(TypedDict):

@@ -93,7 +93,8 @@ class GeminiLiveTokens:
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         url = f"{self._settings.base_url}/{self._settings.api_version}/auth_tokens"
         headers = {"x-goog-api-key": self._settings.api_key, "Content-Type": "application/json"}
-        async with self._web.session.post(url, data=body, headers=headers) as response:
+        # A redirect would carry the key to wherever it leads.
+        async with self._web.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             return response.status, await response.read()
 
 

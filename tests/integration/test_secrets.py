@@ -1,0 +1,84 @@
+"""Secrets from SSM and from Secrets Manager, by moto."""
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from pydantic import ValidationError
+
+from pi_voice.adapters import secrets
+
+SECRETS = {"LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "ge-heim ✓", "GEMINI_API_KEY": ""}
+NAME = "/pi-voice/secrets"
+
+
+@pytest.fixture(autouse=True)
+def aws() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+def keep(store: str, text: str) -> str:
+    """Keep a text in a store and return its location."""
+    if store == "ssm":
+        boto3.client("ssm").put_parameter(Name=NAME, Value=text, Type="SecureString")
+    else:
+        boto3.client("secretsmanager").create_secret(Name=NAME, SecretString=text)
+    return f"{store}:{NAME}"
+
+
+BOTH = pytest.mark.parametrize("store", ["ssm", "secretsmanager"])
+
+
+@BOTH
+def test_secrets_come_back_as_they_were_kept(store: str) -> None:
+    location = keep(store, json.dumps(SECRETS))
+
+    assert secrets.read(location) == SECRETS
+
+
+@pytest.mark.parametrize("name", [NAME, "arn:aws:secretsmanager:us-east-1:123456789012:secret:pi-voice"])
+def test_a_name_may_hold_colons(name: str) -> None:
+    with pytest.raises(ClientError) as told:
+        secrets.read(f"secretsmanager:{name}")
+
+    assert told.value.operation_name == "GetSecretValue"
+
+
+@pytest.mark.parametrize(
+    ("store", "code"), [("ssm", "ParameterNotFound"), ("secretsmanager", "ResourceNotFoundException")]
+)
+def test_secrets_that_are_not_there_are_told_by_aws(store: str, code: str) -> None:
+    with pytest.raises(ClientError) as told:
+        secrets.read(f"{store}:{NAME}")
+
+    assert told.value.response["Error"]["Code"] == code
+
+
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        ("ssm", "ge-heim"),
+        ("ssm", '{"LIVEKIT_API_SECRET": "ge-heim"'),
+        ("ssm", '["ge-heim"]'),
+        ("ssm", '{"LIVEKIT_API_SECRET": ["ge-heim"]}'),
+        ("ssm", '{"LIVEKIT_API_KEY": "ge-heim", "GEMINI_API_KEY": 7}'),
+        ("secretsmanager", '{"LIVEKIT_API_KEY": "ge-heim", "GEMINI_API_KEY": null}'),
+    ],
+)
+def test_what_is_no_object_of_texts_is_refused_without_showing_any_of_it(store: str, text: str) -> None:
+    location = keep(store, text)
+
+    with pytest.raises(ValidationError) as told:
+        secrets.read(location)
+
+    assert "ge-heim" not in str(told.value)
+
+
+@pytest.mark.parametrize("location", ["", "/pi-voice/secrets", "vault:/pi-voice/secrets", "SSM:/pi-voice/secrets"])
+def test_a_location_that_is_none_says_how_one_looks(location: str) -> None:
+    with pytest.raises(ValueError, match="PI_VOICE_SECRETS should be"):
+        secrets.read(location)
