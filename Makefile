@@ -15,56 +15,62 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types format build validate deploy secrets api-key lock clean
+.PHONY: help run demo test check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 # ---- On this machine ------------------------------------------------------------------------------------
 
-run: .venv/installed ## Serve the whole API here, without Docker or an account (PORT=3000)
-	@PORT=$(PORT) PYTHONPATH=layers/voice exec .venv/bin/python -m local
+run: .venv ## Serve the whole API here, without Docker or an account (PORT=3000)
+	@PYTHONPATH=layers/voice exec .venv/bin/python -m local --port "$(PORT)"
 
-test: .venv/installed .venv-sam/installed ## Run all tests; ARGS="-k webhook" for some
+demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
+	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
+
+test: .venv .venv-sam ## Run all tests; ARGS="-k webhook" for some
 	@.venv/bin/pytest $(ARGS)
 
 check: lint types test ## All that has to pass before a change goes in: lint, types, tests
 
-lint: .venv/installed ## Check style and formatting
+lint: .venv ## Check style and formatting
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 
-types: .venv/installed ## Check types
+types: .venv ## Check types
 	@.venv/bin/mypy
 
-format: .venv/installed ## Format, and mend what can be mended by machine
+format: .venv ## Format, and mend what can be mended by machine
 	@.venv/bin/ruff format
 	@.venv/bin/ruff check --fix
 
 # ---- To AWS ---------------------------------------------------------------------------------------------
 
-build: .venv-sam/installed ## Build the functions and the layer (ARCH=arm64 or x86_64)
+build: .venv-sam ## Build the functions and the layer (ARCH=arm64 or x86_64)
 	@bin="$$(deploy/find_python.sh $(RUNTIME))" && PATH="$$bin:$$PATH" \
 	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH)
 	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
 
-validate: .venv-sam/installed ## Check the template
+validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
 deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
-	@.venv-sam/bin/sam deploy --stack-name $(STACK) --parameter-overrides Architecture=$(ARCH) \
-	  $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
+	@.venv-sam/bin/sam deploy --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
+	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 
-secrets: .venv/installed ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)
+secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)
 	@.venv/bin/python deploy/write_secrets.py $(STACK)
 
-api-key: .venv/installed ## Make an API key for a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
+api-key: .venv ## Make an API key for a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
 	@.venv/bin/python deploy/create_api_key.py $(STACK) "$(WORKSPACE)" "$(NAME)"
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------
 
+openapi: .venv ## Write docs/openapi.json, the reference of the API, from the functions
+	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
+
 lock: ## Renew the pinned versions of everything (needs uv)
-	@for name in layers/voice/requirements requirements/dev requirements/sam; do \
+	@for name in layers/voice/requirements requirements/dev requirements/pip requirements/sam; do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
@@ -73,22 +79,10 @@ clean: ## Remove all that make has made
 	@rm -rf .venv .venv-sam .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-# Environments: made anew when their lock changes, or when making them was interrupted. The locks name every package, so
-# pip has nothing to resolve. Compiling on all cores is faster than pip's own; sam compiles the little that it uses.
-.venv/installed: requirements/dev.txt
-	$(call install,.venv)
-	@.venv/bin/python -m compileall -q -j 0 .venv/lib || true
-	@touch $@
+# The environments. Each knows the lock that it was made from, so asking for one that is there takes milliseconds.
+.PHONY: .venv .venv-sam
+.venv:
+	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt
 
-.venv-sam/installed: requirements/sam.txt
-	$(call install,.venv-sam)
-	@touch $@
-
-define install
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
-	  "Pi Voice needs Python 3.11 or later, and $(PYTHON) is older or missing: install one, or name one with PYTHON=..." \
-	  >&2; exit 1; }
-	@echo "Setting up $(1) ..." >&2
-	@$(PYTHON) -m venv --clear $(1)
-	@$(1)/bin/python -m pip install --quiet --no-compile --no-deps --require-hashes -r $<
-endef
+.venv-sam:
+	@requirements/install.sh $(PYTHON) .venv-sam requirements/sam.txt

@@ -59,7 +59,7 @@ def tools(tmp_path: Path) -> Path:
     """A PATH with all that make needs and with no Python."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("bash", "dirname", "make", "sh"):
+    for name in ("bash", "cmp", "dirname", "make", "sh"):
         found = shutil.which(name)
         assert found
         (folder / name).symlink_to(found)

@@ -1,14 +1,16 @@
 """How the project sets itself up: the Makefile and the locks."""
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.template.conftest import ROOT, environment
 
-LOCKS = ("layers/voice/requirements.txt", "requirements/dev.txt", "requirements/sam.txt")
+LOCKS = ("layers/voice/requirements.txt", "requirements/dev.txt", "requirements/pip.txt", "requirements/sam.txt")
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,9 +31,7 @@ def pins(lock: str) -> dict[str, str]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """As much of a fresh clone as setting up looks at."""
-    (tmp_path / "requirements").mkdir()
-    for name in ("dev", "sam"):
-        (tmp_path / f"requirements/{name}.txt").touch()
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     return tmp_path
 
 
@@ -54,6 +54,19 @@ def test_a_python_that_is_too_old_is_told_in_one_sentence(clone: Path) -> None:
 
     assert made.returncode != 0
     assert made.stderr.startswith(f"Pi Voice needs Python 3.11 or later, and {old} is older or missing:")
+
+
+def test_an_environment_is_made_anew_only_when_its_lock_says_something_else(clone: Path) -> None:
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / ".venv/bin/python").symlink_to(sys.executable)
+    shutil.copy(clone / "requirements/dev.txt", clone / ".venv/installed")
+
+    untouched = make(clone, ".venv", "PYTHON=no-such-python")
+    (clone / "requirements/dev.txt").write_text("# something else\n")
+    renewed = make(clone, ".venv", "PYTHON=no-such-python")
+
+    assert untouched.returncode == 0
+    assert renewed.returncode != 0
 
 
 def test_make_alone_lists_every_target_with_what_it_is_for(clone: Path) -> None:

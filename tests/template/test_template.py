@@ -7,34 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
+from tests.template.rights import RIGHTS
 from tests.template.routes import BASE, ROUTES, snake_case
-
-KEY_CHECK = {"ApiKeysTable": {"GetItem"}}
-RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
-    "CreateAgent": KEY_CHECK | {"AgentsTable": {"PutItem"}},
-    "ListAgents": KEY_CHECK | {"AgentsTable/index/by_workspace": {"Query"}},
-    "GetAgent": KEY_CHECK | {"AgentsTable": {"GetItem"}},
-    "UpdateAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "PutItem"}},
-    "DeleteAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "DeleteItem"}},
-    "ListVoices": KEY_CHECK,
-    "CreateSession": KEY_CHECK | {"AgentsTable": {"GetItem"}, "SessionsTable": {"PutItem"}, "the secret": {"read"}},
-    "ListSessions": KEY_CHECK | {"SessionsTable/index/by_workspace": {"Query"}, "SessionsTable": {"BatchGetItem"}},
-    "GetSession": KEY_CHECK | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
-    "DeleteSession": KEY_CHECK
-    | {"SessionsTable": {"GetItem", "DeleteItem"}, "TranscriptsTable": {"Query", "DeleteItem"}},
-    "CompleteSession": KEY_CHECK
-    | {
-        "AgentsTable": {"GetItem"},
-        "SessionsTable": {"GetItem", "UpdateItem"},
-        "TranscriptsTable": {"PutItem", "UpdateItem"},
-        "the secret": {"read"},
-    },
-    "AddParticipant": KEY_CHECK | {"SessionsTable": {"GetItem"}, "the secret": {"read"}},
-    "ReceiveLivekitWebhook": {"SessionsTable": {"UpdateItem"}, "the secret": {"read"}},
-    "CreateApiKey": {"ApiKeysTable": {"PutItem"}},
-    "ListApiKeys": {"ApiKeysTable/index/by_workspace": {"Query"}},
-    "RevokeApiKey": {"ApiKeysTable/index/by_workspace": {"Query"}, "ApiKeysTable": {"UpdateItem"}},
-}
 
 READ_SECRET = {"Fn::If": ["SecretsAreInSsm", "ssm:GetParameter", "secretsmanager:GetSecretValue"]}
 SECRET_ARN = {
@@ -76,6 +50,7 @@ def of_type(resources: Node, kind: str) -> dict[str, Node]:
 def rights(function: Node) -> dict[str, set[str]]:
     """Return which actions of DynamoDB a function may use on what, and whether it may read the secret."""
     found: dict[str, set[str]] = {}
+    assert function["Policies"]["Version"] == "2012-10-17"
     for statement in function["Policies"]["Statement"]:
         assert statement["Effect"] == "Allow"
         if statement["Resource"] == SECRET_ARN:
@@ -237,7 +212,7 @@ def test_a_parameter_refuses_what_could_not_work(template: Node, parameter: str,
     assert bool(re.search(template["Parameters"][parameter]["AllowedPattern"], value)) is fits
 
 
-def test_every_log_is_a_resource_with_the_retention_that_was_asked_for(template: Node, resources: Node) -> None:
+def test_every_log_is_a_resource_with_the_retention_that_was_asked_for(resources: Node) -> None:
     logs = of_type(resources, "AWS::Logs::LogGroup")
 
     assert set(logs) == {"ApiLogs", "FunctionLogs"}
@@ -248,8 +223,11 @@ def test_every_log_is_a_resource_with_the_retention_that_was_asked_for(template:
 
 
 def test_no_library_gets_to_log_more_than_warnings(template: Node) -> None:
-    """In Lambda's JSON format every library would log at LogLevel, and at DEBUG botocore quotes the secrets it reads."""
-    assert template["Globals"]["Function"]["LoggingConfig"] == {"LogGroup": {"Ref": "FunctionLogs"}, "LogFormat": "Text"}
+    """In Lambda's JSON format libraries would log at LogLevel too, and at DEBUG botocore quotes what it reads."""
+    assert template["Globals"]["Function"]["LoggingConfig"] == {
+        "LogGroup": {"Ref": "FunctionLogs"},
+        "LogFormat": "Text",
+    }
 
 
 def test_the_access_log_is_json_and_quotes_no_header_and_no_query(resources: Node) -> None:
