@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run demo test fuzz check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,10 @@ demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4
 test: .venv .venv-sam ## Run all tests; ARGS="-k webhook" for some
 	@.venv/bin/pytest $(ARGS)
 
-check: lint types test ## All that has to pass before a change goes in: lint, types, tests
+fuzz: .venv ## Search for requests that break the API
+	@.venv/bin/pytest -m fuzz
+
+check: lint types test fuzz ## All that has to pass before a change goes in: lint, types, tests
 
 lint: .venv ## Check style and formatting
 	@.venv/bin/ruff check

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import JsonValue
+
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
@@ -25,7 +27,6 @@ from pi_voice.sessions import (
     SessionQuery,
 )
 from pi_voice.transcript import Turn
-from pydantic import JsonValue
 
 
 async def _request() -> None:
@@ -132,7 +133,9 @@ class FakeAgents:
     async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
         await _request()
         newest_first = sorted(self.heads, reverse=True)
-        agents = [self.heads[agent_id].agent for agent_id in newest_first if self.heads[agent_id].workspace == workspace]
+        agents = [
+            self.heads[agent_id].agent for agent_id in newest_first if self.heads[agent_id].workspace == workspace
+        ]
         return Page[Agent](data=agents[: query.limit])
 
 
@@ -296,6 +299,8 @@ class FakeExtractionModel:
             raise answer
         return ModelAnswer(answer, "fake-model-001")
 
+
+# ruff: noqa: ARG002 (who only fails looks at nothing)
 
 # ---- Fakes that fail ------------------------------------------------------------------------------------
 

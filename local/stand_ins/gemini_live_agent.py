@@ -77,7 +77,7 @@ class Interview:
         if not self.has_greeted:
             before = script.greeting
         elif question:
-            before = script.thanks[self.asked % len(script.thanks)]
+            before = script.thanks[(self.asked - 1) % len(script.thanks)]
         else:
             before = script.closing
         here = replace(self, has_greeted=True)

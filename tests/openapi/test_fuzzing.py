@@ -1,10 +1,12 @@
-"""The whole document against the whole API, by schemathesis: requests that nobody thought of, alone and in sequences."""
+"""The whole document against the whole API, by schemathesis: requests nobody thought of, alone and in sequences."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from local.running import running_api
 
@@ -23,6 +25,7 @@ CHECKS: Final = (
 )
 
 
+@pytest.mark.fuzz
 def test_no_request_makes_an_error_of_ours_or_an_answer_that_is_not_documented() -> None:
     """The webhook is left out: without LiveKit's signature there is nothing to reach behind it."""
     with running_api({**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR"}) as api:

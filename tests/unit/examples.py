@@ -2,11 +2,12 @@
 
 import json
 
+from pydantic import JsonValue
+
 from pi_voice.agents import Agent, AgentSpec
 from pi_voice.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.sessions import Ending, NewSession, Participant, RoomFacts, Session
 from pi_voice.transcript import Turn
-from pydantic import JsonValue
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
@@ -24,7 +25,7 @@ def spec(**fields: JsonValue) -> AgentSpec:
     return AgentSpec.model_validate_json(json.dumps({"name": "Ana", "instructions": "Take the call.", **fields}))
 
 
-def agent(version: int = 1, **fields: JsonValue) -> Agent:
+def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
     """Make a version of an agent."""
     stamp: dict[str, JsonValue] = {"agent_id": AGENT_ID, "version": version, "created_at": NOW, "updated_at": NOW}
     return Agent.model_validate_json(

@@ -1,11 +1,11 @@
 import asyncio
 
 import pytest
+
 from pi_voice import api_keys
 from pi_voice.access import Access, KeyRing
 from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
 from pi_voice.errors import ApiKeyNotFound, InvalidApiKey
-
 from tests.fakes import FakeApiKeys, FakeClock
 from tests.unit.examples import NOW
 

@@ -2,12 +2,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+
 from pi_voice.admission import Admission
 from pi_voice.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
 from pi_voice.ids import SessionId
 from pi_voice.ports import Caller
 from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, Session
-
 from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
 from tests.unit.examples import NOW, SESSION_ID, session
 

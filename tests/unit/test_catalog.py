@@ -1,16 +1,17 @@
 import asyncio
 
 import pytest
+from pydantic import JsonValue
+
 from pi_voice.agents import Agent, AgentQuery
 from pi_voice.catalog import Catalog
 from pi_voice.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
 from pi_voice.ids import AgentId, is_uuid
-from pydantic import JsonValue
-
 from tests.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
 from tests.unit.examples import AGENT_ID, NOW, agent, spec
 
 ACME = FakeCaller("acme")
+NO_GOOD: JsonValue = {"city": 1}
 STRANGER = FakeCaller("globex")
 
 
@@ -39,7 +40,7 @@ def test_an_agent_whose_schema_is_no_good_is_not_made(field: str) -> None:
     agents = FakeAgents()
 
     with pytest.raises(InvalidOutputSchema):
-        asyncio.run(Catalog(agents).create(spec(**{field: {"city": 1}}), ACME))
+        asyncio.run(Catalog(agents).create(spec(**{field: NO_GOOD}), ACME))
 
     assert agents.heads == {}
 
@@ -177,7 +178,7 @@ def test_of_two_changes_at_once_both_count() -> None:
     agents = FakeAgents(agent())
     catalog = Catalog(agents, FakeClock())
 
-    async def race() -> list[Agent]:
+    async def race() -> tuple[Agent, Agent]:
         return await asyncio.gather(
             catalog.update(AGENT_ID, {"purpose": "Help"}, ACME), catalog.update(AGENT_ID, {"language": "de"}, ACME)
         )
@@ -197,7 +198,7 @@ def test_an_agent_that_is_deleted_while_it_is_changed_stays_deleted() -> None:
     agents = FakeAgents(agent())
     catalog = Catalog(agents, FakeClock())
 
-    async def race() -> list[object]:
+    async def race() -> tuple[object, object]:
         return await asyncio.gather(
             catalog.update(AGENT_ID, {"purpose": "Help"}, ACME),
             agents.delete((await ACME.workspace()), AGENT_ID),
@@ -254,4 +255,4 @@ def test_who_may_not_call_learns_nothing_of_agents() -> None:
         catalog.page(AgentQuery(), UnknownCaller()),
     ):
         with pytest.raises(InvalidApiKey):
-            asyncio.run(attempt)  # type: ignore[arg-type]
+            asyncio.run(attempt)

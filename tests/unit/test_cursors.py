@@ -3,6 +3,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pi_voice import cursors
 from pi_voice.errors import InvalidCursor
 

@@ -1,4 +1,5 @@
 import pytest
+
 from pi_voice import errors
 from pi_voice.errors import ProviderError, RequestTooLarge, TtlTooShort, VoiceError
 
@@ -28,7 +29,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "code", "retryable"), CONTRACT, ids=lambda value: str(value))
+@pytest.mark.parametrize(("error", "status", "code", "retryable"), CONTRACT, ids=str)
 def test_an_error_has_the_status_and_the_code_of_the_contract(
     error: type[VoiceError], status: int, code: str, *, retryable: bool
 ) -> None:

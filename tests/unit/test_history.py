@@ -2,11 +2,11 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+
 from pi_voice.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
 from pi_voice.history import History
 from pi_voice.ids import SessionId, TranscriptId
 from pi_voice.sessions import Session, SessionQuery
-
 from tests.fakes import (
     FakeCaller,
     FakeSessions,

@@ -3,6 +3,7 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pi_voice.ids import is_uuid, uuid7
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from pi_voice.prompt import instruction_for
 from pydantic import JsonValue
 
+from pi_voice.prompt import instruction_for
 from tests.unit.examples import agent
 
 GOLDEN: Final = Path(__file__).parent / "golden"

@@ -2,6 +2,7 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+
 from pi_voice.errors import (
     AgentNotFound,
     GeminiError,
@@ -18,7 +19,6 @@ from pi_voice.ids import is_uuid
 from pi_voice.ports import Caller, LiveOrder, OpenedRoom
 from pi_voice.provisioning import Provisioning
 from pi_voice.sessions import GeminiLiveConnection, NewSession, Participant, Session, StartedSession
-
 from tests.fakes import (
     FailingLiveTokens,
     FailingRooms,
@@ -245,7 +245,7 @@ def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
 def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_again() -> None:
     world = World(live_tokens=FailingLiveTokens(RuntimeError("a bug")))
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(RuntimeError, match="a bug"):
         world.start()
 
     assert len(world.rooms.closed) == 1

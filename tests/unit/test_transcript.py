@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pi_voice import transcript
 from pi_voice.errors import TranscriptTooLarge
 from pi_voice.transcript import Turn

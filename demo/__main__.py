@@ -1,0 +1,5 @@
+"""`python -m demo`: see command.py."""
+
+from demo.command import main
+
+main()

@@ -1,0 +1,87 @@
+"""Examples: an agent as `POST /agents` takes it, and beside it who calls and what they say.
+
+The caller of `booking.json` stands in `booking.caller.json`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from local.errors import CannotStart
+
+Agent = dict[str, Any]
+
+
+class Line(BaseModel):
+    """One thing that the caller says, when the agent has finished or while it still speaks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Annotated[str, Field(min_length=1)]
+    interrupts: bool = False
+
+
+class Participant(BaseModel):
+    """Who calls."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    identity: str
+    name: str
+
+
+class Caller(BaseModel):
+    """Who calls, for how long the connections have to be good, and what they say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    participant: Participant
+    ttl_seconds: int
+    says: Annotated[tuple[Line | str, ...], Field(min_length=1)]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """What the caller says, in order."""
+        return tuple(Line(text=line) if isinstance(line, str) else line for line in self.says)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An agent and its caller."""
+
+    path: Path
+    agent: Agent
+    caller: Caller
+
+    @property
+    def language(self) -> str:
+        """The language of the call, a BCP 47 tag."""
+        spoken: str | None = self.agent.get("voice", {}).get("language_code")
+        return spoken or str(self.agent.get("language", "en-US"))
+
+
+def load(path: Path) -> Example:
+    """Read an agent and its caller; raises CannotStart."""
+    caller = path.with_suffix(".caller.json")
+    agent = _read(path)
+    if not isinstance(agent, dict):
+        raise CannotStart(f"{path} is no agent: it has to be a JSON object.")
+    try:
+        return Example(path, agent, Caller.model_validate(_read(caller)))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise CannotStart(f"{caller}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CannotStart(
+            f"There is no {path}: an example is an agent, and a caller in a .caller.json beside it."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"{path} cannot be read: {error}.") from None

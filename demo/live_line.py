@@ -1,0 +1,74 @@
+"""The WebSocket to Gemini Live: opened with a session's token, and opened again where a long call goes on."""
+
+import json
+from typing import Any, Final
+
+import aiohttp
+
+from demo.errors import CallFailed
+
+Message = dict[str, Any]
+
+_OPENING_SECONDS: Final = 20.0
+_CONTENT: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
+_CLOSING_SECONDS: Final = 2.0
+
+
+class LiveLine:
+    """One call's connection; what is sent while it is not open is lost, as on any telephone."""
+
+    def __init__(self, client: aiohttp.ClientSession, connection: Message) -> None:
+        self._client = client
+        self._url = f"{connection['url']}?access_token={connection['token']}"
+        self._setup: Message = connection["setup"]
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._is_open = False
+        self.hangup = "it hung up without a word"
+
+    async def open(self, handle: str | None = None) -> None:
+        """Connect and wait until Gemini is ready, with a handle in the middle of a call; raises CallFailed."""
+        await self.close()
+        timeout = aiohttp.ClientWSTimeout(ws_close=_CLOSING_SECONDS)
+        try:
+            self._socket = await self._client.ws_connect(self._url, timeout=timeout, max_msg_size=0)
+            await self._socket.send_json(self._resuming(handle) if handle else self._setup)
+            answer = await self._socket.receive(_OPENING_SECONDS)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CallFailed(f"Gemini Live cannot be reached: {str(error) or type(error).__name__}.") from None
+        if answer.type not in _CONTENT or "setupComplete" not in json.loads(answer.data):
+            self._note(answer)
+            raise CallFailed(f"Gemini Live refused the call: {self.hangup}.")
+        self._is_open = True
+
+    async def receive(self) -> Message | None:
+        """Wait for the next message; None when the other side has hung up."""
+        frame = await self._socket.receive() if self._socket else None
+        if frame and frame.type in _CONTENT:
+            message: Message = json.loads(frame.data)
+            return message
+        self._is_open = False
+        self._note(frame)
+        return None
+
+    async def send(self, message: Message) -> None:
+        """Send one message, if the line is open."""
+        if self._socket and self._is_open and not self._socket.closed:
+            try:
+                await self._socket.send_json(message)
+            except ConnectionError:
+                self._is_open = False
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._is_open = False
+        if self._socket:
+            await self._socket.close()
+
+    def _note(self, frame: aiohttp.WSMessage | None) -> None:
+        """Remember why the other side has hung up, as far as it said."""
+        if frame and frame.type is aiohttp.WSMsgType.CLOSE:
+            self.hangup = f"close code {frame.data}, {frame.extra or 'without a reason'}"
+
+    def _resuming(self, handle: str) -> Message:
+        setup = {**self._setup["setup"], "sessionResumption": {"handle": handle}}
+        return {**self._setup, "setup": setup}

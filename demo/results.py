@@ -1,0 +1,73 @@
+"""Results beside what the agent asked for: one row per value."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+Json = Any
+
+
+class Row(NamedTuple):
+    """One value: where it stands, what was asked for there, and what came."""
+
+    path: str
+    wanted: str
+    value: str
+
+
+def rows(agent: dict[str, Json], results: Json) -> list[Row]:
+    """Lay results beside the agent's schema; what the agent asked for and did not get has an empty value."""
+    strict, hints = agent.get("output_schema_strict"), agent.get("output_schema")
+    if strict is not None:
+        return list(_by_schema("", strict, results))
+    return list(_by_hints("", hints or {}, results))
+
+
+def _by_schema(path: str, schema: Json, value: Json) -> Iterator[Row]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if properties:
+        for name, inner in properties.items():
+            yield from _by_schema(_under(path, name), inner, _in(value, name))
+    else:
+        yield Row(path or "results", _described(schema), _written(value))
+
+
+def _by_hints(path: str, hint: Json, value: Json) -> Iterator[Row]:
+    if isinstance(hint, dict):
+        for name, inner in hint.items():
+            yield from _by_hints(_under(path, name), inner, _in(value, name))
+    elif isinstance(hint, list):
+        wanted = hint[0] if hint and isinstance(hint[0], str) else json.dumps(hint, ensure_ascii=False)
+        yield Row(path, f"several: {wanted}", _written(value))
+    else:
+        yield Row(path, str(hint), _written(value))
+
+
+def _described(schema: Json) -> str:
+    """Say what a schema asks for, in a few words."""
+    if not isinstance(schema, dict):
+        return "anything"
+    if "enum" in schema:
+        kind = " | ".join(map(_written, schema["enum"]))
+    else:
+        types = schema.get("type", "anything")
+        kind = schema.get("format") or (" or ".join(types) if isinstance(types, list) else types)
+    if "minimum" in schema and "maximum" in schema:
+        kind = f"{kind} {schema['minimum']} to {schema['maximum']}"
+    return f"{schema['description']} ({kind})" if "description" in schema else str(kind)
+
+
+def _written(value: Json) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return ", ".join(map(_written, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _under(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _in(value: Json, name: str) -> Json:
+    return value.get(name) if isinstance(value, dict) else None

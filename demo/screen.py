@@ -1,0 +1,143 @@
+"""What a person sees: each step, who says what and when, the timer, and the results beside the schema.
+
+In a terminal the call is to be watched while it goes on. Elsewhere each line is printed once, when it is complete.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from demo.clock import CallClock
+from demo.results import Row
+from demo.transcript import Role, Transcript, Turn
+
+_WIDTH_OF_A_FILE: Final = 120
+_WIDEST: Final = 120
+_COLOURS: Final[dict[Role, str]] = {"agent": "cyan", "user": "green"}
+_BAR_WIDTH: Final = 30
+_PER_SECOND: Final = 10
+
+
+class Screen:
+    """A terminal, or a file that somebody reads later."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=False)
+        if not self._console.is_terminal:
+            self._console.width = _WIDTH_OF_A_FILE
+        self._console.width = min(self._console.width, _WIDEST)
+        self._names: dict[Role, str] = {}
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ✓
+
+    def title(self, title: str, *lines: str) -> None:
+        """Begin."""
+        self._console.print(Rule(f"[bold]{escape(title)}[/]", align="left"))
+        for line in filter(None, lines):
+            self._console.print(escape(line), style="dim", soft_wrap=not self._console.is_terminal)
+        self._console.print()
+
+    def step(self, what: str, *details: str) -> None:
+        """Tell of something that is done, and what came of it."""
+        self._console.print(f"[green]✓[/] {escape(what)}")
+        for detail in details:
+            self._console.print(Text(f"    {detail}"), style="dim", soft_wrap=True)
+
+    def note(self, what: str) -> None:
+        """Tell of something that a person should know."""
+        self._console.print(f"[yellow]•[/] {escape(what)}")
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show that something takes its time."""
+        if self._console.is_terminal:
+            with self._console.status(escape(what)):
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def call(self, transcript: Transcript, clock: CallClock, names: dict[Role, str], cap: int | None) -> Iterator[None]:
+        """Show a call while it goes on."""
+        self._names = names
+        self._console.print()
+        if self._console.is_terminal:
+            view = _CallView(self, transcript, clock, cap)
+            with Live(view, console=self._console, refresh_per_second=_PER_SECOND, transient=True):
+                yield
+        else:
+            yield
+        self._console.print()
+
+    def turn(self, turn: Turn) -> None:
+        """Show what somebody has said."""
+        if self._console.is_terminal:
+            self._console.print(self.turn_line(turn))
+        else:
+            name = self._names.get(turn.role, "").ljust(self._widest_name)
+            self._console.print(Text(f"{in_minutes(turn.start)}  {name}  ").append(_said(turn)), soft_wrap=True)
+
+    def turn_line(self, turn: Turn, style: str = "") -> RenderableType:
+        """Lay out one turn: when, who, what."""
+        line = Table.grid(padding=(0, 2), pad_edge=False)
+        line.add_column(width=5, style="dim")
+        line.add_column(width=self._widest_name, style=_COLOURS[turn.role])
+        line.add_column(style=style)
+        line.add_row(in_minutes(turn.start), self._names.get(turn.role), _said(turn))
+        return line
+
+    @property
+    def _widest_name(self) -> int:
+        return max(map(len, self._names.values()), default=0)
+
+    def results(self, rows: Sequence[Row], footer: str) -> None:
+        """Show the results beside the schema."""
+        table = Table()
+        table.add_column("field", style="bold")
+        table.add_column("what the agent asked for", style="dim")
+        table.add_column("result", style="green")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._console.print("\n[bold]Results[/]")
+        self._console.print(table)
+        self._console.print(footer, style="dim")
+
+
+class _CallView:
+    """What is being said, and the timer; drawn anew ten times a second."""
+
+    def __init__(self, screen: Screen, transcript: Transcript, clock: CallClock, cap: int | None) -> None:
+        self._screen = screen
+        self._transcript = transcript
+        self._clock = clock
+        self._cap = cap
+
+    def __rich__(self) -> RenderableType:
+        unfinished = self._transcript.unfinished
+        now = self._clock.now()
+        timer = Table.grid(padding=(0, 2))
+        timer.add_row(
+            "[red]●[/]",
+            f"[bold]{in_minutes(now)}[/] of {in_minutes(self._cap)}" if self._cap else f"[bold]{in_minutes(now)}[/]",
+            ProgressBar(total=self._cap, completed=now, width=_BAR_WIDTH) if self._cap else "",
+        )
+        return Group(*(self._screen.turn_line(turn, "italic") for turn in unfinished), "", timer)
+
+
+def _said(turn: Turn) -> Text:
+    text = Text(turn.text.strip())
+    return text.append(" ... (interrupted)", style="dim") if turn.is_cut else text
+
+
+def in_minutes(seconds: float) -> str:
+    """Write seconds as a telephone shows them."""
+    return f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"

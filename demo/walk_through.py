@@ -1,0 +1,124 @@
+"""The way through a call: make an agent, make a session, talk, complete, look at the results."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from demo.call import Call, EndReason
+from demo.errors import CallFailed
+from demo.example import Example
+from demo.mouthpiece import RATE
+from demo.results import rows
+from demo.screen import Screen, in_minutes
+from demo.transcript import Role
+from demo.voice_api import Json, VoiceApi
+from local.speech import ESPEAK, Speech, Voice
+
+_CALLERS_PITCH: Final = 260.0
+_LETTERS_OF_A_TOKEN: Final = 16
+_FAILURES: Final[AbstractSet[EndReason]] = frozenset({"agent_silent", "connection_lost"})
+_ENDINGS: Final[Mapping[EndReason, str]] = {
+    "completed": "the agent has said goodbye",
+    "max_duration": "max_duration_seconds has passed, so we hung up",
+    "agent_silent": "the agent says nothing more",
+    "connection_lost": "Gemini has hung up",
+}
+
+
+class WalkThrough:
+    """One call of an example's caller with its agent; the pace is 1 unless a stand-in speaks faster."""
+
+    def __init__(self, screen: Screen, example: Example, pace: float) -> None:
+        self._screen = screen
+        self._example = example
+        self._pace = pace
+
+    async def take(self, base_url: str, api_key: str, recording: Path | None) -> None:
+        """Go all the way, and keep a recording if a file is named; raises CallFailed.
+
+        Whatever becomes of the call, what was said is completed first.
+        """
+        async with aiohttp.ClientSession() as client:
+            api = VoiceApi(client, base_url, api_key)
+            session = await self._prepare(api)
+            connection = session["connection"]["gemini_live"]
+            call = Call(client, connection, self._speech(connection["url"]), self._pace, self._screen.turn)
+            reason = await self._hold(call, session["max_duration_seconds"])
+            if recording:
+                await asyncio.to_thread(call.recording.save, recording)
+                self._screen.step(f"Recorded to {recording}")
+            await self._complete(api, session["session_id"], call, reason)
+        if reason in _FAILURES:
+            raise CallFailed(f"The call ended early: {_ENDINGS[reason]} ({call.hangup}).")
+
+    async def _prepare(self, api: VoiceApi) -> Json:
+        """Make the agent and the session, as a backend does."""
+        caller = self._example.caller
+        with self._screen.waiting("Creating an agent ..."):
+            agent = await api.create_agent(self._example.agent)
+        self._screen.step(f"Agent {agent['name']}, version {agent['version']}", agent["agent_id"])
+        order = {
+            "agent_id": agent["agent_id"],
+            "participant": caller.participant.model_dump(),
+            "ttl_seconds": caller.ttl_seconds,
+        }
+        with self._screen.waiting("Creating a session ..."):
+            session = await api.create_session(order)
+        livekit, gemini = session["connection"]["livekit"], session["connection"]["gemini_live"]
+        cap = session["max_duration_seconds"]
+        self._screen.step(
+            f"Session of {caller.participant.name}, {f'at most {in_minutes(cap)}' if cap else 'without a limit'}, "
+            f"tokens good for {in_minutes(session['ttl_seconds'])}",
+            session["session_id"],
+            f"LiveKit  {livekit['url']}  room {livekit['room']}  token {_clipped(livekit['token'])}",
+            f"Gemini   {gemini['url'].partition('/ws/')[0]}  {gemini['model']}  token {_clipped(gemini['token'])}",
+        )
+        return session
+
+    def _speech(self, url: str) -> Speech | None:
+        """Give the caller a voice, if they can have one that is understood: only our stand-in understands humming."""
+        is_stand_in = url.startswith("ws://")
+        if shutil.which(ESPEAK) is None:
+            self._screen.note(
+                f"{ESPEAK} is not installed, so voices are hummed, one tone a word."
+                if is_stand_in
+                else f"{ESPEAK} is not installed, so the caller has no voice and types. Install it to have them speak."
+            )
+            return Speech(RATE, Voice(self._example.language, _CALLERS_PITCH)) if is_stand_in else None
+        return Speech(RATE, Voice(self._example.language, _CALLERS_PITCH))
+
+    async def _hold(self, call: Call, cap: int | None) -> EndReason:
+        """Talk, as a browser does."""
+        caller = self._example.caller
+        names: dict[Role, str] = {"agent": self._example.agent["name"], "user": caller.participant.name}
+        with self._screen.call(call.transcript, call.clock, names, cap):
+            reason = await call.hold(caller.lines, cap)
+        self._screen.step(f"The call is over after {in_minutes(call.seconds)}: {_ENDINGS[reason]}")
+        return reason
+
+    async def _complete(self, api: VoiceApi, session_id: str, call: Call, reason: EndReason) -> None:
+        """Hand in the transcript, and show what was made of it."""
+        ending = {
+            "transcript": [turn.message for turn in call.transcript.turns],
+            "duration_seconds": round(call.seconds, 3),
+            "end_reason": reason,
+        }
+        began = time.monotonic()
+        with self._screen.waiting("Completing the session ..."):
+            session = await api.complete_session(session_id, ending)
+        extraction = session["extraction"]
+        self._screen.step(f"Session {session['status']} within {time.monotonic() - began:.1f} s")
+        if extraction["status"] == "failed":
+            raise CallFailed(f"There are no results: {extraction['error']['message']}")
+        told = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
+        self._screen.results(rows(self._example.agent, session["results"]), told)
+
+
+def _clipped(token: str) -> str:
+    return f"{token[:_LETTERS_OF_A_TOKEN]}..."

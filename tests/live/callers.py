@@ -1,0 +1,191 @@
+"""Two callers of the Live API: one with a bare WebSocket, and one with Google's own SDK."""
+
+import asyncio
+import base64
+import json
+import ssl
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, Self
+
+import aiohttp
+from google import genai
+from google.genai import errors, types
+from google.genai.live import AsyncSession
+
+from local.hidden_words import MarkReader
+from local.speech import SAMPLE_BYTES, Speech, Voice, pieces, samples_of, silence
+
+Message = dict[str, Any]
+
+RATE_IN: Final = 16_000
+RATE_OUT: Final = 24_000
+PATIENCE_SECONDS: Final = 10.0
+MIME: Final = "audio/pcm;rate=16000"
+
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+"""The SDK writes bytes in the other alphabet of base64."""
+
+
+@dataclass
+class Turn:
+    """One turn of the agent, as it arrived: what came in which order, and what the caller was understood to say."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    def content(self, name: str) -> list[Any]:
+        """All that arrived under one name of serverContent."""
+        return [message["serverContent"][name] for message in self.messages if name in message.get("serverContent", {})]
+
+    @property
+    def fragments(self) -> list[str]:
+        return [transcription["text"] for transcription in self.content("outputTranscription")]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.fragments)
+
+    @property
+    def heard(self) -> str:
+        return "".join(transcription["text"] for transcription in self.content("inputTranscription"))
+
+    @property
+    def pcm(self) -> bytes:
+        parts = [part["inlineData"] for turn in self.content("modelTurn") for part in turn["parts"]]
+        assert all(part["mimeType"] == f"audio/pcm;rate={RATE_OUT}" for part in parts)
+        return b"".join(base64.urlsafe_b64decode(part["data"].translate(_URL_SAFE)) for part in parts)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / SAMPLE_BYTES / RATE_OUT
+
+    @property
+    def words(self) -> str:
+        """The words that the audio itself carries."""
+        return "".join(MarkReader().read(samples_of(self.pcm)))
+
+    @property
+    def kinds(self) -> list[str]:
+        """What came, in order."""
+        return [
+            name
+            for message in self.messages
+            for key, value in message.items()
+            for name in (value if key == "serverContent" else [key])
+        ]
+
+
+class Caller(Protocol):
+    """What both callers can do."""
+
+    async def type(self, text: str) -> None: ...
+
+    async def say(self, text: str) -> None: ...
+
+    async def turn(self) -> Turn: ...
+
+
+def spoken(text: str, rest: float = 0.8) -> bytes:
+    """A text as a microphone would hear it, and the silence by which a turn ends."""
+    words = Speech(RATE_IN, Voice(pitch=260), espeak="").say(text)
+    return b"".join(word.pcm for word in words) + silence(RATE_IN, rest)
+
+
+def audio_message(pcm: bytes, mime: str = MIME) -> Message:
+    return {"realtimeInput": {"audio": {"data": base64.b64encode(pcm).decode(), "mimeType": mime}}}
+
+
+class BareCaller:
+    """Speaks the protocol as a browser would write it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def send(self, message: object) -> None:
+        await self.socket.send_json(message)
+
+    async def receive(self) -> Message:
+        frame = await self.socket.receive(PATIENCE_SECONDS)
+        assert frame.type is aiohttp.WSMsgType.BINARY, frame
+        message: Message = json.loads(frame.data)
+        return message
+
+    async def hangup(self) -> tuple[int, str]:
+        """Pass over all that still comes, and tell the close code and the reason."""
+        while (frame := await self.socket.receive(PATIENCE_SECONDS)).type is aiohttp.WSMsgType.BINARY:
+            pass
+        assert frame.type is aiohttp.WSMsgType.CLOSE, frame
+        return frame.data, str(frame.extra)
+
+    async def type(self, text: str) -> None:
+        await self.send({"realtimeInput": {"text": text}})
+
+    async def say(self, text: str) -> None:
+        await self.sound(spoken(text))
+
+    async def sound(self, pcm: bytes) -> None:
+        for piece in pieces(pcm, RATE_IN, 0.03):
+            await self.send(audio_message(piece))
+
+    async def turn(self) -> Turn:
+        """Hear the agent until its turn is complete."""
+        return await self.until("turnComplete")
+
+    async def until(self, kind: str) -> Turn:
+        """Hear the agent until one kind of message has come."""
+        turn = Turn()
+        while kind not in turn.kinds:
+            turn.messages.append(await self.receive())
+        return turn
+
+    async def handle(self) -> str:
+        """Wait for the next handle by which the call can be resumed."""
+        while not (update := (await self.receive()).get("sessionResumptionUpdate", {})).get("resumable"):
+            pass
+        return str(update["newHandle"])
+
+
+class SdkCaller:
+    """Speaks through google-genai's live client."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def calling(cls, url: str, token: str, model: str, trusting: ssl.SSLContext) -> AsyncIterator[Self]:
+        options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args={"ssl": trusting})
+        client = genai.Client(api_key=token, http_options=options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.ExperimentalWarning)  # it says so of every ephemeral token
+            config = types.LiveConnectConfig(session_resumption=types.SessionResumptionConfig())
+            async with client.aio.live.connect(model=model.removeprefix("models/"), config=config) as session:
+                yield cls(session)
+        await client.aio.aclose()
+        client.close()
+
+    async def type(self, text: str) -> None:
+        await self._session.send_realtime_input(text=text)
+
+    async def say(self, text: str) -> None:
+        for piece in pieces(spoken(text), RATE_IN, 0.03):
+            await self._session.send_realtime_input(audio=types.Blob(data=piece, mime_type=MIME))
+
+    async def send_turn(self, text: str) -> None:
+        """Send a whole turn as text, as in a chat."""
+        await self._session.send_client_content(turns=types.Content(role="user", parts=[types.Part(text=text)]))
+
+    async def turn(self) -> Turn:
+        """Hear the agent until its turn is complete."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return Turn([self._as_sent(message) async for message in self._session.receive()])
+
+    def _as_sent(self, message: types.LiveServerMessage) -> Message:
+        return message.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def shuffled(pcm: bytes) -> Iterator[int]:
+    """Return audio whose words are lost, as they are on any way through a microphone."""
+    return (sample & ~1 for sample in samples_of(pcm))

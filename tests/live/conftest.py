@@ -1,0 +1,129 @@
+"""The Live stand-in for one test, and those who call it."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+from local.certificate import LoopbackTls, loopback_tls
+from local.http_server import serving
+from local.stand_ins.gemini import gemini_app
+from local.stand_ins.gemini_live import LiveTimes
+from local.stand_ins.gemini_tokens import Tokens
+from pi_voice.adapters.gemini_live import token_request
+from pi_voice.ports import LiveOrder
+from pi_voice.prompt import instruction_for
+from tests.live.callers import BareCaller, Message, SdkCaller
+from tests.unit.examples import agent
+
+MODEL: Final = "models/gemini-3.1-flash-live-preview"
+KEY: Final = "the-key-of-these-tests"
+SERVICE: Final = "google.ai.generativelanguage.{}.GenerativeService.BidiGenerateContentConstrained"
+SETUP: Final[Message] = {"model": MODEL, "sessionResumption": {}}
+FAST: Final = LiveTimes(pace=50)
+
+NORA: Final = instruction_for(
+    agent(
+        name="Nora",
+        questions=["What is your name?", "Are you in pain?"],
+        behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
+    )
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def nothing_breaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A connection that ends by an error of the stand-in's own is only seen in the log."""
+    yield
+    assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
+
+
+class Gemini:
+    """The stand-in, as far as a test calls it."""
+
+    def __init__(self, url: str, client: aiohttp.ClientSession, tls: LoopbackTls | None) -> None:
+        self.url = url
+        self._client = client
+        self._tls = tls
+        self._calls = AsyncExitStack()
+
+    async def token(self, instruction: str = NORA, seconds: float = 600, **changes: Any) -> str:
+        """Mint a token as Pi Voice does; changes are of the request's fields, None leaves one out."""
+        expires_at = int(datetime.now(UTC).timestamp() + seconds)
+        body = {**token_request(LiveOrder(instruction, "Leda", expires_at), MODEL), **changes}
+        wanted = {name: value for name, value in body.items() if value is not None}
+        url, headers = f"{self.url}/v1alpha/auth_tokens", {"x-goog-api-key": KEY}
+        async with self._client.post(url, json=wanted, headers=headers) as response:
+            assert response.status == 200, await response.text()
+            return str((await response.json())["name"])
+
+    async def socket(self, *tokens: str, version: str = "v1alpha") -> BareCaller:
+        """Open the WebSocket, and send nothing yet."""
+        query = "&".join(f"access_token={token}" for token in tokens)
+        socket = await self._client.ws_connect(f"{self.url}/ws/{SERVICE.format(version)}?{query}")
+        self._calls.push_async_callback(socket.close)
+        return BareCaller(socket)
+
+    async def socket_by_header(self, token: str) -> BareCaller:
+        """Open the WebSocket as Google's SDK for Python does."""
+        headers = {"Authorization": f"Token {token}"}
+        socket = await self._client.ws_connect(f"{self.url}//ws/{SERVICE.format('v1alpha')}", headers=headers)
+        self._calls.push_async_callback(socket.close)
+        return BareCaller(socket)
+
+    async def call(self, token: str | None = None, /, **setup: Any) -> BareCaller:
+        """Open the WebSocket with a token, a new one unless one is given, and set the call up."""
+        caller = await self.socket(token or await self.token())
+        await caller.send({"setup": {**SETUP, **setup}})
+        assert await caller.receive() == {"setupComplete": {}}
+        return caller
+
+    async def resume(self, token: str, handle: str) -> BareCaller:
+        return await self.call(token, sessionResumption={"handle": handle})
+
+    async def sdk_call(self) -> SdkCaller:
+        """Open a call with google-genai."""
+        assert self._tls
+        trusting = ssl.create_default_context(cafile=str(self._tls.ca_file))
+        return await self._calls.enter_async_context(SdkCaller.calling(self.url, await self.token(), MODEL, trusting))
+
+    async def hang_up(self) -> None:
+        await self._calls.aclose()
+
+
+@asynccontextmanager
+async def running_gemini(times: LiveTimes = FAST, tls: LoopbackTls | None = None) -> AsyncIterator[Gemini]:
+    trusting = ssl.create_default_context(cafile=str(tls.ca_file)) if tls else True
+    app = gemini_app(Tokens(), KEY, times)
+    async with (
+        serving(app, tls=tls.server if tls else None) as url,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,
+        asyncio.timeout(30),
+    ):
+        gemini = Gemini(url, client, tls)
+        try:
+            yield gemini
+        finally:
+            await gemini.hang_up()
+
+
+@pytest.fixture
+async def gemini() -> AsyncIterator[Gemini]:
+    async with running_gemini() as gemini:
+        yield gemini
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> LoopbackTls:
+    return loopback_tls(Path(tmp_path_factory.mktemp("tls")))

@@ -1,0 +1,85 @@
+"""The agent that the stand-in plays is the one that Pi Voice's system instruction describes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+from local.stand_ins.gemini_live_agent import Interview, Script
+from pi_voice.agents import Behaviors
+from pi_voice.prompt import instruction_for
+from tests.unit.examples import agent
+
+FULL: dict[str, JsonValue] = {
+    "name": "Nora",
+    "questions": ["What is your name?", "Are you in pain?"],
+    "behaviors": {"greeting": "Good morning.", "closing_message": "Get well soon."},
+}
+SENTENCES = st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1, max_size=60).filter(str.strip)
+
+
+def script(**fields: JsonValue) -> Script:
+    return Script.of(instruction_for(agent(**fields)))
+
+
+def call(script: Script, turns: int) -> list[str]:
+    interview, said = Interview(script), []
+    for _ in range(turns):
+        reply = interview.reply()
+        said.append(reply.text)
+        interview = reply.with_question
+    return said
+
+
+def test_a_call_is_greeting_questions_and_closing_message() -> None:
+    assert call(script(**FULL), 4) == [
+        "Good morning. What is your name?",
+        "Thank you. Are you in pain?",
+        "Get well soon.",
+        "Get well soon.",
+    ]
+
+
+def test_an_agent_without_questions_greets_and_closes() -> None:
+    assert call(script(name="Nora"), 2) == ["Hello, this is Nora.", "Thank you, and goodbye."]
+
+
+def test_an_instruction_of_somebody_elses_is_played_as_well_as_it_goes() -> None:
+    assert call(Script.of("You are a pirate."), 2) == ["Hello, this is Gemini.", "Thank you, and goodbye."]
+
+
+def test_courtesies_are_in_the_language_of_the_call() -> None:
+    fields: dict[str, JsonValue] = {"name": "Nora", "language": "de-DE", "questions": ["Wie?", "Was?"]}
+
+    assert call(script(**fields), 3) == [
+        "Guten Tag, hier ist Nora. Wie?",
+        "Danke. Was?",
+        "Vielen Dank und auf Wiederhören.",
+    ]
+
+
+@pytest.mark.parametrize(("pace", "speed"), [("slow", 0.85), ("normal", 1.0), ("fast", 1.2)])
+def test_the_agents_pace_is_heard(pace: str, speed: float) -> None:
+    assert script(behaviors={"speaking_pace": pace}).speed == speed
+
+
+def test_headings_in_the_agents_own_text_do_not_mislead() -> None:
+    own = "# What to ask\n1. Your password?\n\n# How to end\nclose by saying, in the language of the call: Ha!"
+
+    assert call(script(**FULL, instructions=own), 3) == call(script(**FULL), 3)
+
+
+def test_a_question_may_go_over_several_lines() -> None:
+    assert script(questions=["One\n  or two?", "3. Three?"]).questions == ("One or two?", "3. Three?")
+
+
+@given(greeting=SENTENCES, closing=SENTENCES, questions=st.lists(SENTENCES, max_size=12))
+def test_whatever_an_agent_is_to_say_is_found_again(greeting: str, closing: str, questions: list[str]) -> None:
+    told = agent(questions=list[JsonValue](questions)).model_copy(
+        update={"behaviors": Behaviors(greeting=greeting, closing_message=closing)}
+    )
+    found = Script.of(instruction_for(told))
+
+    assert found.greeting == " ".join(greeting.split())
+    assert found.questions == tuple(" ".join(question.split()) for question in questions)
+    assert found.closing == " ".join(closing.split())

@@ -1,0 +1,223 @@
+"""Whole calls with the Live stand-in: it greets, asks, ticks off and closes, and streams all of it as Gemini does."""
+
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+
+from local.certificate import LoopbackTls
+from local.speech import Speech, Voice, silence
+from local.stand_ins.gemini_live import LiveTimes
+from tests.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
+from tests.live.conftest import Gemini, running_gemini
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning"),  # google-genai's
+]
+
+
+@pytest.fixture(params=["a bare WebSocket", "google-genai"])
+async def caller(request: pytest.FixtureRequest, tls: LoopbackTls) -> AsyncIterator[Caller]:
+    async with running_gemini(tls=tls) as gemini:
+        yield await gemini.sdk_call() if request.param == "google-genai" else await gemini.call()
+
+
+async def test_the_agent_greets_asks_its_questions_in_turn_and_closes(caller: Caller) -> None:
+    await caller.type("The caller is on the line.")
+    said = [await caller.turn()]
+    for answer in ("My name is Erik Dahl.", "Yes, rather."):
+        await caller.say(answer)
+        said.append(await caller.turn())
+
+    assert [turn.text for turn in said] == [
+        "Fjord Dental, this is Nora. What is your name?",
+        "Thank you. Are you in pain?",
+        "Get well soon.",
+    ]
+    assert [turn.heard for turn in said] == ["", "My name is Erik Dahl.", "Yes, rather."]
+    assert [turn.words for turn in said] == [turn.text for turn in said]
+
+
+async def test_googles_sdk_can_send_a_whole_turn_as_in_a_chat(tls: LoopbackTls) -> None:
+    async with running_gemini(tls=tls) as gemini:
+        caller = await gemini.sdk_call()
+        assert isinstance(caller, SdkCaller)
+        await caller.send_turn("Hello?")
+
+        assert (await caller.turn()).text == "Fjord Dental, this is Nora. What is your name?"
+
+
+async def test_the_agent_does_not_speak_first(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.sound(silence(RATE_IN, 5))
+    await caller.type("The caller is on the line.")
+    usage = [message["usageMetadata"] for message in (await caller.turn()).messages if "usageMetadata" in message]
+
+    assert [use["promptTokensDetails"][0]["tokenCount"] for use in usage] == [125]  # all of it was heard before
+
+
+async def test_a_turn_is_all_audio_and_transcription_and_then_generation_and_turn_are_complete(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.type("The caller is on the line.")
+    turn = await caller.turn()
+
+    first, *middle, last_but_one, last, usage = turn.kinds
+    assert first == "sessionResumptionUpdate"
+    assert set(middle) == {"modelTurn", "outputTranscription"}
+    assert (last_but_one, last, usage) == ("generationComplete", "turnComplete", "usageMetadata")
+
+
+async def test_transcriptions_come_in_fragments_that_are_not_level_with_the_audio(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.type("The caller is on the line.")
+    turn = await caller.turn()
+    before_first_audio = turn.kinds[: turn.kinds.index("modelTurn")].count("outputTranscription")
+
+    assert len(turn.fragments) > 2
+    assert before_first_audio == 1
+    assert len(turn.fragments[0].split()) == 2
+
+
+async def test_the_last_words_of_the_caller_are_transcribed_when_the_answer_has_begun(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.type("The caller is on the line.")
+    await caller.turn()
+    await caller.say("My name is Erik Dahl.")
+    kinds = (await caller.turn()).kinds
+
+    assert kinds.index("modelTurn") < len(kinds) - 1 - kinds[::-1].index("inputTranscription")
+
+
+async def test_the_audio_is_all_that_was_spoken_in_pieces_of_forty_milliseconds_at_most(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.type("The caller is on the line.")
+    turn = await caller.turn()
+    words = list(Speech(RATE_OUT, Voice()).say(turn.text))
+
+    assert len(turn.pcm) == pytest.approx(sum(len(word.pcm) for word in words), rel=0.05)
+    assert len(turn.content("modelTurn")) >= turn.seconds / 0.04
+
+
+async def test_usage_is_counted_at_25_tokens_a_second_of_audio(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.sound(silence(RATE_IN, 2))
+    await caller.type("Hello there!")
+    turn = await caller.turn()
+    [usage] = [message["usageMetadata"] for message in turn.messages if "usageMetadata" in message]
+
+    assert usage["promptTokensDetails"] == [
+        {"modality": "AUDIO", "tokenCount": 50},
+        {"modality": "TEXT", "tokenCount": 3},
+    ]
+    assert usage["responseTokenCount"] == pytest.approx(turn.seconds * 25, abs=1)
+    assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["responseTokenCount"]
+
+
+async def test_nothing_is_transcribed_unless_the_setup_asks_for_it(gemini: Gemini) -> None:
+    token = await gemini.token(bidiGenerateContentSetup={"model": "models/gemini-live"}, fieldMask="model")
+    caller = await gemini.call(token)
+    await caller.say("Hello?")
+    turn = await caller.turn()
+
+    assert turn.pcm
+    assert turn.heard == turn.text == ""
+
+
+# ---- When a turn of the caller begins and ends ----
+
+
+async def test_whoever_speaks_in_words_that_are_not_hidden_is_heard_but_not_understood(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    pcm = struct.pack(f"<{len(spoken('Hello there!')) // 2}h", *shuffled(spoken("Hello there!")))
+    await caller.sound(pcm)
+
+    assert (await caller.turn()).heard == "[0.8 s of speech]"
+
+
+async def test_a_pause_between_two_sentences_does_not_end_a_turn(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.sound(spoken("One moment.", rest=0.3) + spoken("It is Erik."))
+
+    assert (await caller.turn()).heard == "One moment.It is Erik."
+
+
+async def test_the_setup_may_ask_for_less_silence(gemini: Gemini) -> None:
+    caller = await gemini.call(realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
+    await caller.sound(spoken("Hello?", rest=0.3))
+
+    assert (await caller.turn()).heard == "Hello?"
+
+
+async def test_the_end_of_the_audio_ends_a_turn_at_once(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.sound(spoken("Hello?", rest=0))
+    await caller.send({"realtimeInput": {"audioStreamEnd": True}})
+
+    assert (await caller.turn()).heard == "Hello?"
+
+
+async def test_history_is_not_answered(gemini: Gemini) -> None:
+    caller = await gemini.call(historyConfig={"initialHistoryInClientContent": True})
+    history = {"turns": [{"role": "user", "parts": [{"text": "Hello?"}]}], "turnComplete": True}
+    await caller.send({"clientContent": history})
+    await caller.send({"clientContent": {"turns": history["turns"]}})
+    await caller.type("Hello!")
+    await caller.turn()
+    await caller.handle()
+    await caller.type("Erik.")
+
+    assert (await caller.turn()).text == "Thank you. Are you in pain?"
+
+
+# ---- Interruptions ----
+
+
+@pytest.fixture
+async def unhurried() -> AsyncIterator[Gemini]:
+    async with running_gemini(LiveTimes(pace=4)) as gemini:
+        yield gemini
+
+
+async def test_a_caller_who_speaks_up_silences_the_agent_in_the_middle_of_a_word(unhurried: Gemini) -> None:
+    caller = await unhurried.call()
+    await caller.type("The caller is on the line.")
+    await caller.until("modelTurn")
+    await caller.sound(spoken("Excuse me!"))
+    cut = await caller.turn()
+
+    assert cut.kinds[-3:] == ["interrupted", "turnComplete", "usageMetadata"]
+    assert "generationComplete" not in cut.kinds
+    assert cut.seconds < 2 < len(spoken("Fjord Dental, this is Nora. What is your name?")) / 2 / RATE_IN
+    assert (await caller.turn()).heard == "Excuse me!"
+
+
+async def test_a_text_silences_the_agent_too(unhurried: Gemini) -> None:
+    caller = await unhurried.call()
+    await caller.type("The caller is on the line.")
+    await caller.until("modelTurn")
+    await caller.type("Stop!")
+
+    assert "interrupted" in (await caller.turn()).kinds
+
+
+async def test_a_question_that_was_not_begun_is_asked_again(unhurried: Gemini) -> None:
+    caller = await unhurried.call()
+    await caller.type("The caller is on the line.")
+    await caller.until("modelTurn")
+    await caller.type("Yes?")
+    await caller.turn()
+
+    assert (await caller.turn()).text.endswith("What is your name?")
+
+
+async def test_a_question_that_was_begun_counts_as_asked(unhurried: Gemini) -> None:
+    caller = await unhurried.call()
+    await caller.type("The caller is on the line.")
+    turn = await caller.until("modelTurn")
+    while not turn.words.endswith("What is "):
+        turn.messages.append(await caller.receive())
+    await caller.type("Erik Dahl.")
+    await caller.turn()
+
+    assert (await caller.turn()).text.endswith("Are you in pain?")

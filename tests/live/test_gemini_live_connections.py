@@ -1,0 +1,106 @@
+"""A call that outlives its connection: goAway, and going on with a handle."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from local.stand_ins.gemini_live import LiveTimes
+from tests.live.conftest import Gemini, running_gemini
+
+pytestmark = pytest.mark.anyio
+
+SHORT = LiveTimes(pace=50, connection_seconds=0.6, warning_seconds=0.4)
+
+
+async def test_the_end_of_a_connection_is_announced_and_comes() -> None:
+    async with running_gemini(SHORT) as gemini:
+        caller = await gemini.call()
+        warning = await caller.until("goAway")
+        code, reason = await caller.hangup()
+
+    assert warning.messages[-1] == {"goAway": {"timeLeft": "0.4s"}}
+    assert code == 1008
+    assert reason.startswith("Connection aborted because the client failed to close the connection after receiving a ")
+
+
+async def test_a_call_goes_on_where_it_was_over_another_connection(gemini: Gemini) -> None:
+    token = await gemini.token()
+    first = await gemini.call(token)
+    await first.type("Hello?")
+    handle = await first.handle()
+    await first.socket.close()
+    second = await gemini.resume(token, handle)  # not another use of the token
+    await second.say("Erik.")
+
+    assert (await second.turn()).text == "Thank you. Are you in pain?"
+
+
+async def test_a_fresh_token_resumes_an_old_call(gemini: Gemini) -> None:
+    first = await gemini.call()
+    await first.type("Hello?")
+    handle = await first.handle()
+    second = await gemini.resume(await gemini.token(), handle)
+    await second.type("Erik.")
+
+    assert (await second.turn()).text == "Thank you. Are you in pain?"
+
+
+async def test_a_call_can_be_resumed_when_no_session_can_be_begun_any_more(gemini: Gemini) -> None:
+    token = await gemini.token(newSessionExpireTime=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    first = await gemini.call(token)
+    await first.type("Hello?")
+    handle = await first.handle()
+    await asyncio.sleep(1)
+
+    await gemini.resume(token, handle)
+
+
+async def test_a_handle_is_good_for_its_own_moment_even_if_the_call_went_on(gemini: Gemini) -> None:
+    token = await gemini.token()
+    first = await gemini.call(token)
+    await first.type("Hello?")
+    handle = await first.handle()
+    await first.type("Erik.")
+    await first.turn()
+    second = await gemini.resume(token, handle)
+    await second.type("Erik.")
+
+    assert (await second.turn()).text == "Thank you. Are you in pain?"
+
+
+async def test_while_the_agent_speaks_there_is_nothing_to_resume(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.type("Hello?")
+
+    assert await caller.receive() == {"sessionResumptionUpdate": {"resumable": False}}
+
+
+async def test_handles_are_only_told_to_those_who_ask(gemini: Gemini) -> None:
+    caller = await gemini.socket(await gemini.token())
+    await caller.send({"setup": {"model": "models/gemini-3.1-flash-live-preview"}})
+    await caller.type("Hello?")
+    await caller.turn()
+    await caller.type("Erik.")
+
+    assert "sessionResumptionUpdate" not in (await caller.turn()).kinds
+
+
+async def test_what_is_no_handle_is_refused(gemini: Gemini) -> None:
+    caller = await gemini.socket(await gemini.token())
+    await caller.send({"setup": {"model": "models/gemini-live", "sessionResumption": {"handle": "none"}}})
+
+    assert await caller.hangup() == (1008, "BidiGenerateContent session not found")
+
+
+async def test_a_caller_who_goes_in_the_middle_of_a_sentence_leaves_nothing_behind() -> None:
+    before = asyncio.all_tasks()
+    async with running_gemini(LiveTimes(pace=1)) as gemini:
+        caller = await gemini.call()
+        await caller.type("Hello?")
+        await caller.until("modelTurn")
+        await caller.socket.close()
+
+    if left := asyncio.all_tasks() - before:
+        await asyncio.wait(left, timeout=5)
+    assert asyncio.all_tasks() == before

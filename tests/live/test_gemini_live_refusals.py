@@ -1,0 +1,242 @@
+"""What the Live API does not take: the code and the reason with which the stand-in hangs up."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+from local.stand_ins.gemini_live import LiveTimes
+from tests.live.callers import MIME, Message, audio_message
+from tests.live.conftest import MODEL, SETUP, Gemini, running_gemini
+
+pytestmark = pytest.mark.anyio
+
+ARGUMENT: Final = (1007, "Request contains an invalid argument.")
+
+
+def unknown(name: str, at: str) -> tuple[int, str]:
+    where = f" at '{at}'" if at else ""
+    return 1007, f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.'
+
+
+def soon(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+# ---- Paths and tokens ----
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "v1alpha.GenerativeService.BidiGenerateContent",  # for API keys, which a browser must not have
+        "v1alpha.GenerativeService.BidiGenerateMusic",
+        "v1.GenerativeService.BidiGenerateContentConstrained",
+        "v1alpha.PredictionService.BidiGenerateContentConstrained",
+    ],
+)
+async def test_any_other_path_is_not_found(gemini: Gemini, path: str) -> None:
+    url = f"{gemini.url}/ws/google.ai.generativelanguage.{path}?access_token={await gemini.token()}"
+
+    async with aiohttp.ClientSession() as client:
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await client.ws_connect(url)
+
+
+async def test_without_a_token_nobody_is_let_in(gemini: Gemini) -> None:
+    code, reason = await (await gemini.socket()).hangup()
+
+    assert code == 1008
+    assert reason.startswith("Method doesn't allow unregistered callers")
+
+
+async def test_two_tokens_are_one_too_many(gemini: Gemini) -> None:
+    token = await gemini.token()
+
+    assert (await (await gemini.socket(token, token)).hangup())[0] == 1007
+
+
+async def test_what_is_no_token_is_refused(gemini: Gemini) -> None:
+    hangup = await (await gemini.socket("auth_tokens/none")).hangup()
+
+    assert hangup == (1007, "API key not valid. Please pass a valid API key.")
+
+
+async def test_a_token_opens_only_the_version_that_it_was_minted_for(gemini: Gemini) -> None:
+    assert (await (await gemini.socket(await gemini.token(), version="v1beta")).hangup())[0] == 1007
+
+
+async def test_a_token_opens_one_session_unless_it_says_otherwise(gemini: Gemini) -> None:
+    token = await gemini.token()
+    await gemini.call(token)
+    second = await gemini.socket(token)
+    await second.send({"setup": SETUP})
+
+    assert await second.hangup() == (1011, "Token has been used too many times")
+
+
+async def test_a_token_may_be_for_two_sessions_or_for_any_number(gemini: Gemini) -> None:
+    for token in (await gemini.token(uses=2), await gemini.token(uses=0)):
+        await gemini.call(token)
+        await gemini.call(token)
+
+
+async def test_a_setup_that_is_refused_is_no_use_of_the_token(gemini: Gemini) -> None:
+    token = await gemini.token()
+    refused = await gemini.socket(token)
+    await refused.send({"setup": {"model": "gemini-3.1-flash-live-preview"}})
+    await refused.hangup()
+
+    await gemini.call(token)
+
+
+async def test_a_token_is_refused_once_it_has_expired(gemini: Gemini) -> None:
+    token = await gemini.token(expireTime=soon(0.1), newSessionExpireTime=soon(0.1))
+    await asyncio.sleep(0.15)
+
+    assert await (await gemini.socket(token)).hangup() == (1011, "auth token has expired")
+
+
+async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sentence() -> None:
+    async with running_gemini(LiveTimes(pace=1)) as gemini:
+        caller = await gemini.call(await gemini.token(expireTime=soon(0.8)))
+        await caller.type("The caller is on the line.")
+        await caller.until("modelTurn")
+
+        assert await caller.hangup() == (1011, "auth token has expired")
+
+
+async def test_nobody_is_waited_for_longer_than_their_token_is_good(gemini: Gemini) -> None:
+    caller = await gemini.socket(await gemini.token(expireTime=soon(0.3)))
+
+    assert await caller.hangup() == (1011, "auth token has expired")
+
+
+async def test_a_session_can_only_be_begun_while_the_token_says_so(gemini: Gemini) -> None:
+    caller = await gemini.socket(await gemini.token(newSessionExpireTime=soon(0.1)))
+    await asyncio.sleep(0.15)
+    await caller.send({"setup": SETUP})
+
+    assert await caller.hangup() == (1011, "auth token has expired for new sessions")
+
+
+# ---- The setup ----
+
+
+SETUPS: Final[dict[str, tuple[Any, tuple[int, str]]]] = {
+    "no setup": ({"realtimeInput": {"text": "Hi"}}, (1007, "setup must be the first message and only the first")),
+    "nothing": ({}, (1007, "setup must be the first message and only the first")),
+    "no object": ([], (1007, 'Invalid JSON payload received. Unknown name "": Root element must be a message.')),
+    "an unknown message": ({"set_up": SETUP}, unknown("set_up", "")),
+    "an unknown field": ({"setup": {**SETUP, "voice": "Puck"}}, unknown("voice", "setup")),
+    "an unknown field within": (
+        {"setup": {**SETUP, "sessionResumption": {"token": "x"}}},
+        unknown("token", "setup.session_resumption"),
+    ),
+    "a model without its folder": ({"setup": {"model": "gemini-3.1-flash-live-preview"}}, ARGUMENT),
+}
+
+
+@pytest.mark.parametrize(("message", "hangup"), SETUPS.values(), ids=SETUPS)
+async def test_a_first_message_other_than_a_good_setup_is_refused(
+    gemini: Gemini, message: object, hangup: tuple[int, str]
+) -> None:
+    caller = await gemini.socket(await gemini.token())
+    await caller.send(message)
+
+    assert await caller.hangup() == hangup
+
+
+@pytest.mark.parametrize("text", ["", "hello", "[" * 5_000])
+async def test_what_is_no_json_is_refused(gemini: Gemini, text: str) -> None:
+    caller = await gemini.socket(await gemini.token())
+    await caller.socket.send_str(text)
+
+    assert await caller.hangup() == (1007, "Invalid JSON payload received.")
+
+
+@pytest.mark.parametrize("model", ["models/gemini-9-live-and-kicking", "models/gemini-3.8-live", MODEL])
+async def test_models_that_talk_are_known_by_their_names(gemini: Gemini, model: str) -> None:
+    await gemini.call(model=model)
+
+
+async def test_a_model_that_does_not_talk_is_not_found(gemini: Gemini) -> None:
+    caller = await gemini.socket(await gemini.token())
+    await caller.send({"setup": {"model": "models/gemini-3.5-flash-lite"}})
+    code, reason = await caller.hangup()
+
+    assert code == 1008
+    assert reason.startswith("models/gemini-3.5-flash-lite is not found for API version v1alpha, or is not supported")
+    assert len(reason.encode()) <= 123  # a frame that closes holds no more
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        {"generationConfig": {"responseModalities": ["TEXT"]}},
+        {"realtimeInputConfig": {"activityHandling": "NO_INTERRUPTION"}},
+        {"realtimeInputConfig": {"automaticActivityDetection": {"disabled": True}}},
+    ],
+    ids=["answers in writing", "no interruptions", "no activity detection"],
+)
+async def test_what_the_stand_in_does_not_play_is_refused_and_not_ignored(gemini: Gemini, setup: Message) -> None:
+    caller = await gemini.socket(await gemini.token(bidiGenerateContentSetup=None, fieldMask=None))
+    await caller.send({"setup": {**SETUP, **setup}})
+
+    assert (await caller.hangup())[0] == 1007
+
+
+# ---- In the call ----
+
+
+TAKEN: Final = "The stand-in takes audio/pcm;rate=16000 only, in whole samples of 16 bits, as base64."
+MESSAGES: Final[dict[str, tuple[Message, str]]] = {
+    "a second setup": ({"setup": SETUP}, "setup must be the first message and only the first"),
+    "two kinds at once": ({"realtimeInput": {}, "clientContent": {}}, "Request must hold exactly one of setup, "),
+    "no kind": ({}, "Request must hold exactly one of setup, "),
+    "an unknown field": ({"realtimeInput": {"sound": ""}}, unknown("sound", "realtime_input")[1]),
+    "another rate": (audio_message(bytes(64), "audio/pcm;rate=48000"), TAKEN),
+    "no rate": (audio_message(bytes(64), "audio/pcm"), TAKEN),
+    "another format": (audio_message(bytes(64), "audio/webm"), TAKEN),
+    "half a sample": (audio_message(bytes(63)), TAKEN),
+    "no base64": ({"realtimeInput": {"audio": {"data": "{}", "mimeType": MIME}}}, TAKEN),
+    "chunks, as of old": ({"realtimeInput": {"mediaChunks": []}}, "realtime_input.media_chunks is deprecated."),
+    "activity by hand": ({"realtimeInput": {"activityStart": {}}}, "Explicit activity control is not supported"),
+}
+
+
+@pytest.mark.parametrize(("message", "reason"), MESSAGES.values(), ids=MESSAGES)
+async def test_a_message_that_means_nothing_ends_the_call(gemini: Gemini, message: Message, reason: str) -> None:
+    caller = await gemini.call()
+    await caller.send(message)
+    code, told = await caller.hangup()
+
+    assert code == 1007
+    assert told.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"realtime_input": {"audio_stream_end": True}},
+        {"realtimeInput": {"video": {"data": "", "mimeType": "image/jpeg"}}},
+        {"realtimeInput": {"audio": {"data": "-_8", "mimeType": "audio/PCM; rate=16000"}}},
+        {"toolResponse": {"functionResponses": []}},
+    ],
+    ids=["in snake_case", "video", "in the other base64", "a tool's response"],
+)
+async def test_all_that_gemini_takes_is_taken(gemini: Gemini, message: Message) -> None:
+    caller = await gemini.call()
+    await caller.send(message)
+    await caller.type("Hello?")
+
+    assert (await caller.turn()).text
+
+
+async def test_messages_may_come_in_binary_frames(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    await caller.socket.send_bytes(b'{"realtimeInput": {"text": "Hello?"}}')
+
+    assert (await caller.turn()).text

@@ -1,0 +1,65 @@
+"""When a caller speaks, by the energy of their audio."""
+
+import random
+import struct
+
+from local.speech import silence
+from local.stand_ins.gemini_live_hearing import RATE, Heard, Hearing, SpeechEnded, SpeechStarted, WordsHeard
+from tests.live.callers import spoken
+
+
+def heard(pcm: bytes, piece: int = 997) -> list[Heard]:
+    """Listen to audio in pieces of an odd size."""
+    hearing = Hearing()
+    return [what for start in range(0, len(pcm), piece) for what in hearing.listen(pcm[start : start + piece])]
+
+
+def noise(seconds: float, loudness: int) -> bytes:
+    generator = random.Random(7)  # noqa: S311 (the same noise every time)
+    count = round(seconds * RATE)
+    return struct.pack(f"<{count}h", *(generator.randint(-loudness, loudness) for _ in range(count)))
+
+
+def test_a_turn_begins_brings_words_and_ends() -> None:
+    first, *words, last = heard(silence(RATE, 1) + spoken("My name is Erik."))
+
+    assert first == SpeechStarted()
+    assert words == [WordsHeard("My "), WordsHeard("name "), WordsHeard("is "), WordsHeard("Erik.")]
+    assert isinstance(last, SpeechEnded)
+    assert last.text == "My name is Erik."
+
+
+def test_it_does_not_matter_in_which_pieces_audio_arrives() -> None:
+    pcm = spoken("My name is Erik.")
+
+    assert heard(pcm, 2) == heard(pcm, 640) == heard(pcm, len(pcm))
+
+
+def test_two_turns_are_told_apart() -> None:
+    ended = [what.text for what in heard(spoken("One.") + spoken("Two.")) if isinstance(what, SpeechEnded)]
+
+    assert ended == ["One.", "Two."]
+
+
+def test_a_quiet_room_is_not_speech_and_a_loud_one_is() -> None:
+    assert heard(noise(2, loudness=200)) == []
+    assert SpeechStarted() in heard(noise(2, loudness=3_000))
+
+
+def test_a_click_is_not_speech() -> None:
+    assert heard(noise(0.03, loudness=20_000) + silence(RATE, 1)) == []
+
+
+def test_the_length_of_speech_leaves_out_the_silence_after_it() -> None:
+    [_, ended] = heard(noise(1.5, loudness=3_000) + silence(RATE, 1))
+
+    assert ended == SpeechEnded("", 1.5)
+
+
+def test_the_end_of_the_audio_ends_only_speech() -> None:
+    hearing = Hearing()
+    assert list(hearing.end()) == []
+
+    assert list(hearing.listen(noise(0.5, loudness=3_000))) == [SpeechStarted()]
+    assert list(hearing.end()) == [SpeechEnded("", 0.5)]
+    assert list(hearing.end()) == []

@@ -1,0 +1,368 @@
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from pi_voice.agents import Agent
+from pi_voice.completion import Completion
+from pi_voice.errors import (
+    GeminiUnavailable,
+    InvalidApiKey,
+    SessionNotActive,
+    SessionNotFound,
+    StorageError,
+    TranscriptTooLarge,
+)
+from pi_voice.extraction import Extractor
+from pi_voice.ids import SessionId
+from pi_voice.ports import Caller, ModelAnswer
+from pi_voice.sessions import Ending, Extraction, Problem, Session, SessionState
+from tests.fakes import (
+    FakeAgents,
+    FakeCaller,
+    FakeClock,
+    FakeExtractionModel,
+    FakeSessions,
+    FakeTranscripts,
+    SessionsThatCannotComplete,
+    SessionsThatCannotRecord,
+    TranscriptsThatCannotExpire,
+    TranscriptsThatCannotPut,
+    UnknownCaller,
+)
+from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, TURNS, agent, ending, session
+
+ACME = FakeCaller("acme")
+CITY = agent(output_schema={"city": "string"})
+
+
+class World:
+    """All that completion needs, and what became of it."""
+
+    def __init__(
+        self,
+        *,
+        of: Agent = CITY,
+        sessions: FakeSessions | None = None,
+        transcripts: FakeTranscripts | None = None,
+        model: FakeExtractionModel | None = None,
+    ) -> None:
+        self.agents = FakeAgents(of)
+        self.sessions = sessions or FakeSessions(session())
+        self.transcripts = transcripts or FakeTranscripts()
+        self.model = model or FakeExtractionModel('{"city": "Oslo"}')
+        self.clock = FakeClock(NOW + 90)
+
+    @property
+    def completion(self) -> Completion:
+        extractor = Extractor(self.model, self.clock, self.clock.sleep)
+        return Completion(self.agents, self.sessions, self.transcripts, extractor, self.clock)
+
+    def complete(self, end: Ending | None = None, caller: Caller = ACME) -> SessionState:
+        return asyncio.run(self.completion.complete(SESSION_ID, end or ending(), caller))
+
+    @property
+    def session(self) -> Session:
+        """The session as it is kept."""
+        return self.sessions.kept[SESSION_ID]
+
+
+class Onlooker(FakeExtractionModel):
+    """A model that looks at what is kept in the moment that it is asked."""
+
+    def __init__(self, sessions: FakeSessions, transcripts: FakeTranscripts) -> None:
+        super().__init__('{"city": "Oslo"}')
+        self._sessions = sessions
+        self._transcripts = transcripts
+        self.seen: list[tuple[str, str, list[Any]]] = []
+
+    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+        kept = self._sessions.kept[SESSION_ID]
+        assert kept.extraction is not None
+        assert kept.transcript_id is not None
+        self.seen.append((kept.status, kept.extraction.status, self._transcripts.kept[kept.transcript_id]))
+        return await super().answer(instruction, text, schema, seconds)
+
+
+# ---- When all goes well ---------------------------------------------------------------------------------
+
+
+def test_an_active_session_is_completed_with_its_transcript_and_results() -> None:
+    world = World()
+
+    state = world.complete(ending(duration_seconds=85.5, end_reason="hang_up"))
+
+    assert (state.session_id, state.status) == (SESSION_ID, "completed")
+    assert (state.completed_at, state.completed_by) == (1_800_000_090, "client")
+    assert (state.duration_seconds, state.end_reason) == (85.5, "hang_up")
+    assert state.transcript == TURNS
+    assert state.results == {"city": "Oslo"}
+    assert state.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+
+
+def test_what_is_answered_is_what_is_kept() -> None:
+    world = World()
+
+    state = world.complete()
+
+    assert world.session.status == "completed"
+    assert world.session.results == state.results
+    assert world.session.extraction == state.extraction
+    assert world.session.transcript_id is not None
+    assert world.transcripts.kept == {world.session.transcript_id: TURNS}
+    assert world.transcripts.expiring == set()
+
+
+def test_the_call_is_safe_before_the_model_is_asked() -> None:
+    sessions, transcripts = FakeSessions(session()), FakeTranscripts()
+    model = Onlooker(sessions, transcripts)
+
+    World(sessions=sessions, transcripts=transcripts, model=model).complete()
+
+    assert model.seen == [("completed", "pending", TURNS)]
+
+
+def test_a_session_can_be_completed_after_it_has_expired() -> None:
+    world = World()
+    world.clock.now = NOW + 100_000
+
+    assert world.complete().completed_at == 1_800_100_000
+
+
+def test_an_agent_without_a_schema_gives_no_results_and_asks_no_model() -> None:
+    world = World(of=agent())
+
+    state = world.complete()
+
+    assert (state.status, state.results, state.transcript) == ("completed", None, TURNS)
+    assert state.extraction == world.session.extraction == Extraction(status="skipped")
+    assert world.model.asked == []
+
+
+def test_a_call_in_which_nothing_was_said_gives_no_results_and_asks_no_model() -> None:
+    world = World()
+
+    state = world.complete(ending(transcript=[]))
+
+    assert (state.status, state.results, state.transcript) == ("completed", None, [])
+    assert state.extraction == world.session.extraction == Extraction(status="skipped")
+    assert world.model.asked == []
+    assert world.transcripts.kept == {}
+
+
+def test_a_call_in_which_nothing_was_said_does_not_even_need_its_agent() -> None:
+    world = World(sessions=FakeSessions(session(agent_version=7)))  # which is nowhere
+
+    assert world.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+
+
+def test_an_agent_that_was_edited_during_the_call_changes_nothing_about_it() -> None:
+    world = World(of=CITY)
+    edited = agent(version=2, output_schema={"mood": "string"})
+    asyncio.run(world.agents.save((asyncio.run(ACME.workspace())), edited))
+
+    state = world.complete()
+
+    assert state.results == {"city": "Oslo"}
+    assert world.model.asked[0].schema["required"] == ["city"]
+
+
+def test_an_agent_that_was_deleted_during_the_call_changes_nothing_about_it() -> None:
+    world = World(of=CITY)
+    asyncio.run(world.agents.delete((asyncio.run(ACME.workspace())), AGENT_ID))
+
+    assert world.complete().results == {"city": "Oslo"}
+
+
+# ---- When calls race ------------------------------------------------------------------------------------
+
+
+def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stays() -> None:
+    world = World()
+    endings = [ending(transcript=[{"role": "user", "text": f"Call {number}."}]) for number in range(50)]
+
+    async def race() -> list[SessionState | BaseException]:
+        completion = world.completion
+        calls = (completion.complete(SESSION_ID, end, ACME) for end in endings)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    outcomes = asyncio.run(race())
+
+    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, SessionState))
+    assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
+    assert world.session.transcript_id is not None
+    assert world.transcripts.kept[world.session.transcript_id] == winner.transcript
+    assert world.transcripts.expiring == world.transcripts.kept.keys() - {world.session.transcript_id}
+    assert len(world.transcripts.kept) == 50
+    assert len(world.model.asked) == 1
+
+
+def test_a_loser_is_told_so_even_when_its_transcript_cannot_be_let_go() -> None:
+    world = World(transcripts=TranscriptsThatCannotExpire())
+
+    async def race() -> list[SessionState | BaseException]:
+        completion = world.completion
+        calls = (completion.complete(SESSION_ID, ending(), ACME) for _ in range(2))
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    assert sorted(type(outcome).__name__ for outcome in asyncio.run(race())) == ["SessionNotActive", "SessionState"]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_session_that_has_ended_is_not_completed_again(status: Any) -> None:
+    world = World(sessions=FakeSessions(replace(session(), status=status)))
+
+    with pytest.raises(SessionNotActive):
+        world.complete()
+
+    assert world.transcripts.kept == {}
+    assert world.model.asked == []
+
+
+# ---- When the store fails -------------------------------------------------------------------------------
+
+
+def test_when_the_transcript_cannot_be_kept_the_session_stays_active_and_no_piece_stays_behind() -> None:
+    world = World(transcripts=TranscriptsThatCannotPut())
+
+    with pytest.raises(StorageError):
+        world.complete()
+
+    assert world.session == session()
+    assert world.transcripts.expiring == world.transcripts.kept.keys()
+    assert world.model.asked == []
+
+
+def test_when_it_is_unknown_whether_the_session_was_completed_its_transcript_stays() -> None:
+    world = World(sessions=SessionsThatCannotComplete(session()))
+
+    with pytest.raises(StorageError):
+        world.complete()
+
+    assert list(world.transcripts.kept.values()) == [TURNS]
+    assert world.transcripts.expiring == set()
+    assert world.model.asked == []
+
+
+def test_when_the_results_cannot_be_kept_the_answer_is_the_session_as_it_is_kept() -> None:
+    world = World(sessions=SessionsThatCannotRecord(session()))
+
+    state = world.complete()
+
+    assert (state.status, state.transcript) == ("completed", TURNS)
+    assert state.results is None
+    assert state.extraction == world.session.extraction == Extraction(status="pending")
+
+
+def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:
+    class Deleting(FakeExtractionModel):
+        async def answer(
+            self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float
+        ) -> ModelAnswer:
+            await world.sessions.delete(SESSION_ID)
+            return await super().answer(instruction, text, schema, seconds)
+
+    world = World(model=Deleting('{"city": "Oslo"}'))
+
+    state = world.complete()
+
+    assert state.results == {"city": "Oslo"}
+    assert world.sessions.kept == {}
+
+
+# ---- When the extraction fails --------------------------------------------------------------------------
+
+
+def test_a_model_that_fails_costs_the_results_and_nothing_else() -> None:
+    world = World(model=FakeExtractionModel(GeminiUnavailable()))
+
+    state = world.complete()
+
+    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
+    assert state.extraction == world.session.extraction
+    assert state.extraction == Extraction(
+        status="failed",
+        model="fake-model",
+        attempts=3,
+        error=Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
+    )
+
+
+BROKEN = Extraction(
+    status="failed",
+    error=Problem(
+        code="internal_error",
+        message="Something went wrong on our side. Try again; if it stays, report the request_id.",
+    ),
+)
+
+
+def test_an_extraction_that_breaks_in_a_way_nobody_thought_of_costs_the_results_and_nothing_else() -> None:
+    world = World(model=FakeExtractionModel(RuntimeError("the caller said: my card is 4711")))
+
+    state = world.complete()
+
+    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
+    assert state.extraction == world.session.extraction == BROKEN
+
+
+def test_an_agent_s_version_that_cannot_be_found_costs_the_results_and_nothing_else() -> None:
+    world = World(sessions=FakeSessions(session(agent_version=7)))
+
+    state = world.complete()
+
+    assert (state.status, state.transcript, state.extraction) == ("completed", TURNS, BROKEN)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"city": "\\ud800"}', '{"city": 1e999}', "[" * 1_000, '{"city": ' + "9" * 5_000 + "}"]
+)
+def test_an_answer_that_could_not_be_passed_on_costs_the_results_and_nothing_else(text: str) -> None:
+    state = World(model=FakeExtractionModel(text)).complete()
+
+    assert (state.status, state.results) == ("completed", None)
+    assert state.extraction is not None
+    assert state.extraction.status == "failed"
+    assert state.model_dump_json()
+
+
+# ---- What is refused ------------------------------------------------------------------------------------
+
+
+def test_a_transcript_that_is_too_large_leaves_the_session_as_it_was() -> None:
+    world = World()
+
+    with pytest.raises(TranscriptTooLarge):
+        world.complete(ending(transcript=[{"role": "user", "text": "a" * 20_001}]))
+
+    assert world.session == session()
+    assert world.transcripts.kept == {}
+
+
+def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> None:
+    world = World()
+    never_was = SessionId("019a0000-0000-7000-8000-00000000000f")
+
+    with pytest.raises(SessionNotFound):
+        world.complete(caller=FakeCaller("globex"))
+    with pytest.raises(SessionNotFound):
+        asyncio.run(world.completion.complete(never_was, ending(), ACME))
+
+    assert world.session == session()
+    assert world.transcripts.kept == {}
+
+
+def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
+    world = World(sessions=FakeSessions(replace(session(), status="completed")))
+
+    with pytest.raises(SessionNotFound):
+        world.complete(caller=FakeCaller("globex"))
+
+
+def test_who_may_not_call_learns_nothing_of_sessions() -> None:
+    with pytest.raises(InvalidApiKey):
+        World().complete(caller=UnknownCaller())
+    with pytest.raises(InvalidApiKey):
+        World(sessions=FakeSessions()).complete(caller=UnknownCaller())

@@ -1,0 +1,111 @@
+"""What each function pays for at a cold start: a function that only reads must not import a provider's SDK."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+
+HEAVY: Final = {
+    "aiohttp",
+    "aws_lambda_powertools.event_handler.openapi.models",  # Powertools' own validation
+    "boto3",
+    "cryptography",
+    "google.genai",
+    "google.protobuf",
+    "jsonschema",
+    "jwt",
+    "livekit",
+    "pydantic",
+}
+
+READS: Final = {"boto3", "pydantic"}
+
+IMPORTED: Final[dict[str, set[str]]] = {
+    "create_agent": READS,
+    "list_agents": READS,
+    "get_agent": READS,
+    "update_agent": READS,
+    "delete_agent": READS,
+    "list_voices": READS,
+    "create_session": READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"},
+    "list_sessions": READS,
+    "get_session": READS,
+    "delete_session": READS,
+    "complete_session": READS | {"aiohttp", "google.genai"},
+    "add_participant": READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"},
+    "receive_livekit_webhook": READS | {"jwt", "cryptography"},
+    "create_api_key": READS,
+    "list_api_keys": READS,
+    "revoke_api_key": READS,
+}
+
+ENVIRONMENT: Final = {
+    "PATH": os.environ["PATH"],
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "POWERTOOLS_SERVICE_NAME": "pi-voice",
+    "VOICE_AGENTS_TABLE": "agents",
+    "VOICE_SESSIONS_TABLE": "sessions",
+    "VOICE_TRANSCRIPTS_TABLE": "transcripts",
+    "VOICE_API_KEYS_TABLE": "api-keys",
+    "LIVEKIT_URL": "wss://livekit.test",
+    "LIVEKIT_API_KEY": "APItest",
+    "LIVEKIT_API_SECRET": "a-secret-of-more-than-thirty-two-bytes",
+    "GEMINI_API_KEY": "test",
+    "GEMINI_LIVE_MODEL": "live",
+    "GEMINI_EXTRACTION_MODEL": "lite",
+}
+
+IMPORT_EACH: Final = """
+import os, sys
+import pi_voice.http  # the edge, which every function imports, is paid for once here
+
+def running_to(limit):
+    global running
+    while running > limit:
+        os.wait()
+        running -= 1
+
+running = 0
+for folder in sys.argv[1:]:
+    running_to(os.cpu_count() - 1)
+    running += 1
+    if os.fork() == 0:
+        sys.path.insert(0, folder)
+        import app
+        assert callable(app.handler)
+        heavy = sys.modules.keys() & os.environ["HEAVY"].split()
+        os.write(1, " ".join([os.path.basename(folder), *heavy]).encode() + b"\\n")
+        os._exit(0)
+running_to(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    """Import each function in a process of its own, as Lambda does, and return the heavy modules that came along."""
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_EACH, *(str(ROOT / "functions" / name) for name in IMPORTED)],
+        env={**ENVIRONMENT, "HEAVY": " ".join(HEAVY), "PYTHONPATH": str(ROOT / "layers" / "voice")},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    return {name: set(modules) for name, *modules in map(str.split, told.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("function", IMPORTED)
+def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
+    function: str, imported: dict[str, set[str]]
+) -> None:
+    assert imported[function] == IMPORTED[function]
+
+
+def test_every_function_has_its_budget() -> None:
+    assert {path.parent.name for path in (ROOT / "functions").glob("*/app.py")} == set(IMPORTED)

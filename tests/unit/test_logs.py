@@ -1,0 +1,20 @@
+from pi_voice.logs import trace
+
+
+def _broken(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_an_exception_is_logged_by_its_type_and_place_and_never_by_its_message() -> None:
+    try:
+        _broken("hush-4711")
+    except ValueError as error:
+        logged = trace(error)
+
+    assert logged["error"] == "ValueError"
+    assert [frame.rpartition(" ")[2] for frame in logged["frames"]] == [
+        "test_an_exception_is_logged_by_its_type_and_place_and_never_by_its_message",
+        "_broken",
+    ]
+    assert all(frame.startswith("test_logs.py:") for frame in logged["frames"])
+    assert "hush-4711" not in repr(logged)

@@ -1,0 +1,114 @@
+import pytest
+
+from pi_voice.settings import GeminiSettings, LiveKitSettings, SettingsError, TableNames, WebhookSettings
+
+TABLES = {
+    "VOICE_AGENTS_TABLE": "a",
+    "VOICE_SESSIONS_TABLE": "s",
+    "VOICE_TRANSCRIPTS_TABLE": "t",
+    "VOICE_API_KEYS_TABLE": "k",
+}
+LIVEKIT = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "hush-4711"}
+SERVICE_V1ALPHA = "google.ai.generativelanguage.v1alpha.GenerativeService.BidiGenerateContentConstrained"
+SERVICE_V1BETA = "google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContentConstrained"
+GEMINI = {"GEMINI_API_KEY": "hush-4711", "GEMINI_LIVE_MODEL": "live", "GEMINI_EXTRACTION_MODEL": "lite"}
+
+
+@pytest.mark.parametrize(("days", "kept_for"), [({}, 0), ({"RETENTION_DAYS": ""}, 0), ({"RETENTION_DAYS": "30"}, 30)])
+def test_tables_are_kept_for_good_unless_a_number_of_days_is_set(days: dict[str, str], kept_for: int) -> None:
+    assert TableNames.of({**TABLES, **days}) == TableNames("a", "s", "t", "k", kept_for)
+
+
+@pytest.mark.parametrize(
+    ("url", "read_as"),
+    [
+        ("wss://x.livekit.cloud", "wss://x.livekit.cloud"),
+        ("wss://x.livekit.cloud/", "wss://x.livekit.cloud"),
+        ("https://x.livekit.cloud", "wss://x.livekit.cloud"),
+        ("ws://127.0.0.1:7880", "ws://127.0.0.1:7880"),
+        ("http://127.0.0.1:7880", "ws://127.0.0.1:7880"),
+        ("wss://example.com/livekit/", "wss://example.com/livekit"),
+    ],
+)
+def test_livekit_is_reached_by_websocket_however_its_url_is_written(url: str, read_as: str) -> None:
+    assert LiveKitSettings.of({**LIVEKIT, "LIVEKIT_URL": url}).url == read_as
+
+
+@pytest.mark.parametrize("url", ["x.livekit.cloud", "ftp://x.livekit.cloud", "wss://", "localhost:7880"])
+def test_what_is_no_url_of_livekit_s_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="should look like wss://"):
+        LiveKitSettings.of({**LIVEKIT, "LIVEKIT_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "name"),
+    [
+        *((TableNames, TABLES, name) for name in TABLES),
+        *((LiveKitSettings, LIVEKIT, name) for name in LIVEKIT),
+        *((GeminiSettings, GEMINI, name) for name in GEMINI),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+@pytest.mark.parametrize("value", [None, ""], ids=["absent", "empty"])
+def test_a_setting_that_is_missing_is_named(
+    settings: type[TableNames | LiveKitSettings | GeminiSettings],
+    environment: dict[str, str],
+    name: str,
+    value: str | None,
+) -> None:
+    incomplete = {key: text for key, text in environment.items() if key != name}
+    if value is not None:
+        incomplete[name] = value
+
+    with pytest.raises(SettingsError, match=f"^{name} is not set.$"):
+        settings.of(incomplete)
+
+
+@pytest.mark.parametrize(
+    ("environment", "pair"),
+    [
+        (LIVEKIT, ("APIkey", "hush-4711")),
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own", "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("own", "sec")),
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "", "LIVEKIT_WEBHOOK_API_SECRET": ""}, ("APIkey", "hush-4711")),
+        # half a pair is nobody's key: nothing is believed then
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own"}, ("own", "")),
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("", "sec")),
+        ({}, ("", "")),
+    ],
+)
+def test_webhooks_are_signed_with_a_key_of_their_own_or_with_livekit_s(
+    environment: dict[str, str], pair: tuple[str, str]
+) -> None:
+    settings = WebhookSettings.of(environment)
+
+    assert (settings.api_key, settings.api_secret) == pair
+
+
+def test_gemini_is_google_s_unless_it_is_reached_another_way() -> None:
+    assert GeminiSettings.of(GEMINI).base_url == "https://generativelanguage.googleapis.com"
+    assert GeminiSettings.of(GEMINI).api_version == "v1alpha"
+    assert GeminiSettings.of({**GEMINI, "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9/"}).base_url == (
+        "http://127.0.0.1:9"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, f"wss://generativelanguage.googleapis.com/ws/{SERVICE_V1ALPHA}"),
+        ({"GEMINI_API_VERSION": "v1beta"}, f"wss://generativelanguage.googleapis.com/ws/{SERVICE_V1BETA}"),
+        ({"GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9"}, f"ws://127.0.0.1:9/ws/{SERVICE_V1ALPHA}"),
+        (
+            {"GOOGLE_GEMINI_BASE_URL": "https://proxy.example.com/gemini/"},
+            f"wss://proxy.example.com/gemini/ws/{SERVICE_V1ALPHA}",
+        ),
+    ],
+)
+def test_one_version_serves_tokens_and_the_websocket_that_they_open(changes: dict[str, str], url: str) -> None:
+    assert GeminiSettings.of({**GEMINI, **changes}).live_url == url
+
+
+def test_no_secret_is_shown() -> None:
+    shown = [LiveKitSettings.of(LIVEKIT), GeminiSettings.of(GEMINI), WebhookSettings.of(LIVEKIT)]
+
+    assert "hush-4711" not in repr(shown)
