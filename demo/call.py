@@ -28,7 +28,7 @@ OPENING: Final = "The caller is on the line."
 
 _REACTION_SECONDS: Final = 0.4
 _INTERRUPTION_SECONDS: Final = 1.5
-_PATIENCE_SECONDS: Final = 90.0
+PATIENCE_SECONDS: Final = 90.0
 
 
 class Call:
@@ -47,6 +47,7 @@ class Call:
         self.transcript = Transcript(self.clock.now, on_turn)
         self.recording = Recording()
         self.seconds = 0.0
+        self._patience_seconds = PATIENCE_SECONDS
         self._line = LiveLine(client, connection)
         self._earpiece = Earpiece(self.transcript, self.clock, self.recording)
         self._mouthpiece: Mouthpiece = (
@@ -55,8 +56,14 @@ class Call:
             else Keyboard(self._line, self.transcript)
         )
 
-    async def hold(self, lines: Sequence[Line], max_duration_seconds: int | None) -> EndReason:
-        """Hold the call until it is over, for whatever reason; raises CallFailed when it does not come about."""
+    async def hold(
+        self, lines: Sequence[Line], max_duration_seconds: int | None, patience_seconds: float = PATIENCE_SECONDS
+    ) -> EndReason:
+        """Hold the call until it is over, for whatever reason; raises CallFailed when it does not come about.
+
+        The agent gets so much patience for each of its turns, by the clock on the wall.
+        """
+        self._patience_seconds = patience_seconds
         await self._line.open()
         self.clock.start()
         talking = asyncio.create_task(self._talk(lines))
@@ -106,7 +113,7 @@ class Call:
 
     async def _comes(self, event: Awaitable[None]) -> bool:
         try:
-            await asyncio.wait_for(event, _PATIENCE_SECONDS / self.clock.pace)
+            await asyncio.wait_for(event, self._patience_seconds)
         except TimeoutError:
             return False
         return True

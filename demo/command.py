@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Never
 
@@ -36,7 +36,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # in the background of a script, Ctrl-C may have been switched off
         signal.signal(number, signal.default_int_handler)
     try:
-        _run(_arguments())
+        run(sys.argv[1:], os.environ)
     except (CannotStart, CallFailed) as reason:
         sys.exit(str(reason))
     except KeyboardInterrupt:
@@ -44,48 +44,43 @@ def main() -> None:
         sys.exit(_CTRL_C)
 
 
-def _arguments() -> argparse.Namespace:
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Hold a call; raises CannotStart and CallFailed."""
+    wishes = _read(arguments)
+    example = load(Path(wishes.example or DEFAULT_EXAMPLE))
+    recording = Path(wishes.record) if wishes.record else None
+    services = None if wishes.base else Services.chosen_by(environment)
+    pace = _pace(wishes.pace, services)
+    if wishes.base and "API_KEY" not in environment:
+        raise CannotStart("API_KEY is not set: the API named with --base needs a key.")
+    screen = Screen()
+    screen.title(f"A whole call: {example.path}", *_circumstances(services, pace))
+    walk_through = WalkThrough(screen, example, pace)
+    if wishes.base:
+        asyncio.run(walk_through.take(wishes.base.rstrip("/"), environment["API_KEY"], recording))
+        return
+    with ExitStack() as running:
+        began = time.monotonic()
+        with screen.waiting("Starting the API ..."):
+            api = running.enter_context(running_api({**environment, PACE: str(pace)}))
+        screen.step(f"API running after {time.monotonic() - began:.1f} s", api.base_url)
+        asyncio.run(walk_through.take(api.base_url, api.api_key, recording))
+
+
+def _read(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m demo", description="Hold one call, and show it.")
     parser.add_argument("example", nargs="?", help="an agent, with its caller in a .caller.json beside it")
     parser.add_argument("--pace", help="how many times faster than people the stand-in for Gemini speaks")
     parser.add_argument("--record", help="a WAV file to write the call to")
     parser.add_argument("--base", help="an API that runs already, opened with the key in API_KEY")
-    return parser.parse_args()
-
-
-def _run(wishes: argparse.Namespace) -> None:
-    example = load(Path(wishes.example or DEFAULT_EXAMPLE))
-    recording = Path(wishes.record) if wishes.record else None
-    services = None if wishes.base else Services.chosen_by(os.environ)
-    pace = _pace(wishes.pace, services)
-    screen = Screen()
-    screen.title(f"A whole call: {example.path}", *_circumstances(services, pace))
-    with _api(wishes.base, pace, screen) as (base_url, api_key):
-        asyncio.run(WalkThrough(screen, example, pace).take(base_url, api_key, recording))
+    return parser.parse_args(arguments)
 
 
 def _pace(wanted: str | None, services: Services | None) -> float:
     """Return how many times faster than people the agent speaks, which only a stand-in of our own does unasked."""
-    has_stand_in = services is not None and services.gemini is None
     if services is not None and services.gemini is not None:
         return 1.0
-    return LiveTimes.of({PACE: wanted or (DEFAULT_PACE if has_stand_in else "1")}).pace
-
-
-@contextmanager
-def _api(base_url: str | None, pace: float, screen: Screen) -> Iterator[tuple[str, str]]:
-    """Yield the address and the key of an API, one of our own unless one is named; raises CannotStart."""
-    if base_url:
-        if "API_KEY" not in os.environ:
-            raise CannotStart("API_KEY is not set: the API named with --base needs a key.")
-        yield base_url.rstrip("/"), os.environ["API_KEY"]
-        return
-    began = time.monotonic()
-    with ExitStack() as running:
-        with screen.waiting("Starting the API ..."):
-            api = running.enter_context(running_api({**os.environ, PACE: str(pace)}))
-        screen.step(f"API running after {time.monotonic() - began:.1f} s", api.base_url)
-        yield api.base_url, api.api_key
+    return LiveTimes.of({PACE: wanted or ("1" if services is None else DEFAULT_PACE)}).pace
 
 
 def _circumstances(services: Services | None, pace: float) -> Iterator[str]:

@@ -3,8 +3,8 @@
     turns, end_reason = await hold_call(session, reply)
 
 `session` is the `data` of session create. `reply` gets the turns so far when the agent has finished one, and returns
-what to send as `realtimeInput`: {"text": ...}, {"audio": ...}, or None to hang up. The LiveKit side is one call of LiveKit's
-own client: `await rtc.Room().connect(livekit["url"], livekit["token"])`.
+what to send as `realtimeInput`: {"text": ...}, {"audio": ...}, or None to hang up. The LiveKit side is one call of
+LiveKit's own client: `await rtc.Room().connect(livekit["url"], livekit["token"])`.
 """
 
 import asyncio

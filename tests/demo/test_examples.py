@@ -2,14 +2,90 @@
 
 import json
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from demo.example import load
 from local.errors import CannotStart
 from pi_voice.agents import AgentSpec
-from pi_voice.catalog import checked_spec
-from pi_voice.sessions import NewSession, Terms
+from pi_voice.schema import schema_of
+from pi_voice.sessions import NewSession, Participant, Terms
+from tests.unit.examples import agent
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
+ROOT: Final = Path(__file__).parents[2]
+EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
+NAMES: Final = [path.stem for path in EXAMPLES]
+
+
+def test_there_are_four_of_them() -> None:
+    assert NAMES == ["booking", "intake", "support", "survey"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
+def test_an_example_is_an_agent_that_can_be_called(path: Path) -> None:
+    example = load(path)
+    spec = AgentSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    caller = example.caller
+    participant = Participant(**caller.participant.model_dump())
+    order = NewSession(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
+
+    assert schema_of(agent(**example.agent))
+    assert Terms.agree(order, spec.behaviors).max_duration_seconds
+    assert example.language == spec.spoken_language
+    assert len(caller.lines) == len(spec.questions)
+
+
+def test_one_of_them_has_a_strict_schema_one_speaks_another_language_and_one_caller_interrupts() -> None:
+    examples = [load(path) for path in EXAMPLES]
+
+    assert [example.path.stem for example in examples if "output_schema_strict" in example.agent] == ["intake"]
+    assert [example.path.stem for example in examples if not example.language.startswith("en")] == ["survey"]
+    assert [ex.path.stem for ex in examples if any(line.interrupts for line in ex.caller.lines)] == ["support"]
+
+
+# ---- What is no example ----
+
+
+AN_AGENT: Final = json.dumps({"name": "Mia", "instructions": "Be kind."})
+A_CALLER: Final = json.dumps({"participant": {"identity": "a", "name": "Ana"}, "ttl_seconds": 60, "says": ["Hi."]})
+
+
+def refusal(folder: Path, agent_text: str | None, caller_text: str | None) -> str:
+    """Try to load an example, and return the sentence that says why it is none, with the folder left out."""
+    for name, text in (("mia.json", agent_text), ("mia.caller.json", caller_text)):
+        if text is not None:
+            (folder / name).write_text(text, encoding="utf-8")
+    with pytest.raises(CannotStart) as refused:
+        load(folder / "mia.json")
+    return str(refused.value).replace(f"{folder}/", "")
+
+
+def test_the_agent_is_missing(tmp_path: Path) -> None:
+    missing = "There is no mia.json: an example is an agent, and a caller in a .caller.json beside it."
+
+    assert refusal(tmp_path, None, A_CALLER) == missing
+
+
+def test_the_caller_is_missing(tmp_path: Path) -> None:
+    assert refusal(tmp_path, AN_AGENT, None).startswith("There is no mia.caller.json: ")
+
+
+def test_a_file_holds_no_json(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "{", A_CALLER).startswith("mia.json cannot be read: Expecting property name")
+
+
+def test_the_agent_is_no_object(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "[]", A_CALLER) == "mia.json is no agent: it has to be a JSON object."
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"says": []}, "says: Tuple should have at least 1 item after validation, not 0."),
+        ({"ttl": 60}, "ttl: Extra inputs are not permitted."),
+        ({"participant": {"identity": "a"}}, "participant.name: Field required."),
+    ],
+)
+def test_the_caller_is_not_described_as_it_should(tmp_path: Path, change: dict[str, object], fault: str) -> None:
+    assert refusal(tmp_path, AN_AGENT, json.dumps({**json.loads(A_CALLER), **change})) == f"mia.caller.json: {fault}"

@@ -1,0 +1,199 @@
+"""A call as a client holds it, with the stand-in at the other end."""
+
+import asyncio
+import json
+import wave
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from demo.call import Call, EndReason
+from demo.errors import CallFailed
+from demo.example import Line
+from local.http_server import serving
+from local.speech import Speech, Voice
+from local.stand_ins.gemini_live import LiveTimes
+from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
+
+pytestmark = pytest.mark.anyio
+
+PACE: Final = 20.0
+LINES: Final = (Line(text="My name is Erik Dahl."), Line(text="Yes, rather."))
+WHOLE_CALL: Final = [
+    ("agent", "Fjord Dental, this is Nora. What is your name?"),
+    ("user", "My name is Erik Dahl."),
+    ("agent", "Thank you. Are you in pain?"),
+    ("user", "Yes, rather."),
+    ("agent", "Get well soon."),
+]
+
+
+class Client:
+    """Holds calls at one pace, and counts the connections that it takes."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, token: str, *, has_voice: bool = True) -> None:
+        connection = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
+        speech = Speech(16_000, Voice(pitch=260), espeak="") if has_voice else None
+        self.call = Call(http, connection, speech, PACE, lambda _: None)
+
+    async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> EndReason:
+        async with asyncio.timeout(20):
+            return await self.call.hold(lines, cap)
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        return [(turn.role, turn.text.strip()) for turn in self.call.transcript.turns]
+
+
+@asynccontextmanager
+async def client_of(gemini: Gemini, *, has_voice: bool = True, **token: Any) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession() as http:
+        yield Client(http, gemini.url, await gemini.token(**token), has_voice=has_voice)
+
+
+@pytest.fixture
+async def gemini() -> AsyncIterator[Gemini]:
+    async with running_gemini(LiveTimes(pace=PACE)) as gemini:
+        yield gemini
+
+
+async def test_a_whole_call_is_stitched_into_its_transcript(gemini: Gemini) -> None:
+    async with client_of(gemini) as client:
+        reason = await client.hold()
+
+    assert reason == "completed"
+    assert client.said == WHOLE_CALL
+    starts = [turn.start for turn in client.call.transcript.turns]
+    assert starts == sorted(starts)
+    assert client.call.seconds >= client.call.transcript.turns[-1].end
+
+
+async def test_a_caller_without_a_voice_types(gemini: Gemini) -> None:
+    async with client_of(gemini, has_voice=False) as client:
+        assert await client.hold() == "completed"
+
+    assert client.said == WHOLE_CALL
+
+
+async def test_a_caller_may_interrupt(gemini: Gemini) -> None:
+    async with client_of(gemini) as client:
+        await client.hold([LINES[0], Line(text="Yes, rather.", interrupts=True)])
+
+    assert [turn.is_cut for turn in client.call.transcript.turns] == [False, False, True, False, False]
+    assert client.said[3:] == WHOLE_CALL[3:]
+
+
+async def test_a_call_is_hung_up_at_its_cap_and_what_was_said_is_kept(gemini: Gemini) -> None:
+    async with client_of(gemini) as client:
+        reason = await client.hold([Line(text="Well, " * 30)], cap=12)
+
+    assert reason == "max_duration"
+    assert 12 <= client.call.seconds < 20
+    assert client.said[0] == WHOLE_CALL[0]
+    assert client.said[1][1].startswith("Well, ")
+
+
+async def test_a_long_call_goes_over_several_connections_and_nobody_notices() -> None:
+    connections = 0
+
+    async def count(*_: object) -> None:
+        nonlocal connections
+        connections += 1
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_start.append(count)
+    async with (
+        running_gemini(LiveTimes(pace=PACE, connection_seconds=0.5, warning_seconds=0.4)) as gemini,
+        aiohttp.ClientSession(trace_configs=[tracing]) as http,
+    ):
+        client = Client(http, gemini.url, await gemini.token())
+        assert await client.hold() == "completed"
+
+    assert client.said == WHOLE_CALL
+    assert connections > 1
+
+
+async def test_a_lost_connection_ends_the_call_and_keeps_what_was_said(gemini: Gemini) -> None:
+    async with client_of(gemini, seconds=2) as client:
+        reason = await client.hold([Line(text="Well, " * 500)])
+
+    assert reason == "connection_lost"
+    assert client.said[0] == WHOLE_CALL[0]
+    assert client.call.hangup == "close code 1011, auth token has expired"
+
+
+async def test_a_call_that_is_refused_says_why(gemini: Gemini) -> None:
+    async with aiohttp.ClientSession() as http:
+        client = Client(http, gemini.url, "auth_tokens/none")
+
+        with pytest.raises(CallFailed, match=r"refused the call: close code 1007, API key not valid\."):
+            await client.hold()
+
+
+async def test_nobody_is_there() -> None:
+    async with aiohttp.ClientSession() as http:
+        client = Client(http, "http://127.0.0.1:9", "auth_tokens/none")
+
+        with pytest.raises(CallFailed, match=r"^Gemini Live cannot be reached: "):
+            await client.hold()
+
+
+@asynccontextmanager
+async def gemini_that(answers: Callable[[web.WebSocketResponse], Awaitable[None]]) -> AsyncIterator[str]:
+    """Serve a Live API that is ready, and then does only this."""
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.receive()
+        await socket.send_bytes(json.dumps({"setupComplete": {}}).encode())
+        await answers(socket)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", serve)
+    async with serving(app) as url:
+        yield url
+
+
+async def test_an_agent_that_never_answers_is_not_waited_for_for_ever() -> None:
+    async def keep_silent(socket: web.WebSocketResponse) -> None:
+        async for _ in socket:
+            pass
+
+    async with gemini_that(keep_silent) as url, aiohttp.ClientSession() as http:
+        client = Client(http, url, "auth_tokens/any")
+
+        assert await client.call.hold(LINES, None, patience_seconds=0.1) == "agent_silent"
+    assert client.said == []
+
+
+async def test_a_connection_that_breaks_without_a_word_is_lost() -> None:
+    async def vanish(socket: web.WebSocketResponse) -> None:
+        assert socket._req is not None  # noqa: SLF001 (there is no other way to be this rude)
+        assert socket._req.transport is not None  # noqa: SLF001
+        socket._req.transport.abort()  # noqa: SLF001
+
+    async with gemini_that(vanish) as url, aiohttp.ClientSession() as http:
+        client = Client(http, url, "auth_tokens/any")
+
+        assert await client.hold() == "connection_lost"
+    assert client.call.hangup == "it hung up without a word"
+
+
+async def test_a_call_can_be_kept_as_a_recording_of_both_sides(gemini: Gemini, tmp_path: Path) -> None:
+    async with client_of(gemini) as client:
+        await client.hold()
+    client.call.recording.save(tmp_path / "call.wav")
+
+    with wave.open(str(tmp_path / "call.wav"), "rb") as file:
+        frames = file.readframes(file.getnframes())
+        assert (file.getnchannels(), file.getframerate()) == (2, 24_000)
+        assert file.getnframes() / 24_000 == pytest.approx(client.call.seconds, abs=2)
+    assert any(frames[0::4])
+    assert any(frames[2::4])

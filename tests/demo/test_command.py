@@ -1,0 +1,264 @@
+"""`make demo` as a person meets it: what it shows, that it exits with 0, and why it does not start."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from aiohttp import web
+
+from demo.command import run
+from demo.errors import CallFailed
+from local.certificate import loopback_tls
+from local.errors import CannotStart
+from local.http_server import serving
+from local.running import LocalApi, running_api
+from local.stand_ins.gemini_live import PACE, LiveTimes
+from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
+from tests.local.processes import children, is_running, until
+
+ROOT: Final = Path(__file__).parents[2]
+CLEAN: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+FAST: Final = "20"
+SECONDS: Final = 60
+
+Ended = subprocess.CompletedProcess[str]
+
+
+def demo(*arguments: str, **environment: str) -> Ended:
+    """Run the command until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "demo", *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+# ---- The examples ----
+
+
+SHOWN: Final = {
+    "intake": (
+        "Nora of Fjord Dental  Fjord Dental, this is Nora. May I have your full name?",
+        "Erik Dahl             A piece of my tooth has broken off.",
+        "appointment.time │ time                                               │ 09:30:00Z",
+    ),
+    "booking": (
+        "Mia         Linden, this is Mia, how nice that you call! What is your name?",
+        "Ana Torres  Five. No, wait, six of us.",
+        "party_size │ integer                                              │ 6",
+    ),
+    "survey": (
+        "Jonas von Nordlicht Energie  Guten Tag, hier ist Jonas von Nordlicht Energie.",
+        "Lena Vogt                    Der Techniker war pünktlich und freundlich.",
+        "zufriedenheit.weiterempfehlen │ boolean                               │ true",
+    ),
+    "support": (
+        "Rob Finch            Yes, hello, it is 40718.",
+        "max_duration_seconds has passed, so we hung up",
+        "│ 40718 ",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[LocalApi]:
+    with running_api({**CLEAN, PACE: FAST}) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["booking", "survey", "support"])
+def test_a_whole_call_is_shown_with_its_results(api: LocalApi, name: str) -> None:
+    assert_a_whole_call(
+        name, demo(f"examples/{name}.json", "--base", api.base_url, "--pace", FAST, API_KEY=api.api_key)
+    )
+
+
+def assert_a_whole_call(name: str, ended: Ended) -> None:
+    text = ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, ""), text
+    assert [part for part in SHOWN[name] if part not in text] == []
+    assert "extraction succeeded by stand-in" in text
+    assert not set("\x1b\r") & set(text)  # a file gets plain lines
+    assert [line for line in text.splitlines() if line != line.rstrip()] == []
+    assert [len(token) for token in re.findall(r"token (\S+)", text)] == [19, 19]  # none is shown whole
+
+
+def test_ctrl_c_ends_a_call_and_says_so(api: LocalApi) -> None:
+    with started("--base", api.base_url, API_KEY=api.api_key) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("00:00"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS)
+
+    assert (process.returncode, errors) == (130, "\nEverything has ended.\n")
+
+
+# ---- With an API of its own ----
+
+
+def test_make_demo_needs_nothing_but_itself(tmp_path: Path) -> None:
+    ended = demo("--pace", FAST, "--record", str(tmp_path / "call.wav"))
+
+    assert_a_whole_call("intake", ended)
+    assert ended.stdout.startswith("A whole call: examples/intake.json")
+    assert "Stand-ins on this machine: LiveKit, Gemini, DynamoDB." in ended.stdout
+    assert "The call passes 20 times as fast as it would" in ended.stdout
+    assert (tmp_path / "call.wav").stat().st_size > 1_000_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_whatever_ends_it_leaves_no_process_behind(number: signal.Signals) -> None:
+    with started() as process:
+        until(lambda: bool(children(process.pid)))
+        [stack] = children(process.pid)
+        process.send_signal(number)
+        process.communicate(timeout=SECONDS)
+
+    assert process.returncode == 130
+    until(lambda: not is_running(stack))
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "demo", *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+# ---- With a Gemini that is not our stand-in, as far as the demo can tell ----
+
+
+@pytest.fixture
+def anothers(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """An API whose sessions lead to a Gemini over TLS, and the file by which that is trusted."""
+    tls, ready, over = loopback_tls(tmp_path), threading.Event(), asyncio.Event()
+    served: list[str] = []
+
+    async def serve() -> None:
+        async with running_gemini(LiveTimes(pace=20), tls) as gemini, serving(voice_api(gemini)) as url:
+            served.append(url)
+            ready.set()
+            await over.wait()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    assert ready.wait(SECONDS)
+    yield served[0], tls.ca_file
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+
+
+def voice_api(gemini: Gemini) -> web.Application:
+    """As much of Pi Voice as a demo needs."""
+
+    async def create_agent(request: web.Request) -> web.Response:
+        return web.json_response({"data": {"agent_id": "a", "version": 1, **await request.json()}}, status=201)
+
+    async def create_session(_: web.Request) -> web.Response:
+        url = f"{gemini.url.replace('https', 'wss')}/ws/{SERVICE.format('v1alpha')}"
+        live = {"url": url, "token": await gemini.token(), "model": "gemini-live", "setup": {"setup": SETUP}}
+        livekit = {"url": "wss://livekit.test", "token": "a-token", "room": "s"}
+        session = {"session_id": "s", "max_duration_seconds": None, "ttl_seconds": 600}
+        connection = {"livekit": livekit, "gemini_live": live}
+        return web.json_response({"data": {**session, "connection": connection}}, status=201)
+
+    async def complete_session(request: web.Request) -> web.Response:
+        said = [turn["text"] for turn in (await request.json())["transcript"] if turn["role"] == "user"]
+        extraction = {"status": "succeeded", "model": "tests"}
+        return web.json_response({"status": "completed", "results": {"said": said}, "extraction": extraction})
+
+    app = web.Application()
+    app.router.add_post("/api/v1/voice/agents", create_agent)
+    app.router.add_post("/api/v1/voice/sessions", create_session)
+    app.router.add_post("/api/v1/voice/sessions/s/complete", complete_session)
+    return app
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    agent = {"name": "Nora", "instructions": "Be kind.", "output_schema": {"said": ["What the caller said"]}}
+    caller = {"participant": {"identity": "a", "name": "Erik"}, "ttl_seconds": 60, "says": ["Erik Dahl.", "No pain."]}
+    (tmp_path / "nora.json").write_text(json.dumps(agent), encoding="utf-8")
+    (tmp_path / "nora.caller.json").write_text(json.dumps(caller), encoding="utf-8")
+    return tmp_path / "nora.json"
+
+
+def test_without_a_voice_the_caller_of_a_real_gemini_types_and_the_demo_says_so(
+    anothers: tuple[str, Path], example: Path
+) -> None:
+    base, ca_file = anothers
+    ended = demo(str(example), "--base", base, "--pace", FAST, API_KEY="any", SSL_CERT_FILE=str(ca_file), PATH="")
+
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    assert (
+        "espeak-ng is not installed, so the caller has no voice and types. Install it to have them speak."
+        in ended.stdout
+    )
+    assert "Erik  No pain." in ended.stdout
+    assert "│ Erik Dahl., No pain. │" in ended.stdout
+
+
+# ---- Why it does not start ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "sentence"),
+    [
+        (["none.json"], {}, "There is no none.json: an example is an agent, and a caller in a .caller.json beside it."),
+        (["--pace", "quick"], {}, "GEMINI_STAND_IN_PACE is 'quick': give a number above 0 and up to 1000."),
+        (["--colour"], {}, "Unrecognized arguments: --colour."),
+        (["--base", "http://127.0.0.1:9"], {}, "API_KEY is not set: the API named with --base needs a key."),
+        ([], {"LIVEKIT_URL": "wss://x"}, "Half a configuration of LiveKit: with LIVEKIT_URL set, "),
+    ],
+    ids=["no example", "no pace", "no argument", "no key", "half a configuration"],
+)
+def test_it_does_not_start_and_says_why(arguments: list[str], environment: dict[str, str], sentence: str) -> None:
+    with pytest.raises(CannotStart, match=f"^{re.escape(sentence)}"):
+        run(arguments, environment)
+
+
+def test_why_it_does_not_start_is_one_plain_sentence() -> None:
+    ended = demo("none.json")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"There is no none\.json: [^\n]+\.\n", ended.stderr)
+
+
+def test_an_api_that_is_not_there_is_told() -> None:
+    with pytest.raises(CallFailed, match=r"^POST /agents was not answered: .*\.$"):
+        run(["--base", "http://127.0.0.1:9"], {"API_KEY": "any"})
+
+
+def test_what_the_api_refuses_is_told(api: LocalApi, example: Path) -> None:
+    agent = json.loads(example.read_text(encoding="utf-8"))
+    example.write_text(json.dumps({**agent, "language": "Klingon!"}), encoding="utf-8")
+
+    with pytest.raises(CallFailed, match=r"^POST /agents was refused, invalid_request: .* language: "):
+        run([str(example), "--base", api.base_url], {"API_KEY": api.api_key})
