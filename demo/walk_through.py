@@ -1,7 +1,6 @@
 """The way through a call: make an agent, make a session, talk, complete, look at the results."""
 
 import asyncio
-import shutil
 import time
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -48,11 +47,11 @@ class WalkThrough:
             api = VoiceApi(client, base_url, api_key)
             session = await self._prepare(api)
             connection = session["connection"]["gemini_live"]
-            call = Call(client, connection, self._speech(connection["url"]), self._pace, self._screen.turn)
+            speech = await self._speech(connection["url"])
+            call = Call(client, connection, speech, self._pace, self._screen.turn)
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
-                await asyncio.to_thread(call.recording.save, recording)
-                self._screen.step(f"Recorded to {recording}")
+                await self._record(call, recording)
             await self._complete(api, session["session_id"], call, reason)
         if reason in _FAILURES:
             raise CallFailed(f"The call ended early: {_ENDINGS[reason]} ({call.hangup}).")
@@ -81,17 +80,17 @@ class WalkThrough:
         )
         return session
 
-    def _speech(self, url: str) -> Speech | None:
+    async def _speech(self, url: str) -> Speech | None:
         """Give the caller a voice, if they can have one that is understood: only our stand-in understands humming."""
-        is_stand_in = url.startswith("ws://")
-        if shutil.which(ESPEAK) is None:
-            self._screen.note(
-                f"{ESPEAK} is not installed, so voices are hummed, one tone a word."
-                if is_stand_in
-                else f"{ESPEAK} is not installed, so the caller has no voice and types. Install it to have them speak."
-            )
-            return Speech(RATE, Voice(self._example.language, _CALLERS_PITCH)) if is_stand_in else None
-        return Speech(RATE, Voice(self._example.language, _CALLERS_PITCH))
+        speech = Speech(RATE, Voice(self._example.language, _CALLERS_PITCH))
+        if await asyncio.to_thread(speech.has_words):
+            return speech
+        why = f"{ESPEAK} is not installed, or does not speak {self._example.language}"
+        if url.startswith("ws://"):
+            self._screen.note(f"{why}: voices are hummed, one tone a word.")
+            return speech
+        self._screen.note(f"{why}: the caller has no voice, and types.")
+        return None
 
     async def _hold(self, call: Call, cap: int | None) -> EndReason:
         """Talk, as a browser does."""
@@ -101,6 +100,14 @@ class WalkThrough:
             reason = await call.hold(caller.lines, cap)
         self._screen.step(f"The call is over after {in_minutes(call.seconds)}: {_ENDINGS[reason]}")
         return reason
+
+    async def _record(self, call: Call, file: Path) -> None:
+        try:
+            await asyncio.to_thread(call.recording.save, file)
+        except OSError as error:
+            self._screen.note(f"The call is not recorded: {error}.")
+        else:
+            self._screen.step(f"Recorded to {file}")
 
     async def _complete(self, api: VoiceApi, session_id: str, call: Call, reason: EndReason) -> None:
         """Hand in the transcript, and show what was made of it."""

@@ -58,23 +58,30 @@ class Voice:
 class Speech:
     """Speaks texts with one voice at one sample rate (Hz)."""
 
-    def __init__(self, rate: int, voice: Voice, espeak: str | None = None) -> None:
+    def __init__(self, rate: int, voice: Voice, espeak: str | None = ESPEAK) -> None:
+        """Make a speaker; espeak names the program, and without it all is hummed."""
         self.rate = rate
         self._voice = voice
-        self._espeak = espeak if espeak is not None else shutil.which(ESPEAK)
+        self._espeak = espeak and shutil.which(espeak)
+
+    def has_words(self) -> bool:
+        """Try whether espeak-ng speaks the voice's language here: whether people would understand what is said."""
+        return self._spoken("a") is not None
 
     def say(self, text: str) -> Iterator[SpokenWord]:
         """Speak a text; each word takes a while to make, so not in an event loop."""
         parts = parts_of(text)
-        spoken = self._spoken(" ".join(text.split())) if self._espeak and parts else None
+        spoken = self._spoken(" ".join(text.split())) if parts else None
         sounds = _shared_out(spoken, parts) if spoken else map(self._hummed, parts)
         for part, sound in zip(parts, sounds, strict=True):
             yield SpokenWord(part, _pcm(mark(sound, part)))
 
     def _spoken(self, text: str) -> list[int] | None:
-        """Let espeak-ng speak; None when it does not know the language, or fails otherwise."""
+        """Let espeak-ng speak; None where it is missing, does not know the language, or fails otherwise."""
+        if self._espeak is None:
+            return None
         speed, pitch = round(_WORDS_PER_MINUTE * self._voice.speed), round(self._voice.pitch / 4)
-        command = [str(self._espeak), "--stdin", "--stdout", "-v", self._voice.language, "-s", str(speed)]
+        command = [self._espeak, "--stdin", "--stdout", "-v", self._voice.language, "-s", str(speed)]
         try:
             done = subprocess.run(  # noqa: S603 (our own arguments; the text goes in by the standard input)
                 [*command, "-p", str(pitch)],
@@ -138,12 +145,12 @@ def _shared_out(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequen
 def resampled(samples: Sequence[int], rate: int, wanted: int) -> list[int]:
     """Change the sample rate by drawing straight lines between samples."""
     last, step = len(samples) - 1, rate / wanted
-    resampled = []
+    drawn = []
     for number in range(int(len(samples) / step)):
         before = min(int(number * step), last)
         after, share = samples[min(before + 1, last)], number * step - before
-        resampled.append(round(samples[before] + (after - samples[before]) * share))
-    return resampled
+        drawn.append(round(samples[before] + (after - samples[before]) * share))
+    return drawn
 
 
 def samples_of(pcm: bytes) -> tuple[int, ...]:

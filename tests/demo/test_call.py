@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str, *, has_voice: bool = True) -> None:
         connection = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
-        speech = Speech(16_000, Voice(pitch=260), espeak="") if has_voice else None
+        speech = Speech(16_000, Voice(pitch=260), espeak=None) if has_voice else None
         self.call = Call(http, connection, speech, PACE, lambda _: None)
 
     async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> EndReason:

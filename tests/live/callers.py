@@ -89,7 +89,7 @@ class Caller(Protocol):
 
 def spoken(text: str, rest: float = 0.8) -> bytes:
     """A text as a microphone would hear it, and the silence by which a turn ends."""
-    words = Speech(RATE_IN, Voice(pitch=260), espeak="").say(text)
+    words = Speech(RATE_IN, Voice(pitch=260), espeak=None).say(text)
     return b"".join(word.pcm for word in words) + silence(RATE_IN, rest)
 
 

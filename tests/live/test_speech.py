@@ -45,18 +45,18 @@ def words_in(pcm: bytes, seconds: float = 0.03) -> str:
 
 @pytest.mark.parametrize("rate", [16_000, 24_000])
 def test_audio_carries_the_text_that_was_spoken(rate: int) -> None:
-    assert words_in(spoken(Speech(rate, Voice(), espeak=""), TEXT)) == TEXT
+    assert words_in(spoken(Speech(rate, Voice(), espeak=None), TEXT)) == TEXT
 
 
 def test_a_voice_of_its_own_hums_at_its_own_pitch_and_pace() -> None:
-    slow, fast = (spoken(Speech(RATE, Voice(speed=speed), espeak=""), TEXT) for speed in (0.5, 2.0))
+    slow, fast = (spoken(Speech(RATE, Voice(speed=speed), espeak=None), TEXT) for speed in (0.5, 2.0))
 
     assert seconds_of(slow, RATE) == pytest.approx(4 * seconds_of(fast, RATE), rel=0.01)
-    assert spoken(Speech(RATE, Voice(pitch=100), espeak=""), "Hi") != spoken(Speech(RATE, Voice(), espeak=""), "Hi")
+    assert spoken(Speech(RATE, Voice(pitch=100), espeak=None), "Hi") != spoken(Speech(RATE, Voice(), espeak=None), "Hi")
 
 
 def test_the_same_text_always_sounds_the_same() -> None:
-    assert spoken(Speech(RATE, Voice(), espeak=""), TEXT) == spoken(Speech(RATE, Voice(), espeak=""), TEXT)
+    assert spoken(Speech(RATE, Voice(), espeak=None), TEXT) == spoken(Speech(RATE, Voice(), espeak=None), TEXT)
 
 
 def test_espeak_speaks_where_it_is_installed(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_espeak_speaks_where_it_is_installed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho what\n", "#!/bin/sh\n", "no program"])
 def test_where_espeak_fails_the_text_is_hummed(tmp_path: Path, script: str) -> None:
-    hummed = spoken(Speech(RATE, Voice(), espeak=""), "Hello.")
+    hummed = spoken(Speech(RATE, Voice(), espeak=None), "Hello.")
 
     assert spoken(Speech(RATE, Voice(), espeak(tmp_path, script)), "Hello.") == hummed
 
 
 def test_nothing_is_nothing() -> None:
-    assert spoken(Speech(RATE, Voice(), espeak=""), " ") == b""
+    assert spoken(Speech(RATE, Voice(), espeak=None), " ") == b""
     assert silence(RATE, 0.5) == bytes(RATE)
 
 
