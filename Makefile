@@ -28,8 +28,8 @@ run: .venv ## Serve the whole API here, without Docker or an account (PORT=3000)
 demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
-test: .venv .venv-sam ## Run all tests; ARGS="-k webhook" for some
-	@.venv/bin/pytest $(ARGS)
+test: .venv .venv-sam ## Run all tests, on all cores; ARGS="-k webhook" for some
+	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz

@@ -74,7 +74,7 @@ def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent
     narrower = [
         *(bound for bound in _UPPER_BOUNDS if bound in other and other[bound] < one.get(bound, float("inf"))),
         *(bound for bound in _LOWER_BOUNDS if bound in other and other[bound] > one.get(bound, float("-inf"))),
-        *(("enum",) if "enum" in other and set(one.get("enum", [None])) - set(other["enum"]) else ()),
+        *(("enum",) if "enum" in other and any(v not in other["enum"] for v in one.get("enum", [None])) else ()),
     ]
     if sent and narrower:
         yield f"{where} takes less: {', '.join(narrower)}"

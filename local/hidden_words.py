@@ -1,7 +1,8 @@
 """Words hidden in audio: written into the lowest bits of its samples, where nobody can hear them.
 
 Our stand-in for Gemini Live cannot recognise speech. Audio that `speech.py` makes carries its own words, so whoever
-gets its samples as they were can read them. A microphone, a resampler or a codec loses the words.
+gets its samples as they were can read them. A microphone, a resampler or a codec loses the words. The reasons are in
+docs/adr/0011.
 
     a mark: a pattern of 32 bits, the length of the text in bytes (8 bits), the text as UTF-8, its CRC (32 bits)
 """

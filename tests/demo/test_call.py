@@ -90,12 +90,12 @@ async def test_a_caller_may_interrupt(gemini: Gemini) -> None:
 
 async def test_a_call_is_hung_up_at_its_cap_and_what_was_said_is_kept(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
-        reason = await client.hold([Line(text="Well, " * 30)], cap=12)
+        reason = await client.hold([Line(text="Well, " * 80)], cap=30)
 
     assert reason == "max_duration"
-    assert 12 <= client.call.seconds < 20
+    assert 30 <= client.call.seconds < 60
     assert client.said[0] == WHOLE_CALL[0]
-    assert client.said[1][1].startswith("Well, ")
+    assert client.said[1][1].startswith("Well,")
 
 
 async def test_a_long_call_goes_over_several_connections_and_nobody_notices() -> None:
@@ -108,7 +108,7 @@ async def test_a_long_call_goes_over_several_connections_and_nobody_notices() ->
     tracing = aiohttp.TraceConfig()
     tracing.on_request_start.append(count)
     async with (
-        running_gemini(LiveTimes(pace=PACE, connection_seconds=0.5, warning_seconds=0.4)) as gemini,
+        running_gemini(LiveTimes(pace=PACE, connection_seconds=2, warning_seconds=1.95)) as gemini,
         aiohttp.ClientSession(trace_configs=[tracing]) as http,
     ):
         client = Client(http, gemini.url, await gemini.token())

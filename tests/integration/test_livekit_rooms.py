@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from local.stand_ins.livekit import livekit_stand_in
 from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.adapters.web import Web
 from pi_voice.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.ids import SessionId
 from pi_voice.ports import OpenedRoom
 from pi_voice.settings import LiveKitSettings
 from tests.integration.provider import (
@@ -37,7 +39,7 @@ from tests.integration.samples import NOW, a_session
 
 KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
 THEIR_WORDS = "invalid token: eyJhbGciOi.what-the-provider-says"
-SESSION = a_session()
+SESSION = replace(a_session(), session_id=SessionId("01a1f31a-6f52-7c18-8a4e-5b7d9e1f3c60"))
 PROTOBUF = "application/protobuf"
 
 Exchange = Callable[[LiveKitRooms], Any]

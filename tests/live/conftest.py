@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,15 @@ NORA: Final = instruction_for(
         behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
     )
 )
+
+
+def soon(seconds: float = 0.5) -> datetime:
+    """A moment that is far enough ahead to be taken on a busy machine."""
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+async def passed(moment: datetime) -> None:
+    await asyncio.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()) + 0.01)
 
 
 @pytest.fixture

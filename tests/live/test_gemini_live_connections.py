@@ -1,12 +1,11 @@
 """A call that outlives its connection: goAway, and going on with a handle."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
-from tests.live.conftest import Gemini, running_gemini
+from tests.live.conftest import Gemini, passed, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -47,11 +46,12 @@ async def test_a_fresh_token_resumes_an_old_call(gemini: Gemini) -> None:
 
 
 async def test_a_call_can_be_resumed_when_no_session_can_be_begun_any_more(gemini: Gemini) -> None:
-    token = await gemini.token(newSessionExpireTime=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    moment = soon(1)
+    token = await gemini.token(newSessionExpireTime=moment.isoformat())
     first = await gemini.call(token)
     await first.type("Hello?")
     handle = await first.handle()
-    await asyncio.sleep(1)
+    await passed(moment)
 
     await gemini.resume(token, handle)
 

@@ -1,7 +1,5 @@
 """What the Live API does not take: the code and the reason with which the stand-in hangs up."""
 
-import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import aiohttp
@@ -9,7 +7,7 @@ import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
 from tests.live.callers import MIME, Message, audio_message
-from tests.live.conftest import MODEL, SETUP, Gemini, running_gemini
+from tests.live.conftest import MODEL, SETUP, Gemini, passed, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -19,10 +17,6 @@ ARGUMENT: Final = (1007, "Request contains an invalid argument.")
 def unknown(name: str, at: str) -> tuple[int, str]:
     where = f" at '{at}'" if at else ""
     return 1007, f'Invalid JSON payload received. Unknown name "{name}"{where}: Cannot find field.'
-
-
-def soon(seconds: float) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 # ---- Paths and tokens ----
@@ -93,15 +87,16 @@ async def test_a_setup_that_is_refused_is_no_use_of_the_token(gemini: Gemini) ->
 
 
 async def test_a_token_is_refused_once_it_has_expired(gemini: Gemini) -> None:
-    token = await gemini.token(expireTime=soon(0.1), newSessionExpireTime=soon(0.1))
-    await asyncio.sleep(0.15)
+    moment = soon()
+    token = await gemini.token(expireTime=moment.isoformat())
+    await passed(moment)
 
     assert await (await gemini.socket(token)).hangup() == (1011, "auth token has expired")
 
 
 async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sentence() -> None:
     async with running_gemini(LiveTimes(pace=1)) as gemini:
-        caller = await gemini.call(await gemini.token(expireTime=soon(0.8)))
+        caller = await gemini.call(await gemini.token(expireTime=soon(1.5).isoformat()))
         await caller.type("The caller is on the line.")
         await caller.until("modelTurn")
 
@@ -109,14 +104,15 @@ async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sente
 
 
 async def test_nobody_is_waited_for_longer_than_their_token_is_good(gemini: Gemini) -> None:
-    caller = await gemini.socket(await gemini.token(expireTime=soon(0.3)))
+    caller = await gemini.socket(await gemini.token(expireTime=soon().isoformat()))
 
     assert await caller.hangup() == (1011, "auth token has expired")
 
 
 async def test_a_session_can_only_be_begun_while_the_token_says_so(gemini: Gemini) -> None:
-    caller = await gemini.socket(await gemini.token(newSessionExpireTime=soon(0.1)))
-    await asyncio.sleep(0.15)
+    moment = soon()
+    caller = await gemini.socket(await gemini.token(newSessionExpireTime=moment.isoformat()))
+    await passed(moment)
     await caller.send({"setup": SETUP})
 
     assert await caller.hangup() == (1011, "auth token has expired for new sessions")

@@ -74,6 +74,14 @@ def test_where_espeak_fails_the_text_is_hummed(tmp_path: Path, script: str) -> N
     assert spoken(Speech(RATE, Voice(), espeak(tmp_path, script)), "Hello.") == hummed
 
 
+def test_it_can_be_tried_whether_people_would_understand(tmp_path: Path) -> None:
+    program = espeak(tmp_path, A_SECOND_OF_A_BUZZ.format(python=sys.executable))
+
+    assert Speech(RATE, Voice(), program).has_words()
+    assert not Speech(RATE, Voice(), "no-such-program").has_words()
+    assert not Speech(RATE, Voice(), espeak=None).has_words()
+
+
 def test_nothing_is_nothing() -> None:
     assert spoken(Speech(RATE, Voice(), espeak=None), " ") == b""
     assert silence(RATE, 0.5) == bytes(RATE)
