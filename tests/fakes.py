@@ -358,6 +358,13 @@ class AgentsThatNeverSave(FakeAgents):
         return False
 
 
+class SessionsThatCannotGet(FakeSessions):
+    """A table that cannot be read, and says so before anybody else has said a word."""
+
+    async def get(self, session_id: SessionId) -> Session | None:
+        raise StorageError
+
+
 class SessionsThatCannotAdd(FakeSessions):
     """The store fails when a session is to be kept."""
 

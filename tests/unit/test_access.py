@@ -3,10 +3,11 @@ import asyncio
 import pytest
 
 from pi_voice import api_keys
-from pi_voice.access import Access, KeyRing
+from pi_voice.access import Access, KeyRing, session_of
 from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
-from pi_voice.errors import ApiKeyNotFound, InvalidApiKey
-from tests.fakes import FakeApiKeys, FakeClock
+from pi_voice.errors import ApiKeyNotFound, InvalidApiKey, StorageError
+from pi_voice.ids import SessionId
+from tests.fakes import FakeApiKeys, FakeCaller, FakeClock, SessionsThatCannotGet, UnknownCaller
 from tests.unit.examples import NOW
 
 
@@ -165,3 +166,15 @@ def test_a_key_that_a_workspace_does_not_have_cannot_be_revoked(workspace: str) 
         asyncio.run(Access(keys, clock).revoke(order))
 
     assert [key.revoked_at for key in keys.kept.values()] == [None]
+
+
+# ---- What is theirs -------------------------------------------------------------------------------------
+
+
+def test_what_is_wrong_with_the_key_is_told_before_what_is_wrong_with_the_table() -> None:
+    session_id = SessionId("0199a0f0-0000-7000-8000-000000000000")
+
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(session_of(UnknownCaller(), SessionsThatCannotGet(), session_id))
+    with pytest.raises(StorageError):
+        asyncio.run(session_of(FakeCaller(), SessionsThatCannotGet(), session_id))

@@ -1,17 +1,49 @@
-"""Access: who may call, and how operators give and take that right."""
+"""Access: who may call, what is theirs, and how operators give and take that right."""
 
+import asyncio
 import time
-from typing import Final
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from pi_voice import api_keys
+from pi_voice.agents import OwnedAgent
 from pi_voice.api_keys import ApiKey, IssuedApiKey, KeyToRevoke, NewApiKey, Secret, WorkspaceKeys
 from pi_voice.documents import Page
-from pi_voice.errors import ApiKeyNotFound, InvalidApiKey
-from pi_voice.ids import Clock, KeyHash, KeyId, WorkspaceId, uuid7
-from pi_voice.ports import ApiKeys
+from pi_voice.errors import AgentNotFound, ApiKeyNotFound, InvalidApiKey, SessionNotFound
+from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, WorkspaceId, uuid7
+from pi_voice.ports import Agents, ApiKeys, Caller, Sessions
+from pi_voice.sessions import Session
 
 CACHE_SECONDS: Final = 60
 _CACHE_SIZE: Final = 1_000
+
+Row = TypeVar("Row")
+
+
+async def agent_of(caller: Caller, agents: Agents, agent_id: AgentId) -> OwnedAgent:
+    """Return an agent of the caller's workspace; raises InvalidApiKey, AgentNotFound."""
+    workspace, owned = await _side_by_side(caller, agents.current(agent_id))
+    if owned is None or owned.workspace != workspace:
+        raise AgentNotFound
+    return owned
+
+
+async def session_of(caller: Caller, sessions: Sessions, session_id: SessionId) -> Session:
+    """Return a session of the caller's workspace; raises InvalidApiKey, SessionNotFound."""
+    workspace, session = await _side_by_side(caller, sessions.get(session_id))
+    if session is None or session.workspace != workspace:
+        raise SessionNotFound
+    return session
+
+
+async def _side_by_side(caller: Caller, reading: Awaitable[Row]) -> tuple[WorkspaceId, Row]:
+    """Look the key up and read the row at once; what is wrong with the key is told before anything else."""
+    workspace, row = await asyncio.gather(caller.workspace(), reading, return_exceptions=True)
+    if isinstance(workspace, BaseException):
+        raise workspace
+    if isinstance(row, BaseException):
+        raise row
+    return workspace, row
 
 
 class KeyRing:

@@ -1,9 +1,9 @@
 """Admission: more people join a running call."""
 
-import asyncio
 import time
 
-from pi_voice.errors import Fault, InvalidRequest, SessionNotActive, SessionNotFound
+from pi_voice.access import session_of
+from pi_voice.errors import Fault, InvalidRequest, SessionNotActive
 from pi_voice.ids import Clock, SessionId
 from pi_voice.ports import Caller, Rooms, Sessions
 from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, ParticipantConnection
@@ -23,9 +23,7 @@ class Admission:
         Raises SessionNotFound, SessionNotActive, and InvalidRequest for the identity of the session's own
         participant, whom LiveKit would throw out in favour of the newcomer.
         """
-        workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
-        if session is None or session.workspace != workspace:
-            raise SessionNotFound
+        session = await session_of(caller, self._sessions, session_id)
         if not session.open_at(self._clock()):
             raise SessionNotActive
         if order.identity == session.participant.identity:

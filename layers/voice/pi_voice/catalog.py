@@ -1,15 +1,15 @@
 """The catalog: a workspace's agents, and their versions."""
 
-import asyncio
 import time
 from typing import Final
 
 from pydantic_core import to_json
 
 from pi_voice import schema
-from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, OwnedAgent, merge
+from pi_voice.access import agent_of
+from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, merge
 from pi_voice.documents import Page, read
-from pi_voice.errors import AgentNotFound, StorageError
+from pi_voice.errors import StorageError
 from pi_voice.ids import AgentId, Clock, uuid7
 from pi_voice.ports import Agents, Caller
 
@@ -35,7 +35,7 @@ class Catalog:
 
     async def get(self, agent_id: AgentId, caller: Caller) -> Agent:
         """Return an agent as it is now; raises AgentNotFound."""
-        return (await self._owned(agent_id, caller)).agent
+        return (await agent_of(caller, self._agents, agent_id)).agent
 
     async def page(self, query: AgentQuery, caller: Caller) -> Page[Agent]:
         """Return one page of the workspace's agents, newest first; raises InvalidCursor."""
@@ -48,7 +48,7 @@ class Catalog:
         Two changes at once both count: the slower one is applied again to what the faster one left.
         """
         for _ in range(_SAVE_ATTEMPTS):
-            owned = await self._owned(agent_id, caller)
+            owned = await agent_of(caller, self._agents, agent_id)
             before = AgentSpec.model_validate_json(owned.agent.model_dump_json(include=_SPEC_FIELDS))
             spec = _patched(before, patch)
             schema.schema_of(spec)
@@ -67,14 +67,8 @@ class Catalog:
 
     async def delete(self, agent_id: AgentId, caller: Caller) -> None:
         """Remove an agent; calls in progress keep the version they were started with. Raises AgentNotFound."""
-        owned = await self._owned(agent_id, caller)
+        owned = await agent_of(caller, self._agents, agent_id)
         await self._agents.delete(owned.workspace, agent_id)
-
-    async def _owned(self, agent_id: AgentId, caller: Caller) -> OwnedAgent:
-        workspace, owned = await asyncio.gather(caller.workspace(), self._agents.current(agent_id))
-        if owned is None or owned.workspace != workspace:
-            raise AgentNotFound
-        return owned
 
 
 _SPEC_FIELDS: Final = set(AgentSpec.model_fields)

@@ -1,12 +1,12 @@
 """Completion: the transcript is made durable first, and only then is anything asked of a model."""
 
-import asyncio
 import time
 from dataclasses import replace
 from typing import Final
 
 from pi_voice import transcript
-from pi_voice.errors import InternalError, SessionNotActive, SessionNotFound, StorageError
+from pi_voice.access import session_of
+from pi_voice.errors import InternalError, SessionNotActive, StorageError
 from pi_voice.extraction import Extracted, Extractor
 from pi_voice.ids import Clock, SessionId, TranscriptId, uuid7
 from pi_voice.logs import logger, trace
@@ -42,9 +42,7 @@ class Completion:
         TranscriptTooLarge and SessionNotFound before anything is written. Once the session is completed the
         call is safe and nothing raises any more: `extraction` tells how the results fared.
         """
-        workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
-        if session is None or session.workspace != workspace:
-            raise SessionNotFound
+        session = await session_of(caller, self._sessions, session_id)
         if session.status != "active":
             raise SessionNotActive
         transcript.check_size(ending.transcript)

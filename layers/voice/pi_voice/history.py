@@ -1,12 +1,11 @@
 """The history: sessions that are running and sessions that were."""
 
-import asyncio
-
+from pi_voice.access import session_of
 from pi_voice.documents import Page
-from pi_voice.errors import SessionActive, SessionNotFound
+from pi_voice.errors import SessionActive
 from pi_voice.ids import SessionId
 from pi_voice.ports import Caller, Sessions, Transcripts
-from pi_voice.sessions import Session, SessionQuery, SessionState, SessionSummary, state_of, summary_of
+from pi_voice.sessions import SessionQuery, SessionState, SessionSummary, state_of, summary_of
 
 
 class History:
@@ -18,7 +17,7 @@ class History:
 
     async def get(self, session_id: SessionId, caller: Caller) -> SessionState:
         """Return all that is known of a session; raises SessionNotFound."""
-        session = await self._owned(session_id, caller)
+        session = await session_of(caller, self._sessions, session_id)
         if session.transcript_id is None:
             return state_of(session, None)
         return state_of(session, await self._transcripts.get(session.transcript_id) if session.turns else [])
@@ -34,15 +33,9 @@ class History:
         The transcript goes first, so that a failure half-way leaves a session that can be deleted again and
         never a transcript that nobody can find.
         """
-        session = await self._owned(session_id, caller)
+        session = await session_of(caller, self._sessions, session_id)
         if session.status == "active":
             raise SessionActive
         if session.transcript_id is not None:
             await self._transcripts.delete(session.transcript_id)
         await self._sessions.delete(session_id)
-
-    async def _owned(self, session_id: SessionId, caller: Caller) -> Session:
-        workspace, session = await asyncio.gather(caller.workspace(), self._sessions.get(session_id))
-        if session is None or session.workspace != workspace:
-            raise SessionNotFound
-        return session

@@ -4,8 +4,9 @@ import asyncio
 import time
 from typing import Final
 
+from pi_voice.access import agent_of
 from pi_voice.agents import Agent
-from pi_voice.errors import AgentNotFound, ProviderError
+from pi_voice.errors import ProviderError
 from pi_voice.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Caller, LiveOrder, LiveTokens, OpenedRoom, Rooms, Sessions
@@ -39,12 +40,9 @@ class Provisioning:
         Raises AgentNotFound, TtlTooShort, or a ProviderError: then the room is gone again, as far as LiveKit
         can be reached, and a failed session tells why.
         """
-        agent_id = AgentId(order.agent_id)
-        workspace, owned = await asyncio.gather(caller.workspace(), self._agents.current(agent_id))
-        if owned is None or owned.workspace != workspace:
-            raise AgentNotFound
+        owned = await agent_of(caller, self._agents, AgentId(order.agent_id))
         session_id = SessionId(uuid7(self._clock))
-        session = Session.new(session_id, workspace, owned.agent, order, now=int(self._clock()))
+        session = Session.new(session_id, owned.workspace, owned.agent, order, now=int(self._clock()))
         try:
             room, live = await self._connect(session, owned.agent)
             session = session.opened(room.room_sid, room.started_at)
