@@ -29,7 +29,7 @@ and results in the agent's own schema.
 
 All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused. What API Gateway \
 answers by itself has its own shape, `{"message": "..."}`: 404 for no route, 413 for a body over 10 MB, 429 when \
-throttled, 503 when a function is not done after 30 seconds.
+throttled, 500 when a function cannot start, 503 when it is not done after 30 seconds.
 """
 _PLACEHOLDERS: Final = {
     "AWS_DEFAULT_REGION": "us-east-1",
@@ -96,7 +96,7 @@ def document() -> Json:
         "tags": [{"name": name} for name in ("agents", "voices", "sessions", "webhooks")],
         "paths": paths,
         "components": {
-            "schemas": {**schemas.components, "Error": _ERROR},
+            "schemas": {**_opened(schemas.components, paths), "Error": _ERROR},
             "headers": {
                 "X-Request-Id": {"description": "Tells us which request this was.", "schema": {"type": "string"}}
             },
@@ -205,6 +205,8 @@ def _failures(route: Any) -> dict[str, Json]:
 
 def _failure(status: int, raised: list[Any]) -> Json:
     headers: Json = dict(_REQUEST_ID)
+    if status == 401 and len(raised) > 1:  # noqa: PLR2004 (its name in HTTP says no more)
+        headers["WWW-Authenticate"] = {"description": "The kind of key wanted.", "schema": {"const": "Bearer"}}
     if status == 503:  # noqa: PLR2004 (its name in HTTP says no more)
         headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
     codes = [error.code for error in raised]
@@ -228,6 +230,22 @@ def _sample(folder: str) -> Json:
     event = json.loads((ROOT / "events" / f"{folder}.json").read_text())
     body = base64.b64decode(event["body"]) if event["isBase64Encoded"] else event["body"]
     return dict(json.loads(body))
+
+
+def _opened(components: dict[str, Json], paths: dict[str, Json]) -> dict[str, Json]:
+    """Let answers grow: what callers send is closed, and what they get may have more fields one day."""
+    sent: set[str] = set()
+    ahead = [
+        json.dumps(operation.get("requestBody", {})) for methods in paths.values() for operation in methods.values()
+    ]
+    while ahead:
+        found = set(re.findall(r"#/components/schemas/(\w+)", ahead.pop())) - sent
+        sent |= found
+        ahead += [json.dumps(components[name]) for name in found]
+    return {
+        name: schema if name in sent else {key: value for key, value in schema.items() if key != "additionalProperties"}
+        for name, schema in components.items()
+    }
 
 
 class _Schemas:

@@ -179,11 +179,34 @@ class _Reader:
 
     def _environment(self, properties: Properties) -> dict[str, str]:
         variables = self._mapping(self._mapping(properties.get("Environment", {})).get("Variables", {}))
+        for name in variables.keys() & self.overrides.keys():
+            self._hold_to_parameter(name, variables[name])
         return {
             name: self._text(node)
             for name, node in variables.items()
             if name not in self.overrides  # so a parameter without a default need not have a value here
         }
+
+    def _hold_to_parameter(self, variable: str, node: Node) -> None:
+        """Refuse a local value that the parameter behind a variable would not take; empty is unset."""
+        value = self.overrides[variable]
+        match node:
+            case {"Ref": str(name)} if value and name in self._mapping(self.document.get("Parameters", {})):
+                parameter = self._mapping(self._mapping(self.document["Parameters"])[name])
+            case _:
+                return
+        allowed = [str(choice) for choice in self._list(parameter.get("AllowedValues", []))]
+        if allowed and value not in allowed:
+            raise CannotStart(f"{variable} is {value!r}: it should be one of {', '.join(allowed)}.")
+        pattern = parameter.get("AllowedPattern")
+        if isinstance(pattern, str) and not re.search(pattern, value):
+            raise CannotStart(
+                f"{variable} is {value!r}: it should be {parameter.get('ConstraintDescription', pattern)}."
+            )
+        if parameter.get("Type") == "Number":
+            low, high = self._number(parameter.get("MinValue", 0)), self._number(parameter.get("MaxValue", 2**31))
+            if not value.isdecimal() or not low <= int(value) <= high:
+                raise CannotStart(f"{variable} is {value!r}: it should be a number from {low} to {high}.")
 
     def _routes(self, properties: Properties) -> Iterator[Route]:
         for node in self._mapping(properties.get("Events", {})).values():

@@ -8,6 +8,7 @@
 // `await new Room().connect(livekit.url, livekit.token)`.
 
 const GREET = { text: "The caller is on the line." }; // the model does not speak first
+const FINAL = [1007, 1008, 1011]; // refused, or the token is used up or expired: another connection fares no better
 
 export async function holdCall(session, reply, play = () => {}) {
   const call = { live: session.connection.gemini_live, turns: [], handle: undefined, reply, play };
@@ -27,13 +28,17 @@ function talk(call) {
   return new Promise((resolve, reject) => {
     socket.onopen = () =>
       send({ setup: { ...call.live.setup.setup, sessionResumption: call.handle ? { handle: call.handle } : {} } });
-    socket.onclose = ({ code }) =>
-      call.handle ? resolve() : reject(new Error(`Gemini hung up with close code ${code}.`));
+    socket.onclose = ({ code }) => {
+      if (call.handle && !FINAL.includes(code)) setTimeout(resolve, call.leaving ? 0 : 1000);
+      else if (call.turns.length) resolve("disconnected");
+      else reject(new Error(`Gemini hung up with close code ${code}.`));
+    };
     socket.onmessage = ({ data }) => {
       const message = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
       if (message.setupComplete && !call.turns.length) send({ realtimeInput: GREET });
       if (message.sessionResumptionUpdate?.resumable) call.handle = message.sessionResumptionUpdate.newHandle;
-      if (message.goAway) return socket.close();
+      call.leaving = Boolean(message.goAway);
+      if (call.leaving) return socket.close();
       const content = message.serverContent ?? {};
       if (content.interrupted) call.play(null);
       for (const part of content.modelTurn?.parts ?? []) if (part.inlineData) call.play(part.inlineData.data);

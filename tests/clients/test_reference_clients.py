@@ -16,7 +16,9 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 import pytest
+from aiohttp import web
 
+from local.http_server import serving
 from local.running import running_api
 
 ROOT: Final = Path(__file__).parents[2]
@@ -105,6 +107,36 @@ def test_the_python_client_says_why_gemini_hung_up(api: Api) -> None:
 
     with pytest.raises(ConnectionError, match="close code 10"):
         asyncio.run(python_client().hold_call(session, lambda _: None))
+
+
+def test_the_python_client_keeps_what_was_said_when_the_token_runs_out_and_does_not_knock_again() -> None:
+    calls: list[int] = []
+    said: list[dict[str, Any]] = [
+        {"setupComplete": {}},
+        {"sessionResumptionUpdate": {"newHandle": "h1", "resumable": True}},
+        {"serverContent": {"outputTranscription": {"text": "Hello."}}},
+    ]
+
+    async def answer(request: web.Request) -> web.WebSocketResponse:
+        calls.append(1)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.receive()
+        for message in said:
+            await socket.send_bytes(json.dumps(message).encode())
+        await socket.close(code=1011, message=b"auth token has expired")
+        return socket
+
+    async def call() -> Any:
+        app = web.Application()
+        app.router.add_get("/live", answer)
+        async with serving(app) as url:
+            live = {"url": f"{url}/live", "token": "t", "setup": {"setup": {"model": "models/m"}}}
+            session = {"connection": {"gemini_live": live}, "max_duration_seconds": 30}
+            return await python_client().hold_call(session, lambda _: None)
+
+    assert asyncio.run(call()) == ([{"role": "agent", "text": "Hello."}], "disconnected")
+    assert calls == [1]
 
 
 def test_the_python_client_ends_the_call_at_its_cap(api: Api) -> None:

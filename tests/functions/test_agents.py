@@ -163,6 +163,14 @@ def test_null_in_a_patch_takes_back_what_is_optional_and_may_not_take_back_a_nam
     assert api.patch(path, {"name": None}).error("invalid_request", 400).paths == ["name"]
 
 
+@pytest.mark.parametrize(
+    ("patch", "path"),
+    [({"foo": None}, "foo"), ({"behaviors": {"foo": None}}, "behaviors.foo"), ({"voice": {"foo": None}}, "voice.foo")],
+)
+def test_a_field_that_is_none_cannot_be_taken_back(api: Api, patch: dict[str, Any], path: str) -> None:
+    assert api.patch(f"/agents/{api.agent()}", patch).error("invalid_request", 400).paths == [path]
+
+
 def test_a_deleted_agent_is_gone(api: Api) -> None:
     path = f"/agents/{api.agent()}"
 
@@ -216,6 +224,9 @@ def test_the_list_is_newest_first_and_comes_in_pages(api: Api) -> None:
         ({"limit": "ten"}, ["limit"]),
         ({"limit": "1,2"}, ["limit"]),
         ({"limit": ""}, ["limit"]),
+        ({"limit": " 5"}, ["limit"]),
+        ({"limit": "5.0"}, ["limit"]),
+        ({"limit": "1_0"}, ["limit"]),
         ({"page": "2"}, ["page"]),
     ],
 )

@@ -188,7 +188,20 @@ def test_a_deleted_session_does_not_come_back(api: Api, webhook: Webhook, sessio
 
 
 @pytest.mark.parametrize(
-    "body", ["[]", "1", "null", "{}", '{"event": ""}', '{"event": 1}', '{"event": "x", "room": 1}', "", "no"]
+    "body",
+    [
+        "[]",
+        "1",
+        "null",
+        "{}",
+        '{"event": ""}',
+        '{"event": 1}',
+        '{"event": "x", "room": 1}',
+        '{"event": "x", "createdAt": "-1"}',
+        '{"event": "x", "createdAt": "%s"}' % ("9" * 40),
+        "",
+        "no",
+    ],
 )
 def test_what_is_signed_but_no_event_is_invalid(webhook: Webhook, body: str) -> None:
     webhook.send(body).error("invalid_request", 400)

@@ -84,6 +84,26 @@ def test_half_a_configuration_is_one_sentence() -> None:
     assert said.endswith("with LIVEKIT_URL set, LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be set too.")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("RETENTION_DAYS", "abc"),
+        ("RETENTION_DAYS", "-5"),
+        ("GEMINI_API_VERSION", "v9"),
+        ("GEMINI_LIVE_MODEL", "models/x y"),
+        ("POWERTOOLS_LOG_LEVEL", "bogus"),
+    ],
+)
+def test_a_value_that_the_template_would_not_take_is_one_sentence(variable: str, value: str) -> None:
+    assert refusal("--port", "0", **{variable: value}).startswith(f"{variable} is {value!r}: it should be ")
+
+
+def test_a_livekit_that_is_nowhere_is_one_sentence() -> None:
+    said = refusal("--port", "0", LIVEKIT_URL="foo", LIVEKIT_API_KEY="k", LIVEKIT_API_SECRET="s")
+
+    assert said == "LIVEKIT_URL is 'foo': it should be a WebSocket address, as in wss://example.livekit.cloud."
+
+
 def test_a_key_that_is_none_is_one_sentence() -> None:
     assert "PI_VOICE_API_KEY is no API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
 

@@ -104,6 +104,17 @@ def subclasses(cls: type[errors.VoiceError]) -> Iterator[type[errors.VoiceError]
         yield from subclasses(inner)
 
 
+def test_what_is_absent_and_what_is_null_are_told_apart() -> None:
+    assert "default" not in DOCUMENT["components"]["schemas"]["NewSession"]["properties"]["max_duration_seconds"]
+
+
+def test_what_callers_send_is_closed_and_what_they_get_may_grow() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+
+    assert schemas["NewSession"]["additionalProperties"] is False
+    assert "additionalProperties" not in schemas["SessionState"]
+
+
 def test_no_promise_of_the_last_release_is_broken() -> None:
     assert list(script("breaking_changes").breaking_changes(RELEASED, DOCUMENT)) == []
 

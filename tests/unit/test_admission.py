@@ -64,6 +64,11 @@ def test_nobody_is_admitted_to_a_session_that_has_ended(status: str) -> None:
         admit(to=replace(session(), status=status))  # type: ignore[arg-type]
 
 
+def test_who_comes_after_the_expiry_is_told_so() -> None:
+    with pytest.raises(SessionNotActive, match="connections have expired"):
+        admit(now=NOW + 600)
+
+
 def test_nobody_is_admitted_to_a_session_that_has_expired() -> None:
     assert admit(now=NOW + 599.9).expires_at == NOW + 600
     with pytest.raises(SessionNotActive):

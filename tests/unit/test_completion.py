@@ -246,14 +246,16 @@ def test_when_it_is_unknown_whether_the_session_was_completed_its_transcript_sta
     assert world.model.asked == []
 
 
-def test_when_the_results_cannot_be_kept_the_answer_is_the_session_as_it_is_kept() -> None:
+def test_when_the_results_cannot_be_kept_the_caller_has_them_all_the_same() -> None:
     world = World(sessions=SessionsThatCannotRecord(session()))
 
     state = world.complete()
 
     assert (state.status, state.transcript) == ("completed", TURNS)
-    assert state.results is None
-    assert state.extraction == world.session.extraction == Extraction(status="pending")
+    assert state.results == {"city": "Oslo"}
+    assert state.extraction is not None
+    assert state.extraction.status == "succeeded"
+    assert world.session.extraction == Extraction(status="pending")
 
 
 def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pi_voice.agents import AgentSpec
 from pi_voice.errors import InvalidOutputSchema
-from pi_voice.schema import JsonSchema, schema_of, violations
+from pi_voice.schema import JsonSchema, schema_of, violations, without_bounds
 from tests.unit.examples import spec
 
 UNSUPPORTED = "Gemini does not support this keyword. Remove it."
@@ -692,3 +692,30 @@ def test_no_more_than_twenty_violations_are_named() -> None:
     schema = strict({"additionalProperties": {"type": "string"}})
 
     assert len(violations({f"k{number}": 1 for number in range(30)}, schema)) == 20
+
+
+def test_bounds_are_left_to_us_and_everything_else_goes_to_the_model() -> None:
+    strict: JsonSchema = {
+        "type": "object",
+        "properties": {
+            "minimum": {"type": "integer", "minimum": 1, "maximum": 5},
+            "tags": {"type": "array", "maxItems": 2000, "items": {"anyOf": [{"type": "number", "minimum": 0}]}},
+            "other": {"$ref": "#/$defs/other"},
+        },
+        "$defs": {"other": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
+        "additionalProperties": False,
+        "required": ["minimum"],
+    }
+
+    assert without_bounds(strict) == {
+        "type": "object",
+        "properties": {
+            "minimum": {"type": "integer"},
+            "tags": {"type": "array", "items": {"anyOf": [{"type": "number"}]}},
+            "other": {"$ref": "#/$defs/other"},
+        },
+        "$defs": {"other": {"type": "array", "items": {"type": "string"}}},
+        "additionalProperties": False,
+        "required": ["minimum"],
+    }
+    assert [fault.path for fault in violations({"minimum": 9}, strict)] == ["minimum"]

@@ -350,16 +350,6 @@ def test_a_session_that_fails_keeps_why() -> None:
     assert failed.failure.message == "LiveKit cannot be reached or is busy. Try again in a moment."
 
 
-def test_a_session_is_open_while_it_is_active_and_not_expired() -> None:
-    active = session()
-
-    assert active.open_at(NOW)
-    assert active.open_at(NOW + 599.9)
-    assert not active.open_at(NOW + 600)
-    assert not replace(active, status="completed").open_at(NOW)
-    assert not replace(active, status="failed").open_at(NOW)
-
-
 LISTED = {
     "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",

@@ -24,8 +24,10 @@ class Admission:
         participant, whom LiveKit would throw out in favour of the newcomer.
         """
         session = await session_of(caller, self._sessions, session_id)
-        if not session.open_at(self._clock()):
+        if session.status != "active":
             raise SessionNotActive
+        if self._clock() >= session.expires_at:
+            raise SessionNotActive("The session's connections have expired. Start another session.")
         if order.identity == session.participant.identity:
             raise InvalidRequest(
                 faults=[Fault("identity", "Is the session's own participant. Give everybody another one.")]

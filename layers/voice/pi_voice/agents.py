@@ -1,7 +1,7 @@
 """Agents: who answers the call, what they ask and what is wanted of the answers."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
@@ -109,6 +109,24 @@ class OwnedAgent:
 
 MergePatch = dict[str, JsonValue]
 """A change to a JSON document (RFC 7396): what is there replaces, null removes."""
+
+
+def unknown_fields(patch: MergePatch) -> list[str]:
+    """Name the fields of a merge patch that an agent has not; merging alone would take a null for done."""
+    return [
+        path
+        for name, change in patch.items()
+        for path in (
+            [name]
+            if name not in AgentSpec.model_fields
+            else [f"{name}.{inner}" for inner in change if inner not in _PARTS[name].model_fields]
+            if name in _PARTS and isinstance(change, dict)
+            else []
+        )
+    ]
+
+
+_PARTS: Final[dict[str, type[Document]]] = {"behaviors": Behaviors, "voice": VoiceChoice}
 
 
 def merge(document: dict[str, JsonValue], patch: MergePatch) -> dict[str, JsonValue]:

@@ -7,9 +7,9 @@ from pydantic_core import to_json
 
 from pi_voice import schema
 from pi_voice.access import agent_of
-from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, merge
-from pi_voice.documents import Page, read
-from pi_voice.errors import StorageError
+from pi_voice.agents import Agent, AgentQuery, AgentSpec, MergePatch, merge, unknown_fields
+from pi_voice.documents import UNKNOWN_FIELD, Page, read
+from pi_voice.errors import Fault, InvalidRequest, StorageError
 from pi_voice.ids import AgentId, Clock, uuid7
 from pi_voice.ports import Agents, Caller
 
@@ -75,6 +75,8 @@ _SPEC_FIELDS: Final = set(AgentSpec.model_fields)
 
 
 def _patched(spec: AgentSpec, patch: MergePatch) -> AgentSpec:
+    if unknown := unknown_fields(patch):
+        raise InvalidRequest(faults=[Fault(path, UNKNOWN_FIELD) for path in unknown])
     merged = to_json(merge(spec.model_dump(mode="json"), patch))
     return read(lambda: AgentSpec.model_validate_json(merged))
 

@@ -99,7 +99,7 @@ class Completion:
             return Extracted(None, Extraction(status="failed", error=problem))
 
     async def _record(self, session: Session, extracted: Extracted) -> Session:
-        """Keep the results; where that fails the session stays as it is stored, its extraction pending."""
+        """Keep the results; where that fails the caller has them all the same, and the stored session stays pending."""
         if extracted.extraction == session.extraction:
             return session
         try:
@@ -108,5 +108,5 @@ class Completion:
             )
         except StorageError:
             logger.error("results could not be kept", session_id=session.session_id)
-            return session
+            recorded = None
         return recorded or replace(session, results=extracted.results, extraction=extracted.extraction)

@@ -1,17 +1,28 @@
 """What every document that crosses our edge has in common."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Final, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from pi_voice.errors import Fault, InvalidRequest
 
 _MAX_FAULTS: Final = 50
+UNKNOWN_FIELD: Final = "Is not a field of this request. Remove it, or check its spelling."
 _TOLD: Final = {
-    "extra_forbidden": "Is not a field of this request. Remove it, or check its spelling.",
+    "extra_forbidden": UNKNOWN_FIELD,
     "missing": "Is required.",
 }
 
@@ -57,10 +68,15 @@ class Page(Document, Generic[Item]):
     """Where the next page starts; null at the end."""
 
 
+def _digits(text: object) -> object:
+    """Read a number of a query, which has only texts."""
+    return int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) else text
+
+
 class Paging(Document):
     """How much of a list is asked for, and from where on."""
 
-    limit: Annotated[int, Field(ge=1, le=100, strict=False)] = 20
+    limit: Annotated[int, BeforeValidator(_digits), Field(ge=1, le=100)] = 20
     """How many rows a page holds at most."""
     cursor: str | None = None
     """The `next_cursor` of the page before."""

@@ -7,16 +7,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Final
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from pi_voice.agents import Agent
 from pi_voice.documents import AnyJson
-from pi_voice.errors import ProviderError, UpstreamTimeout
+from pi_voice.errors import ProviderError
 from pi_voice.ids import Clock
 from pi_voice.ports import ExtractionModel, ModelAnswer
-from pi_voice.schema import JsonSchema, schema_of, violations
+from pi_voice.schema import JsonSchema, schema_of, violations, without_bounds
 from pi_voice.sessions import Extraction, Problem
 from pi_voice.transcript import Turn
 
@@ -78,10 +79,10 @@ class Extractor:
         """Ask the model until it answers, as long as trying again makes sense and time is left."""
         deadline = self._clock() + BUDGET_SECONDS
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(1, MAX_ATTEMPTS + 1):
+        for attempt in count(1):
             try:
                 left = deadline - self._clock()
-                return await self._model.answer(INSTRUCTION, text, schema, left), attempt
+                return await self._model.answer(INSTRUCTION, text, without_bounds(schema), left), attempt
             except ProviderError as error:
                 wait = max(error.retry_after_seconds or 0.0, pause * random.uniform(0.5, 1.0))  # noqa: S311
                 last = attempt == MAX_ATTEMPTS or self._clock() + wait >= deadline
@@ -89,7 +90,7 @@ class Extractor:
                     raise _Exhausted(error, attempt) from None
                 await self._sleep(wait)
                 pause *= 2
-        raise _Exhausted(UpstreamTimeout(), MAX_ATTEMPTS)
+        raise AssertionError  # counting does not end
 
     def _judged(self, answer: ModelAnswer, attempts: int, schema: JsonSchema) -> Extracted:
         """Hold an answer to the schema: the model is not bound to obey it."""

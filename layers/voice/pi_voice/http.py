@@ -74,10 +74,8 @@ class _KeyHolder:
 
 def _caller(request: Request) -> _KeyHolder:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if not scheme:
+    if scheme.lower() != "bearer" or not key.strip():
         raise MissingApiKey
-    if scheme.lower() != "bearer":
-        raise InvalidApiKey
     return _KeyHolder(api_keys.parse(key.strip()))
 
 

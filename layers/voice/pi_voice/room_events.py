@@ -37,7 +37,7 @@ class WebhookEvent(_Taken):
 
     event: Annotated[str, Field(min_length=1)]
     room: WebhookRoom = WebhookRoom()
-    created_at: Annotated[Int64, Field(alias="createdAt")] = 0
+    created_at: Annotated[Int64, Field(alias="createdAt", ge=0, lt=2**63)] = 0
 
 
 class Receipt(Document):

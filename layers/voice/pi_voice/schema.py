@@ -34,6 +34,7 @@ GEMINI_TYPES: Final = TYPE_NAMES | {"null"}
 GEMINI_FORMATS: Final = frozenset({"date-time", "date", "time"})
 _SCHEMAS_BY_NAME: Final = ("properties", "$defs")
 _LISTS_OF_SCHEMAS: Final = ("anyOf", "oneOf", "prefixItems")
+_BOUNDS: Final = frozenset({"minItems", "maxItems", "minimum", "maximum"})
 _SCHEMAS: Final = ("items", "additionalProperties")
 
 
@@ -159,7 +160,7 @@ def _own_faults(pointer: str, schema: JsonSchema, root: JsonSchema) -> Iterator[
     kinds = types if isinstance(types, list) else [types]
     if any(not isinstance(kind, str) or kind not in GEMINI_TYPES for kind in kinds):
         yield f"{pointer}/type", f"Should be one of {', '.join(sorted(GEMINI_TYPES))}, or a list of them."
-    if "format" in schema and schema["format"] not in sorted(GEMINI_FORMATS):
+    if "format" in schema and schema["format"] not in sorted(GEMINI_FORMATS):  # a set would have to hash it
         yield f"{pointer}/format", f"Should be one of {', '.join(sorted(GEMINI_FORMATS))}."
     if "$id" in schema and schema is not root:
         yield f"{pointer}/$id", "Belongs to the root alone, because every $ref starts there. Remove it."
@@ -232,6 +233,26 @@ def _all_texts(value: JsonValue) -> bool:
 
 def _escaped(step: str) -> str:
     return step.replace("~", "~0").replace("/", "~1")
+
+
+def without_bounds(schema: JsonSchema) -> JsonSchema:
+    """Leave out the bounds that Gemini may find too much to hold; `violations` holds them afterwards."""
+    kept: JsonSchema = {}
+    for keyword, value in schema.items():
+        match value:
+            case _ if keyword in _BOUNDS:
+                continue
+            case {} if keyword in _SCHEMAS:
+                kept[keyword] = without_bounds(value)
+            case {} if keyword in _SCHEMAS_BY_NAME:
+                kept[keyword] = {
+                    name: without_bounds(inner) for name, inner in value.items() if isinstance(inner, dict)
+                }
+            case [*_] if keyword in _LISTS_OF_SCHEMAS:
+                kept[keyword] = [without_bounds(inner) for inner in value if isinstance(inner, dict)]
+            case _:
+                kept[keyword] = value
+    return kept
 
 
 def violations(results: JsonValue, schema: JsonSchema) -> list[Fault]:

@@ -54,6 +54,11 @@ class Participant(Document):
     """How others see this person."""
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """Leave the default out of the reference: a client that filled it in would take the agent's cap away."""
+    schema.pop("default")
+
+
 class NewSession(Document):
     """What a caller asks for when a call begins.
 
@@ -67,7 +72,7 @@ class NewSession(Document):
     """Who calls."""
     ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
     """For how long the connections are good; at least as long as the call may last."""
-    max_duration_seconds: DurationCap | None = None
+    max_duration_seconds: Annotated[DurationCap | None, Field(json_schema_extra=_without_default)] = None
     """How long the call may last: absent is the agent's own cap, null is none."""
     media: Media = ("microphone",)
     """What the participant may publish."""
@@ -239,10 +244,6 @@ class Session:
             end_reason="failed",
             failure=Problem(code=error.code, message=error.message),
         )
-
-    def open_at(self, now: float) -> bool:
-        """Tell whether the session's connections are still good."""
-        return self.status == "active" and now < self.expires_at
 
 
 @dataclass(frozen=True, slots=True)

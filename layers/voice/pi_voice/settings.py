@@ -30,7 +30,7 @@ class TableNames:
             sessions=_required(environment, "VOICE_SESSIONS_TABLE"),
             transcripts=_required(environment, "VOICE_TRANSCRIPTS_TABLE"),
             api_keys=_required(environment, "VOICE_API_KEYS_TABLE"),
-            retention_days=int(environment.get("RETENTION_DAYS") or 0),
+            retention_days=_days(environment.get("RETENTION_DAYS") or "0"),
         )
 
 
@@ -106,6 +106,12 @@ class GeminiSettings:
             scheme="ws" if url.scheme == "http" else "wss",
             path=f"{url.path}/ws/{service}.BidiGenerateContentConstrained",
         ).geturl()
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal():
+        raise SettingsError("RETENTION_DAYS should be a number of days; 0 keeps calls for good.")
+    return int(text)
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:
