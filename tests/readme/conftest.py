@@ -19,7 +19,11 @@ from tests.template.conftest import ROOT, template
 
 __all__ = ["template"]
 
-DOCUMENTS: Final = (*sorted(ROOT.glob("*.md")), ROOT / "docs/operations.md", *sorted(ROOT.glob("docs/adr/*.md")))
+DOCUMENTS: Final = (
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/adr/*.md")),
+)
 READY_SECONDS: Final = 120
 """Far more than it takes: other tests may keep all cores busy."""
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from google.protobuf import json_format
+from livekit.protocol.egress import RoomCompositeEgressRequest
 
 from local.services import Services
 from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
@@ -34,7 +36,7 @@ def commands(*kinds: str) -> list[str]:
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.is_command], ids=str)
 def test_each_command_block_says_how_it_is_checked(block: Block) -> None:
     assert block.language == "sh"
-    assert block.kind in {"run", "make", "keys", "aws", "docker"}
+    assert block.kind in {"run", "make", "keys", "aws", "docker", "livekit"}
 
 
 # ---- Those that run here ----
@@ -120,8 +122,8 @@ def exported(lines: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for line in pairs for pair in line)
 
 
-def test_the_variables_for_real_keys_choose_the_real_services() -> None:
-    [block] = command_blocks("keys")
+@pytest.mark.parametrize("block", command_blocks("keys"), ids=str)
+def test_the_variables_for_real_keys_choose_the_real_services(block: Block) -> None:
     others = [line for line in block.commands if not line.startswith("export ")]
 
     chosen = Services.chosen_by(exported(block.commands))
@@ -130,6 +132,17 @@ def test_the_variables_for_real_keys_choose_the_real_services() -> None:
     assert chosen.livekit
     assert chosen.gemini
     assert chosen.gemini.base_url is None
+
+
+def test_the_recording_guide_asks_livekit_for_what_its_api_knows() -> None:
+    [command] = commands("livekit")
+    [request] = [block.text for block in BLOCKS if block.document.name == "recording.md" and block.language == "json"]
+
+    order = json_format.Parse(request, RoomCompositeEgressRequest())
+
+    assert command == "lk egress start --type room-composite request.json"
+    assert order.audio_only
+    assert order.file_outputs[0].s3.bucket == "your-bucket"
 
 
 def test_commands_for_aws_name_functions_and_parameters_of_the_template(template: Node) -> None:
