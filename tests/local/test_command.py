@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,9 @@ def test_half_a_configuration_is_one_sentence() -> None:
     ],
 )
 def test_a_value_that_the_template_would_not_take_is_one_sentence(variable: str, value: str) -> None:
-    assert refusal("--port", "0", **{variable: value}).startswith(f"{variable} is {value!r}: it should be ")
+    setting: dict[str, Any] = {variable: value}
+
+    assert refusal("--port", "0", **setting).startswith(f"{variable} is {value!r}: it should be ")
 
 
 def test_a_livekit_that_is_nowhere_is_one_sentence() -> None:
