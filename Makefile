@@ -28,7 +28,7 @@ run: .venv ## Serve the whole API here, without Docker or an account (PORT=3000)
 demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
-test: .venv .venv-sam ## Run all tests, on all cores; ARGS="-k webhook" for some
+test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
 	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
@@ -83,9 +83,12 @@ clean: ## Remove all that make has made
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The environments. Each knows the lock that it was made from, so asking for one that is there takes milliseconds.
-.PHONY: .venv .venv-sam
+.PHONY: .venv .venv-sam environments
 .venv:
 	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt
 
 .venv-sam:
 	@requirements/install.sh $(PYTHON) .venv-sam requirements/sam.txt
+
+environments: # both, side by side
+	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt .venv-sam requirements/sam.txt
