@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run demo test fuzz check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run demo test test-real fuzz check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4
 
 test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
 	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
+
+test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Local, SAM in Docker (REQUIRE_REAL=1: all of them)
+	@.venv/bin/pytest -m real $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz
@@ -73,13 +76,13 @@ openapi: .venv ## Write docs/openapi.json, the reference of the API, from the fu
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
 
 lock: ## Renew the pinned versions of everything (needs uv)
-	@for name in layers/voice/requirements requirements/dev requirements/pip requirements/sam; do \
+	@for name in layers/voice/requirements $(basename $(wildcard requirements/*.in)); do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
 
 clean: ## Remove all that make has made
-	@rm -rf .venv .venv-sam .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-sam .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The environments. Each knows the lock that it was made from, so asking for one that is there takes milliseconds.
