@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes virtual environments from locks, side by side: install.sh python3 .venv requirements/dev.txt [...]
 #
-# Once an environment is complete, a copy of the lock in it says so. It is made anew when the lock changes and when
-# making it was interrupted.
+# Once an environment is complete, a copy of the lock in it says so. It is made anew when the lock changes, when making it
+# was interrupted, and when a version is asked for by name (python3.13) that is not the one in it.
 set -euo pipefail
 python=$1
 shift
@@ -18,9 +18,17 @@ install() {
   cp "$lock" "$venv/installed"
 }
 
+is_there() {
+  local venv=$1 lock=$2
+  cmp -s "$lock" "$venv/installed" && [ -x "$venv/bin/python" ] || return
+  case ${python##*/} in
+    python3.*) [ -d "$venv/lib/${python##*/}" ] ;;
+  esac
+}
+
 running=()
 while [ $# -gt 0 ]; do
-  if ! { cmp -s "$2" "$1/installed" && [ -x "$1/bin/python" ]; }; then
+  if ! is_there "$1" "$2"; then
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "Pi Voice needs Python 3.11 or later, and $python is older or missing:" \
         "install one, or name one with PYTHON=..." >&2

@@ -128,3 +128,12 @@ def accepts_connections(port: int) -> Callable[[], bool]:
         return True
 
     return is_ready
+
+
+def listening_addresses(port: int) -> set[str]:
+    """Return the addresses on which something listens on a TCP port of this machine, in the kernel's own hex."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    listening = "0A"
+    places = [row[1].split(":") for row in rows if row[3] == listening]
+    return {address for address, number in places if int(number, 16) == port}

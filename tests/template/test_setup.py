@@ -10,7 +10,10 @@ import pytest
 
 from tests.template.conftest import ROOT, environment
 
-LOCKS = ("layers/voice/requirements.txt", "requirements/dev.txt", "requirements/pip.txt", "requirements/sam.txt")
+LOCKS = (
+    "layers/voice/requirements.txt",
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "requirements").glob("*.txt")),
+)
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +70,19 @@ def test_an_environment_is_made_anew_only_when_its_lock_says_something_else(clon
 
     assert untouched.returncode == 0
     assert renewed.returncode != 0
+
+
+def test_an_environment_is_made_anew_when_another_version_of_python_is_asked_for_by_name(clone: Path) -> None:
+    (clone / ".venv/bin").mkdir(parents=True)
+    (clone / ".venv/lib/python3.11").mkdir(parents=True)
+    (clone / ".venv/bin/python").symlink_to(sys.executable)
+    shutil.copy(clone / "requirements/dev.txt", clone / ".venv/installed")
+
+    same = make(clone, ".venv", "PYTHON=/nowhere/python3.11")
+    other = make(clone, ".venv", "PYTHON=/nowhere/python3.13")
+
+    assert same.returncode == 0
+    assert other.returncode != 0
 
 
 def test_make_alone_lists_every_target_with_what_it_is_for(clone: Path) -> None:

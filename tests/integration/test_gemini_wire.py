@@ -1,0 +1,193 @@
+"""Each request to Gemini, read field by field by a reader that knows Google's definitions and not our stand-in."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionModel
+from pi_voice.adapters.gemini_live import GeminiLiveTokens
+from pi_voice.adapters.web import Web
+from pi_voice.agents import AgentSpec
+from pi_voice.extraction import Extractor
+from pi_voice.ports import LiveOrder
+from pi_voice.prompt import instruction_for
+from pi_voice.settings import GeminiSettings
+from pi_voice.transcript import Turn
+from tests.integration.provider import Provider, says
+from tests.integration.samples import NOW, TURNS, an_agent
+from tests.wire.gemini import extraction_faults, token_faults
+
+EXAMPLES = [
+    path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.json")) if "caller" not in path.name
+]
+TOKEN = says('{"name": "auth_tokens/abc"}')
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "types, sentences, nested objects and lists": {
+        "output_schema": {
+            "name": "Full name",
+            "age": "integer",
+            "orders": [{"dish": "What was ordered", "count": "number"}],
+            "address": {"street": "string", "is_home": "boolean"},
+        }
+    },
+    "all that is honoured, and bounds that are held afterwards": {
+        "output_schema_strict": {
+            "type": "object",
+            "$defs": {"day": {"type": "string", "enum": ["mon", "tue"]}},
+            "properties": {
+                "days": {"type": "array", "items": {"$ref": "#/$defs/day"}, "maxItems": 900, "minItems": 1},
+                "others": {"type": "array", "items": {"type": "string"}, "maxItems": 900},
+                "either": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                "born": {"type": ["string", "null"], "format": "date"},
+                "score": {"type": "number", "minimum": 0, "maximum": 10},
+            },
+            "required": ["days"],
+            "additionalProperties": False,
+        }
+    },
+}
+
+
+def settings(url: str, api_version: str) -> GeminiSettings:
+    return GeminiSettings(
+        api_key="AIza-the-key-of-the-tests",
+        live_model="gemini-3.1-flash-live-preview",
+        extraction_model="gemini-3.5-flash-lite",
+        api_version=api_version,
+        base_url=url,
+    )
+
+
+def agents() -> list[Any]:
+    """The examples, as a user would write them, and agents at the bounds of what is taken."""
+    written = [pytest.param(json.loads(path.read_text(encoding="utf-8")), id=path.stem) for path in EXAMPLES]
+    return [
+        *written,
+        pytest.param({"name": "x", "instructions": "y"}, id="the least"),
+        pytest.param({"name": "x" * 100, "instructions": "é" * 20_000, "voice": {"name": "Zephyr"}}, id="the longest"),
+    ]
+
+
+@pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
+@pytest.mark.parametrize("agent", agents())
+def test_google_would_take_the_request_for_a_token(
+    runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, agent: dict[str, Any]
+) -> None:
+    spec, now = AgentSpec.model_validate_json(json.dumps(agent)), time.time()
+    saved = an_agent(**dict(spec))
+    provider.answers(TOKEN)
+
+    for ttl in (60, 3600):
+        order = LiveOrder(instruction_for(saved), saved.voice.name, int(now) + ttl)
+        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web).mint(order))
+
+    for received in provider.received:
+        assert token_faults(api_version, received.body, now) == []
+
+
+@pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
+@pytest.mark.parametrize("turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
+def test_google_would_take_the_request_for_an_extraction(
+    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any], turns: list[Turn]
+) -> None:
+    saved = an_agent(**{"output_schema": None, "output_schema_strict": None, **schema})
+    provider.answers(says("{}"))
+
+    runner.run(Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web)).extract(saved, turns, NOW))
+
+    [received] = provider.received
+    assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"
+    assert extraction_faults(API_VERSION, received.body) == []
+
+
+# ---- The reader itself ----
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def a_token_request(provider: Provider, web: Web, runner: asyncio.Runner) -> dict[str, Any]:
+    provider.answers(TOKEN)
+    order = LiveOrder("Be kind.", "Kore", int(time.time()) + 600)
+    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web).mint(order))
+    request: dict[str, Any] = json.loads(provider.received[-1].body)
+    return request
+
+
+def setup_of(request: dict[str, Any]) -> dict[str, Any]:
+    setup: dict[str, Any] = request["bidiGenerateContentSetup"]
+    return setup
+
+
+TOKEN_FAULTS: list[tuple[str, Change, str]] = [
+    ("an unknown field", lambda r: r.update(ttl=5), "'ttl' was unexpected"),
+    ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), "'voice'"),
+    ("a wrong type", lambda r: r.update(uses="one"), "$.uses"),
+    ("a time without offset", lambda r: r.update(expireTime="2026-11-22T10:00:00"), "$.expireTime"),
+    ("a time too far ahead", lambda r: r.update(expireTime="2036-11-22T10:00:00Z"), "20 hours"),
+    ("an unknown modality", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["SOUND"]), "SOUND"),
+    ("text beside the sound", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["TEXT"]), "AUDIO"),
+    ("a bare model", lambda r: setup_of(r).update(model="gemini-live"), "models/"),
+    ("no transcription", lambda r: setup_of(r).pop("inputAudioTranscription"), "extract from"),
+    ("a path in the mask", lambda r: r.update(fieldMask=r["fieldMask"] + ",systemInstruction.parts"), "paths into"),
+    ("a field outside the mask", lambda r: r.update(fieldMask="model,tools"), "not in it"),
+    ("a locked handle", lambda r: r.update(fieldMask=r["fieldMask"] + ",sessionResumption"), "cannot resume"),
+    ("many uses", lambda r: r.update(uses=2), "uses"),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in TOKEN_FAULTS])
+def test_the_reader_refuses_a_token_request_with(
+    runner: asyncio.Runner, provider: Provider, web: Web, change: Change, fault: str
+) -> None:
+    request = a_token_request(provider, web, runner)
+    change(request)
+
+    faults = token_faults("v1alpha", json.dumps(request).encode(), time.time())
+
+    assert any(fault in said for said in faults), faults
+
+
+EXTRACTION: dict[str, Any] = {
+    "contents": [{"role": "user", "parts": [{"text": "What was said."}]}],
+    "generationConfig": {
+        "responseMimeType": "application/json",
+        "responseJsonSchema": {"type": "object", "properties": {"a": {"type": "string"}}},
+        "maxOutputTokens": 8192,
+        "thinkingConfig": {"thinkingLevel": "MINIMAL"},
+    },
+}
+EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
+    ("an unknown field", lambda r: r.update(prompt="x"), "'prompt'"),
+    ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "one turn"),
+    ("a penalty", lambda r: r["generationConfig"].update(presencePenalty=0.5), "presencePenalty"),
+    ("an unknown level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "NONE"}), "NONE"),
+    ("few tokens", lambda r: r["generationConfig"].update(maxOutputTokens=100), "8192"),
+    (
+        "a keyword that is ignored",
+        lambda r: r["generationConfig"]["responseJsonSchema"]["properties"]["a"].update(pattern="^x"),
+        "#/properties/a: pattern is ignored",
+    ),
+    (
+        "lists too long",
+        lambda r: r["generationConfig"]["responseJsonSchema"]["properties"].update(
+            {name: {"type": "array", "maxItems": 500} for name in "bc"}
+        ),
+        "maxItems",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in EXTRACTION_FAULTS])
+def test_the_reader_refuses_an_extraction_with(change: Change, fault: str) -> None:
+    request = json.loads(json.dumps(EXTRACTION))
+    assert extraction_faults("v1beta", json.dumps(request).encode()) == []
+    change(request)
+
+    faults = extraction_faults("v1beta", json.dumps(request).encode())
+
+    assert any(fault in said for said in faults), faults

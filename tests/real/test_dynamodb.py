@@ -1,0 +1,81 @@
+"""The store on DynamoDB Local, AWS's own engine: the very tests that run on moto, the race through the whole stack."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local import template
+from local.dynamodb import client, make_tables
+from tests.real import parts
+from tests.real.dynamodb_local.server import PART, dynamodb_local
+
+pytestmark = pytest.mark.real
+
+STORE = sorted(parts.ROOT.glob("tests/integration/test_store_*.py"))
+RACE = [parts.ROOT / "tests/local/test_race.py"]
+SECONDS = 600
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same in IPv6, and ::1."""
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    with dynamodb_local() as url:
+        yield url
+
+
+@pytest.mark.parametrize("tests", [STORE, RACE], ids=["the-store-suite", "fifty-completions-at-once"])
+def test_what_holds_on_moto_holds_on_it(endpoint: str, tests: list[object]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, tests)],
+        cwd=parts.ROOT,
+        env={**os.environ, "AWS_ENDPOINT_URL_DYNAMODB": endpoint},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout[-5000:]
+    [*_, summary] = ended.stdout.strip().splitlines()
+    outcomes = dict(reversed(found) for found in re.findall(r"(\d+) ([a-z]+)", summary))
+    assert outcomes.keys() == {"passed"}, summary
+    parts.versions[PART] += f", {outcomes['passed']} passed"
+
+
+def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "local")
+    tables = template.load(parts.ROOT / "template.yaml", {"LIVEKIT_URL": "wss://livekit.example"}).tables
+    dynamodb = client(endpoint)
+
+    make_tables(dynamodb, tables)
+
+    for table in tables:
+        made = dynamodb.describe_table(TableName=table.name)["Table"]
+        expiry = dynamodb.describe_time_to_live(TableName=table.name)["TimeToLiveDescription"]
+        indexes = {
+            (index["IndexName"], str(index["KeySchema"]), str(index["Projection"]))
+            for index in made.get("GlobalSecondaryIndexes", [])
+        }
+        asked: Any = table.definition
+        assert made["KeySchema"] == asked["KeySchema"]
+        assert indexes == {
+            (index["IndexName"], str(index["KeySchema"]), str(index["Projection"]))
+            for index in asked.get("GlobalSecondaryIndexes", [])
+        }
+        assert expiry.get("AttributeName") == table.ttl_attribute
+
+
+def test_it_listens_on_loopback_alone(endpoint: str) -> None:
+    addresses = parts.listening_addresses(int(endpoint.rpartition(":")[2]))
+
+    assert addresses
+    assert addresses <= LOOPBACK
