@@ -1,4 +1,4 @@
-"""The voice-session API as a backend calls it: three requests make a call."""
+"""The voice-session API: a backend makes an agent and a session, and the session's client does the rest."""
 
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ class VoiceApi:
     def __init__(self, client: aiohttp.ClientSession, base_url: str, api_key: str) -> None:
         self._client = client
         self._base = f"{base_url}/api/v1/voice"
-        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._api_key = api_key
 
     async def create_agent(self, agent: Json) -> Json:
         """Create an agent; raises CallFailed."""
@@ -30,14 +30,22 @@ class VoiceApi:
         created: Json = (await self._post("/sessions", order))["data"]
         return created
 
-    async def complete_session(self, session_id: str, ending: Json) -> Json:
-        """End a session and return it with its results; raises CallFailed."""
-        return await self._post(f"/sessions/{session_id}/complete", ending)
+    async def keep_turns(self, session: Json, at: int, turns: list[Json]) -> int:
+        """Have turns of a running call kept, as its client; returns how many are now. Raises CallFailed."""
+        kept = await self._post(
+            f"/sessions/{session['session_id']}/transcript", {"from": at, "turns": turns}, session["client_token"]
+        )
+        return int(kept["data"]["next"])
 
-    async def _post(self, route: str, body: Json) -> Json:
+    async def complete_session(self, session: Json, ending: Json) -> Json:
+        """End a session, as its client, and return it with its results; raises CallFailed."""
+        return await self._post(f"/sessions/{session['session_id']}/complete", ending, session["client_token"])
+
+    async def _post(self, route: str, body: Json, key: str | None = None) -> Json:
+        headers = {"Authorization": f"Bearer {key or self._api_key}"}
         try:
             async with self._client.post(
-                self._base + route, json=body, headers=self._headers, timeout=_TIME_LIMIT
+                self._base + route, json=body, headers=headers, timeout=_TIME_LIMIT
             ) as response:
                 answer: Json = await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

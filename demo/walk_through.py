@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
@@ -12,10 +12,11 @@ import aiohttp
 from demo.call import Call, EndReason
 from demo.errors import CallFailed
 from demo.example import Example
+from demo.keeping import Keeping
 from demo.mouthpiece import RATE
 from demo.results import rows
 from demo.screen import Screen, in_minutes
-from demo.transcript import Role
+from demo.transcript import Role, Turn
 from demo.voice_api import Json, VoiceApi
 from local.speech import ESPEAK, Speech, Voice
 
@@ -48,11 +49,12 @@ class WalkThrough:
             session = await self._prepare(api)
             connection = session["connection"]["gemini_live"]
             speech = await self._speech(connection["url"])
-            call = Call(client, connection, speech, self._pace, self._screen.turn)
+            keeping = Keeping(api, session)
+            call = Call(client, connection, speech, self._pace, self._turn_for(keeping))
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
-            await self._complete(api, session["session_id"], call, reason)
+            await self._complete(api, session, call, reason)
         if reason in _FAILURES:
             raise CallFailed(f"The call ended early: {_ENDINGS[reason]} ({call.hangup}).")
 
@@ -92,6 +94,15 @@ class WalkThrough:
         self._screen.note(f"{why}: the caller has no voice, and types.")
         return None
 
+    def _turn_for(self, keeping: Keeping) -> Callable[[Turn], None]:
+        """Show each turn once it is complete, and have it kept."""
+
+        def take(turn: Turn) -> None:
+            self._screen.turn(turn)
+            keeping.add(turn)
+
+        return take
+
     async def _hold(self, call: Call, cap: int | None) -> EndReason:
         """Talk, as a browser does."""
         caller = self._example.caller
@@ -109,7 +120,7 @@ class WalkThrough:
         else:
             self._screen.step(f"Recorded to {file}")
 
-    async def _complete(self, api: VoiceApi, session_id: str, call: Call, reason: EndReason) -> None:
+    async def _complete(self, api: VoiceApi, session: Json, call: Call, reason: EndReason) -> None:
         """Hand in the transcript, and show what was made of it."""
         ending = {
             "transcript": [turn.message for turn in call.transcript.turns],
@@ -118,13 +129,14 @@ class WalkThrough:
         }
         began = time.monotonic()
         with self._screen.waiting("Completing the session ..."):
-            session = await api.complete_session(session_id, ending)
-        extraction = session["extraction"]
-        self._screen.step(f"Session {session['status']} within {time.monotonic() - began:.1f} s")
-        if extraction["status"] == "failed":
-            raise CallFailed(f"There are no results: {extraction['error']['message']}")
+            ended = await api.complete_session(session, ending)
+        extraction = ended["extraction"]
+        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s")
+        if extraction["status"] in {"failed", "pending"}:
+            yet = " yet" if extraction["status"] == "pending" else ""
+            raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
         told = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
-        self._screen.results(rows(self._example.agent, session["results"]), told)
+        self._screen.results(rows(self._example.agent, ended["results"]), told)
 
 
 def _clipped(token: str) -> str:

@@ -1,14 +1,16 @@
-"""Stores the keys of LiveKit and Gemini where a stack's functions read them.
+"""Stores the keys of LiveKit and Gemini, and the secret of client tokens, where a stack's functions read them.
 
     LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack>
 
 They come from the environment and go straight into the request, so no command line and no process list ever holds
 them. Keys that are not in the environment stay as they are stored: one can be replaced without knowing the others.
-CloudFormation cannot make a SecureString, which is why the template does not.
+CLIENT_TOKEN_SECRET, which nobody else has to know, is made up here when there is none: replaced, it ends all client
+tokens that are out. CloudFormation cannot make a SecureString, which is why the template does not.
 """
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 
@@ -23,6 +25,10 @@ REQUIRED = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "GEMINI_API_KEY")
 # LiveKit may sign its webhooks with a key of their own. Without this pair the functions expect the first one.
 OPTIONAL = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
 
+# Signs the tokens of sessions' clients; the functions take none that is shorter.
+MADE_UP = "CLIENT_TOKEN_SECRET"
+FEWEST_CHARACTERS = 32
+
 
 def place(cloudformation: CloudFormationClient, stack: str) -> tuple[str, str]:
     """Return the kind of store and the name that a stack was deployed with."""
@@ -33,15 +39,20 @@ def place(cloudformation: CloudFormationClient, stack: str) -> tuple[str, str]:
 
 def merged(stored: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
     """Return what is stored with what the environment says instead; raises ValueError if something is missing."""
-    given = {name: environment[name] for name in REQUIRED + OPTIONAL if environment.get(name)}
-    secrets = {**stored, **given}
-    if missing := [name for name in REQUIRED if name not in secrets]:
+    known = (*REQUIRED, *OPTIONAL, MADE_UP)
+    given = {name: environment[name] for name in known if environment.get(name)}
+    if MADE_UP not in {**stored, **given}:
+        given[MADE_UP] = secrets.token_urlsafe(48)
+    keys = {**stored, **given}
+    if missing := [name for name in REQUIRED if name not in keys]:
         raise ValueError(f"Set {', '.join(missing)} in the environment: nothing is stored for them yet.")
-    if sum(name in secrets for name in OPTIONAL) == 1:
+    if sum(name in keys for name in OPTIONAL) == 1:
         raise ValueError(f"Set {' and '.join(OPTIONAL)} together, or neither.")
     if not given:
-        raise ValueError(f"Nothing to store: set one of {', '.join(REQUIRED + OPTIONAL)} in the environment.")
-    return secrets
+        raise ValueError(f"Nothing to store: set one of {', '.join(known)} in the environment.")
+    if len(keys[MADE_UP]) < FEWEST_CHARACTERS:
+        raise ValueError(f"{MADE_UP} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
+    return keys
 
 
 def write_to_ssm(ssm: SSMClient, name: str, environment: Mapping[str, str]) -> None:
@@ -50,8 +61,8 @@ def write_to_ssm(ssm: SSMClient, name: str, environment: Mapping[str, str]) -> N
         stored = json.loads(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
     except ssm.exceptions.ParameterNotFound:
         stored = {}
-    secrets = merged(stored, environment)
-    ssm.put_parameter(Name=name, Value=json.dumps(secrets), Type="SecureString", Overwrite=True)
+    keys = merged(stored, environment)
+    ssm.put_parameter(Name=name, Value=json.dumps(keys), Type="SecureString", Overwrite=True)
 
 
 def write_to_secrets_manager(manager: SecretsManagerClient, name: str, environment: Mapping[str, str]) -> None:

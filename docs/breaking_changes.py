@@ -38,13 +38,16 @@ def _parameters(where: str, old: Json, new: Json) -> Iterator[str]:
     for name, parameter in offered.items():
         if parameter["required"] and not known.get(name, {}).get("required"):
             yield f"{where}: the parameter {name} is required now"
-    if old["security"] != new["security"]:
+    if any(kind not in new["security"] for kind in old["security"]):
         yield f"{where}: another kind of key is wanted"
 
 
 def _bodies(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
-    offered = new[1].get("requestBody", {}).get("content", {})
-    for media_type, content in old[1].get("requestBody", {}).get("content", {}).items():
+    was, now = old[1].get("requestBody", {}), new[1].get("requestBody", {})
+    if now.get("required") and not was.get("required"):
+        yield f"{where}: a body is required now"
+    offered = now.get("content", {})
+    for media_type, content in was.get("content", {}).items():
         if media_type not in offered:
             yield f"{where}: {media_type} is no longer taken"
         else:

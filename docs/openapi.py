@@ -27,12 +27,15 @@ _ABOUT: Final = """\
 Starts voice calls: each session is a LiveKit room and a Gemini Live connection, and, when it is over, a transcript \
 and results in the agent's own schema.
 
-All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused. What API Gateway \
-answers by itself has its own shape, `{"message": "..."}`: 404 for no route, 413 for a body over 10 MB, 429 when \
-throttled, 500 when a function cannot start, 503 when it is not done after 30 seconds.
+All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused, and an empty \
+body is read as `{}`. An API key opens all of its workspace; a client token opens one session, by the routes that take \
+it. What API Gateway answers by itself has its own shape, `{"message": "..."}`: 404 for no route, 413 for a body over \
+10 MB, 429 when throttled, 500 when a function cannot start, 503 when it is not done after 30 seconds.
 """
 _PLACEHOLDERS: Final = {
     "AWS_DEFAULT_REGION": "us-east-1",
+    "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
+    "EXTRACTION_QUEUE_URL": "https://placeholder",
     "GEMINI_API_KEY": "placeholder",
     "GEMINI_EXTRACTION_MODEL": "placeholder",
     "GEMINI_LIVE_MODEL": "placeholder",
@@ -41,6 +44,7 @@ _PLACEHOLDERS: Final = {
     "LIVEKIT_URL": "wss://placeholder",
     "VOICE_AGENTS_TABLE": "placeholder",
     "VOICE_API_KEYS_TABLE": "placeholder",
+    "VOICE_IDEMPOTENCY_TABLE": "placeholder",
     "VOICE_SESSIONS_TABLE": "placeholder",
     "VOICE_TRANSCRIPTS_TABLE": "placeholder",
 }
@@ -60,6 +64,10 @@ _ERROR: Final = {
                 "message": {"type": "string", "description": "What to do next, for people."},
                 "request_id": {"type": "string", "description": "Tells us which request this was."},
                 "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
+                "next": {
+                    "type": "integer",
+                    "description": "Which turn to send next, where turns are missing or are kept with other words.",
+                },
                 "details": {
                     "type": "array",
                     "description": "Every fault with its place in the request.",
@@ -98,10 +106,20 @@ def document() -> Json:
         "components": {
             "schemas": {**_opened(schemas.components, paths), "Error": _ERROR},
             "headers": {
-                "X-Request-Id": {"description": "Tells us which request this was.", "schema": {"type": "string"}}
+                "Idempotent-Replayed": {
+                    "description": "There if the request was carried out before, and its answer given once more.",
+                    "schema": {"const": "true"},
+                },
+                "X-Request-Id": {"description": "Tells us which request this was.", "schema": {"type": "string"}},
             },
             "securitySchemes": {
                 "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `pi_live_...`."},
+                "client_token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A session's client token, `pi_sess_...`, for a browser: session create and renew "
+                    "return it.",
+                },
                 "livekit_signature": {
                     "type": "apiKey",
                     "in": "header",
@@ -135,21 +153,46 @@ def _operation(folder: str, route: Any, schemas: "_Schemas") -> Json:
         "tags": [route.path.split("/")[4]],
         "summary": route.summary,
         "description": inspect.getdoc(route.endpoint),
-        "security": [{"api_key": []} if route.wants_key else {"livekit_signature": []}],
+        "security": _security(route),
     }
     if name and route.method == "GET":
         parameters += _query_parameters(schemas.of(hint, "validation"), schemas)
     elif name:
         content = {"schema": schemas.of(hint, "validation"), "example": _sample(folder)}
         media_types = ["application/json", *(["application/merge-patch+json"] if route.method == "PATCH" else [])]
-        operation["requestBody"] = {"required": True, "content": dict.fromkeys(media_types, content)}
+        operation["requestBody"] = {
+            "required": schemas.has_required_fields(content["schema"]),
+            "content": dict.fromkeys(media_types, content),
+        }
     elif not route.wants_key:
         content = {"schema": {"type": "object"}, "example": _sample(folder)}
         operation["requestBody"] = {"required": True, "content": {"application/webhook+json": content}}
+    if route.once:
+        parameters.append(_idempotency_key())
     if parameters:
         operation["parameters"] = parameters
     operation["responses"] = {str(route.status_code): _success(folder, route, schemas), **_failures(route)}
     return operation
+
+
+def _security(route: Any) -> list[Json]:
+    """Name what may stand in the Authorization header, one alternative each."""
+    if not route.wants_key:
+        return [{"livekit_signature": []}]
+    return [{"api_key": []}, *([{"client_token": []}] if route.takes_client_token else [])]
+
+
+def _idempotency_key() -> Json:
+    from pi_voice import idempotency  # noqa: PLC0415 (the environment comes first)
+
+    return {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": False,
+        "description": "A name of your own for this request, such as a UUID. A request that is sent again with it "
+        "within a day is not carried out again: what the first one made is answered once more.",
+        "schema": {"type": "string", "pattern": f"^{idempotency.KEY.pattern}$"},
+    }
 
 
 def _query_parameters(reference: Json, schemas: "_Schemas") -> list[Json]:
@@ -177,13 +220,16 @@ def _without_null(schema: Json) -> Json:
 
 def _success(folder: str, route: Any, schemas: "_Schemas") -> Json:
     answer = get_type_hints(route.endpoint)["return"]
+    headers: Json = dict(_REQUEST_ID)
+    if route.once:
+        headers["Idempotent-Replayed"] = {"$ref": "#/components/headers/Idempotent-Replayed"}
     if answer is type(None):
-        return {"description": "Done.", "headers": _REQUEST_ID}
+        return {"description": "Done.", "headers": headers}
     schema = schemas.of(answer, "serialization")
     if route.enveloped and not answer.__name__.startswith("Page["):
         schema = {"type": "object", "required": ["data"], "properties": {"data": schema}}
     content = {"schema": schema, "example": json.loads((ROOT / "docs" / "answers" / f"{folder}.json").read_text())}
-    return {"description": "Done.", "headers": _REQUEST_ID, "content": {"application/json": content}}
+    return {"description": "Done.", "headers": headers, "content": {"application/json": content}}
 
 
 def _failures(route: Any) -> dict[str, Json]:
@@ -197,6 +243,8 @@ def _failures(route: Any) -> dict[str, Json]:
         raised |= {errors.InvalidRequest}
     if route.document[0] and route.method != "GET":
         raised |= {errors.UnsupportedMediaType, errors.RequestTooLarge}
+    if route.once:
+        raised |= {errors.IdempotencyInProgress, errors.IdempotencyKeyReused}
     ordered = sorted(raised, key=lambda error: (error.status, error.code))
     return {
         str(status): _failure(status, list(group)) for status, group in groupby(ordered, key=lambda error: error.status)
@@ -265,6 +313,11 @@ class _Schemas:
         self._keep(name, schema)
         return {"$ref": f"#/components/schemas/{name}"}
 
+    def has_required_fields(self, schema: Json) -> bool:
+        """Tell whether an empty document, which an empty body is, would lack something."""
+        component = self.components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        return bool(component.get("required"))
+
     def _keep(self, name: str, component: Json) -> None:
         for field, text in _field_descriptions(name).items():
             component["properties"][field]["description"] = text
@@ -274,18 +327,19 @@ class _Schemas:
 
 
 def _field_descriptions(model: str) -> dict[str, str]:
-    """Read the docstrings that stand below a model's fields and below those that it inherits."""
+    """Read the docstrings that stand below a model's fields and below those that it inherits, by the names in JSON."""
     from pi_voice.documents import Document  # noqa: PLC0415 (the environment comes first)
 
     described: dict[str, str] = {}
-    for cls in next((cls.__mro__ for cls in _subclasses(Document) if cls.__name__ == model), ()):
+    document = next((cls for cls in _subclasses(Document) if cls.__name__ == model), Document)
+    for cls in document.__mro__:
         if cls is Document or not issubclass(cls, Document):
             continue
         [body] = [node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)]
         for field, below in pairwise(body):
             match field, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    described.setdefault(name, inspect.cleandoc(text))
+                    described.setdefault(document.model_fields[name].alias or name, inspect.cleandoc(text))
     return described
 
 

@@ -1,1 +1,1 @@
-"""The whole template on one machine without Docker: gateway, workers, and stand-ins for the three services."""
+"""The whole template on one machine without Docker: gateway, workers, poller, clocks, and stand-ins for services."""

@@ -57,6 +57,8 @@ Pi Voice is ready. Ctrl-C ends it.
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {stack.livekit.url}
   Gemini     {"the real one" if services.gemini else "a stand-in"}{_at(stack.gemini.base_url)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {stack.dynamodb_url}
+  SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {stack.sqs_url}
+  Schedules  {", ".join(f"{clock.function} every {clock.seconds:g} s" for clock in stack.clocks)}
   Lambda     for functions without a route: aws lambda invoke --endpoint-url {stack.invoke_url} ...
 
 export BASE="{stack.base_url}"

@@ -1,54 +1,22 @@
-"""DynamoDB: moto in a process of its own unless the user names an endpoint, and the template's tables in it."""
+"""DynamoDB: the template's tables, made where they are not there yet."""
 
-import asyncio
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.aws import PATIENCE
 from local.errors import CannotStart
-from local.http_server import address, listen
 from local.template import Table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-_PROGRAM: Final = Path(__file__).with_name("dynamodb_process.py")
-_PATIENCE: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-
-
-@asynccontextmanager
-async def dynamodb_stand_in() -> AsyncIterator[str]:
-    """Run moto and yield its address, which takes requests at once and answers them when moto is up."""
-    with listen(0) as listener:
-        url = address(listener)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            str(_PROGRAM),
-            str(listener.fileno()),
-            pass_fds=[listener.fileno()],
-            stdin=PIPE,
-            env={},  # nothing of the user's AWS profile
-            start_new_session=True,  # Ctrl-C is for us alone
-        )
-    try:
-        yield url
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
 
 def client(url: str) -> "DynamoDBClient":
     """Make a client of a DynamoDB, with the credentials of this process's environment."""
-    return boto3.client("dynamodb", endpoint_url=url, config=_PATIENCE)
+    return boto3.client("dynamodb", endpoint_url=url, config=PATIENCE)
 
 
 def make_tables(dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:

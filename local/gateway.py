@@ -13,8 +13,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from local.cors import preflight, with_cors
 from local.http_events import Event, InvalidAnswer, Request, Response, api_event, response_of, url_event
-from local.template import Function, Route
+from local.template import Cors, Function, Route
 from local.workers import EventTooLarge, FunctionError
 
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -33,15 +34,22 @@ class Functions(Protocol):
 def http_api(
     template_functions: Iterable[Function],
     functions: Functions,
+    cors: Cors | None = None,
     seconds: float = API_SECONDS,
     pages: Iterable[web.RouteDef] = (),
 ) -> web.Application:
-    """Serve the routes of all functions, and pages beside them; an answer that takes too long is given up."""
+    """Serve the routes of all functions, and pages beside them; an answer that takes too long is given up.
+
+    Pages of other origins may call what `cors` says, and nothing without it.
+    """
     routes = _Routes(template_functions)
 
     async def answer(request: Request) -> Response:
         request_id = base64.b64encode(secrets.token_bytes(11)).decode()
-        response = await answer_route(request, request_id)
+        if cors is None:
+            response = await answer_route(request, request_id)
+        else:
+            response = preflight(cors, request) or with_cors(cors, request, await answer_route(request, request_id))
         return Response(response.status, (*response.headers, ("apigw-requestid", request_id)), response.body)
 
     async def answer_route(request: Request, request_id: str) -> Response:

@@ -67,6 +67,11 @@ class LocalApi:
         """The DynamoDB that holds the tables."""
         return self._said(r"DynamoDB .* (http\S+)")
 
+    @property
+    def sqs_url(self) -> str:
+        """The SQS that holds the queues."""
+        return self._said(r"SQS .* (http\S+)")
+
     def _said(self, pattern: str) -> str:
         found = re.search(pattern, self.output)
         if not found:

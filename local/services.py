@@ -1,11 +1,13 @@
 """Which services are the real ones and which are stand-ins: the environment alone decides.
 
 A real service is chosen by its ordinary variables: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET;
-GEMINI_API_KEY, with GOOGLE_GEMINI_BASE_URL where Google is reached another way; AWS_ENDPOINT_URL_DYNAMODB.
+GEMINI_API_KEY, with GOOGLE_GEMINI_BASE_URL where Google is reached another way; AWS_ENDPOINT_URL_DYNAMODB;
+AWS_ENDPOINT_URL_SQS.
 """
 
 import ipaddress
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
@@ -21,9 +23,14 @@ _SETTINGS: Final = (
     "GEMINI_API_VERSION",
     "GEMINI_EXTRACTION_MODEL",
     "GEMINI_LIVE_MODEL",
+    "GRACE_SECONDS",
     "POWERTOOLS_LOG_LEVEL",
     "RETENTION_DAYS",
 )
+_PARAMETERS: Final = {"CORS_ALLOW_ORIGINS": "CorsAllowOrigins"}
+"""Variables of the terminal that stand for parameters which are no variables of the functions."""
+
+_SECRET_CHARACTERS: Final = 32
 _OF_THE_MACHINE: Final = (
     "HOME",
     "HTTPS_PROXY",
@@ -63,8 +70,11 @@ class Services:
     webhook_keys: tuple[str, str] | None
     gemini: Gemini | None
     dynamodb_url: str | None
+    sqs_url: str | None
     api_key: str | None
+    client_token_secret: str | None
     settings: Mapping[str, str]
+    parameters: Mapping[str, str]
 
     @classmethod
     def chosen_by(cls, environment: Mapping[str, str]) -> Self:
@@ -75,13 +85,19 @@ class Services:
         base_url = given.get("GOOGLE_GEMINI_BASE_URL")
         if base_url:
             _all_or_none("Gemini", given, ("GOOGLE_GEMINI_BASE_URL", *_GEMINI))
+        token_secret = given.get("CLIENT_TOKEN_SECRET")
+        if token_secret and len(token_secret) < _SECRET_CHARACTERS:
+            raise CannotStart(f"CLIENT_TOKEN_SECRET is too short: it needs {_SECRET_CHARACTERS} characters or more.")
         return cls(
             livekit=LiveKit(*livekit) if livekit else None,
             webhook_keys=(webhook[0], webhook[1]) if webhook else None,
             gemini=Gemini(given["GEMINI_API_KEY"], base_url) if "GEMINI_API_KEY" in given else None,
             dynamodb_url=given.get("AWS_ENDPOINT_URL_DYNAMODB"),
+            sqs_url=given.get("AWS_ENDPOINT_URL_SQS"),
             api_key=given.get("PI_VOICE_API_KEY"),
+            client_token_secret=token_secret,
             settings={name: given[name] for name in _SETTINGS if name in given},
+            parameters={parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given},
         )
 
 
@@ -93,7 +109,9 @@ def _all_or_none(what: str, given: Mapping[str, str], names: tuple[str, ...]) ->
     return tuple(given[name] for name in names if name in given)
 
 
-def function_variables(services: Services, livekit: LiveKit, gemini: Gemini, dynamodb_url: str) -> dict[str, str]:
+def function_variables(
+    services: Services, livekit: LiveKit, gemini: Gemini, dynamodb_url: str, sqs_url: str
+) -> dict[str, str]:
     """Return the variables by which the functions find their services; secrets come as plain variables."""
     webhook_key, webhook_secret = services.webhook_keys or (livekit.api_key, livekit.api_secret)
     return {
@@ -104,20 +122,23 @@ def function_variables(services: Services, livekit: LiveKit, gemini: Gemini, dyn
         "LIVEKIT_API_SECRET": livekit.api_secret,
         "LIVEKIT_WEBHOOK_API_KEY": webhook_key,
         "LIVEKIT_WEBHOOK_API_SECRET": webhook_secret,
+        "CLIENT_TOKEN_SECRET": services.client_token_secret or secrets.token_urlsafe(48),
         "GEMINI_API_KEY": gemini.api_key,
         **({"GOOGLE_GEMINI_BASE_URL": gemini.base_url} if gemini.base_url else {}),
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
+        "AWS_ENDPOINT_URL_SQS": sqs_url,
     }
 
 
-def machine_variables(environment: Mapping[str, str], dynamodb_url: str) -> dict[str, str]:
-    """Return what a process of ours inherits: little of the machine, and credentials that fit the database.
+def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[str, str]:
+    """Return what a process of ours inherits: little of the machine, and credentials that fit AWS's services.
 
-    On loopback they are made up, so that no stray profile can lead to an account; elsewhere they are the user's.
+    With all of these on loopback they are made up, so that no stray profile can lead to an account; else they are the
+    user's.
     """
     inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
-    if not _is_loopback(dynamodb_url):
+    if not all(map(_is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own}
     return {

@@ -2,17 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from local import first_key
-from local.dynamodb import client, dynamodb_stand_in, make_tables
+from local import dynamodb, first_key, sqs
+from local.aws import aws_stand_in
+from local.clock import Clock, seconds_between
 from local.gateway import function_url, http_api
 from local.http_server import address, listen, serving
 from local.invoke_api import invoke_api
+from local.poller import Poller
 from local.reference import reference
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
@@ -36,6 +38,8 @@ class Stack:
     livekit: LiveKit
     gemini: Gemini
     dynamodb_url: str
+    sqs_url: str
+    clocks: tuple[Clock, ...]
 
 
 @asynccontextmanager
@@ -45,12 +49,14 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
     Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
+    seconds = seconds_between(environment)
     async with AsyncExitStack() as running:
         api_listener = running.enter_context(listen(port))
         url_listener = running.enter_context(listen(port + 1 if port else 0))
         enter = running.enter_async_context
         webhooks_go_to = address(url_listener)
-        dynamodb_url = await enter(dynamodb_stand_in()) if services.dynamodb_url is None else services.dynamodb_url
+        aws_url = "" if services.dynamodb_url and services.sqs_url else await enter(aws_stand_in())
+        dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
         gemini = await enter(gemini_stand_in(live_times)) if services.gemini is None else services.gemini
         livekit = (
             await enter(livekit_stand_in(webhooks_go_to, services.webhook_keys))
@@ -58,24 +64,55 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             else services.livekit
         )
 
-        template = load(TEMPLATE, function_variables(services, livekit, gemini, dynamodb_url))
-        machine = machine_variables(environment, dynamodb_url)
-        os.environ.clear()  # no profile or setting of the user's shall lead our own client elsewhere
+        variables = function_variables(services, livekit, gemini, dynamodb_url, sqs_url)
+        template = load(TEMPLATE, variables, services.parameters)
+        machine = machine_variables(environment, dynamodb_url, sqs_url)
+        os.environ.clear()  # no profile or setting of the user's shall lead our own clients elsewhere
         os.environ.update(machine)
-        dynamodb = client(dynamodb_url)
-        await asyncio.to_thread(make_tables, dynamodb, template.tables)
-        api_key = await first_key.issue(template, dynamodb, services.api_key)
+        tables, queues = dynamodb.client(dynamodb_url), sqs.client(sqs_url)
+        await asyncio.to_thread(dynamodb.make_tables, tables, template.tables)
+        queue_urls = await asyncio.to_thread(sqs.make_queues, queues, template.queues)
+        template = load(TEMPLATE, variables, services.parameters, queue_urls)
+        api_key = await first_key.issue(template, tables, services.api_key)
 
-        workers = Workers(template.functions, machine)
+        functions = template.functions
+        workers = Workers(functions, machine)
         running.push_async_callback(workers.stop)
-        [webhook] = [function for function in template.functions if function.has_url]
-        yield Stack(
+        [webhook] = [function for function in functions if function.has_url]
+        pollers = [
+            Poller(queues, queue_urls[events.queue], events, function.logical_id, workers.invoke)
+            for function in functions
+            for events in function.queues
+        ]
+        clocks = [
+            Clock(schedule, seconds or schedule.minutes * 60, function.logical_id, workers.invoke)
+            for function in functions
+            for schedule in function.schedules
+        ]
+        api = http_api(functions, workers, template.cors, pages=reference())
+        stack = Stack(
             services=services,
-            base_url=await enter(serving(http_api(template.functions, workers, pages=reference()), api_listener)),
+            base_url=await enter(serving(api, api_listener)),
             webhook_url=await enter(serving(function_url(webhook, workers), url_listener)),
-            invoke_url=await enter(serving(invoke_api(template.functions, workers))),
+            invoke_url=await enter(serving(invoke_api(functions, workers))),
             api_key=api_key,
             livekit=livekit,
             gemini=gemini,
             dynamodb_url=dynamodb_url,
+            sqs_url=sqs_url,
+            clocks=tuple(clocks),
         )
+        await enter(at_work([*(poller.run() for poller in pollers), *(clock.run() for clock in clocks)]))
+        yield stack
+
+
+@asynccontextmanager
+async def at_work(work: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
+    """Have coroutines run in the background, and end them."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What template.yaml says: functions with their routes, and tables. Nothing is run that is not in there.
+"""What template.yaml says: functions with what calls them, tables and queues. Nothing is run that is not in there.
 
 Only what is asked for is resolved, so an intrinsic in a policy is none of our business; one that stands where we
 look and that we do not know is an error.
@@ -24,13 +24,22 @@ STACK_NAME: Final = "pi-voice-local"
 
 _PSEUDO_PARAMETERS: Final[Mapping[str, Node]] = {
     "AWS::AccountId": ACCOUNT,
+    "AWS::NoValue": None,  # what resolves to it is left out
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
     "AWS::StackName": STACK_NAME,
     "AWS::URLSuffix": "amazonaws.com",
 }
-_WITHOUT_LOCAL_COUNTERPART: Final = {"AWS::Logs::LogGroup"}
-_API_PROPERTIES: Final = {"AccessLogSettings", "DefaultRouteSettings", "Description", "Name", "StageName"}
+_WITHOUT_LOCAL_COUNTERPART: Final = {"AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup"}
+_API_PROPERTIES: Final = {
+    "AccessLogSettings",
+    "CorsConfiguration",
+    "DefaultRouteSettings",
+    "Description",
+    "Name",
+    "StageName",
+}
+_CORS_PROPERTIES: Final = {"AllowHeaders", "AllowMethods", "AllowOrigins", "ExposeHeaders", "MaxAge"}
 _CREATE_TABLE: Final = {"AttributeDefinitions", "BillingMode", "GlobalSecondaryIndexes", "KeySchema"}
 _TABLE_PROPERTIES: Final = {
     *_CREATE_TABLE,
@@ -40,6 +49,16 @@ _TABLE_PROPERTIES: Final = {
     "TableName",
     "TimeToLiveSpecification",
 }
+_NAMES: Final[Mapping[Node, str]] = {
+    "AWS::DynamoDB::Table": "TableName",
+    "AWS::SQS::Queue": "QueueName",
+    "AWS::Serverless::Function": "FunctionName",
+}
+_QUEUE_ATTRIBUTES: Final = {"MessageRetentionPeriod", "SqsManagedSseEnabled", "VisibilityTimeout"}
+_LARGEST_BATCH: Final = 10
+"""What one ReceiveMessage gives; Lambda gathers more only with a batching window."""
+
+_EVERY: Final = re.compile(r"rate\((?:1 minute|([2-9]|[1-9]\d+) minutes)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,34 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueEvents:
+    """The messages of one queue, as a function gets them."""
+
+    queue: str
+    batch_size: int
+    reports_failures: bool
+    max_concurrency: int | None
+
+    @property
+    def queue_arn(self) -> str:
+        """The name by which AWS knows the queue everywhere."""
+        return _queue_arn(self.queue)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A call of a function every so many minutes."""
+
+    name: str
+    minutes: int
+
+    @property
+    def arn(self) -> str:
+        """The name by which AWS knows the rule everywhere."""
+        return f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{STACK_NAME}-{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One Lambda function."""
 
@@ -68,6 +115,8 @@ class Function:
     timeout_seconds: int
     memory_mb: int
     routes: tuple[Route, ...]
+    queues: tuple[QueueEvents, ...]
+    schedules: tuple[Schedule, ...]
     has_url: bool
 
     @property
@@ -86,17 +135,49 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """One SQS queue: its attributes, and the queue that gets what was received too often."""
+
+    name: str
+    attributes: Mapping[str, str]
+    dead_letters: str | None
+    max_receives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which web pages may call the HTTP API, and how."""
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...]
+    headers: tuple[str, ...]
+    exposed: tuple[str, ...]
+    max_age: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """All that runs locally."""
 
     functions: tuple[Function, ...]
     tables: tuple[Table, ...]
+    queues: tuple[Queue, ...]
     layers: tuple[Path, ...]
+    cors: Cors | None
 
 
-def load(path: Path, overrides: Mapping[str, str]) -> Template:
+_NONE: Final[Mapping[str, str]] = {}
+
+
+def load(
+    path: Path,
+    overrides: Mapping[str, str],
+    parameters: Mapping[str, str] = _NONE,
+    queue_urls: Mapping[str, str] = _NONE,
+) -> Template:
     """Read a SAM template; `overrides` win over the functions' own environment variables of the same name.
 
+    `parameters` win over the defaults of the template's own; a queue without a URL has the one that AWS would give.
     Raises CannotStart where the template holds what is not understood here.
     """
     try:
@@ -104,7 +185,7 @@ def load(path: Path, overrides: Mapping[str, str]) -> Template:
     except (OSError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise CannotStart(f"{path.name} cannot be read: {reason}.") from None
-    return _Reader(document, path.parent.resolve(), overrides).template()
+    return _Reader(document, path.parent.resolve(), overrides, parameters, queue_urls).template()
 
 
 class _Loader(yaml.SafeLoader):
@@ -132,10 +213,12 @@ class _Reader:
     document: Properties
     folder: Path
     overrides: Mapping[str, str]
+    parameters: Mapping[str, str]
+    queue_urls: Mapping[str, str]
     _at: str = "The template"
 
     def template(self) -> Template:
-        functions, tables, layers = [], [], []
+        functions, tables, queues, layers, cors = [], [], [], [], None
         for logical_id, resource in self._resources():
             self._at = logical_id
             properties = self._mapping(resource.get("Properties", {}))
@@ -144,13 +227,15 @@ class _Reader:
                     functions.append(self._function(logical_id, properties))
                 case "AWS::DynamoDB::Table":
                     tables.append(self._table(logical_id, properties))
+                case "AWS::SQS::Queue":
+                    queues.append(self._queue(logical_id, properties))
                 case "AWS::Serverless::LayerVersion":
                     layers.append(self._folder(properties.get("ContentUri")))
                 case "AWS::Serverless::HttpApi":
-                    self._refuse_others(properties, _API_PROPERTIES)
+                    cors = self._cors(properties)
                 case kind if kind not in _WITHOUT_LOCAL_COUNTERPART:
                     raise self._refusal(f"is of the type {kind}, which does not run locally")
-        return Template(tuple(functions), tuple(tables), tuple(layers))
+        return Template(tuple(functions), tuple(tables), tuple(queues), tuple(layers), cors)
 
     def _resources(self) -> Iterator[tuple[str, Properties]]:
         for logical_id, node in self._mapping(self.document.get("Resources", {})).items():
@@ -164,6 +249,7 @@ class _Reader:
         shared = self._mapping(self._mapping(self.document.get("Globals", {})).get("Function", {}))
         merged = {**shared, **own}
         layers = [*self._list(shared.get("Layers", [])), *self._list(own.get("Layers", []))]
+        events = list(self._events(logical_id, own))
         return Function(
             logical_id=logical_id,
             name=self._name(logical_id, own, "FunctionName"),
@@ -173,7 +259,9 @@ class _Reader:
             environment=self._environment(shared) | self._environment(own) | dict(self.overrides),
             timeout_seconds=self._number(merged.get("Timeout", 3)),
             memory_mb=self._number(merged.get("MemorySize", 128)),
-            routes=tuple(self._routes(own)),
+            routes=tuple(event for event in events if isinstance(event, Route)),
+            queues=tuple(event for event in events if isinstance(event, QueueEvents)),
+            schedules=tuple(event for event in events if isinstance(event, Schedule)),
             has_url=self._has_url(own),
         )
 
@@ -208,15 +296,44 @@ class _Reader:
             if not value.isdecimal() or not low <= int(value) <= high:
                 raise CannotStart(f"{variable} is {value!r}: it should be a number from {low} to {high}.")
 
-    def _routes(self, properties: Properties) -> Iterator[Route]:
-        for node in self._mapping(properties.get("Events", {})).values():
+    def _events(self, logical_id: str, properties: Properties) -> Iterator[Route | QueueEvents | Schedule]:
+        for name, node in self._mapping(properties.get("Events", {})).items():
             event = self._mapping(node)
-            if event.get("Type") != "HttpApi":
-                raise self._refusal(f"has an event of the type {event.get('Type')}, which does not run locally")
             details = self._mapping(event.get("Properties", {}))
-            self._refuse_others(details, {"ApiId", "Method", "Path"})
-            method, path = self._text(details.get("Method")), self._text(details.get("Path"))
-            yield Route(method.upper(), path)
+            match event.get("Type"):
+                case "HttpApi":
+                    yield self._route(details)
+                case "SQS":
+                    yield self._queue_events(details)
+                case "Schedule":
+                    yield self._schedule(logical_id + name, details)
+                case kind:
+                    raise self._refusal(f"has an event of the type {kind}, which does not run locally")
+
+    def _route(self, details: Properties) -> Route:
+        self._refuse_others(details, {"ApiId", "Method", "Path"})
+        return Route(self._text(details.get("Method")).upper(), self._text(details.get("Path")))
+
+    def _queue_events(self, details: Properties) -> QueueEvents:
+        self._refuse_others(details, {"BatchSize", "FunctionResponseTypes", "Queue", "ScalingConfig"})
+        batch_size = self._number(details.get("BatchSize", _LARGEST_BATCH))
+        if not 1 <= batch_size <= _LARGEST_BATCH:
+            raise self._refusal(f"has a BatchSize of {batch_size}: from 1 to {_LARGEST_BATCH} runs locally")
+        responses = self._list(details.get("FunctionResponseTypes", []))
+        if responses not in ([], ["ReportBatchItemFailures"]):
+            raise self._refusal(f"has the FunctionResponseTypes {responses}, which do not run locally")
+        scaling = self._mapping(details.get("ScalingConfig", {}))
+        self._refuse_others(scaling, {"MaximumConcurrency"})
+        concurrency = self._number(scaling["MaximumConcurrency"]) if scaling else None
+        return QueueEvents(self._queue_behind(details.get("Queue")), batch_size, bool(responses), concurrency)
+
+    def _schedule(self, name: str, details: Properties) -> Schedule:
+        self._refuse_others(details, {"RetryPolicy", "Schedule"})
+        rate = self._text(details.get("Schedule"))
+        every = _EVERY.fullmatch(rate)
+        if not every:
+            raise self._refusal(f"has the schedule {rate!r}, and only one such as rate(5 minutes) runs locally")
+        return Schedule(name, int(every[1] or 1))
 
     def _has_url(self, properties: Properties) -> bool:
         if "FunctionUrlConfig" not in properties:
@@ -243,6 +360,39 @@ class _Reader:
         attribute = self._text(ttl.get("AttributeName")) if ttl.get("Enabled") else None
         return Table(name, definition, attribute)
 
+    def _queue(self, logical_id: str, properties: Properties) -> Queue:
+        self._refuse_others(properties, {*_QUEUE_ATTRIBUTES, "QueueName", "RedrivePolicy"})
+        attributes = {key: self._text(properties[key]) for key in sorted(_QUEUE_ATTRIBUTES & properties.keys())}
+        name, dead_letters, max_receives = self._name(logical_id, properties, "QueueName"), None, 0
+        if "RedrivePolicy" in properties:
+            policy = self._mapping(properties["RedrivePolicy"])
+            self._refuse_others(policy, {"deadLetterTargetArn", "maxReceiveCount"})
+            dead_letters = self._queue_behind(policy.get("deadLetterTargetArn"))
+            max_receives = self._number(policy.get("maxReceiveCount"))
+        return Queue(name, attributes, dead_letters, max_receives)
+
+    def _queue_behind(self, node: Node) -> str:
+        """Return the name of the queue that an ARN stands for."""
+        match node:
+            case {"Fn::GetAtt": [str(logical_id), "Arn"]}:
+                return self._attribute(logical_id, "QueueName")
+        raise self._refusal("has a queue that is not the !GetAtt Arn of one of the template's own")
+
+    def _cors(self, api: Properties) -> Cors | None:
+        self._refuse_others(api, _API_PROPERTIES)
+        configuration = self._resolve(api.get("CorsConfiguration"))
+        if configuration is None:
+            return None
+        cors = self._mapping(configuration)
+        self._refuse_others(cors, _CORS_PROPERTIES)
+        return Cors(
+            origins=self._texts(cors.get("AllowOrigins", [])),
+            methods=self._texts(cors.get("AllowMethods", [])),
+            headers=self._texts(cors.get("AllowHeaders", [])),
+            exposed=self._texts(cors.get("ExposeHeaders", [])),
+            max_age=self._number(cors["MaxAge"]) if "MaxAge" in cors else None,
+        )
+
     # ---- Values ----
 
     def _name(self, logical_id: str, properties: Properties, key: str) -> str:
@@ -261,6 +411,9 @@ class _Reader:
             case str() | int() | float() as value:
                 return str(value)
         raise self._refusal(f"has {node!r} where a text belongs")
+
+    def _texts(self, node: Node) -> tuple[str, ...]:
+        return tuple(self._text(item) for item in self._list(self._resolve(node)))
 
     def _number(self, node: Node) -> int:
         text = self._text(node)
@@ -283,11 +436,11 @@ class _Reader:
     def _resolve(self, node: Node) -> Node:
         match node:
             case list():
-                return [self._resolve(item) for item in node]
+                return [value for item in node if (value := self._resolve(item)) is not None]
             case dict() if name := _intrinsic(node):
                 return self._call(name, node)
             case dict():
-                return {key: self._resolve(value) for key, value in node.items()}
+                return {key: value for key, item in node.items() if (value := self._resolve(item)) is not None}
         return node
 
     def _call(self, intrinsic: str, node: Properties) -> Node:
@@ -300,8 +453,8 @@ class _Reader:
                 return self._attribute(logical_id, attribute)
             case {"Fn::If": [str(name), yes, no]}:
                 return self._resolve(yes if self._condition(name) else no)
-            case {"Fn::Equals": [left, right]}:
-                return self._text(left) == self._text(right)
+            case {"Fn::Join": [str(separator), items]}:
+                return separator.join(self._texts(items))
         raise self._refusal(f"uses {intrinsic} in a way that is not understood locally")
 
     def _ref(self, name: str) -> Node:
@@ -310,22 +463,27 @@ class _Reader:
         parameters = self._mapping(self.document.get("Parameters", {}))
         if name in parameters:
             parameter = self._mapping(parameters[name])
-            if "Default" not in parameter:
+            value = self.parameters.get(name, parameter.get("Default"))
+            if value is None:
                 raise self._refusal(f"needs the parameter {name}, which has no default and no local value")
-            return parameter["Default"]
+            if parameter.get("Type") == "CommaDelimitedList":
+                return [item.strip() for item in self._text(value).split(",")]
+            return value
         return self._attribute(name, "Ref")
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
         resource = self._mapping(self._mapping(self.document.get("Resources", {})).get(logical_id, {}))
-        properties = self._mapping(resource.get("Properties", {}))
-        match resource.get("Type"), attribute:
-            case "AWS::DynamoDB::Table", "Ref":
-                return self._name(logical_id, properties, "TableName")
+        kind, properties = resource.get("Type"), self._mapping(resource.get("Properties", {}))
+        name = self._name(logical_id, properties, _NAMES[kind]) if kind in _NAMES else ""
+        match kind, attribute:
+            case ("AWS::DynamoDB::Table" | "AWS::Serverless::Function", "Ref") | ("AWS::SQS::Queue", "QueueName"):
+                return name
             case "AWS::DynamoDB::Table", "Arn":
-                table = self._name(logical_id, properties, "TableName")
-                return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}"
-            case "AWS::Serverless::Function", "Ref":
-                return self._name(logical_id, properties, "FunctionName")
+                return f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}"
+            case "AWS::SQS::Queue", "Arn":
+                return _queue_arn(name)
+            case "AWS::SQS::Queue", "Ref":
+                return self.queue_urls.get(name, f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}")
         raise self._refusal(f"uses {attribute} of {logical_id}, which is not understood locally")
 
     def _substitute(self, text: str) -> str:
@@ -341,7 +499,15 @@ class _Reader:
         conditions = self._mapping(self.document.get("Conditions", {}))
         if not isinstance(node, str) or node not in conditions:
             raise self._refusal(f"depends on the condition {node!r}, which is not there")
-        return self._resolve(conditions[node]) is True
+        return self._holds(conditions[node])
+
+    def _holds(self, condition: Node) -> bool:
+        match condition:
+            case {"Fn::Equals": [left, right]}:
+                return self._text(left) == self._text(right)
+            case {"Fn::Not": [other]}:
+                return not self._holds(other)
+        raise self._refusal(f"depends on the condition {condition!r}, which is not understood locally")
 
     # ---- Faults ----
 
@@ -351,6 +517,10 @@ class _Reader:
 
     def _refusal(self, what: str) -> CannotStart:
         return CannotStart(f"{self._at} {what}.")
+
+
+def _queue_arn(name: str) -> str:
+    return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
 
 
 def _intrinsic(node: Properties) -> str | None:

@@ -5,24 +5,27 @@ interleave; what it then does is done in one step, as DynamoDB's conditional wri
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import JsonValue
 
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, InvalidApiKey, StorageError, VoiceError
+from pi_voice.errors import AgentNotFound, InvalidApiKey, SessionNotFound, StorageError, VoiceError
 from pi_voice.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, RoomEvent
+from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, RoomEvent, Scope
 from pi_voice.sessions import (
+    SHARDS,
     CallEnd,
     Extraction,
     GeminiLiveConnection,
     LiveKitConnection,
     Medium,
     Participant,
+    Problem,
     Session,
     SessionQuery,
 )
@@ -58,11 +61,29 @@ class FakeCaller:
         await _request()
         return WorkspaceId(self.name)
 
+    async def scope(self) -> Scope:
+        return Scope(workspace=await self.workspace())
+
+
+@dataclass(frozen=True)
+class FakeClient:
+    """A session's own client, whose token is good."""
+
+    session_id: SessionId
+
+    async def scope(self) -> Scope:
+        await _request()
+        return Scope(session_id=self.session_id)
+
 
 class UnknownCaller:
     """A caller whose key is well-formed, and nobody's."""
 
     async def workspace(self) -> WorkspaceId:
+        await _request()
+        raise InvalidApiKey
+
+    async def scope(self) -> Scope:
         await _request()
         raise InvalidApiKey
 
@@ -156,35 +177,72 @@ class FakeSessions:
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         await _request()
-        session = self.kept.get(session_id)
-        if session is None or session.status != "active":
+        session = self._active(session_id)
+        if session is None or end.checkpoint_turns not in (None, session.checkpoint_turns):
             return None
-        self.kept[session_id] = replace(
+        return self._keep(
             session,
             status="completed",
             completed_at=end.completed_at,
             completed_by=end.completed_by,
             duration_seconds=end.duration_seconds,
-            end_reason=end.end_reason,
+            end_reason=session.end_reason or end.end_reason,
             transcript_id=end.transcript_id,
             turns=end.turns,
             extraction=end.extraction,
+            due_at=end.due_at,
         )
-        return self.kept[session_id]
 
-    async def record(
-        self,
-        session_id: SessionId,
-        transcript_id: TranscriptId | None,
-        results: JsonValue,
-        extraction: Extraction,
-    ) -> Session | None:
+    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
         await _request()
-        session = self.kept.get(session_id)
-        if session is None or session.transcript_id != transcript_id:
+        session = self._active(session_id)
+        if session is None or session.checkpoint_turns:
             return None
-        self.kept[session_id] = replace(session, results=results, extraction=extraction)
-        return self.kept[session_id]
+        return self._keep(
+            session,
+            status="failed",
+            failed_at=now,
+            failure=failure,
+            end_reason=session.end_reason or end_reason,
+            due_at=None,
+        )
+
+    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
+        await _request()
+        session = self._active(session_id)
+        if session is None:
+            return None
+        first = now if session.hung_up_at is None else session.hung_up_at
+        return self._keep(session, hung_up_at=first, end_reason=session.end_reason or reason, due_at=now)
+
+    async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
+        await _request()
+        session = self._active(session_id)
+        if session is None or not session.is_on:
+            return None
+        return self._keep(session, expires_at=max(session.expires_at, expires_at))
+
+    async def schedule(self, session: Session, due_at: int | None) -> None:
+        await _request()
+        kept = self.kept.get(session.session_id)
+        if kept is not None and kept.due_at == session.due_at:
+            self._keep(kept, due_at=due_at)
+
+    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+        await _request()
+        session = self.kept.get(before.session_id)
+        if session is None:
+            raise SessionNotFound
+        if (session.transcript_id, session.extraction) != (before.transcript_id, before.extraction):
+            return session
+        return self._keep(session, results=results, extraction=extraction, due_at=due_at)
+
+    async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
+        await _request()
+        due = [(session.due_at, session.session_id) for session in self.kept.values() if session.due_at is not None]
+        for due_at, session_id in sorted(due):
+            if due_at <= now and int(session_id[-2:], 16) % SHARDS == shard:
+                yield session_id
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()
@@ -201,10 +259,65 @@ class FakeSessions:
         ]
         return Page[Session](data=sessions[: query.limit])
 
-    async def merge(self, event: RoomEvent) -> bool:
+    async def merge(self, event: RoomEvent) -> Session | None:
         await _request()
         self.told.append(event)
-        return event.session_id in self.kept
+        session = self.kept.get(event.session_id)
+        if session is None or event.joined_at is None:
+            return session
+        joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
+        return self._keep(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))
+
+    def _active(self, session_id: SessionId) -> Session | None:
+        session = self.kept.get(session_id)
+        return session if session is not None and session.status == "active" else None
+
+    def _keep(self, session: Session, **changes: Any) -> Session:
+        self.kept[session.session_id] = replace(session, **changes)
+        return self.kept[session.session_id]
+
+
+class FakeCheckpoints:
+    """Turns that are kept while a call goes on; how many there are, its session tells."""
+
+    def __init__(self, sessions: FakeSessions) -> None:
+        self.kept: dict[SessionId, list[Turn]] = {}
+        self._sessions = sessions
+
+    async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
+        await _request()
+        now = self._sessions.kept.get(session.session_id)
+        if now is None or now.status != "active" or now.checkpoint_turns != session.checkpoint_turns:
+            return None
+        self.kept[session.session_id] = [*self.kept.get(session.session_id, []), *turns]
+        grown = replace(
+            session,
+            checkpoint_turns=session.checkpoint_turns + len(turns),
+            checkpoint_bytes=session.checkpoint_bytes + size,
+        )
+        self._sessions.kept[session.session_id] = replace(
+            now, checkpoint_turns=grown.checkpoint_turns, checkpoint_bytes=grown.checkpoint_bytes
+        )
+        return grown
+
+    async def read(self, session: Session) -> list[Turn]:
+        await _request()
+        return self.kept[session.session_id][: session.checkpoint_turns]
+
+    async def delete(self, session_id: SessionId) -> None:
+        await _request()
+        self.kept.pop(session_id, None)
+
+
+class FakeExtractionQueue:
+    """Sessions whose results are wanted, in the order in which they were put there."""
+
+    def __init__(self) -> None:
+        self.waiting: list[SessionId] = []
+
+    async def put(self, session_id: SessionId) -> None:
+        await _request()
+        self.waiting.append(session_id)
 
 
 class FakeTranscripts:
@@ -384,13 +497,23 @@ class SessionsThatCannotComplete(FakeSessions):
 class SessionsThatCannotRecord(FakeSessions):
     """The store fails when results are to be kept."""
 
-    async def record(
-        self,
-        session_id: SessionId,
-        transcript_id: TranscriptId | None,
-        results: JsonValue,
-        extraction: Extraction,
-    ) -> Session | None:
+    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+        await _request()
+        raise StorageError
+
+
+class CheckpointsThatCannotRead(FakeCheckpoints):
+    """The store fails when kept turns are to be read."""
+
+    async def read(self, session: Session) -> list[Turn]:
+        await _request()
+        raise StorageError
+
+
+class QueueThatCannotPut(FakeExtractionQueue):
+    """The queue cannot be reached."""
+
+    async def put(self, session_id: SessionId) -> None:
         await _request()
         raise StorageError
 

@@ -1,68 +1,155 @@
-"""A reference client: holds the Gemini side of a session and returns its transcript. Needs aiohttp.
+"""A reference client: holds the Gemini side of a session, keeps what is said safe, and completes it. Needs aiohttp.
 
-    turns, end_reason = await hold_call(session, reply)
+    state = await hold_call(session, base_url, reply)
 
-`session` is the `data` of session create. `reply` gets the turns so far when the agent has finished one, and returns
-what to send as `realtimeInput`: {"text": ...}, {"audio": ...}, or None to hang up. The LiveKit side is one call of
-LiveKit's own client: `await rtc.Room().connect(livekit["url"], livekit["token"])`.
+`session` is the `data` of session create; its client token is all that this needs of the API. `reply` gets the turns so
+far when the agent has finished one, and returns what to send as `realtimeInput`: {"text": ...}, {"audio": ...}, or None
+to hang up. `state` is the completed session, with its results. The LiveKit side is one call of LiveKit's own client:
+`await rtc.Room().connect(livekit["url"], livekit["token"])`.
 """
 
 import asyncio
 import json
+import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 
+Json = dict[str, Any]
 Turns = list[dict[str, str]]
-Reply = Callable[[Turns], dict[str, Any] | None]
+Reply = Callable[[Turns], Json | None]
 
 GREET = {"text": "The caller is on the line."}  # the model does not speak first
-FINAL = (1007, 1008, 1011)  # refused, or the token is used up or expired: another connection would fare no better
+FINAL = (1007, 1008, 1011)  # refused, or the token is used up or expired: only other tokens help
+OVER = "voice_session_not_active"
+PAUSES = (0, 1, 2, 4, 8, 16)  # seconds before something is tried once more, and how often it is
 
 
-async def hold_call(session: dict[str, Any], reply: Reply) -> tuple[Turns, str]:
-    """Hold a call until somebody hangs up or its cap is reached; returns the turns and why it ended."""
-    live, turns, handle = session["connection"]["gemini_live"], Turns(), None
-    try:
-        async with asyncio.timeout(session["max_duration_seconds"]), aiohttp.ClientSession() as http:
-            while True:  # a connection lives about ten minutes; each round is one
-                async with http.ws_connect(f"{live['url']}?access_token={live['token']}", max_msg_size=0) as socket:
-                    end_reason, handle = await _talk(socket, live["setup"], handle, turns, reply)
-                if end_reason:
-                    return turns, end_reason
-    except TimeoutError:
-        return turns, "client_timer"
+async def hold_call(session: Json, base_url: str, reply: Reply) -> Json:
+    """Hold a call until somebody hangs up or its cap is reached; returns the completed session."""
+    began = time.monotonic()
+    async with aiohttp.ClientSession() as http:
+        call = Call(http, session, base_url, reply)
+        try:
+            async with asyncio.timeout(session["max_duration_seconds"]):
+                end_reason = await call.hold()
+        except TimeoutError:
+            end_reason = "client_timer"
+        return await call.complete(end_reason, time.monotonic() - began)
 
 
-async def _talk(
-    socket: aiohttp.ClientWebSocketResponse, setup: dict[str, Any], handle: str | None, turns: Turns, reply: Reply
-) -> tuple[str | None, str | None]:
-    """Talk over one connection; returns why the call is over, or the handle that resumes it."""
-    resumption = {"handle": handle} if handle else {}
-    await socket.send_json({"setup": {**setup["setup"], "sessionResumption": resumption}})
-    async for frame in socket:
-        message = json.loads(frame.data)
-        if "setupComplete" in message and not turns:
-            await socket.send_json({"realtimeInput": GREET})
-        if message.get("sessionResumptionUpdate", {}).get("resumable"):
-            handle = message["sessionResumptionUpdate"]["newHandle"]
-        if "goAway" in message:
-            return None, handle
-        content = message.get("serverContent", {})
-        stitch(turns, "user", content.get("inputTranscription", {}).get("text", ""))
-        stitch(turns, "agent", content.get("outputTranscription", {}).get("text", ""))
-        if content.get("turnComplete"):
-            if (answer := reply(turns)) is None:
-                return "completed", None
-            stitch(turns, "user", answer.get("text", ""))  # what is typed comes back in no transcription
-            await socket.send_json({"realtimeInput": answer})
-    if handle and socket.close_code not in FINAL:
-        await asyncio.sleep(1)
-        return None, handle
-    if not turns:
-        raise ConnectionError(f"Gemini hung up with close code {socket.close_code}.")
-    return "disconnected", None
+class Call:
+    """One call: its turns, and how many of them are kept by the API."""
+
+    def __init__(self, http: aiohttp.ClientSession, session: Json, base_url: str, reply: Reply) -> None:
+        self._http = http
+        self._url = f"{base_url}/api/v1/voice/sessions/{session['session_id']}"
+        self._client_token: str = session["client_token"]
+        self._live: Json = session["connection"]["gemini_live"]
+        self._reply = reply
+        self._handle: str | None = None
+        self._turns = Turns()
+        self._kept = 0
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def hold(self) -> str:
+        """Talk over as many connections as it takes, each about ten minutes long; returns why the call is over."""
+        failures = code = 0
+        while failures < len(PAUSES):
+            await asyncio.sleep(PAUSES[failures])
+            failures += 1
+            try:
+                url = f"{self._live['url']}?access_token={self._live['token']}"
+                async with self._http.ws_connect(url, max_msg_size=0) as socket:
+                    if end_reason := await self._talk(socket):
+                        return end_reason
+                code = socket.close_code or 0
+                failures = 0 if self._handle else failures
+            except (aiohttp.ClientError, ConnectionError, TimeoutError):
+                code = 0
+            if (code in FINAL or not self._handle) and await self._renew() == OVER:
+                break
+        if not self._turns:
+            raise ConnectionError(f"Gemini hung up with close code {code}.")
+        return "disconnected"
+
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> str | None:
+        """Talk over one connection; returns why the call is over, if it is."""
+        resumption = {"handle": self._handle} if self._handle else {}
+        self._handle = None  # good for one connection, which gives others
+        await socket.send_json({"setup": {**self._live["setup"]["setup"], "sessionResumption": resumption}})
+        async for frame in socket:
+            message = json.loads(frame.data)
+            if "setupComplete" in message and not resumption:
+                await socket.send_json({"realtimeInput": GREET})
+            if message.get("sessionResumptionUpdate", {}).get("resumable"):
+                self._handle = message["sessionResumptionUpdate"]["newHandle"]
+            if "goAway" in message:
+                break
+            content = message.get("serverContent", {})
+            stitch(self._turns, "user", content.get("inputTranscription", {}).get("text", ""))
+            stitch(self._turns, "agent", content.get("outputTranscription", {}).get("text", ""))
+            if content.get("turnComplete"):
+                if (answer := self._reply(self._turns)) is None:
+                    return "completed"
+                stitch(self._turns, "user", answer.get("text", ""))  # what is typed comes back in no transcription
+                await socket.send_json({"realtimeInput": answer})
+                self._keep_soon()
+        return None
+
+    # ---- The API ----
+
+    def _keep_soon(self) -> None:
+        """Send what was said to the API in the background; the conversation never waits for it."""
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Send the turns that are not kept yet, but for the last, which may still grow.
+
+        Whatever fails is sent again with the next. Where turns are missing, the answer says from where on.
+        """
+        if turns := self._turns[self._kept : -1][:500]:
+            answer = await self._ask("POST", "/transcript", {"from": self._kept, "turns": turns})
+            self._kept = (answer.get("data") or answer["error"]).get("next", self._kept)
+
+    async def _renew(self) -> str:
+        """Get other tokens for the same call; returns the code of the error if there are none, or nothing."""
+        answer = await self._ask("POST", "/renew", {"has_resumption_handle": self._handle is not None})
+        if "data" in answer:
+            self._client_token = answer["data"]["client_token"]
+            self._live = answer["data"]["connection"]["gemini_live"]
+        return str(answer.get("error", {}).get("code", ""))
+
+    async def complete(self, end_reason: str, seconds: float) -> Json:
+        """Complete the session, as often as it takes: under one key it is done once."""
+        ending = {"transcript": self._turns, "duration_seconds": seconds, "end_reason": end_reason}
+        key, answer = {"Idempotency-Key": str(uuid.uuid4())}, Json()
+        for pause in PAUSES:
+            await asyncio.sleep(pause)
+            answer = await self._ask("POST", "/complete", ending, **key)
+            if not answer.get("error", {}).get("retryable"):
+                break
+        if answer.get("error", {}).get("code") == OVER:  # somebody else has completed it
+            answer = (await self._ask("GET", "")).get("data", answer)
+        if "error" in answer:
+            raise ConnectionError(f"The call could not be completed: {answer['error']['code']}.")
+        return answer
+
+    async def _ask(self, method: str, action: str, body: Json | None = None, **headers: str) -> Json:
+        """Call one of the session's own routes; without an answer of the API's own it can be tried again."""
+        headers["Authorization"] = f"Bearer {self._client_token}"
+        limit = aiohttp.ClientTimeout(total=40)
+        try:
+            async with self._http.request(
+                method, self._url + action, json=body, headers=headers, timeout=limit
+            ) as response:
+                answer: Json = await response.json()
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            answer = {}
+        return answer if answer.keys() - {"message"} else {"error": {"code": "no_answer", "retryable": True}}
 
 
 def stitch(turns: Turns, role: str, fragment: str) -> None:

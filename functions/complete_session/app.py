@@ -3,10 +3,10 @@
 from typing import Final
 
 from pi_voice.errors import SessionNotActive, SessionNotFound, TranscriptTooLarge
-from pi_voice.http import Caller, api
+from pi_voice.http import Once, SessionCaller, api
 from pi_voice.ids import SessionId
 from pi_voice.sessions import Ending, SessionState
-from pi_voice.wiring import completion
+from pi_voice.wiring import completion, history
 
 MAX_BODY_BYTES: Final = 4_194_304  # a transcript of a megabyte takes more with every letter written as \uXXXX
 
@@ -19,9 +19,10 @@ calls = completion()
     enveloped=False,
     summary="Complete a session",
     raises=(SessionNotFound, SessionNotActive, TranscriptTooLarge),
+    once=Once("session_id", history().get),
 )
-async def complete_session(session_id: SessionId, ending: Ending, caller: Caller) -> SessionState:
-    """Make the transcript durable, then extract the results; the session is answered as it stands."""
+async def complete_session(session_id: SessionId, ending: Ending, caller: SessionCaller) -> SessionState:
+    """Make what was said durable, then extract the results; the session is answered as it stands."""
     return await calls.complete(session_id, ending, caller)
 
 

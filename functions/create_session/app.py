@@ -6,10 +6,12 @@ from pi_voice.errors import (
     GeminiUnavailable,
     LiveKitError,
     LiveKitUnavailable,
+    SessionNotActive,
+    SessionNotFound,
     TtlTooShort,
     UpstreamTimeout,
 )
-from pi_voice.http import Caller, api
+from pi_voice.http import Caller, Once, api
 from pi_voice.sessions import NewSession, StartedSession
 from pi_voice.wiring import provisioning
 
@@ -23,6 +25,8 @@ sessions = provisioning()
     summary="Start a session",
     raises=(
         AgentNotFound,
+        SessionNotFound,
+        SessionNotActive,
         TtlTooShort,
         LiveKitError,
         LiveKitUnavailable,
@@ -30,6 +34,7 @@ sessions = provisioning()
         GeminiUnavailable,
         UpstreamTimeout,
     ),
+    once=Once("session_id", sessions.again),
 )
 async def create_session(order: NewSession, caller: Caller) -> StartedSession:
     """Make the LiveKit room and the Gemini Live token of one call and return both, once."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,17 @@ def assert_a_whole_call(name: str, ended: Ended) -> None:
     assert not set("\x1b\r") & set(text)  # a file gets plain lines
     assert [line for line in text.splitlines() if line != line.rstrip()] == []
     assert [len(token) for token in re.findall(r"token (\S+)", text)] == [19, 19]  # none is shown whole
+
+
+def test_the_turns_of_a_call_are_kept_while_it_goes_on(api: LocalApi) -> None:
+    demo("examples/booking.json", "--base", api.base_url, "--pace", FAST, API_KEY=api.api_key)
+
+    request = urllib.request.Request(f"{api.base_url}/api/v1/voice/sessions")  # noqa: S310 (loopback)
+    request.add_header("Authorization", f"Bearer {api.api_key}")
+    with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 (loopback)
+        newest = json.load(answer)["data"][0]
+    assert (newest["status"], newest["completed_by"]) == ("completed", "client")
+    assert newest["checkpoint_turns"] > 0
 
 
 def test_ctrl_c_ends_a_call_and_says_so(api: LocalApi) -> None:
@@ -185,9 +197,13 @@ def voice_api(gemini: Gemini) -> web.Application:
         url = f"{gemini.url.replace('https', 'wss')}/ws/{SERVICE.format('v1alpha')}"
         live = {"url": url, "token": await gemini.token(), "model": "gemini-live", "setup": {"setup": SETUP}}
         livekit = {"url": "wss://livekit.test", "token": "a-token", "room": "s"}
-        session = {"session_id": "s", "max_duration_seconds": None, "ttl_seconds": 600}
+        session = {"session_id": "s", "client_token": "t", "max_duration_seconds": None, "ttl_seconds": 600}
         connection = {"livekit": livekit, "gemini_live": live}
         return web.json_response({"data": {**session, "connection": connection}}, status=201)
+
+    async def keep_transcript(request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({"data": {"session_id": "s", "next": body["from"] + len(body["turns"])}})
 
     async def complete_session(request: web.Request) -> web.Response:
         said = [turn["text"] for turn in (await request.json())["transcript"] if turn["role"] == "user"]
@@ -197,6 +213,7 @@ def voice_api(gemini: Gemini) -> web.Application:
     app = web.Application()
     app.router.add_post("/api/v1/voice/agents", create_agent)
     app.router.add_post("/api/v1/voice/sessions", create_session)
+    app.router.add_post("/api/v1/voice/sessions/s/transcript", keep_transcript)
     app.router.add_post("/api/v1/voice/sessions/s/complete", complete_session)
     return app
 

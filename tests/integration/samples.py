@@ -64,7 +64,10 @@ def a_session(**changes: Any) -> Session:
         created_at=NOW,
         expires_at=NOW + 600,
         livekit=RoomFacts(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
+        media=("microphone", "camera"),
         metadata={"case": "42 ✓", "empty": ""},
+        grace_seconds=3_600,
+        due_at=NOW + 4_200,
     )
     return replace(session, **changes)
 
@@ -79,6 +82,7 @@ def a_call_end(**changes: Any) -> CallEnd:
         transcript_id=TranscriptId(uuid7()),
         turns=2,
         extraction=Extraction(status="pending"),
+        due_at=NOW + 320,
     )
     return replace(end, **changes)
 

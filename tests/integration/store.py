@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from local import template
-from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions, DynamoTranscripts
+from pi_voice.adapters.dynamodb import (
+    DynamoAgents,
+    DynamoApiKeys,
+    DynamoCheckpoints,
+    DynamoSessions,
+    DynamoTranscripts,
+)
 from pi_voice.ids import Clock
 from pi_voice.sessions import Session
 from pi_voice.settings import TableNames
@@ -90,6 +96,13 @@ class Store:
     @property
     def transcripts(self) -> DynamoTranscripts:
         return DynamoTranscripts(self.dynamodb, self.names.transcripts)
+
+    @property
+    def checkpoints(self) -> DynamoCheckpoints:
+        return self.checkpoints_kept()
+
+    def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
+        return DynamoCheckpoints(self.dynamodb, self.names.sessions, self.names.transcripts, days)
 
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
         return DynamoTranscripts(self.dynamodb, self.names.transcripts, days, clock)

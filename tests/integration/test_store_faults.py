@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import boto3
@@ -11,13 +11,19 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from pi_voice import api_keys
-from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions, DynamoTranscripts
+from pi_voice.adapters.dynamodb import (
+    DynamoAgents,
+    DynamoApiKeys,
+    DynamoCheckpoints,
+    DynamoSessions,
+    DynamoTranscripts,
+)
 from pi_voice.agents import AgentQuery
 from pi_voice.api_keys import ApiKey
 from pi_voice.errors import StorageError
-from pi_voice.ids import KeyId, uuid7
+from pi_voice.ids import KeyId, SessionId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import Extraction, SessionQuery
+from pi_voice.sessions import Extraction, Problem, Session, SessionQuery
 from pi_voice.settings import TableNames
 from tests.integration.provider import closed_port
 from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
@@ -30,6 +36,13 @@ SESSION, AGENT, END = a_session(), an_agent(), a_call_end()
 ID = KeyId(uuid7())
 KEY = ApiKey(key_id=ID, workspace=ACME, name=SECRET, hint="abcd", created_at=NOW)
 HASH = api_keys.generate().hash
+
+FAILURE = Problem(code="expired", message=SECRET)
+
+
+async def all_of(ids: AsyncIterator[SessionId]) -> list[SessionId]:
+    return [session_id async for session_id in ids]
+
 
 EVERYTHING: dict[str, Work] = {
     "find a key": lambda store: store.api_keys.find(HASH),
@@ -45,8 +58,16 @@ EVERYTHING: dict[str, Work] = {
     "add a session": lambda store: store.sessions.add(SESSION),
     "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
     "record results": lambda store: store.sessions.record(
-        SESSION.session_id, END.transcript_id, {"said": SECRET}, Extraction(status="succeeded")
+        SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
     ),
+    "fail a session": lambda store: store.sessions.fail(SESSION.session_id, FAILURE, "expired", NOW),
+    "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
+    "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
+    "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
+    "look for what is due": lambda store: all_of(store.sessions.due(0, NOW)),
+    "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
+    "read kept turns": lambda store: store.checkpoints.read(SESSION),
+    "delete kept turns": lambda store: store.checkpoints.delete(SESSION.session_id),
     "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
     "list sessions": lambda store: store.sessions.page(ACME, SessionQuery(status="active")),
     "merge an event": lambda store: store.sessions.merge(RoomEvent(SESSION.session_id, "RM", finished_at=NOW)),
@@ -132,7 +153,7 @@ def test_an_answer_that_does_not_come_is_a_storage_error(
 
 @everything
 def test_tables_that_are_not_there_are_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    elsewhere = Store(store.dynamodb, TableNames("nowhere", "nowhere", "nowhere", "nowhere", 0))
+    elsewhere = Store(store.dynamodb, TableNames("nowhere", "nowhere", "nowhere", "nowhere", "nowhere", 0))
 
     assert_told_plainly(elsewhere, work, logged)
 
@@ -149,7 +170,46 @@ def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(store: Store, log
     client.close()
 
 
+# ---- A transaction on the same row ------------------------------------------------------------------
+
+CONFLICT = "TransactionConflictException"
+WRITES = {
+    "complete a session": lambda store, session: store.sessions.complete(session.session_id, END),
+    "fail a session": lambda store, session: store.sessions.fail(session.session_id, FAILURE, "expired", NOW),
+    "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
+    "merge an event": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_ours", NOW)),
+    "merge another room's": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_2", NOW)),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
+def test_a_write_that_meets_a_transaction_on_its_row_waits_for_it(
+    store: Store, write: Callable[[Store, Session], Coroutine[Any, Any, Session | None]]
+) -> None:
+    session = a_session()
+    asyncio.run(store.sessions.add(session))
+    met: list[int] = []
+
+    def in_the_way(update: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            if len(met) < 3:
+                met.append(1)
+                raise refusal(CONFLICT)
+            return update(**arguments)
+
+        return ask
+
+    assert asyncio.run(write(store.through(update_item=in_the_way), session)) is not None
+    assert len(met) == 3
+
+
+def test_a_transaction_that_does_not_end_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
+    assert_told_plainly(broken(store, refusal(CONFLICT)), EVERYTHING["complete a session"], logged)
+    assert CONFLICT in logged.getvalue()
+
+
 def test_the_adapters_need_nothing_of_the_network_to_be_made() -> None:
     nowhere = cast("Any", None)
 
     assert all(made(nowhere, "table") for made in (DynamoApiKeys, DynamoAgents, DynamoSessions, DynamoTranscripts))
+    assert DynamoCheckpoints(nowhere, "table", "table") is not None

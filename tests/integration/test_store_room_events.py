@@ -30,7 +30,8 @@ def kept(store: Store, **changes: Any) -> Session:
 def told(store: Store, session: Session, *events: RoomEvent) -> RoomFacts:
     """Merge events into a session and return what is known of its rooms then."""
     for event in events:
-        assert run(store.sessions.merge(replace(event, session_id=session.session_id)))
+        merged = run(store.sessions.merge(replace(event, session_id=session.session_id)))
+        assert merged == run(store.sessions.get(session.session_id))
     found = run(store.sessions.get(session.session_id))
     assert found is not None
     assert replace(found, livekit=session.livekit) == session
@@ -105,6 +106,15 @@ def test_an_event_whose_first_answer_got_lost_is_merged_once(store: Store) -> No
 
     assert (facts.first_joined_at, facts.finished_at) == (NOW + 5, NOW + 9)
     assert facts.other_rooms == [OtherRoom(room_sid="RM_2", first_joined_at=NOW)]
+
+
+def test_a_repeat_that_changes_nothing_returns_the_session_all_the_same(store: Store) -> None:
+    session = kept(store)
+    join, elsewhere = event(joined_at=NOW + 5), event("RM_2", joined_at=NOW + 50)
+
+    facts = told(store, session, join, join, elsewhere, elsewhere)
+
+    assert facts.first_joined_at == NOW + 5
 
 
 def test_events_of_an_ended_session_are_merged_and_end_nothing(store: Store) -> None:
@@ -212,7 +222,9 @@ def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> 
     before = told(store, session, *ten)
     assert len(before.other_rooms) == 10
 
-    assert not run(store.sessions.merge(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
+    eleventh = run(store.sessions.merge(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
+    assert eleventh is not None
+    assert eleventh.livekit == before
     facts = told(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
 
     assert [room.room_sid for room in facts.other_rooms] == [room.room_sid for room in before.other_rooms]
@@ -229,7 +241,7 @@ def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
         for one in told_of_each
     ]
 
-    async def race() -> list[bool]:
+    async def race() -> list[Session | None]:
         return await asyncio.gather(*map(store.sessions.merge, events))
 
     assert all(run(race()))

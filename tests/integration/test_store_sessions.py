@@ -3,12 +3,13 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.errors import LiveKitUnavailable, SessionActive
+from pi_voice.errors import LiveKitUnavailable, SessionActive, SessionNotFound
 from pi_voice.ids import SessionId, TranscriptId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import DAY_SECONDS, CallEnd, Extraction, Participant, Problem, Session
@@ -18,6 +19,9 @@ from tests.integration.store import Store, asked_twice, never_asked
 run = asyncio.run
 
 SUCCEEDED = Extraction(status="succeeded", model="gemini-3.5-flash-lite", attempts=2)
+STILL_PENDING = Extraction(
+    status="pending", model="m", attempts=3, error=Problem(code="gemini_unavailable", message="Away.")
+)
 FAILED = Extraction(
     status="failed", model="m", attempts=3, error=Problem(code="gemini_error", message='Say "ä" again.')
 )
@@ -71,10 +75,16 @@ def test_a_new_row_holds_these_attributes_and_nothing_else(store: Store) -> None
     assert set(row) == {
         "agent_id",
         "agent_version",
+        "checkpoint_bytes",
+        "checkpoint_turns",
         "created_at",
+        "due_at",
+        "due_shard",
         "expires_at",
+        "grace_seconds",
         "livekit",
         "max_duration_seconds",
+        "media",
         "metadata",
         "participant",
         "session_id",
@@ -124,8 +134,50 @@ def test_an_active_session_is_completed_with_all_that_its_end_says(
     assert done.transcript_id == end.transcript_id
     assert done.turns == end.turns
     assert done.extraction == end.extraction
+    assert done.due_at == end.due_at
     assert done.duration_seconds == duration_seconds
     assert type(done.duration_seconds) is type(duration_seconds)
+
+
+def test_a_session_that_is_completed_for_good_is_due_no_more(store: Store) -> None:
+    session = kept(store)
+
+    done = run(store.sessions.complete(session.session_id, a_call_end(due_at=None)))
+
+    assert done is not None
+    assert done.due_at is None
+    assert not {"due_at", "due_shard"} & set(store.row_of(session))
+
+
+def test_a_call_that_was_hung_up_keeps_that_reason_when_it_is_completed(store: Store) -> None:
+    session = kept(store)
+    run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
+
+    done = run(store.sessions.complete(session.session_id, a_call_end(end_reason="client_timer")))
+
+    assert done is not None
+    assert (done.end_reason, done.hung_up_at) == ("cap", NOW + 75)
+
+
+@pytest.mark.parametrize(("known", "wins"), [(None, True), (3, True), (2, False), (0, False), (4, False)])
+def test_a_session_is_completed_only_with_all_the_turns_that_were_kept_or_with_the_client_s_own(
+    store: Store, known: int | None, *, wins: bool
+) -> None:
+    session = kept(store)
+    run(store.checkpoints.append(session, TURNS, 100))
+
+    done = run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=known)))
+
+    assert (done is not None) == wins
+    found = run(store.sessions.get(session.session_id))
+    assert found is not None
+    assert found.status == ("completed" if wins else "active")
+
+
+def test_a_completion_without_kept_turns_is_known_by_them_too(store: Store) -> None:
+    session = kept(store)
+
+    assert run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=0))) is not None
 
 
 def test_what_a_session_was_before_stays_when_it_is_completed(store: Store) -> None:
@@ -140,6 +192,7 @@ def test_what_a_session_was_before_stays_when_it_is_completed(store: Store) -> N
         "agent_version",
         "participant",
         "livekit",
+        "media",
         "metadata",
         "max_duration_seconds",
     ):
@@ -181,7 +234,7 @@ def test_a_completion_whose_first_answer_got_lost_has_won(store: Store) -> None:
 def test_the_same_end_told_again_gives_the_session_as_it_is_by_now(store: Store) -> None:
     end = a_call_end()
     done = completed(store, end)
-    recorded = run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED))
+    recorded = run(store.sessions.record(done, {"age": 42}, SUCCEEDED, None))
 
     assert run(store.sessions.complete(done.session_id, end)) == recorded
 
@@ -254,48 +307,87 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Sto
 def test_results_come_back_exactly_as_they_were_recorded(store: Store, results: JsonValue) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done.session_id, done.transcript_id, results, SUCCEEDED))
+    recorded = run(store.sessions.record(done, results, SUCCEEDED, None))
 
-    assert recorded is not None
     assert recorded == run(store.sessions.get(done.session_id))
     assert recorded.results == results
     assert json.dumps(recorded.results) == json.dumps(results)
     assert recorded.extraction == SUCCEEDED
     assert recorded.transcript_id == done.transcript_id
+    assert recorded.due_at is None
 
 
 def test_an_extraction_that_failed_is_kept_with_its_error_and_leaves_no_results(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done.session_id, done.transcript_id, None, FAILED))
+    recorded = run(store.sessions.record(done, None, FAILED, None))
 
-    assert recorded is not None
     assert recorded.extraction == FAILED
-    assert "results" not in store.row_of(done)
+    assert not {"results", "due_at", "due_shard"} & set(store.row_of(done))
 
 
-def test_later_results_replace_earlier_ones_even_when_there_are_none(store: Store) -> None:
+def test_an_extraction_that_is_still_wanted_stays_due(store: Store) -> None:
     done = completed(store)
-    run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED))
 
-    recorded = run(store.sessions.record(done.session_id, done.transcript_id, None, FAILED))
+    recorded = run(store.sessions.record(done, None, STILL_PENDING, NOW + 3_800))
 
-    assert recorded is not None
-    assert recorded.results is None
+    assert (recorded.extraction, recorded.due_at) == (STILL_PENDING, NOW + 3_800)
+    assert "due_shard" in store.row_of(done)
+
+
+def test_results_whose_first_answer_got_lost_are_recorded_once(store: Store) -> None:
+    done = completed(store)
+
+    recorded = run(store.through(update_item=asked_twice).sessions.record(done, {"age": 42}, SUCCEEDED, None))
+
+    assert recorded == run(store.sessions.get(done.session_id))
+    assert (recorded.results, recorded.extraction) == ({"age": 42}, SUCCEEDED)
+
+
+@pytest.mark.parametrize("first", [SUCCEEDED, FAILED, STILL_PENDING], ids=lambda extraction: extraction.status)
+def test_of_two_that_extract_at_once_the_first_one_s_word_stands_and_the_other_learns_of_it(
+    store: Store, first: Extraction
+) -> None:
+    done = completed(store)
+    recorded = run(store.sessions.record(done, {"age": 42}, first, NOW + 3_800))
+
+    assert run(store.sessions.record(done, {"age": 7}, SUCCEEDED, None)) == recorded
+    assert run(store.sessions.get(done.session_id)) == recorded
+
+
+def test_who_has_read_what_was_recorded_may_record_what_came_of_another_attempt(store: Store) -> None:
+    recorded = run(store.sessions.record(completed(store), None, STILL_PENDING, NOW + 3_800))
+
+    again = run(store.sessions.record(recorded, {"age": 42}, SUCCEEDED, None))
+
+    assert (again.results, again.extraction, again.due_at) == ({"age": 42}, SUCCEEDED, None)
+
+
+def test_of_many_that_extract_at_once_one_records(store: Store) -> None:
+    done = completed(store)
+
+    def record(number: int) -> Session:
+        return run(store.sessions.record(done, {"age": number}, SUCCEEDED, None))
+
+    with ThreadPoolExecutor(max_workers=8) as workers:
+        outcomes = list(workers.map(record, range(16)))
+
+    assert len({json.dumps(outcome.results) for outcome in outcomes}) == 1
+    assert run(store.sessions.get(done.session_id)) == outcomes[0]
 
 
 @pytest.mark.parametrize("transcript_id", [None, TranscriptId("another")])
 def test_results_of_another_transcript_are_not_recorded(store: Store, transcript_id: TranscriptId | None) -> None:
     done = completed(store)
 
-    assert run(store.sessions.record(done.session_id, transcript_id, {"age": 42}, SUCCEEDED)) is None
+    assert run(store.sessions.record(replace(done, transcript_id=transcript_id), {"age": 42}, SUCCEEDED, None)) == done
     assert run(store.sessions.get(done.session_id)) == done
 
 
 def test_results_of_a_session_that_is_still_active_are_not_recorded(store: Store) -> None:
     session = kept(store)
 
-    assert run(store.sessions.record(session.session_id, TranscriptId(uuid7()), {"age": 42}, SUCCEEDED)) is None
+    assert run(store.sessions.record(session, {"age": 42}, SUCCEEDED, None)) == session
     assert run(store.sessions.get(session.session_id)) == session
 
 
@@ -303,7 +395,8 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     done = completed(store)
     run(store.sessions.delete(done.session_id))
 
-    assert run(store.sessions.record(done.session_id, done.transcript_id, {"age": 42}, SUCCEEDED)) is None
+    with pytest.raises(SessionNotFound):
+        run(store.sessions.record(done, {"age": 42}, SUCCEEDED, None))
     assert store.rows(store.names.sessions) == []
 
 
@@ -359,5 +452,5 @@ def test_with_a_retention_a_session_expires_so_many_days_after_it_was_made_whate
     done = run(sessions.complete(session.session_id, a_call_end()))
     assert done is not None
     run(sessions.merge(RoomEvent(session.session_id, "RM_ours", finished_at=NOW)))
-    run(sessions.record(session.session_id, done.transcript_id, {}, SUCCEEDED))
+    run(sessions.record(done, {}, SUCCEEDED, None))
     assert store.row_of(session)["ttl"] == expiry

@@ -6,7 +6,7 @@ import json
 import textwrap
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,15 @@ class Background:
 
     def enter(self, context: AbstractAsyncContextManager[Result]) -> Result:
         return self.run(self._running.enter_async_context(context))
+
+    @contextmanager
+    def during(self, context: AbstractAsyncContextManager[Result]) -> Iterator[Result]:
+        """Hold a context for as long as a test needs it."""
+        result = self.run(context.__aenter__())
+        try:
+            yield result
+        finally:
+            self.run(context.__aexit__(None, None, None))
 
     def stop(self) -> None:
         self.run(self._running.aclose())

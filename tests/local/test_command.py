@@ -90,6 +90,7 @@ def test_half_a_configuration_is_one_sentence() -> None:
     [
         ("RETENTION_DAYS", "abc"),
         ("RETENTION_DAYS", "-5"),
+        ("GRACE_SECONDS", "0"),
         ("GEMINI_API_VERSION", "v9"),
         ("GEMINI_LIVE_MODEL", "models/x y"),
         ("POWERTOOLS_LOG_LEVEL", "bogus"),
@@ -113,6 +114,10 @@ def test_a_key_that_is_none_is_one_sentence() -> None:
 
 def test_a_dynamodb_that_is_not_there_is_one_sentence() -> None:
     assert "The tables cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
+
+
+def test_an_sqs_that_is_not_there_is_one_sentence() -> None:
+    assert "The queues cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
 
 
 def test_a_missing_package_is_one_sentence() -> None:
@@ -142,7 +147,7 @@ def processes_of(api: LocalApi) -> set[int]:
     """Have a worker started, and return all processes below the command's."""
     assert Site(api.base_url).get("/api/v1/voice/voices").status == 401
     below = children(api.process.pid)
-    assert len(below) == 2  # DynamoDB and the worker
+    assert len(below) == 2  # AWS's stand-in and the worker
     return below
 
 

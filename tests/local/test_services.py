@@ -10,12 +10,14 @@ from local.services import Gemini, LiveKit, Services, function_variables, machin
 LIVEKIT = {"LIVEKIT_URL": "wss://mine", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "secret"}
 STAND_INS = LiveKit("ws://127.0.0.1:1", "stand-in", "nothing"), Gemini("nothing", "http://127.0.0.1:2")
 LOOPBACK = "http://127.0.0.1:3"
+AWS = LOOPBACK, "http://127.0.0.1:4"
 
 
 def test_without_a_word_everything_stands_in() -> None:
     services = Services.chosen_by({"HOME": "/home/me", "LIVEKIT_URL": "", "GEMINI_API_KEY": ""})
 
-    assert (services.livekit, services.gemini, services.dynamodb_url, services.api_key) == (None, None, None, None)
+    assert (services.livekit, services.gemini, services.api_key) == (None, None, None)
+    assert (services.dynamodb_url, services.sqs_url) == (None, None)
 
 
 def test_each_service_is_replaced_by_its_own_variables() -> None:
@@ -25,13 +27,15 @@ def test_each_service_is_replaced_by_its_own_variables() -> None:
             "GEMINI_API_KEY": "g",
             "GOOGLE_GEMINI_BASE_URL": "https://proxy",
             "AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:8000",
+            "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9324",
             "PI_VOICE_API_KEY": "pi_live_x",
         }
     )
 
     assert services.livekit == LiveKit("wss://mine", "key", "secret")
     assert services.gemini == Gemini("g", "https://proxy")
-    assert (services.dynamodb_url, services.api_key) == ("http://127.0.0.1:8000", "pi_live_x")
+    assert (services.dynamodb_url, services.sqs_url) == ("http://127.0.0.1:8000", "http://127.0.0.1:9324")
+    assert services.api_key == "pi_live_x"
 
 
 @pytest.mark.parametrize(
@@ -52,10 +56,15 @@ def test_half_a_configuration_is_one_plain_sentence(environment: dict[str, str],
 
 
 def test_functions_get_their_services_as_plain_variables() -> None:
-    services = Services.chosen_by({"RETENTION_DAYS": "7", "SECRET_OF_MINE": "x"})
+    signs = "s" * 32
+    services = Services.chosen_by(
+        {"RETENTION_DAYS": "7", "GRACE_SECONDS": "1", "CLIENT_TOKEN_SECRET": signs, "SECRET_OF_MINE": "x"}
+    )
 
-    assert function_variables(services, *STAND_INS, LOOPBACK) == {
+    assert function_variables(services, *STAND_INS, *AWS) == {
         "RETENTION_DAYS": "7",
+        "GRACE_SECONDS": "1",
+        "CLIENT_TOKEN_SECRET": signs,
         "PI_VOICE_SECRETS": "",
         "LIVEKIT_URL": "ws://127.0.0.1:1",
         "LIVEKIT_API_KEY": "stand-in",
@@ -65,12 +74,33 @@ def test_functions_get_their_services_as_plain_variables() -> None:
         "GEMINI_API_KEY": "nothing",
         "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:2",
         "AWS_ENDPOINT_URL_DYNAMODB": LOOPBACK,
+        "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:4",
     }
+
+
+def test_the_secret_of_client_tokens_is_another_one_at_every_start() -> None:
+    services = Services.chosen_by({})
+    made_up = {function_variables(services, *STAND_INS, *AWS)["CLIENT_TOKEN_SECRET"] for _ in range(2)}
+
+    assert len(made_up) == 2
+    assert {len(secret) for secret in made_up} == {64}
+
+
+def test_a_short_secret_of_client_tokens_is_one_plain_sentence() -> None:
+    with pytest.raises(CannotStart, match=r"^CLIENT_TOKEN_SECRET is too short: it needs 32 characters or more\.$"):
+        Services.chosen_by({"CLIENT_TOKEN_SECRET": "s" * 31})
+
+
+def test_the_pages_that_may_call_become_the_template_s_parameter() -> None:
+    assert Services.chosen_by({"CORS_ALLOW_ORIGINS": "https://a,https://b"}).parameters == {
+        "CorsAllowOrigins": "https://a,https://b"
+    }
+    assert Services.chosen_by({}).parameters == {}
 
 
 def test_a_webhook_key_of_its_own_is_passed_on() -> None:
     services = Services.chosen_by({"LIVEKIT_WEBHOOK_API_KEY": "k", "LIVEKIT_WEBHOOK_API_SECRET": "s"})
-    variables = function_variables(services, *STAND_INS, LOOPBACK)
+    variables = function_variables(services, *STAND_INS, *AWS)
 
     assert (variables["LIVEKIT_WEBHOOK_API_KEY"], variables["LIVEKIT_WEBHOOK_API_SECRET"]) == ("k", "s")
     assert variables["LIVEKIT_API_KEY"] == "stand-in"
@@ -80,7 +110,7 @@ def test_google_is_where_the_template_says_unless_an_address_is_given() -> None:
     services = Services.chosen_by({"GEMINI_API_KEY": "g"})
     assert services.gemini
 
-    assert "GOOGLE_GEMINI_BASE_URL" not in function_variables(services, STAND_INS[0], services.gemini, LOOPBACK)
+    assert "GOOGLE_GEMINI_BASE_URL" not in function_variables(services, STAND_INS[0], services.gemini, *AWS)
 
 
 @pytest.mark.parametrize("url", [LOOPBACK, "http://localhost:8000", "http://[::1]:8000"])
@@ -90,6 +120,12 @@ def test_on_loopback_credentials_are_made_up_and_no_profile_is_read(url: str) ->
     assert (variables["PATH"], variables["AWS_ACCESS_KEY_ID"]) == ("/bin", "local")
     assert variables["AWS_CONFIG_FILE"] == os.devnull
     assert "AWS_PROFILE" not in variables
+
+
+def test_one_service_elsewhere_needs_credentials_of_one_s_own() -> None:
+    variables = machine_variables({"AWS_ACCESS_KEY_ID": "real"}, LOOPBACK, "https://sqs.us-east-1.amazonaws.com")
+
+    assert variables["AWS_ACCESS_KEY_ID"] == "real"
 
 
 def test_elsewhere_credentials_are_the_user_s_own() -> None:

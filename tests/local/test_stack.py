@@ -14,6 +14,7 @@ from botocore.config import Config
 from livekit import api as livekit
 from livekit.protocol.room import DeleteRoomRequest
 from mypy_boto3_dynamodb.client import DynamoDBClient
+from mypy_boto3_sqs.client import SQSClient
 
 from local import template
 from local.dynamodb import make_tables
@@ -26,12 +27,14 @@ from tests.local.processes import until
 ROOT = Path(__file__).parents[2]
 BASE = "/api/v1/voice"
 FIXED_KEY = api_keys.generate().reveal()
+PAGE = "https://app.example"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalApi]:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    with running_api({**clean, "PI_VOICE_API_KEY": FIXED_KEY, "RETENTION_DAYS": "7"}) as running:
+    own = {"RETENTION_DAYS": "7", "SCHEDULE_SECONDS": "1", "CORS_ALLOW_ORIGINS": f"https://other.example,{PAGE}"}
+    with running_api({**clean, **own, "PI_VOICE_API_KEY": FIXED_KEY}) as running:
         yield running
 
 
@@ -43,6 +46,13 @@ def aws() -> boto3.Session:
 @pytest.fixture(scope="module")
 def dynamodb(stack: LocalApi, aws: boto3.Session) -> Iterator[DynamoDBClient]:
     client = aws.client("dynamodb", endpoint_url=stack.dynamodb_url, config=Config(max_pool_connections=32))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def sqs(stack: LocalApi, aws: boto3.Session) -> Iterator[SQSClient]:
+    client = aws.client("sqs", endpoint_url=stack.sqs_url)
     yield client
     client.close()
 
@@ -145,6 +155,48 @@ def test_settings_of_the_terminal_reach_the_functions(dynamodb: DynamoDBClient, 
     )["Item"]
 
     assert "ttl" in row  # RETENTION_DAYS is 7, not the template's 0
+
+
+def test_a_page_that_was_named_may_call(stack: LocalApi) -> None:
+    asks = [("Origin", PAGE), ("Access-Control-Request-Method", "POST")]
+    answer = Site(stack.base_url).call("OPTIONS", f"{BASE}/sessions", headers=asks)
+
+    assert (answer.status, answer.header("access-control-allow-origin")) == (204, PAGE)
+    assert "authorization" in answer.header("access-control-allow-headers").split(",")
+
+
+# ---- What nobody calls ----
+
+
+def test_queues_are_those_of_the_template(sqs: SQSClient) -> None:
+    attributes = sqs.get_queue_attributes(QueueUrl=queue(sqs), AttributeNames=["All"])["Attributes"]
+
+    assert attributes["VisibilityTimeout"] == "540"
+    assert json.loads(attributes["RedrivePolicy"]) == {
+        "deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:pi-voice-local-extractions-dead",
+        "maxReceiveCount": 6,
+    }
+
+
+def test_messages_of_the_queue_reach_their_function(stack: LocalApi, sqs: SQSClient) -> None:
+    sqs.send_message(QueueUrl=queue(sqs), MessageBody='{"session_id": "one-that-is-not-there"}')
+
+    until(lambda: "one-that-is-not-there" in stack.output)
+    until(lambda: waiting(sqs) == 0)
+
+
+def test_the_clock_has_the_sweeper_run(stack: LocalApi) -> None:
+    assert "SweepSessions every 1 s" in stack.output
+    until(lambda: stack.output.count('"swept"') >= 2)
+
+
+def queue(sqs: SQSClient) -> str:
+    return sqs.get_queue_url(QueueName="pi-voice-local-extractions")["QueueUrl"]
+
+
+def waiting(sqs: SQSClient) -> int:
+    kinds: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    return sum(map(int, sqs.get_queue_attributes(QueueUrl=queue(sqs), AttributeNames=kinds)["Attributes"].values()))
 
 
 # ---- DynamoDB ----

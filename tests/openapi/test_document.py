@@ -5,7 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -19,6 +19,8 @@ from pi_voice import errors
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())
 RELEASED: Final = json.loads((ROOT / "docs" / "openapi-released.json").read_text())
+API_KEY: Final[dict[str, list[str]]] = {"api_key": []}
+CLIENT_TOKEN: Final[dict[str, list[str]]] = {"client_token": []}
 OPERATIONS: Final = [
     pytest.param(operation, id=f"{method} {path}")
     for path, methods in DOCUMENT["paths"].items()
@@ -61,9 +63,83 @@ def test_every_route_of_the_template_is_documented() -> None:
 def test_every_route_is_described_with_its_errors_and_its_key(operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["description"]
-    assert operation["security"] in ([{"api_key": []}], [{"livekit_signature": []}])
+    assert operation["security"] in ([API_KEY], [API_KEY, CLIENT_TOKEN], [{"livekit_signature": []}])
     assert {"401", "500"} <= operation["responses"].keys()
     assert all(answer["headers"]["X-Request-Id"] for answer in operation["responses"].values())
+
+
+def those_with(fact: Callable[[dict[str, Any]], object]) -> set[str]:
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    return {operation["operationId"] for operation in operations if fact(operation)}
+
+
+def test_a_client_token_opens_what_a_sessions_own_client_needs_and_an_api_key_all_but_the_webhook() -> None:
+    everything = those_with(lambda _: True)
+
+    assert those_with(lambda operation: CLIENT_TOKEN in operation["security"]) == {
+        "get_session",
+        "complete_session",
+        "keep_transcript",
+        "renew_session",
+        "stop_session",
+    }
+    assert those_with(lambda operation: API_KEY in operation["security"]) == everything - {"receive_livekit_webhook"}
+    assert DOCUMENT["components"]["securitySchemes"].keys() == {"api_key", "client_token", "livekit_signature"}
+
+
+def test_what_heeds_an_idempotency_key_says_so_by_its_header_its_answers_and_its_errors() -> None:
+    def parameters(operation: dict[str, Any]) -> list[str]:
+        return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
+
+    def tells_of_a_replay(operation: dict[str, Any]) -> bool:
+        answers = operation["responses"].items()
+        return any("Idempotent-Replayed" in answer["headers"] for status, answer in answers if status < "300")
+
+    def codes(operation: dict[str, Any], status: str) -> set[str]:
+        return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
+
+    heeding = {"create_agent", "create_session", "complete_session"}
+
+    assert those_with(lambda operation: parameters(operation) == ["Idempotency-Key"]) == heeding
+    assert those_with(parameters) == heeding
+    assert those_with(tells_of_a_replay) == heeding
+    assert those_with(lambda operation: "idempotency_in_progress" in codes(operation, "409")) == heeding
+    assert those_with(lambda operation: codes(operation, "422") == {"idempotency_key_reused"}) == heeding
+
+
+@pytest.mark.parametrize(
+    ("key", "fits"),
+    [("9f1c2d", True), ("~!", True), ("k" * 255, True), ("", False), ("k" * 256, False), ("a b", False), ("ä", False)],
+)
+def test_an_idempotency_key_is_described_as_it_is_taken(key: str, *, fits: bool) -> None:
+    operation = DOCUMENT["paths"]["/api/v1/voice/agents"]["post"]
+    [parameter] = operation["parameters"]
+
+    assert Draft202012Validator(parameter["schema"]).is_valid(key) is fits
+
+
+def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
+    assert those_with(lambda operation: not operation.get("requestBody", {"required": True})["required"]) == {
+        "update_agent",
+        "complete_session",
+        "renew_session",
+    }
+
+
+def test_an_error_tells_which_turn_is_next_where_that_helps() -> None:
+    [error] = DOCUMENT["components"]["schemas"]["Error"]["properties"].values()
+
+    assert error["properties"]["next"]["type"] == "integer"
+    assert "next" not in error["required"]
+
+
+def test_a_field_is_described_by_its_name_in_json() -> None:
+    assert DOCUMENT["components"]["schemas"]["Checkpoint"]["properties"]["from"]["description"].startswith("Which turn")
+
+
+def error_codes(answer: dict[str, Any]) -> set[str]:
+    [_, narrowed] = answer["content"]["application/json"]["schema"]["allOf"]
+    return set(narrowed["properties"]["error"]["properties"]["code"]["enum"])
 
 
 def examples(operation: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -89,8 +165,7 @@ def test_every_error_code_that_is_sent_is_documented_by_some_route_and_in_the_gu
         for operation in methods.values():
             for status, answer in operation["responses"].items():
                 if not status.startswith("2"):
-                    [_, narrowed] = answer["content"]["application/json"]["schema"]["allOf"]
-                    documented |= set(narrowed["properties"]["error"]["properties"]["code"]["enum"])
+                    documented |= error_codes(answer)
     sent = {error.code for error in subclasses(errors.VoiceError) if hasattr(error, "code")}
     guide = (ROOT / "docs" / "errors.md").read_text()
 
@@ -130,6 +205,18 @@ BREAKING: Final[list[tuple[str, str]]] = [
     ('s["Voice"]["properties"]["style"]["type"] = "integer"', "answer.data[].style is of another type"),
     ('d["paths"]["/api/v1/voice/agents"]["get"]["parameters"].pop()', "the parameter cursor is gone"),
     ('d["paths"]["/api/v1/voice/voices"]["get"]["security"] = []', "another kind of key is wanted"),
+    (
+        'd["paths"]["/api/v1/voice/sessions/{session_id}/stop"]["post"]["security"].pop()',
+        "another kind of key is wanted",
+    ),
+    (
+        'd["paths"]["/api/v1/voice/sessions/{session_id}/renew"]["post"]["requestBody"]["required"] = True',
+        "a body is required now",
+    ),
+    (
+        'd["paths"]["/api/v1/voice/sessions"]["post"]["parameters"][0]["required"] = True',
+        "the parameter Idempotency-Key is required now",
+    ),
 ]
 
 
@@ -150,6 +237,8 @@ def test_a_broken_promise_is_noticed(change: str, found: str) -> None:
         's["SessionState"]["properties"]["mood"] = {"type": "string"}',
         's["NewSession"]["properties"]["ttl_seconds"]["maximum"] = 7200',
         'd["paths"]["/api/v1/voice/moods"] = {}',
+        'd["paths"]["/api/v1/voice/voices"]["get"]["security"].append({"client_token": []})',
+        'd["paths"]["/api/v1/voice/agents"]["post"]["requestBody"]["required"] = False',
     ],
 )
 def test_growth_breaks_nothing(change: str) -> None:

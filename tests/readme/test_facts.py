@@ -58,7 +58,7 @@ def test_the_settings_table_lists_the_parameters_with_their_defaults(template: N
     assert told.keys() == template["Parameters"].keys()
     for name, default in told.items():
         value = template["Parameters"][name].get("Default")
-        in_words = {"none": None, "Google's": "https://generativelanguage.googleapis.com"}
+        in_words = {"none": None, "empty": "", "Google's": "https://generativelanguage.googleapis.com"}
         expected = in_words[default] if default in in_words else quoted(default)[0]
         assert (None if value is None else str(value)) == expected, name
 

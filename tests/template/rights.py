@@ -1,4 +1,4 @@
-"""What each function may do, by logical id: actions of DynamoDB on tables and their indexes, and reading the secret.
+"""What each function may do, by logical id: actions on tables, their indexes and the queue, and reading the secret.
 
 tests/template holds the template to it, and tests/functions what the functions do.
 """
@@ -6,27 +6,56 @@ tests/template holds the template to it, and tests/functions what the functions 
 from collections.abc import Mapping
 
 KEY_CHECK = {"ApiKeysTable": {"GetItem"}}
+ONCE = {"IdempotencyTable": {"PutItem", "UpdateItem", "DeleteItem"}}
+SECRET = {"the secret": {"read"}}
 RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
-    "CreateAgent": KEY_CHECK | {"AgentsTable": {"PutItem"}},
+    "CreateAgent": KEY_CHECK | ONCE | {"AgentsTable": {"GetItem", "PutItem"}},
     "ListAgents": KEY_CHECK | {"AgentsTable/index/by_workspace": {"Query"}},
     "GetAgent": KEY_CHECK | {"AgentsTable": {"GetItem"}},
     "UpdateAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "PutItem"}},
     "DeleteAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "DeleteItem"}},
     "ListVoices": KEY_CHECK,
-    "CreateSession": KEY_CHECK | {"AgentsTable": {"GetItem"}, "SessionsTable": {"PutItem"}, "the secret": {"read"}},
+    "CreateSession": KEY_CHECK | ONCE | SECRET | {"AgentsTable": {"GetItem"}, "SessionsTable": {"GetItem", "PutItem"}},
     "ListSessions": KEY_CHECK | {"SessionsTable/index/by_workspace": {"Query"}, "SessionsTable": {"BatchGetItem"}},
-    "GetSession": KEY_CHECK | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
+    "GetSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
     "DeleteSession": KEY_CHECK
     | {"SessionsTable": {"GetItem", "DeleteItem"}, "TranscriptsTable": {"Query", "DeleteItem"}},
     "CompleteSession": KEY_CHECK
+    | ONCE
+    | SECRET
     | {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
-        "TranscriptsTable": {"PutItem", "UpdateItem"},
-        "the secret": {"read"},
+        "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
+        "ExtractionQueue": {"SendMessage"},
     },
-    "AddParticipant": KEY_CHECK | {"SessionsTable": {"GetItem"}, "the secret": {"read"}},
-    "ReceiveLivekitWebhook": {"SessionsTable": {"UpdateItem"}, "the secret": {"read"}},
+    "KeepTranscript": KEY_CHECK
+    | SECRET
+    | {"SessionsTable": {"GetItem", "UpdateItem"}, "TranscriptsTable": {"PutItem", "Query"}},
+    "RenewSession": KEY_CHECK
+    | SECRET
+    | {
+        "AgentsTable": {"GetItem"},
+        "SessionsTable": {"GetItem", "UpdateItem"},
+        "TranscriptsTable": {"Query"},
+    },
+    "StopSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem", "UpdateItem"}},
+    "AddParticipant": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}},
+    "ReceiveLivekitWebhook": SECRET | {"SessionsTable": {"UpdateItem"}},
+    "ExtractResults": SECRET
+    | {
+        "AgentsTable": {"GetItem"},
+        "SessionsTable": {"GetItem", "UpdateItem"},
+        "TranscriptsTable": {"Query"},
+        "ExtractionQueue": {"ChangeMessageVisibility"},
+    },
+    "SweepSessions": SECRET
+    | {
+        "SessionsTable/index/by_due": {"Query"},
+        "SessionsTable": {"GetItem", "UpdateItem"},
+        "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
+        "ExtractionQueue": {"SendMessage"},
+    },
     "CreateApiKey": {"ApiKeysTable": {"PutItem"}},
     "ListApiKeys": {"ApiKeysTable/index/by_workspace": {"Query"}},
     "RevokeApiKey": {"ApiKeysTable/index/by_workspace": {"Query"}, "ApiKeysTable": {"UpdateItem"}},

@@ -16,6 +16,9 @@ ROUTES = {
     "GetSession": f"GET {BASE}/sessions/{{session_id}}",
     "DeleteSession": f"DELETE {BASE}/sessions/{{session_id}}",
     "CompleteSession": f"POST {BASE}/sessions/{{session_id}}/complete",
+    "KeepTranscript": f"POST {BASE}/sessions/{{session_id}}/transcript",
+    "RenewSession": f"POST {BASE}/sessions/{{session_id}}/renew",
+    "StopSession": f"POST {BASE}/sessions/{{session_id}}/stop",
     "AddParticipant": f"POST {BASE}/sessions/{{session_id}}/participants",
     "ReceiveLivekitWebhook": f"POST {BASE}/webhooks/livekit",
 }

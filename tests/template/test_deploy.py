@@ -19,11 +19,12 @@ from mypy_boto3_ssm import SSMClient
 
 from deploy import create_api_key, write_secrets
 from pi_voice.adapters import secrets
-from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings
+from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
 from tests.template.conftest import ROOT
 
 NAME = "/pi-voice/secrets"
 KEYS = {"LIVEKIT_API_KEY": "lk", "LIVEKIT_API_SECRET": "lk-secret", "GEMINI_API_KEY": "gemini"}
+SIGNS = {"CLIENT_TOKEN_SECRET": "s" * write_secrets.FEWEST_CHARACTERS}
 
 
 @pytest.fixture(autouse=True)
@@ -68,16 +69,16 @@ def test_the_stack_says_where_its_keys_belong() -> None:
 
 
 def test_keys_in_ssm_are_encrypted_and_are_what_the_functions_read(ssm: SSMClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, {**KEYS, "PATH": "/bin"})
+    write_secrets.write_to_ssm(ssm, NAME, {**KEYS, **SIGNS, "PATH": "/bin"})
 
     assert ssm.get_parameter(Name=NAME)["Parameter"]["Type"] == "SecureString"
-    assert secrets.read(f"ssm:{NAME}") == KEYS
+    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS
 
 
 def test_keys_in_secrets_manager_are_what_the_functions_read(manager: SecretsManagerClient) -> None:
-    write_secrets.write_to_secrets_manager(manager, NAME, KEYS)
+    write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
 
-    assert secrets.read(f"secretsmanager:{NAME}") == KEYS
+    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | SIGNS
 
 
 def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None:
@@ -89,16 +90,48 @@ def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None
     assert LiveKitSettings.of({"LIVEKIT_URL": "wss://livekit.invalid", **read}).api_secret == "lk-secret"
     assert GeminiSettings.of({**models, **read}).api_key == "gemini"
     assert WebhookSettings.of(read).api_secret == "wh-secret"
+    assert len(client_token_secret(read)) == 64
 
 
 def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+    write_secrets.write_to_ssm(ssm, NAME, KEYS | SIGNS)
     write_secrets.write_to_ssm(ssm, NAME, {"GEMINI_API_KEY": "newer", "LIVEKIT_API_KEY": ""})
-    write_secrets.write_to_secrets_manager(manager, NAME, KEYS)
+    write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
     write_secrets.write_to_secrets_manager(manager, NAME, {"GEMINI_API_KEY": "newer"})
 
-    assert secrets.read(f"ssm:{NAME}") == KEYS | {"GEMINI_API_KEY": "newer"}
-    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | {"GEMINI_API_KEY": "newer"}
+    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
+    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
+
+
+def test_the_secret_of_client_tokens_is_made_up_once_and_differs_from_stack_to_stack(ssm: SSMClient) -> None:
+    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+    made_up = secrets.read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"]
+    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+    write_secrets.write_to_ssm(ssm, "/another", KEYS)
+
+    assert secrets.read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"] == made_up
+    assert secrets.read("ssm:/another")["CLIENT_TOKEN_SECRET"] != made_up
+
+
+def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_keys_being_given(
+    ssm: SSMClient, manager: SecretsManagerClient
+) -> None:
+    ssm.put_parameter(Name=NAME, Value=json.dumps(KEYS), Type="SecureString")
+    manager.create_secret(Name=NAME, SecretString=json.dumps(KEYS))
+
+    write_secrets.write_to_ssm(ssm, NAME, {})
+    write_secrets.write_to_secrets_manager(manager, NAME, {})
+
+    for store in ("ssm", "secretsmanager"):
+        read = secrets.read(f"{store}:{NAME}")
+        assert read == KEYS | {"CLIENT_TOKEN_SECRET": client_token_secret(read)}
+
+
+def test_a_secret_of_client_tokens_that_is_given_replaces_the_one_that_is_stored(ssm: SSMClient) -> None:
+    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+    write_secrets.write_to_ssm(ssm, NAME, SIGNS)
+
+    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS
 
 
 @pytest.mark.parametrize(
@@ -107,6 +140,7 @@ def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, mana
         ({}, "Set LIVEKIT_API_KEY, LIVEKIT_API_SECRET, GEMINI_API_KEY in the environment"),
         ({"LIVEKIT_API_KEY": "lk", "GEMINI_API_KEY": "gemini"}, "Set LIVEKIT_API_SECRET in the environment"),
         (KEYS | {"LIVEKIT_WEBHOOK_API_KEY": "wh"}, "together, or neither"),
+        (KEYS | {"CLIENT_TOKEN_SECRET": "short"}, "CLIENT_TOKEN_SECRET is too short: it needs 32 characters or more"),
     ],
 )
 def test_half_a_set_of_keys_is_refused_and_nothing_is_stored(

@@ -1,8 +1,10 @@
 """The sample events: one per function, and each one that its function understands."""
 
 import base64
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -15,9 +17,10 @@ from pi_voice.agents import AgentQuery, AgentSpec, MergePatch
 from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
 from pi_voice.ids import is_uuid
 from pi_voice.room_events import WebhookEvent
-from pi_voice.sessions import Ending, NewParticipant, NewSession, SessionQuery
+from pi_voice.sessions import Checkpoint, Ending, NewParticipant, NewSession, Renewal, SessionQuery
 from pi_voice.settings import WebhookSettings
-from tests.template.conftest import ROOT
+from pi_voice.work import Job
+from tests.template.conftest import ROOT, Node
 from tests.template.routes import ROUTES, snake_case
 
 Event = dict[str, Any]
@@ -30,6 +33,8 @@ BODIES: dict[str, TypeAdapter[Any]] = {
     "update_agent": TypeAdapter(MergePatch),
     "create_session": TypeAdapter(NewSession),
     "complete_session": TypeAdapter(Ending),
+    "keep_transcript": TypeAdapter(Checkpoint),
+    "renew_session": TypeAdapter(Renewal),
     "add_participant": TypeAdapter(NewParticipant),
     "receive_livekit_webhook": TypeAdapter(WebhookEvent),
 }
@@ -96,6 +101,30 @@ def test_the_query_of_a_sample_is_one_that_its_function_takes(folder: str) -> No
 @pytest.mark.parametrize("folder", sorted(ORDERS))
 def test_what_an_operator_sends_is_what_the_function_takes(folder: str) -> None:
     ORDERS[folder].validate_python(sample(folder))
+
+
+def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes(functions: Mapping[str, Node]) -> None:
+    [record] = sample("extract_results")["Records"]
+    text = record["body"].encode()
+
+    job = TypeAdapter(Job).validate_json(text)
+
+    assert is_uuid(job.session_id)
+    assert record["md5OfBody"] == hashlib.md5(text, usedforsecurity=False).hexdigest()
+    assert record["attributes"]["ApproximateReceiveCount"] == "1"
+    assert record["eventSource"] == "aws:sqs"
+    assert functions["ExtractResults"]["Events"]["Queue"]["Properties"]["BatchSize"] == 1
+
+
+def test_the_sample_of_the_schedule_is_what_eventbridge_sends_by_the_rule_of_the_template(
+    functions: Mapping[str, Node],
+) -> None:
+    event = sample("sweep_sessions")
+    [name] = functions["SweepSessions"]["Events"]
+    [rule] = event["resources"]
+
+    assert (event["source"], event["detail-type"], event["detail"]) == ("aws.events", "Scheduled Event", {})
+    assert rule.startswith(f"arn:aws:events:{event['region']}:{event['account']}:rule/pi-voice-SweepSessions{name}-")
 
 
 @pytest.mark.parametrize("folder", sorted(set(ROUTES_BY_FOLDER) - {"receive_livekit_webhook"}))

@@ -1,11 +1,13 @@
 """The rules that template.yaml keeps."""
 
+import json
 import re
 import subprocess
 from collections.abc import Mapping
 
 import pytest
 
+from pi_voice import completion, results, sessions, settings, sweeping, work
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
 from tests.template.rights import RIGHTS
 from tests.template.routes import BASE, ROUTES, snake_case
@@ -34,13 +36,17 @@ INDEXES = {
     },
     "TranscriptsTable": {},
     "ApiKeysTable": {"by_workspace": ("workspace S", "key_id S", {"ProjectionType": "ALL"})},
+    "IdempotencyTable": {},
 }
 KEYS = {
     "AgentsTable": ["agent_id S", "version N"],
     "SessionsTable": ["session_id S"],
     "TranscriptsTable": ["transcript_id S", "piece N"],
     "ApiKeysTable": ["key_hash S"],
+    "IdempotencyTable": ["id S"],
 }
+STORING_SECONDS = 8
+"""What is left beside a budget for reading and writing; that takes milliseconds unless something is retried."""
 
 
 def of_type(resources: Node, kind: str) -> dict[str, Node]:
@@ -48,7 +54,7 @@ def of_type(resources: Node, kind: str) -> dict[str, Node]:
 
 
 def rights(function: Node) -> dict[str, set[str]]:
-    """Return which actions of DynamoDB a function may use on what, and whether it may read the secret."""
+    """Return which actions a function may use on which table, index or queue, and whether it may read the secret."""
     found: dict[str, set[str]] = {}
     assert function["Policies"]["Version"] == "2012-10-17"
     for statement in function["Policies"]["Statement"]:
@@ -63,9 +69,10 @@ def rights(function: Node) -> dict[str, set[str]]:
             case {"Fn::Sub": text}:
                 resource = re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", text)
             case other:
-                pytest.fail(f"{other} is neither a table nor an index")
-        actions = {action.removeprefix("dynamodb:") for action in statement["Action"]}
-        found[resource] = found.get(resource, set()) | actions
+                pytest.fail(f"{other} is neither a table nor an index nor a queue")
+        services, actions = zip(*(action.split(":") for action in statement["Action"]), strict=True)
+        assert set(services) == {"sqs" if resource.endswith("Queue") else "dynamodb"}
+        found[resource] = found.get(resource, set()) | set(actions)
     return found
 
 
@@ -105,11 +112,28 @@ def test_the_api_has_exactly_the_routes_of_the_contract(functions: Mapping[str, 
     routes = {}
     for name, function in functions.items():
         for event in function.get("Events", {}).values():
-            assert event["Type"] == "HttpApi"
+            if event["Type"] != "HttpApi":
+                continue
             assert event["Properties"]["ApiId"] == {"Ref": "VoiceApi"}
             routes[name] = f"{event['Properties']['Method']} {event['Properties']['Path']}"
 
     assert routes == ROUTES
+
+
+def test_what_no_route_leads_to_has_a_queue_a_schedule_or_an_operator(functions: Mapping[str, Node]) -> None:
+    callers = {
+        name: [event["Type"] for event in function.get("Events", {}).values()]
+        for name, function in functions.items()
+        if name not in ROUTES
+    }
+
+    assert callers == {
+        "ExtractResults": ["SQS"],
+        "SweepSessions": ["Schedule"],
+        "CreateApiKey": [],
+        "ListApiKeys": [],
+        "RevokeApiKey": [],
+    }
 
 
 def test_only_the_webhook_has_an_address_of_its_own(functions: Mapping[str, Node]) -> None:
@@ -131,13 +155,38 @@ def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, funct
     timeouts = {name: item["Timeout"] for name, item in functions.items() if "Timeout" in item}
 
     assert template["Globals"]["Function"]["Timeout"] == 10
-    assert timeouts == {"CreateSession": 15, "CompleteSession": 29}
+    assert {name: timeouts[name] for name in timeouts if name in ROUTES} == {
+        "CreateSession": 15,
+        "RenewSession": 15,
+        "CompleteSession": 29,
+    }
+
+
+def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functions: Mapping[str, Node]) -> None:
+    worker = (ROOT / "functions/extract_results/app.py").read_text(encoding="utf-8")
+    budget = re.search(r"^SECONDS: Final = ([0-9.]+)", worker, re.MULTILINE)
+    assert budget
+
+    assert completion.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
+    assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
+    assert sweeping.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
 
 def test_functions_that_work_with_the_sdks_get_more_than_half_a_processor(functions: Mapping[str, Node]) -> None:
     memory = {name: item["MemorySize"] for name, item in functions.items() if "MemorySize" in item}
 
-    assert memory == {"CreateSession": 1024, "CompleteSession": 1024, "AddParticipant": 1024}
+    assert memory == dict.fromkeys(
+        (
+            "CreateSession",
+            "CompleteSession",
+            "RenewSession",
+            "StopSession",
+            "AddParticipant",
+            "ExtractResults",
+            "SweepSessions",
+        ),
+        1024,
+    )
 
 
 def test_functions_run_on_the_runtime_that_the_layer_is_built_for(template: Node, resources: Node) -> None:
@@ -169,6 +218,7 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "VOICE_SESSIONS_TABLE",
         "VOICE_TRANSCRIPTS_TABLE",
         "VOICE_API_KEYS_TABLE",
+        "VOICE_IDEMPOTENCY_TABLE",
         "PI_VOICE_SECRETS",
         "LIVEKIT_URL",
         "GEMINI_LIVE_MODEL",
@@ -176,6 +226,8 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "GEMINI_API_VERSION",
         "GOOGLE_GEMINI_BASE_URL",
         "RETENTION_DAYS",
+        "GRACE_SECONDS",
+        "EXTRACTION_QUEUE_URL",
         "POWERTOOLS_SERVICE_NAME",
         "POWERTOOLS_LOG_LEVEL",
     }
@@ -192,6 +244,17 @@ def test_every_parameter_is_described_used_and_held_to_its_values(template: Node
         assert re.search(rf"!(Ref {name}\b|Equals \[!Ref {name}\b)|\$\{{{name}\}}", used), name
 
 
+def test_every_parameter_is_shown_in_one_group(template: Node) -> None:
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert [name for group in groups for name in group["Parameters"]] == list(template["Parameters"])
+
+
+def test_a_transcript_may_come_as_late_as_the_product_says_where_nobody_says_otherwise(template: Node) -> None:
+    assert template["Parameters"]["GraceSeconds"]["Default"] == settings.grace_seconds({})
+    assert settings.grace_seconds({}) == sessions.DEFAULT_GRACE_SECONDS
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "fits"),
     [
@@ -206,6 +269,15 @@ def test_every_parameter_is_described_used_and_held_to_its_values(template: Node
         ("SecretsName", "/pi-voice/secrets", True),
         ("SecretsName", "pi-voice/secrets", False),
         ("SecretsName", "/pi-voice/*", False),
+        ("CorsAllowOrigins", "", True),
+        ("CorsAllowOrigins", "https://app.example.com", True),
+        ("CorsAllowOrigins", "http://localhost:5173", True),
+        ("CorsAllowOrigins", "https://app.example.com/", False),
+        ("CorsAllowOrigins", "app.example.com", False),
+        ("CorsAllowOrigins", "*", False),
+        ("AlarmTopicArn", "", True),
+        ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:alarms", True),
+        ("AlarmTopicArn", "alarms", False),
     ],
 )
 def test_a_parameter_refuses_what_could_not_work(template: Node, parameter: str, value: str, *, fits: bool) -> None:
@@ -245,6 +317,101 @@ def test_the_api_is_throttled_by_parameters(resources: Node) -> None:
     }
 
 
+def test_no_page_may_call_from_a_browser_unless_it_is_named(template: Node, resources: Node) -> None:
+    cors = resources["VoiceApi"]["Properties"]["CorsConfiguration"]
+    condition, configured, otherwise = cors["Fn::If"]
+    origins = {"Ref": "CorsAllowOrigins"}
+
+    assert otherwise == {"Ref": "AWS::NoValue"}
+    assert template["Parameters"]["CorsAllowOrigins"]["Default"] == ""
+    assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", origins]}, ""]}]}
+    assert configured["AllowOrigins"] == origins
+    assert "AllowCredentials" not in configured
+
+
+def test_pages_may_send_and_read_all_headers_of_the_contract(resources: Node) -> None:
+    _, cors, _ = resources["VoiceApi"]["Properties"]["CorsConfiguration"]["Fn::If"]
+    document = json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    sent = {
+        each["name"] for operation in operations for each in operation.get("parameters", []) if each["in"] == "header"
+    }
+    read = {
+        name for operation in operations for answer in operation["responses"].values() for name in answer["headers"]
+    }
+
+    assert set(cors["AllowMethods"]) == {route.split(" ")[0] for route in ROUTES.values()}
+    assert set(cors["AllowHeaders"]) == {"authorization", "content-type", *map(str.lower, sent)}
+    assert set(cors["ExposeHeaders"]) == {*map(str.lower, read)} - {"www-authenticate"}
+
+
+def test_a_message_is_hidden_as_long_as_aws_advises_and_given_up_when_the_worker_says(
+    resources: Node, functions: Mapping[str, Node]
+) -> None:
+    queue = resources["ExtractionQueue"]["Properties"]
+    hidden_seconds = queue["VisibilityTimeout"]
+
+    assert hidden_seconds >= 6 * functions["ExtractResults"]["Timeout"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["ExtractionDeadLetters", "Arn"]},
+        "maxReceiveCount": work.MAX_DELIVERIES,
+    }
+    # A worker that crashes each time still has an end before the sweeper thinks that the message got lost.
+    assert work.MAX_DELIVERIES * hidden_seconds <= results.QUEUED_SECONDS
+
+
+def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(functions: Mapping[str, Node]) -> None:
+    [queue] = functions["ExtractResults"]["Events"].values()
+
+    assert queue["Properties"] == {
+        "Queue": {"Fn::GetAtt": ["ExtractionQueue", "Arn"]},
+        "BatchSize": 1,
+        "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        "ScalingConfig": {"MaximumConcurrency": 10},
+    }
+
+
+def test_queues_are_encrypted_and_keep_what_is_in_them_as_long_as_sqs_does(resources: Node) -> None:
+    queues = {name: queue["Properties"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
+
+    assert queues.keys() == {"ExtractionQueue", "ExtractionDeadLetters"}
+    assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
+    assert all(queue["MessageRetentionPeriod"] == 14 * 86_400 for queue in queues.values())
+
+
+def test_one_extraction_that_was_given_up_is_an_alarm_that_somebody_can_be_told_of(
+    template: Node, resources: Node
+) -> None:
+    alarm = resources["ExtractionsGivenUp"]["Properties"]
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert alarm["Dimensions"] == [
+        {"Name": "QueueName", "Value": {"Fn::GetAtt": ["ExtractionDeadLetters", "QueueName"]}}
+    ]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"], alarm["EvaluationPeriods"]) == (
+        "Maximum",
+        "GreaterThanThreshold",
+        0,
+        1,
+    )
+    assert alarm["TreatMissingData"] == "notBreaching"
+    condition, told, otherwise = alarm["AlarmActions"]["Fn::If"]
+    assert (told, otherwise) == ([{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"})
+    assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}
+
+
+def test_the_sweeper_starts_every_minute_and_is_never_repeated(functions: Mapping[str, Node]) -> None:
+    """EventBridge's retries are for a start that fails; a run that fails is retried by Lambda, twice if not told."""
+    sweeper = functions["SweepSessions"]
+    [schedule] = sweeper["Events"].values()
+
+    assert schedule["Properties"] == {
+        "Schedule": "rate(1 minute)",
+        "RetryPolicy": {"MaximumRetryAttempts": 0},
+    }
+    assert sweeper["EventInvokeConfig"] == {"MaximumRetryAttempts": 0}
+
+
 def test_tables_have_their_keys_and_all_their_indexes(resources: Node) -> None:
     tables = {name: table["Properties"] for name, table in of_type(resources, "AWS::DynamoDB::Table").items()}
 
@@ -258,14 +425,21 @@ def test_tables_have_their_keys_and_all_their_indexes(resources: Node) -> None:
     } == INDEXES
 
 
-def test_tables_are_kept_encrypted_recoverable_and_paid_by_use(resources: Node) -> None:
+def test_tables_are_encrypted_and_paid_by_use(resources: Node) -> None:
     for table in of_type(resources, "AWS::DynamoDB::Table").values():
-        properties = table["Properties"]
+        assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+
+
+def test_tables_are_kept_and_recoverable_but_for_the_one_that_forgets_after_a_day(resources: Node) -> None:
+    tables = of_type(resources, "AWS::DynamoDB::Table")
+    forgetful = tables.pop("IdempotencyTable")
+
+    assert not {"DeletionPolicy", "UpdateReplacePolicy"} & forgetful.keys()
+    for table in tables.values():
         assert table["DeletionPolicy"] == "RetainExceptOnCreate"
         assert table["UpdateReplacePolicy"] == "Retain"
-        assert properties["BillingMode"] == "PAY_PER_REQUEST"
-        assert properties["SSESpecification"] == {"SSEEnabled": True}
-        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
 def test_what_is_personal_can_expire(resources: Node) -> None:
@@ -276,13 +450,19 @@ def test_what_is_personal_can_expire(resources: Node) -> None:
     }
 
     ttl = {"AttributeName": "ttl", "Enabled": True}
-    assert expiring == {"SessionsTable": ttl, "TranscriptsTable": ttl}
+    assert expiring == {
+        "SessionsTable": ttl,
+        "TranscriptsTable": ttl,
+        "IdempotencyTable": {"AttributeName": "expiration", "Enabled": True},  # the name that Powertools gives it
+    }
 
 
 def test_two_stacks_fit_into_one_account(resources: Node, functions: Mapping[str, Node]) -> None:
     names = [
         *(table["Properties"]["TableName"] for table in of_type(resources, "AWS::DynamoDB::Table").values()),
         *(log["Properties"]["LogGroupName"] for log in of_type(resources, "AWS::Logs::LogGroup").values()),
+        *(queue["Properties"]["QueueName"] for queue in of_type(resources, "AWS::SQS::Queue").values()),
+        *(alarm["Properties"]["AlarmName"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()),
         *(function["FunctionName"] for function in functions.values()),
         resources["VoiceLayer"]["Properties"]["LayerName"],
     ]

@@ -14,6 +14,9 @@ SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
 NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 
+GIVEN_UP = NOW + 600 + 86_400
+"""When the session of `session()` is not waited for any more: its ttl and a day's grace are over."""
+
 TURNS: list[Turn] = [
     {"role": "agent", "text": "Which city?"},
     {"role": "user", "text": "Oslo."},
@@ -59,4 +62,5 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         created_at=NOW,
         expires_at=NOW + 600,
         livekit=RoomFacts(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
+        due_at=GIVEN_UP,
     )

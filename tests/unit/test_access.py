@@ -5,10 +5,19 @@ import pytest
 from pi_voice import api_keys
 from pi_voice.access import Access, KeyRing, session_of
 from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
-from pi_voice.errors import ApiKeyNotFound, InvalidApiKey, StorageError
-from pi_voice.ids import SessionId
-from tests.fakes import FakeApiKeys, FakeCaller, FakeClock, SessionsThatCannotGet, UnknownCaller
-from tests.unit.examples import NOW
+from pi_voice.errors import ApiKeyNotFound, InvalidApiKey, SessionNotFound, StorageError
+from pi_voice.ids import SessionId, WorkspaceId
+from pi_voice.ports import Scope, Visitor
+from tests.fakes import (
+    FakeApiKeys,
+    FakeCaller,
+    FakeClient,
+    FakeClock,
+    FakeSessions,
+    SessionsThatCannotGet,
+    UnknownCaller,
+)
+from tests.unit.examples import NOW, SESSION_ID, session
 
 
 def issue(keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend") -> api_keys.IssuedApiKey:
@@ -169,6 +178,42 @@ def test_a_key_that_a_workspace_does_not_have_cannot_be_revoked(workspace: str) 
 
 
 # ---- What is theirs -------------------------------------------------------------------------------------
+
+
+OTHER_ID = SessionId("019a0000-0000-7000-8000-00000000000f")
+
+
+@pytest.mark.parametrize(
+    ("scope", "covered"),
+    [
+        (Scope(workspace=WorkspaceId("acme")), True),
+        (Scope(workspace=WorkspaceId("globex")), False),
+        (Scope(workspace=WorkspaceId("")), False),
+        (Scope(session_id=SESSION_ID), True),
+        (Scope(session_id=OTHER_ID), False),
+        (Scope(), False),
+    ],
+    ids=str,
+)
+def test_a_workspace_covers_its_sessions_and_a_session_itself_alone(scope: Scope, *, covered: bool) -> None:
+    assert scope.covers(session("acme")) == covered
+
+
+@pytest.mark.parametrize("visitor", [FakeCaller("acme"), FakeClient(SESSION_ID)], ids=str)
+def test_a_session_is_open_to_its_workspace_and_to_its_own_client(visitor: Visitor) -> None:
+    assert asyncio.run(session_of(visitor, FakeSessions(session()), SESSION_ID)) == session()
+
+
+@pytest.mark.parametrize("visitor", [FakeCaller("globex"), FakeClient(OTHER_ID)], ids=str)
+def test_to_anybody_else_a_session_is_as_unknown_as_one_that_never_was(visitor: Visitor) -> None:
+    for sessions in (FakeSessions(session()), FakeSessions()):
+        with pytest.raises(SessionNotFound):
+            asyncio.run(session_of(visitor, sessions, SESSION_ID))
+
+
+def test_a_client_whose_session_was_deleted_finds_nothing() -> None:
+    with pytest.raises(SessionNotFound):
+        asyncio.run(session_of(FakeClient(SESSION_ID), FakeSessions(), SESSION_ID))
 
 
 def test_what_is_wrong_with_the_key_is_told_before_what_is_wrong_with_the_table() -> None:

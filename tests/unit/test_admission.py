@@ -6,7 +6,7 @@ import pytest
 from pi_voice.admission import Admission
 from pi_voice.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
 from pi_voice.ids import SessionId
-from pi_voice.ports import Caller
+from pi_voice.ports import Visitor
 from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, Session
 from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
 from tests.unit.examples import NOW, SESSION_ID, session
@@ -18,7 +18,7 @@ def admit(
     order: NewParticipant = COLLEAGUE,
     *,
     to: Session | None = None,
-    caller: Caller = FakeCaller("acme"),  # noqa: B008 (it never changes)
+    caller: Visitor = FakeCaller("acme"),  # noqa: B008 (it never changes)
     rooms: FakeRooms | None = None,
     now: float = NOW,
 ) -> AdmittedParticipant:
@@ -62,6 +62,11 @@ def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitte
 def test_nobody_is_admitted_to_a_session_that_has_ended(status: str) -> None:
     with pytest.raises(SessionNotActive):
         admit(to=replace(session(), status=status))  # type: ignore[arg-type]
+
+
+def test_nobody_is_admitted_to_a_call_that_was_hung_up() -> None:
+    with pytest.raises(SessionNotActive):
+        admit(to=replace(session(), hung_up_at=NOW + 5, end_reason="stopped"))
 
 
 def test_who_comes_after_the_expiry_is_told_so() -> None:

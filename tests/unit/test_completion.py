@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -6,10 +7,13 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.agents import Agent
-from pi_voice.completion import Completion
+from pi_voice.checkpoints import CheckpointKeeping
+from pi_voice.completion import Closing, Completion
 from pi_voice.errors import (
+    GeminiError,
     GeminiUnavailable,
     InvalidApiKey,
+    LiveKitUnavailable,
     SessionNotActive,
     SessionNotFound,
     StorageError,
@@ -17,15 +21,24 @@ from pi_voice.errors import (
 )
 from pi_voice.extraction import Extractor
 from pi_voice.ids import SessionId
-from pi_voice.ports import Caller, ModelAnswer
-from pi_voice.sessions import Ending, Extraction, Problem, Session, SessionState
+from pi_voice.ports import ModelAnswer, Rooms, Visitor
+from pi_voice.results import Results
+from pi_voice.sessions import Checkpoint, Ending, Extraction, Problem, Session, SessionState
+from pi_voice.transcript import Turn
 from tests.fakes import (
+    CheckpointsThatCannotRead,
+    FailingRooms,
     FakeAgents,
     FakeCaller,
+    FakeCheckpoints,
+    FakeClient,
     FakeClock,
     FakeExtractionModel,
+    FakeExtractionQueue,
+    FakeRooms,
     FakeSessions,
     FakeTranscripts,
+    QueueThatCannotPut,
     SessionsThatCannotComplete,
     SessionsThatCannotRecord,
     TranscriptsThatCannotExpire,
@@ -36,6 +49,7 @@ from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, TURNS, agent, ending,
 
 ACME = FakeCaller("acme")
 CITY = agent(output_schema={"city": "string"})
+WITHOUT_TRANSCRIPT = Ending()
 
 
 class World:
@@ -47,26 +61,58 @@ class World:
         of: Agent = CITY,
         sessions: FakeSessions | None = None,
         transcripts: FakeTranscripts | None = None,
+        checkpoints: FakeCheckpoints | None = None,
         model: FakeExtractionModel | None = None,
+        queue: FakeExtractionQueue | None = None,
+        rooms: FakeRooms | None = None,
     ) -> None:
         self.agents = FakeAgents(of)
         self.sessions = sessions or FakeSessions(session())
         self.transcripts = transcripts or FakeTranscripts()
+        self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
+        self.queue = queue or FakeExtractionQueue()
+        self.rooms = rooms or FakeRooms()
         self.clock = FakeClock(NOW + 90)
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(self.sessions, self.transcripts, self.checkpoints, self.clock)
 
     @property
     def completion(self) -> Completion:
         extractor = Extractor(self.model, self.clock, self.clock.sleep)
-        return Completion(self.agents, self.sessions, self.transcripts, extractor, self.clock)
+        results = Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
+        return Completion(self.sessions, self.closing, results, lambda: self.rooms)
 
-    def complete(self, end: Ending | None = None, caller: Caller = ACME) -> SessionState:
+    def complete(self, end: Ending | None = None, caller: Visitor = ACME) -> SessionState:
         return asyncio.run(self.completion.complete(SESSION_ID, end or ending(), caller))
+
+    async def keep(self, at: int, *turns: Turn) -> int:
+        """Keep turns as the call goes, and tell how many are kept then."""
+        keeping = CheckpointKeeping(self.sessions, self.checkpoints)
+        sent = Checkpoint.model_validate({"from": at, "turns": list(turns)})
+        return (await keeping.keep(SESSION_ID, sent, ACME)).next
+
+    def race(self, *calls: Awaitable[Any]) -> list[Any]:
+        """Run calls at once and return what each answered or raised."""
+
+        async def all_of_them() -> list[Any]:
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        return asyncio.run(all_of_them())
 
     @property
     def session(self) -> Session:
         """The session as it is kept."""
         return self.sessions.kept[SESSION_ID]
+
+    @property
+    def transcript(self) -> list[Turn]:
+        """The transcript that the session points to, which is the only one that stays."""
+        assert self.session.transcript_id is not None
+        assert self.transcripts.expiring == self.transcripts.kept.keys() - {self.session.transcript_id}
+        return self.transcripts.kept.get(self.session.transcript_id, [])
 
 
 class Onlooker(FakeExtractionModel):
@@ -87,6 +133,10 @@ class Onlooker(FakeExtractionModel):
 
 
 # ---- When all goes well ---------------------------------------------------------------------------------
+
+
+def test_a_session_s_own_client_completes_it_too() -> None:
+    assert World().complete(caller=FakeClient(SESSION_ID)).results == {"city": "Oslo"}
 
 
 def test_an_active_session_is_completed_with_its_transcript_and_results() -> None:
@@ -176,6 +226,129 @@ def test_an_agent_that_was_deleted_during_the_call_changes_nothing_about_it() ->
     assert world.complete().results == {"city": "Oslo"}
 
 
+# ---- What was kept as the call went ---------------------------------------------------------------------
+
+
+def test_without_a_transcript_what_was_kept_as_the_call_went_becomes_it() -> None:
+    world = World()
+    asyncio.run(world.keep(0, TURNS[0]))
+    asyncio.run(world.keep(1, TURNS[1]))
+
+    state = world.complete(WITHOUT_TRANSCRIPT)
+
+    assert (state.status, state.transcript, state.checkpoint_turns) == ("completed", TURNS, 2)
+    assert state.results == {"city": "Oslo"}
+    assert world.transcript == TURNS
+
+
+def test_without_a_transcript_and_with_nothing_kept_nothing_was_said() -> None:
+    world = World()
+
+    state = world.complete(WITHOUT_TRANSCRIPT)
+
+    assert (state.status, state.transcript) == ("completed", [])
+    assert state.extraction == Extraction(status="skipped")
+    assert (world.transcripts.kept, world.session.due_at) == ({}, None)
+
+
+@pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
+def test_a_transcript_that_is_sent_is_final_even_an_empty_one(sent: list[JsonValue]) -> None:
+    world = World()
+    asyncio.run(world.keep(0, *TURNS))
+
+    state = world.complete(ending(transcript=sent))
+
+    assert state.transcript == world.transcript == sent
+
+
+def test_what_was_kept_and_cannot_be_read_leaves_the_session_as_it_was() -> None:
+    sessions = FakeSessions(session())
+    world = World(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
+    asyncio.run(world.keep(0, *TURNS))
+    before = world.session
+
+    with pytest.raises(StorageError):
+        world.complete(WITHOUT_TRANSCRIPT)
+
+    assert world.session == before
+    assert world.transcripts.kept == {}
+
+
+def test_a_call_that_was_hung_up_is_completed_and_keeps_the_reason_why_it_ended() -> None:
+    world = World(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)))
+
+    state = world.complete(ending(end_reason="completed"))
+
+    assert (state.status, state.end_reason, state.hung_up_at) == ("completed", "stopped", NOW + 60)
+    assert world.session.due_at is None
+
+
+# ---- Hanging up whoever is left -------------------------------------------------------------------------
+
+
+def test_a_completed_session_s_room_is_closed() -> None:
+    world = World()
+
+    world.complete()
+
+    assert world.rooms.closed == [SESSION_ID]
+
+
+def test_the_room_is_closed_while_the_model_thinks() -> None:
+    both = asyncio.Barrier(2)  # lets nobody pass before two have come
+
+    class MeetingRooms(FakeRooms):
+        async def close(self, session_id: SessionId) -> None:
+            await both.wait()
+            await super().close(session_id)
+
+    class MeetingModel(FakeExtractionModel):
+        async def answer(
+            self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float
+        ) -> ModelAnswer:
+            await both.wait()
+            return await super().answer(instruction, text, schema, seconds)
+
+    world = World(rooms=MeetingRooms(), model=MeetingModel('{"city": "Oslo"}'))
+
+    async def complete() -> SessionState:
+        async with asyncio.timeout(10):  # only a failure takes that long
+            return await world.completion.complete(SESSION_ID, ending(), ACME)
+
+    assert asyncio.run(complete()).results == {"city": "Oslo"}
+    assert world.rooms.closed == [SESSION_ID]
+
+
+@pytest.mark.parametrize("error", [LiveKitUnavailable(), RuntimeError("a bug")], ids=repr)
+def test_a_room_that_cannot_be_closed_costs_nothing(error: Exception) -> None:
+    world = World(rooms=FailingRooms(error))
+
+    state = world.complete()
+
+    assert (state.status, state.results) == ("completed", {"city": "Oslo"})
+    assert state.extraction == world.session.extraction
+
+
+def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
+    def nowhere() -> Rooms:
+        raise RuntimeError("LIVEKIT_URL is not set.")
+
+    world = World()
+    results = Results(world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock)
+    completion = Completion(world.sessions, world.closing, results, nowhere)
+
+    assert asyncio.run(completion.complete(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
+
+
+def test_nobody_is_hung_up_by_a_call_that_lost_the_race_or_was_refused() -> None:
+    world = World(sessions=FakeSessions(replace(session(), status="completed")))
+
+    with pytest.raises(SessionNotActive):
+        world.complete()
+
+    assert world.rooms.closed == []
+
+
 # ---- When calls race ------------------------------------------------------------------------------------
 
 
@@ -183,12 +356,7 @@ def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stay
     world = World()
     endings = [ending(transcript=[{"role": "user", "text": f"Call {number}."}]) for number in range(50)]
 
-    async def race() -> list[SessionState | BaseException]:
-        completion = world.completion
-        calls = (completion.complete(SESSION_ID, end, ACME) for end in endings)
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    outcomes = asyncio.run(race())
+    outcomes = world.race(*(world.completion.complete(SESSION_ID, end, ACME) for end in endings))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, SessionState))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
@@ -202,12 +370,87 @@ def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stay
 def test_a_loser_is_told_so_even_when_its_transcript_cannot_be_let_go() -> None:
     world = World(transcripts=TranscriptsThatCannotExpire())
 
-    async def race() -> list[SessionState | BaseException]:
-        completion = world.completion
-        calls = (completion.complete(SESSION_ID, ending(), ACME) for _ in range(2))
-        return await asyncio.gather(*calls, return_exceptions=True)
+    outcomes = world.race(*(world.completion.complete(SESSION_ID, ending(), ACME) for _ in range(2)))
 
-    assert sorted(type(outcome).__name__ for outcome in asyncio.run(race())) == ["SessionNotActive", "SessionState"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["SessionNotActive", "SessionState"]
+
+
+def test_of_calls_without_a_transcript_one_wins_too() -> None:
+    world = World()
+    asyncio.run(world.keep(0, *TURNS))
+
+    outcomes = world.race(*(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
+
+    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, SessionState))
+    assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 9
+    assert winner.transcript == world.transcript == TURNS
+
+
+def late(turns: int) -> Awaitable[None]:
+    """Let so many others take their turn first."""
+
+    async def wait() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    return wait()
+
+
+@pytest.mark.parametrize("head_start", range(12))
+def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_never_lost(head_start: int) -> None:
+    world = World()
+    asyncio.run(world.keep(0, *TURNS))
+    more: list[Turn] = [{"role": "user", "text": f"And {number}."} for number in range(4)]
+    acknowledged: list[int] = [2]
+
+    async def append() -> None:
+        await late(head_start)
+        for number, turn in enumerate(more, start=2):
+            acknowledged.append(await world.keep(number, turn))
+
+    completed, appended = world.race(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
+
+    assert isinstance(completed, SessionState)
+    assert appended is None or isinstance(appended, SessionNotActive)
+    assert completed.transcript == world.transcript == [*TURNS, *more][: acknowledged[-1]]
+
+
+def test_turns_that_come_faster_than_they_can_be_read_are_told_to_the_caller_and_lose_nothing() -> None:
+    class Growing(FakeCheckpoints):
+        """Somebody keeps another turn whenever what is kept has been read."""
+
+        async def read(self, session: Session) -> list[Turn]:
+            turns = await super().read(session)
+            await self.append(session, [{"role": "user", "text": "More."}], 1)
+            return turns
+
+    sessions = FakeSessions(session())
+    world = World(sessions=sessions, checkpoints=Growing(sessions))
+    asyncio.run(world.keep(0, *TURNS))
+
+    with pytest.raises(StorageError) as refusal:
+        world.complete(WITHOUT_TRANSCRIPT)
+
+    assert refusal.value.retryable
+    assert world.session.status == "active"
+    assert world.transcripts.expiring == world.transcripts.kept.keys()
+
+
+def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any_more() -> None:
+    class Deleting(FakeCheckpoints):
+        async def read(self, session: Session) -> list[Turn]:
+            turns = await super().read(session)
+            await sessions.delete(SESSION_ID)
+            return turns
+
+    sessions = FakeSessions(session())
+    world = World(sessions=sessions, checkpoints=Deleting(sessions))
+    asyncio.run(world.keep(0, *TURNS))
+
+    with pytest.raises(SessionNotActive):
+        world.complete(WITHOUT_TRANSCRIPT)
+
+    assert world.transcripts.expiring == world.transcripts.kept.keys()
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -277,8 +520,24 @@ def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_ma
 # ---- When the extraction fails --------------------------------------------------------------------------
 
 
-def test_a_model_that_fails_costs_the_results_and_nothing_else() -> None:
+def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
     world = World(model=FakeExtractionModel(GeminiUnavailable()))
+
+    state = world.complete()
+
+    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
+    assert state.extraction == world.session.extraction
+    assert state.extraction == Extraction(
+        status="pending",
+        model="fake-model",
+        attempts=3,
+        error=Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
+    )
+    assert world.queue.waiting == [SESSION_ID]
+
+
+def test_a_model_that_refuses_costs_the_results_and_nothing_else() -> None:
+    world = World(model=FakeExtractionModel(GeminiError("The schema is too complex.")))
 
     state = world.complete()
 
@@ -287,13 +546,15 @@ def test_a_model_that_fails_costs_the_results_and_nothing_else() -> None:
     assert state.extraction == Extraction(
         status="failed",
         model="fake-model",
-        attempts=3,
-        error=Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
+        attempts=1,
+        error=Problem(code="gemini_error", message="The schema is too complex."),
     )
+    assert world.queue.waiting == []
 
 
 BROKEN = Extraction(
-    status="failed",
+    status="pending",
+    attempts=1,
     error=Problem(
         code="internal_error",
         message="Something went wrong on our side. Try again; if it stays, report the request_id.",
@@ -301,21 +562,39 @@ BROKEN = Extraction(
 )
 
 
-def test_an_extraction_that_breaks_in_a_way_nobody_thought_of_costs_the_results_and_nothing_else() -> None:
+def test_an_extraction_that_breaks_in_a_way_nobody_thought_of_delays_the_results_and_nothing_else() -> None:
     world = World(model=FakeExtractionModel(RuntimeError("the caller said: my card is 4711")))
 
     state = world.complete()
 
     assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
     assert state.extraction == world.session.extraction == BROKEN
+    assert world.queue.waiting == [SESSION_ID]
 
 
-def test_an_agent_s_version_that_cannot_be_found_costs_the_results_and_nothing_else() -> None:
+def test_an_agent_s_version_that_cannot_be_found_delays_the_results_and_nothing_else() -> None:
     world = World(sessions=FakeSessions(session(agent_version=7)))
 
     state = world.complete()
 
     assert (state.status, state.transcript, state.extraction) == ("completed", TURNS, BROKEN)
+
+
+@pytest.mark.parametrize("error", [GeminiUnavailable(), RuntimeError("a bug")], ids=repr)
+def test_results_that_can_be_neither_had_nor_queued_nor_kept_cost_nothing_else(error: Exception) -> None:
+    world = World(
+        sessions=SessionsThatCannotRecord(session()),
+        queue=QueueThatCannotPut(),
+        model=FakeExtractionModel(error),
+        rooms=FailingRooms(LiveKitUnavailable()),
+    )
+
+    state = world.complete()
+
+    assert (state.status, state.transcript) == ("completed", TURNS)
+    assert state.extraction is not None
+    assert state.extraction.status == "pending"
+    assert world.session.due_at == NOW + 90 + 120  # the sweeper looks after it
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,14 @@
 import pytest
 
 from pi_voice import errors
-from pi_voice.errors import ProviderError, RequestTooLarge, TtlTooShort, VoiceError
+from pi_voice.errors import (
+    ProviderError,
+    RequestTooLarge,
+    TranscriptConflict,
+    TranscriptGap,
+    TtlTooShort,
+    VoiceError,
+)
 
 CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.InvalidRequest, 400, "invalid_request", False),
@@ -16,8 +23,12 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
     (errors.SessionNotActive, 409, "voice_session_not_active", False),
     (errors.SessionActive, 409, "voice_session_active", False),
+    (errors.TranscriptGap, 409, "voice_transcript_gap", False),
+    (errors.TranscriptConflict, 409, "voice_transcript_conflict", False),
+    (errors.IdempotencyInProgress, 409, "idempotency_in_progress", True),
     (errors.RequestTooLarge, 413, "request_too_large", False),
     (errors.TranscriptTooLarge, 413, "voice_transcript_too_large", False),
+    (errors.IdempotencyKeyReused, 422, "idempotency_key_reused", False),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", False),
     (errors.InternalError, 500, "internal_error", True),
     (errors.StorageError, 500, "internal_error", True),
@@ -47,8 +58,11 @@ def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
     return {error} if not children else set().union(*(_leaves(child) for child in children))
 
 
+OWN_WORDS = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge)
+
+
 @pytest.mark.parametrize(
-    "error", [error for error, *_ in CONTRACT if error not in (TtlTooShort, RequestTooLarge)], ids=lambda e: e.__name__
+    "error", [error for error, *_ in CONTRACT if error not in OWN_WORDS], ids=lambda error: error.__name__
 )
 def test_an_error_says_what_to_do_next_unless_it_is_told_better(error: type[VoiceError]) -> None:
     assert error().message.endswith(".")
@@ -66,6 +80,15 @@ def test_a_ttl_that_is_too_short_comes_with_the_smallest_that_would_do() -> None
 
 def test_a_body_that_is_too_large_comes_with_the_limit() -> None:
     assert RequestTooLarge(1_048_576).message == "The body is too large. Send at most 1,048,576 bytes."
+
+
+def test_who_missed_turns_or_wrote_others_learns_which_one_is_wanted() -> None:
+    gap, conflict = TranscriptGap(7), TranscriptConflict(3, 7)
+
+    assert (gap.next, gap.message) == (7, "Turns are missing. The next one wanted is 7: send from there on.")
+    assert conflict.next == 7
+    assert conflict.message.startswith("Turn 3 is kept already and says something else.")
+    assert conflict.message.endswith("the next turn wanted is 7.")
 
 
 def test_a_provider_s_wish_for_a_pause_is_kept() -> None:

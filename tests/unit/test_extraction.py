@@ -33,11 +33,16 @@ class Night:
 
 
 def extract(
-    model: ExtractionModel, night: Night | None = None, *, of: Agent = CITY, turns: list[Turn] = TURNS
+    model: ExtractionModel,
+    night: Night | None = None,
+    *,
+    of: Agent = CITY,
+    turns: list[Turn] = TURNS,
+    seconds: float = 20.0,
 ) -> Extracted:
     """Extract the results of a call."""
     night = night or Night()
-    return asyncio.run(Extractor(model, night.clock, night.sleep).extract(of, turns, called_at=NOW))
+    return asyncio.run(Extractor(model, night.clock, night.sleep).extract(of, turns, NOW, seconds))
 
 
 # ---- What becomes of an answer --------------------------------------------------------------------------
@@ -172,7 +177,26 @@ def test_three_attempts_are_all_there_are() -> None:
                 code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
             ),
         ),
+        can_be_tried_again=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("answer", "later"),
+    [
+        (GeminiUnavailable(), True),
+        (UpstreamTimeout(), True),
+        (GeminiError("Gemini refused the extraction request."), False),
+        ("no json", False),
+        ("{}", False),
+        ('{"city": "Oslo"}', False),
+    ],
+    ids=str,
+)
+def test_only_what_a_provider_that_is_back_would_answer_can_be_tried_again(
+    answer: str | Exception, *, later: bool
+) -> None:
+    assert extract(FakeExtractionModel(answer)).can_be_tried_again == later
 
 
 def test_what_will_not_go_better_is_not_tried_again() -> None:
@@ -210,7 +234,7 @@ def test_a_pause_that_would_use_up_the_budget_is_not_waited_for(wanted: float) -
     assert night.pauses == []
 
 
-def test_a_model_is_given_what_is_left_of_twenty_seconds() -> None:
+def test_a_model_is_given_what_is_left_of_the_time() -> None:
     model = FakeExtractionModel(
         GeminiUnavailable(retry_after_seconds=5.0), GeminiUnavailable(retry_after_seconds=6.0), '{"city": "Oslo"}'
     )
@@ -218,6 +242,15 @@ def test_a_model_is_given_what_is_left_of_twenty_seconds() -> None:
     extract(model)
 
     assert [question.seconds for question in model.asked] == [20.0, 15.0, 9.0]
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(20.0, 1), (60.0, 2)])
+def test_with_more_time_a_longer_pause_is_waited_for(seconds: float, asked: int) -> None:
+    model = FakeExtractionModel(GeminiUnavailable(retry_after_seconds=30.0), '{"city": "Oslo"}')
+
+    extract(model, seconds=seconds)
+
+    assert len(model.asked) == asked
 
 
 def test_a_model_that_takes_all_the_time_is_not_asked_again() -> None:

@@ -9,6 +9,8 @@ from pi_voice.ids import SessionId, TranscriptId
 from pi_voice.sessions import Session, SessionQuery
 from tests.fakes import (
     FakeCaller,
+    FakeCheckpoints,
+    FakeClient,
     FakeSessions,
     FakeTranscripts,
     TranscriptsThatCannotDelete,
@@ -30,14 +32,19 @@ def transcripts() -> FakeTranscripts:
     return kept
 
 
+def history_of(sessions: FakeSessions, kept: FakeTranscripts | None = None) -> History:
+    """Make a history without checkpoints."""
+    return History(sessions, kept or FakeTranscripts(), FakeCheckpoints(sessions))
+
+
 def test_an_active_session_is_shown_without_a_transcript() -> None:
-    state = asyncio.run(History(FakeSessions(session()), FakeTranscripts()).get(SESSION_ID, ACME))
+    state = asyncio.run(history_of(FakeSessions(session())).get(SESSION_ID, ACME))
 
     assert (state.status, state.transcript, state.results) == ("active", None, None)
 
 
 def test_a_completed_session_is_shown_with_its_transcript_and_results() -> None:
-    state = asyncio.run(History(FakeSessions(completed()), transcripts()).get(SESSION_ID, ACME))
+    state = asyncio.run(history_of(FakeSessions(completed()), transcripts()).get(SESSION_ID, ACME))
 
     assert (state.status, state.transcript, state.results) == ("completed", TURNS, {"city": "Oslo"})
 
@@ -45,13 +52,13 @@ def test_a_completed_session_is_shown_with_its_transcript_and_results() -> None:
 def test_a_session_that_was_completed_with_nothing_said_has_an_empty_transcript() -> None:
     silent = replace(completed(), turns=0)
 
-    state = asyncio.run(History(FakeSessions(silent), FakeTranscripts()).get(SESSION_ID, ACME))
+    state = asyncio.run(history_of(FakeSessions(silent)).get(SESSION_ID, ACME))
 
     assert state.transcript == []
 
 
 def test_a_session_whose_transcript_has_expired_is_shown_without_it() -> None:
-    state = asyncio.run(History(FakeSessions(completed()), FakeTranscripts()).get(SESSION_ID, ACME))
+    state = asyncio.run(history_of(FakeSessions(completed())).get(SESSION_ID, ACME))
 
     assert state.transcript is None
 
@@ -59,7 +66,7 @@ def test_a_session_whose_transcript_has_expired_is_shown_without_it() -> None:
 def test_a_workspace_s_sessions_are_listed_without_transcript_and_results() -> None:
     theirs = replace(session("globex"), session_id=SessionId("019a0000-0000-7000-8000-00000000000f"))
 
-    page = asyncio.run(History(FakeSessions(completed(), theirs), transcripts()).page(SessionQuery(), ACME))
+    page = asyncio.run(history_of(FakeSessions(completed(), theirs), transcripts()).page(SessionQuery(), ACME))
 
     assert [summary.session_id for summary in page.data] == [SESSION_ID]
     assert "Oslo" not in page.model_dump_json()
@@ -68,16 +75,37 @@ def test_a_workspace_s_sessions_are_listed_without_transcript_and_results() -> N
 def test_an_ended_session_is_deleted_with_its_transcript() -> None:
     sessions, kept = FakeSessions(completed()), transcripts()
 
-    asyncio.run(History(sessions, kept).delete(SESSION_ID, ACME))
+    asyncio.run(history_of(sessions, kept).delete(SESSION_ID, ACME))
 
     assert sessions.kept == {}
     assert kept.kept == {}
 
 
+def test_a_session_s_own_client_may_look_at_it_and_at_no_other() -> None:
+    theirs = replace(completed(), session_id=SessionId("019a0000-0000-7000-8000-00000000000f"))
+    history = history_of(FakeSessions(completed(), theirs), transcripts())
+    client = FakeClient(SESSION_ID)
+
+    assert asyncio.run(history.get(SESSION_ID, client)).transcript == TURNS
+    with pytest.raises(SessionNotFound):
+        asyncio.run(history.get(theirs.session_id, client))
+
+
+def test_an_ended_session_is_deleted_with_what_was_kept_as_the_call_went() -> None:
+    sessions = FakeSessions(session())
+    checkpoints = FakeCheckpoints(sessions)
+    asyncio.run(checkpoints.append(session(), TURNS, 100))
+    sessions.kept[SESSION_ID] = replace(sessions.kept[SESSION_ID], status="completed")
+
+    asyncio.run(History(sessions, FakeTranscripts(), checkpoints).delete(SESSION_ID, ACME))
+
+    assert (sessions.kept, checkpoints.kept) == ({}, {})
+
+
 def test_a_failed_session_is_deleted_too() -> None:
     sessions = FakeSessions(replace(session(), status="failed"))
 
-    asyncio.run(History(sessions, FakeTranscripts()).delete(SESSION_ID, ACME))
+    asyncio.run(history_of(sessions).delete(SESSION_ID, ACME))
 
     assert sessions.kept == {}
 
@@ -86,7 +114,7 @@ def test_an_active_session_is_not_deleted() -> None:
     sessions = FakeSessions(session())
 
     with pytest.raises(SessionActive):
-        asyncio.run(History(sessions, FakeTranscripts()).delete(SESSION_ID, ACME))
+        asyncio.run(history_of(sessions).delete(SESSION_ID, ACME))
 
     assert sessions.kept == {SESSION_ID: session()}
 
@@ -95,7 +123,7 @@ def test_a_session_whose_transcript_cannot_be_removed_stays_so_that_it_can_be_de
     sessions = FakeSessions(completed())
 
     with pytest.raises(StorageError):
-        asyncio.run(History(sessions, TranscriptsThatCannotDelete()).delete(SESSION_ID, ACME))
+        asyncio.run(history_of(sessions, TranscriptsThatCannotDelete()).delete(SESSION_ID, ACME))
 
     assert sessions.kept == {SESSION_ID: completed()}
 
@@ -103,7 +131,7 @@ def test_a_session_whose_transcript_cannot_be_removed_stays_so_that_it_can_be_de
 @pytest.mark.parametrize("session_id", [SESSION_ID, "019a0000-0000-7000-8000-00000000000f", "no-id"])
 def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was(session_id: SessionId) -> None:
     sessions, kept = FakeSessions(completed()), transcripts()
-    history = History(sessions, kept)
+    history = history_of(sessions, kept)
 
     with pytest.raises(SessionNotFound):
         asyncio.run(history.get(session_id, FakeCaller("globex")))
@@ -115,7 +143,7 @@ def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was(session
 
 
 def test_who_may_not_call_learns_nothing_of_sessions() -> None:
-    history = History(FakeSessions(), FakeTranscripts())
+    history = history_of(FakeSessions())
 
     with pytest.raises(InvalidApiKey):
         asyncio.run(history.get(SESSION_ID, UnknownCaller()))

@@ -25,6 +25,8 @@ HEAVY: Final = {
 
 READS: Final = {"boto3", "pydantic"}
 
+LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"}
+
 IMPORTED: Final[dict[str, set[str]]] = {
     "create_agent": READS,
     "list_agents": READS,
@@ -32,13 +34,18 @@ IMPORTED: Final[dict[str, set[str]]] = {
     "update_agent": READS,
     "delete_agent": READS,
     "list_voices": READS,
-    "create_session": READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"},
+    "create_session": LIVEKIT,
     "list_sessions": READS,
     "get_session": READS,
     "delete_session": READS,
     "complete_session": READS | {"aiohttp", "google.genai"},
-    "add_participant": READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"},
+    "keep_transcript": READS,
+    "renew_session": LIVEKIT,
+    "stop_session": LIVEKIT,
+    "add_participant": LIVEKIT,
     "receive_livekit_webhook": READS | {"jwt", "cryptography"},
+    "extract_results": READS | {"aiohttp", "google.genai"},
+    "sweep_sessions": LIVEKIT,
     "create_api_key": READS,
     "list_api_keys": READS,
     "revoke_api_key": READS,
@@ -53,6 +60,9 @@ ENVIRONMENT: Final = {
     "VOICE_SESSIONS_TABLE": "sessions",
     "VOICE_TRANSCRIPTS_TABLE": "transcripts",
     "VOICE_API_KEYS_TABLE": "api-keys",
+    "VOICE_IDEMPOTENCY_TABLE": "idempotency",
+    "CLIENT_TOKEN_SECRET": "a-client-token-secret-of-more-than-32-bytes",
+    "EXTRACTION_QUEUE_URL": "https://sqs.test/extractions",
     "LIVEKIT_URL": "wss://livekit.test",
     "LIVEKIT_API_KEY": "APItest",
     "LIVEKIT_API_SECRET": "a-secret-of-more-than-thirty-two-bytes",

@@ -13,13 +13,14 @@ PACKAGE: Final = ROOT / "layers" / "voice" / "pi_voice"
 
 DOMAIN = {
     "ids", "documents", "cursors", "voices", "api_keys", "errors", "agents", "sessions", "transcript", "schema",
-    "prompt",
+    "prompt", "client_tokens",
 }  # fmt: skip
 USE_CASES = {
-    "access", "catalog", "history", "provisioning", "admission", "extraction", "completion", "room_events",
+    "access", "catalog", "history", "connecting", "provisioning", "renewing", "admission", "checkpoints", "hanging_up",
+    "extraction", "results", "completion", "room_events", "sweeping",
 }  # fmt: skip
-EDGE = {"http", "wiring", "settings", "logs"}
-SDKS = {"boto3", "botocore", "mypy_boto3_dynamodb", "aiohttp", "livekit", "google", "jwt"}
+EDGE = {"http", "work", "idempotency", "wiring", "settings", "logs"}
+SDKS = {"boto3", "botocore", "mypy_boto3_dynamodb", "mypy_boto3_sqs", "aiohttp", "livekit", "google", "jwt"}
 PYDANTIC = {"pydantic", "pydantic_core", "typing_extensions"}
 
 # for each kind of module: which of ours it may import, and which packages of others
@@ -29,7 +30,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "use case": (DOMAIN | USE_CASES | {"ports", "logs"}, PYDANTIC),
     "adapter": (DOMAIN | {"adapters", "ports", "settings", "logs"}, PYDANTIC | SDKS),
     "http": (DOMAIN | {"ports", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
-    "wiring": (DOMAIN | USE_CASES | {"adapters", "settings"}, {"mypy_boto3_dynamodb"}),
+    "work": (DOMAIN | {"http", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
+    "idempotency": (DOMAIN | {"ports", "logs"}, {"aws_lambda_powertools", "mypy_boto3_dynamodb"}),
+    "wiring": (DOMAIN | USE_CASES | {"adapters", "settings", "idempotency"}, {"mypy_boto3_dynamodb"}),
     "settings": (set(), set()),
     "logs": (set(), {"aws_lambda_powertools"}),
 }
@@ -86,8 +89,8 @@ STANDARD_LIBRARY: Final = sys.stdlib_module_names
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 FUNCTIONS = sorted((ROOT / "functions").glob("*/*.py"))
 
-RECEIPT = {"pi_voice.room_events.Receipt", "pi_voice.wiring.room_events"}
-"""The one answer that stands beside its use case; the use case itself comes from the wiring, as they all do."""
+BESIDE = {"pi_voice.room_events.Receipt", "pi_voice.results.Budget", "pi_voice.sweeping.Swept"}
+"""The few words that stand beside their use case; the use cases themselves come from the wiring, all of them."""
 
 
 def name_of(path: Path) -> str:
@@ -105,8 +108,8 @@ def test_a_module_imports_only_what_its_kind_may(path: Path) -> None:
 @pytest.mark.parametrize("path", FUNCTIONS, ids=name_of)
 def test_a_function_imports_only_the_edge_and_the_words_of_the_domain(path: Path) -> None:
     assert {name.split(".")[0] for name in imports_of(path)} <= {"pi_voice", "typing"}
-    assert ours(path) <= DOMAIN | {"http", "wiring", "room_events"}
-    assert {name for name in imports_of(path) if "room_events" in name} <= RECEIPT
+    assert ours(path) <= DOMAIN | {"http", "work", "wiring"} | {name.split(".")[1] for name in BESIDE}
+    assert {name for name in imports_of(path) if name.split(".")[1] in USE_CASES} <= BESIDE
 
 
 @pytest.mark.parametrize("path", [*MODULES, *FUNCTIONS], ids=name_of)
@@ -118,9 +121,10 @@ def test_each_sdk_has_its_own_adapters_and_nobody_else_knows_it() -> None:
     users = {sdk: {path.stem for path in [*MODULES, *FUNCTIONS] if sdk in of_others(path)} for sdk in SDKS}
 
     assert users == {
-        "boto3": {"dynamodb", "secrets"},
-        "botocore": {"dynamodb", "secrets"},
-        "mypy_boto3_dynamodb": {"dynamodb", "wiring"},  # types alone
+        "boto3": {"dynamodb", "secrets", "sqs"},
+        "botocore": {"dynamodb", "secrets", "sqs"},
+        "mypy_boto3_dynamodb": {"dynamodb", "idempotency", "wiring"},  # types alone
+        "mypy_boto3_sqs": {"sqs"},  # types alone
         "aiohttp": {"web", "livekit", "gemini_live", "gemini_extraction"},
         "livekit": {"livekit"},
         "google": {"livekit", "gemini_extraction"},  # google.protobuf, google.genai
@@ -132,7 +136,7 @@ def test_every_folder_of_functions_is_one_function() -> None:
     assert {path.parent.name for path in FUNCTIONS} == {
         path.name for path in (ROOT / "functions").iterdir() if path.is_dir() and path.name != "__pycache__"
     }
-    assert len(FUNCTIONS) == 16
+    assert len(FUNCTIONS) == 21
 
 
 def test_the_modules_are_all_known_and_none_is_named_twice() -> None:

@@ -1,8 +1,12 @@
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from pi_voice.client_tokens import ClientTokens
+from pi_voice.connecting import Connecting
 from pi_voice.errors import (
     AgentNotFound,
     GeminiError,
@@ -11,6 +15,7 @@ from pi_voice.errors import (
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
+    SessionNotActive,
     StorageError,
     TtlTooShort,
     UpstreamTimeout,
@@ -46,15 +51,23 @@ class World:
         sessions: FakeSessions | None = None,
         rooms: FakeRooms | None = None,
         live_tokens: FakeLiveTokens | None = None,
+        grace_seconds: int = 3_600,
     ) -> None:
+        self.clock = FakeClock()
+        self.grace_seconds = grace_seconds
+        self.client_tokens = ClientTokens("a-secret-of-more-than-thirty-two-bytes", self.clock)
         self.agents = agents or FakeAgents(agent())
         self.sessions = sessions or FakeSessions()
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
 
+    @property
+    def provisioning(self) -> Provisioning:
+        connecting = Connecting(self.rooms, self.live_tokens, self.client_tokens)
+        return Provisioning(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
+
     def start(self, order: NewSession | None = None, caller: Caller = ACME) -> StartedSession:
-        provisioning = Provisioning(self.agents, self.sessions, self.rooms, self.live_tokens, FakeClock())
-        return asyncio.run(provisioning.start(order or new_session(), caller))
+        return asyncio.run(self.provisioning.start(order or new_session(), caller))
 
     @property
     def session(self) -> Session:
@@ -94,6 +107,7 @@ def test_a_session_is_kept_with_its_room_and_without_its_tokens() -> None:
     assert world.session.livekit.room_name == started.session_id
     assert world.session.livekit.room_sid == "RM_first"
     assert world.session.livekit.started_at == 1_800_000_000
+    assert started.client_token not in repr(world.session)
     assert "livekit-token" not in repr(world.session)
     assert "auth_tokens" not in repr(world.session)
 
@@ -130,14 +144,76 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
             return await super().mint(order)
 
     async def start() -> None:
-        provisioning = Provisioning(world.agents, world.sessions, world.rooms, world.live_tokens, FakeClock())
         async with asyncio.timeout(10):  # only a failure takes that long
-            await provisioning.start(new_session(), ACME)
+            await world.provisioning.start(new_session(), ACME)
 
     world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
     asyncio.run(start())
 
     assert world.session.status == "active"
+
+
+@pytest.mark.parametrize("grace", [0, 3_600, 86_400])
+def test_the_client_s_own_token_is_good_until_the_session_is_given_up(grace: int) -> None:
+    world = World(grace_seconds=grace)
+
+    started = world.start()
+
+    world.clock.now = started.expires_at + grace - 1
+    assert world.client_tokens.session_of(started.client_token) == started.session_id
+    world.clock.now += 1
+    with pytest.raises(InvalidApiKey):
+        world.client_tokens.session_of(started.client_token)
+
+
+@pytest.mark.parametrize("grace", [60, 86_400])
+def test_a_session_is_due_when_its_end_and_its_grace_are_over(grace: int) -> None:
+    world = World(grace_seconds=grace)
+
+    world.start(new_session(ttl_seconds=900))
+
+    assert (world.session.grace_seconds, world.session.due_at) == (grace, 1_800_000_900 + grace)
+
+
+def test_what_the_participant_may_publish_is_kept_for_a_renewal() -> None:
+    world = World()
+
+    world.start(new_session(media=["microphone", "camera"]))
+
+    assert world.session.media == ("microphone", "camera")
+
+
+# ---- Answering again ------------------------------------------------------------------------------------
+
+
+def test_a_session_that_was_started_is_answered_again_with_fresh_tokens_until_the_same_end() -> None:
+    world = World(FakeAgents(agent(instructions="Ask for the city.")))
+    first = world.start()
+    world.clock.now += 60
+
+    again = asyncio.run(world.provisioning.again(first.session_id, ACME))
+
+    assert again == first  # the fakes' tokens are all alike
+    assert len(world.sessions.kept) == 1
+    assert world.rooms.opened == [first.session_id, first.session_id]
+    assert [order.expires_at for order in world.live_tokens.orders] == [first.expires_at, first.expires_at]
+    assert world.live_tokens.orders[0] == world.live_tokens.orders[1]
+
+
+@pytest.mark.parametrize(
+    "over",
+    [{"status": "completed"}, {"status": "failed"}, {"hung_up_at": 1_800_000_001}, {"expires_at": 1_800_000_000}],
+    ids=str,
+)
+def test_a_call_that_is_over_is_not_answered_again_with_tokens(over: dict[str, Any]) -> None:
+    world = World()
+    first = world.start()
+    world.sessions.kept[first.session_id] = replace(world.session, **over)
+
+    with pytest.raises(SessionNotActive):
+        asyncio.run(world.provisioning.again(first.session_id, ACME))
+
+    assert len(world.live_tokens.orders) == 1
 
 
 # ---- When a provider fails ------------------------------------------------------------------------------
@@ -159,6 +235,7 @@ def test_when_livekit_fails_the_caller_hears_of_it_and_a_failed_session_says_why
     assert world.session.failure is not None
     assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
     assert world.session.livekit.room_sid is None
+    assert world.session.due_at is None
 
 
 @pytest.mark.parametrize("error", GEMINI_FAILS, ids=lambda error: error.code)

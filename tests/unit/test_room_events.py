@@ -1,14 +1,17 @@
 import asyncio
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.errors import InvalidRequest
-from pi_voice.ports import RoomEvent
+from pi_voice.errors import InvalidRequest, LiveKitUnavailable
+from pi_voice.ports import RoomEvent, Rooms
 from pi_voice.room_events import RoomEvents
-from tests.fakes import FakeClock, FakeSessions
-from tests.unit.examples import NOW, SESSION_ID, session
+from pi_voice.sessions import Session
+from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
+from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, session
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 
@@ -16,8 +19,29 @@ ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 def apply(body: bytes) -> list[RoomEvent]:
     """Apply one webhook and return what was merged."""
     sessions = FakeSessions(session())
-    asyncio.run(RoomEvents(sessions, FakeClock(NOW + 999)).apply(body))
+    asyncio.run(RoomEvents(sessions, sessions, unneeded, FakeClock(NOW + 999)).apply(body))
     return sessions.told
+
+
+def unneeded() -> Rooms:
+    """Stand for a LiveKit that nobody has to ask: a function must not even import its SDK."""
+    raise AssertionError
+
+
+class World:
+    """One session, and what an event makes of it and of its room."""
+
+    def __init__(self, of: Session, rooms: FakeRooms | None = None) -> None:
+        self.sessions = FakeSessions(of)
+        self.rooms = rooms or FakeRooms()
+
+    def apply(self, body: bytes) -> None:
+        events = RoomEvents(self.sessions, self.sessions, lambda: self.rooms, FakeClock(NOW + 999))
+        asyncio.run(events.apply(body))
+
+    @property
+    def session(self) -> Session:
+        return self.sessions.kept[SESSION_ID]
 
 
 def event(kind: str, *, at: JsonValue = str(NOW + 10), room: JsonValue = None, **fields: JsonValue) -> bytes:
@@ -173,6 +197,103 @@ def test_a_signed_body_that_is_no_event_is_refused(body: bytes) -> None:
 def test_an_event_of_a_session_that_is_not_there_changes_nothing() -> None:
     sessions = FakeSessions()
 
-    asyncio.run(RoomEvents(sessions).apply(event("room_finished")))
+    for kind in ("room_started", "participant_joined", "room_finished"):
+        asyncio.run(RoomEvents(sessions, sessions, unneeded).apply(event(kind)))
 
     assert sessions.kept == {}
+
+
+# ---- What a join calls for ------------------------------------------------------------------------------
+
+
+def with_cap(seconds: int | None, **changes: Any) -> Session:
+    return replace(session(), max_duration_seconds=seconds, **changes)
+
+
+def test_a_call_with_a_cap_is_looked_after_when_that_is_over() -> None:
+    world = World(with_cap(60))
+
+    world.apply(event("participant_joined", at=NOW + 10))
+
+    assert world.session.due_at == NOW + 10 + 60 + 15
+    assert world.rooms.closed == []
+
+
+def test_a_call_without_a_cap_is_looked_after_when_it_was() -> None:
+    world = World(with_cap(None))
+
+    world.apply(event("participant_joined"))
+
+    assert world.session.due_at == GIVEN_UP
+
+
+@pytest.mark.parametrize("kind", ["room_started", "room_finished"])
+def test_only_a_join_begins_the_count(kind: str) -> None:
+    world = World(with_cap(60))
+
+    world.apply(event(kind))
+
+    assert world.session.due_at == GIVEN_UP
+
+
+def test_the_cap_counts_from_the_first_join_however_often_and_in_whatever_order_joins_are_told() -> None:
+    world = World(with_cap(60))
+
+    for second in (20, 30, 10, 10, 20):
+        world.apply(event("participant_joined", at=NOW + second))
+
+    assert world.session.due_at == NOW + 10 + 75
+
+
+def test_an_event_whose_schedule_got_lost_is_sent_again_and_schedules() -> None:
+    facts = session().livekit.model_copy(update={"first_joined_at": NOW + 10})
+    world = World(with_cap(60, livekit=facts))  # merged, but not scheduled: a crash
+
+    world.apply(event("participant_joined", at=NOW + 10))
+
+    assert world.session.due_at == NOW + 10 + 75
+
+
+def test_a_session_that_is_due_earlier_stays_so() -> None:
+    world = World(with_cap(1_800, due_at=NOW + 600))
+
+    world.apply(event("participant_joined", at=NOW + 10))
+
+    assert world.session.due_at == NOW + 600
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"status": "completed"},
+        {"status": "failed"},
+        {"hung_up_at": NOW + 5, "end_reason": "stopped"},
+        {"hung_up_at": NOW + 5, "end_reason": "cap"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("cap", [60, None])
+def test_who_joins_a_call_that_is_over_is_hung_up(over: dict[str, Any], cap: int | None) -> None:
+    world = World(with_cap(cap, **over))
+
+    world.apply(event("participant_joined"))
+
+    assert world.rooms.closed == [SESSION_ID]
+    assert world.session.due_at == GIVEN_UP
+    assert world.session.is_on is False
+
+
+@pytest.mark.parametrize("kind", ["room_started", "room_finished"])
+def test_other_events_of_a_call_that_is_over_close_nothing(kind: str) -> None:
+    world = World(with_cap(60, status="completed"))
+
+    world.apply(event(kind))
+
+    assert world.rooms.closed == []
+
+
+def test_a_room_that_cannot_be_closed_is_told_so_that_livekit_sends_the_event_again() -> None:
+    world = World(with_cap(60, status="completed"), FailingRooms(LiveKitUnavailable()))
+
+    with pytest.raises(LiveKitUnavailable):
+        world.apply(event("participant_joined"))

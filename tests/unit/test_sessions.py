@@ -1,27 +1,30 @@
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from pi_voice.agents import Behaviors
+from pi_voice.agents import Behaviors, OwnedAgent
 from pi_voice.errors import LiveKitUnavailable, TtlTooShort
 from pi_voice.ids import WorkspaceId
 from pi_voice.sessions import (
+    Checkpoint,
     Ending,
     Extraction,
     NewParticipant,
     NewSession,
+    OtherRoom,
     Session,
     SessionQuery,
     Terms,
     state_of,
     summary_of,
 )
-from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
+from tests.unit.examples import AGENT_ID, GIVEN_UP, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
 
 ABSENT = object()
 CAPS = st.integers(60, 1800)
@@ -109,12 +112,13 @@ def test_a_ttl_that_is_refused_comes_with_one_that_is_not(ttl: int, cap: object,
 # ---- What a caller asks for -----------------------------------------------------------------------------
 
 
-def refusals(model: type[NewSession | NewParticipant | Ending], **fields: JsonValue) -> list[str]:
+def refusals(model: type[NewSession | NewParticipant | Ending | Checkpoint], **fields: JsonValue) -> list[str]:
     """Return the places that are refused, none when the request is fine."""
     required: dict[str, JsonValue] = {
         "NewSession": {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}},
         "NewParticipant": {"identity": "colleague"},
         "Ending": {"transcript": []},
+        "Checkpoint": {},
     }
     try:
         model.model_validate_json(json.dumps({**dict(required[model.__name__]), **fields}))  # type: ignore[arg-type]
@@ -260,7 +264,6 @@ def test_an_ending_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonV
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"transcript": None}, "transcript"),
         ({"transcript": {}}, "transcript"),
         ({"transcript": "Hi"}, "transcript"),
         ({"transcript": ["Hi"]}, "transcript.0"),
@@ -312,22 +315,61 @@ def test_a_duration_is_kept_to_the_millisecond_and_whole_seconds_as_whole_number
     assert repr(end.duration_seconds) == kept
 
 
+def test_an_ending_without_a_transcript_is_not_one_with_an_empty_transcript() -> None:
+    assert Ending.model_validate_json("{}").transcript is None
+    assert Ending.model_validate_json('{"transcript": null}').transcript is None
+    assert Ending.model_validate_json('{"transcript": []}').transcript == []
+
+
+TURN = {"role": "user", "text": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "places"),
+    [
+        ({"from": 0, "turns": [TURN]}, []),
+        ({"from": 5_000, "turns": [TURN] * 500}, []),
+        ({"from": 0, "turns": []}, ["turns"]),
+        ({"from": 0, "turns": [TURN] * 501}, ["turns"]),
+        ({"from": -1, "turns": [TURN]}, ["from"]),
+        ({"from": 5_001, "turns": [TURN]}, ["from"]),
+        ({"from": "0", "turns": [TURN]}, ["from"]),
+        ({"from": True, "turns": [TURN]}, ["from"]),
+        ({"turns": [TURN]}, ["from"]),
+        ({"from": 0}, ["turns"]),
+        ({"from": 0, "turns": [{"role": "user"}]}, ["turns.0.text"]),
+        ({"from": 0, "turns": [TURN], "at": 0}, ["at"]),
+        ({"from": 0, "turns": [TURN], "final": True}, ["final"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_checkpoint_is_some_turns_and_where_they_begin(fields: dict[str, JsonValue], places: list[str]) -> None:
+    assert refusals(Checkpoint, **fields) == places
+
+
 # ---- A session's life -----------------------------------------------------------------------------------
 
 
 def test_a_session_begins_active_with_the_version_of_its_agent_and_a_room_of_its_own_name() -> None:
-    order = new_session(ttl_seconds=900, participant={"identity": "kim", "name": "Kim"}, metadata={"order": "4711"})
-
-    begun = Session.new(
-        SESSION_ID, WorkspaceId("acme"), agent(version=7, behaviors={"max_duration_seconds": 300}), order, now=NOW
+    order = new_session(
+        ttl_seconds=900,
+        participant={"identity": "kim", "name": "Kim"},
+        media=["microphone", "camera"],
+        metadata={"order": "4711"},
     )
+    owned = OwnedAgent(WorkspaceId("acme"), agent(version=7, behaviors={"max_duration_seconds": 300}))
+
+    begun = Session.new(SESSION_ID, owned, order, NOW, grace_seconds=3_600)
 
     assert begun.status == "active"
+    assert begun.workspace == "acme"
     assert (begun.agent_id, begun.agent_version) == (AGENT_ID, 7)
     assert (begun.ttl_seconds, begun.max_duration_seconds) == (900, 300)
     assert (begun.created_at, begun.expires_at) == (1_800_000_000, 1_800_000_900)
+    assert (begun.given_up_at, begun.due_at) == (1_800_004_500, 1_800_004_500)
     assert begun.livekit.room_name == SESSION_ID
     assert begun.livekit.room_sid is None
+    assert begun.media == ("microphone", "camera")
     assert begun.metadata == {"order": "4711"}
 
 
@@ -345,15 +387,58 @@ def test_a_session_that_fails_keeps_why() -> None:
     assert failed.status == "failed"
     assert failed.failed_at == 1_800_000_005
     assert failed.end_reason == "failed"
+    assert failed.due_at is None
     assert failed.failure is not None
     assert failed.failure.code == "livekit_unavailable"
     assert failed.failure.message == "LiveKit cannot be reached or is busy. Try again in a moment."
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_on"),
+    [
+        ({}, True),
+        ({"hung_up_at": NOW}, False),
+        ({"status": "completed"}, False),
+        ({"status": "failed"}, False),
+        ({"expires_at": NOW - 1}, True),
+    ],
+    ids=str,
+)
+def test_a_call_is_on_until_it_ends_or_is_hung_up(changes: dict[str, Any], *, is_on: bool) -> None:
+    assert replace(session(), **changes).is_on == is_on
+
+
+@pytest.mark.parametrize(
+    ("cap", "joined", "others", "over_at"),
+    [
+        (None, None, [], None),
+        (None, NOW, [], None),
+        (60, None, [], None),
+        (60, NOW, [], NOW + 75),
+        (60, NOW + 9, [NOW + 3, None], NOW + 78),
+        (60, None, [None, NOW + 3], NOW + 78),  # nobody came before our room had closed
+    ],
+)
+def test_a_call_is_over_its_cap_so_long_after_the_first_join_and_a_little_more(
+    cap: int | None, joined: int | None, others: list[int | None], over_at: int | None
+) -> None:
+    rooms = [OtherRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(others)]
+    facts = session().livekit.model_copy(update={"first_joined_at": joined, "other_rooms": rooms})
+    call = replace(session(), max_duration_seconds=cap, livekit=facts)
+
+    assert call.cap_ends_at == over_at
+    assert call.next_due_at == (GIVEN_UP if over_at is None else over_at)
+    assert replace(call, hung_up_at=NOW + 80).next_due_at == GIVEN_UP
+
+
+def test_a_session_that_is_renewed_is_waited_for_longer() -> None:
+    assert replace(session(), expires_at=NOW + 900).next_due_at == GIVEN_UP + 300
+
+
 LISTED = {
     "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",
-    "completed_by", "livekit", "metadata",
+    "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata",
 }  # fmt: skip
 ROOM = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 

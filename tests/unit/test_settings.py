@@ -1,12 +1,22 @@
 import pytest
 
-from pi_voice.settings import GeminiSettings, LiveKitSettings, SettingsError, TableNames, WebhookSettings
+from pi_voice.settings import (
+    GeminiSettings,
+    LiveKitSettings,
+    SettingsError,
+    TableNames,
+    WebhookSettings,
+    client_token_secret,
+    grace_seconds,
+    queue_url,
+)
 
 TABLES = {
     "VOICE_AGENTS_TABLE": "a",
     "VOICE_SESSIONS_TABLE": "s",
     "VOICE_TRANSCRIPTS_TABLE": "t",
     "VOICE_API_KEYS_TABLE": "k",
+    "VOICE_IDEMPOTENCY_TABLE": "i",
 }
 LIVEKIT = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "hush-4711"}
 SERVICE_V1ALPHA = "google.ai.generativelanguage.v1alpha.GenerativeService.BidiGenerateContentConstrained"
@@ -16,7 +26,37 @@ GEMINI = {"GEMINI_API_KEY": "hush-4711", "GEMINI_LIVE_MODEL": "live", "GEMINI_EX
 
 @pytest.mark.parametrize(("days", "kept_for"), [({}, 0), ({"RETENTION_DAYS": ""}, 0), ({"RETENTION_DAYS": "30"}, 30)])
 def test_tables_are_kept_for_good_unless_a_number_of_days_is_set(days: dict[str, str], kept_for: int) -> None:
-    assert TableNames.of({**TABLES, **days}) == TableNames("a", "s", "t", "k", kept_for)
+    assert TableNames.of({**TABLES, **days}) == TableNames("a", "s", "t", "k", "i", kept_for)
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [({}, 86_400), ({"GRACE_SECONDS": ""}, 86_400), ({"GRACE_SECONDS": "60"}, 60), ({"GRACE_SECONDS": "0"}, 0)],
+)
+def test_a_late_transcript_is_waited_for_a_day_unless_it_is_said_otherwise(
+    environment: dict[str, str], seconds: int
+) -> None:
+    assert grace_seconds(environment) == seconds
+
+
+@pytest.mark.parametrize("text", ["a day", "-1", "1.5", " 60"])
+def test_a_grace_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="GRACE_SECONDS should be a number of seconds"):
+        grace_seconds({"GRACE_SECONDS": text})
+
+
+def test_client_tokens_are_signed_by_a_secret_that_nobody_guesses() -> None:
+    assert client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 32}) == "s" * 32
+    with pytest.raises(SettingsError, match="at least 32 characters"):
+        client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 31})
+    with pytest.raises(SettingsError, match="CLIENT_TOKEN_SECRET is not set"):
+        client_token_secret({})
+
+
+def test_a_queue_is_named_by_its_url() -> None:
+    assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
+    with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
+        queue_url({"EXTRACTION_QUEUE_URL": ""})
 
 
 @pytest.mark.parametrize(

@@ -11,39 +11,40 @@ from pi_voice.api_keys import ApiKey, IssuedApiKey, KeyToRevoke, NewApiKey, Secr
 from pi_voice.documents import Page
 from pi_voice.errors import AgentNotFound, ApiKeyNotFound, InvalidApiKey, SessionNotFound
 from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, WorkspaceId, uuid7
-from pi_voice.ports import Agents, ApiKeys, Caller, Sessions
+from pi_voice.ports import Agents, ApiKeys, Caller, Sessions, Visitor
 from pi_voice.sessions import Session
 
 CACHE_SECONDS: Final = 60
 _CACHE_SIZE: Final = 1_000
 
+Right = TypeVar("Right")
 Row = TypeVar("Row")
 
 
 async def agent_of(caller: Caller, agents: Agents, agent_id: AgentId) -> OwnedAgent:
     """Return an agent of the caller's workspace; raises InvalidApiKey, AgentNotFound."""
-    workspace, owned = await _side_by_side(caller, agents.current(agent_id))
+    workspace, owned = await _side_by_side(caller.workspace(), agents.current(agent_id))
     if owned is None or owned.workspace != workspace:
         raise AgentNotFound
     return owned
 
 
-async def session_of(caller: Caller, sessions: Sessions, session_id: SessionId) -> Session:
-    """Return a session of the caller's workspace; raises InvalidApiKey, SessionNotFound."""
-    workspace, session = await _side_by_side(caller, sessions.get(session_id))
-    if session is None or session.workspace != workspace:
+async def session_of(visitor: Visitor, sessions: Sessions, session_id: SessionId) -> Session:
+    """Return a session that the caller may see; raises InvalidApiKey, SessionNotFound."""
+    scope, session = await _side_by_side(visitor.scope(), sessions.get(session_id))
+    if session is None or not scope.covers(session):
         raise SessionNotFound
     return session
 
 
-async def _side_by_side(caller: Caller, reading: Awaitable[Row]) -> tuple[WorkspaceId, Row]:
+async def _side_by_side(right: Awaitable[Right], reading: Awaitable[Row]) -> tuple[Right, Row]:
     """Look the key up and read the row at once; what is wrong with the key is told before anything else."""
-    workspace, row = await asyncio.gather(caller.workspace(), reading, return_exceptions=True)
-    if isinstance(workspace, BaseException):
-        raise workspace
+    found, row = await asyncio.gather(right, reading, return_exceptions=True)
+    if isinstance(found, BaseException):
+        raise found
     if isinstance(row, BaseException):
         raise row
-    return workspace, row
+    return found, row
 
 
 class KeyRing:

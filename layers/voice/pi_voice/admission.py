@@ -5,7 +5,7 @@ import time
 from pi_voice.access import session_of
 from pi_voice.errors import Fault, InvalidRequest, SessionNotActive
 from pi_voice.ids import Clock, SessionId
-from pi_voice.ports import Caller, Rooms, Sessions
+from pi_voice.ports import Rooms, Sessions, Visitor
 from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, ParticipantConnection
 
 
@@ -17,14 +17,14 @@ class Admission:
         self._rooms = rooms
         self._clock = clock
 
-    async def admit(self, session_id: SessionId, order: NewParticipant, caller: Caller) -> AdmittedParticipant:
+    async def admit(self, session_id: SessionId, order: NewParticipant, caller: Visitor) -> AdmittedParticipant:
         """Let another person into a running session, until it expires.
 
         Raises SessionNotFound, SessionNotActive, and InvalidRequest for the identity of the session's own
         participant, whom LiveKit would throw out in favour of the newcomer.
         """
         session = await session_of(caller, self._sessions, session_id)
-        if session.status != "active":
+        if not session.is_on:
             raise SessionNotActive
         if self._clock() >= session.expires_at:
             raise SessionNotActive("The session's connections have expired. Start another session.")

@@ -33,6 +33,11 @@ class Catalog:
             raise StorageError
         return agent
 
+    async def again(self, agent_id: AgentId, caller: Caller) -> Agent:
+        """Answer once more the request that made an agent, with its first version; raises AgentNotFound."""
+        await agent_of(caller, self._agents, agent_id)
+        return await self._agents.version(agent_id, 1)
+
     async def get(self, agent_id: AgentId, caller: Caller) -> Agent:
         """Return an agent as it is now; raises AgentNotFound."""
         return (await agent_of(caller, self._agents, agent_id)).agent

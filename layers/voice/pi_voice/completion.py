@@ -1,82 +1,92 @@
-"""Completion: the transcript is made durable first, and only then is anything asked of a model."""
+"""Completion: what was said is made durable first, and only then is anything asked of a model."""
 
+import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Final
 
 from pi_voice import transcript
 from pi_voice.access import session_of
-from pi_voice.errors import InternalError, SessionNotActive, StorageError
-from pi_voice.extraction import Extracted, Extractor
+from pi_voice.errors import SessionNotActive, StorageError
 from pi_voice.ids import Clock, SessionId, TranscriptId, uuid7
 from pi_voice.logs import logger, trace
-from pi_voice.ports import Agents, Caller, Sessions, Transcripts
-from pi_voice.sessions import CallEnd, Ending, Extraction, Problem, Session, SessionState, state_of
+from pi_voice.ports import Checkpoints, Rooms, Sessions, Transcripts, Visitor
+from pi_voice.results import PICK_UP_SECONDS, Results
+from pi_voice.sessions import CallEnd, Ending, Extraction, Session, SessionState, state_of
 from pi_voice.transcript import Turn
 
+BUDGET_SECONDS: Final = 20.0
+"""What the extraction may take while the caller waits: API Gateway ends a request after 30 s, storing included."""
+
+_ATTEMPTS: Final = 5
 _PENDING: Final = Extraction(status="pending")
 _SKIPPED: Final = Extraction(status="skipped")
 
 
-class Completion:
-    """Ends sessions and gets their results."""
+class Closing:
+    """Ends active sessions with their transcript."""
 
     def __init__(
-        self,
-        agents: Agents,
-        sessions: Sessions,
-        transcripts: Transcripts,
-        extractor: Extractor,
-        clock: Clock = time.time,
+        self, sessions: Sessions, transcripts: Transcripts, checkpoints: Checkpoints, clock: Clock = time.time
     ) -> None:
-        self._agents = agents
         self._sessions = sessions
         self._transcripts = transcripts
-        self._extractor = extractor
+        self._checkpoints = checkpoints
         self._clock = clock
 
-    async def complete(self, session_id: SessionId, ending: Ending, caller: Caller) -> SessionState:
-        """End an active session with its transcript and return it with its results.
+    async def end(self, session: Session, ending: Ending, completed_by: str) -> tuple[Session, list[Turn]]:
+        """End a session with the transcript that was sent, or with the turns that were kept as the call went.
 
-        Of calls that race, one wins; the others raise SessionNotActive and leave nothing behind. Raises
-        TranscriptTooLarge and SessionNotFound before anything is written. Once the session is completed the
-        call is safe and nothing raises any more: `extraction` tells how the results fared.
+        Of calls that race, one wins; the others raise SessionNotActive and leave nothing behind. Turns that are
+        kept while this reads them are read too. Raises TranscriptTooLarge before anything is written.
         """
-        session = await session_of(caller, self._sessions, session_id)
-        if session.status != "active":
-            raise SessionNotActive
-        transcript.check_size(ending.transcript)
-        completed = await self._end(session, ending)
-        extracted = await self._extract(completed, ending.transcript)
-        return state_of(await self._record(completed, extracted), ending.transcript)
+        if ending.transcript is not None:
+            transcript.check_size(ending.transcript)
+            ended = await self._flip(session, ending.transcript, ending, completed_by, kept=None)
+            if ended is None:
+                raise SessionNotActive
+            return ended, ending.transcript
+        current: Session | None = session
+        for _ in range(_ATTEMPTS):
+            if current is None or current.status != "active":
+                raise SessionNotActive
+            turns = await self._checkpoints.read(current) if current.checkpoint_turns else []
+            if ended := await self._flip(current, turns, ending, completed_by, kept=current.checkpoint_turns):
+                return ended, turns
+            current = await self._sessions.get(session.session_id)
+        raise StorageError
 
-    async def _end(self, session: Session, ending: Ending) -> Session:
+    async def _flip(
+        self, session: Session, turns: list[Turn], ending: Ending, completed_by: str, kept: int | None
+    ) -> Session | None:
         """Write the transcript under a fresh id, then let one conditional update point to it.
 
         A StorageError of that update leaves the transcript alone: the update may have happened all the same.
         """
         transcript_id = TranscriptId(uuid7(self._clock))
         try:
-            if ending.transcript:
-                await self._transcripts.put(transcript_id, ending.transcript)
+            if turns:
+                await self._transcripts.put(transcript_id, turns)
         except StorageError:
-            await self._discard(transcript_id, ending.transcript)
+            await self._discard(transcript_id, turns)
             raise
+        now = int(self._clock())
         completed = await self._sessions.complete(
             session.session_id,
             CallEnd(
-                completed_at=int(self._clock()),
-                completed_by="client",
+                completed_at=now,
+                completed_by=completed_by,
                 duration_seconds=ending.duration_seconds,
                 end_reason=ending.end_reason,
                 transcript_id=transcript_id,
-                turns=len(ending.transcript),
-                extraction=_PENDING if ending.transcript else _SKIPPED,
+                turns=len(turns),
+                extraction=_PENDING if turns else _SKIPPED,
+                due_at=now + PICK_UP_SECONDS if turns else None,
+                checkpoint_turns=kept,
             ),
         )
         if completed is None:
-            await self._discard(transcript_id, ending.transcript)
-            raise SessionNotActive
+            await self._discard(transcript_id, turns)
         return completed
 
     async def _discard(self, transcript_id: TranscriptId, turns: list[Turn]) -> None:
@@ -86,27 +96,35 @@ class Completion:
         except StorageError:
             logger.error("a transcript that nothing points to stays behind", transcript_id=transcript_id)
 
-    async def _extract(self, session: Session, turns: list[Turn]) -> Extracted:
-        """Get the results; whatever breaks on the way is told in the extraction, because the call is safe."""
-        if not turns:
-            return Extracted(None, _SKIPPED)
-        try:
-            agent = await self._agents.version(session.agent_id, session.agent_version)
-            return await self._extractor.extract(agent, turns, session.created_at)
-        except Exception as error:  # noqa: BLE001 (a 500 here would hide from the caller that the call is safe)
-            logger.error("an extraction broke", session_id=session.session_id, **trace(error))
-            problem = Problem(code=InternalError.code, message=InternalError.advice)
-            return Extracted(None, Extraction(status="failed", error=problem))
 
-    async def _record(self, session: Session, extracted: Extracted) -> Session:
-        """Keep the results; where that fails the caller has them all the same, and the stored session stays pending."""
-        if extracted.extraction == session.extraction:
-            return session
+class Completion:
+    """Ends sessions and gets their results while the caller waits."""
+
+    def __init__(self, sessions: Sessions, closing: Closing, results: Results, rooms: Callable[[], Rooms]) -> None:
+        self._sessions = sessions
+        self._closing = closing
+        self._results = results
+        self._rooms = rooms
+
+    async def complete(self, session_id: SessionId, ending: Ending, caller: Visitor) -> SessionState:
+        """End an active session with its transcript and return it with its results.
+
+        Raises SessionNotFound, SessionNotActive, TranscriptTooLarge. Once the session is completed the call is
+        safe and nothing raises any more: `extraction` tells how the results fared.
+        """
+        session = await session_of(caller, self._sessions, session_id)
+        if session.status != "active":
+            raise SessionNotActive
+        completed, turns = await self._closing.end(session, ending, completed_by="client")
+        with_results, _ = await asyncio.gather(
+            self._results.get(completed, turns, BUDGET_SECONDS), self._close_room(session_id)
+        )
+        return state_of(with_results, turns)
+
+    async def _close_room(self, session_id: SessionId) -> None:
+        """Hang up whoever is left. Where that fails, the room goes a minute after the last person."""
         try:
-            recorded = await self._sessions.record(
-                session.session_id, session.transcript_id, extracted.results, extracted.extraction
-            )
-        except StorageError:
-            logger.error("results could not be kept", session_id=session.session_id)
-            recorded = None
-        return recorded or replace(session, results=extracted.results, extraction=extracted.extraction)
+            rooms = await asyncio.to_thread(self._rooms)  # LiveKit's SDK is imported while the model thinks
+            await rooms.close(session_id)
+        except Exception as error:  # noqa: BLE001 (whatever it is: the session is completed, and the answer says so)
+            logger.warning("a room is left to its departure timeout", session_id=session_id, **trace(error))

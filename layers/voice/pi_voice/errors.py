@@ -7,9 +7,10 @@
     │   └── InvalidOutputSchema
     ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
     ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
-    ├── SessionNotActive · SessionActive 409
+    ├── SessionNotActive · SessionActive · TranscriptGap · TranscriptConflict · IdempotencyInProgress 409
     ├── RequestTooLarge · TranscriptTooLarge 413
     ├── UnsupportedMediaType 415
+    ├── IdempotencyKeyReused 422
     ├── InternalError 500
     │   └── StorageError
     └── ProviderError
@@ -40,6 +41,8 @@ class VoiceError(Exception):
     code: ClassVar[str]
     advice: ClassVar[str]
     retryable: ClassVar[bool] = False
+    next: int | None = None
+    """Which turn a transcript goes on with, where that is what the caller has to know."""
 
     def __init__(self, message: str | None = None, faults: Iterable[Fault] = ()) -> None:
         self.message = message or self.advice
@@ -90,7 +93,7 @@ class MissingApiKey(VoiceError):
 
 
 class InvalidApiKey(VoiceError):
-    """The key is mistyped, unknown or revoked."""
+    """The API key is mistyped, unknown or revoked, or the client token has expired or does not open this route."""
 
     status = 401
     code = "invalid_api_key"
@@ -148,6 +151,48 @@ class SessionActive(VoiceError):
     advice = "The session is still active. Complete it first, then delete it."
 
 
+class TranscriptGap(VoiceError):
+    """Turns are missing between those that are kept and those that were sent."""
+
+    status = 409
+    code = "voice_transcript_gap"
+
+    def __init__(self, wanted: int) -> None:
+        self.next = wanted
+        super().__init__(f"Turns are missing. The next one wanted is {wanted}: send from there on.")
+
+
+class TranscriptConflict(VoiceError):
+    """Turns that are kept were sent again, and differ."""
+
+    status = 409
+    code = "voice_transcript_conflict"
+
+    def __init__(self, number: int, wanted: int) -> None:
+        self.next = wanted
+        super().__init__(
+            f"Turn {number} is kept already and says something else. Another client may be writing this transcript; "
+            f"the next turn wanted is {wanted}."
+        )
+
+
+class IdempotencyInProgress(VoiceError):
+    """The first request with this key has not been answered yet."""
+
+    status = 409
+    code = "idempotency_in_progress"
+    advice = "A request with this Idempotency-Key is being carried out. Try again in a moment."
+    retryable = True
+
+
+class IdempotencyKeyReused(VoiceError):
+    """The key belongs to another request."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    advice = "This Idempotency-Key was used with another body. Use a new key for a new request."
+
+
 class RequestTooLarge(VoiceError):
     """The body is larger than this route takes."""
 
@@ -163,7 +208,7 @@ class TranscriptTooLarge(VoiceError):
 
     status = 413
     code = "voice_transcript_too_large"
-    advice = "The transcript is too large. Shorten what details names and complete the session again."
+    advice = "The transcript is too large. Shorten what details names and send it again."
 
 
 class UnsupportedMediaType(VoiceError):

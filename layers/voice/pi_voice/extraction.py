@@ -1,17 +1,17 @@
 """Extraction: from what was said to the results that the agent's schema asks for."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Final
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from pi_voice import transcript
 from pi_voice.agents import Agent
 from pi_voice.documents import AnyJson
 from pi_voice.errors import ProviderError
@@ -21,16 +21,10 @@ from pi_voice.schema import JsonSchema, schema_of, violations, without_bounds
 from pi_voice.sessions import Extraction, Problem
 from pi_voice.transcript import Turn
 
-BUDGET_SECONDS: Final = 20.0
-"""What the whole extraction may take: API Gateway ends a request after 30 s, and storing comes on top."""
-
 MAX_ATTEMPTS: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _FENCE: Final = "-----{} TRANSCRIPT-----"
 _ANSWER: Final[TypeAdapter[JsonValue]] = TypeAdapter(AnyJson)
-_LINE_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""The line breaks that JSON leaves as they are."""
-
 INSTRUCTION: Final = (
     "You extract facts from the transcript of a voice call and answer with JSON that obeys the given schema.\n"
     f"The transcript stands between the lines {_FENCE.format('BEGIN')} and {_FENCE.format('END')}, one JSON "
@@ -48,6 +42,8 @@ class Extracted:
 
     results: JsonValue
     extraction: Extraction
+    can_be_tried_again: bool = False
+    """Whether the same question may well be answered later: the provider was away or busy."""
 
 
 class Extractor:
@@ -63,21 +59,25 @@ class Extractor:
         self._clock = clock
         self._sleep = sleep
 
-    async def extract(self, agent: Agent, turns: Sequence[Turn], called_at: int) -> Extracted:
-        """Extract the results of one call that began at `called_at` (Unix seconds); never raises VoiceError."""
+    async def extract(self, agent: Agent, turns: Sequence[Turn], called_at: int, seconds: float) -> Extracted:
+        """Extract the results of one call that began at `called_at` (Unix seconds) within so many seconds.
+
+        Never raises VoiceError.
+        """
         schema = schema_of(agent)
         if schema is None or not turns:
             return Extracted(None, Extraction(status="skipped"))
         try:
-            answer, attempts = await self._ask(fenced(turns, called_at), schema)
+            answer, attempts = await self._ask(fenced(turns, called_at), schema, seconds)
         except _Exhausted as exhausted:
             problem = Problem(code=exhausted.error.code, message=exhausted.error.message)
-            return self._failed(problem, self._model.name, exhausted.attempts)
+            failed = self._failed(problem, self._model.name, exhausted.attempts)
+            return replace(failed, can_be_tried_again=exhausted.error.retryable)
         return self._judged(answer, attempts, schema)
 
-    async def _ask(self, text: str, schema: JsonSchema) -> tuple[ModelAnswer, int]:
+    async def _ask(self, text: str, schema: JsonSchema, seconds: float) -> tuple[ModelAnswer, int]:
         """Ask the model until it answers, as long as trying again makes sense and time is left."""
-        deadline = self._clock() + BUDGET_SECONDS
+        deadline = self._clock() + seconds
         pause = _FIRST_PAUSE_SECONDS
         for attempt in count(1):
             try:
@@ -121,15 +121,7 @@ def _violation(message: str) -> Problem:
 
 
 def fenced(turns: Sequence[Turn], called_at: int) -> str:
-    """Write a transcript as one text for the model.
-
-    Each turn is a line of JSON, so nothing that was said can end the line, the turn or the fence.
-    """
+    """Write a transcript as one text for the model, between lines that nothing in it can imitate."""
     began = datetime.fromtimestamp(called_at, UTC).strftime("%A, %Y-%m-%d %H:%M UTC")
-    lines = [
-        json.dumps({"turn": number, "role": turn["role"], "text": turn["text"]}, ensure_ascii=False).translate(
-            _LINE_BREAKS
-        )
-        for number, turn in enumerate(turns, start=1)
-    ]
-    return "\n".join((f"The call began on {began}.", _FENCE.format("BEGIN"), *lines, _FENCE.format("END")))
+    told = transcript.lines(turns)
+    return "\n".join((f"The call began on {began}.", _FENCE.format("BEGIN"), *told, _FENCE.format("END")))

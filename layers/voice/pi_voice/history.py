@@ -4,18 +4,19 @@ from pi_voice.access import session_of
 from pi_voice.documents import Page
 from pi_voice.errors import SessionActive
 from pi_voice.ids import SessionId
-from pi_voice.ports import Caller, Sessions, Transcripts
+from pi_voice.ports import Caller, Checkpoints, Sessions, Transcripts, Visitor
 from pi_voice.sessions import SessionQuery, SessionState, SessionSummary, state_of, summary_of
 
 
 class History:
     """Shows and removes sessions."""
 
-    def __init__(self, sessions: Sessions, transcripts: Transcripts) -> None:
+    def __init__(self, sessions: Sessions, transcripts: Transcripts, checkpoints: Checkpoints) -> None:
         self._sessions = sessions
         self._transcripts = transcripts
+        self._checkpoints = checkpoints
 
-    async def get(self, session_id: SessionId, caller: Caller) -> SessionState:
+    async def get(self, session_id: SessionId, caller: Visitor) -> SessionState:
         """Return all that is known of a session; raises SessionNotFound."""
         session = await session_of(caller, self._sessions, session_id)
         if session.transcript_id is None:
@@ -27,10 +28,10 @@ class History:
         page = await self._sessions.page(await caller.workspace(), query)
         return Page[SessionSummary](data=[summary_of(session) for session in page.data], next_cursor=page.next_cursor)
 
-    async def delete(self, session_id: SessionId, caller: Caller) -> None:
+    async def delete(self, session_id: SessionId, caller: Visitor) -> None:
         """Remove an ended session with its transcript and results; raises SessionNotFound, SessionActive.
 
-        The transcript goes first, so that a failure half-way leaves a session that can be deleted again and
+        What was said goes first, so that a failure half-way leaves a session that can be deleted again and
         never a transcript that nobody can find.
         """
         session = await session_of(caller, self._sessions, session_id)
@@ -38,4 +39,6 @@ class History:
             raise SessionActive
         if session.transcript_id is not None:
             await self._transcripts.delete(session.transcript_id)
+        if session.checkpoint_turns:
+            await self._checkpoints.delete(session_id)
         await self._sessions.delete(session_id)

@@ -23,7 +23,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from pi_voice import api_keys, ports, wiring
+from pi_voice import api_keys, client_tokens, ports, wiring
 from pi_voice.documents import Page, read
 from pi_voice.errors import (
     InternalError,
@@ -38,6 +38,7 @@ from pi_voice.errors import (
 )
 from pi_voice.ids import WorkspaceId
 from pi_voice.logs import logger, trace
+from pi_voice.ports import Scope
 
 MAX_BODY_BYTES: Final = 1_048_576
 _RETRY_AFTER_SECONDS: Final = 2
@@ -71,16 +72,45 @@ class _KeyHolder:
         """Return the caller's workspace; raises InvalidApiKey."""
         return await wiring.key_ring().workspace_of(self._secret)
 
+    async def scope(self) -> Scope:
+        """Return what the caller may see: all of the workspace."""
+        return Scope(workspace=await self.workspace())
 
-def _caller(request: Request) -> _KeyHolder:
+
+class _TokenHolder:
+    """A caller with a session's client token, which is checked when a use case asks."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def scope(self) -> Scope:
+        """Return what the caller may see: the one session; raises InvalidApiKey."""
+        return Scope(session_id=wiring.client_tokens().session_of(self._token))
+
+
+def _bearer(request: Request) -> str:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise MissingApiKey
-    return _KeyHolder(api_keys.parse(key.strip()))
+    return key.strip()
+
+
+def _caller(request: Request) -> _KeyHolder:
+    if (key := _bearer(request)).startswith(client_tokens.PREFIX):
+        raise InvalidApiKey("A client token opens its own session alone. Use an API key for this route.")
+    return _KeyHolder(api_keys.parse(key))
+
+
+def _visitor(request: Request) -> _KeyHolder | _TokenHolder:
+    key = _bearer(request)
+    return _TokenHolder(key) if key.startswith(client_tokens.PREFIX) else _KeyHolder(api_keys.parse(key))
 
 
 Caller = Annotated[ports.Caller, Depends(_caller)]
 """Who calls, for a handler's signature: it makes the route answer 401 without a well-formed key."""
+
+SessionCaller = Annotated[ports.Visitor, Depends(_visitor)]
+"""Who calls a route that a session's own client may call too, with its client token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +132,15 @@ Signed = Annotated[SignedBody, Depends(_signed_body)]
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """What makes a route heed an Idempotency-Key: where its answer has the id that it made, and how to answer again."""
+
+    id_field: str
+    again: Callable[..., Coroutine[Any, Any, BaseModel]]
+    """Takes the id and the caller, and builds the answer of a request that was carried out before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route as its handler declares it; the reference is built from this."""
 
@@ -112,6 +151,7 @@ class Route:
     status_code: int
     raises: Errors
     enveloped: bool = True
+    once: Once | None = None
 
     @property
     def document(self) -> tuple[str, Any]:
@@ -123,8 +163,20 @@ class Route:
 
     @property
     def wants_key(self) -> bool:
-        """Whether the caller has to show an API key."""
-        return Caller in get_type_hints(self.endpoint, include_extras=True).values()
+        """Whether the caller has to show an API key, or what stands in for it."""
+        return self.takes_client_token or Caller in get_type_hints(self.endpoint, include_extras=True).values()
+
+    @property
+    def takes_client_token(self) -> bool:
+        """Whether a session's client token will do."""
+        return SessionCaller in get_type_hints(self.endpoint, include_extras=True).values()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    """The answer to a request that was carried out before."""
+
+    document: BaseModel
 
 
 class Api:
@@ -142,11 +194,27 @@ class Api:
         return self._serve(partial(Route, "GET", path, summary=summary, status_code=200, raises=raises))
 
     def post(
-        self, path: str, *, summary: str, raises: Errors = (), status_code: int = 200, enveloped: bool = True
+        self,
+        path: str,
+        *,
+        summary: str,
+        raises: Errors = (),
+        status_code: int = 200,
+        enveloped: bool = True,
+        once: Once | None = None,
     ) -> Callable[[Endpoint], Endpoint]:
         """Serve POST; a document in the handler's signature is read from the body."""
         return self._serve(
-            partial(Route, "POST", path, summary=summary, status_code=status_code, raises=raises, enveloped=enveloped)
+            partial(
+                Route,
+                "POST",
+                path,
+                summary=summary,
+                status_code=status_code,
+                raises=raises,
+                enveloped=enveloped,
+                once=once,
+            )
         )
 
     def patch(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
@@ -202,24 +270,50 @@ class Api:
                 except VoiceError:
                     _vouched(arguments.values())
                     raise
-            result = run(route.endpoint(**arguments))
+            key = event.headers.get("idempotency-key")
+            result: BaseModel | _Replayed | None
+            if route.once is None or key is None:
+                result = run(route.endpoint(**arguments))
+            else:
+                result = self._once(route.endpoint, route.once, arguments, key)
             if result is None:
                 return Response(route.status_code, body=None)
+            headers: dict[str, str | list[str]] = {}
+            if isinstance(result, _Replayed):
+                result, headers = result.document, {"Idempotent-Replayed": "true"}
             bare = isinstance(result, Page) or not route.enveloped
             body = result.model_dump_json()
-            return Response(route.status_code, _JSON, body if bare else f'{{"data":{body}}}')
+            return Response(route.status_code, _JSON, body if bare else f'{{"data":{body}}}', headers=headers)
 
         return answer
 
+    def _once(self, endpoint: Endpoint, once: Once, arguments: dict[str, Any], key: str) -> "BaseModel | _Replayed":
+        """Carry a request out if it was not before under its Idempotency-Key; else answer it again."""
+        event = self._resolver.current_event
+        [caller] = [each for each in arguments.values() if isinstance(each, _KeyHolder | _TokenHolder)]
+        request = run(caller.scope()), f"{event.http_method} {event.raw_path}", key, _body(event.raw_event)
+        done: list[BaseModel] = []
+
+        def work() -> str:
+            done.extend(filter(None, [run(endpoint(**arguments))]))
+            return str(getattr(done[0], once.id_field))
+
+        made_id = wiring.idempotency().once(*request, self._resolver.lambda_context, work)
+        return done[0] if done else _Replayed(run(once.again(made_id, caller)))
+
     def _json_body(self, event: APIGatewayProxyEventV2) -> bytes:
-        """Return the body, if it says that it is JSON in UTF-8; a body that says nothing is taken for it."""
+        """Return the body, if it says that it is JSON in UTF-8; a body that says nothing is taken for it.
+
+        One that is empty may say anything: clients name media types of their own where they send nothing.
+        """
+        if not (body := _body(event.raw_event)):
+            return b"{}"
         media_type, _, parameters = event.headers.get("content-type", _JSON).lower().partition(";")
         charset = dict(pair.strip().partition("=")[::2] for pair in parameters.split(";")).get("charset", "utf-8")
         if not re.fullmatch(r"application/([\w.-]+\+)?json", media_type.strip()):
             raise UnsupportedMediaType
         if charset.strip('"') not in ("utf-8", "utf8"):
             raise UnsupportedMediaType
-        body = _body(event.raw_event)
         if len(body) > self._max_body_bytes:
             raise RequestTooLarge(self._max_body_bytes)
         try:
@@ -272,8 +366,8 @@ def _body(event: Event) -> bytes:
 def _vouched(arguments: Iterable[object]) -> None:
     """Look the key up before a request is called invalid: who may not call hears 401, whatever they sent."""
     for argument in arguments:
-        if isinstance(argument, _KeyHolder):
-            run(argument.workspace())
+        if isinstance(argument, _KeyHolder | _TokenHolder):
+            run(argument.scope())
 
 
 def _refusal(error: Exception) -> Response[str]:
@@ -306,6 +400,8 @@ def _error_document(error: VoiceError, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
         "retryable": error.retryable,
     }
+    if error.next is not None:
+        document["next"] = error.next
     if error.faults:
         document["details"] = [{"path": fault.path, "message": fault.message} for fault in error.faults]
     return {"error": document}

@@ -1,6 +1,6 @@
 """What the use cases need of the world, as Protocols: the adapters implement them, and the tests' fakes do."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,14 +17,35 @@ from pi_voice.sessions import (
     LiveKitConnection,
     Medium,
     Participant,
+    Problem,
     Session,
     SessionQuery,
 )
 from pi_voice.transcript import Turn
 
 
-class Caller(Protocol):
-    """Who calls. Whose key it is takes a look-up, which a use case may run beside its own first read."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a caller of a session's routes may see: the sessions of a workspace, or one session alone."""
+
+    workspace: WorkspaceId | None = None
+    session_id: SessionId | None = None
+
+    def covers(self, session: Session) -> bool:
+        """Tell whether a session is in it."""
+        return self.workspace == session.workspace or self.session_id == session.session_id
+
+
+class Visitor(Protocol):
+    """Who calls a session's own routes: the holder of an API key, or of the session's client token."""
+
+    async def scope(self) -> Scope:
+        """Return what the caller may see; raises InvalidApiKey."""
+        ...
+
+
+class Caller(Visitor, Protocol):
+    """The holder of an API key. Whose key it is takes a look-up, which a use case may run beside its own first read."""
 
     async def workspace(self) -> WorkspaceId:
         """Return the caller's workspace; raises InvalidApiKey."""
@@ -87,17 +108,43 @@ class Sessions(Protocol):
         ...
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
-        """Turn an active session into a completed one, all or nothing; None if it was not active."""
+        """Turn an active session into a completed one, all or nothing.
+
+        None if it was not active, or if turns were kept that the end does not know of.
+        """
         ...
 
-    async def record(
-        self,
-        session_id: SessionId,
-        transcript_id: TranscriptId | None,
-        results: JsonValue,
-        extraction: Extraction,
-    ) -> Session | None:
-        """Keep what the extraction gave; None if the session is gone."""
+    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
+        """Turn an active session without kept turns into a failed one; None if it was not that."""
+        ...
+
+    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
+        """Note that an active call was hung up, and that its room has to go; None if it was not active.
+
+        The first time stands. Until `schedule` says otherwise it is due at once.
+        """
+        ...
+
+    async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
+        """Move the expiry of a call that is on, never back; None if it is not on any more.
+
+        When it is due stays as it is: who looks then finds that there is more time.
+        """
+        ...
+
+    async def schedule(self, session: Session, due_at: int | None) -> None:
+        """Say when to look at a session next, None for never, if nobody has said so since it was read."""
+        ...
+
+    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+        """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
+
+        Raises SessionNotFound if the session is gone.
+        """
+        ...
+
+    def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
+        """Return the sessions of one shard for which something has to be done by now, the oldest first."""
         ...
 
     async def delete(self, session_id: SessionId) -> None:
@@ -124,8 +171,35 @@ class RoomEvent:
 class RoomLog(Protocol):
     """Where what LiveKit tells of rooms is merged into their sessions."""
 
-    async def merge(self, event: RoomEvent) -> bool:
-        """Merge an event into its session; False if there is no such session. Repeats change nothing."""
+    async def merge(self, event: RoomEvent) -> Session | None:
+        """Merge an event into its session and return it; None if there is no such session. Repeats change nothing."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Where turns are kept while the call goes on."""
+
+    async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
+        """Keep turns behind those that a session has; when this returns, they are durable.
+
+        All or nothing; None if the session is not active any more or turns were kept since it was read.
+        """
+        ...
+
+    async def read(self, session: Session) -> list[Turn]:
+        """Return all turns that are kept of a session as it was read."""
+        ...
+
+    async def delete(self, session_id: SessionId) -> None:
+        """Remove what was kept."""
+        ...
+
+
+class ExtractionQueue(Protocol):
+    """Sessions whose results are still to be extracted."""
+
+    async def put(self, session_id: SessionId) -> None:
+        """Have a session's results extracted soon; raises StorageError."""
         ...
 
 

@@ -4,14 +4,14 @@ import asyncio
 import time
 from typing import Final
 
-from pi_voice.access import agent_of
-from pi_voice.agents import Agent
-from pi_voice.errors import ProviderError
+from pi_voice.access import agent_of, session_of
+from pi_voice.connecting import Connecting
+from pi_voice.errors import ProviderError, SessionNotActive
 from pi_voice.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.logs import logger
-from pi_voice.ports import Agents, Caller, LiveOrder, LiveTokens, OpenedRoom, Rooms, Sessions
+from pi_voice.ports import Agents, Caller, Sessions, Visitor
 from pi_voice.prompt import instruction_for
-from pi_voice.sessions import Connection, GeminiLiveConnection, NewSession, Session, StartedSession
+from pi_voice.sessions import DEFAULT_GRACE_SECONDS, GeminiLiveConnection, NewSession, Session, StartedSession
 
 CLEAN_UP_SECONDS: Final = 2.0
 """What removing the room of a failed session may take; create answers within 10 s whatever the providers do."""
@@ -24,14 +24,14 @@ class Provisioning:
         self,
         agents: Agents,
         sessions: Sessions,
-        rooms: Rooms,
-        live_tokens: LiveTokens,
+        connecting: Connecting,
+        grace_seconds: int = DEFAULT_GRACE_SECONDS,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
-        self._rooms = rooms
-        self._live_tokens = live_tokens
+        self._connecting = connecting
+        self._grace_seconds = grace_seconds
         self._clock = clock
 
     async def start(self, order: NewSession, caller: Caller) -> StartedSession:
@@ -42,10 +42,10 @@ class Provisioning:
         """
         owned = await agent_of(caller, self._agents, AgentId(order.agent_id))
         session_id = SessionId(uuid7(self._clock))
-        session = Session.new(session_id, owned.workspace, owned.agent, order, now=int(self._clock()))
+        session = Session.new(session_id, owned, order, int(self._clock()), self._grace_seconds)
         try:
-            room, live = await self._connect(session, owned.agent)
-            session = session.opened(room.room_sid, room.started_at)
+            made = await self._connecting.connect(session, owned.agent, instruction_for(owned.agent))
+            session = session.opened(made.room.room_sid, made.room.started_at)
             await self._sessions.add(session)
         except ProviderError as error:
             await self._give_up(session, error)
@@ -53,6 +53,21 @@ class Provisioning:
         except Exception:
             await self._close_room(session)
             raise
+        return self._started(session, made.live)
+
+    async def again(self, session_id: SessionId, caller: Visitor) -> StartedSession:
+        """Answer once more the request that started a session, with fresh tokens until the same expiry.
+
+        Raises SessionNotFound, SessionNotActive, or a ProviderError.
+        """
+        session = await session_of(caller, self._sessions, session_id)
+        if not session.is_on or self._clock() >= session.expires_at:
+            raise SessionNotActive
+        agent = await self._agents.version(session.agent_id, session.agent_version)
+        made = await self._connecting.connect(session, agent, instruction_for(agent))
+        return self._started(session, made.live)
+
+    def _started(self, session: Session, live: GeminiLiveConnection) -> StartedSession:
         return StartedSession.model_construct(
             session_id=session.session_id,
             agent_id=session.agent_id,
@@ -63,22 +78,10 @@ class Provisioning:
             ttl_seconds=session.ttl_seconds,
             created_at=session.created_at,
             expires_at=session.expires_at,
-            connection=Connection(
-                livekit=self._rooms.admit(session, session.participant, order.media), gemini_live=live
-            ),
+            client_token=self._connecting.client_token(session),
+            connection=self._connecting.connection(session, live),
             metadata=session.metadata,
         )
-
-    async def _connect(self, session: Session, agent: Agent) -> tuple[OpenedRoom, GeminiLiveConnection]:
-        """Make the room and the token side by side; the first that fails stops the other."""
-        order = LiveOrder(instruction=instruction_for(agent), voice=agent.voice.name, expires_at=session.expires_at)
-        try:
-            async with asyncio.TaskGroup() as both:
-                room = both.create_task(self._rooms.open(session))
-                live = both.create_task(self._live_tokens.mint(order))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return room.result(), live.result()
 
     async def _give_up(self, session: Session, error: ProviderError) -> None:
         """Undo what can be undone and keep why; the caller hears of the provider's failure, not of this."""
@@ -91,6 +94,6 @@ class Provisioning:
         """Remove the room if LiveKit lets us; if not, it closes itself when its empty timeout is over."""
         try:
             async with asyncio.timeout(CLEAN_UP_SECONDS):
-                await self._rooms.close(session.session_id)
+                await self._connecting.disconnect(session.session_id)
         except (ProviderError, TimeoutError):
             logger.warning("a room is left to its empty timeout", session_id=session.session_id)

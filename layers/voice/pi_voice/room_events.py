@@ -1,6 +1,10 @@
-"""Room events: what LiveKit's webhooks tell of a session's room is merged into the session, and nothing more."""
+"""Room events: what LiveKit's webhooks tell of a session's room is merged into the session, and never completes it.
+
+A join may call for more: a call that is over must not go on, and one with a cap has an end from now on.
+"""
 
 import time
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
@@ -9,7 +13,8 @@ from pi_voice.documents import Document, JsonObject
 from pi_voice.errors import InvalidRequest
 from pi_voice.ids import Clock, SessionId, is_uuid
 from pi_voice.logs import logger
-from pi_voice.ports import RoomEvent, RoomLog
+from pi_voice.ports import RoomEvent, RoomLog, Rooms, Sessions
+from pi_voice.sessions import Session
 
 MAX_METADATA_BYTES: Final = 4_096
 _METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
@@ -49,14 +54,19 @@ class Receipt(Document):
 class RoomEvents:
     """Applies LiveKit's webhooks to sessions."""
 
-    def __init__(self, room_log: RoomLog, clock: Clock = time.time) -> None:
+    def __init__(
+        self, room_log: RoomLog, sessions: Sessions, rooms: Callable[[], Rooms], clock: Clock = time.time
+    ) -> None:
         self._room_log = room_log
+        self._sessions = sessions
+        self._rooms = rooms
         self._clock = clock
 
     async def apply(self, body: bytes) -> None:
         """Merge one verified webhook into its session; raises InvalidRequest for what is no event.
 
-        Events of kinds that we do not keep, and of rooms that are not ours, are dropped.
+        Events of kinds that we do not keep, and of rooms that are not ours, are dropped. Raises a ProviderError where
+        a room cannot be closed: LiveKit then sends the event again.
         """
         try:
             event = WebhookEvent.model_validate_json(body)
@@ -65,8 +75,20 @@ class RoomEvents:
         told = _told(event, now=int(self._clock()))
         if told is None or not is_uuid(told.session_id) or not told.room_sid:
             return
-        merged = await self._room_log.merge(told)
-        logger.info("room event", kind=event.event, session_id=told.session_id, merged=merged)
+        session = await self._room_log.merge(told)
+        logger.info("room event", kind=event.event, session_id=told.session_id, merged=session is not None)
+        if session is not None and told.joined_at is not None:
+            await self._joined(session)
+
+    async def _joined(self, session: Session) -> None:
+        """Hang up who joins a call that is over, and see to the end of one that has a cap."""
+        if not session.is_on:
+            logger.info("a join of a call that is over", session_id=session.session_id)
+            await self._rooms().close(session.session_id)
+            return
+        over_at = session.cap_ends_at
+        if over_at is not None and (session.due_at is None or over_at < session.due_at):
+            await self._sessions.schedule(session, over_at)
 
 
 def _told(event: WebhookEvent, now: int) -> RoomEvent | None:

@@ -1,7 +1,11 @@
 """Sessions: one call from its provisioning to its results.
 
 create ──► active ──complete──► completed     (transcript durable; results now or a little later)
+  │          ├─────sweeper────► completed     (never completed, but with turns that were kept on the way)
+  │          └─────sweeper────► failed        (never completed, and nothing was kept: expired)
   └─provisioning fails────────► failed
+
+An active session may be hung up: its call is over (stopped, or past its cap) and its transcript may still come.
 """
 
 from dataclasses import dataclass, field, replace
@@ -9,14 +13,25 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
-from pi_voice.agents import Agent, Behaviors, DurationCap
+from pi_voice.agents import Behaviors, DurationCap, OwnedAgent
 from pi_voice.documents import Document, Metadata, Paging
 from pi_voice.errors import TtlTooShort, VoiceError
 from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.transcript import Turn
+from pi_voice.transcript import MAX_CHECKPOINT_TURNS, MAX_TURNS, Turn
 
 DEFAULT_TTL_SECONDS: Final = 600
 DAY_SECONDS: Final = 86_400
+DEFAULT_GRACE_SECONDS: Final = DAY_SECONDS
+"""For how long after its end a call's transcript may still come: a phone may be back late."""
+
+SHARDS: Final = 16
+"""Over how many keys the sessions are spread for which something is due."""
+
+LONGEST_SECONDS: Final = 3_600
+"""How long after its creation a session's connections may be good at most, however often they are renewed."""
+
+CAP_LEEWAY_SECONDS: Final = 15
+"""What a call gets beyond its cap before it is hung up, so that the client can end it first, with a goodbye."""
 
 Status = Literal["active", "completed", "failed"]
 Medium = Literal["microphone", "camera"]
@@ -91,15 +106,39 @@ class NewParticipant(Document):
     """What this person may publish."""
 
 
+class Renewal(Document):
+    """What a client asks for whose connections ended, or are about to."""
+
+    has_resumption_handle: bool = False
+    """Whether it holds a handle to resume Gemini's conversation; if not, the model is told what was said so far."""
+
+
+class Checkpoint(Document):
+    """Turns to keep while the call goes on."""
+
+    at: Annotated[int, Field(alias="from", ge=0, le=MAX_TURNS)]
+    """Which turn the first of these is, counted from 0."""
+    turns: Annotated[list[Turn], Field(min_length=1, max_length=MAX_CHECKPOINT_TURNS)]
+    """What was said, in order."""
+
+
+class Kept(Document):
+    """How much of the transcript is safe."""
+
+    session_id: SessionId
+    next: int
+    """Which turn to send next, counted from 0: all before it are kept."""
+
+
 class Ending(Document):
     """What the client tells when the call is over."""
 
-    transcript: list[Turn]
-    """What was said, in order; empty if nothing was."""
+    transcript: list[Turn] | None = None
+    """What was said, in order; empty if nothing was. Left out: what was sent as the call went."""
     duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS), AfterValidator(_whole)] | None = None
     """How long the call lasted."""
     end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
-    """Why it ended, in a word of your own."""
+    """Why it ended, in a word of your own; a call that was stopped or over its cap keeps that reason."""
 
 
 class SessionQuery(Paging):
@@ -199,7 +238,13 @@ class Session:
     created_at: int
     expires_at: int
     livekit: RoomFacts
+    media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    due_at: int | None = None
+    checkpoint_turns: int = 0
+    checkpoint_bytes: int = 0
+    hung_up_at: int | None = None
     completed_at: int | None = None
     failed_at: int | None = None
     failure: Problem | None = None
@@ -212,12 +257,12 @@ class Session:
     extraction: Extraction | None = None
 
     @classmethod
-    def new(cls, session_id: SessionId, workspace: WorkspaceId, agent: Agent, order: NewSession, now: int) -> Self:
+    def new(cls, session_id: SessionId, owned: OwnedAgent, order: NewSession, now: int, grace_seconds: int) -> Self:
         """Begin a session; raises TtlTooShort. The room's name is the session's id."""
-        terms = Terms.agree(order, agent.behaviors)
+        agent, terms = owned.agent, Terms.agree(order, owned.agent.behaviors)
         return cls(
             session_id=session_id,
-            workspace=workspace,
+            workspace=owned.workspace,
             agent_id=agent.agent_id,
             agent_version=agent.version,
             status="active",
@@ -227,8 +272,35 @@ class Session:
             created_at=now,
             expires_at=now + terms.ttl_seconds,
             livekit=RoomFacts(room_name=session_id),
+            media=order.media,
             metadata=order.metadata,
+            grace_seconds=grace_seconds,
+            due_at=now + terms.ttl_seconds + grace_seconds,
         )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the call may go on: it has neither ended nor been hung up."""
+        return self.status == "active" and self.hung_up_at is None
+
+    @property
+    def given_up_at(self) -> int:
+        """When it is no longer waited for: its connections have ended, and its transcript had time to come late."""
+        return self.expires_at + self.grace_seconds
+
+    @property
+    def cap_ends_at(self) -> int | None:
+        """When the call is hung up for being over its cap, which counts from the first join; None without either."""
+        rooms: tuple[RoomFacts | OtherRoom, ...] = (self.livekit, *self.livekit.other_rooms)
+        joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
+        cap = self.max_duration_seconds
+        return None if joined is None or cap is None else joined + cap + CAP_LEEWAY_SECONDS
+
+    @property
+    def next_due_at(self) -> int:
+        """When something has to be done for it, while it is active, if nobody else does."""
+        over_at = self.cap_ends_at if self.hung_up_at is None else None
+        return self.given_up_at if over_at is None else min(self.given_up_at, over_at)
 
     def opened(self, room_sid: str, started_at: int) -> Self:
         """Note the room that LiveKit made."""
@@ -243,6 +315,7 @@ class Session:
             failed_at=now,
             end_reason="failed",
             failure=Problem(code=error.code, message=error.message),
+            due_at=None,
         )
 
 
@@ -257,6 +330,10 @@ class CallEnd:
     transcript_id: TranscriptId
     turns: int
     extraction: Extraction
+    due_at: int | None = None
+    """When to look after the extraction if nobody has by then."""
+    checkpoint_turns: int | None = None
+    """How many kept turns the transcript was made of; None if it was the client's own."""
 
 
 class SessionSummary(Document):
@@ -284,6 +361,10 @@ class SessionSummary(Document):
     """Why the call ended."""
     completed_by: str | None
     """Who completed the session."""
+    hung_up_at: int | None
+    """When we hung the call up, because it was stopped or over its cap."""
+    checkpoint_turns: int
+    """How many turns were kept as the call went."""
     livekit: RoomFacts
     """What LiveKit has told of the room so far."""
     metadata: dict[str, str]
@@ -343,8 +424,19 @@ class StartedSession(Document):
     ttl_seconds: int
     created_at: int
     expires_at: int
+    client_token: str
+    """Opens this session's own routes, and nothing else: for a browser, which must not hold an API key."""
     connection: Connection
     metadata: dict[str, str]
+
+
+class RenewedSession(Document):
+    """The answer to renewing a session: shown once, its tokens are stored nowhere."""
+
+    session_id: SessionId
+    expires_at: int
+    client_token: str
+    connection: Connection
 
 
 class ParticipantConnection(Document):

@@ -6,6 +6,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
+_SECRET_CHARACTERS: Final = 32
 
 
 class SettingsError(Exception):
@@ -14,12 +15,13 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
-    """The four DynamoDB tables, and for how many days calls are kept (0 is for good)."""
+    """The five DynamoDB tables, and for how many days calls are kept (0 is for good)."""
 
     agents: str
     sessions: str
     transcripts: str
     api_keys: str
+    idempotency: str
     retention_days: int
 
     @classmethod
@@ -30,8 +32,30 @@ class TableNames:
             sessions=_required(environment, "VOICE_SESSIONS_TABLE"),
             transcripts=_required(environment, "VOICE_TRANSCRIPTS_TABLE"),
             api_keys=_required(environment, "VOICE_API_KEYS_TABLE"),
+            idempotency=_required(environment, "VOICE_IDEMPOTENCY_TABLE"),
             retention_days=_days(environment.get("RETENTION_DAYS") or "0"),
         )
+
+
+def grace_seconds(environment: Mapping[str, str]) -> int:
+    """Return for how long after its end a call's transcript may still come; raises SettingsError."""
+    text = environment.get("GRACE_SECONDS") or "86400"
+    if not text.isdecimal():
+        raise SettingsError("GRACE_SECONDS should be a number of seconds.")
+    return int(text)
+
+
+def client_token_secret(environment: Mapping[str, str]) -> str:
+    """Return the secret that signs client tokens; raises SettingsError where it is missing or short."""
+    secret = _required(environment, "CLIENT_TOKEN_SECRET")
+    if len(secret) < _SECRET_CHARACTERS:
+        raise SettingsError(f"CLIENT_TOKEN_SECRET should have at least {_SECRET_CHARACTERS} characters.")
+    return secret
+
+
+def queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of unfinished extractions; raises SettingsError."""
+    return _required(environment, "EXTRACTION_QUEUE_URL")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pi_voice import settings
 from pi_voice.access import Access, KeyRing
 from pi_voice.settings import GeminiSettings, LiveKitSettings, TableNames, WebhookSettings
 
@@ -18,13 +19,22 @@ if TYPE_CHECKING:
     from pi_voice.adapters import dynamodb
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.livekit_webhook import WebhookSignature
+    from pi_voice.adapters.sqs import SqsExtractionQueue
     from pi_voice.adapters.web import Web
     from pi_voice.admission import Admission
     from pi_voice.catalog import Catalog
-    from pi_voice.completion import Completion
+    from pi_voice.checkpoints import CheckpointKeeping
+    from pi_voice.client_tokens import ClientTokens
+    from pi_voice.completion import Closing, Completion
+    from pi_voice.connecting import Connecting
+    from pi_voice.hanging_up import HangingUp
     from pi_voice.history import History
+    from pi_voice.idempotency import Idempotency
     from pi_voice.provisioning import Provisioning
+    from pi_voice.renewing import Renewing
+    from pi_voice.results import Results
     from pi_voice.room_events import RoomEvents
+    from pi_voice.sweeping import Sweeping
 
 # ruff: noqa: PLC0415 (the reason is the module's)
 
@@ -87,6 +97,30 @@ def transcripts() -> "dynamodb.DynamoTranscripts":
 
 
 @cache
+def checkpoints() -> "dynamodb.DynamoCheckpoints":
+    """What is kept of calls that are on, in DynamoDB."""
+    from pi_voice.adapters.dynamodb import DynamoCheckpoints
+
+    return DynamoCheckpoints(dynamodb_client(), tables().sessions, tables().transcripts, tables().retention_days)
+
+
+@cache
+def client_tokens() -> "ClientTokens":
+    """What a session's client shows instead of an API key."""
+    from pi_voice.client_tokens import ClientTokens
+
+    return ClientTokens(settings.client_token_secret(environment()))
+
+
+@cache
+def extraction_queue() -> "SqsExtractionQueue":
+    """Extractions to be done later, in SQS."""
+    from pi_voice.adapters.sqs import SqsExtractionQueue
+
+    return SqsExtractionQueue(settings.queue_url(os.environ))
+
+
+@cache
 def web() -> "Web":
     """The HTTP session to the providers."""
     from pi_voice.adapters.web import Web
@@ -109,6 +143,14 @@ def key_ring() -> KeyRing:
 
 
 @cache
+def idempotency() -> "Idempotency":
+    """What was done under which Idempotency-Key."""
+    from pi_voice.idempotency import Idempotency
+
+    return Idempotency(dynamodb_client(), tables().idempotency)
+
+
+@cache
 def access() -> Access:
     """Giving out and taking back API keys."""
     return Access(api_keys())
@@ -127,17 +169,33 @@ def history() -> "History":
     """Sessions, to look at and to remove."""
     from pi_voice.history import History
 
-    return History(sessions(), transcripts())
+    return History(sessions(), transcripts(), checkpoints())
+
+
+@cache
+def connecting() -> "Connecting":
+    """Rooms and tokens."""
+    from pi_voice.adapters.gemini_live import GeminiLiveTokens
+    from pi_voice.connecting import Connecting
+
+    live_tokens = GeminiLiveTokens(GeminiSettings.of(environment()), web())
+    return Connecting(rooms(), live_tokens, client_tokens())
 
 
 @cache
 def provisioning() -> "Provisioning":
     """Starting sessions."""
-    from pi_voice.adapters.gemini_live import GeminiLiveTokens
     from pi_voice.provisioning import Provisioning
 
-    live_tokens = GeminiLiveTokens(GeminiSettings.of(environment()), web())
-    return Provisioning(agents(), sessions(), rooms(), live_tokens)
+    return Provisioning(agents(), sessions(), connecting(), settings.grace_seconds(os.environ))
+
+
+@cache
+def renewing() -> "Renewing":
+    """Keeping calls going."""
+    from pi_voice.renewing import Renewing
+
+    return Renewing(agents(), sessions(), checkpoints(), connecting())
 
 
 @cache
@@ -149,14 +207,54 @@ def admission() -> "Admission":
 
 
 @cache
-def completion() -> "Completion":
-    """Ending sessions."""
+def checkpoint_keeping() -> "CheckpointKeeping":
+    """Keeping transcripts as they grow."""
+    from pi_voice.checkpoints import CheckpointKeeping
+
+    return CheckpointKeeping(sessions(), checkpoints())
+
+
+@cache
+def hanging_up() -> "HangingUp":
+    """Ending calls at LiveKit."""
+    from pi_voice.hanging_up import HangingUp
+
+    return HangingUp(sessions(), rooms())
+
+
+@cache
+def results() -> "Results":
+    """Extracting results."""
     from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
-    from pi_voice.completion import Completion
     from pi_voice.extraction import Extractor
+    from pi_voice.results import Results
 
     extractor = Extractor(GeminiExtractionModel(GeminiSettings.of(environment()), web()))
-    return Completion(agents(), sessions(), transcripts(), extractor)
+    return Results(agents(), sessions(), transcripts(), extractor, extraction_queue())
+
+
+@cache
+def closing() -> "Closing":
+    """Ending sessions with their transcript."""
+    from pi_voice.completion import Closing
+
+    return Closing(sessions(), transcripts(), checkpoints())
+
+
+@cache
+def completion() -> "Completion":
+    """Ending sessions and getting their results."""
+    from pi_voice.completion import Completion
+
+    return Completion(sessions(), closing(), results(), rooms)
+
+
+@cache
+def sweeping() -> "Sweeping":
+    """Doing what nobody else has done."""
+    from pi_voice.sweeping import Sweeping
+
+    return Sweeping(sessions(), closing(), hanging_up(), extraction_queue())
 
 
 @cache
@@ -172,4 +270,4 @@ def room_events() -> "RoomEvents":
     """Merging LiveKit's webhooks into sessions."""
     from pi_voice.room_events import RoomEvents
 
-    return RoomEvents(sessions())
+    return RoomEvents(sessions(), sessions(), rooms)

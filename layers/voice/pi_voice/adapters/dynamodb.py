@@ -6,10 +6,12 @@ run two of them side by side; boto3's client is safe to share between threads.
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import boto3
@@ -22,12 +24,13 @@ from pi_voice import cursors, transcript
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, SessionActive, StorageError
+from pi_voice.errors import AgentNotFound, SessionActive, SessionNotFound, StorageError
 from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId, is_uuid
 from pi_voice.logs import logger
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import (
     DAY_SECONDS,
+    SHARDS,
     CallEnd,
     Extraction,
     OtherRoom,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 BY_WORKSPACE: Final = "by_workspace"
+BY_DUE: Final = "by_due"
 HEAD: Final = 0
 """The sort key of an agent's head; versions count from 1."""
 
@@ -50,6 +54,9 @@ MAX_ROWS_READ: Final = 1_000
 """How many rows one filtered page of sessions may read."""
 
 _ROWS_PER_QUERY: Final = 100
+_DUE_PER_QUERY: Final = 100
+_TRANSACTION_ATTEMPTS: Final = 5
+_CONFLICT_ATTEMPTS: Final = 5
 _BATCH_ATTEMPTS: Final = 5
 _MERGE_ATTEMPTS: Final = 5
 _OTHER_ROOMS: Final = 10
@@ -83,23 +90,28 @@ class _Table:
         self._name = name
 
     async def _ask(self, request: Callable[..., Any], **arguments: Any) -> Any:
-        """Send one request.
+        """Send one request, again where it met a transaction on the same row, which botocore does not repeat.
 
         Raises StorageError, and lets pass the two errors that mean that a condition did not hold.
         """
-        try:
-            return await asyncio.to_thread(request, **arguments)
-        except (
-            self._dynamodb.exceptions.ConditionalCheckFailedException,
-            self._dynamodb.exceptions.TransactionCanceledException,
-        ):
-            raise
-        except ClientError as error:
-            logger.error("dynamodb refused", operation=error.operation_name, code=error.response["Error"]["Code"])
-            raise StorageError from None
-        except BotoCoreError as error:
-            logger.error("dynamodb failed", table=self._name, error=type(error).__name__)
-            raise StorageError from None
+        for attempt in count():
+            try:
+                return await asyncio.to_thread(request, **arguments)
+            except (
+                self._dynamodb.exceptions.ConditionalCheckFailedException,
+                self._dynamodb.exceptions.TransactionCanceledException,
+            ):
+                raise
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
+                    logger.error("dynamodb refused", operation=error.operation_name, code=code)
+                    raise StorageError from None
+            except BotoCoreError as error:
+                logger.error("dynamodb failed", table=self._name, error=type(error).__name__)
+                raise StorageError from None
+            await _pause(attempt)
+        raise AssertionError  # counting does not end
 
     async def _get(self, key: Mapping[str, Any]) -> Item | None:
         answer = await self._ask(self._dynamodb.get_item, TableName=self._name, Key=_to_item(key), ConsistentRead=True)
@@ -275,11 +287,14 @@ class DynamoSessions(_Table):
         item = {
             **{name: value for name in _SCALARS if (value := getattr(session, name)) is not None},
             "participant": session.participant.model_dump(),
+            "media": list(session.media),
             "livekit": session.livekit.model_dump(exclude_none=True) | {"other_rooms": {}},
             "metadata": session.metadata,
         }
         if session.failure is not None:
             item["failure"] = session.failure.model_dump()
+        if session.due_at is not None:
+            item["due_shard"] = _shard(session.session_id)
         if self._retention_seconds:
             item["ttl"] = session.created_at + self._retention_seconds
         try:
@@ -293,43 +308,123 @@ class DynamoSessions(_Table):
             return
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
-        """Turn an active session into a completed one, all or nothing; None if it was not active.
+        """Turn an active session into a completed one, all or nothing.
 
-        An answer that got lost on the way makes botocore ask again. The condition then fails, but the row that
-        comes back points to our own transcript: that call has won.
+        None if it was not active, or if turns were kept that the end does not know of. What a call was hung up for
+        stays its reason. An answer that got lost on the way makes botocore ask again. The condition then fails, but
+        the row that comes back points to our own transcript: that call has won.
         """
         changes = {
             "status": "completed",
             "completed_at": end.completed_at,
             "completed_by": end.completed_by,
             "duration_seconds": end.duration_seconds,
-            "end_reason": end.end_reason,
+            "end_reason": _Unless(end.end_reason),
             "transcript_id": end.transcript_id,
             "turns": end.turns,
             "extraction": end.extraction.model_dump_json(),
+            **_due(session_id, end.due_at),
         }
+        condition, values = "#status = :active", Item({":active": "active"})
+        if end.checkpoint_turns is not None:
+            condition += " AND checkpoint_turns = :checkpoint_turns"
+            values |= {":checkpoint_turns": end.checkpoint_turns}
         try:
-            return await self._set(session_id, changes, "#status = :active", {":active": "active"})
+            return await self._set(session_id, changes, condition, values)
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
             item = _refused(refusal)
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
-    async def record(
-        self,
-        session_id: SessionId,
-        transcript_id: TranscriptId | None,
-        results: JsonValue,
-        extraction: Extraction,
-    ) -> Session | None:
-        """Keep what the extraction of this transcript gave; None if the session is gone."""
+    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
+        """Turn an active session without kept turns into a failed one; None if it was not that."""
+        changes = {
+            "status": "failed",
+            "failed_at": now,
+            "failure": failure.model_dump(),
+            "end_reason": _Unless(end_reason),
+            **_due(session_id, None),
+        }
+        condition = "#status = :active AND checkpoint_turns = :none"
+        try:
+            return await self._set(session_id, changes, condition, {":active": "active", ":none": 0})
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return None
+
+    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
+        """Note that an active call was hung up, and that its room has to go; None if it was not active.
+
+        The first time and its reason stand. The session is due until `schedule` says otherwise.
+        """
+        changes = {"hung_up_at": _Unless(now), "end_reason": _Unless(reason), **_due(session_id, now)}
+        try:
+            return await self._set(session_id, changes, "#status = :active", {":active": "active"})
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return None
+
+    async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
+        """Move the expiry of a call that is on, never back; None if it is not on any more.
+
+        When it is due stays as it is, because a webhook may have moved that since: who looks then finds that there is
+        more time.
+        """
+        condition = "#status = :active AND attribute_not_exists(hung_up_at) AND #expires_at <= :expires_at"
+        try:
+            return await self._set(session_id, {"expires_at": expires_at}, condition, {":active": "active"})
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            item = _refused(refusal)
+            renewed_further = _session(item) if item else None
+            return renewed_further if renewed_further and renewed_further.is_on else None
+
+    async def schedule(self, session: Session, due_at: int | None) -> None:
+        """Say when to look at a session next, None for never, if nobody has said so since it was read."""
+        if session.due_at is None:
+            condition, values = "attribute_exists(session_id) AND attribute_not_exists(#due_at)", Item()
+        else:
+            condition, values = "#due_at = :before", {":before": session.due_at}
+        try:
+            await self._set(session.session_id, _due(session.session_id, due_at), condition, values)
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            return
+
+    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+        """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
+
+        Raises SessionNotFound if the session is gone.
+        """
         changes = {
             "results": _json(results),
             "extraction": extraction.model_dump_json(),
+            **_due(before.session_id, due_at),
         }
+        read = before.extraction.model_dump_json() if before.extraction else None
+        condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
+        values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
         try:
-            return await self._set(session_id, changes, "transcript_id = :transcript", {":transcript": transcript_id})
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            return None
+            return await self._set(before.session_id, changes, condition, values)
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            if item := _refused(refusal):
+                return _session(item)
+            raise SessionNotFound from None
+
+    async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
+        """Return the sessions of one shard for which something has to be done by now, the oldest first.
+
+        One request per _DUE_PER_QUERY of them, made as they are asked for.
+        """
+        request: dict[str, Any] = {
+            "TableName": self._name,
+            "IndexName": BY_DUE,
+            "KeyConditionExpression": "due_shard = :shard AND due_at <= :now",
+            "ExpressionAttributeValues": _to_item({":shard": shard, ":now": now}),
+            "Limit": _DUE_PER_QUERY,
+        }
+        while True:
+            answer = await self._ask(self._dynamodb.query, **request)
+            for item in answer["Items"]:
+                yield SessionId(item["session_id"]["S"])
+            if "LastEvaluatedKey" not in answer:
+                return
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     async def delete(self, session_id: SessionId) -> None:
         """Remove a session; raises SessionActive."""
@@ -360,8 +455,8 @@ class DynamoSessions(_Table):
             next_cursor=cursors.encode(more) if more else None,
         )
 
-    async def merge(self, event: RoomEvent) -> bool:
-        """Merge an event into its session; False if it has none, or one without a room.
+    async def merge(self, event: RoomEvent) -> Session | None:
+        """Merge an event into its session and return it; None if it has none, or one without a room.
 
         One request for the room that we made. Another room of the same name (a re-join after ours had closed)
         takes a second one and is noted apart, the first _OTHER_ROOMS of them. What is known already stays as it
@@ -382,7 +477,7 @@ class DynamoSessions(_Table):
                 " AND (attribute_not_exists(livekit.#first_joined_at) OR livekit.#first_joined_at > :first_joined_at)"
             )
         try:
-            await self._ask(
+            answer = await self._ask(
                 self._dynamodb.update_item,
                 TableName=self._name,
                 Key=_to_item({"session_id": event.session_id}),
@@ -392,28 +487,29 @@ class DynamoSessions(_Table):
                 ExpressionAttributeValues=_to_item(
                     {":sid": event.room_sid, **{f":{name}": value for name, value in told.items()}}
                 ),
+                ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
-            facts = _refused(refusal).get("livekit", {})
-            if facts.get("room_sid") in (None, event.room_sid):
-                return "room_sid" in facts
-            return await self._merge_apart(event, facts["other_rooms"])
-        return True
+            item = _refused(refusal)
+            sid = item["livekit"].get("room_sid") if item else None
+            if sid is None:
+                return None
+            return _session(item) if sid == event.room_sid else await self._merge_apart(event, item)
+        return _session(_from_item(answer["Attributes"]))
 
-    async def _merge_apart(self, event: RoomEvent, rooms: dict[str, Item]) -> bool:
-        """Note what an event tells of a room that is not the one we made, against the rooms as last read."""
+    async def _merge_apart(self, event: RoomEvent, item: Item) -> Session | None:
+        """Note what an event tells of a room that is not the one we made, against the row as last read."""
         for _ in range(_MERGE_ATTEMPTS):
+            rooms = item["livekit"]["other_rooms"]
             before = rooms.get(event.room_sid)
-            if before is None and len(rooms) >= _OTHER_ROOMS:
-                return False
             after = _merged(before or {}, event)
-            if after == before:
-                return True
+            if after == before or (before is None and len(rooms) >= _OTHER_ROOMS):
+                return _session(item)
             values = {":after": after} if before is None else {":after": after, ":before": before}
             untouched = "attribute_not_exists({0})" if before is None else "{0} = :before"
             try:
-                await self._ask(
+                answer = await self._ask(
                     self._dynamodb.update_item,
                     TableName=self._name,
                     Key=_to_item({"session_id": event.session_id}),
@@ -422,31 +518,38 @@ class DynamoSessions(_Table):
                     + untouched.format("livekit.other_rooms.#sid"),
                     ExpressionAttributeNames={"#sid": event.room_sid},
                     ExpressionAttributeValues=_to_item(values),
+                    ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
             except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
                 if not (item := _refused(refusal)):
-                    return False
-                rooms = item["livekit"]["other_rooms"]
+                    return None
             else:
-                return True
+                return _session(_from_item(answer["Attributes"]))
         raise StorageError
 
     async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
         """Change attributes of a row that is there, if a condition holds; None removes."""
         kept = {name: value for name, value in changes.items() if value is not None}
         removed = [f"#{name}" for name in changes if name not in kept]
+        sets = [
+            f"#{name} = if_not_exists(#{name}, :{name})" if isinstance(value, _Unless) else f"#{name} = :{name}"
+            for name, value in kept.items()
+        ]
         names = {*changes, *(("status",) if "#status" in condition else ())}
+        told = {f":{name}": value.value if isinstance(value, _Unless) else value for name, value in kept.items()}
+        arguments: dict[str, Any] = (
+            {"ExpressionAttributeValues": _to_item({**values, **told})} if values or told else {}
+        )
         answer = await self._ask(
             self._dynamodb.update_item,
             TableName=self._name,
             Key=_to_item({"session_id": session_id}),
-            UpdateExpression="SET "
-            + ", ".join(f"#{name} = :{name}" for name in kept)
-            + (f" REMOVE {', '.join(removed)}" if removed else ""),
+            UpdateExpression=(f"SET {', '.join(sets)} " if sets else "")
+            + (f"REMOVE {', '.join(removed)}" if removed else ""),
             ConditionExpression=condition,
             ExpressionAttributeNames={f"#{name}": name for name in names},
-            ExpressionAttributeValues=_to_item({**values, **{f":{name}": value for name, value in kept.items()}}),
+            **arguments,
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
@@ -512,7 +615,29 @@ class DynamoSessions(_Table):
 
 
 _LISTED: Final = sorted({field.name for field in fields(Session)} - {"results", "extraction", "transcript_id", "turns"})
-_SCALARS: Final = sorted(set(_LISTED) - {"participant", "livekit", "metadata", "failure"})
+_SCALARS: Final = sorted(set(_LISTED) - {"participant", "livekit", "metadata", "failure", "media"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Unless:
+    """A value that is set unless there is one already."""
+
+    value: Any
+
+
+async def _pause(attempt: int) -> None:
+    """Let a transaction that is under way come to its end: 10 to 20 ms, and twice that each time."""
+    await asyncio.sleep(random.uniform(0.01, 0.02) * 2**attempt)  # noqa: S311 (no secret)
+
+
+def _shard(session_id: SessionId) -> int:
+    """Spread sessions over the shards by the random end of their ids."""
+    return int(session_id[-2:], 16) % SHARDS
+
+
+def _due(session_id: SessionId, due_at: int | None) -> Item:
+    """Say when a session is due; without a time it is not in the index at all."""
+    return {"due_at": due_at, "due_shard": None if due_at is None else _shard(session_id)}
 
 
 def _merged(facts: Item, event: RoomEvent) -> Item:
@@ -535,6 +660,7 @@ def _session(item: Item) -> Session:
             "participant": Participant(**item["participant"]),
             "livekit": _room_facts(item["livekit"]),
             "max_duration_seconds": item.get("max_duration_seconds"),
+            "media": tuple(item["media"]),
             "failure": Problem(**item["failure"]) if "failure" in item else None,
             "results": json.loads(item["results"]) if "results" in item else None,
             "extraction": Extraction.model_validate_json(item["extraction"]) if "extraction" in item else None,
@@ -552,6 +678,93 @@ def _room_facts(facts: Item) -> RoomFacts:
             ]
         }
     )
+
+
+class DynamoCheckpoints(_Table):
+    """Turns that are kept while the call goes on: pieces under the session's own id, each from its first turn's number.
+
+    How many turns are kept is told by the session alone, and changes with the piece in one transaction. So a turn is
+    either kept and counted or neither, and nobody writes between two that read the same count.
+    """
+
+    def __init__(
+        self,
+        dynamodb: "DynamoDBClient",
+        sessions_name: str,
+        transcripts_name: str,
+        retention_days: int = 0,
+    ) -> None:
+        super().__init__(dynamodb, transcripts_name)
+        self._sessions_name = sessions_name
+        self._retention_seconds = retention_days * DAY_SECONDS
+
+    async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
+        """Keep turns behind those that a session has; when this returns, they are durable.
+
+        All or nothing; None if the session is not active any more or turns were kept since it was read. A webhook
+        that writes to the session in the same moment makes DynamoDB cancel the transaction: it is then repeated.
+        """
+        first = session.checkpoint_turns
+        grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
+        ttl = {"ttl": session.created_at + self._retention_seconds} if self._retention_seconds else {}
+        [data] = transcript.pack(turns)
+        piece = {**_piece(TranscriptId(session.session_id), first), "data": data, **ttl}
+        tally = {
+            "TableName": self._sessions_name,
+            "Key": _to_item({"session_id": session.session_id}),
+            "UpdateExpression": "SET checkpoint_turns = :turns, checkpoint_bytes = :bytes",
+            "ConditionExpression": "#status = :active AND checkpoint_turns = :first",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": _to_item(
+                {
+                    ":turns": grown.checkpoint_turns,
+                    ":bytes": grown.checkpoint_bytes,
+                    ":active": "active",
+                    ":first": first,
+                }
+            ),
+        }
+        for attempt in range(_TRANSACTION_ATTEMPTS):
+            try:
+                await self._ask(
+                    self._dynamodb.transact_write_items,
+                    TransactItems=[{"Update": tally}, {"Put": {"TableName": self._name, "Item": _to_item(piece)}}],
+                )
+            except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
+                reasons = {reason.get("Code") for reason in cancelled.response.get("CancellationReasons", [])}
+                if "ConditionalCheckFailed" in reasons:
+                    return None
+                logger.info(
+                    "a checkpoint is repeated", session_id=session.session_id, reasons=sorted(map(str, reasons))
+                )
+                await _pause(attempt)
+            else:
+                return grown
+        raise StorageError
+
+    async def read(self, session: Session) -> list[Turn]:
+        """Return all turns that are kept of a session as it was read; one request per megabyte."""
+        turns: list[Turn] = []
+        rows = await self._all(
+            {
+                "TableName": self._name,
+                "KeyConditionExpression": "transcript_id = :session AND piece < :end",
+                "ExpressionAttributeValues": _to_item(
+                    {":session": session.session_id, ":end": session.checkpoint_turns}
+                ),
+                "ConsistentRead": True,
+            }
+        )
+        for row in rows:
+            turns += transcript.unpack([row["data"]])
+        if len(turns) != session.checkpoint_turns:
+            logger.error("kept turns are missing", session_id=session.session_id, found=len(turns))
+            raise StorageError
+        return turns
+
+    async def delete(self, session_id: SessionId) -> None:
+        """Remove what was kept of a session, one request per piece."""
+        await DynamoTranscripts(self._dynamodb, self._name).delete(TranscriptId(session_id))
 
 
 class DynamoTranscripts(_Table):

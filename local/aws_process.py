@@ -1,7 +1,8 @@
-"""The process of the DynamoDB stand-in: moto, one request at a time.
+"""The process of the stand-in for DynamoDB and SQS: moto, one request at a time.
 
-Its transactions roll whole tables back, so threads would lose each other's writes. Our standard input is a pipe
-that the parent holds: once it is closed, however the parent went, this process ends.
+It tells the two apart by the service that a request is signed for. Its transactions roll whole tables back, so
+threads would lose each other's writes. Our standard input is a pipe that the parent holds: once it is closed, however
+the parent went, this process ends.
 """
 
 import logging

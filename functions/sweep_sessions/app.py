@@ -1,0 +1,15 @@
+"""The schedule: what nobody else has done is done."""
+
+from pi_voice.sweeping import Swept
+from pi_voice.wiring import sweeping
+from pi_voice.work import scheduled
+
+sessions = sweeping()
+
+
+async def sweep_sessions() -> Swept:
+    """End sessions that nobody completed, hang up calls over their cap, have extractions done that were left."""
+    return await sessions.sweep()
+
+
+handler = scheduled(sweep_sessions)

@@ -1,0 +1,79 @@
+"""Idempotency-Key: a request that is sent again has its first outcome, once.
+
+By Powertools' idempotency, over a table of its own. It would keep whole answers, tokens included, and fail after the
+work where an answer is larger than an item; so what is made idempotent here returns an id alone, and a repeated answer
+is built anew from what is kept.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyInconsistentStateError,
+    IdempotencyPersistenceLayerError,
+    IdempotencyValidationError,
+)
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from pi_voice.errors import Fault, IdempotencyInProgress, IdempotencyKeyReused, InvalidRequest, StorageError
+from pi_voice.logs import logger
+from pi_voice.ports import Scope
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+KEPT_SECONDS: Final = 86_400
+KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+"""What a key may look like."""
+
+
+class Idempotency:
+    """Remembers for a day which requests were carried out, and what they made."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str) -> None:
+        self._store = DynamoDBPersistenceLayer(table_name=table, boto3_client=dynamodb)
+
+    def once(
+        self, scope: Scope, route: str, key: str, body: bytes, context: LambdaContext, work: Callable[[], str]
+    ) -> str:
+        """Do the work unless the caller had it done under this key before, and return the id that it made.
+
+        Raises what the work raises, and then it may be tried again; IdempotencyKeyReused for another body,
+        IdempotencyInProgress while the first is not done, StorageError.
+        """
+        if not KEY.fullmatch(key):
+            message = "Should be 1 to 255 visible ASCII characters, such as a UUID."
+            raise InvalidRequest(faults=[Fault("Idempotency-Key", message)])
+        caller = scope.workspace or scope.session_id or ""
+        told = {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}
+        made: list[str] = []
+
+        def do(*, request: dict[str, str]) -> str:  # noqa: ARG001 (Powertools looks at it)
+            made.append(work())
+            return made[0]
+
+        config = IdempotencyConfig(
+            event_key_jmespath="request",
+            payload_validation_jmespath="body",
+            expires_after_seconds=KEPT_SECONDS,
+            hash_function="sha256",
+            lambda_context=context,
+        )
+        idempotent = idempotent_function(
+            do, data_keyword_argument="request", persistence_store=self._store, config=config, key_prefix="pi-voice"
+        )
+        try:
+            return str(idempotent(request=told))
+        except IdempotencyValidationError:
+            raise IdempotencyKeyReused from None
+        except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError):
+            raise IdempotencyInProgress from None
+        except IdempotencyPersistenceLayerError as error:
+            logger.error("an idempotency key could not be kept", error=type(error.__cause__).__name__)
+            if made:
+                return made[0]  # it is done: to fail now would have it done twice
+            raise StorageError from None

@@ -1,0 +1,125 @@
+"""Results: extracted while the caller waits if all goes well, and otherwise as often as it takes."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pi_voice.errors import InternalError, SessionNotFound, StorageError
+from pi_voice.extraction import Extracted, Extractor
+from pi_voice.ids import Clock, SessionId
+from pi_voice.logs import logger, trace
+from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
+from pi_voice.sessions import Extraction, Problem, Session
+from pi_voice.transcript import Turn
+
+PICK_UP_SECONDS: Final = 120
+"""When the sweeper looks after an extraction that nobody has finished or queued: a crash, most likely."""
+
+QUEUED_SECONDS: Final = 3_600
+"""When the sweeper looks after an extraction that is in the queue: longer than the queue keeps trying."""
+
+
+class Unfinished(Exception):
+    """The results are still not there, and trying again later makes sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long an extraction may take, and whether another one follows if it fails."""
+
+    seconds: float
+    is_last: bool = False
+
+
+class Results:
+    """Gets the results of completed sessions."""
+
+    def __init__(
+        self,
+        agents: Agents,
+        sessions: Sessions,
+        transcripts: Transcripts,
+        extractor: Extractor,
+        queue: ExtractionQueue,
+        clock: Clock = time.time,
+    ) -> None:
+        self._agents = agents
+        self._sessions = sessions
+        self._transcripts = transcripts
+        self._extractor = extractor
+        self._queue = queue
+        self._clock = clock
+
+    async def get(self, session: Session, turns: list[Turn], seconds: float) -> Session:
+        """Extract a completed session's results now, or have it done later; never raises.
+
+        What breaks on the way is told in the extraction, because the call is safe.
+        """
+        if session.extraction is None or session.extraction.status != "pending":
+            return session
+        extracted = await self._extract(session, turns, Budget(seconds))
+        due_at = None
+        if extracted.extraction.status == "pending":
+            queued = await self._queue_up(session)
+            due_at = int(self._clock()) + (QUEUED_SECONDS if queued else PICK_UP_SECONDS)
+        return await self._record(session, extracted, due_at)
+
+    async def retry(self, session_id: SessionId, budget: Budget) -> None:
+        """Extract the results of a session from the queue.
+
+        A session that is gone, or that has its results, is none of our business any more: a message may come
+        twice. Raises Unfinished, and StorageError.
+        """
+        session = await self._sessions.get(session_id)
+        if session is None or session.transcript_id is None or not _is_open(session.extraction):
+            logger.info("nothing to extract", session_id=session_id)
+            return
+        turns = await self._transcripts.get(session.transcript_id) or []
+        extracted = await self._extract(session, turns, budget)
+        due_at = int(self._clock()) + QUEUED_SECONDS if extracted.extraction.status == "pending" else None
+        try:
+            kept = await self._sessions.record(session, extracted.results, extracted.extraction, due_at)
+        except SessionNotFound:
+            return
+        overtaken = kept.extraction != extracted.extraction  # by somebody who has no results either, perhaps
+        if _is_open(kept.extraction) and (extracted.can_be_tried_again or overtaken):
+            raise Unfinished
+
+    async def _extract(self, session: Session, turns: list[Turn], budget: Budget) -> Extracted:
+        before = session.extraction.attempts if session.extraction else 0
+        try:
+            agent = await self._agents.version(session.agent_id, session.agent_version)
+            extracted = await self._extractor.extract(agent, turns, session.created_at, budget.seconds)
+        except Exception as error:  # noqa: BLE001 (a 500 here would hide from the caller that the call is safe)
+            logger.error("an extraction broke", session_id=session.session_id, **trace(error))
+            problem = Problem(code=InternalError.code, message=InternalError.advice)
+            extracted = Extracted(None, Extraction(status="failed", attempts=1, error=problem), can_be_tried_again=True)
+        waits = extracted.can_be_tried_again and not budget.is_last
+        extraction = extracted.extraction.model_copy(
+            update={
+                "attempts": before + extracted.extraction.attempts,
+                **({"status": "pending"} if waits else {}),
+            }
+        )
+        return replace(extracted, extraction=extraction)
+
+    async def _queue_up(self, session: Session) -> bool:
+        """Have it done later, and tell whether it will be; if not, the session is due, and the sweeper finds it."""
+        try:
+            await self._queue.put(session.session_id)
+        except StorageError:
+            logger.error("an extraction could not be queued", session_id=session.session_id)
+            return False
+        return True
+
+    async def _record(self, session: Session, extracted: Extracted, due_at: int | None) -> Session:
+        """Keep the results; where that fails the caller has them all the same, and the sweeper tries again."""
+        try:
+            return await self._sessions.record(session, extracted.results, extracted.extraction, due_at)
+        except (StorageError, SessionNotFound):
+            logger.error("results could not be kept", session_id=session.session_id)
+            return replace(session, results=extracted.results, extraction=extracted.extraction)
+
+
+def _is_open(extraction: Extraction | None) -> bool:
+    return extraction is not None and extraction.status in ("pending", "failed")

@@ -1,0 +1,115 @@
+"""The poller of a queue: gives a function the queue's messages, as Lambda's event source mapping does.
+
+received ──► worked on ──► deleted
+                 └── failed: comes back after the queue's visibility timeout, and goes to the dead letters at last
+"""
+
+import asyncio
+import base64
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Never
+
+from local.template import REGION, QueueEvents
+from local.workers import MAX_WORKERS, FunctionError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+Json = Any
+Invoke = Callable[[str, Json], Awaitable[Json]]
+"""Calls the function of a logical id with an event and returns its answer; raises FunctionError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poller:
+    """Feeds one function from one queue, of which it asks again at once after a message and else after a pause."""
+
+    sqs: "SQSClient"
+    queue_url: str
+    events: QueueEvents
+    function: str
+    invoke: Invoke
+    pause_seconds: float = 1.0
+
+    async def run(self) -> Never:
+        """Poll until it is cancelled; nothing that fails ends it."""
+        turns = asyncio.Semaphore(min(self.events.max_concurrency or MAX_WORKERS, MAX_WORKERS))
+        async with asyncio.TaskGroup() as batches:
+            while True:
+                await turns.acquire()
+                if messages := await self._receive():
+                    batches.create_task(self._work_on(messages)).add_done_callback(lambda _: turns.release())
+                else:
+                    turns.release()
+                    await asyncio.sleep(self.pause_seconds)
+
+    async def _receive(self) -> "list[MessageTypeDef]":
+        try:
+            answer = await asyncio.to_thread(
+                self.sqs.receive_message,
+                QueueUrl=self.queue_url,
+                MaxNumberOfMessages=self.events.batch_size,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["All"],
+                WaitTimeSeconds=0,  # the stand-in serves nobody else while one waits
+            )
+        except Exception as error:  # noqa: BLE001 (whatever it was, the next poll may work)
+            self._say(f"its queue cannot be read: {error}")
+            return []
+        return answer.get("Messages", [])
+
+    async def _work_on(self, messages: "list[MessageTypeDef]") -> None:
+        event = {"Records": [_record(message, self.events) for message in messages]}
+        try:
+            answer = await self.invoke(self.function, event)
+            ids = {message["MessageId"] for message in messages}
+            failed = failures(answer, ids) if self.events.reports_failures else set()
+            if done := [message for message in messages if message["MessageId"] not in failed]:
+                await asyncio.to_thread(self._delete, done)
+        except FunctionError as error:
+            self._say(f"its batch of {len(messages)} comes back later: {error}")
+        except Exception as error:  # noqa: BLE001 (whatever it was, the messages come back)
+            self._say(f"its batch of {len(messages)} could not be deleted: {error}")
+
+    def _delete(self, messages: "list[MessageTypeDef]") -> None:
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+    def _say(self, what: str) -> None:
+        print(f"{self.function}: {what.rstrip('.')}.", file=sys.stderr, flush=True)
+
+
+def failures(answer: Json, ids: set[str]) -> set[str]:
+    """Return which messages of a batch an answer reports as failed; an answer that Lambda would not take fails all."""
+    try:
+        failed = {failure["itemIdentifier"] for failure in (answer or {}).get("batchItemFailures") or ()}
+    except (AttributeError, KeyError, TypeError):
+        return ids
+    return ids if failed - ids else failed
+
+
+def _record(message: "MessageTypeDef", events: QueueEvents) -> Json:
+    record = {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": dict(message["Attributes"]),
+        "messageAttributes": {name: _attribute(value) for name, value in message.get("MessageAttributes", {}).items()},
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": events.queue_arn,
+        "awsRegion": REGION,
+    }
+    if "MD5OfMessageAttributes" in message:
+        record["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
+    return record
+
+
+def _attribute(value: Mapping[str, Any]) -> Json:
+    attribute = {"stringListValues": [], "binaryListValues": [], "dataType": value["DataType"]}
+    if "BinaryValue" in value:
+        return {"binaryValue": base64.b64encode(value["BinaryValue"]).decode(), **attribute}
+    return {"stringValue": value["StringValue"], **attribute}

@@ -1,0 +1,46 @@
+"""SQS: the template's queues, made where they are not there yet."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.aws import PATIENCE
+from local.errors import CannotStart
+from local.template import Queue
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+
+def client(url: str) -> "SQSClient":
+    """Make a client of an SQS, with the credentials of this process's environment."""
+    return boto3.client("sqs", endpoint_url=url, config=PATIENCE)
+
+
+def make_queues(sqs: "SQSClient", queues: Iterable[Queue]) -> dict[str, str]:
+    """Make the queues that are not there yet, and return the URLs of all by their names.
+
+    Raises CannotStart when SQS refuses or does not answer.
+    """
+    urls: dict[str, str] = {}
+    try:
+        for queue in sorted(queues, key=lambda queue: queue.dead_letters is not None):  # others lead to those without
+            urls[queue.name] = _make(sqs, queue, urls)
+    except (BotoCoreError, ClientError) as error:
+        raise CannotStart(f"The queues cannot be made: {str(error).rstrip('.')}.") from None
+    return urls
+
+
+def _make(sqs: "SQSClient", queue: Queue, urls: Mapping[str, str]) -> str:
+    attributes: Any = dict(queue.attributes)
+    if queue.dead_letters:
+        target = sqs.get_queue_attributes(QueueUrl=urls[queue.dead_letters], AttributeNames=["QueueArn"])
+        redrive = {"deadLetterTargetArn": target["Attributes"]["QueueArn"], "maxReceiveCount": queue.max_receives}
+        attributes["RedrivePolicy"] = json.dumps(redrive)
+    try:
+        return sqs.create_queue(QueueName=queue.name, Attributes=attributes)["QueueUrl"]
+    except sqs.exceptions.QueueNameExists:  # with attributes of its own
+        return sqs.get_queue_url(QueueName=queue.name)["QueueUrl"]

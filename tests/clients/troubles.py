@@ -1,0 +1,148 @@
+"""An API and a Gemini that have their troubles, so that a client shows how it gets over them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from local.http_server import serving
+
+CODES = {
+    409: ("voice_session_not_active", False),
+    413: ("voice_transcript_too_large", False),
+    500: ("internal_error", True),
+    503: ("gemini_unavailable", True),
+}
+
+
+@dataclass
+class Troubles:
+    """What goes wrong, in order (None: the answer gets lost), and what the client did about it."""
+
+    transcript: Sequence[int | None] = ()
+    complete: Sequence[int | None] = ()
+    forgets_after: int | None = None
+    """How many turns there are when all but the first are forgotten, once."""
+    token_turns: int | None = None
+    """How many turns one token is good for."""
+    knows_handles: bool = True
+
+    kept: list[dict[str, str]] = field(default_factory=list)
+    gaps: int = 0
+    keys: list[str] = field(default_factory=list)
+    endings: list[str] = field(default_factory=list)
+    renewals: list[bool] = field(default_factory=list)
+    turns_of: dict[str, int] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[tuple[dict[str, Any], str]]:
+        """Serve both, and yield a session and the API's base URL."""
+        self._transcript, self._complete = iter(self.transcript), iter(self.complete)
+        app = web.Application()
+        session = "/api/v1/voice/sessions/s"
+        app.router.add_get("/live", self._live)
+        app.router.add_post(f"{session}/transcript", self._keep)
+        app.router.add_post(f"{session}/renew", self._renew)
+        app.router.add_post(f"{session}/complete", self._end)
+        app.router.add_get(session, self._get)
+        app.router.add_options("/{path:.*}", _preflight)
+        app.on_response_prepare.append(_for_every_page)
+        async with serving(app) as url:
+            self._url = url
+            connection = {"gemini_live": self._connection("token-0")}
+            yield (
+                {
+                    "session_id": "s",
+                    "client_token": "pi_sess_0",
+                    "max_duration_seconds": 20,
+                    "connection": connection,
+                },
+                url,
+            )
+
+    def _connection(self, token: str) -> dict[str, Any]:
+        return {"url": f"{self._url}/live", "token": token, "setup": {"setup": {"model": "models/m"}}}
+
+    async def _live(self, request: web.Request) -> web.WebSocketResponse:
+        """Say "Hello." to whoever comes anew, "Yes?" to each answer, and hang up when the token is used up."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        token = request.query["access_token"]
+        handle = (await socket.receive_json())["setup"]["sessionResumption"].get("handle")
+        if self._is_used_up(token):
+            await socket.close(code=1011, message=b"auth token has expired")
+        elif handle and not self.knows_handles:
+            await socket.close(code=1008, message=b"BidiGenerateContent session not found")
+        else:
+            await self._send(socket, {"setupComplete": {}})
+            if handle:
+                await self._speak(socket, token, "Yes?")  # to what was said before the connection was lost
+            async for frame in socket:
+                if self._is_used_up(token):
+                    await socket.close(code=1011, message=b"auth token has expired")
+                else:
+                    await self._speak(socket, token, "Hello." if "on the line" in frame.data else "Yes?")
+        return socket
+
+    async def _speak(self, socket: web.WebSocketResponse, token: str, text: str) -> None:
+        self.turns_of[token] = self.turns_of.get(token, 0) + 1
+        await asyncio.sleep(0.05)  # so that what is sent to the API meanwhile is answered
+        await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
+        await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
+
+    async def _send(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
+        await socket.send_bytes(json.dumps(message).encode())
+
+    def _is_used_up(self, token: str) -> bool:
+        return self.token_turns is not None and self.turns_of.get(token, 0) >= self.token_turns
+
+    async def _keep(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if (status := next(self._transcript, 200)) != 200:
+            return self._trouble(request, status)
+        if self.forgets_after is not None and len(self.kept) >= self.forgets_after:
+            self.forgets_after = None
+            del self.kept[1:]
+        if body["from"] > len(self.kept):
+            self.gaps += 1
+            error = {"code": "voice_transcript_gap", "retryable": False, "next": len(self.kept)}
+            return web.json_response({"error": error}, status=409)
+        self.kept[body["from"] :] = body["turns"]
+        return web.json_response({"data": {"session_id": "s", "next": len(self.kept)}})
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        self.renewals.append((await request.json())["has_resumption_handle"])
+        number = len(self.renewals)
+        connection = {"gemini_live": self._connection(f"token-{number}")}
+        return web.json_response({"data": {"client_token": f"pi_sess_{number}", "connection": connection}})
+
+    async def _end(self, request: web.Request) -> web.Response:
+        self.keys.append(request.headers["Idempotency-Key"])
+        self.endings.append(await request.text())
+        if (status := next(self._complete, 200)) != 200:
+            return self._trouble(request, status)
+        return web.json_response({"status": "completed", **await request.json()})
+
+    async def _get(self, _: web.Request) -> web.Response:
+        return web.json_response({"data": {"status": "completed", "completed_by": "somebody else"}})
+
+    def _trouble(self, request: web.Request, status: int | None) -> web.Response:
+        if status is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        code, retryable = CODES[status]
+        return web.json_response({"error": {"code": code, "retryable": retryable}}, status=status)
+
+
+async def _preflight(_: web.Request) -> web.Response:
+    headers = "authorization, content-type, idempotency-key"
+    return web.Response(status=204, headers={"Access-Control-Allow-Headers": headers})
+
+
+async def _for_every_page(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Access-Control-Allow-Origin"] = "*"

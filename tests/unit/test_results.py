@@ -1,0 +1,414 @@
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from pi_voice.agents import Agent
+from pi_voice.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
+from pi_voice.extraction import Extractor
+from pi_voice.ids import AgentId, SessionId, TranscriptId
+from pi_voice.ports import ModelAnswer
+from pi_voice.results import Budget, Results, Unfinished
+from pi_voice.sessions import Extraction, Problem, Session
+from pi_voice.transcript import Turn
+from tests.fakes import (
+    FakeAgents,
+    FakeClock,
+    FakeExtractionModel,
+    FakeExtractionQueue,
+    FakeSessions,
+    FakeTranscripts,
+    QueueThatCannotPut,
+    SessionsThatCannotGet,
+    SessionsThatCannotRecord,
+)
+from tests.unit.examples import NOW, SESSION_ID, TURNS, agent, session
+
+TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
+CITY = agent(output_schema={"city": "string"})
+OSLO = '{"city": "Oslo"}'
+BUSY = Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
+OURS = Problem(
+    code="internal_error", message="Something went wrong on our side. Try again; if it stays, report the request_id."
+)
+LAST = Budget(60.0, is_last=True)
+
+
+def completed(status: Any = "pending", attempts: int = 0, **changes: Any) -> Session:
+    """Make a completed session whose extraction has come so far."""
+    ended = replace(
+        session(),
+        status="completed",
+        transcript_id=TRANSCRIPT_ID,
+        turns=2,
+        extraction=Extraction(status=status, attempts=attempts),
+        due_at=NOW + 120,
+    )
+    return replace(ended, **changes)
+
+
+class World:
+    """All that results need, and what became of them."""
+
+    def __init__(
+        self,
+        *answers: str | Exception,
+        of: Agent = CITY,
+        sessions: FakeSessions | None = None,
+        transcripts: FakeTranscripts | None = None,
+        queue: FakeExtractionQueue | None = None,
+        agents: FakeAgents | None = None,
+        model: FakeExtractionModel | None = None,
+    ) -> None:
+        self.agents = agents or FakeAgents(of)
+        self.sessions = sessions or FakeSessions(completed())
+        self.transcripts = transcripts or FakeTranscripts()
+        self.transcripts.kept.setdefault(TRANSCRIPT_ID, TURNS)
+        self.queue = queue or FakeExtractionQueue()
+        self.model = model or FakeExtractionModel(*(answers or [OSLO]))
+        self.clock = FakeClock(NOW)
+
+    @property
+    def results(self) -> Results:
+        night = FakeClock()
+        extractor = Extractor(self.model, night, night.sleep)
+        return Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
+
+    def get(self) -> Session:
+        """Extract while a caller waits."""
+        return asyncio.run(self.results.get(self.session, TURNS, 20.0))
+
+    def retry(self, budget: Budget = Budget(60.0)) -> None:  # noqa: B008 (it never changes)
+        asyncio.run(self.results.retry(SESSION_ID, budget))
+
+    def race(self, *calls: Awaitable[Any]) -> list[Any]:
+        async def all_of_them() -> list[Any]:
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        return asyncio.run(all_of_them())
+
+    @property
+    def session(self) -> Session:
+        return self.sessions.kept[SESSION_ID]
+
+    @property
+    def extraction(self) -> Extraction:
+        assert self.session.extraction is not None
+        return self.session.extraction
+
+
+class Meanwhile(FakeExtractionModel):
+    """While the model thinks, the session becomes another; None is deleted."""
+
+    def __init__(self, answer: str | Exception, sessions: FakeSessions, becomes: Session | None) -> None:
+        super().__init__(answer)
+        self._sessions = sessions
+        self._becomes = becomes
+
+    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+        self._sessions.kept = {SESSION_ID: self._becomes} if self._becomes else {}
+        return await super().answer(instruction, text, schema, seconds)
+
+
+# ---- While the caller waits -----------------------------------------------------------------------------
+
+
+def test_results_that_come_at_once_are_kept_and_nothing_is_left_to_do() -> None:
+    world = World()
+
+    got = world.get()
+
+    assert got == world.session
+    assert got.results == {"city": "Oslo"}
+    assert got.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+    assert (got.due_at, world.queue.waiting) == (None, [])
+    assert world.model.asked[0].seconds == 20.0
+
+
+@pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")], ids=repr)
+def test_results_of_a_provider_that_is_away_come_later(error: Any) -> None:
+    world = World(error)
+
+    got = world.get()
+
+    assert got == world.session
+    assert got.extraction == Extraction(
+        status="pending", model="fake-model", attempts=3, error=Problem(code=error.code, message=error.message)
+    )
+    assert got.results is None
+    assert world.queue.waiting == [SESSION_ID]
+    assert got.due_at == NOW + 3_600  # by then the queue has given up, whatever became of it
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(GeminiError("Gemini refused the extraction request."), "gemini_error"), ("{}", "schema_violation")],
+    ids=str,
+)
+def test_results_that_will_not_come_are_given_up_at_once_with_the_reason(answer: Any, code: str) -> None:
+    world = World(answer)
+
+    got = world.get()
+
+    assert got == world.session
+    assert world.extraction.status == "failed"
+    assert world.extraction.error is not None
+    assert world.extraction.error.code == code
+    assert (world.extraction.attempts, got.due_at, world.queue.waiting) == (1, None, [])
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
+def test_where_nothing_is_pending_nothing_is_asked(status: Any) -> None:
+    world = World(sessions=FakeSessions(completed(status)))
+
+    assert world.get() == completed(status)
+    assert (world.model.asked, world.session) == ([], completed(status))
+
+
+def test_an_agent_without_a_schema_wants_no_results() -> None:
+    world = World(of=agent())
+
+    assert world.get().extraction == world.extraction == Extraction(status="skipped")
+    assert (world.session.due_at, world.queue.waiting) == (None, [])
+
+
+def test_an_extraction_that_cannot_be_queued_is_left_to_the_sweeper_and_soon() -> None:
+    world = World(GeminiUnavailable(), queue=QueueThatCannotPut())
+
+    assert world.get() == world.session
+    assert (world.extraction.status, world.extraction.error) == ("pending", BUSY)
+    assert world.session.due_at == NOW + 120
+
+
+def test_results_that_cannot_be_kept_are_answered_all_the_same() -> None:
+    world = World(sessions=SessionsThatCannotRecord(completed()))
+
+    got = world.get()
+
+    assert got.results == {"city": "Oslo"}
+    assert got.extraction is not None
+    assert got.extraction.status == "succeeded"
+    assert world.session == completed()  # and due, for the sweeper
+
+
+def test_results_that_somebody_else_kept_meanwhile_are_the_ones_that_are_answered() -> None:
+    theirs = completed("succeeded", 1, results={"city": "Bergen"}, due_at=None)
+    sessions = FakeSessions(completed())
+    world = World(sessions=sessions, model=Meanwhile(OSLO, sessions, theirs))
+
+    assert world.get() == world.session == theirs
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(RuntimeError("the caller said: my card is 4711")),
+        World(sessions=FakeSessions(completed(agent_version=7))),
+        World(sessions=FakeSessions(completed(agent_id=AgentId("019a0000-0000-7000-8000-00000000000f")))),
+    ],
+    ids=["a bug", "no version", "no agent"],
+)
+def test_what_breaks_on_our_side_is_tried_again_later_and_says_no_more_than_that(world: World) -> None:
+    got = world.get()
+
+    assert got.extraction == world.extraction == Extraction(status="pending", attempts=1, error=OURS)
+    assert world.queue.waiting == [SESSION_ID]
+
+
+def test_an_agent_that_cannot_be_read_is_read_later() -> None:
+    class Unreadable(FakeAgents):
+        async def version(self, agent_id: AgentId, version: int) -> Agent:
+            await super().version(agent_id, version)
+            raise StorageError
+
+    world = World(agents=Unreadable(CITY))
+
+    assert world.get().extraction == Extraction(status="pending", attempts=1, error=OURS)
+
+
+# ---- From the queue -------------------------------------------------------------------------------------
+
+
+def test_results_from_the_queue_are_kept_and_the_attempts_of_before_count() -> None:
+    world = World(GeminiUnavailable(), OSLO, sessions=FakeSessions(completed(attempts=3)))
+
+    world.retry()
+
+    assert world.session.results == {"city": "Oslo"}
+    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=5)
+    assert (world.session.due_at, world.queue.waiting) == (None, [])
+    assert world.model.asked[0].seconds == 60.0
+    assert TURNS[1]["text"] in world.model.asked[0].text
+
+
+def test_results_that_are_still_not_there_are_told_to_the_queue_and_in_the_session() -> None:
+    world = World(GeminiUnavailable(), sessions=FakeSessions(completed(attempts=3)))
+
+    with pytest.raises(Unfinished):
+        world.retry()
+
+    assert world.extraction == Extraction(status="pending", model="fake-model", attempts=6, error=BUSY)
+    assert world.session.due_at == NOW + 3_600
+    assert world.queue.waiting == []  # the message comes again by itself
+
+
+def test_the_last_delivery_gives_up_and_the_message_becomes_a_dead_letter() -> None:
+    world = World(GeminiUnavailable(), sessions=FakeSessions(completed(attempts=15)))
+
+    with pytest.raises(Unfinished):
+        world.retry(LAST)
+
+    assert world.extraction == Extraction(status="failed", model="fake-model", attempts=18, error=BUSY)
+    assert world.session.due_at is None
+
+
+def test_a_dead_letter_that_is_sent_again_gets_its_results() -> None:
+    world = World(sessions=FakeSessions(completed("failed", 18, due_at=None)))
+
+    world.retry()
+
+    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=19)
+    assert world.session.results == {"city": "Oslo"}
+
+
+@pytest.mark.parametrize("budget", [Budget(60.0), LAST], ids=["first", "last"])
+def test_results_that_will_not_come_end_the_message_s_life(budget: Budget) -> None:
+    world = World(GeminiError("Gemini refused the extraction request."))
+
+    world.retry(budget)
+
+    assert world.extraction == Extraction(
+        status="failed",
+        model="fake-model",
+        attempts=1,
+        error=Problem(code="gemini_error", message="Gemini refused the extraction request."),
+    )
+    assert world.session.due_at is None
+
+
+def test_a_message_that_comes_twice_changes_nothing_twice() -> None:
+    world = World()
+
+    world.retry()
+    once = world.session
+    world.retry()
+
+    assert world.session == once
+    assert len(world.model.asked) == 1
+
+
+def test_of_two_workers_at_once_one_keeps_its_results_and_the_other_changes_nothing() -> None:
+    world = World(OSLO, '{"city": "Bergen"}')
+
+    outcomes = world.race(*(world.results.retry(SESSION_ID, Budget(60.0)) for _ in range(2)))
+
+    assert outcomes == [None, None]
+    assert world.session.results == {"city": "Oslo"}
+    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+
+
+def test_a_worker_whose_results_come_while_the_caller_of_complete_is_still_told_of_a_failure_tries_again() -> None:
+    still_pending = completed(attempts=3)
+    sessions = FakeSessions(completed())
+    world = World(sessions=sessions, model=Meanwhile(OSLO, sessions, still_pending))
+
+    with pytest.raises(Unfinished):
+        world.retry()  # what complete wrote in between is not overwritten
+
+    assert world.session == still_pending
+
+
+def test_a_worker_that_fails_while_another_succeeds_is_done() -> None:
+    theirs = completed("succeeded", 1, results={"city": "Oslo"}, due_at=None)
+    sessions = FakeSessions(completed())
+    world = World(sessions=sessions, model=Meanwhile(GeminiUnavailable(), sessions, theirs))
+
+    world.retry()
+
+    assert world.session == theirs
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        None,
+        session(),
+        replace(session(), status="failed"),
+        completed("succeeded", 1),
+        completed("skipped"),
+        replace(completed(), extraction=None),
+    ],
+    ids=["gone", "active", "failed", "succeeded", "skipped", "none"],
+)
+def test_a_message_about_what_wants_no_results_is_dropped(there: Session | None) -> None:
+    world = World(sessions=FakeSessions(*([there] if there else [])))
+
+    world.retry()
+
+    assert world.sessions.kept == ({SESSION_ID: there} if there else {})
+    assert world.model.asked == []
+
+
+def test_a_session_that_is_deleted_while_the_model_thinks_is_not_made_again() -> None:
+    sessions = FakeSessions(completed())
+    world = World(sessions=sessions, model=Meanwhile(OSLO, sessions, None))
+
+    world.retry()
+
+    assert world.sessions.kept == {}
+
+
+def test_a_transcript_that_is_gone_has_no_results() -> None:
+    world = World()
+    world.transcripts.kept.clear()
+
+    world.retry()
+
+    assert world.extraction == Extraction(status="skipped")
+    assert world.model.asked == []
+
+
+class UnreadableTranscripts(FakeTranscripts):
+    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+        await super().get(transcript_id)
+        raise StorageError
+
+
+@pytest.mark.parametrize("budget", [Budget(60.0), LAST], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(sessions=SessionsThatCannotGet(completed())),
+        World(sessions=SessionsThatCannotRecord(completed())),
+        World(transcripts=UnreadableTranscripts()),
+    ],
+    ids=["session", "record", "transcript"],
+)
+def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world: World, budget: Budget) -> None:
+    with pytest.raises(StorageError):
+        world.retry(budget)
+
+    assert world.session == completed()
+
+
+def test_a_bug_is_counted_as_an_attempt_and_tried_again() -> None:
+    world = World(RuntimeError("a bug"))
+
+    with pytest.raises(Unfinished):
+        world.retry()
+    assert world.extraction == Extraction(status="pending", attempts=1, error=OURS)
+
+    with pytest.raises(Unfinished):
+        world.retry(LAST)
+    assert world.extraction == Extraction(status="failed", attempts=2, error=OURS)
+
+
+def test_a_session_id_that_is_none_is_dropped() -> None:
+    world = World()
+
+    asyncio.run(world.results.retry(SessionId("no-id"), Budget(60.0)))
+
+    assert world.session == completed()
