@@ -61,7 +61,8 @@ validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
 deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
-	@.venv-sam/bin/sam deploy --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
+	@.venv-sam/bin/sam deploy --config-file "$(CURDIR)/samconfig.toml" \
+	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 
 secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)
