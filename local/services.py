@@ -117,7 +117,7 @@ def machine_variables(environment: Mapping[str, str], dynamodb_url: str) -> dict
     """
     inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
-    if not _is_loopback(dynamodb_url):
+    if not is_loopback(dynamodb_url):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own}
     return {
@@ -132,7 +132,8 @@ def machine_variables(environment: Mapping[str, str], dynamodb_url: str) -> dict
     }
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this machine's own address."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
