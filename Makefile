@@ -5,7 +5,12 @@ PORT      ?= 3000
 STACK     ?= pi-voice
 ARCH      ?= arm64
 BUILD_DIR ?= .aws-sam/build
+MACHINE   := $(subst aarch64,arm64,$(shell uname -m))
 RUNTIME   := python3.13
+
+# What sam-invoke and sam-api run: a build for this machine's processor, made anew when what it is made of has changed.
+LOCAL_BUILD_DIR ?= .aws-sam/$(MACHINE)
+DEPLOYED := template.yaml $(wildcard functions/*/*.py $(addprefix layers/voice/,Makefile *.py *.txt */*.py */*/*.py))
 
 # sam build tells a makefile layer nothing about the architecture: layers/voice/Makefile reads this one.
 export ARCH
@@ -15,15 +20,22 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run demo test test-real fuzz check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real fuzz check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 # ---- On this machine ------------------------------------------------------------------------------------
 
 run: .venv ## Serve the whole API here, without Docker or an account (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local --port "$(PORT)"
+
+sam-api: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Serve the whole API from functions in Docker, without an account (PORT=3000)
+	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam api --build $(LOCAL_BUILD_DIR) --port "$(PORT)"
+
+sam-invoke: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Run one function in Docker (FUNCTION=CreateSession EVENT=events/create_session.json)
+	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam invoke --build $(LOCAL_BUILD_DIR) \
+	  --function "$(FUNCTION)" --event "$(EVENT)"
 
 demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
@@ -57,11 +69,15 @@ build: .venv-sam ## Build the functions and the layer (ARCH=arm64 or x86_64)
 	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH)
 	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
 
+$(LOCAL_BUILD_DIR)/template.yaml: $(DEPLOYED)
+	@$(MAKE) --no-print-directory build ARCH=$(MACHINE) BUILD_DIR=$(LOCAL_BUILD_DIR) >&2
+
 validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
 deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
-	@.venv-sam/bin/sam deploy --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
+	@.venv-sam/bin/sam deploy --config-file "$(CURDIR)/samconfig.toml" \
+	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 
 secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)

@@ -1,9 +1,9 @@
 """Signs the sample webhook as LiveKit does, with a signature that is good for five minutes from now.
 
-    .venv/bin/python events/sign_webhook.py | sam local invoke ReceiveLivekitWebhook -e -
+    .venv/bin/python events/sign_webhook.py > signed.json
 
 It takes the key that the functions take: LIVEKIT_WEBHOOK_API_KEY and LIVEKIT_WEBHOOK_API_SECRET, or without these
-LIVEKIT_API_KEY and LIVEKIT_API_SECRET.
+LIVEKIT_API_KEY and LIVEKIT_API_SECRET. `make sam-invoke FUNCTION=ReceiveLivekitWebhook` signs by itself.
 """
 
 import base64

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from typing import Final, Never
 
 from local.errors import CannotStart
-from local.stack import Stack, running_stack
+from local.stack import Stack, Surroundings, running_stack
 
 _HIGHEST_PORT: Final = 65_534
 """The webhook's own URL has the next one."""
 
 
-class _Arguments(argparse.ArgumentParser):
+class Arguments(argparse.ArgumentParser):
+    """A parser whose complaints are sentences like all others."""
+
     def error(self, message: str) -> Never:
+        """Refuse; raises CannotStart."""
         raise CannotStart(f"{message[0].upper()}{message[1:]}.")
 
 
@@ -32,44 +35,68 @@ def main() -> None:
 
 def port_of(arguments: Sequence[str]) -> int:
     """Read the command's arguments; raises CannotStart."""
-    parser = _Arguments(prog="python -m local", description="Serve the whole template on this machine.")
+    parser = Arguments(prog="python -m local", description="Serve the whole template on this machine.")
     parser.add_argument("--port", default="3000", help="where the API listens; 0 is any free port")
-    text = parser.parse_args(arguments).port
+    return port_named(parser.parse_args(arguments).port)
+
+
+def port_named(text: str) -> int:
+    """Return the port that a text names; raises CannotStart."""
     if not text.isdecimal() or int(text) > _HIGHEST_PORT:
         raise CannotStart(f"{text!r} is no port: give a number up to {_HIGHEST_PORT}, as in `make run PORT=3100`.")
     return int(text)
 
 
-async def _serve(port: int) -> None:
-    this = asyncio.current_task()
+def end_at_ctrl_c() -> None:
+    """Have Ctrl-C and SIGTERM cancel the current task, once: a second one does not disturb the tidying up."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+
+    def cancel() -> None:
+        if this and not this.cancelling():
+            this.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, this.cancel)  # type: ignore[union-attr]
+        loop.add_signal_handler(number, cancel)
+
+
+async def _serve(port: int) -> None:
+    end_at_ctrl_c()
     async with running_stack(port, dict(os.environ)) as stack:
         print(_ready(stack), flush=True)
         await asyncio.Event().wait()
 
 
 def _ready(stack: Stack) -> str:
-    services = stack.services
     return f"""\
 Pi Voice is ready. Ctrl-C ends it.
 
-  LiveKit    {"yours" if services.livekit else "a stand-in"}, {stack.livekit.url}
-  Gemini     {"the real one" if services.gemini else "a stand-in"}{_at(stack.gemini.base_url)}
-  DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {stack.dynamodb_url}
-  SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {stack.sqs_url}
+{which_is_which(stack.around)}
   Schedules  {", ".join(f"{clock.function} every {clock.seconds:g} s" for clock in stack.clocks)}
   Lambda     for functions without a route: aws lambda invoke --endpoint-url {stack.invoke_url} ...
 
 export BASE="{stack.base_url}"
-export API_KEY="{stack.api_key}"
+export API_KEY="{stack.around.api_key}"
 export WEBHOOK_URL="{stack.webhook_url}"
 
 The reference is at {stack.base_url}/docs.
+{FIRST_REQUEST}"""
+
+
+FIRST_REQUEST: Final = """\
 Paste the three lines above into another terminal. A first request to try there:
 
 curl -s "$BASE/api/v1/voice/voices" -H "Authorization: Bearer $API_KEY"
 """
+
+
+def which_is_which(around: Surroundings) -> str:
+    """Say which services are real and which stand in, a line for each."""
+    services = around.services
+    return f"""\
+  LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
+  Gemini     {"the real one" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}
+  DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
+  SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 
 
 def _at(url: str | None) -> str:

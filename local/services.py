@@ -138,7 +138,7 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
     """
     inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
-    if not all(map(_is_loopback, aws_urls)):
+    if not all(map(is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own}
     return {
@@ -153,7 +153,8 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
     }
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this machine's own address."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -20,41 +20,48 @@ from local.services import Gemini, LiveKit, Services, function_variables, machin
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.livekit import livekit_stand_in
-from local.template import load
+from local.template import Template, load
 from local.workers import Workers
 
 TEMPLATE: Final = Path(__file__).parent.parent / "template.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """What is running, and what opens it."""
+class Surroundings:
+    """What the functions of the template find around them, whoever runs them, and a key that opens their API."""
 
     services: Services
-    base_url: str
-    webhook_url: str
-    invoke_url: str
-    api_key: str
     livekit: LiveKit
     gemini: Gemini
     dynamodb_url: str
     sqs_url: str
+    queue_urls: Mapping[str, str]
+    template: Template
+    machine: Mapping[str, str]
+    api_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What is running, and what opens it."""
+
+    around: Surroundings
+    base_url: str
+    webhook_url: str
+    invoke_url: str
     clocks: tuple[Clock, ...]
 
 
 @asynccontextmanager
-async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncIterator[Stack]:
-    """Serve the template: the API on a port (0: any free one), and the webhook's own URL on the next.
+async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
+    """Run all that the functions need but the functions: stand-ins for what is not real, tables and queues, a first
+    API key.
 
     Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
-    seconds = seconds_between(environment)
     async with AsyncExitStack() as running:
-        api_listener = running.enter_context(listen(port))
-        url_listener = running.enter_context(listen(port + 1 if port else 0))
         enter = running.enter_async_context
-        webhooks_go_to = address(url_listener)
         aws_url = "" if services.dynamodb_url and services.sqs_url else await enter(aws_stand_in())
         dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
         gemini = await enter(gemini_stand_in(live_times)) if services.gemini is None else services.gemini
@@ -69,18 +76,33 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
         machine = machine_variables(environment, dynamodb_url, sqs_url)
         os.environ.clear()  # no profile or setting of the user's shall lead our own clients elsewhere
         os.environ.update(machine)
-        tables, queues = dynamodb.client(dynamodb_url), sqs.client(sqs_url)
+        tables = dynamodb.client(dynamodb_url)
         await asyncio.to_thread(dynamodb.make_tables, tables, template.tables)
-        queue_urls = await asyncio.to_thread(sqs.make_queues, queues, template.queues)
+        queue_urls = await asyncio.to_thread(sqs.make_queues, sqs.client(sqs_url), template.queues)
         template = load(TEMPLATE, variables, services.parameters, queue_urls)
         api_key = await first_key.issue(template, tables, services.api_key)
+        yield Surroundings(services, livekit, gemini, dynamodb_url, sqs_url, queue_urls, template, machine, api_key)
 
-        functions = template.functions
-        workers = Workers(functions, machine)
+
+@asynccontextmanager
+async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncIterator[Stack]:
+    """Serve the template: the API on a port (0: any free one), and the webhook's own URL on the next.
+
+    Raises CannotStart.
+    """
+    seconds = seconds_between(environment)
+    async with AsyncExitStack() as running:
+        api_listener = running.enter_context(listen(port))
+        url_listener = running.enter_context(listen(port + 1 if port else 0))
+        enter = running.enter_async_context
+        around = await enter(running_services(address(url_listener), environment))
+        functions = around.template.functions
+        workers = Workers(functions, around.machine)
         running.push_async_callback(workers.stop)
         [webhook] = [function for function in functions if function.has_url]
+        queues = sqs.client(around.sqs_url)
         pollers = [
-            Poller(queues, queue_urls[events.queue], events, function.logical_id, workers.invoke)
+            Poller(queues, around.queue_urls[events.queue], events, function.logical_id, workers.invoke)
             for function in functions
             for events in function.queues
         ]
@@ -89,17 +111,12 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             for function in functions
             for schedule in function.schedules
         ]
-        api = http_api(functions, workers, template.cors, pages=reference())
+        api = http_api(functions, workers, around.template.cors, pages=reference())
         stack = Stack(
-            services=services,
+            around=around,
             base_url=await enter(serving(api, api_listener)),
             webhook_url=await enter(serving(function_url(webhook, workers), url_listener)),
             invoke_url=await enter(serving(invoke_api(functions, workers))),
-            api_key=api_key,
-            livekit=livekit,
-            gemini=gemini,
-            dynamodb_url=dynamodb_url,
-            sqs_url=sqs_url,
             clocks=tuple(clocks),
         )
         await enter(at_work([*(poller.run() for poller in pollers), *(clock.run() for clock in clocks)]))

@@ -35,6 +35,7 @@ class Webhooks:
         self._api_key, self._api_secret = key
         self._pauses = pauses
         self._latest: dict[str, asyncio.Task[None]] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def send(self, event: str, room: Room) -> None:
         """Have an event delivered once all earlier ones of the same room are, or were given up."""
@@ -44,16 +45,18 @@ class Webhooks:
             name=f"{event} of {room.name}",
         )
         self._latest[room.name] = delivery
+        self._under_way.add(delivery)
         delivery.add_done_callback(lambda done: self._forget(room.name, done))
 
     async def stop(self) -> None:
         """Give up what is not delivered yet."""
-        deliveries = list(self._latest.values())
+        deliveries = list(self._under_way)
         for delivery in deliveries:
             delivery.cancel()
         await asyncio.gather(*deliveries, return_exceptions=True)
 
     def _forget(self, room_name: str, delivery: asyncio.Task[None]) -> None:
+        self._under_way.discard(delivery)
         if self._latest.get(room_name) is delivery:
             del self._latest[room_name]
 
@@ -77,7 +80,11 @@ class Webhooks:
 
     async def _post(self, body: bytes, token: str) -> bool:
         """Try once; an answer that asks for no other try counts as delivered, whatever it says."""
-        headers = {"Authorization": token, "Content-Type": "application/webhook+json", "User-Agent": "LiveKit"}
+        headers = {
+            "Authorization": token,
+            "Content-Type": "application/webhook+json",
+            "User-Agent": "Go-http-client/1.1",
+        }
         try:
             async with self._client.post(self._url, data=body, headers=headers, timeout=_TIMEOUT) as answer:
                 return answer.status != TOO_MANY_REQUESTS and answer.status < INTERNAL_SERVER_ERROR

@@ -40,7 +40,7 @@ const words = says.values();
 let sound = 0;
 const reply = () => {
   const { done, value } = words.next();
-  if (value === "CLOSE") setTimeout(() => (location.href = "about:blank"), 500);
+  if (value === "CLOSE") setTimeout(() => (location.href = "about:blank"));
   return done ? null : { text: value };
 };
 const told = await holdCall(session, base, reply, (audio) => { sound += audio ? atob(audio).length : 0; })

@@ -98,7 +98,8 @@ def test_google_would_take_the_request_for_an_extraction(
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, **schema})
     provider.answers(says("{}"))
 
-    runner.run(Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web)).extract(saved, turns, NOW))
+    extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web))
+    runner.run(extractor.extract(saved, turns, NOW, 20.0))
 
     [received] = provider.received
     assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"

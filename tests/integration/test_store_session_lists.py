@@ -122,9 +122,9 @@ def test_a_session_ends_between_two_lists_and_moves_to_the_other_filter(store: S
 
 def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Store) -> None:
     session = active(store, 1)[0]
-    end = a_call_end()
-    run(store.sessions.complete(session.session_id, end))
-    run(store.sessions.record(session.session_id, end.transcript_id, {"age": 42}, Extraction(status="succeeded")))
+    done = run(store.sessions.complete(session.session_id, a_call_end()))
+    assert done is not None
+    run(store.sessions.record(done, {"age": 42}, Extraction(status="succeeded"), None))
 
     whole = run(store.sessions.get(session.session_id))
 

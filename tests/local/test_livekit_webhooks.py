@@ -1,11 +1,13 @@
 """The webhooks of LiveKit's stand-in, received as ours is: bytes, signature and order."""
 
+import asyncio
 import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -22,6 +24,7 @@ from local.stand_ins.livekit_webhooks import Webhooks
 from tests.local.conftest import Background
 from tests.local.processes import until
 
+GENUINE = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
 KEY, SECRET = "a-webhook-key", "a-webhook-secret-that-is-long-enough"
 Order = TypeVar("Order")
 Result = TypeVar("Result")
@@ -113,6 +116,20 @@ def test_the_body_is_camel_case_without_zeros_and_with_large_numbers_as_text(bac
     assert "metadata" not in event["room"]
 
 
+def test_the_fields_are_those_of_a_server_s_webhooks(background: Background) -> None:
+    sender = Sender(background, [])
+    sender.open("one", metadata="told")
+    sender.close("one")
+
+    genuine = {webhook["event"]: webhook["body"] for webhook in GENUINE["webhooks"]}
+    for body, _, _ in sender.received(2):
+        sent = json.loads(body)
+        recorded = json.loads(genuine[sent["event"]])
+        assert sent.keys() == recorded.keys()
+        assert sent["room"].keys() == recorded["room"].keys()
+        assert sent["room"]["enabledCodecs"] == recorded["room"]["enabledCodecs"]
+
+
 def test_the_signature_is_bare_short_lived_and_binds_the_bytes(background: Background) -> None:
     sender = Sender(background, [])
     sender.open("one")
@@ -167,3 +184,15 @@ def test_a_room_that_closes_by_itself_tells_it_too(background: Background) -> No
     sender.open("one", empty_timeout=1)
 
     assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
+
+
+def test_the_end_gives_up_all_that_is_under_way() -> None:
+    async def left_over() -> list[str]:
+        async with aiohttp.ClientSession() as client:
+            webhooks = Webhooks(client, "http://127.0.0.1:9", (KEY, SECRET))
+            webhooks.send("room_started", Room(name="one"))
+            webhooks.send("room_finished", Room(name="one"))
+            await webhooks.stop()
+            return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(left_over()) == []

@@ -8,6 +8,7 @@ import pytest
 
 from pi_voice import errors
 from tests.readme.conftest import DOCUMENTS, name_of
+from tests.real import livekit_server
 from tests.template.conftest import ROOT, Node
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,6 +71,29 @@ def test_the_settings_table_names_variables_that_the_functions_get(template: Nod
     for parameter, variable, _, _ in rows:
         for name in quoted(variable):
             assert given[name] == {"Ref": quoted(parameter)[0]}
+
+
+def pinned(lock: str, package: str) -> str:
+    text = (ROOT / f"requirements/{lock}.txt").read_text(encoding="utf-8")
+    found = re.search(rf"^{package}==(\S+)", text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def test_the_table_of_real_parts_has_the_versions_that_are_run() -> None:
+    pom = (ROOT / "tests/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
+    [engine] = re.findall(r"<dependency>.*?<version>(.+?)</version>", pom, re.DOTALL)
+
+    told = [row[1] for row in table(README, "| part | version | what is shown |")]
+
+    assert told == [
+        f"{livekit_server.VERSION}, {pinned('dev', 'livekit')}",
+        engine,
+        pinned("sam", "aws-sam-cli"),
+        pinned("runtime", "awslambdaric"),
+        pinned("emulator", "ministack"),
+        ", ".join(sorted(path.stem for path in (ROOT / "tests/wire/gemini").glob("*.json"))),
+    ]
 
 
 def test_the_log_lines_that_operations_explains_are_written_somewhere() -> None:

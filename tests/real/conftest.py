@@ -1,13 +1,18 @@
 """What the tests on real parts share: a build for this machine, and a summary of the parts that took part."""
 
+import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
+from local.running import LocalApi, running_api
 from tests.real import parts
+from tests.real.livekit_server import Server, free_pair, running_livekit
 from tests.template.conftest import RUNTIME, environment
 
 ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
@@ -42,6 +47,23 @@ def build(python: Path) -> Path:
     )
     assert made.returncode == 0, made.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def livekit_server() -> Iterator[Server]:
+    """A LiveKit server, which tells its webhooks to the URL that `livekit_stack` has for them."""
+    with running_livekit(f"http://127.0.0.1:{free_pair() + 1}") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def livekit_stack(livekit_server: Server) -> Iterator[LocalApi]:
+    """The local stack with that LiveKit; DynamoDB and Gemini are stand-ins."""
+    webhook_port = urlsplit(livekit_server.webhook_url).port
+    assert webhook_port
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    with running_api({**clean, **livekit_server.variables}, webhook_port - 1) as stack:
+        yield stack
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,7 +20,7 @@ from mypy_boto3_ssm import SSMClient
 from deploy import create_api_key, write_secrets
 from pi_voice.adapters import secrets
 from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
-from tests.template.conftest import ROOT
+from tests.template.conftest import ROOT, environment
 
 NAME = "/pi-voice/secrets"
 KEYS = {"LIVEKIT_API_KEY": "lk", "LIVEKIT_API_SECRET": "lk-secret", "GEMINI_API_KEY": "gemini"}
@@ -210,3 +210,16 @@ def test_a_built_template_deploys_only_what_it_was_built_for(tmp_path: Path) -> 
             "Architecture": {"Type": "String", "Default": "x86_64", "AllowedValues": ["x86_64"]},
         }
     }
+
+
+def test_make_deploy_names_sam_the_projects_settings_which_it_seeks_beside_the_template_that_it_deploys() -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "deploy"],  # noqa: S607 (make is what a person types)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(),
+    ).stdout
+
+    assert f'--config-file "{ROOT}/samconfig.toml"' in planned

@@ -1,0 +1,267 @@
+"""The built functions in Docker, under the AWS SAM CLI, with the services of `make run` around them.
+
+    python -m local.sam api --build .aws-sam/x86_64 --port 3000
+    python -m local.sam invoke --build .aws-sam/x86_64 --function CreateSession --event events/create_session.json
+
+`sam local` sets no variables but those of the template, resolves the names of tables in a way of its own, and takes
+settings from whatever stands beside the template. So it is given a variant of the built template, in a folder of its
+own that goes with the command. The variables of the services, with their keys, come to it by its environment.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from events.sign_webhook import signed
+from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, which_is_which
+from local.containers import NAME, Docker, seen_from_containers
+from local.errors import CannotStart
+from local.http_server import HOST, listen
+from local.sample_records import SAMPLE_KEY, keep_samples
+from local.services import function_variables, is_loopback
+from local.stack import Surroundings, running_services
+from local.template import Template
+
+_ROOT: Final = Path(__file__).parent.parent
+_SAM: Final = _ROOT / ".venv-sam/bin/sam"
+CREDENTIALS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_WEBHOOK_PATH: Final = "/api/v1/voice/webhooks/livekit"
+_START_SECONDS: Final = 60
+_END_SECONDS: Final = 15
+
+
+def main() -> None:
+    """Do what the arguments say; exits with sam's status, or with 1 and one sentence when it cannot start."""
+    try:
+        sys.exit(asyncio.run(_run(sys.argv[1:])))
+    except CannotStart as reason:
+        sys.exit(str(reason))
+    except asyncio.CancelledError:
+        print("\nEverything has ended.", file=sys.stderr)
+
+
+async def _run(arguments: Sequence[str]) -> int:
+    parser = Arguments(prog="python -m local.sam", description="Run the built functions in Docker.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    api = commands.add_parser("api", help="serve the whole API")
+    api.add_argument("--port", default="3000", help="where the API listens; 0 is any free port")
+    invoke = commands.add_parser("invoke", help="run one function and print its answer")
+    invoke.add_argument("--function", default="", help="its name in the template")
+    invoke.add_argument("--event", default="", help="a file; without one it is the function's sample")
+    for command in (api, invoke):
+        command.add_argument("--build", required=True, type=Path, help="the folder that sam build made")
+    given = parser.parse_args(arguments)
+    end_at_ctrl_c()
+    if given.command == "api":
+        return await _serve(given.build, port_named(given.port))
+    return await _invoke(given.build, given.function, given.event)
+
+
+# ---- Commands ----
+
+
+async def _serve(build: Path, port: int) -> int:
+    with listen(port) as listener:  # to find out that it is free, before anything is started
+        port = listener.getsockname()[1]
+    base_url = f"http://{HOST}:{port}"
+    async with _sam_local(build, base_url + _WEBHOOK_PATH) as sam:
+        process = await sam.start("start-api", "--port", str(port), "--warm-containers", "LAZY")
+        try:
+            await _accepts_connections(port, process)
+            print(_ready(sam.around, base_url), flush=True)
+            return await process.wait()
+        finally:
+            await _end(process)
+
+
+async def _invoke(build: Path, function: str, event: str) -> int:
+    document = event_named(event) if event else sample_of(function)
+    async with _sam_local(build, f"http://{HOST}:1/nobody-listens") as sam:
+        await keep_samples(sam.around)
+        process = await sam.start("invoke", function, "--event", "-", stdin=asyncio.subprocess.PIPE)
+        try:
+            await process.communicate(json.dumps(let_in(document, sam.around)).encode())
+            return await process.wait()
+        finally:
+            await _end(process)
+
+
+def sample_of(function: str) -> Any:
+    """Read the sample event of a function; raises CannotStart when there is no such function."""
+    samples = {path.stem.title().replace("_", ""): path for path in sorted((_ROOT / "events").glob("*.json"))}
+    if function not in samples:
+        raise CannotStart(f"FUNCTION is {function!r}: it should be one of {', '.join(samples)}.")
+    return event_named(str(samples[function]))
+
+
+def event_named(path: str) -> Any:
+    """Read an event; raises CannotStart."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"EVENT is {path!r}, which is no event in JSON: {error}.") from None
+
+
+def let_in(event: Any, around: Surroundings) -> Any:
+    """Return an event with the samples' API key replaced by one that opens this API, or with a webhook's signature."""
+    if not isinstance(event, dict) or "headers" not in event:
+        return event
+    if event.get("rawPath") == _WEBHOOK_PATH:
+        return signed(event, *(around.services.webhook_keys or (around.livekit.api_key, around.livekit.api_secret)))
+    return {
+        **event,
+        "headers": {name: text.replace(SAMPLE_KEY, around.api_key) for name, text in event["headers"].items()},
+    }
+
+
+def _ready(around: Surroundings, base_url: str) -> str:
+    return f"""
+Pi Voice is ready, in Docker. A function starts with its first request. Ctrl-C ends it.
+
+{which_is_which(around)}
+  In answers, {NAME} is this machine: it leads to the same place from the containers and from here.
+
+export BASE="{base_url}"
+export API_KEY="{around.api_key}"
+export WEBHOOK_URL="{base_url}{_WEBHOOK_PATH}"
+
+{FIRST_REQUEST}"""
+
+
+# ---- What sam is given ----
+
+
+@dataclass(frozen=True, slots=True)
+class _Sam:
+    """`sam local` with everything that it needs around it."""
+
+    around: Surroundings
+    options: Sequence[str]
+    environment: Mapping[str, str]
+
+    async def start(self, command: str, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> Process:
+        """Start one of its commands."""
+        return await asyncio.create_subprocess_exec(
+            str(_SAM),
+            *("local", command, *arguments, *self.options),
+            cwd=_ROOT,
+            env=dict(self.environment),
+            stdin=stdin,
+            start_new_session=True,  # Ctrl-C is for us alone
+        )
+
+
+@asynccontextmanager
+async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
+    environment = dict(os.environ)  # which running_services clears
+    docker = Docker.chosen_by(environment)
+    async with AsyncExitStack() as running:
+        around = await running.enter_async_context(running_services(webhooks_go_to, environment))
+        built = yaml.safe_load((build / "template.yaml").read_text(encoding="utf-8"))
+        image = image_of(built)
+        docker.get(image)
+        network = running.enter_context(docker.network())
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="pi-voice-")))
+        aws = {around.dynamodb_url, around.sqs_url}
+        urls = [url for url in (around.livekit.url, around.gemini.base_url, *aws) if url]
+        address = await running.enter_async_context(docker.way_to(urls, image, network, folder))
+
+        variables = variables_for_containers(around)
+        own = {**around.machine, **docker.settings, "SAM_CLI_TELEMETRY": "0"}
+        # Made-up credentials are for the functions alone: with any of its own, sam first asks AWS whose they are.
+        made_up = {name: own.pop(name) for name in CREDENTIALS if all(map(is_loopback, aws))}
+        template = folder / "template.yaml"
+        document = variant(built, build, around.template, dict.fromkeys(variables, "") | made_up)
+        template.write_text(yaml.safe_dump(document), encoding="utf-8")
+        yield _Sam(
+            around,
+            [
+                *("--template-file", str(template), "--skip-pull-image"),
+                *("--docker-network", network, "--add-host", f"{NAME}:{address}"),
+            ],
+            {**own, **variables},
+        )
+
+
+def variables_for_containers(around: Surroundings) -> dict[str, str]:
+    """Return the variables by which functions in containers find their services."""
+    gemini = around.gemini
+    return function_variables(
+        around.services,
+        replace(around.livekit, url=seen_from_containers(around.livekit.url)),
+        replace(gemini, base_url=seen_from_containers(gemini.base_url) if gemini.base_url else None),
+        seen_from_containers(around.dynamodb_url),
+        seen_from_containers(around.sqs_url),
+    )
+
+
+def image_of(built: Mapping[str, Any]) -> str:
+    """Return the name of AWS's image for the runtime and the processor that a template was built for."""
+    version = built["Globals"]["Function"]["Runtime"].removeprefix("python")
+    return f"public.ecr.aws/lambda/python:{version}-{built['Parameters']['Architecture']['Default']}"
+
+
+def variant(
+    built: Mapping[str, Any], build: Path, template: Template, variables: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """Return the built template as `sam local` can use it from another folder.
+
+    Each function names its variables with the values of the local stack, and those of the services without: sam fills
+    in what its own environment has under the name, so no key is written to a disk.
+    """
+    values = {each.logical_id: {**each.environment, **variables} for each in template.functions}
+    resources = {}
+    for name, resource in built["Resources"].items():
+        properties = dict(resource.get("Properties", {}))
+        for key in ("CodeUri", "ContentUri"):
+            if key in properties:
+                properties[key] = str((build / properties[key]).resolve())
+        if name in values:
+            properties["Environment"] = {"Variables": values[name]}
+        resources[name] = {**resource, "Properties": properties}
+    shared = {key: value for key, value in built["Globals"]["Function"].items() if key != "Environment"}
+    return {**built, "Globals": {**built["Globals"], "Function": shared}, "Resources": resources}
+
+
+# ---- Its process ----
+
+
+async def _accepts_connections(port: int, process: Process) -> None:
+    """Wait until sam listens; raises CannotStart when it has ended, or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while process.returncode is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            await asyncio.sleep(0.1)
+        else:
+            return
+    raise CannotStart("`sam local start-api` did not start; what it said is above.")
+
+
+async def _end(process: Process) -> None:
+    """End sam as Ctrl-C would, so that it takes its containers along; what it leaves goes with the network."""
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            await asyncio.wait_for(process.wait(), _END_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What the sample events name: their agent, their session and their key, kept in a stand-in before one is invoked."""
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from local.dynamodb import client
+from local.first_key import WORKSPACE
+from local.stack import Surroundings
+
+_EVENTS: Final = Path(__file__).parent.parent / "events"
+
+
+def _event(name: str) -> Any:
+    return json.loads((_EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+SAMPLE_KEY: Final[str] = _event("list_voices")["headers"]["authorization"].removeprefix("Bearer ")
+"""The API key of all samples, which opens nothing."""
+
+
+async def keep_samples(around: Surroundings) -> None:
+    """Keep the samples' agent, session and key, so that a function finds what its sample asks for.
+
+    They go into a stand-in alone: a database of the user's own keeps what it has.
+    """
+    if around.services.dynamodb_url is not None:
+        return
+    from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions  # noqa: PLC0415 (as first_key)
+    from pi_voice.agents import Agent, OwnedAgent  # noqa: PLC0415
+    from pi_voice.api_keys import ApiKey, generate  # noqa: PLC0415
+    from pi_voice.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
+    from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Session  # noqa: PLC0415
+    from pi_voice.settings import TableNames  # noqa: PLC0415
+
+    dynamodb, now = client(around.dynamodb_url), int(time.time())
+    tables = TableNames.of(around.template.functions[0].environment)
+    workspace = WorkspaceId(WORKSPACE)
+
+    order = NewSession.model_validate_json(_event("create_session")["body"])
+    stamp = {"agent_id": order.agent_id, "version": 1, "created_at": now, "updated_at": now}
+    agent = Agent.model_validate_json(json.dumps(json.loads(_event("create_agent")["body"]) | stamp))
+    room = json.loads(base64.b64decode(_event("receive_livekit_webhook")["body"]))["room"]
+    owned = OwnedAgent(workspace, agent)
+    session = Session.new(SessionId(room["name"]), owned, order, now, DEFAULT_GRACE_SECONDS).opened(room["sid"], now)
+    to_revoke, secret = _event("revoke_api_key"), generate()
+    key = ApiKey(
+        key_id=KeyId(to_revoke["key_id"]),
+        workspace=WorkspaceId(to_revoke["workspace"]),
+        name="sample",
+        hint=secret.hint,
+        created_at=now,
+    )
+
+    await DynamoAgents(dynamodb, tables.agents).save(workspace, agent)
+    await DynamoSessions(dynamodb, tables.sessions).add(session)
+    await DynamoApiKeys(dynamodb, tables.api_keys).add(key, secret.hash)

@@ -1,0 +1,368 @@
+"""`make sam-invoke` and `make sam-api` as far as they go without Docker; with it they are tested in tests/real."""
+
+import asyncio
+import base64
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local import sam, template
+from local.containers import Docker, leave, seen_from_containers
+from local.aws import aws_stand_in
+from local.dynamodb import client, make_tables
+from local.errors import CannotStart
+from local.first_key import WORKSPACE
+from local.relay_process import enter
+from local.sample_records import keep_samples
+from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
+from local.stack import TEMPLATE, Surroundings
+from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions
+from pi_voice.adapters.livekit_webhook import WebhookSignature
+from pi_voice.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.settings import TableNames, WebhookSettings
+from tests.local.conftest import Background
+from tests.template.conftest import environment
+
+ROOT = Path(__file__).parents[2]
+KEYS = LiveKit("ws://127.0.0.1:7880", "livekit-key", "livekit-secret-that-is-long-enough"), Gemini("gemini-key", None)
+IMAGE = "public.ecr.aws/lambda/python:3.13-arm64"
+
+
+@pytest.fixture(scope="module")
+def dynamodb_url(background: Background) -> str:
+    return background.enter(aws_stand_in())
+
+
+@pytest.fixture(scope="module")
+def around(dynamodb_url: str) -> Surroundings:
+    services = Services.chosen_by({})
+    variables = function_variables(services, *KEYS, dynamodb_url, dynamodb_url)
+    return Surroundings(
+        services=services,
+        livekit=KEYS[0],
+        gemini=KEYS[1],
+        dynamodb_url=dynamodb_url,
+        sqs_url=dynamodb_url,
+        queue_urls={},
+        template=template.load(TEMPLATE, variables),
+        machine=machine_variables({}, dynamodb_url),
+        api_key="pi_live_of_this_test",
+    )
+
+
+# ---- What sam is given ----
+
+
+@pytest.fixture
+def built() -> dict[str, Any]:
+    """As much of a built template as matters."""
+    return {
+        "Parameters": {"Architecture": {"Default": "arm64"}},
+        "Globals": {"Function": {"Runtime": "python3.13", "Environment": {"Variables": {"A": {"Ref": "Secret"}}}}},
+        "Resources": {
+            "CreateSession": {"Type": "AWS::Serverless::Function", "Properties": {"CodeUri": "CreateSession"}},
+            "VoiceLayer": {"Type": "AWS::Serverless::LayerVersion", "Properties": {"ContentUri": "VoiceLayer"}},
+            "Logs": {"Type": "AWS::Logs::LogGroup"},
+        },
+    }
+
+
+def test_functions_run_in_awss_image_of_what_they_were_built_for(built: dict[str, Any]) -> None:
+    assert sam.image_of(built) == IMAGE
+
+
+def test_a_variant_finds_the_build_from_any_folder(built: dict[str, Any], around: Surroundings) -> None:
+    resources = sam.variant(built, Path("build"), around.template, {})["Resources"]
+
+    assert resources["CreateSession"]["Properties"]["CodeUri"] == str(Path("build/CreateSession").resolve())
+    assert resources["VoiceLayer"]["Properties"]["ContentUri"] == str(Path("build/VoiceLayer").resolve())
+
+
+def test_a_variant_names_local_tables_and_no_key(built: dict[str, Any], around: Surroundings) -> None:
+    variables = sam.variables_for_containers(around)
+
+    variant = sam.variant(built, Path("build"), around.template, dict.fromkeys(variables, ""))
+
+    given = variant["Resources"]["CreateSession"]["Properties"]["Environment"]["Variables"]
+    assert given["VOICE_SESSIONS_TABLE"] == "pi-voice-local-voice_sessions"
+    assert given["LIVEKIT_API_SECRET"] == given["GEMINI_API_KEY"] == given["PI_VOICE_SECRETS"] == ""
+    assert variant["Globals"]["Function"] == {"Runtime": "python3.13"}
+    assert not [text for text in (KEYS[0].api_secret, KEYS[1].api_key) if text in yaml.safe_dump(variant)]
+
+
+def test_containers_get_the_keys_by_their_environment(around: Surroundings) -> None:
+    variables = sam.variables_for_containers(around)
+
+    assert variables["LIVEKIT_API_SECRET"] == KEYS[0].api_secret
+    assert variables["LIVEKIT_URL"] == "ws://pi-voice.localhost:7880"
+    assert variables["AWS_ENDPOINT_URL_DYNAMODB"].startswith("http://pi-voice.localhost:")
+    assert "GOOGLE_GEMINI_BASE_URL" not in variables
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("http://127.0.0.1:8000", "http://pi-voice.localhost:8000"),
+        ("ws://localhost:7880/path", "ws://pi-voice.localhost:7880/path"),
+        ("http://[::1]", "http://pi-voice.localhost:80"),
+        ("wss://mine.livekit.cloud", "wss://mine.livekit.cloud"),
+        ("https://dynamodb.eu-west-1.amazonaws.com", "https://dynamodb.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_only_this_machine_has_another_name_in_containers(url: str, seen: str) -> None:
+    assert seen_from_containers(url) == seen
+
+
+# ---- Events ----
+
+
+def test_a_sample_gets_a_key_that_opens_the_api(around: Surroundings) -> None:
+    event = sam.let_in(sam.sample_of("ListVoices"), around)
+
+    assert event["headers"]["authorization"] == f"Bearer {around.api_key}"
+    assert event["headers"]["host"]
+
+
+def test_an_authorization_of_ones_own_stays(around: Surroundings, tmp_path: Path) -> None:
+    own = tmp_path / "event.json"
+    own.write_text('{"headers": {"authorization": "Bearer mine"}}')
+
+    assert sam.let_in(sam.event_named(str(own)), around) == {"headers": {"authorization": "Bearer mine"}}
+
+
+def test_a_webhook_is_signed_with_the_key_that_the_function_has(around: Surroundings) -> None:
+    event = sam.let_in(sam.sample_of("ReceiveLivekitWebhook"), around)
+    others = replace(
+        around, services=replace(around.services, webhook_keys=("webhook", "a-secret-of-webhooks-alone-of-32-letters"))
+    )
+
+    for keys, signed in (
+        ((KEYS[0].api_key, KEYS[0].api_secret), event),
+        (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.let_in(event, others)),
+    ):
+        WebhookSignature(WebhookSettings(*keys)).verify(
+            signed["headers"]["authorization"], base64.b64decode(signed["body"])
+        )
+
+
+def test_what_an_operator_sends_stays_as_it_is(around: Surroundings) -> None:
+    assert sam.let_in(sam.sample_of("RevokeApiKey"), around) == sam.sample_of("RevokeApiKey")
+
+
+def test_what_the_samples_name_is_there_when_one_is_invoked(
+    around: Surroundings, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in around.machine.items():
+        monkeypatch.setenv(name, value)
+    dynamodb = client(around.dynamodb_url)
+    make_tables(dynamodb, around.template.tables)
+    tables = TableNames.of(around.template.functions[0].environment)
+    agent_id = AgentId(sam.sample_of("GetAgent")["pathParameters"]["agent_id"])
+    session_id = SessionId(sam.sample_of("GetSession")["pathParameters"]["session_id"])
+    key = sam.sample_of("RevokeApiKey")
+
+    background.run(keep_samples(around))
+
+    agent = background.run(DynamoAgents(dynamodb, tables.agents).current(agent_id))
+    session = background.run(DynamoSessions(dynamodb, tables.sessions).get(session_id))
+    keys = background.run(DynamoApiKeys(dynamodb, tables.api_keys).of(WorkspaceId(key["workspace"])))
+    assert agent
+    assert session
+    assert agent.workspace == session.workspace == WORKSPACE
+    assert session.agent_id == agent_id
+    assert [each.key_id for each in keys] == [key["key_id"]]
+
+
+def test_nothing_is_put_into_a_database_of_ones_own(around: Surroundings, background: Background) -> None:
+    own = replace(around.services, dynamodb_url="http://127.0.0.1:1")  # where an attempt would fail
+
+    background.run(keep_samples(replace(around, services=own, dynamodb_url="http://127.0.0.1:1")))
+
+
+# ---- Docker, by a command of that name ----
+
+
+class FakeDocker:
+    """A docker command that notes what it is asked, and answers by a script."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+    def answers(self, script: str) -> Docker:
+        command = self._folder / "docker"
+        command.write_text(f'#!/bin/sh\necho "$@" >> {self._folder}/asked\n{script}\n')
+        command.chmod(0o755)
+        return Docker(self.environment)
+
+    @property
+    def asked(self) -> list[str]:
+        return (self._folder / "asked").read_text().splitlines()
+
+
+@pytest.fixture
+def docker() -> Iterator[FakeDocker]:
+    with tempfile.TemporaryDirectory() as folder:  # whose path is short enough for sockets
+        yield FakeDocker(Path(folder))
+
+
+def test_without_docker_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match=r"^This needs Docker, and there is no docker on PATH: .*\.$"):
+        Docker.chosen_by({"PATH": str(tmp_path)})
+
+
+def test_an_engine_that_does_not_answer_is_told_in_dockers_words(docker: FakeDocker) -> None:
+    docker.answers("echo 'Cannot connect to the Docker daemon.' >&2; exit 1")
+
+    with pytest.raises(CannotStart, match=r"^This needs Docker, and .*: Cannot connect to the Docker daemon\.$"):
+        Docker.chosen_by(docker.environment)
+
+
+def test_the_settings_of_docker_are_all_that_sam_gets_of_the_users() -> None:
+    settings = {"DOCKER_HOST": "unix:///x", "XDG_RUNTIME_DIR": "/run/user/1000"}
+
+    assert Docker({**settings, "AWS_PROFILE": "mine", "PATH": "/bin"}).settings == settings
+
+
+def test_an_image_that_is_there_is_not_pulled(docker: FakeDocker) -> None:
+    docker.answers("").get(IMAGE)
+
+    assert docker.asked == [f"image inspect {IMAGE}"]
+
+
+def test_an_image_that_cannot_be_pulled_is_one_sentence(docker: FakeDocker) -> None:
+    with pytest.raises(CannotStart, match=r"cannot be pulled, and it is not on this machine\.$"):
+        docker.answers("exit 1").get(IMAGE)
+
+
+def test_a_network_goes_with_all_containers_that_are_left_in_it(docker: FakeDocker) -> None:
+    engine = docker.answers('if [ "$1" = ps ]; then echo one; echo two; fi')
+    with engine.network() as name:
+        pass
+
+    assert docker.asked == [
+        f"network create {name}",
+        f"ps --all --quiet --filter network={name}",
+        "rm --force one two",
+        f"network rm {name}",
+    ]
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Docker is in a machine of its own")
+
+
+@on_linux
+def test_docker_desktop_needs_no_relay(docker: FakeDocker, background: Background, tmp_path: Path) -> None:
+    engine = docker.answers("echo Docker Desktop")
+
+    assert background.enter(engine.way_to(["http://127.0.0.1:1"], IMAGE, "network", tmp_path)) == "host-gateway"
+
+
+@on_linux
+def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: FakeDocker) -> None:
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        writer.close()
+
+    async def scenario() -> bytes:
+        service = await asyncio.start_server(shout, "127.0.0.1", 0)
+        port = service.sockets[0].getsockname()[1]
+        engine = docker.answers('if [ "$1" = run ]; then echo 10.0.0.2; cat; else echo Debian; fi')
+        folder = Path(docker.environment["PATH"].partition(":")[0])
+        async with engine.way_to([f"http://127.0.0.1:{port}", "wss://elsewhere"], IMAGE, "network", folder) as address:
+            assert address == "10.0.0.2"
+            entrance = await asyncio.start_server(partial(enter, folder / str(port)), "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
+            writer.write(b"hello " * 100_000)
+            writer.write_eof()
+            answer = await reader.read()
+            writer.close()
+            entrance.close()
+        service.close()
+        assert docker.asked[-1].endswith(f"/relay {port}")
+        return answer
+
+    assert asyncio.run(scenario()) == b"HELLO " * 100_000
+
+
+@on_linux
+def test_a_folder_too_long_for_a_socket_is_one_sentence(docker: FakeDocker, background: Background) -> None:
+    relay = docker.answers("echo Debian").way_to(["http://127.0.0.1:1"], IMAGE, "network", Path("/", "x" * 120))
+
+    with pytest.raises(CannotStart, match=r"^/x+ cannot hold a Unix socket, so set TMPDIR: .*\.$"):
+        background.enter(relay)
+
+
+def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def scenario() -> bytes:
+        entrance = await asyncio.start_server(partial(leave, "127.0.0.1", port), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
+        answer = await reader.read()
+        writer.close()
+        entrance.close()
+        return answer
+
+    assert asyncio.run(scenario()) == b""
+
+
+# ---- The command ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("api", "--port", "x"), "'x' is no port:"),
+        (("invoke",), "FUNCTION is '': it should be one of AddParticipant, "),
+        (("invoke", "--function", "Nothing"), "FUNCTION is 'Nothing': it should be one of AddParticipant, "),
+        (("invoke", "--function", "GetAgent", "--event", "nowhere.json"), "EVENT is 'nowhere.json', which is no event"),
+        (("invoke", "--function", "GetAgent"), "This needs Docker, and there is no docker on PATH"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "local.sam", *arguments, "--build", "nowhere"],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path), "PYTHONPATH": str(ROOT / "layers/voice")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(sentence)
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_build_is_made_anew_only_when_what_it_is_made_of_has_changed(tmp_path: Path) -> None:
+    def steps() -> str:
+        return subprocess.run(
+            ["make", "--dry-run", "sam-invoke", "FUNCTION=GetAgent", f"LOCAL_BUILD_DIR={tmp_path}"],  # noqa: S607
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        ).stdout
+
+    built = tmp_path / "template.yaml"
+    built.touch()
+    with_a_new_one = steps()
+    os.utime(built, (0, 0))
+    with_an_old_one = steps()
+
+    assert "sam build" not in with_a_new_one
+    assert f"sam build --build-dir {tmp_path}" in with_an_old_one

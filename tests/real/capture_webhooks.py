@@ -1,0 +1,137 @@
+"""Record what a genuine LiveKit server sends as webhooks.
+
+    PYTHONPATH=layers/voice .venv/bin/python -m tests.real.capture_webhooks
+
+writes tests/webhooks/genuine.json, which tests/functions/test_webhook_genuine.py replays: the bodies byte for byte,
+but for the TURN password and the API key, which are made up. Signatures expire, so a test makes its own.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import aiohttp
+import jwt
+from aiohttp import web
+
+from local.http_server import serving
+from pi_voice.adapters.livekit import LiveKitRooms
+from pi_voice.adapters.web import Web
+from pi_voice.ids import SessionId
+from pi_voice.sessions import Participant, Session
+from pi_voice.settings import LiveKitSettings
+from tests.integration.samples import a_session
+from tests.real import parts
+from tests.real.livekit_server import API_KEY, VERSION, Server, running_livekit
+from tests.real.participants import joined, until
+
+FILE: Final = parts.ROOT / "tests" / "webhooks" / "genuine.json"
+SESSION_ID: Final = SessionId("01a203f9-ad2c-7e1c-a82f-4cf4328a69f6")
+MADE_UP_CLAIMS: Final = {"iss": "APImadeupkey", "sha256": "of the body"}
+MADE_UP_PASSWORD: Final = "a-turn-password-that-opens-nothing"
+EVENTS: Final = (
+    "room_started",
+    "participant_joined",
+    "track_published",
+    "participant_connection_aborted",
+    "track_unpublished",
+    "participant_left",
+    "room_finished",
+)
+_KEPT_HEADERS: Final = ("Content-Type", "User-Agent", "Accept-Encoding")
+
+
+class Sink:
+    """Whoever gets the webhooks, and keeps them."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Keep a webhook, without what must not be known."""
+        token = request.headers["Authorization"]
+        claims = jwt.decode(token, options={"verify_signature": False})
+        body = re.sub(r'("turnPassword": ?)"[^"]*"', rf'\1"{MADE_UP_PASSWORD}"', (await request.read()).decode())
+        self.kept.append(
+            {
+                "event": json.loads(body)["event"],
+                "headers": {name.lower(): request.headers[name] for name in _KEPT_HEADERS},
+                "token": {"header": jwt.get_unverified_header(token), "claims": {**claims, **MADE_UP_CLAIMS}},
+                "body": body,
+            }
+        )
+        return web.Response()
+
+    async def holds(self, event: str) -> None:
+        """Wait until an event has come."""
+
+        async def has_come() -> bool:
+            return any(kept["event"] == event for kept in self.kept)
+
+        await until(has_come)
+
+
+@asynccontextmanager
+async def listening() -> AsyncIterator[tuple[Sink, str]]:
+    """Run a sink on loopback."""
+    sink, app = Sink(), web.Application()
+    app.router.add_post("/{path:.*}", sink.receive)
+    async with serving(app) as url:
+        yield sink, url
+
+
+async def record() -> list[dict[str, Any]]:
+    """Have one call held and its webhooks recorded."""
+    async with listening() as (sink, url):
+        with running_livekit(url) as server:
+            await _call(server, sink)
+        return sink.kept
+
+
+async def _call(server: Server, sink: Sink) -> None:
+    now = int(time.time())
+    session = replace(a_session(ttl_seconds=600, created_at=now, expires_at=now + 600), session_id=SESSION_ID)
+    livekit, own_web = server.livekit, Web()
+    rooms = LiveKitRooms(LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret), own_web)
+    try:
+        await rooms.open(session)
+        connection = rooms.admit(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])
+        async with joined(connection.model_dump()) as ana:
+            await ana.speak(440)
+            await sink.holds("track_published")
+            await _come_and_go_without_media(server, rooms, session)
+            await sink.holds("participant_connection_aborted")
+        await sink.holds("participant_left")
+        await rooms.close(session.session_id)
+        await sink.holds("room_finished")
+    finally:
+        await own_web.close()
+
+
+async def _come_and_go_without_media(server: Server, rooms: LiveKitRooms, session: Session) -> None:
+    """Join by the signal connection alone: to LiveKit a connection that was aborted."""
+    token = rooms.admit(session, Participant(identity="ben"), ["microphone"]).token
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{server.livekit.url}/rtc", params={"access_token": token, "protocol": "9"}) as signals,
+    ):
+        await signals.receive_bytes()
+
+
+def main() -> None:
+    """Record, check that nothing secret is in it, and write the file."""
+    kept = asyncio.run(record())
+    text = json.dumps({"livekit_server": VERSION, "webhooks": kept}, indent=2, ensure_ascii=False) + "\n"
+    assert [webhook["event"] for webhook in kept] == list(EVENTS), [webhook["event"] for webhook in kept]
+    assert API_KEY not in text
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

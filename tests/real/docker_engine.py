@@ -1,0 +1,97 @@
+"""A Docker engine, the machine's own or one for these tests, and in it the image that functions run in."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import pytest
+
+from tests.real import parts
+
+PART: Final = "Docker"
+IMAGE_PART: Final = "Lambda image"
+
+_PULL_SECONDS: Final = 120
+_ASK_SECONDS: Final = 30
+
+Engine = Mapping[str, str]
+"""The variables that lead the docker command to an engine."""
+
+
+@contextmanager
+def running_engine() -> Iterator[Engine]:
+    """Yield the engine that answers, or start one: as root, with Debian's docker.io where there is none."""
+    if version := _version({}):
+        parts.versions[PART] = f"{version}, the machine's own"
+        yield {}
+        return
+    if os.geteuid() != 0:
+        parts.absent(PART, "no engine answers, and only root can start one")
+    if not (shutil.which("dockerd") and shutil.which("docker")):
+        _install()
+    # A Unix socket's path is short by nature. What is kept from one run to the next, the images, is in our own folder.
+    with ExitStack() as running:
+        short = running.enter_context(tempfile.TemporaryDirectory(prefix="docker-"))
+        engine = {"DOCKER_HOST": f"unix://{short}/socket"}
+        command: parts.Command = ["dockerd", "--host", engine["DOCKER_HOST"], "--data-root", parts.FOLDER / "docker"]
+        command += ["--exec-root", f"{short}/run", "--pidfile", f"{short}/pid"]
+        try:
+            running.enter_context(parts.running(PART, command, lambda: _version(engine) is not None))
+        except pytest.fail.Exception as fault:  # in a container, say, root has not all the rights that an engine needs
+            parts.absent(PART, str(fault))
+        parts.versions[PART] = f"{_version(engine)}, started for the tests"
+        yield engine
+
+
+def image(engine: Engine, name: str) -> None:
+    """Have AWS's image of the runtime in the engine, or one that LAMBDA_IMAGE_BUILDER makes in its place."""
+    builder = os.environ.get("LAMBDA_IMAGE_BUILDER")
+    if not _has(engine, name) and not _pull(engine, name):
+        if not builder:
+            parts.absent(IMAGE_PART, f"{name} cannot be pulled, and LAMBDA_IMAGE_BUILDER names no program to make it")
+        parts.install(IMAGE_PART, [builder], engine)
+    about = ["docker", "image", "inspect", "--format", "{{.Id}} of {{.Created}}{{if .RepoDigests}}, AWS's{{end}}", name]
+    parts.versions[IMAGE_PART] = _asked(engine, about).stdout.strip()
+
+
+def _install() -> None:
+    if not shutil.which("apt-get"):
+        parts.absent(PART, "there is no engine, and no apt-get to install one with")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    parts.install(PART, ["apt-get", "update", "-qq"], quiet)
+    parts.install(PART, ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "docker.io"], quiet)
+
+
+def _version(engine: Engine) -> str | None:
+    """Return the version of an engine that answers."""
+    if not shutil.which("docker"):
+        return None
+    asked = _asked(engine, ["docker", "version", "--format", "{{.Server.Version}}"])
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def _has(engine: Engine, name: str) -> bool:
+    return _asked(engine, ["docker", "image", "inspect", name]).returncode == 0
+
+
+def _pull(engine: Engine, name: str) -> bool:
+    return _asked(engine, ["docker", "pull", "--quiet", name], _PULL_SECONDS).returncode == 0
+
+
+def _asked(engine: Engine, command: list[str], seconds: int = _ASK_SECONDS) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, **engine},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", "")

@@ -1,0 +1,53 @@
+"""`make demo` with a genuine LiveKit server in place of the stand-in."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import Final
+
+import jwt
+import pytest
+
+from tests.local.conftest import Site
+from tests.real import parts
+from tests.real.livekit_server import Server
+
+pytestmark = pytest.mark.real
+
+SECONDS: Final = 120
+
+
+def test_a_whole_call_is_shown_with_its_results(livekit_server: Server) -> None:
+    clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ended = subprocess.run(
+        [sys.executable, "-m", "demo", "--pace", "20"],
+        cwd=parts.ROOT,
+        env={**clean, **livekit_server.variables},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+    shown = ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, ""), shown
+    assert "Stand-ins on this machine: Gemini, DynamoDB." in shown
+    assert "The LiveKit room is a real one" in shown
+    assert "Nora of Fjord Dental  Fjord Dental, this is Nora. May I have your full name?" in shown
+    assert "appointment.time │ time                                               │ 09:30:00Z" in shown
+    assert "extraction succeeded by stand-in" in shown
+    [(url, room)] = re.findall(r"LiveKit  (\S+)  room (\S+)  token ", shown)
+    assert url == livekit_server.livekit.url
+    assert room in rooms_of(livekit_server)
+
+
+def rooms_of(server: Server) -> set[str]:
+    """The names of all rooms that the server has."""
+    claims = {"iss": server.livekit.api_key, "exp": int(time.time()) + 60, "video": {"roomList": True}}
+    token = jwt.encode(claims, server.livekit.api_secret)
+    answer = Site(server.http_url).post(
+        "/twirp/livekit.RoomService/ListRooms", {}, ("Authorization", f"Bearer {token}")
+    )
+    return {room["name"] for room in answer.json["rooms"]}

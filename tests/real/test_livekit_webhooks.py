@@ -1,0 +1,43 @@
+"""The webhooks of a genuine LiveKit server: still as they were recorded for the ordinary tests."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from tests.real import capture_webhooks
+
+pytestmark = pytest.mark.real
+
+RECORDED: Final = json.loads(capture_webhooks.FILE.read_text(encoding="utf-8"))["webhooks"]
+
+
+def test_a_server_sends_what_was_recorded() -> None:
+    """Held to the events, their order, headers, claims and fields; ids and times are others each time."""
+    sent = asyncio.run(capture_webhooks.record())
+
+    assert [shape_of(webhook) for webhook in sent] == [shape_of(webhook) for webhook in RECORDED]
+
+
+def shape_of(webhook: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "event": webhook["event"],
+        "headers": webhook["headers"],
+        "token": (webhook["token"]["header"], set(webhook["token"]["claims"])),
+        "fields": set(fields_of(json.loads(webhook["body"]))),
+    }
+
+
+def fields_of(value: object, path: str = "") -> Iterator[str]:
+    """Name all fields of a JSON value, with their types."""
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from fields_of(inner, f"{path}.{name}")
+        case list():
+            for inner in value:
+                yield from fields_of(inner, f"{path}[]")
+        case _:
+            yield f"{path}: {type(value).__name__}"

@@ -1,0 +1,278 @@
+"""The built functions in Docker, as `make sam-invoke` and `make sam-api` run them for a person."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+from livekit import api as livekit
+from livekit.protocol.room import DeleteRoomRequest
+
+from local.containers import NAME
+from local.sam import image_of
+from local.stand_ins.livekit import API_KEY, API_SECRET
+from tests.local.processes import until
+from tests.readme.test_commands import README, settled
+from tests.real import parts
+from tests.real.docker_engine import Engine, image, running_engine
+from tests.template.conftest import environment
+
+pytestmark = pytest.mark.real
+
+READY_SECONDS: Final = 180
+END_SECONDS: Final = 60
+AT_A_TIME: Final = 3
+OURS: Final = "pi-voice-local"
+INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR")
+
+SUCCESSES: Final = {
+    "AddParticipant": 201,
+    "CompleteSession": 200,
+    "CreateAgent": 201,
+    "CreateSession": 201,
+    "DeleteAgent": 204,
+    "GetAgent": 200,
+    "GetSession": 200,
+    "ListAgents": 200,
+    "ListSessions": 200,
+    "ListVoices": 200,
+    "ReceiveLivekitWebhook": 200,
+    "UpdateAgent": 200,
+}
+FOR_OPERATORS: Final = ("CreateApiKey", "ListApiKeys", "RevokeApiKey")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """An engine that has the image, and the build that runs in it."""
+
+    engine: Engine
+    build: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a person with this engine and no services of their own."""
+        kept = {name: value for name, value in environment().items() if name in INHERITED or "DOCKER" in name}
+        return {**kept, **self.engine}
+
+    def invoke(self, function: str) -> Any:
+        """Return what `make sam-invoke` prints for the function's own sample."""
+        ended = subprocess.run(
+            ["make", "-s", "sam-invoke", f"FUNCTION={function}", f"LOCAL_BUILD_DIR={self.build}"],  # noqa: S607
+            cwd=parts.ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
+    def ours(self) -> set[str]:
+        """Return the networks of ours that are there, and the containers in them by their ids."""
+        networks = self._docker("network", "ls", "--format", "{{.Name}}")
+        containers = [line.split() for line in self._docker("ps", "--all", "--format", "{{.ID}} {{.Networks}}")]
+        found = {name for name in networks if OURS in name}
+        return found | {container for container, *within in containers if OURS in str(within)}
+
+    def _docker(self, *arguments: str) -> list[str]:
+        asked = subprocess.run(
+            ["docker", *arguments],  # noqa: S607
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return asked.stdout.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A running `make sam-api`: what it said to export, and its log."""
+
+    exports: dict[str, str]
+    log: Path
+
+    def call(self, path: str, body: object = None) -> Any:
+        """Send a request to a route and return its data."""
+        headers = {"Authorization": f"Bearer {self.exports['API_KEY']}", "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        url = f"{self.exports['BASE']}/api/v1/voice{path}"
+        with urlopen(Request(url, data, headers), timeout=60) as answer:  # noqa: S310 (our own address)
+            return json.load(answer)["data"]
+
+
+@pytest.fixture(scope="module")
+def local(build: Path) -> Iterator[Local]:
+    with running_engine() as engine:
+        image(engine, image_of(yaml.safe_load((build / "template.yaml").read_text(encoding="utf-8"))))
+        version = subprocess.run(
+            [parts.ROOT / ".venv-sam/bin/sam", "--version"], capture_output=True, text=True, check=True
+        )
+        parts.versions["AWS SAM CLI"] = version.stdout.strip().removeprefix("SAM CLI, version ")
+        yield Local(engine, build)
+
+
+@contextmanager
+def running_sam_api(local: Local) -> Iterator[Api]:
+    """Run `make sam-api` in a terminal's place, until Ctrl-C."""
+    log = parts.FOLDER / "logs/sam-api.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            ["make", "-s", "sam-api", f"PORT={parts.free_port()}", f"LOCAL_BUILD_DIR={local.build}"],  # noqa: S607
+            cwd=parts.ROOT,
+            env=local.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        exports: dict[str, str] = {}
+        ready = threading.Event()
+
+        def read() -> None:
+            for line in process.stdout or ():
+                if found := re.fullmatch(r'export (\w+)="(.*)"\n', line):
+                    exports[found[1]] = found[2]
+                if line.startswith("curl "):
+                    ready.set()
+            ready.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            assert ready.wait(READY_SECONDS), log.read_text()
+            assert process.poll() is None, log.read_text()
+            yield Api(exports, log)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # which is what Ctrl-C does
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            reader.join()
+
+
+@pytest.fixture(scope="module")
+def api(local: Local) -> Iterator[Api]:
+    with running_sam_api(local) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def answers(local: Local) -> Iterator[Mapping[str, Future[Any]]]:
+    """What each function answers; a few are invoked at a time, and sam lets them share an image."""
+    pool = ThreadPoolExecutor(AT_A_TIME)
+    yield {function: pool.submit(local.invoke, function) for function in (*SUCCESSES, "DeleteSession", *FOR_OPERATORS)}
+    pool.shutdown(cancel_futures=True)
+
+
+# ---- make sam-api ----
+
+
+def test_the_walk_through_prints_what_the_readme_shows(api: Api) -> None:
+    [script] = [block for block in README if block.kind == "run"]
+    [shown] = [block for block in README if block.kind == "output"]
+
+    ended = subprocess.run(
+        ["sh"],  # noqa: S607
+        input=script.text,
+        env=environment(**api.exports),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ended.stderr, ended.returncode) == ("", 0)
+    assert settled(ended.stdout.replace(NAME, "127.0.0.1")) == settled(shown.text)
+
+
+def test_urls_in_answers_lead_to_the_stand_ins_from_this_side_too(api: Api) -> None:
+    session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
+    urls = [session["connection"]["livekit"]["url"], session["connection"]["gemini_live"]["url"]]
+
+    for url in urls:
+        assert f"//{NAME}:" in url
+        found = subprocess.run(
+            ["curl", "-sS", "-o", os.devnull, url.replace("ws:", "http:")],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+
+
+def test_what_livekit_tells_arrives_through_sams_gateway(api: Api) -> None:
+    session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
+    url = session["connection"]["livekit"]["url"].replace(NAME, "127.0.0.1")
+
+    async def close_room() -> None:
+        async with livekit.LiveKitAPI(url, API_KEY, API_SECRET) as client:
+            await client.room.delete_room(DeleteRoomRequest(room=session["session_id"]))
+
+    asyncio.run(close_room())
+
+    until(lambda: api.call(f"/sessions/{session['session_id']}")["livekit"]["finished_at"])
+
+
+def an_agent(api: Api) -> str:
+    agent = json.loads((parts.ROOT / "events/create_agent.json").read_text())["body"]
+    made: str = api.call("/agents", json.loads(agent))["agent_id"]
+    return made
+
+
+# ---- make sam-invoke ----
+
+
+def test_each_function_has_an_expected_answer() -> None:
+    samples = {path.stem.title().replace("_", "") for path in (parts.ROOT / "events").glob("*.json")}
+
+    assert {*SUCCESSES, *FOR_OPERATORS, "DeleteSession"} == samples
+
+
+@pytest.mark.parametrize("function", sorted(SUCCESSES))
+def test_a_function_succeeds_with_its_sample(answers: Mapping[str, Future[Any]], function: str) -> None:
+    answer = answers[function].result()
+
+    assert answer["statusCode"] == SUCCESSES[function], answer
+
+
+def test_a_session_that_is_still_active_is_not_deleted(answers: Mapping[str, Future[Any]]) -> None:
+    answer = answers["DeleteSession"].result()
+
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (409, "voice_session_active")
+
+
+@pytest.mark.parametrize("function", FOR_OPERATORS)
+def test_a_function_for_operators_succeeds_with_its_sample(answers: Mapping[str, Future[Any]], function: str) -> None:
+    assert answers[function].result()["data"] is not None
+
+
+# ---- Afterwards ----
+
+
+def test_nothing_is_left_in_docker(local: Local) -> None:
+    before = local.ours()
+    with running_sam_api(local) as api:
+        api.call("/voices")
+        added = local.ours() - before
+        assert len(added) == len({"the network", "the relay", "the function"})
+
+    assert local.ours() == before
