@@ -54,10 +54,9 @@ class Stack:
 
 @asynccontextmanager
 async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
-    """Run all that the functions need but the functions: stand-ins for what is not real, tables and queues, a first
-    API key.
+    """Run all that the functions need but the functions.
 
-    Raises CannotStart.
+    That is stand-ins for what is not real, tables and queues, and a first API key. Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
     async with AsyncExitStack() as running:

@@ -89,8 +89,8 @@ function talk(call) {
   });
 }
 
-// Sends the turns that are not kept yet. Whatever fails is sent again with the next; where turns are missing, the answer
-// says from where on.
+// Sends the turns that are not kept yet. Whatever fails is sent again with the next; where turns are missing, the
+// answer says from where on.
 async function keep(call, end) {
   const turns = call.turns.slice(call.kept, end).slice(0, 500);
   if (!turns.length) return;

@@ -90,7 +90,7 @@ class Troubles:
 
     async def _speak(self, socket: web.WebSocketResponse, token: str, text: str) -> None:
         self.turns_of[token] = self.turns_of.get(token, 0) + 1
-        await asyncio.sleep(0.05)  # so that what is sent to the API meanwhile is answered
+        await asyncio.sleep(0.2)  # so that what is sent to the API meanwhile is answered
         await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
         await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
 

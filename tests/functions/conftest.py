@@ -1,7 +1,7 @@
 """The functions as Lambda calls them: events of an HTTP API in, answers out.
 
-DynamoDB is moto in this process, with the template's tables; LiveKit and Gemini are the local stand-ins, to which
-the genuine SDKs talk.
+DynamoDB and SQS are moto in this process, with the template's tables and queues; LiveKit and Gemini are the local
+stand-ins, to which the genuine SDKs talk.
 """
 
 import base64
@@ -24,6 +24,7 @@ from moto import mock_aws
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
+from local.sqs import make_queues
 from pi_voice import http, wiring
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
@@ -32,6 +33,8 @@ ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "/api/v1/voice"
 WEBHOOK_KEY: Final = "APIwebhookkey"
 WEBHOOK_SECRET: Final = "a-webhook-secret-of-more-than-32-bytes"
+CLIENT_TOKEN_SECRET: Final = "a-client-token-secret-of-more-than-32-bytes"
+GRACE_SECONDS: Final = 3_600
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -102,6 +105,10 @@ class Api:
         if body is not None:
             headers.setdefault("content-type", content_type)
         return self.functions.call(method, BASE + path, headers, text if body is not None else None, query, binary)
+
+    def client_of(self, session: dict[str, Any]) -> "Api":
+        """Return the session's own client, which holds its token and no key."""
+        return Api(self.functions, self.workspace, session["client_token"])
 
     def agent(self, **fields: object) -> str:
         """Make an agent and return its id."""
@@ -218,14 +225,17 @@ def dynamodb(providers: Providers) -> Iterator[DynamoDBClient]:
             "GEMINI_EXTRACTION_MODEL": "gemini-extraction-test",
             "LIVEKIT_WEBHOOK_API_KEY": WEBHOOK_KEY,
             "LIVEKIT_WEBHOOK_API_SECRET": WEBHOOK_SECRET,
+            "CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET,
+            "GRACE_SECONDS": str(GRACE_SECONDS),
             **providers.variables,
         }
         client = boto3.client("dynamodb", region_name="us-east-1")
         read = template.load(ROOT / "template.yaml", variables)
         for table in read.tables:
             client.create_table(**table.definition)  # type: ignore[arg-type]
-        names = read.functions[0].environment
-        variables |= {name: names[name] for name in names if name.endswith("_TABLE")}
+        queue_urls = make_queues(boto3.client("sqs", region_name="us-east-1"), read.queues)
+        names = template.load(ROOT / "template.yaml", variables, queue_urls=queue_urls).functions[0].environment
+        variables |= {name: names[name] for name in names if name.endswith(("_TABLE", "_QUEUE_URL"))}
         for name, value in variables.items():
             environment.setenv(name, value)
         yield client

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from local import sam, template
-from local.containers import Docker, leave, seen_from_containers
 from local.aws import aws_stand_in
+from local.containers import Docker, leave, seen_from_containers
 from local.dynamodb import client, make_tables
 from local.errors import CannotStart
 from local.first_key import WORKSPACE

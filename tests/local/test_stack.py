@@ -33,7 +33,12 @@ PAGE = "https://app.example"
 @pytest.fixture(scope="module")
 def stack() -> Iterator[LocalApi]:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    own = {"RETENTION_DAYS": "7", "SCHEDULE_SECONDS": "1", "CORS_ALLOW_ORIGINS": f"https://other.example,{PAGE}"}
+    own = {
+        "RETENTION_DAYS": "7",
+        "SCHEDULE_SECONDS": "1",
+        "CORS_ALLOW_ORIGINS": f"https://other.example,{PAGE}",
+        "POWERTOOLS_LOG_LEVEL": "DEBUG",  # a run that finds nothing to do says so there alone
+    }
     with running_api({**clean, **own, "PI_VOICE_API_KEY": FIXED_KEY}) as running:
         yield running
 

@@ -395,6 +395,19 @@ def test_one_extraction_that_was_given_up_is_an_alarm_that_somebody_can_be_told_
         1,
     )
     assert alarm["TreatMissingData"] == "notBreaching"
+    assert_somebody_is_told(template, alarm)
+
+
+def test_a_sweeper_that_fails_again_and_again_is_an_alarm_too(template: Node, resources: Node) -> None:
+    alarm = resources["SweeperFails"]["Properties"]
+
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
+    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "SweepSessions"}}]
+    assert 1 <= alarm["Threshold"] <= alarm["Period"] / 60
+    assert_somebody_is_told(template, alarm)
+
+
+def assert_somebody_is_told(template: Node, alarm: Node) -> None:
     condition, told, otherwise = alarm["AlarmActions"]["Fn::If"]
     assert (told, otherwise) == ([{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"})
     assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}

@@ -51,9 +51,14 @@ class Idempotency:
         caller = scope.workspace or scope.session_id or ""
         told = {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}
         made: list[str] = []
+        failed: list[Exception] = []
 
         def do(*, request: dict[str, str]) -> str:  # noqa: ARG001 (Powertools looks at it)
-            made.append(work())
+            try:
+                made.append(work())
+            except Exception as error:
+                failed.append(error)
+                raise
             return made[0]
 
         config = IdempotencyConfig(
@@ -74,6 +79,8 @@ class Idempotency:
             raise IdempotencyInProgress from None
         except IdempotencyPersistenceLayerError as error:
             logger.error("an idempotency key could not be kept", error=type(error.__cause__).__name__)
+            if failed:
+                raise failed[0] from None
             if made:
                 return made[0]  # it is done: to fail now would have it done twice
             raise StorageError from None

@@ -74,7 +74,8 @@ class Sweeping:
                 logger.warning("the sweeper ran out of time", shard=shard)
                 break
         swept = Swept(**counts)
-        logger.info("swept", **swept.model_dump())
+        log = logger.info if any(counts.values()) else logger.debug
+        log("swept", **swept.model_dump())
         return swept
 
     async def _all(self, session_ids: list[SessionId], counts: dict[str, int]) -> None:

@@ -1,0 +1,163 @@
+"""Requests let through one at a time, in an order that a test draws: interleavings that can be repeated and shrunk.
+
+Adapters send their requests through `asyncio.to_thread`. Here the event loop's executor has no threads: a request
+waits in it until its turn, and then one of a few fates befalls it.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import count
+from typing import Any, Final
+
+from botocore.exceptions import EndpointConnectionError
+
+from pi_voice.adapters.dynamodb import BY_DUE
+
+_QUIET_TURNS: Final = 15
+"""After how many turns of the event loop in which nothing was asked nothing more will be."""
+
+_MOST_REQUESTS: Final = 2_000
+
+_operation: Final[ContextVar[int | None]] = ContextVar("operation", default=None)
+
+
+class Fate(Enum):
+    """What befalls a request."""
+
+    DONE = "done"
+    REPEATED = "repeated"
+    """It is carried out, its answer gets lost, and some time later it is sent again, as botocore does."""
+    REFUSED = "refused"
+    """It never arrives, however often it is sent."""
+    UNHEARD = "unheard"
+    """It is carried out, and no answer ever comes."""
+    CRASH_BEFORE = "crash before"
+    """Who asks dies, and the request is never carried out."""
+    CRASH_AFTER = "crash after"
+    """It is carried out, and who asked is dead by then."""
+
+
+Turn = tuple[int, Fate]
+"""Which of the waiting requests goes next, counted round, and what befalls it."""
+
+
+class Crashed(BaseException):
+    """Who asks is dead, and asks in vain."""
+
+
+@dataclass
+class Outcome:
+    """How an operation ended: with a value, an error, or not at all."""
+
+    value: Any = None
+    error: Exception | None = None
+    is_crashed: bool = False
+    fates: set[Fate] = field(default_factory=set)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its caller heard that it was done."""
+        return not self.is_crashed and self.error is None
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether nothing befell it that it could not put right by itself."""
+        return self.fates <= {Fate.DONE, Fate.REPEATED}
+
+
+@dataclass
+class _Waiting:
+    operation: int
+    request: Callable[[], Any]
+    answer: Future[Any] = field(default_factory=Future)
+
+
+class Gate(ThreadPoolExecutor):
+    """An executor that holds every request until it is let through; those of the test itself pass at once."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+        self.log: list[str] = []
+        self._waiting: list[_Waiting] = []
+        self._dead: set[int] = set()
+        self._asked = 0
+        self._numbers = count()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Let a request wait for its turn. Reading the index is no turn of its own: each row is read again anyway."""
+        operation = _operation.get()
+        if operation in self._dead:
+            raise Crashed
+        self._asked += 1
+        waiting = _Waiting(-1 if operation is None else operation, lambda: fn(*args, **kwargs))
+        if operation is None or getattr(fn, "keywords", {}).get("IndexName") == BY_DUE:
+            _carry_out(waiting)
+        else:
+            self._waiting.append(waiting)
+        return waiting.answer
+
+    async def race(self, work: Sequence[Coroutine[Any, Any, Any]], turns: Sequence[Turn]) -> list[Outcome]:
+        """Run operations side by side; once the turns are used up, requests go in the order in which they came."""
+        numbers = [next(self._numbers) for _ in work]
+        outcomes = {number: Outcome() for number in numbers}
+        tasks = {
+            number: asyncio.create_task(self._run(number, each)) for number, each in zip(numbers, work, strict=True)
+        }
+        left = list(turns)
+        for _ in range(_MOST_REQUESTS):
+            await self._quiet()
+            if not self._waiting:
+                break
+            place, fate = left.pop(0) if left else (0, Fate.DONE)
+            waiting = self._waiting.pop(place % len(self._waiting))
+            outcome = outcomes[waiting.operation]
+            outcome.fates.add(fate)
+            self._befall(waiting, fate, tasks[waiting.operation])
+            outcome.is_crashed = waiting.operation in self._dead
+        done = await asyncio.wait_for(asyncio.gather(*tasks.values(), return_exceptions=True), timeout=5)
+        for outcome, ended in zip(outcomes.values(), done, strict=True):
+            if isinstance(ended, Exception):
+                outcome.error = ended
+            elif not outcome.is_crashed:
+                outcome.value = ended
+        return list(outcomes.values())
+
+    async def _run(self, number: int, work: Coroutine[Any, Any, Any]) -> Any:
+        _operation.set(number)
+        return await work
+
+    async def _quiet(self) -> None:
+        """Wait until everybody waits."""
+        asked, turns = self._asked, 0
+        while turns < _QUIET_TURNS:
+            await asyncio.sleep(0)
+            asked, turns = self._asked, turns + 1 if asked == self._asked else 0
+
+    def _befall(self, waiting: _Waiting, fate: Fate, task: "asyncio.Task[Any]") -> None:
+        match fate:
+            case Fate.DONE:
+                _carry_out(waiting)
+            case Fate.REPEATED:
+                _carry_out(_Waiting(waiting.operation, waiting.request))
+                self._waiting.append(waiting)
+            case Fate.REFUSED | Fate.UNHEARD:
+                if fate is Fate.UNHEARD:
+                    _carry_out(_Waiting(waiting.operation, waiting.request))
+                waiting.answer.set_exception(EndpointConnectionError(endpoint_url="nowhere"))
+            case Fate.CRASH_BEFORE | Fate.CRASH_AFTER:
+                if fate is Fate.CRASH_AFTER:
+                    _carry_out(_Waiting(waiting.operation, waiting.request))
+                self._dead.add(waiting.operation)
+                self._waiting = [each for each in self._waiting if each.operation != waiting.operation]
+                task.cancel()
+
+
+def _carry_out(waiting: _Waiting) -> None:
+    try:
+        waiting.answer.set_result(waiting.request())
+    except Exception as error:  # noqa: BLE001 (it is told to whoever asked)
+        waiting.answer.set_exception(error)

@@ -1,0 +1,115 @@
+"""What nobody calls, as AWS does it: messages of the queue for the worker, and the minute for the sweeper."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+
+from tests.functions.conftest import Functions
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_sqs.client import SQSClient
+
+EVERY_MINUTE: Final = {
+    "version": "0",
+    "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "account": "123456789012",
+    "time": "2026-11-22T16:00:00Z",
+    "region": "us-east-1",
+    "resources": ["arn:aws:events:us-east-1:123456789012:rule/pi-voice-SweepSessionsEveryMinute"],
+    "detail": {},
+}
+
+
+def message(body: str, delivery: int = 1, receipt: str = "no-receipt", message_id: str = "m-1") -> dict[str, Any]:
+    """Build one record as the Lambda service gets it from SQS."""
+    return {
+        "messageId": message_id,
+        "receiptHandle": receipt,
+        "body": body,
+        "attributes": {
+            "ApproximateReceiveCount": str(delivery),
+            "SentTimestamp": "1795363200000",
+            "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+            "ApproximateFirstReceiveTimestamp": "1795363200001",
+        },
+        "messageAttributes": {},
+        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:pi-voice-extractions",
+        "awsRegion": "us-east-1",
+    }
+
+
+@dataclass(frozen=True)
+class Work:
+    """The queue, the schedule, and a way to let time pass."""
+
+    functions: Functions
+    dynamodb: "DynamoDBClient"
+    sqs: "SQSClient"
+
+    @property
+    def url(self) -> str:
+        return os.environ["EXTRACTION_QUEUE_URL"]
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the sessions in the queue, which stay there."""
+        received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return [json.loads(each["Body"])["session_id"] for each in received.get("Messages", [])]
+
+    def empty(self) -> None:
+        self.sqs.purge_queue(QueueUrl=self.url)
+
+    def deliver(self, delivery: int = 1) -> list[str]:
+        """Have the worker work on each message, and return the ids of the sessions for which it failed.
+
+        As the Lambda service does: what did not fail is deleted, and what failed comes again.
+        """
+        failed = []
+        received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
+        for each in received.get("Messages", []):
+            record = message(each["Body"], delivery, each["ReceiptHandle"], each["MessageId"])
+            answer = self.functions.invoke("extract_results", {"Records": [record]})
+            if answer == {"batchItemFailures": [{"itemIdentifier": each["MessageId"]}]}:
+                failed.append(json.loads(each["Body"])["session_id"])
+            else:
+                assert answer == {"batchItemFailures": []}
+                self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
+        return failed
+
+    def hidden_seconds(self) -> int:
+        """Return how many messages are hidden, which are being worked on or pause."""
+        attributes = self.sqs.get_queue_attributes(
+            QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
+        )["Attributes"]
+        return int(attributes["ApproximateNumberOfMessagesNotVisible"])
+
+    def sweep(self) -> dict[str, int]:
+        """Let the schedule run once, and return what it did."""
+        return {name: number for name, number in self.functions.invoke("sweep_sessions", EVERY_MINUTE)["data"].items()}
+
+    def let_pass(self, session_id: str, seconds: int) -> None:
+        """Move all instants of a session back, as if so much time had passed since."""
+        table, key = os.environ["VOICE_SESSIONS_TABLE"], {"session_id": {"S": session_id}}
+        row = self.dynamodb.get_item(TableName=table, Key=key)["Item"]
+        for name in ("created_at", "expires_at", "due_at", "hung_up_at", "completed_at"):
+            if name in row:
+                row[name] = {"N": str(int(row[name]["N"]) - seconds)}
+        facts = row["livekit"]["M"]
+        for name in ("started_at", "first_joined_at"):
+            if name in facts:
+                facts[name] = {"N": str(int(facts[name]["N"]) - seconds)}  # type: ignore[index]
+        self.dynamodb.put_item(TableName=table, Item=row)
+
+
+def work_of(functions: Functions, dynamodb: "DynamoDBClient") -> Work:
+    """Make the work of a deployment, whose queue is empty."""
+    work = Work(functions, dynamodb, boto3.client("sqs"))
+    work.empty()
+    return work

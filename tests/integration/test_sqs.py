@@ -1,0 +1,148 @@
+"""Extractions in SQS, by moto, and a queue that fails."""
+
+import asyncio
+import io
+import json
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from pi_voice.adapters.sqs import SqsExtractionQueue
+from pi_voice.errors import StorageError
+from pi_voice.ids import SessionId
+from tests.integration.provider import Answer, Provider, closed_port, hangs_up, says
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+run = asyncio.run
+
+SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
+
+
+@pytest.fixture
+def sqs() -> Iterator["SQSClient"]:
+    with mock_aws():
+        yield boto3.client("sqs")
+
+
+@pytest.fixture
+def url(sqs: "SQSClient") -> str:
+    return sqs.create_queue(QueueName="extractions", Attributes={"VisibilityTimeout": "540"})["QueueUrl"]
+
+
+def messages(sqs: "SQSClient", url: str) -> list[Any]:
+    return sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+
+
+def test_a_session_that_is_put_there_comes_out_by_its_id_and_nothing_else(sqs: "SQSClient", url: str) -> None:
+    run(SqsExtractionQueue(url).put(SESSION_ID))
+
+    [message] = messages(sqs, url)
+    assert json.loads(message["Body"]) == {"session_id": SESSION_ID}
+
+
+def test_a_container_asks_again_and_again_with_one_client(sqs: "SQSClient", url: str) -> None:
+    queue = SqsExtractionQueue(url)
+
+    async def put() -> None:
+        await asyncio.gather(*(queue.put(SESSION_ID) for _ in range(5)))
+
+    run(put())
+    run(queue.put(SESSION_ID))
+
+    assert len(messages(sqs, url)) == 6
+
+
+def test_a_message_that_is_worked_on_comes_again_after_a_pause(sqs: "SQSClient", url: str) -> None:
+    queue = SqsExtractionQueue(url)
+    run(queue.put(SESSION_ID))
+    [message] = messages(sqs, url)
+    assert messages(sqs, url) == []
+
+    run(queue.again(message["ReceiptHandle"], 0))
+
+    [again] = messages(sqs, url)
+    assert again["MessageId"] == message["MessageId"]
+
+
+def test_making_a_queue_needs_nothing_of_the_network() -> None:
+    assert SqsExtractionQueue("https://nowhere.test/queue") is not None
+
+
+# ---- A queue that fails -----------------------------------------------------------------------------
+
+
+def assert_told_plainly(runner: asyncio.Runner, work: Coroutine[Any, Any, None], logged: io.StringIO) -> None:
+    """Check that a fault comes out as a StorageError with nothing of the fault's own words."""
+    with pytest.raises(StorageError) as told:
+        runner.run(work)
+    assert told.value.__cause__ is None
+    assert told.value.__suppress_context__
+    assert "sqs failed" in logged.getvalue()
+    for secret in ("do not tell", SESSION_ID, "127.0.0.1"):
+        assert secret not in logged.getvalue()
+        assert secret not in repr(told.value)
+
+
+def test_a_queue_that_is_not_there_is_a_storage_error(runner: asyncio.Runner, url: str, logged: io.StringIO) -> None:
+    queue = SqsExtractionQueue(url + "-of-somebody-else")
+
+    assert_told_plainly(runner, queue.put(SESSION_ID), logged)
+    assert_told_plainly(runner, queue.again("do not tell", 30), logged)
+
+
+def test_a_receipt_that_is_none_is_a_storage_error(runner: asyncio.Runner, url: str, logged: io.StringIO) -> None:
+    assert_told_plainly(runner, SqsExtractionQueue(url).again("do not tell", 30), logged)
+
+
+REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "attempts"),
+    [
+        (says(REFUSAL, 400), 1),
+        (says(REFUSAL, 403), 1),
+        (says("do not tell", 400, "text/plain"), 1),
+        (says(REFUSAL, 503), 3),
+        (hangs_up, 3),
+    ],
+)
+def test_a_queue_that_refuses_or_breaks_is_a_storage_error(
+    runner: asyncio.Runner,
+    provider: Provider,
+    logged: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    attempts: int,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", provider.url)
+    provider.answers(answer)
+
+    assert_told_plainly(runner, SqsExtractionQueue(f"{provider.url}/queue").put(SESSION_ID), logged)
+
+    assert len(provider.received) == attempts
+
+
+def test_a_queue_that_is_back_at_once_takes_the_message(
+    runner: asyncio.Runner, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", provider.url)
+    provider.answers(says(REFUSAL, 503), says('{"MessageId": "1"}', content_type="application/x-amz-json-1.0"))
+
+    runner.run(SqsExtractionQueue(f"{provider.url}/queue").put(SESSION_ID))
+
+    assert len(provider.received) == 2
+
+
+def test_a_queue_that_cannot_be_reached_is_a_storage_error(
+    runner: asyncio.Runner, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = f"http://127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nowhere)
+
+    assert_told_plainly(runner, SqsExtractionQueue(f"{nowhere}/queue").put(SESSION_ID), logged)
