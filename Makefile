@@ -20,10 +20,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real fuzz check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability fuzz check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 # ---- On this machine ------------------------------------------------------------------------------------
 
@@ -45,6 +45,9 @@ test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
 
 test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Local, SAM in Docker (REQUIRE_REAL=1: all of them)
 	@.venv/bin/pytest -m real $(ARGS)
+
+test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
+	@.venv/bin/pytest -m durability $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz

@@ -180,6 +180,8 @@ class FakeSessions:
         session = self._active(session_id)
         if session is None or end.checkpoint_turns not in (None, session.checkpoint_turns):
             return None
+        if end.expires_at not in (None, session.expires_at):
+            return None
         return self._keep(
             session,
             status="completed",
@@ -193,17 +195,17 @@ class FakeSessions:
             due_at=end.due_at,
         )
 
-    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
+    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
         await _request()
-        session = self._active(session_id)
-        if session is None or session.checkpoint_turns:
+        kept = self._active(session.session_id)
+        if kept is None or kept.checkpoint_turns or kept.expires_at != session.expires_at:
             return None
         return self._keep(
-            session,
+            kept,
             status="failed",
             failed_at=now,
             failure=failure,
-            end_reason=session.end_reason or end_reason,
+            end_reason=kept.end_reason or end_reason,
             due_at=None,
         )
 
@@ -222,11 +224,12 @@ class FakeSessions:
             return None
         return self._keep(session, expires_at=max(session.expires_at, expires_at))
 
-    async def schedule(self, session: Session, due_at: int | None) -> None:
+    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
         await _request()
         kept = self.kept.get(session.session_id)
-        if kept is not None and kept.due_at == session.due_at:
-            self._keep(kept, due_at=due_at)
+        if kept is None or kept.due_at != session.due_at:
+            return kept
+        return self._keep(kept, due_at=due_at)
 
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         await _request()

@@ -6,6 +6,8 @@ sessions`), writes the names down in the order in which they came, and passes re
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,6 +24,7 @@ SECRET: Final = "do-not-tell-4711"
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _OF_THE_CONNECTION: Final = {"host", "connection", "keep-alive", "transfer-encoding", "content-length"}
 _SLOW_BYTES: Final = 400
+_OK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Reply:
     body: bytes
     seconds_per_byte: float = 0.0
     is_cut: bool = False
-    """Whether the connection breaks when all of it has passed, with more announced."""
+    """Whether the connection is reset when half of it has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Exchange:
     body: bytes
     forward: Callable[[bytes], Awaitable[Reply]]
     """Passes it on with this body, and returns its answer."""
+    is_given_up: Callable[[], bool] = lambda: False
+    """Tells whether nobody waits for the answer any more."""
 
 
 Fault = Callable[[Exchange], Awaitable[Reply | None]]
@@ -85,6 +90,10 @@ class FaultyPaths:
         finally:
             self._plans.remove(plan)
 
+    def always(self, wants: Callable[[str], bool], fault: Fault) -> None:
+        """Stand behind all faults for good."""
+        self._plans.append(Plan(wants, fault))
+
     def to(
         self,
         upstream: str,
@@ -113,7 +122,9 @@ class FaultyPaths:
                         passed = {key: value for key, value in answer.headers.items() if _passes(key)}
                         return edit(name, Reply(answer.status, passed, await answer.read()))
 
-                exchange = Exchange(name, body, forward)
+                exchange = Exchange(
+                    name, body, forward, lambda: request.transport is None or request.transport.is_closing()
+                )
                 for plan in reversed([plan for plan in self._plans if plan.takes(name)]):
                     exchange = _behind(exchange, plan.fault)
                 return await _answer(request, await _harmed(exchange))
@@ -152,17 +163,20 @@ async def _answer(request: web.Request, reply: Reply | None) -> web.StreamRespon
             transport.abort()
         return web.Response()
     response = web.StreamResponse(status=reply.status, headers=dict(reply.headers))
-    response.content_length = len(reply.body) + (100 if reply.is_cut else 0)
+    body = reply.body[: len(reply.body) // 2] if reply.is_cut else reply.body
+    response.content_length = max(len(reply.body), 1) if reply.is_cut else len(reply.body)
     try:
         await response.prepare(request)
         if reply.seconds_per_byte:
-            for byte in reply.body:
+            for byte in body:
                 await response.write(bytes([byte]))
                 await asyncio.sleep(reply.seconds_per_byte)
         else:
-            await response.write(reply.body)
+            await response.write(body)
         if reply.is_cut:
             await asyncio.sleep(0.05)  # so that what was written has arrived
+            reset = struct.pack("ii", 1, 0)  # without lingering, the connection is reset and not closed
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             transport.abort()
     except ConnectionError:
         pass  # who asked is gone
@@ -211,9 +225,10 @@ async def refuse(_: Exchange) -> None:
     """Close the connection before anything is said."""
 
 
-async def hang(_: Exchange) -> None:
+async def hang(exchange: Exchange) -> None:
     """Never answer."""
-    await asyncio.Event().wait()
+    while not exchange.is_given_up():  # noqa: ASYNC110 (aiohttp tells nobody that a client has gone)
+        await asyncio.sleep(0.1)
 
 
 async def reset_half_way(exchange: Exchange) -> Reply:
@@ -241,6 +256,20 @@ async def truncated(exchange: Exchange) -> Reply:
 async def blocked(_: Exchange) -> Reply:
     """Answer as Gemini does to a prompt that it will not read."""
     return _json(200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": SECRET})
+
+
+def by_token() -> Fault:
+    """Answer a transaction that botocore repeats as DynamoDB does, which knows it by its token; moto does it again."""
+    done: dict[str, Reply] = {}
+
+    async def once(exchange: Exchange) -> Reply:
+        token = json.loads(exchange.body)["ClientRequestToken"]
+        if token in done:
+            return done[token]
+        reply = await exchange.forward(exchange.body)
+        return done.setdefault(token, reply) if reply.status == _OK else reply
+
+    return once
 
 
 def failing(status: int) -> Fault:

@@ -28,6 +28,7 @@ from local.sqs import make_queues
 from pi_voice import http, wiring
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
+from tests.functions.work import Work
 
 ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "/api/v1/voice"
@@ -151,7 +152,9 @@ class Functions:
 
     def invoke(self, name: str, event: object) -> Any:
         """Invoke a function that has no route, as `aws lambda invoke` does."""
-        context = SimpleNamespace(aws_request_id="lambda-request", function_name=name)
+        context = SimpleNamespace(
+            aws_request_id="lambda-request", function_name=name, get_remaining_time_in_millis=lambda: 30_000
+        )
         return self.handler(name)(event, context)  # type: ignore[arg-type]
 
     def call(
@@ -274,3 +277,15 @@ def api(functions: Functions) -> Api:
 def stranger(functions: Functions) -> Api:
     """A caller of another workspace."""
     return caller(functions)
+
+
+@pytest.fixture
+def work(functions: Functions, dynamodb: DynamoDBClient) -> Iterator[Work]:
+    """What nobody calls, and a queue that nobody else uses."""
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex}", Attributes={"VisibilityTimeout": "540"})["QueueUrl"]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EXTRACTION_QUEUE_URL", url)
+        functions.start_over()
+        yield Work(functions, dynamodb, sqs, url)
+    functions.start_over()

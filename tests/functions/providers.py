@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from livekit import api
 from livekit.protocol.models import Room
-from livekit.protocol.room import ListRoomsRequest
+from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest, ListRoomsRequest
 
 from local.services import Gemini, LiveKit
 from local.stand_ins.gemini import gemini_stand_in
@@ -76,6 +76,24 @@ class Providers:
         """Return one open room as LiveKit knows it."""
         [room] = [room for room in self._open_rooms() if room.name == name]
         return room
+
+    def open_room(self, name: str) -> None:
+        """Open a room, as somebody does who joins one that was closed."""
+
+        async def ask() -> None:
+            async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
+                await livekit.room.create_room(CreateRoomRequest(name=name))
+
+        self.do(ask())
+
+    def close_room(self, name: str) -> None:
+        """Close a room, as LiveKit does when everybody has left."""
+
+        async def ask() -> None:
+            async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
+                await livekit.room.delete_room(DeleteRoomRequest(room=name))
+
+        self.do(ask())
 
     def _open_rooms(self) -> list[Room]:
         async def ask() -> list[Room]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.functions.conftest import Api
+from tests.functions.providers import Providers
 from tests.functions.test_agents import each, set_at
 
 TRANSCRIPT = [
@@ -72,6 +73,42 @@ def test_an_agent_without_a_schema_wants_no_results(api: Api) -> None:
     assert state["transcript"] == TRANSCRIPT
 
 
+@pytest.mark.parametrize("ending", ["", "{}", '{"transcript": null}', '{"end_reason": "hang_up"}'])
+def test_without_a_transcript_what_was_kept_as_the_call_went_becomes_it(api: Api, ending: str) -> None:
+    session = api.session(api.agent(output_schema=SCHEMA))
+    path = f"/sessions/{session['session_id']}"
+    api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT[:2]})
+    api.post(f"{path}/transcript", {"from": 2, "turns": TRANSCRIPT[2:]})
+
+    answer = api.call("POST", f"{path}/complete", body=ending)
+
+    state = answer.json
+    assert (answer.status, state["status"], state["checkpoint_turns"]) == (200, "completed", 4)
+    assert state["transcript"] == TRANSCRIPT
+    assert state["results"]["guests"] == 4
+    assert api.get(path).data == state
+
+
+def test_a_transcript_that_is_sent_is_final_even_an_empty_one(api: Api) -> None:
+    session = api.session()
+    path = f"/sessions/{session['session_id']}"
+    api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT})
+
+    state = api.post(f"{path}/complete", transcript=[]).json
+
+    assert (state["transcript"], state["checkpoint_turns"]) == ([], 4)
+    assert api.get(path).data["transcript"] == []
+
+
+def test_a_completed_session_s_room_is_closed(api: Api, providers: Providers) -> None:
+    session = api.session()
+    assert session["session_id"] in providers.rooms()
+
+    api.post(f"/sessions/{session['session_id']}/complete", ENDING)
+
+    assert session["session_id"] not in providers.rooms()
+
+
 def test_a_session_is_completed_once(api: Api) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
@@ -97,7 +134,7 @@ def test_an_agent_edited_or_deleted_mid_call_changes_nothing_for_the_call(api: A
 
 
 BAD: list[tuple[str, object]] = [
-    *each("transcript", None, {}, "hello", 1),
+    *each("transcript", {}, "hello", 1),
     *each("duration_seconds", -1, "90", True, 86_401, []),
     *each("end_reason", None, "", "Hung up", 1, "x" * 41),
     ("results", {}),

@@ -22,12 +22,15 @@ ROUTES = [
     ("DELETE", "/sessions/0199a0f0-0000-7000-8000-000000000000"),
     ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/complete"),
     ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/participants"),
+    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/transcript"),
+    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/renew"),
+    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/stop"),
 ]
-WITH_BODY = [route for route in ROUTES if route[0] in ("POST", "PATCH")]
+WITH_BODY = [route for route in ROUTES if route[0] in ("POST", "PATCH") and not route[1].endswith("/stop")]
 
 
 def say(api: Api, method: str, path: str) -> Answer:
-    return api.call(method, path, body={"unknown": 1} if method in ("POST", "PATCH") else None)
+    return api.call(method, path, body={"unknown": 1} if (method, path) in WITH_BODY else None)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -113,12 +116,23 @@ def test_a_merge_patch_may_come_under_its_own_media_type_which_api_gateway_encod
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 @pytest.mark.parametrize(
     "body",
-    ["", "{", '{"name": }', "nul", '{"name": "\\ud800"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
+    ["{", '{"name": }', "nul", '{"name": "\\ud800"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
 )
 def test_a_body_that_is_not_json_is_told_so(api: Api, method: str, path: str, body: str) -> None:
     error = api.call(method, path, body=body).error("invalid_request", 400)
 
     assert error.message.startswith("The body is not valid JSON: ")
+
+
+@pytest.mark.parametrize("body", [None, ""], ids=["no body", "an empty one"])
+def test_a_body_that_was_left_out_is_one_without_any_field(api: Api, body: str | None) -> None:
+    session = api.session()
+
+    missing = api.call("POST", "/sessions", body=body).error("invalid_request", 400)
+    renewed = api.call("POST", f"/sessions/{session['session_id']}/renew", body=body)
+
+    assert missing.paths == ["agent_id", "participant"]
+    assert renewed.status == 200
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)

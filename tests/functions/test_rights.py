@@ -1,6 +1,8 @@
-"""The rights of the functions: all that they do in DynamoDB, the template allows, and it allows nothing besides."""
+"""The rights of the functions: all that they do in DynamoDB and SQS, the template allows, and nothing besides."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,16 +11,22 @@ import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from pi_voice import wiring
-from tests.functions.conftest import Api, Functions
+from tests.functions.conftest import GRACE_SECONDS, Api, Functions
+from tests.functions.providers import Providers
 from tests.functions.test_complete import ENDING
+from tests.functions.test_providers_failing import Front
 from tests.functions.test_webhook import Webhook, event
+from tests.functions.test_work import without_gemini
+from tests.functions.work import Work
 from tests.template.rights import RIGHTS
 
 Uses = dict[str, set[str]]
 
+SAID = {"from": 0, "turns": ENDING["transcript"]}
+
 
 class Watch:
-    """Notes which actions functions take on which tables and indexes."""
+    """Notes which actions functions take on which tables, indexes and queues."""
 
     def __init__(self, functions: Functions) -> None:
         self.seen: dict[str, Uses] = {}
@@ -48,6 +56,8 @@ class Watch:
                     (part["TableName"], "ConditionCheckItem" if verb == "ConditionCheck" else f"{verb}Item")
                     for verb, part in parts
                 ]
+            case operation if "QueueUrl" in params:
+                used = [("ExtractionQueue", operation)]
             case operation:
                 index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
                 used = [(params["TableName"] + index, operation)]
@@ -65,7 +75,13 @@ class Watch:
             names.sessions: "SessionsTable",
             names.transcripts: "TranscriptsTable",
             names.api_keys: "ApiKeysTable",
-        }[table]
+            names.idempotency: "IdempotencyTable",
+        }.get(table, table)
+
+
+@pytest.fixture
+def front(providers: Providers) -> Front:
+    return Front(providers)
 
 
 @pytest.fixture
@@ -73,59 +89,146 @@ def watch(functions: Functions) -> Iterator[Watch]:
     watch = Watch(functions)
     boto3.setup_default_session()
     assert boto3.DEFAULT_SESSION
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.dynamodb", watch.note)
+    for service in ("dynamodb", "sqs"):
+        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{service}", watch.note)
     yield watch
     boto3.setup_default_session()
     functions.start_over()
 
 
-def test_functions_do_in_dynamodb_what_the_template_allows_and_all_of_it(
-    functions: Functions, dynamodb: DynamoDBClient, watch: Watch, api: Api
-) -> None:
-    webhook = Webhook(functions)
+@contextmanager
+def once(api: Api, key: str = "the-same") -> Iterator[None]:
+    """Send an Idempotency-Key, the same with every request."""
+    api.headers["idempotency-key"] = key
+    yield
+    del api.headers["idempotency-key"]
 
-    def sessions_with_an_end() -> dict[str, Any]:
-        return api.session(api.agent(output_schema={"guests": "integer"}))
 
-    def rival(step: str, session_id: str) -> None:
-        """Complete the session in the moment in which another call has written its transcript."""
-        if step == "UpdateItem SessionsTable":
-            dynamodb.update_item(
-                TableName=wiring.tables().sessions,
-                Key={"session_id": {"S": session_id}},
-                UpdateExpression="SET #status = :completed",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={":completed": {"S": "completed"}},
-            )
+@dataclass(frozen=True)
+class Day:
+    """All that functions do, each watched."""
 
+    watch: Watch
+    api: Api
+    work: Work
+    dynamodb: DynamoDBClient
+
+    def call(self, **fields: object) -> str:
+        """Start a session, unwatched, and return its path."""
+        agent = self.api.agent(output_schema={"guests": "integer"})
+        return f"/sessions/{self.api.session(agent, **fields)['session_id']}"
+
+    def overdue_call(self) -> str:
+        """Start a session of which turns were kept, and that nobody waits for any more."""
+        call = self.call(ttl_seconds=60)
+        self.api.post(f"{call}/transcript", SAID)
+        self.work.let_pass(id_in(call), 60 + GRACE_SECONDS)
+        return call
+
+    def lost(self, function: str, path: str, complete: Callable[[], Any]) -> Any:
+        """Have somebody else complete a session in the moment in which its transcript has been written."""
+
+        def rival(step: str) -> None:
+            if step == "UpdateItem SessionsTable":
+                self.dynamodb.update_item(
+                    TableName=wiring.tables().sessions,
+                    Key={"session_id": {"S": id_in(path)}},
+                    UpdateExpression="SET #status = :completed",
+                    ExpressionAttributeNames={"#status": "status"},
+                    ExpressionAttributeValues={":completed": {"S": "completed"}},
+                )
+
+        self.watch.before = rival
+        try:
+            return self.watch.during(function, complete)
+        finally:
+            self.watch.before = lambda _: None
+
+
+def id_in(path: str) -> str:
+    return path.removeprefix("/sessions/")
+
+
+def agents_are_made(day: Day) -> None:
+    watch, api = day.watch, day.api
     agent_id = watch.during("CreateAgent", api.agent)
     watch.during("ListAgents", lambda: api.get("/agents").json["data"])
     watch.during("GetAgent", lambda: api.get(f"/agents/{agent_id}").data)
     watch.during("UpdateAgent", lambda: api.patch(f"/agents/{agent_id}", {"name": "Bea"}).data)
     watch.during("ListVoices", lambda: api.get("/voices").json["data"])
+    assert watch.during("DeleteAgent", lambda: api.delete(f"/agents/{agent_id}")).status == 204
+
+
+def requests_are_repeated(day: Day) -> None:
+    watch, api = day.watch, day.api
+    bad_agent = {"name": "Ana", "instructions": "Take the call.", "output_schema": {"": "string"}}
+    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+    with once(api):
+        watch.during("CreateAgent", lambda: api.post("/agents", bad_agent).error("invalid_output_schema", 400))
+        assert watch.during("CreateAgent", api.agent) == watch.during("CreateAgent", api.agent)
+        nobody = {**order, "agent_id": "nobody"}
+        watch.during("CreateSession", lambda: api.post("/sessions", nobody).error("voice_agent_not_found", 404))
+        first, again = (watch.during("CreateSession", lambda: api.post("/sessions", order).data) for _ in range(2))
+        assert first["session_id"] == again["session_id"]
+    call = day.call()
+    for key, status in (("the-same", 200), ("the-same", 200), ("another", 409)):
+        with once(api, key):
+            assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == status
+
+
+def a_call_is_made(day: Day, webhook: Webhook) -> None:
+    watch, api = day.watch, day.api
+    agent_id = api.agent()
     session = watch.during("CreateSession", lambda: api.session(agent_id))
     path = f"/sessions/{session['session_id']}"
     watch.during("AddParticipant", lambda: api.post(f"{path}/participants", identity="listener").data)
+    for _ in range(2):
+        watch.during("KeepTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
+    watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)
     facts = api.get(path).data["livekit"]
     for sid in (facts["room_sid"], "RM_another"):
         told = event("room_finished", {**session, "sid": sid})
         assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, told)).status == 200
-    ended = sessions_with_an_end()
-    complete = f"/sessions/{ended['session_id']}/complete"
-    assert watch.during("CompleteSession", lambda: api.post(complete, ENDING)).status == 200
-    lost = sessions_with_an_end()
-    watch.before = lambda step: rival(step, lost["session_id"])
-    complete_lost = f"/sessions/{lost['session_id']}/complete"
-    assert watch.during("CompleteSession", lambda: api.post(complete_lost, ENDING)).status == 409
-    watch.before = lambda _: None
+    watch.during("StopSession", lambda: api.post(f"{path}/stop").data)
     watch.during("ListSessions", lambda: api.get("/sessions").json["data"])
-    watch.during("GetSession", lambda: api.get(f"/sessions/{ended['session_id']}").data)
-    assert watch.during("DeleteSession", lambda: api.delete(f"/sessions/{ended['session_id']}")).status == 204
-    assert watch.during("DeleteAgent", lambda: api.delete(f"/agents/{agent_id}")).status == 204
+    assert watch.during("CompleteSession", lambda: api.post(f"{path}/complete")).status == 200
+    watch.during("GetSession", lambda: api.get(path).data)
+    assert watch.during("DeleteSession", lambda: api.delete(path)).status == 204
+
+
+def calls_end_badly(day: Day, front: Front) -> None:
+    watch, api, work = day.watch, day.api, day.work
+    call = day.call()
+    assert day.lost("CompleteSession", call, lambda: api.post(f"{call}/complete", ENDING).status) == 409
+    call = day.call()
+    with without_gemini(api, front):
+        assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == 200
+        assert watch.during("ExtractResults", work.deliver) == [id_in(call)]
+    work.put(id_in(call))
+    assert watch.during("ExtractResults", work.deliver) == []
+    day.overdue_call()
+    assert watch.during("SweepSessions", work.sweep)["completed"] == 1
+    day.lost("SweepSessions", day.overdue_call(), work.sweep)
+
+
+def keys_are_given_out(day: Day, functions: Functions) -> None:
+    watch = day.watch
     key = watch.during("CreateApiKey", lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"}))
     watch.during("ListApiKeys", lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"])
     revoked = {"workspace": "w", "key_id": key["data"]["key_id"]}
     watch.during("RevokeApiKey", lambda: functions.invoke("revoke_api_key", revoked)["data"])
+
+
+def test_functions_do_in_dynamodb_and_sqs_what_the_template_allows_and_all_of_it(
+    functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
+) -> None:
+    day = Day(watch, api, work, dynamodb)
+
+    agents_are_made(day)
+    requests_are_repeated(day)
+    a_call_is_made(day, Webhook(functions))
+    calls_end_badly(day, front)
+    keys_are_given_out(day, functions)
 
     assert watch.seen == {
         function: {resource: actions for resource, actions in rights.items() if resource != "the secret"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import WEBHOOK_SECRET, Api, Functions
+from tests.functions.conftest import CLIENT_TOKEN_SECRET, WEBHOOK_SECRET, Api, Functions
 from tests.functions.providers import Providers
 from tests.functions.test_webhook import Webhook, event, signed
 
@@ -23,6 +23,9 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
     session = api.session(agent)
     path = f"/sessions/{session['session_id']}"
     colleague = api.post(f"{path}/participants", identity="colleague").data
+    turn_password = providers.room(session["session_id"]).turn_password
+    renewed = api.post(f"{path}/renew").data
+    client = api.client_of(renewed)
     facts = {**session, "sid": api.get(path).data["livekit"]["room_sid"]}
     webhook_body = event("room_finished", facts, metadata='{"rating": 5}')
     webhook_token = signed(webhook_body)
@@ -31,6 +34,11 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
     told = [
         api.get(path).text,
         api.get("/sessions").text,
+        client.get(path).text,
+        client.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Said in confidence."}]}).text,
+        client.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Other words."}]}).text,
+        client.get("/sessions").text,
+        client.post(f"{path}/stop").text,
         api.post(f"{path}/complete", transcript=[{"role": "user", "text": "A word said in confidence."}]).text,
         api.post(f"{path}/complete", transcript=[]).text,
         api.post("/sessions", agent_id=agent, participant={"identity": ""}).text,
@@ -52,7 +60,12 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
         "Gemini's key": providers.gemini.api_key,
         "the webhook's secret": WEBHOOK_SECRET,
         "turnPassword": "a-turn-password-that-nobody-keeps",
-        "the room's own turnPassword": providers.room(session["session_id"]).turn_password,
+        "the room's own turnPassword": turn_password,
+        "the client's token": session["client_token"],
+        "the renewed client's token": renewed["client_token"],
+        "the renewed LiveKit token": renewed["connection"]["livekit"]["token"],
+        "the renewed Gemini token": renewed["connection"]["gemini_live"]["token"],
+        "what signs client tokens": CLIENT_TOKEN_SECRET,
     }
     assert '"message":"request"' in lines
     assert session["session_id"] in stored
@@ -60,4 +73,4 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
         assert len(secret) > 8, name
         for place, text in {"the logs": lines, "the tables": stored, "the answers": "".join(told)}.items():
             assert secret not in text, f"{name} is in {place}"
-    assert "said in confidence" not in lines
+    assert "in confidence" not in lines

@@ -23,12 +23,13 @@ def test_a_session_is_two_connections_in_one_answer(api: Api, providers: Provide
     assert started.status == 201
     assert session.keys() == {
         "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
-        "created_at", "expires_at", "connection", "metadata",
+        "created_at", "expires_at", "client_token", "connection", "metadata",
     }  # fmt: skip
     assert (session["agent_id"], session["agent_version"], session["status"]) == (agent, 1, "active")
     assert (session["max_duration_seconds"], session["ttl_seconds"]) == (300, 600)
     assert session["expires_at"] == session["created_at"] + 600
     assert session["created_at"] >= before
+    assert session["client_token"].startswith("pi_sess_")
     livekit, gemini = session["connection"]["livekit"], session["connection"]["gemini_live"]
     assert livekit["url"] == providers.variables["LIVEKIT_URL"]
     assert livekit["room"] == session["session_id"]
@@ -106,6 +107,8 @@ def test_a_new_session_s_state_has_every_documented_field(api: Api) -> None:
         "duration_seconds": None,
         "end_reason": None,
         "completed_by": None,
+        "hung_up_at": None,
+        "checkpoint_turns": 0,
         "transcript": None,
         "results": None,
         "extraction": None,
@@ -183,6 +186,9 @@ def test_another_workspace_s_session_is_not_there(api: Api, stranger: Api) -> No
         stranger.delete(path),
         stranger.post(f"{path}/complete", transcript=[]),
         stranger.post(f"{path}/participants", identity="spy"),
+        stranger.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Hi"}]}),
+        stranger.post(f"{path}/renew"),
+        stranger.post(f"{path}/stop"),
     ):
         answer.error("voice_session_not_found", 404)
     assert stranger.get("/sessions").json["data"] == []
@@ -198,6 +204,9 @@ def test_a_session_that_is_not_there_is_not_found(api: Api, session_id: str) -> 
         api.delete(path),
         api.post(f"{path}/complete", transcript=[]),
         api.post(f"{path}/participants", identity="colleague"),
+        api.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Hi"}]}),
+        api.post(f"{path}/renew"),
+        api.post(f"{path}/stop"),
     ):
         answer.error("voice_session_not_found", 404)
 
@@ -249,6 +258,7 @@ def test_an_active_session_cannot_be_deleted_and_an_ended_one_is_gone_with_its_t
     session = api.session()
     path = f"/sessions/{session['session_id']}"
     api.delete(path).error("voice_session_active", 409)
+    api.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Forget me."}]})
     api.post(f"{path}/complete", transcript=[{"role": "user", "text": "Forget me."}])
 
     deleted = api.delete(path)
@@ -258,7 +268,7 @@ def test_an_active_session_cannot_be_deleted_and_an_ended_one_is_gone_with_its_t
         answer.error("voice_session_not_found", 404)
     for table in dynamodb.list_tables()["TableNames"]:
         items = dynamodb.scan(TableName=table)["Items"]
-        assert not [item for item in items if item.get("session_id", {}).get("S") == session["session_id"]]
+        assert not [item for item in items if {"S": session["session_id"]} in item.values()]
 
 
 def test_the_list_leaves_out_what_is_long_and_filters_by_status_and_agent(api: Api) -> None:

@@ -5,13 +5,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-
-from tests.functions.conftest import Functions
-
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
+
+    from tests.functions.conftest import Functions
 
 EVERY_MINUTE: Final = {
     "version": "0",
@@ -50,21 +48,24 @@ def message(body: str, delivery: int = 1, receipt: str = "no-receipt", message_i
 class Work:
     """The queue, the schedule, and a way to let time pass."""
 
-    functions: Functions
+    functions: "Functions"
     dynamodb: "DynamoDBClient"
     sqs: "SQSClient"
-
-    @property
-    def url(self) -> str:
-        return os.environ["EXTRACTION_QUEUE_URL"]
+    url: str
 
     def waiting(self) -> list[str]:
         """Return the ids of the sessions in the queue, which stay there."""
         received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
         return [json.loads(each["Body"])["session_id"] for each in received.get("Messages", [])]
 
-    def empty(self) -> None:
-        self.sqs.purge_queue(QueueUrl=self.url)
+    def put(self, session_id: str) -> None:
+        self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps({"session_id": session_id}))
+
+    def lose(self) -> None:
+        """Lose all messages that are waiting."""
+        received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
+        for each in received["Messages"]:
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
 
     def deliver(self, delivery: int = 1) -> list[str]:
         """Have the worker work on each message, and return the ids of the sessions for which it failed.
@@ -83,16 +84,9 @@ class Work:
                 self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
         return failed
 
-    def hidden_seconds(self) -> int:
-        """Return how many messages are hidden, which are being worked on or pause."""
-        attributes = self.sqs.get_queue_attributes(
-            QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessagesNotVisible"]
-        )["Attributes"]
-        return int(attributes["ApproximateNumberOfMessagesNotVisible"])
-
     def sweep(self) -> dict[str, int]:
         """Let the schedule run once, and return what it did."""
-        return {name: number for name, number in self.functions.invoke("sweep_sessions", EVERY_MINUTE)["data"].items()}
+        return dict(self.functions.invoke("sweep_sessions", EVERY_MINUTE)["data"])
 
     def let_pass(self, session_id: str, seconds: int) -> None:
         """Move all instants of a session back, as if so much time had passed since."""
@@ -106,10 +100,3 @@ class Work:
             if name in facts:
                 facts[name] = {"N": str(int(facts[name]["N"]) - seconds)}  # type: ignore[index]
         self.dynamodb.put_item(TableName=table, Item=row)
-
-
-def work_of(functions: Functions, dynamodb: "DynamoDBClient") -> Work:
-    """Make the work of a deployment, whose queue is empty."""
-    work = Work(functions, dynamodb, boto3.client("sqs"))
-    work.empty()
-    return work

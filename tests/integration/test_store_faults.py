@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from pi_voice import api_keys
+from pi_voice.adapters import dynamodb as adapter
 from pi_voice.adapters.dynamodb import (
     DynamoAgents,
     DynamoApiKeys,
@@ -25,7 +27,7 @@ from pi_voice.ids import KeyId, SessionId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import Extraction, Problem, Session, SessionQuery
 from pi_voice.settings import TableNames
-from tests.integration.provider import closed_port
+from tests.integration.provider import Provider, closed_port, says
 from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
 from tests.integration.store import Request, Store
 
@@ -60,7 +62,7 @@ EVERYTHING: dict[str, Work] = {
     "record results": lambda store: store.sessions.record(
         SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
     ),
-    "fail a session": lambda store: store.sessions.fail(SESSION.session_id, FAILURE, "expired", NOW),
+    "fail a session": lambda store: store.sessions.fail(SESSION, FAILURE, "expired", NOW),
     "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
@@ -170,12 +172,47 @@ def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(store: Store, log
     client.close()
 
 
+# ---- An answer that breaks on its way ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", ["", "<html>", '{"Item": {"session_id": {"S": '], ids=["nothing", "a page", "a half"])
+@pytest.mark.parametrize("name", ["find a key", "read a session", "read an agent", "hang up", "put a transcript"])
+def test_an_answer_that_cannot_be_read_does_not_mean_that_there_is_no_row(
+    provider: Provider, runner: asyncio.Runner, environment: pytest.MonkeyPatch, name: str, body: str
+) -> None:
+    provider.answers(says(body, content_type="application/x-amz-json-1.0"))
+    with environment.context() as led_there:
+        led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
+        client = adapter.client()
+
+    with pytest.raises(StorageError):
+        runner.run(EVERYTHING[name](Store(client, TableNames("a", "s", "t", "k", "i", 0))))
+    client.close()
+
+
+def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: io.StringIO) -> None:
+    class Impatient(DynamoSessions):
+        patience_seconds = 0.05
+
+    def slow(ask: Request) -> Request:
+        def wait(**arguments: Any) -> Any:
+            time.sleep(0.5)
+            return ask(**arguments)
+
+        return wait
+
+    sessions = Impatient(store.through(get_item=slow).dynamodb, store.names.sessions)
+    with pytest.raises(StorageError):
+        asyncio.run(sessions.get(SESSION.session_id))
+    assert "TimeoutError" in logged.getvalue()
+
+
 # ---- A transaction on the same row ------------------------------------------------------------------
 
 CONFLICT = "TransactionConflictException"
 WRITES = {
     "complete a session": lambda store, session: store.sessions.complete(session.session_id, END),
-    "fail a session": lambda store, session: store.sessions.fail(session.session_id, FAILURE, "expired", NOW),
+    "fail a session": lambda store, session: store.sessions.fail(session, FAILURE, "expired", NOW),
     "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
     "merge an event": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_ours", NOW)),
     "merge another room's": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_2", NOW)),

@@ -60,7 +60,7 @@ def due(store: Store, now: int) -> list[SessionId]:
 def test_a_session_that_nobody_completed_fails_with_the_reason_and_is_due_no_more(store: Store) -> None:
     session = kept(store)
 
-    gone = run(store.sessions.fail(session.session_id, EXPIRED, "expired", NOW + 5_000))
+    gone = run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
 
     assert gone == found(store, session)
     assert gone == replace(
@@ -73,7 +73,7 @@ def test_what_a_call_was_hung_up_for_stays_its_reason_when_it_fails(store: Store
     session = kept(store)
     run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
 
-    gone = run(store.sessions.fail(session.session_id, EXPIRED, "expired", NOW + 5_000))
+    gone = run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
 
     assert gone is not None
     assert gone.end_reason == "stopped"
@@ -83,22 +83,33 @@ def test_a_session_of_which_turns_were_kept_does_not_fail(store: Store) -> None:
     session = kept(store)
     run(store.checkpoints.append(session, TURNS, 100))
 
-    assert run(store.sessions.fail(session.session_id, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
     assert found(store, session).status == "active"
+
+
+def test_a_session_that_was_renewed_since_it_was_given_up_does_not_end(store: Store) -> None:
+    session = kept(store)
+    end = a_call_end(expires_at=session.expires_at)
+    renewed = run(store.sessions.renew(session.session_id, session.expires_at + 60))
+
+    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.complete(session.session_id, end)) is None
+    assert found(store, session) == renewed
+    assert run(store.sessions.complete(session.session_id, replace(end, expires_at=session.expires_at + 60)))
 
 
 @pytest.mark.parametrize("over", [ended, failed], ids=["completed", "failed"])
 def test_a_session_that_has_ended_does_not_fail_again(store: Store, over: Callable[[Store], Session]) -> None:
     session = over(store)
 
-    assert run(store.sessions.fail(session.session_id, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
     assert found(store, session) == session
 
 
 def test_a_failure_whose_first_answer_got_lost_has_happened(store: Store) -> None:
     session = kept(store)
 
-    run(store.through(update_item=asked_twice).sessions.fail(session.session_id, EXPIRED, "expired", NOW + 5_000))
+    run(store.through(update_item=asked_twice).sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
 
     assert (found(store, session).status, found(store, session).failed_at) == ("failed", NOW + 5_000)
 
@@ -206,7 +217,7 @@ def test_of_renewals_at_once_the_furthest_stands(store: Store) -> None:
 Change = Callable[[Store, Session], Coroutine[Any, Any, object]]
 CHANGES: dict[str, Change] = {
     "complete": lambda store, session: store.sessions.complete(session.session_id, END),
-    "fail": lambda store, session: store.sessions.fail(session.session_id, EXPIRED, "expired", NOW),
+    "fail": lambda store, session: store.sessions.fail(session, EXPIRED, "expired", NOW),
     "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
     "renew": lambda store, session: store.sessions.renew(session.session_id, NOW + 900),
     "schedule": lambda store, session: store.sessions.schedule(session, NOW),
@@ -258,9 +269,9 @@ def test_a_session_that_was_never_due_can_be_made_so(store: Store) -> None:
 def test_who_read_another_time_changes_nothing(store: Store, read: int | None) -> None:
     session = kept(store)
 
-    run(store.sessions.schedule(replace(session, due_at=read), NOW + 75))
+    now = run(store.sessions.schedule(replace(session, due_at=read), NOW + 75))
 
-    assert found(store, session) == session
+    assert found(store, session) == now == session
 
 
 def test_who_read_that_it_is_due_changes_nothing_where_it_is_not_any_more(store: Store) -> None:

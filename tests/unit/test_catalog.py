@@ -35,6 +35,19 @@ def test_a_new_agent_is_version_1_and_its_workspace_s() -> None:
     assert agents.versions[made.agent_id, 1] == made
 
 
+def test_the_request_that_made_an_agent_is_answered_again_with_what_was_made() -> None:
+    agents = FakeAgents()
+    made = asyncio.run(Catalog(agents, FakeClock()).create(spec(name="Ana"), ACME))
+    asyncio.run(Catalog(agents, FakeClock()).update(made.agent_id, {"name": "Bea"}, ACME))
+
+    assert asyncio.run(Catalog(agents).again(made.agent_id, ACME)) == made
+    with pytest.raises(AgentNotFound):
+        asyncio.run(Catalog(agents).again(made.agent_id, STRANGER))
+    asyncio.run(Catalog(agents).delete(made.agent_id, ACME))
+    with pytest.raises(AgentNotFound):
+        asyncio.run(Catalog(agents).again(made.agent_id, ACME))
+
+
 @pytest.mark.parametrize("field", ["output_schema", "output_schema_strict"])
 def test_an_agent_whose_schema_is_no_good_is_not_made(field: str) -> None:
     agents = FakeAgents()

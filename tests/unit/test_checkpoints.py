@@ -156,6 +156,14 @@ def test_kept_turns_that_come_with_other_words_are_refused_and_nothing_of_them_i
     assert world.turns == said("a", "b")
 
 
+def test_a_time_that_is_null_says_as_little_as_one_that_is_not_there() -> None:
+    world = World()
+    world.keep(0, [{"role": "user", "text": "a", "start_ms": None}, {"role": "user", "text": "b"}])
+
+    again: list[Turn] = [{"role": "user", "text": "a"}, {"role": "user", "text": "b", "end_ms": None}]
+    assert world.keep(0, again).next == 2
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=20))
 def test_whatever_pieces_a_client_sends_of_what_was_said_what_is_kept_is_a_beginning_of_it(
     pieces: list[tuple[int, int]],
@@ -233,7 +241,10 @@ def test_nothing_is_kept_of_a_session_that_has_ended(status: Any) -> None:
 def test_what_was_said_before_a_call_was_hung_up_is_still_kept() -> None:
     world = World(FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped")))
 
-    assert world.keep(0, said("a")).next == 1
+    told = world.keep(0, said("a"))
+
+    assert (told.next, told.hung_up_at) == (1, NOW + 60)
+    assert world.keep(0, said("a")) == told
 
 
 def test_what_was_said_before_the_connections_expired_is_still_kept() -> None:

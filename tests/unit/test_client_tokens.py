@@ -37,7 +37,7 @@ def written(signed: bytes) -> str:
 def assert_refused(token: str, clock: float = NOW) -> None:
     with pytest.raises(InvalidApiKey) as refusal:
         tokens(clock).session_of(token)
-    assert refusal.value.message.startswith("The client token is mistyped, or has expired.")
+    assert refusal.value.message.startswith("The client token is mistyped or has expired.")
     assert refusal.value.__cause__ is None
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
 

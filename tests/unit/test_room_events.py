@@ -31,8 +31,10 @@ def unneeded() -> Rooms:
 class World:
     """One session, and what an event makes of it and of its room."""
 
-    def __init__(self, of: Session, rooms: FakeRooms | None = None) -> None:
-        self.sessions = FakeSessions(of)
+    def __init__(
+        self, of: Session, rooms: FakeRooms | None = None, sessions: type[FakeSessions] = FakeSessions
+    ) -> None:
+        self.sessions = sessions(of)
         self.rooms = rooms or FakeRooms()
 
     def apply(self, body: bytes) -> None:
@@ -241,6 +243,22 @@ def test_the_cap_counts_from_the_first_join_however_often_and_in_whatever_order_
 
     for second in (20, 30, 10, 10, 20):
         world.apply(event("participant_joined", at=NOW + second))
+
+    assert world.session.due_at == NOW + 10 + 75
+
+
+def test_of_two_joins_that_are_told_at_once_the_first_counts_whichever_is_faster() -> None:
+    class Overtaken(FakeSessions):
+        """A later join is told of, and looked after, between merging this one and looking after it."""
+
+        async def schedule(self, before: Session, due_at: int | None) -> Session | None:
+            if before.due_at == GIVEN_UP:
+                self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], due_at=NOW + 90 + 75)
+            return await super().schedule(before, due_at)
+
+    world = World(with_cap(60), sessions=Overtaken)
+
+    world.apply(event("participant_joined", at=NOW + 10))
 
     assert world.session.due_at == NOW + 10 + 75
 

@@ -179,6 +179,34 @@ def test_a_turn_that_comes_in_the_last_moment_is_not_lost() -> None:
     assert list(world.transcripts.kept.values()) == [TURNS]
 
 
+@pytest.mark.parametrize("turns", [[], TURNS], ids=["nothing-kept", "turns-kept"])
+def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[Turn]) -> None:
+    class Renewed(FakeSessions):
+        """More time is given between reading the session and ending it."""
+
+        def renew_now(self) -> None:
+            self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], expires_at=NOW + 1_200)
+
+        async def fail(self, *arguments: Any) -> Session | None:
+            self.renew_now()
+            return await super().fail(*arguments)
+
+        async def complete(self, *arguments: Any) -> Session | None:
+            self.renew_now()
+            return await super().complete(*arguments)
+
+    world = World(sessions=Renewed(session()))
+    if turns:
+        world.keep(*turns)
+
+    assert world.sweep() == Swept()
+    assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP)
+    assert world.transcripts.kept.keys() == world.transcripts.expiring
+
+    assert world.sweep() == Swept()
+    assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP + 600)
+
+
 def test_a_completed_session_that_cannot_be_queued_is_picked_up_by_the_next_run() -> None:
     world = World(session(), queue=QueueThatCannotPut())
     world.keep(*TURNS)

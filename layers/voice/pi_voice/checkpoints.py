@@ -32,11 +32,11 @@ class CheckpointKeeping:
                 raise SessionNotActive
             new = await self._new(session, sent)
             if not new:
-                return Kept(session_id=session_id, next=session.checkpoint_turns)
+                return _kept(session)
             known = len(sent.turns) - len(new)
             size = transcript.check_checkpoint(new, known, session.checkpoint_turns, session.checkpoint_bytes)
             if kept := await self._checkpoints.append(session, new, size):
-                return Kept(session_id=session_id, next=kept.checkpoint_turns)
+                return _kept(kept)
             session = await self._sessions.get(session_id)  # somebody was faster: with the same turns, perhaps
         raise StorageError
 
@@ -49,6 +49,15 @@ class CheckpointKeeping:
         if known:
             there = (await self._checkpoints.read(session))[sent.at : sent.at + known]
             for number, (theirs, ours) in enumerate(zip(sent.turns, there, strict=False), start=sent.at):
-                if theirs != ours:
+                if _said(theirs) != _said(ours):
                     raise TranscriptConflict(number, kept)
         return sent.turns[known:]
+
+
+def _kept(session: Session) -> Kept:
+    return Kept(session_id=session.session_id, next=session.checkpoint_turns, hung_up_at=session.hung_up_at)
+
+
+def _said(turn: Turn) -> dict[str, object]:
+    """Return what a turn says: a time that is null says as little as one that is not there."""
+    return {name: value for name, value in turn.items() if value is not None}

@@ -20,7 +20,7 @@ _EXPIRY_BYTES: Final = 5
 _CONTEXT: Final = b"pi-voice client token 1:"
 """What this use of the secret signs, so that a signature made for another can never pass here."""
 
-_REFUSED: Final = "The client token is mistyped, or has expired. Renew the session, or use an API key."
+_REFUSED: Final = "The client token is mistyped or has expired. Use an API key."
 
 
 class ClientTokens:

@@ -18,6 +18,9 @@ from pi_voice.transcript import Turn
 BUDGET_SECONDS: Final = 20.0
 """What the extraction may take while the caller waits: API Gateway ends a request after 30 s, storing included."""
 
+SWEEPER: Final = "sweeper"
+"""Who completes a session that is given up."""
+
 _ATTEMPTS: Final = 5
 _PENDING: Final = Extraction(status="pending")
 _SKIPPED: Final = Extraction(status="skipped")
@@ -50,6 +53,8 @@ class Closing:
         for _ in range(_ATTEMPTS):
             if current is None or current.status != "active":
                 raise SessionNotActive
+            if completed_by == SWEEPER and current.expires_at != session.expires_at:
+                raise SessionNotActive("The session was renewed, and is not given up any more.")
             turns = await self._checkpoints.read(current) if current.checkpoint_turns else []
             if ended := await self._flip(current, turns, ending, completed_by, kept=current.checkpoint_turns):
                 return ended, turns
@@ -83,6 +88,7 @@ class Closing:
                 extraction=_PENDING if turns else _SKIPPED,
                 due_at=now + PICK_UP_SECONDS if turns else None,
                 checkpoint_turns=kept,
+                expires_at=session.expires_at if completed_by == SWEEPER else None,
             ),
         )
         if completed is None:

@@ -110,12 +110,12 @@ class Sessions(Protocol):
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
-        None if it was not active, or if turns were kept that the end does not know of.
+        None if it was not active, or if turns were kept or more time was given that the end does not know of.
         """
         ...
 
-    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that."""
+    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
@@ -132,8 +132,11 @@ class Sessions(Protocol):
         """
         ...
 
-    async def schedule(self, session: Session, due_at: int | None) -> None:
-        """Say when to look at a session next, None for never, if nobody has said so since it was read."""
+    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
+        """Say when to look at a session next, None for never, if nobody has said so since it was read.
+
+        Return the session as it is now; None if it is gone.
+        """
         ...
 
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:

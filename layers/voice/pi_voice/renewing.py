@@ -37,8 +37,10 @@ class Renewing:
         """
         session = await session_of(caller, self._sessions, session_id)
         now = int(self._clock())
-        if not session.is_on:
+        if session.status != "active":
             raise SessionNotActive
+        if session.hung_up_at is not None:
+            raise SessionNotActive("The call was hung up, and cannot go on. Complete the session.")
         latest = session.created_at + LONGEST_SECONDS
         if latest <= now:
             raise SessionNotActive("The session is an hour old, and cannot be renewed any more. Start another one.")

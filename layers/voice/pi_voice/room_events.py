@@ -10,13 +10,14 @@ from typing import Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from pi_voice.documents import Document, JsonObject
-from pi_voice.errors import InvalidRequest
+from pi_voice.errors import InvalidRequest, StorageError
 from pi_voice.ids import Clock, SessionId, is_uuid
 from pi_voice.logs import logger
 from pi_voice.ports import RoomEvent, RoomLog, Rooms, Sessions
 from pi_voice.sessions import Session
 
 MAX_METADATA_BYTES: Final = 4_096
+_ATTEMPTS: Final = 5
 _METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
 
 Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
@@ -82,13 +83,19 @@ class RoomEvents:
 
     async def _joined(self, session: Session) -> None:
         """Hang up who joins a call that is over, and see to the end of one that has a cap."""
-        if not session.is_on:
-            logger.info("a join of a call that is over", session_id=session.session_id)
-            await self._rooms().close(session.session_id)
-            return
-        over_at = session.cap_ends_at
-        if over_at is not None and (session.due_at is None or over_at < session.due_at):
-            await self._sessions.schedule(session, over_at)
+        for _ in range(_ATTEMPTS):
+            if not session.is_on:
+                logger.info("a join of a call that is over", session_id=session.session_id)
+                await self._rooms().close(session.session_id)
+                return
+            over_at = session.cap_ends_at
+            if over_at is None or (session.due_at is not None and session.due_at <= over_at):
+                return
+            now = await self._sessions.schedule(session, over_at)
+            if now is None:
+                return
+            session = now  # where somebody else was faster, for a later join perhaps, this is what they have said
+        raise StorageError
 
 
 def _told(event: WebhookEvent, now: int) -> RoomEvent | None:

@@ -128,6 +128,8 @@ class Kept(Document):
     session_id: SessionId
     next: int
     """Which turn to send next, counted from 0: all before it are kept."""
+    hung_up_at: int | None = None
+    """When the call was hung up, because it was stopped or over its cap; null while it may go on."""
 
 
 class Ending(Document):
@@ -334,6 +336,8 @@ class CallEnd:
     """When to look after the extraction if nobody has by then."""
     checkpoint_turns: int | None = None
     """How many kept turns the transcript was made of; None if it was the client's own."""
+    expires_at: int | None = None
+    """The expiry for which the session was given up: it goes on if it was renewed since. None if it is not given up."""
 
 
 class SessionSummary(Document):

@@ -5,7 +5,7 @@ import random
 import time
 from typing import Final
 
-from pi_voice.completion import Closing
+from pi_voice.completion import SWEEPER, Closing
 from pi_voice.documents import Document
 from pi_voice.errors import SessionNotActive, VoiceError
 from pi_voice.hanging_up import HangingUp
@@ -124,10 +124,10 @@ class Sweeping:
     async def _give_up(self, session: Session, now: int) -> str:
         """End a session that nobody completed: with what was kept, or for good."""
         if session.checkpoint_turns:
-            ended, _ = await self._closing.end(session, Ending(end_reason="expired"), completed_by="sweeper")
+            ended, _ = await self._closing.end(session, Ending(end_reason="expired"), completed_by=SWEEPER)
             await self._queue.put(ended.session_id)
             await self._sessions.schedule(ended, now + QUEUED_SECONDS)
             return "completed"
-        if await self._sessions.fail(session.session_id, _EXPIRED, "expired", now) is None:
+        if await self._sessions.fail(session, _EXPIRED, "expired", now) is None:
             raise SessionNotActive
         return "failed"

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import boto3
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
@@ -43,6 +43,7 @@ from pi_voice.sessions import (
 from pi_voice.transcript import Turn
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
 BY_WORKSPACE: Final = "by_workspace"
@@ -71,7 +72,7 @@ _deserialize: Final[Callable[[Any], Any]] = TypeDeserializer().deserialize
 
 def client() -> "DynamoDBClient":
     """Make the client of this container, with time limits that end a request long before Lambda would."""
-    return boto3.client(
+    made = boto3.client(
         "dynamodb",
         config=Config(
             connect_timeout=1,
@@ -80,10 +81,28 @@ def client() -> "DynamoDBClient":
             max_pool_connections=10,
         ),
     )
+    made.meta.events.register("after-call.dynamodb", _check_readable)
+    return made
+
+
+class _Unreadable(BotoCoreError):
+    fmt = "The answer is not JSON."
+
+
+def _check_readable(http_response: "AWSResponse", parsed: Mapping[str, Any], **_: Any) -> None:
+    """Refuse an answer that broke on its way: botocore takes it for one without a row, so for "there is none"."""
+    if parsed.keys() <= {"ResponseMetadata"}:
+        try:
+            json.loads(http_response.content)
+        except ValueError:
+            raise _Unreadable from None
 
 
 class _Table:
     """One table, its requests in threads and its errors translated."""
+
+    patience_seconds: ClassVar[float] = 8.0
+    """What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
 
     def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
         self._dynamodb = dynamodb
@@ -96,7 +115,8 @@ class _Table:
         """
         for attempt in count():
             try:
-                return await asyncio.to_thread(request, **arguments)
+                async with asyncio.timeout(self.patience_seconds):
+                    return await asyncio.to_thread(request, **arguments)
             except (
                 self._dynamodb.exceptions.ConditionalCheckFailedException,
                 self._dynamodb.exceptions.TransactionCanceledException,
@@ -107,7 +127,7 @@ class _Table:
                 if code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
                     logger.error("dynamodb refused", operation=error.operation_name, code=code)
                     raise StorageError from None
-            except BotoCoreError as error:
+            except (BotoCoreError, TimeoutError) as error:
                 logger.error("dynamodb failed", table=self._name, error=type(error).__name__)
                 raise StorageError from None
             await _pause(attempt)
@@ -310,8 +330,8 @@ class DynamoSessions(_Table):
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
-        None if it was not active, or if turns were kept that the end does not know of. What a call was hung up for
-        stays its reason. An answer that got lost on the way makes botocore ask again. The condition then fails, but
+        None if it was not active, or if turns were kept or more time was given that the end does not know of. What a
+        call was hung up for stays its reason. An answer that got lost on the way makes botocore ask again. The condition then fails, but
         the row that comes back points to our own transcript: that call has won.
         """
         changes = {
@@ -329,24 +349,28 @@ class DynamoSessions(_Table):
         if end.checkpoint_turns is not None:
             condition += " AND checkpoint_turns = :checkpoint_turns"
             values |= {":checkpoint_turns": end.checkpoint_turns}
+        if end.expires_at is not None:
+            condition += " AND expires_at = :expires_at"
+            values |= {":expires_at": end.expires_at}
         try:
             return await self._set(session_id, changes, condition, values)
         except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
             item = _refused(refusal)
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
-    async def fail(self, session_id: SessionId, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that."""
+    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
         changes = {
             "status": "failed",
             "failed_at": now,
             "failure": failure.model_dump(),
             "end_reason": _Unless(end_reason),
-            **_due(session_id, None),
+            **_due(session.session_id, None),
         }
-        condition = "#status = :active AND checkpoint_turns = :none"
+        condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
+        values = {":active": "active", ":none": 0, ":expires_at": session.expires_at}
         try:
-            return await self._set(session_id, changes, condition, {":active": "active", ":none": 0})
+            return await self._set(session.session_id, changes, condition, values)
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             return None
 
@@ -375,16 +399,20 @@ class DynamoSessions(_Table):
             renewed_further = _session(item) if item else None
             return renewed_further if renewed_further and renewed_further.is_on else None
 
-    async def schedule(self, session: Session, due_at: int | None) -> None:
-        """Say when to look at a session next, None for never, if nobody has said so since it was read."""
+    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
+        """Say when to look at a session next, None for never, if nobody has said so since it was read.
+
+        Return the session as it is now; None if it is gone.
+        """
         if session.due_at is None:
             condition, values = "attribute_exists(session_id) AND attribute_not_exists(#due_at)", Item()
         else:
             condition, values = "#due_at = :before", {":before": session.due_at}
         try:
-            await self._set(session.session_id, _due(session.session_id, due_at), condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            return
+            return await self._set(session.session_id, _due(session.session_id, due_at), condition, values)
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            item = _refused(refusal)
+            return _session(item) if item else None
 
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.

@@ -1,0 +1,211 @@
+"""The use cases over the real store, for one session at a time; LiveKit, Gemini and the queue are in memory.
+
+Whatever is asked of these goes through `asyncio.to_thread`, as the store's requests do: so a test that decides which
+thread runs when decides about all of them.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
+
+from botocore.exceptions import EndpointConnectionError
+from pydantic import JsonValue
+
+from pi_voice.agents import Agent
+from pi_voice.checkpoints import CheckpointKeeping
+from pi_voice.client_tokens import ClientTokens
+from pi_voice.completion import Closing, Completion
+from pi_voice.connecting import Connecting
+from pi_voice.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
+from pi_voice.extraction import Extractor
+from pi_voice.hanging_up import HangingUp
+from pi_voice.history import History
+from pi_voice.ids import SessionId
+from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom
+from pi_voice.renewing import Renewing
+from pi_voice.results import Budget, Results
+from pi_voice.room_events import RoomEvents
+from pi_voice.sessions import GeminiLiveConnection, LiveKitConnection, Medium, Participant, RoomFacts, Session
+from pi_voice.sweeping import Sweeping
+from pi_voice.transcript import Turn
+from pi_voice.work import MAX_DELIVERIES
+from tests.fakes import FakeClock
+from tests.integration.samples import NOW, a_session, an_agent
+from tests.integration.store import Store
+
+Answer = TypeVar("Answer")
+
+# ---- What is not ours ----
+
+
+async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
+    try:
+        return await asyncio.to_thread(do)
+    except EndpointConnectionError:
+        raise error from None
+
+
+@dataclass
+class Room:
+    """The session's room at LiveKit, which a join opens as well, and whose joins we were not told of yet."""
+
+    inside: set[int] = field(default_factory=set)
+    untold: set[int] = field(default_factory=set)
+    events: dict[int, bytes] = field(default_factory=dict)
+
+    async def open(self, session: Session) -> OpenedRoom:
+        return await asked(LiveKitUnavailable, lambda: OpenedRoom("RM_ours", session.created_at))
+
+    async def close(self, session_id: SessionId) -> None:  # noqa: ARG002 (there is one)
+        await asked(LiveKitUnavailable, self.inside.clear)
+
+    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+        return LiveKitConnection(url="wss://livekit.test", token=f"{participant} {media}", room=session.session_id)
+
+    def enter(self, participant: int) -> None:
+        self.inside.add(participant)
+        self.untold.add(participant)
+
+
+class Tokens:
+    """Gemini Live's tokens."""
+
+    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        made = GeminiLiveConnection(url="wss://gemini.test", token=order.voice, model="gemini-live", setup={})
+        return await asked(GeminiUnavailable, lambda: made)
+
+
+class Model:
+    """The extraction model: it answers, is busy, refuses, or talks nonsense. No two of its answers are the same."""
+
+    name = "fake-model"
+
+    def __init__(self) -> None:
+        self.mood = "answers"
+        self._asked = 0
+
+    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:  # noqa: ARG002
+        return await asked(GeminiUnavailable, self._answer)
+
+    def _answer(self) -> ModelAnswer:
+        self._asked += 1
+        match self.mood:
+            case "is busy":
+                raise GeminiUnavailable
+            case "refuses":
+                raise GeminiError
+            case "talks nonsense":
+                return ModelAnswer("Well, I would say", self.name)
+            case _:
+                return ModelAnswer(json.dumps({"age": self._asked}), self.name)
+
+
+@dataclass(eq=False)
+class Message:
+    """A message, and how often it was delivered."""
+
+    session_id: SessionId
+    deliveries: int = 0
+
+
+@dataclass
+class Queue:
+    """Messages that are waiting."""
+
+    waiting: list[Message] = field(default_factory=list)
+
+    async def put(self, session_id: SessionId) -> None:
+        await asked(StorageError, lambda: self.waiting.append(Message(session_id)))
+
+
+# ---- What is ours ----
+
+
+class OneSession:
+    """A session, and all that may be done to it."""
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self.clock, self.store = clock, store
+        self.room, self.model, self.queue = Room(), Model(), Queue()
+        self._participants = 0
+        sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
+        connecting = Connecting(self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock))
+        hanging_up = HangingUp(sessions, self.room, clock)
+        closing = Closing(sessions, transcripts, checkpoints, clock)
+        extractor = Extractor(self.model, clock, sleep=lambda _: asyncio.sleep(0))
+        results = Results(store.agents, sessions, transcripts, extractor, self.queue, clock)
+        self.results = results
+        self.hanging_up = hanging_up
+        self.completion = Completion(sessions, closing, results, lambda: self.room)
+        self.keeping = CheckpointKeeping(sessions, checkpoints)
+        self.renewing = Renewing(store.agents, sessions, checkpoints, connecting, clock)
+        self.sweeping = Sweeping(sessions, closing, hanging_up, self.queue, clock)
+        self.room_events = RoomEvents(sessions, sessions, lambda: self.room, clock)
+        self.history = History(sessions, transcripts, checkpoints)
+
+    async def begin(self, session: Session) -> None:
+        """Keep the session, and an agent for it that asks for results."""
+        agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None)
+        await self.store.agents.save(session.workspace, agent)
+        await self.store.sessions.add(_of(session, agent))
+
+    async def work(self, place: int = 0) -> None:
+        """Deliver a message as SQS does: it is gone once the worker says so, or was delivered too often."""
+        if not self.queue.waiting:
+            return
+        message = self.queue.waiting[place % len(self.queue.waiting)]
+        message.deliveries += 1
+        if message.deliveries > MAX_DELIVERIES:
+            self._done_with(message)
+            return
+        await self.results.retry(message.session_id, Budget(60.0, is_last=message.deliveries == MAX_DELIVERIES))
+        await asked(StorageError, partial(self._done_with, message))
+
+    def _done_with(self, message: Message) -> None:
+        self.queue.waiting = [each for each in self.queue.waiting if each is not message]
+
+    def somebody(self, session_id: SessionId, seconds_ago: int = 0, *, is_own_room: bool = True) -> int:
+        """Make somebody who will enter the room, and what LiveKit is going to tell of that."""
+        event = {
+            "event": "participant_joined",
+            "room": {"sid": "RM_ours" if is_own_room else "RM_later", "name": session_id},
+            "createdAt": str(int(self.clock()) - seconds_ago),
+        }
+        self._participants += 1
+        self.room.events[self._participants] = json.dumps(event).encode()
+        return self._participants
+
+    async def join(self, participant: int) -> None:
+        """Let somebody enter the room, and tell of it."""
+        await asked(LiveKitUnavailable, partial(self.room.enter, participant))
+        await self.tell(participant)
+
+    async def tell(self, participant: int) -> None:
+        """Have LiveKit tell of a join until it is answered."""
+        await self.room_events.apply(self.room.events[participant])
+        self.room.untold.discard(participant)
+
+
+def _of(session: Session, agent: Agent) -> Session:
+    return replace(session, agent_id=agent.agent_id, agent_version=agent.version)
+
+
+def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int | None = None) -> Session:
+    """Describe a session that has just begun."""
+    return a_session(
+        session_id=session_id,
+        livekit=RoomFacts(room_name=session_id, room_sid="RM_ours", started_at=NOW),
+        max_duration_seconds=min(cap, ttl) if cap else None,
+        ttl_seconds=ttl,
+        expires_at=NOW + ttl,
+        grace_seconds=grace,
+        due_at=NOW + ttl + grace,
+    )
+
+
+def says(writer: int, number: int) -> Turn:
+    """Say what only this writer says at this place."""
+    return {"role": "agent" if number % 2 else "user", "text": f"{writer} says {number}"}

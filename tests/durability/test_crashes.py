@@ -1,0 +1,442 @@
+"""The crash matrix: the worker is killed before and after each thing that it does to the world, and no call is lost.
+
+Each operation is run unharmed first, and what it does is held to the list here, so that no new step slips in unseen.
+Then, for each step, a session of its own: kill -9 at that point, time passes, the schedule runs. What has to be true
+in the end is the same every time (`settled`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+from uuid import uuid4
+
+import pytest
+from livekit.protocol.models import Room
+
+from local.workers import FunctionError
+from pi_voice.results import PICK_UP_SECONDS, QUEUED_SECONDS
+from pi_voice.sessions import CAP_LEEWAY_SECONDS, DAY_SECONDS
+from tests.durability.faulty_path import Fault, busy, changes_something, killing
+from tests.durability.world import Caller, Lane, World
+
+pytestmark = pytest.mark.durability
+
+Turns = list[dict[str, str]]
+
+FIRST: Final[Turns] = [{"role": "agent", "text": "Hello."}, {"role": "user", "text": "A table for two, please."}]
+REST: Final[Turns] = [{"role": "agent", "text": "For when?"}, {"role": "user", "text": "Tonight at seven."}]
+ALL: Final[Turns] = FIRST + REST
+CAP_SECONDS: Final = 60
+
+NEVER_BACK: Final = 2 * DAY_SECONDS
+"""So long that the session is given up: whoever called is gone for good."""
+
+LATER: Final = QUEUED_SECONDS + PICK_UP_SECONDS
+"""So long that the sweeper looks after what was left behind, and so short that a client may still be back."""
+
+
+@dataclass
+class Call:
+    """A call that something is done to, and what has to be true of it in the end."""
+
+    world: World
+    lane: Lane
+    caller: Caller
+    agent_id: str
+    session_id: str = ""
+    acknowledged: Turns = field(default_factory=list)
+    """What was answered 200."""
+    sent: Turns = field(default_factory=list)
+    """What was sent, if it was more than that."""
+    key: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def path(self) -> str:
+        return f"/sessions/{self.session_id}"
+
+    @property
+    def state(self) -> Any:
+        return self.caller.get(self.path)
+
+    def create(self, **order: object) -> int:
+        wanted = {"agent_id": self.agent_id, "participant": {"identity": "caller"}, **order}
+        answer = self.caller.post("/sessions", wanted, idempotency_key=self.key)
+        if answer.status == 201:
+            self.session_id = answer.json["data"]["session_id"]
+        return answer.status
+
+    def keep(self, turns: Turns) -> int:
+        answer = self.caller.post(f"{self.path}/transcript", {"from": len(self.acknowledged), "turns": turns})
+        if answer.status == 200:
+            self.acknowledged += turns
+        return answer.status
+
+    def complete(self, transcript: Turns | None = None, **headers: str) -> int:
+        body = {} if transcript is None else {"transcript": transcript}
+        return self.caller.post(f"{self.path}/complete", body, **headers).status
+
+
+# ---- Operations ----
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that is done to a call by one function, and how the call goes on when that function died of it."""
+
+    name: str
+    function: str
+    steps: tuple[str, ...]
+    prepare: Callable[[Call], None]
+    act: Callable[[Call], int]
+    """Does it and returns the status that a caller got; 500 is the gateway's, of a function that died."""
+    afterwards: tuple[int, ...] = (LATER,)
+    """How much time passes then, in seconds, each time with a run of the schedule."""
+    troubles: Callable[[Lane], AbstractContextManager[object]] = nullcontext
+    """What is wrong besides, while it is done."""
+
+
+def gemini_is_busy(lane: Lane) -> AbstractContextManager[object]:
+    """Have Gemini ask for a pause that is longer than anybody has time for."""
+    return lane.paths.faulty(lambda name: name == "Gemini generateContent", busy(seconds=600))
+
+
+def started(call: Call) -> None:
+    assert call.create() == 201
+
+
+def started_with(turns: Turns) -> Callable[[Call], None]:
+    def prepare(call: Call) -> None:
+        started(call)
+        assert call.keep(list(turns)) == 200
+
+    return prepare
+
+
+def given_up_with(turns: Turns) -> Callable[[Call], None]:
+    def prepare(call: Call) -> None:
+        started(call)
+        assert not turns or call.keep(list(turns)) == 200
+        call.world.let_pass(call.session_id, NEVER_BACK)
+
+    return prepare
+
+
+def over_its_cap(call: Call) -> None:
+    assert call.create(max_duration_seconds=CAP_SECONDS) == 201
+    now = call.state["created_at"]
+    joined, over = {"N": str(now)}, {"N": str(now + CAP_SECONDS + CAP_LEEWAY_SECONDS)}  # as the webhook writes them
+    call.world.put_into_row(call.session_id, livekit={"first_joined_at": joined}, due_at=over)
+    call.world.let_pass(call.session_id, CAP_SECONDS + CAP_LEEWAY_SECONDS + 1)
+
+
+def waiting_for_results(call: Call) -> None:
+    started(call)
+    with gemini_is_busy(call.lane):
+        assert call.complete(ALL) == 200
+    call.acknowledged = ALL
+    assert call.state["extraction"]["status"] == "pending"
+
+
+def left_behind(call: Call) -> None:
+    waiting_for_results(call)
+    call.world.empty_queue()
+    call.world.let_pass(call.session_id, LATER)
+
+
+def create(call: Call) -> int:
+    return call.create()
+
+
+def append(call: Call) -> int:
+    call.sent = ALL
+    return call.keep(REST)
+
+
+def complete_with_transcript(call: Call) -> int:
+    call.sent = ALL
+    return call.complete(ALL, idempotency_key=call.key)
+
+
+def complete_from_kept(call: Call) -> int:
+    return call.complete()
+
+
+def stop(call: Call) -> int:
+    return call.caller.post(f"{call.path}/stop", {}).status
+
+
+def renew(call: Call) -> int:
+    return call.caller.post(f"{call.path}/renew", {}).status
+
+
+def sweep(call: Call) -> int:
+    return _status_of(lambda: call.lane.invoke("SweepSessions", {}))
+
+
+def extract(call: Call) -> int:
+    return _status_of(lambda: call.world.work_on_queue(call.lane))
+
+
+def _status_of(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except FunctionError as error:
+        return 500 if error.details["errorType"] == "Runtime.ExitError" else 502
+    return 200
+
+
+KEY_TAKEN: Final = "DynamoDB PutItem idempotency"
+KEY_DONE: Final = "DynamoDB UpdateItem idempotency"
+ROOM_OPENED: Final = "LiveKit CreateRoom"
+ROOM_CLOSED: Final = "LiveKit DeleteRoom"
+TOKEN: Final = "Gemini auth_tokens"
+MODEL: Final = "Gemini generateContent"
+SESSION: Final = "DynamoDB UpdateItem sessions"
+TRANSCRIPT: Final = "DynamoDB PutItem transcripts"
+QUEUED: Final = "SQS SendMessage"
+
+OPERATIONS: Final = (
+    Operation(
+        "create",
+        "CreateSession",
+        (KEY_TAKEN, ROOM_OPENED, TOKEN, "DynamoDB PutItem sessions", KEY_DONE),
+        lambda _: None,
+        create,
+        (LATER,),
+    ),
+    Operation(
+        "append",
+        "KeepTranscript",
+        ("DynamoDB TransactWriteItems sessions+transcripts",),
+        started_with(FIRST),
+        append,
+        (NEVER_BACK,),
+    ),
+    Operation(
+        "complete with a transcript",
+        "CompleteSession",
+        (KEY_TAKEN, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION, KEY_DONE),
+        started,
+        complete_with_transcript,
+    ),
+    Operation(
+        "complete from kept turns",
+        "CompleteSession",
+        (TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION),
+        started_with(ALL),
+        complete_from_kept,
+        (NEVER_BACK,),
+    ),
+    Operation(
+        "complete while Gemini is busy",
+        "CompleteSession",
+        (TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, QUEUED, SESSION),
+        started_with(ALL),
+        complete_from_kept,
+        (NEVER_BACK,),
+        troubles=gemini_is_busy,
+    ),
+    Operation(
+        "stop",
+        "StopSession",
+        (SESSION, ROOM_CLOSED, SESSION),
+        started_with(FIRST),
+        stop,
+        (PICK_UP_SECONDS, NEVER_BACK),
+    ),
+    Operation("renew", "RenewSession", (ROOM_OPENED, TOKEN, SESSION), started_with(FIRST), renew),
+    Operation(
+        "sweep with kept turns",
+        "SweepSessions",
+        (TRANSCRIPT, SESSION, QUEUED, SESSION),
+        given_up_with(ALL),
+        sweep,
+    ),
+    Operation("sweep without any", "SweepSessions", (SESSION,), given_up_with([]), sweep),
+    Operation("sweep over the cap", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), over_its_cap, sweep),
+    Operation("sweep of an extraction left behind", "SweepSessions", (QUEUED, SESSION), left_behind, sweep),
+    Operation("extract", "ExtractResults", (MODEL, SESSION), waiting_for_results, extract),
+    Operation(
+        "extract while Gemini is busy",
+        "ExtractResults",
+        (MODEL, SESSION, "SQS ChangeMessageVisibility"),
+        waiting_for_results,
+        extract,
+        troubles=gemini_is_busy,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Where a worker is killed."""
+
+    operation: Operation
+    step: str
+    number: int
+    """Which one of the steps of this name."""
+    when: Literal["before", "after"]
+
+    @property
+    def at(self) -> str:
+        again = f" ({self.number})" if self.operation.steps.count(self.step) > 1 else ""
+        return f"{self.step}{again}"
+
+    def __str__(self) -> str:
+        return f"{self.operation.name}: {self.when} {self.at}"
+
+
+def crashes() -> Iterator[Crash]:
+    for operation in OPERATIONS:
+        for place, step in enumerate(operation.steps):
+            number = operation.steps[: place + 1].count(step)
+            yield Crash(operation, step, number, "before")
+            yield Crash(operation, step, number, "after")
+
+
+# ---- What has to be true ----
+
+
+def settled(call: Call) -> str:
+    """Hold a call to the promise, and tell in a few words how it ended."""
+    state = call.state
+    if state["status"] == "active":
+        complete(call)
+        return f"still active, then completed by its client{_how(call.state)}"
+    if state["status"] == "failed":
+        assert not call.acknowledged, "acknowledged turns are lost"
+        assert state["failure"]["code"], state
+        return f"failed: {state['failure']['code']}"
+    _completed(call, state)
+    return f"completed by {'its client' if state['completed_by'] == 'client' else 'the sweeper'}{_how(state)}"
+
+
+def complete(call: Call) -> None:
+    """Complete a call that is still active with all that was said, and hold it to that."""
+    assert call.complete(ALL) == 200
+    call.acknowledged = ALL
+    _completed(call, call.state)
+
+
+def _completed(call: Call, state: Any) -> None:
+    assert state["status"] == "completed", state
+    assert state["transcript"] in (call.acknowledged, call.sent or call.acknowledged)
+    assert state["extraction"]["status"] == "succeeded", state["extraction"]
+    assert list(state["results"]) == ["mood"]
+    assert all(map(closes_by_itself, call.world.rooms().values()))
+    call.world.put_into_queue(call.session_id)  # SQS may deliver twice, and the sweeper may run once more
+    call.world.let_pass(call.session_id, LATER)
+    call.world.let_schedule_run(call.lane)
+    assert call.state["results"] == state["results"], "there is a second set of results"
+    assert call.state["transcript"] == state["transcript"]
+
+
+def closes_by_itself(room: Room) -> bool:
+    """Tell whether a room that nobody closes is not open for ever."""
+    return room.empty_timeout > 0 and room.departure_timeout > 0
+
+
+def _how(state: Any) -> str:
+    return f", hung up ({state['end_reason']})" if state["hung_up_at"] else ""
+
+
+def let_time_pass(call: Call, operation: Operation) -> None:
+    results = call.state["results"]
+    for seconds in operation.afterwards:
+        call.world.let_pass(call.session_id, seconds)
+        call.world.let_schedule_run(call.lane)
+        if call.state["hung_up_at"]:
+            assert call.session_id not in call.world.rooms(), "a call that was hung up goes on"
+    if results is not None:
+        assert call.state["results"] == results, "there is a second set of results"
+
+
+def created_or_not(call: Call) -> str:
+    """Hold what a create that died has left behind to the promise: the caller asks again with the same key."""
+    left = call.caller.get("/sessions")
+    assert len(left) <= 1
+    assert all(map(closes_by_itself, call.world.rooms().values()))
+    assert call.create() in (201, 409)
+    call.world.forget_keys_in_progress()
+    assert call.create() == 201
+    answered = settled(call)
+    for session in left:
+        if session["session_id"] != call.session_id:
+            call.world.let_pass(session["session_id"], NEVER_BACK)
+            call.world.let_schedule_run(call.lane)
+            orphan = call.caller.get(f"/sessions/{session['session_id']}")
+            assert (orphan["status"], orphan["failure"]["code"]) == ("failed", "expired")
+            return f"a first session is left and fails: expired; asked again: {answered}"
+    return f"{'the session is there' if left else 'no session'}; asked again: {answered}"
+
+
+# ---- The matrix ----
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World.running() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def lane(world: World) -> Iterator[Lane]:
+    with world.lane() as lane:
+        yield lane
+
+
+@pytest.fixture
+def call(world: World, lane: Lane) -> Call:
+    """A caller with an agent, and nothing left over of other calls."""
+    world.empty_queue()
+    caller = world.caller(lane)
+    agent = {"name": "Ana", "instructions": "Take the order.", "output_schema": {"mood": "string"}}
+    return Call(world, lane, caller, caller.post("/agents", agent).json["data"]["agent_id"])
+
+
+@contextmanager
+def crashing(lane: Lane, crash: Crash) -> Iterator[list[str]]:
+    """Kill the operation's worker at one point; the list tells that it was."""
+    died: list[str] = []
+
+    def kill() -> None:
+        lane.kill(crash.operation.function)
+        died.append(str(crash))
+
+    fault: Fault = killing(kill, afterwards=crash.when == "after")
+    with lane.paths.faulty(lambda name: name == crash.step, fault, only=crash.number):
+        yield died
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_what_an_operation_does_to_the_world_is_known_step_by_step(call: Call, operation: Operation) -> None:
+    operation.prepare(call)
+    call.lane.paths.log.clear()
+
+    with operation.troubles(call.lane):
+        status = operation.act(call)
+        steps = [name for name in call.lane.paths.log if changes_something(name)]
+
+    assert status < 300
+    assert sorted(steps) == sorted(operation.steps)  # some are done side by side
+
+
+@pytest.mark.parametrize("crash", list(crashes()), ids=str)
+def test_no_call_is_lost_when_a_worker_is_killed(
+    call: Call, crash: Crash, record_property: Callable[[str, object], None]
+) -> None:
+    operation = crash.operation
+    record_property("crash", [operation.name, crash.at, crash.when])
+    operation.prepare(call)
+
+    with operation.troubles(call.lane), crashing(call.lane, crash) as died:
+        status = operation.act(call)
+    assert (status, died) == (500, [str(crash)])
+    if operation.name == "create":
+        outcome = created_or_not(call)
+    else:
+        let_time_pass(call, operation)
+        outcome = settled(call)
+
+    record_property("outcome", outcome)

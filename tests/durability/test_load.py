@@ -1,0 +1,446 @@
+"""Two hundred calls at once through the local stack, while 2 % of all requests fail and workers are killed.
+
+Each client does as docs/client.md says: it sends its turns as the call goes, repeats what was not answered, and
+completes under an Idempotency-Key; some tabs are closed and never come back. In the end everything is healed, the
+schedule has time to tidy up, and everything is counted.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import boto3
+import pytest
+
+from local.aws import aws_stand_in
+from local.running import LocalApi, running_api
+from local.stand_ins.gemini import gemini_stand_in
+from local.stand_ins.livekit import livekit_stand_in
+from pi_voice.transcript import Turn
+from tests.durability import faulty_path, figures
+from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
+from tests.durability.world import numbering
+from tests.local.conftest import Background
+from tests.local.processes import children
+from tests.real.livekit_server import free_pair
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+pytestmark = pytest.mark.durability
+
+SESSIONS: Final = 200
+CALL_SECONDS: Final = 60
+"""For how long the calls go on, from the first create; how much is said meanwhile depends on the machine."""
+
+AT_ONCE: Final = 8
+"""How many requests are under way at most: two cores serve them, and all that they stand for."""
+
+FAILING: Final = 0.02
+KILL_EVERY_SECONDS: Final = 2.0
+TTL_SECONDS: Final = 300
+SHORT_TTL_SECONDS: Final = 60
+"""Of the calls whose tab is closed: they are given up sooner, and the test is over sooner."""
+
+GRACE_SECONDS: Final = 45
+CLIENT_SECONDS: Final = 150
+"""For how long a client repeats one request before it gives up; nothing here may take that long."""
+
+SETTLING_SECONDS: Final = 300
+VISIBLE_AGAIN_SECONDS: Final = 20
+"""When the message of a worker that was killed comes back; in the template that takes nine minutes."""
+
+V: Final = "/api/v1/voice"
+TABLE: Final = "pi-voice-local-voice_sessions"
+SCHEMA: Final = {"city": "string"}
+
+
+# ---- What fails ----
+
+
+@dataclass
+class Harm:
+    """Two in a hundred requests fail, each in one way; and what is recorded of results is written down."""
+
+    paths: FaultyPaths
+    chance: random.Random
+    rate: float = FAILING
+    seen: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+    results_kept: Counter[str] = field(default_factory=Counter)
+    """How often results were written into a session's row."""
+
+    WAYS = (
+        faulty_path.refuse,
+        faulty_path.refuse,
+        faulty_path.reset_half_way,
+        faulty_path.reset_half_way,
+        faulty_path.truncated,
+        faulty_path.failing(500),
+        faulty_path.failing(503),
+    )
+
+    @contextmanager
+    def done_to(self) -> Iterator[None]:
+        paths = self.paths
+        with (
+            paths.faulty(lambda name: name == "DynamoDB UpdateItem sessions", self._watch),
+            paths.faulty(lambda _: True, self._perhaps),
+        ):
+            yield
+
+    async def _watch(self, exchange: Exchange) -> Reply:
+        reply = await exchange.forward(exchange.body)
+        order = json.loads(exchange.body)
+        if reply.status == 200 and ":results" in order["ExpressionAttributeValues"]:
+            self.results_kept[order["Key"]["session_id"]["S"]] += 1
+        return reply
+
+    async def _perhaps(self, exchange: Exchange) -> Reply | None:
+        service = exchange.name.partition(" ")[0]
+        self.seen[service] += 1
+        if self.chance.random() >= self.rate:
+            return await exchange.forward(exchange.body)
+        self.done[service] += 1
+        return await self.chance.choice(self.WAYS)(exchange)
+
+
+@dataclass
+class Killer:
+    """Kills a worker now and then, whatever it is doing."""
+
+    stack_pid: int
+    chance: random.Random
+    killed: int = 0
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.uniform(0.5, 1.5) * KILL_EVERY_SECONDS)
+            if workers := await asyncio.to_thread(children, self.stack_pid):
+                with suppress(ProcessLookupError):
+                    os.kill(self.chance.choice(sorted(workers)), signal.SIGKILL)
+                    self.killed += 1
+
+
+# ---- The clients ----
+
+
+@dataclass
+class Answered:
+    status: int
+    document: Any
+
+    @property
+    def code(self) -> str:
+        return str(self.document["error"]["code"]) if "error" in self.document else ""
+
+
+@dataclass
+class Line:
+    """The API as clients reach it, a few requests at a time."""
+
+    url: str
+    api_key: str
+    client: aiohttp.ClientSession
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    requests: int = 0
+    repeats: int = 0
+
+    async def once(self, method: str, path: str, body: object, key: str, idempotency_key: str) -> Answered | None:
+        """Send a request once; None if there is no answer that anybody could read."""
+        headers = {"Authorization": f"Bearer {key}"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        self.requests += 1
+        async with self.turns:
+            try:
+                async with self.client.request(method, self.url + V + path, json=body, headers=headers) as answer:
+                    document = await answer.json(content_type=None)
+                    return Answered(answer.status, document if isinstance(document, dict) else {})
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                return None
+
+    async def call(
+        self, method: str, path: str, body: object = None, key: str = "", idempotency_key: str = ""
+    ) -> Answered:
+        """Send a request until it is answered for good, with pauses."""
+        give_up_at, pause = time.monotonic() + CLIENT_SECONDS, 0.3
+        while True:
+            answered = await self.once(method, path, body, key or self.api_key, idempotency_key)
+            if answered and answered.status < 500 and answered.code != "idempotency_in_progress":
+                return answered
+            assert time.monotonic() < give_up_at, f"{method} {path} was in vain: {answered}"
+            self.repeats += 1
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (no secret)
+            pause = min(pause * 2, 5)
+
+
+@dataclass
+class Call:
+    """One client and its call."""
+
+    number: int
+    line: Line
+    session_id: str = ""
+    token: str = ""
+    acknowledged: int = 0
+    """How many turns are safe, as far as it was told."""
+    said: int = 0
+    ended: str = "open"
+
+    @property
+    def vanishes(self) -> bool:
+        return self.number % 4 == 3
+
+    @property
+    def says_nothing(self) -> bool:
+        return self.number % 20 == 3
+
+    @property
+    def has_own_transcript(self) -> bool:
+        return self.number % 4 == 1
+
+    def turns(self, start: int, end: int) -> list[Turn]:
+        return [
+            {"role": "agent" if k % 2 else "user", "text": f"Call {self.number}, turn {k}."} for k in range(start, end)
+        ]
+
+    async def begin(self, agent_id: str) -> None:
+        order = {
+            "agent_id": agent_id,
+            "participant": {"identity": f"caller-{self.number}"},
+            "ttl_seconds": SHORT_TTL_SECONDS if self.vanishes else TTL_SECONDS,
+        }
+        answered = await self.line.call("POST", "/sessions", order, idempotency_key=f"create-{self.number}")
+        assert answered.status == 201, answered
+        self.session_id, self.token = (answered.document["data"][name] for name in ("session_id", "client_token"))
+
+    async def go_on(self, until: float, chance: random.Random) -> None:
+        """Say something now and then, and send it."""
+        leaves_at = chance.uniform(0.2, 1.0) if self.vanishes else 1.0
+        leaves_at = time.monotonic() + (until - time.monotonic()) * leaves_at
+        while True:
+            await asyncio.sleep(chance.uniform(2, 12))
+            if time.monotonic() >= leaves_at and self.said:
+                return
+            self.said += chance.randint(1, 3)
+            await self.send()
+
+    async def send(self) -> None:
+        while self.acknowledged < self.said:
+            sent = {"from": self.acknowledged, "turns": self.turns(self.acknowledged, self.said)}
+            answered = await self.line.call("POST", f"/sessions/{self.session_id}/transcript", sent, self.token)
+            assert answered.status == 200, answered
+            self.acknowledged = answered.document["data"]["next"]
+
+    async def end(self, chance: random.Random) -> None:
+        """Complete, or close the tab with the last words on their way."""
+        if self.vanishes:
+            self.said += 2
+            body = {"from": self.acknowledged, "turns": self.turns(self.acknowledged, self.said)}
+            await self.line.once("POST", f"/sessions/{self.session_id}/transcript", body, self.token, "")
+            self.ended = "vanished"
+            return
+        await asyncio.sleep(chance.uniform(0, 5))
+        ending: dict[str, Any] = {"end_reason": "said_goodbye"}
+        if self.has_own_transcript:
+            self.said += 1
+            ending["transcript"] = self.turns(0, self.said)
+        path = f"/sessions/{self.session_id}/complete"
+        answered = await self.line.call("POST", path, ending, self.token, f"complete-{self.number}")
+        if answered.code == "voice_session_not_active":  # an answer of ours was lost, with the function that gave it
+            seen = await self.line.call("GET", f"/sessions/{self.session_id}", key=self.token)
+            assert seen.document["data"]["status"] == "completed", seen
+            self.ended = "completed, told later"
+        else:
+            assert answered.status == 200, answered
+            self.ended = "completed"
+        if self.has_own_transcript:
+            self.acknowledged = self.said
+
+    def check(self, state: dict[str, Any]) -> int:
+        """Hold a session to what its client was told, and return how many acknowledged turns are not there."""
+        if self.says_nothing and state["status"] == "failed":
+            assert (state["failure"]["code"], state["end_reason"]) == ("expired", "expired")
+            return 0
+        assert state["status"] == "completed", state
+        by, reason = ("sweeper", "expired") if self.vanishes else ("client", "said_goodbye")
+        assert (state["completed_by"], state["end_reason"]) == (by, reason), state
+        assert state["extraction"]["status"] == "succeeded", state
+        assert state["results"].keys() == SCHEMA.keys(), state
+        turns = [{"role": turn["role"], "text": turn["text"]} for turn in state["transcript"]]
+        assert turns == self.turns(0, len(turns)), "there is something that nobody said"
+        return max(0, self.acknowledged - len(turns))
+
+
+# ---- The stack ----
+
+
+@dataclass
+class Site:
+    """What is running, and what may be done to it."""
+
+    api: LocalApi
+    url: str
+    harm: Harm
+    dynamodb: "DynamoDBClient"
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    return random.Random(4711)  # noqa: S311 (the same harm as last time, as far as time allows)
+
+
+@pytest.fixture
+def site(chance: random.Random) -> Iterator[Site]:
+    """The local stack behind faulty paths to everything, and a faulty path to itself."""
+    background, port, paths = Background(), free_pair(), FaultyPaths()
+    to = background.enter
+    try:
+        aws_url = to(aws_stand_in())
+        rows_url = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB") or aws_url
+        livekit = to(livekit_stand_in(f"http://127.0.0.1:{port + 1}", None))
+        gemini = to(gemini_stand_in())
+        livekit_url = to(paths.to(livekit.url, faulty_path.livekit_name))
+        environment = {
+            **os.environ,
+            "AWS_ENDPOINT_URL_DYNAMODB": to(paths.to(rows_url, faulty_path.aws_name)),
+            "AWS_ENDPOINT_URL_SQS": to(paths.to(aws_url, faulty_path.aws_name)),
+            "LIVEKIT_URL": livekit_url.replace("http", "ws", 1),
+            "LIVEKIT_API_KEY": livekit.api_key,
+            "LIVEKIT_API_SECRET": livekit.api_secret,
+            "GEMINI_API_KEY": gemini.api_key,
+            "GOOGLE_GEMINI_BASE_URL": to(paths.to(str(gemini.base_url), faulty_path.gemini_name, numbering())),
+            "GRACE_SECONDS": str(GRACE_SECONDS),
+            "POWERTOOLS_LOG_LEVEL": "ERROR",
+            "SCHEDULE_SECONDS": "2",
+        }
+        with running_api(environment, port) as api:
+            keys: dict[str, Any] = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+            sqs: Any = boto3.client("sqs", "us-east-1", endpoint_url=aws_url, **keys)
+            [queue] = [url for url in sqs.list_queues()["QueueUrls"] if url.endswith("-extractions")]
+            sqs.set_queue_attributes(QueueUrl=queue, Attributes={"VisibilityTimeout": str(VISIBLE_AGAIN_SECONDS)})
+            yield Site(
+                api=api,
+                url=to(paths.to(api.base_url, lambda request, _: f"API {request.method}")),
+                harm=Harm(paths, chance),
+                dynamodb=boto3.client("dynamodb", "us-east-1", endpoint_url=rows_url, **keys),
+            )
+    finally:
+        background.stop()
+
+
+@asynccontextmanager
+async def killing(killer: Killer) -> AsyncIterator[None]:
+    task = asyncio.create_task(killer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def hold_calls(site: Site, killer: Killer, chance: random.Random) -> list[Call]:
+    """Begin all calls, have them go on side by side, and end them, with harm done all the while."""
+    patience = aiohttp.ClientTimeout(total=35)
+    async with aiohttp.ClientSession(timeout=patience, connector=aiohttp.TCPConnector(force_close=True)) as client:
+        line = Line(site.url, site.api.api_key, client)
+        spec = {"name": "Ana", "instructions": "Ask for the city.", "output_schema": SCHEMA}
+        made = await line.call("POST", "/agents", spec)
+        calls = [Call(number, line) for number in range(SESSIONS)]
+        until = time.monotonic() + CALL_SECONDS
+        with site.harm.done_to():
+            async with killing(killer):
+                await asyncio.gather(*(call.begin(made.document["data"]["agent_id"]) for call in calls))
+                assert len({call.session_id for call in calls}) == SESSIONS
+                assert Counter(statuses(site).values())["active"] >= SESSIONS
+                speaking = [call for call in calls if not call.says_nothing]
+                await asyncio.gather(*(call.go_on(until, chance) for call in speaking))
+                await asyncio.gather(*(call.end(chance) for call in speaking))
+    return calls
+
+
+def statuses(site: Site) -> dict[str, str]:
+    """Return each session's status as it is stored, and "pending" for one whose results are still wanted."""
+    pages = site.dynamodb.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True)
+    return {
+        row["session_id"]["S"]: (
+            "pending" if '"pending"' in row.get("extraction", {"S": ""})["S"] else row["status"]["S"]
+        )
+        for page in pages
+        for row in page["Items"]
+    }
+
+
+def settle(site: Site) -> float:
+    """Wait until the schedule has seen to everything, and return how long that took."""
+    started = time.monotonic()
+    while {"active", "pending"} & set(statuses(site).values()):
+        assert time.monotonic() < started + SETTLING_SECONDS, Counter(statuses(site).values())
+        time.sleep(2)
+    return time.monotonic() - started
+
+
+async def read_all(site: Site, session_ids: list[str]) -> dict[str, dict[str, Any]]:
+    async with aiohttp.ClientSession() as client:
+        line = Line(site.url, site.api.api_key, client)
+        answers = await asyncio.gather(*(line.call("GET", f"/sessions/{session_id}") for session_id in session_ids))
+    return {answer.document["data"]["session_id"]: answer.document["data"] for answer in answers}
+
+
+def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
+    site: Site, chance: random.Random, pytestconfig: pytest.Config
+) -> None:
+    killer = Killer(site.api.process.pid, chance)
+    started = time.monotonic()
+    calls = asyncio.run(hold_calls(site, killer, chance))
+    held = time.monotonic() - started
+    settled = settle(site)
+    stored = statuses(site)
+    states = asyncio.run(read_all(site, sorted(stored)))
+
+    own = {call.session_id for call in calls}
+    lost = sum(call.check(states[call.session_id]) for call in calls)
+    strays = [state for session_id, state in states.items() if session_id not in own]
+    twice = [session_id for session_id, times in site.harm.results_kept.items() if times > 1]
+    line = calls[0].line
+    figures.tell(
+        pytestconfig,
+        "load",
+        {
+            "sessions at once": SESSIONS,
+            "seconds of harm": round(held),
+            "seconds until everything had ended": round(settled),
+            "requests of clients": line.requests,
+            "of these, repeats": line.repeats,
+            "requests on the way to services and API": sum(site.harm.seen.values()),
+            "of these, made to fail": f"{sum(site.harm.done.values())} ({told(site.harm.done)})",
+            "workers killed": killer.killed,
+            "sessions, as they ended": told(Counter(ends(states[call.session_id]) for call in calls)),
+            "sessions of creates that died half-way": len(strays),
+            "turns acknowledged": sum(call.acknowledged for call in calls),
+            "turns lost": lost,
+            "sessions with two sets of results": len(twice),
+        },
+    )
+    assert lost == 0
+    assert not twice
+    assert {(stray["status"], stray["end_reason"]) for stray in strays} <= {("failed", "expired"), ("failed", "failed")}
+    assert killer.killed > CALL_SECONDS / KILL_EVERY_SECONDS / 3
+    assert site.harm.done.keys() >= {"API", "DynamoDB", "LiveKit", "Gemini"}
+
+
+def ends(state: dict[str, Any]) -> str:
+    return f"{state['status']} by {state['completed_by'] or state['end_reason']}"
+
+
+def told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

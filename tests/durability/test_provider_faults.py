@@ -1,0 +1,510 @@
+"""Provider faults: whatever a service does, every route answers in time, in the contract's words, and nothing is lost.
+
+Every route is tried with every fault of each service that it uses. Many of them wait for time limits of the product,
+none of which is shortened here, so they are tried side by side, each route and service in a lane of its own.
+In time means within the function's own limit: a worker that takes longer is ended, and its caller gets no word of ours.
+"""
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from livekit import api
+
+from tests.durability.faulty_path import (
+    SECRET,
+    Fault,
+    blocked,
+    busy,
+    changes_something,
+    dynamodb_error,
+    failing,
+    garbage,
+    hang,
+    partial_pages,
+    refuse,
+    reset_half_way,
+    slow_by_byte,
+    truncated,
+)
+from tests.durability.world import BASE, Caller, Lane, World
+from tests.local.conftest import Answer
+
+pytestmark = pytest.mark.durability
+
+REFERENCE: Final = Path(__file__).parents[2] / "docs" / "openapi.json"
+ALL: Final = [{"role": "user", "text": "A table for two."}, {"role": "agent", "text": "At seven."}]
+SIDE_BY_SIDE: Final = 8
+
+STATUS: Final = {
+    "livekit_error": 502,
+    "gemini_error": 502,
+    "livekit_unavailable": 503,
+    "gemini_unavailable": 503,
+    "upstream_timeout": 504,
+    "internal_error": 500,
+}
+
+
+# ---- Routes ----
+
+
+@dataclass
+class Scene:
+    """A caller, and what the request is about."""
+
+    world: World
+    calm: Caller
+    """Before functions to which nothing happens."""
+    troubled: Caller
+    agent_id: str = ""
+    session_id: str = ""
+
+    @property
+    def session(self) -> str:
+        return f"/sessions/{self.session_id}"
+
+    @property
+    def agent(self) -> str:
+        return f"/agents/{self.agent_id}"
+
+
+def nothing(_: Scene) -> None:
+    pass
+
+
+def made(answer: Answer) -> Any:
+    """Return what has to have been made before anything goes wrong."""
+    assert answer.status == 201, answer.body
+    return answer.json["data"]
+
+
+def with_agent(scene: Scene) -> None:
+    spec = {"name": "Ana", "instructions": "Take the order.", "output_schema": {"mood": "string"}}
+    scene.agent_id = made(scene.calm.post("/agents", spec))["agent_id"]
+
+
+def with_session(scene: Scene) -> None:
+    with_agent(scene)
+    order = {"agent_id": scene.agent_id, "participant": {"identity": "caller"}}
+    scene.session_id = made(scene.calm.post("/sessions", order))["session_id"]
+
+
+def with_two_agents(scene: Scene) -> None:
+    with_agent(scene)
+    with_agent(scene)
+
+
+def with_two_sessions(scene: Scene) -> None:
+    with_session(scene)
+    with_session(scene)
+
+
+def with_kept_turns(scene: Scene) -> None:
+    with_session(scene)
+    for number, turn in enumerate(ALL):
+        assert scene.calm.post(f"{scene.session}/transcript", {"from": number, "turns": [turn]}).status == 200
+
+
+def completed(scene: Scene) -> None:
+    with_session(scene)
+    assert scene.calm.post(f"{scene.session}/complete", {"transcript": ALL}).status == 200
+
+
+def stopped(scene: Scene) -> None:
+    """Stop a call, and open its room again, as somebody does who still holds a token."""
+    with_session(scene)
+    assert scene.calm.post(f"{scene.session}/stop", {}).status == 200
+    scene.world.open_room(scene.session_id)
+
+
+def start_session(scene: Scene) -> Answer:
+    return scene.troubled.post("/sessions", {"agent_id": scene.agent_id, "participant": {"identity": "caller"}})
+
+
+def tell_of_a_join(scene: Scene) -> Answer:
+    """Send LiveKit's webhook of somebody who joins; the call was stopped, so the room has to be closed again."""
+    room = {"sid": scene.world.rooms()[scene.session_id].sid, "name": scene.session_id}
+    event = {"event": "participant_joined", "id": "EV_1", "createdAt": str(int(time.time())), "room": room}
+    body = json.dumps(event).encode()
+    keys = scene.world.livekit
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    signature = api.AccessToken(keys.api_key, keys.api_secret).with_sha256(digest).with_ttl(timedelta(minutes=5))
+    headers = [("Authorization", signature.to_jwt()), ("Content-Type", "application/webhook+json")]
+    return scene.troubled.site.call("POST", f"{BASE}/webhooks/livekit", body, headers)
+
+
+# ---- What has to be true afterwards ----
+
+
+def unchanged(_: Scene, __: Answer) -> None:
+    """There is nothing that a route which only reads could have left."""
+
+
+def agents_are_whole(scene: Scene, answer: Answer) -> None:
+    """Every agent that is listed can be read, in the version that its head says."""
+    for agent in pages(scene, "/agents"):
+        assert scene.calm.get(f"/agents/{agent['agent_id']}") == agent
+    if answer.status == 201:
+        assert answer.json["data"] in pages(scene, "/agents")
+
+
+def all_agents_are_listed(scene: Scene, answer: Answer) -> None:
+    if answer.status == 200:
+        shown = answer.json
+        rest = pages(scene, "/agents", shown["next_cursor"]) if shown["next_cursor"] else []
+        assert len(shown["data"]) + len(rest) == 2
+
+
+def all_sessions_are_listed(_: Scene, answer: Answer) -> None:
+    if answer.status == 200:
+        assert len(answer.json["data"]) == 2
+
+
+def pages(scene: Scene, path: str, cursor: str | None = None) -> list[Any]:
+    answer = scene.calm.call("GET", path + (f"?cursor={cursor}" if cursor else "")).json
+    assert answer["next_cursor"] is None
+    return list(answer["data"])
+
+
+def no_session_is_half_made(scene: Scene, answer: Answer) -> None:
+    """A create that failed leaves no session, or one that failed for the same reason, or one that can still end."""
+    sessions = pages(scene, "/sessions")
+    assert len(sessions) <= 1
+    for session in sessions:
+        if session["status"] == "failed":
+            assert session["failure"]["code"] == answer.json["error"]["code"]
+        else:
+            scene.session_id = session["session_id"]
+            call_is_completable(scene, answer)
+    assert all(room.empty_timeout > 0 for room in scene.world.rooms().values())
+
+
+def call_is_completable(scene: Scene, _: Answer) -> None:
+    """An active session can be completed with all that was said, and a completed one has it."""
+    state = scene.calm.get(scene.session)
+    if state["status"] == "active":
+        state = scene.calm.post(f"{scene.session}/complete", {"transcript": ALL}).json
+    assert (state["status"], state["transcript"]) == ("completed", ALL)
+    assert SECRET not in json.dumps(state)
+
+
+def turns_are_kept_or_not(scene: Scene, answer: Answer) -> None:
+    """What was acknowledged is kept; what was not is kept whole or not at all."""
+    kept = scene.calm.post(f"{scene.session}/complete", {}).json["transcript"]
+    assert kept == ALL or (answer.status != 200 and kept == [])
+
+
+def is_deleted_or_whole(scene: Scene, answer: Answer) -> None:
+    """A session that was not deleted can still be deleted, whatever is left of its transcript."""
+    assert scene.calm.call("DELETE", scene.session).status == (404 if answer.status == 204 else 204) or (
+        scene.calm.call("GET", scene.session).status == 404
+    )
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route, what it needs to be there, how it is called, and what has to be true afterwards."""
+
+    method: str
+    path: str
+    prepare: Callable[[Scene], None]
+    call: Callable[[Scene], Answer]
+    holds: Callable[[Scene, Answer], None]
+    uses: tuple[str, ...] = ("DynamoDB",)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+WRITES: Final = ("DynamoDB", "DynamoDB writes")
+
+ROUTES: Final = (
+    Route("GET", "/voices", nothing, lambda scene: scene.troubled.call("GET", "/voices"), unchanged),
+    Route(
+        "POST",
+        "/agents",
+        nothing,
+        lambda scene: scene.troubled.post("/agents", {"name": "Ana", "instructions": "Listen."}),
+        agents_are_whole,
+        WRITES,
+    ),
+    Route(
+        "GET", "/agents", with_two_agents, lambda scene: scene.troubled.call("GET", "/agents"), all_agents_are_listed
+    ),
+    Route("GET", "/agents/{agent_id}", with_agent, lambda scene: scene.troubled.call("GET", scene.agent), unchanged),
+    Route(
+        "PATCH",
+        "/agents/{agent_id}",
+        with_agent,
+        lambda scene: scene.troubled.call("PATCH", scene.agent, {"name": "Eva"}),
+        agents_are_whole,
+        WRITES,
+    ),
+    Route(
+        "DELETE",
+        "/agents/{agent_id}",
+        with_agent,
+        lambda scene: scene.troubled.call("DELETE", scene.agent),
+        agents_are_whole,
+        WRITES,
+    ),
+    Route("POST", "/sessions", with_agent, start_session, no_session_is_half_made, ("LiveKit", "Gemini", *WRITES)),
+    Route(
+        "GET",
+        "/sessions",
+        with_two_sessions,
+        lambda scene: scene.troubled.call("GET", "/sessions"),
+        all_sessions_are_listed,
+    ),
+    Route(
+        "GET", "/sessions/{session_id}", completed, lambda scene: scene.troubled.call("GET", scene.session), unchanged
+    ),
+    Route(
+        "DELETE",
+        "/sessions/{session_id}",
+        completed,
+        lambda scene: scene.troubled.call("DELETE", scene.session),
+        is_deleted_or_whole,
+        WRITES,
+    ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/participants",
+        with_session,
+        lambda scene: scene.troubled.post(f"{scene.session}/participants", {"identity": "second"}),
+        call_is_completable,
+    ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/transcript",
+        with_session,
+        lambda scene: scene.troubled.post(f"{scene.session}/transcript", {"from": 0, "turns": ALL}),
+        turns_are_kept_or_not,
+        WRITES,
+    ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/complete",
+        with_kept_turns,
+        lambda scene: scene.troubled.post(f"{scene.session}/complete", {}),
+        call_is_completable,
+        ("LiveKit", "Gemini", *WRITES),
+    ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/renew",
+        with_kept_turns,
+        lambda scene: scene.troubled.post(f"{scene.session}/renew", {}),
+        call_is_completable,
+        ("LiveKit", "Gemini", *WRITES),
+    ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/stop",
+        with_session,
+        lambda scene: scene.troubled.post(f"{scene.session}/stop", {}),
+        call_is_completable,
+        ("LiveKit", *WRITES),
+    ),
+    Route("POST", "/webhooks/livekit", stopped, tell_of_a_join, call_is_completable, ("LiveKit", "DynamoDB writes")),
+)
+
+
+# ---- Faults ----
+
+OK: Final = "ok"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A fault, what it does, and the code that a caller hears of."""
+
+    name: str
+    fault: Fault
+    code: str
+    only: int | None = None
+    takes_long: bool = field(default=False, compare=False)
+
+
+def provider(name: str) -> tuple[Trouble, ...]:
+    """Return what LiveKit and Gemini may do alike."""
+    error, unavailable = f"{name}_error", f"{name}_unavailable"
+    return (
+        Trouble("refuses", refuse, unavailable),
+        Trouble("hangs", hang, "upstream_timeout", takes_long=True),
+        Trouble("resets half-way", reset_half_way, unavailable),
+        Trouble("is slow by byte", slow_by_byte, "upstream_timeout", takes_long=True),
+        Trouble("429 with a delay", busy(seconds=1), unavailable),
+        Trouble("500", failing(500), unavailable),
+        Trouble("503", failing(503), unavailable),
+        Trouble("garbage", garbage, error),
+        Trouble("truncated", truncated, error),
+    )
+
+
+INTERNAL: Final = "internal_error"
+TROUBLES: Final[Mapping[str, tuple[Trouble, ...]]] = {
+    "LiveKit": provider("livekit"),
+    "Gemini": (*provider("gemini"), Trouble("blocks", blocked, "gemini_error")),
+    "DynamoDB": (
+        Trouble("refuses", refuse, INTERNAL),
+        Trouble("hangs", hang, INTERNAL, takes_long=True),
+        Trouble("resets half-way", reset_half_way, INTERNAL),
+        Trouble("is slow by byte", slow_by_byte, INTERNAL, takes_long=True),
+        Trouble("throttles", dynamodb_error(400, "ThrottlingException"), INTERNAL),
+        Trouble("is over its throughput", dynamodb_error(400, "ProvisionedThroughputExceededException"), INTERNAL),
+        Trouble("500", dynamodb_error(500, "InternalServerError"), INTERNAL),
+        Trouble("503", failing(503), INTERNAL),
+        Trouble("garbage", garbage, INTERNAL),
+        Trouble("truncated", truncated, INTERNAL),
+        Trouble("partial pages", partial_pages, OK),
+    ),
+    "DynamoDB writes": (
+        Trouble("hangs", hang, INTERNAL, takes_long=True),
+        Trouble("500", dynamodb_error(500, "InternalServerError"), INTERNAL),
+        Trouble("every answer lost", reset_half_way, INTERNAL),
+        Trouble("first answer lost", reset_half_way, OK, only=1),
+        Trouble("throttles once", dynamodb_error(400, "ThrottlingException"), OK, only=1),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A route, and a fault of a service that it uses."""
+
+    route: Route
+    service: str
+    trouble: Trouble
+
+    def __str__(self) -> str:
+        return f"{self.route}: {self.service} {self.trouble.name}"
+
+    @property
+    def code(self) -> str:
+        """What the caller hears of it."""
+        path = self.route.path
+        if path.endswith("/complete") and self.service in ("LiveKit", "Gemini"):
+            return OK  # the call is safe, and `extraction` tells the rest
+        if (
+            self.service == "LiveKit"
+            and self.trouble.name == "truncated"
+            and path != "/sessions"
+            and "renew" not in path
+        ):
+            return OK  # half of nothing: the answer to DeleteRoom is empty
+        return self.trouble.code
+
+    @property
+    def lane(self) -> tuple[str, str, str]:
+        """Which cases are tried one after the other."""
+        is_long = self.trouble.takes_long and self.route.path.endswith("/complete")
+        return str(self.route), self.service, self.trouble.name if is_long else ""
+
+    def concerns(self, request: str) -> bool:
+        """Tell whether a request on its way is one that goes wrong."""
+        if self.service == "DynamoDB writes":
+            return request.startswith("DynamoDB") and changes_something(request)
+        return request.startswith(self.service)
+
+
+CASES: Final = [
+    Case(route, service, trouble) for route in ROUTES for service in route.uses for trouble in TROUBLES[service]
+]
+
+
+# ---- Running them ----
+
+
+def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
+    """Try one case and hold the answer, and what is left behind, to what has to be true."""
+    caller = world.caller(calm)
+    scene = Scene(world, caller, lane.caller(caller))
+    case.route.prepare(scene)
+    with lane.paths.faulty(case.concerns, case.trouble.fault, case.trouble.only) as plan:
+        answer = case.route.call(scene)
+    assert plan.met, answer.body
+    check_answer(case, answer)
+    if case.route.path.endswith("/complete") and case.service == "Gemini":
+        check_extraction(case, answer.json["extraction"])
+    case.route.holds(scene, answer)
+
+
+def check_answer(case: Case, answer: Answer) -> None:
+    assert SECRET.encode() not in answer.body
+    reference = json.loads(REFERENCE.read_text())["paths"][BASE + case.route.path][case.route.method.lower()]
+    assert str(answer.status) in reference["responses"], answer.body
+    assert answer.header("x-request-id")
+    if case.code == OK:
+        assert answer.status in (200, 201, 204), answer.body
+        return
+    error = answer.json.get("error", {})
+    assert (error.get("code"), answer.status) == (case.code, STATUS[case.code]), answer.body
+    assert set(error) == {"code", "message", "request_id", "retryable"}
+    assert error["retryable"] is (answer.status != 502)
+    assert bool(answer.all("retry-after")) is (answer.status == 503)
+
+
+def check_extraction(case: Case, extraction: Any) -> None:
+    """A busy model is asked again later; one that answers nonsense, or nothing, is not."""
+    is_final = case.trouble.code == "gemini_error"
+    assert extraction["status"] == ("failed" if is_final else "pending"), extraction
+    assert extraction["error"]["code"] == case.trouble.code
+
+
+Outcomes = dict[str, BaseException | None]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World.running() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
+    """What became of each case that is to be run; with xdist, files have to stay together (--dist loadfile)."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    cases: list[Any] = [item.callspec.params["case"] for item in items if "outcomes" in item.fixturenames]
+    lanes: dict[tuple[str, str, str], list[Case]] = {}
+    for case in cases:
+        lanes.setdefault(case.lane, []).append(case)
+    with world.lane() as calm, ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+
+        def run(cases: list[Case]) -> Outcomes:
+            with world.lane() as lane:
+                route = cases[
+                    0
+                ].route  # the cold start is none of a request's time: without a key, nothing else happens
+                lane.site.call(route.method, BASE + route.path)
+                return {str(case): _outcome(world, calm, lane, case) for case in cases}
+
+        longest_first = sorted(lanes.values(), key=lambda cases: sum(case.trouble.takes_long for case in cases))
+        done = threads.map(run, reversed(longest_first))
+        return dict(chain.from_iterable(outcome.items() for outcome in done))
+
+
+def _outcome(world: World, calm: Lane, lane: Lane, case: Case) -> BaseException | None:
+    try:
+        tried(world, calm, lane, case)
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (whatever it is, the case's own test raises it)
+        return error
+    return None
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_fault_is_answered_in_time_and_in_the_contracts_words_and_loses_nothing(
+    case: Case, outcomes: Outcomes
+) -> None:
+    if error := outcomes[str(case)]:
+        raise error

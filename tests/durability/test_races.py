@@ -1,0 +1,252 @@
+"""Races by name, with real threads over the store: many rounds each, and every round has one winner.
+
+The fifty completions at once that go through the whole stack are in tests/local/test_race.py.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pi_voice.errors import SessionNotActive, TranscriptConflict, VoiceError
+from pi_voice.ids import SessionId, uuid7
+from pi_voice.results import Budget, Unfinished
+from pi_voice.sessions import Checkpoint, Ending, Kept, Renewal, RenewedSession, Session, SessionState
+from pi_voice.sweeping import Swept
+from pi_voice.transcript import Turn
+from tests.durability.one_session import OneSession, a_call, says
+from tests.fakes import FakeClient, FakeClock
+from tests.integration.conftest import dynamodb, environment, runner, store  # noqa: F401 (fixtures)
+from tests.integration.samples import NOW
+from tests.integration.store import Store
+
+pytestmark = pytest.mark.durability
+
+ROUNDS = 40
+TTL, GRACE = 600, 60
+MOST_SECONDS_APART = 0.02
+
+
+@dataclass
+class Track:
+    """Where the races are run."""
+
+    store: Store
+    runner: asyncio.Runner
+    chance: random.Random
+
+    def session(self, kept: int = 0) -> "Racing":
+        """Begin a session of which so many turns are kept."""
+        racing = Racing(self, SessionId(uuid7()))
+        self.runner.run(racing.all.begin(a_call(racing.session_id, TTL, GRACE)))
+        if kept:
+            self.runner.run(racing.append(0, 0, kept))
+        return racing
+
+
+class Racing:
+    """A session, and short names for what runs side by side."""
+
+    def __init__(self, track: Track, session_id: SessionId) -> None:
+        self._track = track
+        self.session_id = session_id
+        self.all = OneSession(track.store, FakeClock(NOW))
+        self._client = FakeClient(session_id)
+
+    def race(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run all at once, or nearly so, and return what each came to."""
+
+        async def start(each: Coroutine[Any, Any, Any]) -> Any:
+            await asyncio.sleep(self._track.chance.choice([0, self._track.chance.uniform(0, MOST_SECONDS_APART)]))
+            try:
+                return await each
+            except (VoiceError, Unfinished) as error:
+                return error
+
+        async def run() -> list[Any]:
+            return await asyncio.gather(*map(start, work))
+
+        return self._track.runner.run(run())
+
+    def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, Kept]:
+        turns = [says(writer, number) for number in range(start, start + count)]
+        return self.all.keeping.keep(
+            self.session_id, Checkpoint.model_validate({"from": start, "turns": turns}), self._client
+        )
+
+    def complete(self, own: list[Turn] | None = None) -> Coroutine[Any, Any, SessionState]:
+        return self.all.completion.complete(self.session_id, Ending(transcript=own), self._client)
+
+    def stop(self) -> Coroutine[Any, Any, SessionState]:
+        return self.all.hanging_up.stop(self.session_id, self._client)
+
+    def renew(self) -> Coroutine[Any, Any, RenewedSession]:
+        return self.all.renewing.renew(self.session_id, Renewal(), self._client)
+
+    def sweep(self) -> Coroutine[Any, Any, Swept]:
+        return self.all.sweeping.sweep()
+
+    @property
+    def state(self) -> SessionState:
+        return self._track.runner.run(self.all.history.get(self.session_id, self._client))
+
+    @property
+    def row(self) -> Session:
+        session = self._track.runner.run(self._track.store.sessions.get(self.session_id))
+        assert session is not None
+        return session
+
+    @property
+    def turns_kept(self) -> list[Turn]:
+        return self._track.runner.run(self._track.store.checkpoints.read(self.row))
+
+
+@pytest.fixture
+def track(store: Store, runner: asyncio.Runner) -> Track:  # noqa: F811 (fixtures)
+    return Track(store, runner, random.Random(4711))  # noqa: S311 (nothing to guess)
+
+
+def kinds(answers: list[Any]) -> Counter[str]:
+    return Counter(type(answer).__name__ for answer in answers)
+
+
+def test_of_completions_at_once_one_wins_and_the_others_leave_nothing_behind(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=2)
+        answers = racing.race(racing.complete([says(1, 0)]), racing.complete(), racing.complete([says(2, 0)]))
+
+        assert kinds(answers) == {"SessionState": 1, "SessionNotActive": 2}
+        [won] = [answer for answer in answers if isinstance(answer, SessionState)]
+        assert (racing.state.transcript, racing.state.results) == (won.transcript, won.results)
+        [turns] = {len(turns) for turns in [won.transcript or []]}
+        assert racing.row.turns == turns
+    rows = track.store.rows(track.store.names.transcripts)
+    sessions = track.store.rows(track.store.names.sessions)
+    pointed_to = {row[name]["S"] for row in sessions for name in ("session_id", "transcript_id")}
+    assert all("ttl" in row for row in rows if row["transcript_id"]["S"] not in pointed_to)
+
+
+def test_of_complete_and_the_sweeper_one_ends_the_session(track: Track) -> None:
+    winners = Counter[str]()
+    for _ in range(ROUNDS):
+        racing = track.session(kept=3)
+        racing.all.clock.now = NOW + TTL + GRACE
+        answer, _, _ = racing.race(racing.complete(), racing.sweep(), racing.sweep())
+
+        state = racing.state
+        assert state.transcript == [says(0, number) for number in range(3)]
+        assert state.completed_by == ("client" if isinstance(answer, SessionState) else "sweeper")
+        assert isinstance(answer, SessionState | SessionNotActive)
+        winners[str(state.completed_by)] += 1
+    assert winners.keys() == {"client", "sweeper"}
+
+
+@pytest.mark.parametrize("own", [None, [says(9, 0)]], ids=["what-was-kept", "its-own-transcript"])
+def test_of_turns_and_complete_what_was_acknowledged_is_there_and_the_rest_is_refused(
+    track: Track, own: list[Turn] | None
+) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        kept, completed = racing.race(racing.append(0, 1, 2), racing.complete(own))
+
+        assert isinstance(completed, SessionState)
+        assert isinstance(kept, Kept | SessionNotActive)
+        there = [says(0, number) for number in range(3 if isinstance(kept, Kept) else 1)]
+        assert racing.turns_kept == there
+        assert racing.state.transcript == (there if own is None else own)
+        outcomes[type(kept).__name__] += 1
+    assert outcomes.keys() == {"Kept", "SessionNotActive"}
+
+
+def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        racing.all.model.mood = "is busy"
+        racing.race(racing.complete())
+        assert racing.state.extraction is not None
+        assert racing.state.extraction.status == "pending"
+        racing.all.model.mood = "answers"
+
+        retry, budget = racing.all.results.retry, Budget(60.0)
+        answers = racing.race(*(retry(racing.session_id, budget) for _ in range(3)))
+        first = racing.state
+        assert answers == [None, None, None]
+        assert first.extraction is not None
+        assert (first.extraction.status, first.extraction.attempts) == ("succeeded", 4)
+        racing.race(retry(racing.session_id, budget))
+        assert racing.state == first
+        assert racing.row.due_at is None
+
+
+def test_of_stop_and_renew_the_call_is_over_and_nobody_is_left_in_the_room(track: Track) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        racing = track.session()
+        racing.race(racing.all.join(racing.all.somebody(racing.session_id)))
+        racing.all.clock.now += 60
+        stopped, renewed = racing.race(racing.stop(), racing.renew())
+
+        assert isinstance(stopped, SessionState)
+        assert isinstance(renewed, RenewedSession | SessionNotActive)
+        assert not racing.all.room.inside
+        row = racing.row
+        assert (row.hung_up_at, row.end_reason, row.due_at) == (NOW + 60, "stopped", row.given_up_at)
+        assert row.expires_at == (renewed.expires_at if isinstance(renewed, RenewedSession) else NOW + TTL)
+        outcomes[type(renewed).__name__] += 1
+    assert outcomes.keys() == {"RenewedSession", "SessionNotActive"}
+
+
+def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_who_was_first(track: Track) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        stopped, completed = racing.race(racing.stop(), racing.complete())
+
+        assert isinstance(completed, SessionState)
+        assert isinstance(stopped, SessionState | SessionNotActive)
+        state = racing.state
+        assert state.status == "completed"
+        assert state.end_reason == ("stopped" if isinstance(stopped, SessionState) else "completed")
+        assert (state.hung_up_at is None) == isinstance(stopped, SessionNotActive)
+        outcomes[type(stopped).__name__] += 1
+    assert outcomes.keys() == {"SessionState", "SessionNotActive"}
+
+
+def test_of_two_writers_who_say_something_else_one_is_told_no(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
+
+        assert kinds(answers) == {"Kept": 1, "TranscriptConflict": 1}
+        [writer] = [number for number, answer in enumerate(answers, start=1) if isinstance(answer, Kept)]
+        [refusal] = [answer for answer in answers if isinstance(answer, TranscriptConflict)]
+        kept = racing.turns_kept
+        assert kept == [says(0, 0), *(says(writer, number) for number in range(1, len(kept)))]
+        assert refusal.next == len(kept)
+
+
+def test_of_two_writers_who_say_the_same_both_are_told_yes(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        answers = racing.race(racing.append(0, 1, 2), racing.append(0, 0, 5), racing.append(0, 1, 1))
+
+        assert kinds(answers) == {"Kept": 3}
+        assert racing.turns_kept == [says(0, number) for number in range(5)]
+        assert max(answer.next for answer in answers) == 5
+
+
+def test_of_a_join_and_stop_nobody_is_left_in_the_room(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session()
+        join = racing.all.join(racing.all.somebody(racing.session_id))
+        told, stopped = racing.race(join, racing.stop())
+
+        assert told is None
+        assert isinstance(stopped, SessionState)
+        assert not racing.all.room.inside
+        assert racing.row.livekit.first_joined_at == NOW

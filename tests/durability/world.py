@@ -1,0 +1,315 @@
+"""The world in which durability is tried: the local stack in pieces, with a faulty path before every service.
+
+The services (DynamoDB, SQS, LiveKit, Gemini and what they keep) are there once. Functions come in lanes: each lane has
+workers of its own, which reach the services by faulty paths of their own, so that many things can fail side by side.
+Nothing runs by itself: time passes, and the schedule runs, when a test says so.
+"""
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Self
+from uuid import uuid4
+
+import pytest
+from livekit import api
+from livekit.protocol.models import Room
+from livekit.protocol.room import CreateRoomRequest, ListRoomsRequest
+
+from local import dynamodb, sqs
+from local.aws import aws_stand_in
+from local.gateway import http_api
+from local.http_server import serving
+from local.poller import failures
+from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
+from local.stack import TEMPLATE
+from local.stand_ins.gemini import gemini_stand_in
+from local.stand_ins.livekit import livekit_stand_in
+from local.template import load
+from local.workers import Workers
+from pi_voice.access import Access
+from pi_voice.adapters.dynamodb import DynamoApiKeys
+from pi_voice.api_keys import NewApiKey
+from pi_voice.settings import TableNames
+from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
+from tests.local.conftest import Answer, Background, Site
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_sqs.client import SQSClient
+
+BASE: Final = "/api/v1/voice"
+NOWHERE: Final = "http://127.0.0.1:9"
+"""A port that nobody serves: LiveKit's webhooks end here, so that nothing happens by itself."""
+
+INSTANTS: Final = ("created_at", "expires_at", "due_at", "completed_at", "failed_at", "hung_up_at")
+ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")
+
+_ROUNDS: Final = 10
+_QUEUE: Final = "extractions"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody with an API key, in a workspace that nobody else uses."""
+
+    site: Site
+    workspace: str
+    key: str
+
+    def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """Call a route; a header's name is written with underscores."""
+        pairs = [("Authorization", f"Bearer {self.key}")]
+        pairs += [(name.replace("_", "-"), value) for name, value in headers.items()]
+        if body is None:
+            return self.site.call(method, BASE + path, None, pairs)
+        return self.site.call(method, BASE + path, json.dumps(body), [("Content-Type", "application/json"), *pairs])
+
+    def get(self, path: str) -> Any:
+        """Read what has to be there."""
+        answer = self.call("GET", path)
+        assert answer.status == 200, answer.body
+        return answer.json["data"]
+
+    def post(self, path: str, body: object, **headers: str) -> Answer:
+        return self.call("POST", path, body, **headers)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Workers of all functions, and the paths that lead them to the services."""
+
+    paths: FaultyPaths
+    site: Site
+    _workers: Workers
+    _background: Background
+
+    def invoke(self, function: str, event: object) -> Any:
+        """Call a function by its logical id; raises FunctionError."""
+        return self._background.run(self._workers.invoke(function, event))
+
+    def kill(self, function: str) -> None:
+        """End the worker of a function that is at work, as kill -9 does."""
+        crew = self._workers._crews[function]  # noqa: SLF001 (workers are not meant to be killed from outside)
+        [pid] = [worker._process.pid for worker in crew._all if not worker._free]  # noqa: SLF001
+        os.kill(pid, signal.SIGKILL)
+
+    def caller(self, caller: Caller) -> Caller:
+        """Return the same caller, before this lane's functions."""
+        return Caller(self.site, caller.workspace, caller.key)
+
+
+@dataclass(frozen=True)
+class World:
+    """The services, and what may happen to what they keep."""
+
+    services: Services
+    dynamodb_url: str
+    sqs_url: str
+    livekit: LiveKit
+    gemini: Gemini
+    dynamodb: "DynamoDBClient"
+    sqs: "SQSClient"
+    tables: TableNames
+    queue_urls: Mapping[str, str]
+    machine: Mapping[str, str]
+    background: Background
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Self]:
+        """Start everything but the functions, and end it afterwards."""
+        services = Services.chosen_by({**os.environ, "CLIENT_TOKEN_SECRET": uuid4().hex})
+        background = Background()
+        with pytest.MonkeyPatch.context() as environment:
+            try:
+                aws_url = "" if services.dynamodb_url and services.sqs_url else background.enter(aws_stand_in())
+                dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
+                livekit = background.enter(livekit_stand_in(NOWHERE, None))
+                gemini = background.enter(gemini_stand_in())
+                machine = machine_variables(os.environ, dynamodb_url, sqs_url)
+                for name, value in machine.items():
+                    environment.setenv(name, value)
+                rows, queues = dynamodb.client(dynamodb_url), sqs.client(sqs_url)
+                template = load(TEMPLATE, function_variables(services, livekit, gemini, dynamodb_url, sqs_url))
+                dynamodb.make_tables(rows, template.tables)
+                yield cls(
+                    services=services,
+                    dynamodb_url=dynamodb_url,
+                    sqs_url=sqs_url,
+                    livekit=livekit,
+                    gemini=gemini,
+                    dynamodb=rows,
+                    sqs=queues,
+                    tables=TableNames.of(template.functions[0].environment),
+                    queue_urls=sqs.make_queues(queues, template.queues),
+                    machine=machine,
+                    background=background,
+                )
+            finally:
+                background.stop()
+
+    @contextmanager
+    def lane(self) -> Iterator[Lane]:
+        """Have a lane; its workers start when they are needed and end with it."""
+        with self.background.during(self._lane()) as lane:
+            yield lane
+
+    @asynccontextmanager
+    async def _lane(self) -> AsyncIterator[Lane]:
+        paths = FaultyPaths()
+        async with (
+            paths.to(self.dynamodb_url, aws_name) as dynamodb_url,
+            paths.to(self.sqs_url, aws_name) as sqs_url,
+            paths.to(self.livekit.url, livekit_name) as livekit_url,
+            paths.to(str(self.gemini.base_url), gemini_name, numbering()) as gemini_url,
+        ):
+            paths.always(lambda name: name.startswith("DynamoDB TransactWriteItems"), by_token())
+            livekit = LiveKit(livekit_url.replace("http", "ws", 1), self.livekit.api_key, self.livekit.api_secret)
+            gemini = Gemini(self.gemini.api_key, gemini_url)
+            variables = function_variables(self.services, livekit, gemini, dynamodb_url, sqs_url)
+            functions = load(TEMPLATE, variables, self.services.parameters, self.queue_urls).functions
+            workers = Workers(functions, self.machine)
+            try:
+                async with serving(http_api(functions, workers)) as url:
+                    yield Lane(paths, Site(url), workers, self.background)
+            finally:
+                await workers.stop()
+
+    def caller(self, lane: Lane) -> Caller:
+        """Make somebody new."""
+        workspace = f"w-{uuid4().hex[:12]}"
+        access = Access(DynamoApiKeys(self.dynamodb, self.tables.api_keys))
+        issued = self.background.run(access.issue(NewApiKey(workspace=workspace, name="durability")))
+        return Caller(lane.site, workspace, issued.api_key)
+
+    # ---- Time ----
+
+    def let_pass(self, session_id: str, seconds: int) -> None:
+        """Have so much time passed for a session: all that is known of it happened earlier by as much."""
+        key = {"session_id": {"S": session_id}}
+        row: dict[str, Any] = self.dynamodb.get_item(TableName=self.tables.sessions, Key=key)["Item"]
+        _put_back(row, INSTANTS, seconds)
+        _put_back(row["livekit"]["M"], ROOM_INSTANTS, seconds)
+        self.dynamodb.put_item(TableName=self.tables.sessions, Item=row)
+
+    def forget_keys_in_progress(self) -> None:
+        """Have so much time passed that no request is still taken to be under way under its Idempotency-Key."""
+        table = self.tables.idempotency
+        for row in self.dynamodb.scan(TableName=table)["Items"]:
+            if row["status"] == {"S": "INPROGRESS"}:
+                self.dynamodb.put_item(TableName=table, Item={**row, "in_progress_expiration": {"N": "1"}})
+
+    def put_into_row(self, session_id: str, **attributes: Any) -> None:
+        """Write attributes of a session as DynamoDB has them; a dictionary in `livekit` is merged."""
+        key = {"session_id": {"S": session_id}}
+        row: Any = self.dynamodb.get_item(TableName=self.tables.sessions, Key=key)["Item"]
+        row["livekit"]["M"].update(attributes.pop("livekit", {}))
+        self.dynamodb.put_item(TableName=self.tables.sessions, Item={**row, **attributes})
+
+    # ---- The schedule and the queue ----
+
+    def let_schedule_run(self, lane: Lane) -> None:
+        """Run the sweeper, and the worker of the queue, until both find nothing to do."""
+        for _ in range(_ROUNDS):
+            swept = lane.invoke("SweepSessions", {})["data"]
+            if not self.work_on_queue(lane) and not any(swept.values()):
+                return
+        pytest.fail("The schedule found something to do every time.")
+
+    def work_on_queue(self, lane: Lane) -> int:
+        """Give the worker all messages that are there, one at a time, and return how many; raises FunctionError.
+
+        What fails comes back at once: its pause is over when a test looks again.
+        """
+        url = self.queue_url
+        for number in count():
+            answer = self.sqs.receive_message(
+                QueueUrl=url, MessageSystemAttributeNames=["All"], MaxNumberOfMessages=1, WaitTimeSeconds=0
+            )
+            if not (messages := answer.get("Messages")):
+                return number
+            [message] = messages
+            record = {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+                "eventSource": "aws:sqs",
+            }
+            done = False
+            try:
+                failed = failures(lane.invoke("ExtractResults", {"Records": [record]}), {message["MessageId"]})
+                done = not failed
+            finally:
+                if done:
+                    self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                else:
+                    self.sqs.change_message_visibility(
+                        QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+                    )
+            if not done:
+                return number + 1
+        raise AssertionError  # counting does not end
+
+    def put_into_queue(self, session_id: str) -> None:
+        """Deliver a message of a session once more, as SQS may."""
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
+
+    def empty_queue(self) -> None:
+        """Throw away all messages."""
+        while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+    @property
+    def queue_url(self) -> str:
+        """The queue of unfinished extractions."""
+        [url] = [url for name, url in self.queue_urls.items() if name.endswith(_QUEUE)]
+        return url
+
+    # ---- LiveKit ----
+
+    def rooms(self) -> dict[str, Room]:
+        """Return all rooms that are open, by their names."""
+
+        async def ask() -> list[Room]:
+            async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
+                return list((await livekit.room.list_rooms(ListRoomsRequest())).rooms)
+
+        return {room.name: room for room in self.background.run(ask())}
+
+    def open_room(self, name: str) -> None:
+        """Open a room, as a join does where there is none."""
+
+        async def order() -> None:
+            async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
+                await livekit.room.create_room(CreateRoomRequest(name=name))
+
+        self.background.run(order())
+
+
+def _put_back(values: dict[str, Any], names: tuple[str, ...], seconds: int) -> None:
+    for name in names:
+        if name in values:
+            values[name] = {"N": str(int(values[name]["N"]) - seconds)}
+
+
+def numbering() -> Any:
+    """Make Gemini answer something else every time, so that a second set of results would show."""
+    numbers = count(1)
+
+    def edit(name: str, reply: Reply) -> Reply:
+        if name != "Gemini generateContent" or reply.status != 200:
+            return reply
+        body = json.loads(reply.body)
+        [part] = body["candidates"][0]["content"]["parts"]
+        part["text"] = json.dumps(dict.fromkeys(json.loads(part["text"]), f"answer {next(numbers)}"))
+        headers = {name: value for name, value in reply.headers.items() if name.lower() != "content-encoding"}
+        return Reply(200, headers, json.dumps(body).encode())
+
+    return edit

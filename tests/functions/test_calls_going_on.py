@@ -1,0 +1,201 @@
+"""A call that is stopped, that goes on with new connections, or that somebody joins too late."""
+
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.functions.conftest import Api
+from tests.functions.providers import Providers
+from tests.functions.test_agents import each
+from tests.functions.test_providers_failing import Front, led_to
+from tests.functions.test_webhook import Webhook, event
+from tests.functions.work import Work
+
+TURNS = [{"role": "user", "text": "Hello."}]
+
+
+@pytest.fixture
+def front(providers: Providers) -> Front:
+    return Front(providers)
+
+
+@pytest.fixture
+def session(api: Api) -> dict[str, Any]:
+    """A running session, and the sid of its room."""
+    session = api.session(max_duration_seconds=60)
+    return {**session, "sid": api.get(f"/sessions/{session['session_id']}").data["livekit"]["room_sid"]}
+
+
+def path_of(session: dict[str, Any]) -> str:
+    return f"/sessions/{session['session_id']}"
+
+
+# ---- Stopping ---------------------------------------------------------------------------------------
+
+
+def test_a_call_that_is_stopped_loses_its_room_and_waits_for_its_transcript(
+    api: Api, providers: Providers, session: dict[str, Any]
+) -> None:
+    stopped = api.post(f"{path_of(session)}/stop")
+
+    state = stopped.data
+    assert stopped.status == 200
+    assert (state["status"], state["end_reason"]) == ("active", "stopped")
+    assert abs(state["hung_up_at"] - time.time()) < 60
+    assert session["session_id"] not in providers.rooms()
+    assert api.get(path_of(session)).data == state
+    done = api.post(f"{path_of(session)}/complete", transcript=TURNS, end_reason="hang_up").json
+    assert (done["status"], done["end_reason"], done["hung_up_at"]) == ("completed", "stopped", state["hung_up_at"])
+
+
+def test_stopping_again_is_fine(api: Api, session: dict[str, Any]) -> None:
+    first = api.post(f"{path_of(session)}/stop").data
+
+    assert api.post(f"{path_of(session)}/stop").data == first
+
+
+def test_a_session_that_has_ended_is_not_stopped(api: Api, session: dict[str, Any]) -> None:
+    api.post(f"{path_of(session)}/complete", transcript=[])
+
+    api.post(f"{path_of(session)}/stop").error("voice_session_not_active", 409)
+
+
+def test_a_stopped_call_takes_nobody_in_and_gets_no_new_connections(api: Api, session: dict[str, Any]) -> None:
+    api.post(f"{path_of(session)}/stop")
+
+    api.post(f"{path_of(session)}/participants", identity="late").error("voice_session_not_active", 409)
+    api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
+
+
+def test_when_livekit_is_down_a_stop_is_noted_and_the_sweeper_closes_the_room(
+    api: Api, providers: Providers, front: Front, work: Work, session: dict[str, Any]
+) -> None:
+    with front.answering(503) as url, led_to(api, LIVEKIT_URL=url) as broken:
+        answer = broken.post(f"{path_of(session)}/stop")
+
+    error = answer.error("livekit_unavailable", 503)
+    assert error.retryable
+    assert answer.headers["Retry-After"]
+    assert session["session_id"] in providers.rooms()
+    assert api.get(path_of(session)).data["end_reason"] == "stopped"
+
+    assert work.sweep()["hung_up"] == 1
+    assert session["session_id"] not in providers.rooms()
+    assert work.sweep()["hung_up"] == 0
+
+
+# ---- Joining too late -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["/stop", "/complete"])
+def test_who_joins_a_call_that_is_over_finds_the_room_closed_again(
+    api: Api, providers: Providers, session: dict[str, Any], ending: str
+) -> None:
+    api.post(f"{path_of(session)}{ending}", {} if ending == "/complete" else None)
+    providers.open_room(session["session_id"])  # as a join with the old token does
+    reopened = {**session, "sid": providers.room(session["session_id"]).sid}
+    webhook = Webhook(api.functions)
+
+    assert webhook.send(event("room_started", reopened)).status == 200
+    assert session["session_id"] in providers.rooms()
+    assert webhook.send(event("participant_joined", reopened)).status == 200
+
+    assert session["session_id"] not in providers.rooms()
+
+
+def test_when_livekit_is_down_the_event_of_a_late_join_is_refused_so_that_it_is_sent_again(
+    api: Api, front: Front, session: dict[str, Any]
+) -> None:
+    api.post(f"{path_of(session)}/stop")
+
+    with front.answering(503) as url, led_to(api, LIVEKIT_URL=url):
+        answer = Webhook(api.functions).send(event("participant_joined", session))
+
+    answer.error("livekit_unavailable", 503)
+
+
+def test_a_call_is_hung_up_when_its_cap_is_over(
+    api: Api, providers: Providers, work: Work, session: dict[str, Any]
+) -> None:
+    Webhook(api.functions).send(event("participant_joined", session))
+
+    work.let_pass(session["session_id"], 60)
+    assert work.sweep()["hung_up"] == 0
+    work.let_pass(session["session_id"], 15)
+    assert work.sweep()["hung_up"] == 1
+
+    state = api.get(path_of(session)).data
+    assert (state["status"], state["end_reason"]) == ("active", "cap")
+    assert session["session_id"] not in providers.rooms()
+
+
+# ---- Renewing ---------------------------------------------------------------------------------------
+
+
+def test_a_call_goes_on_with_fresh_tokens_for_the_same_room_and_more_time(
+    api: Api, providers: Providers, work: Work
+) -> None:
+    session = api.session(media=["microphone", "camera"])
+    work.let_pass(session["session_id"], 500)
+
+    answer = api.post(f"{path_of(session)}/renew", {})
+
+    renewed = answer.data
+    assert answer.status == 200
+    assert renewed.keys() == {"session_id", "expires_at", "client_token", "connection"}
+    assert abs(renewed["expires_at"] - session["expires_at"]) <= 5  # 500 s are gone, and 600 more are given
+    assert renewed["expires_at"] == api.get(path_of(session)).data["expires_at"]
+    livekit, gemini = renewed["connection"]["livekit"], renewed["connection"]["gemini_live"]
+    claims = jwt.decode(livekit["token"], providers.variables["LIVEKIT_API_SECRET"], algorithms=["HS256"])
+    assert (claims["sub"], claims["exp"]) == ("caller-1", renewed["expires_at"])
+    assert claims["video"]["room"] == livekit["room"] == session["session_id"]
+    assert claims["video"]["canPublishSources"] == ["microphone", "camera"]
+    assert gemini["token"].startswith("auth_tokens/")
+    assert gemini["token"] != session["connection"]["gemini_live"]["token"]
+    assert gemini["setup"] == session["connection"]["gemini_live"]["setup"]
+
+
+def test_a_session_that_is_an_hour_old_is_not_renewed_any_more(api: Api, work: Work, session: dict[str, Any]) -> None:
+    work.let_pass(session["session_id"], 3_599)
+    renewed = api.post(f"{path_of(session)}/renew").data
+    assert renewed["expires_at"] <= time.time() + 1
+
+    work.let_pass(session["session_id"], 1)
+    error = api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
+
+    assert "an hour old" in error.message
+
+
+@pytest.mark.parametrize(("path", "value"), [*each("has_resumption_handle", None, 1, "true", []), ("ttl_seconds", 600)])
+def test_a_bad_field_of_a_renewal_is_refused_by_its_path(
+    api: Api, session: dict[str, Any], path: str, value: object
+) -> None:
+    assert api.post(f"{path_of(session)}/renew", {path: value}).error("invalid_request", 400).paths == [path]
+
+
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [("LIVEKIT_URL", "livekit_unavailable"), ("GOOGLE_GEMINI_BASE_URL", "gemini_unavailable")],
+)
+def test_when_a_provider_fails_a_call_goes_on_as_it_was(
+    api: Api, providers: Providers, front: Front, session: dict[str, Any], variable: str, code: str
+) -> None:
+    before = api.get(path_of(session)).data
+
+    with front.answering(503) as url, led_to(api, **{variable: url}) as broken:
+        broken.post(f"{path_of(session)}/renew").error(code, 503)
+
+    assert api.get(path_of(session)).data == before
+    assert session["session_id"] in providers.rooms()
+
+
+def test_a_room_that_had_closed_meanwhile_is_there_again(
+    api: Api, providers: Providers, session: dict[str, Any]
+) -> None:
+    providers.close_room(session["session_id"])
+
+    api.post(f"{path_of(session)}/renew")
+
+    assert session["session_id"] in providers.rooms()

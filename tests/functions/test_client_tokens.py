@@ -1,0 +1,147 @@
+"""A session's client token: it opens that session's own routes and nothing else, and needs no look-up."""
+
+import time
+from typing import Any
+
+import pytest
+
+from pi_voice.client_tokens import ClientTokens
+from pi_voice.ids import SessionId
+from tests.functions.conftest import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
+
+TURNS = [{"role": "user", "text": "Hi"}]
+OPENED: list[tuple[str, str, dict[str, Any] | None]] = [
+    ("GET", "", None),
+    ("POST", "/transcript", {"from": 0, "turns": TURNS}),
+    ("POST", "/renew", {}),
+    ("POST", "/stop", None),
+    ("POST", "/complete", {"transcript": TURNS}),
+]
+KEYS_ALONE: list[tuple[str, str]] = [
+    ("POST", "/agents"),
+    ("GET", "/agents"),
+    ("GET", "/agents/{agent_id}"),
+    ("PATCH", "/agents/{agent_id}"),
+    ("DELETE", "/agents/{agent_id}"),
+    ("GET", "/voices"),
+    ("POST", "/sessions"),
+    ("GET", "/sessions"),
+    ("DELETE", "/sessions/{session_id}"),
+    ("POST", "/sessions/{session_id}/participants"),
+]
+opened = pytest.mark.parametrize(("method", "route", "body"), OPENED)
+
+
+def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dict[str, Any] | None) -> Answer:
+    return client.call(method, f"/sessions/{session['session_id']}{route}", body=body)
+
+
+def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_TOKEN_SECRET) -> str:
+    return ClientTokens(secret).issue(SessionId(session["session_id"]), expires_at)
+
+
+@opened
+def test_a_token_opens_each_of_its_session_s_own_routes(
+    api: Api, method: str, route: str, body: dict[str, Any] | None
+) -> None:
+    session = api.session()
+
+    assert ask(api.client_of(session), session, method, route, body).status == 200
+
+
+def test_a_whole_call_is_made_without_an_api_key(api: Api) -> None:
+    session = api.session(api.agent(instructions="Do not tell.", output_schema={"word": "string"}))
+    client, path = api.client_of(session), f"/sessions/{session['session_id']}"
+
+    said = {"role": "user", "text": "Hello."}
+    assert client.post(f"{path}/transcript", {"from": 0, "turns": [said]}).data["next"] == 1
+    renewed = client.post(f"{path}/renew").data
+    client = api.client_of(renewed)
+    assert client.post(f"{path}/transcript", {"from": 1, "turns": [said]}).data["next"] == 2
+    state = client.post(f"{path}/complete").json
+    assert state["transcript"] == [said, said]
+    assert client.get(path).data == state == api.get(path).data
+    assert "Do not tell" not in client.get(path).text
+
+
+@opened
+def test_another_session_s_token_finds_nothing_even_of_the_same_workspace(
+    api: Api, method: str, route: str, body: dict[str, Any] | None
+) -> None:
+    session, other = api.session(), api.session()
+
+    answer = ask(api.client_of(other), session, method, route, body)
+
+    answer.error("voice_session_not_found", 404)
+    assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
+
+
+@pytest.mark.parametrize(("method", "route"), KEYS_ALONE)
+def test_a_token_opens_no_route_that_is_for_keys_alone(api: Api, method: str, route: str) -> None:
+    session = api.session()
+    path = route.format(**session)
+
+    answer = api.client_of(session).call(method, path, body={} if method in ("POST", "PATCH") else None)
+
+    error = answer.error("invalid_api_key", 401)
+    assert error.message == "A client token opens its own session alone. Use an API key for this route."
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
+
+
+@opened
+@pytest.mark.parametrize("fault", ["expired", "another deployment's", "mistyped", "garbage"])
+def test_a_token_that_is_not_good_opens_nothing(
+    api: Api, method: str, route: str, body: dict[str, Any] | None, fault: str
+) -> None:
+    session = api.session()
+    good = session["client_token"]
+    token = {
+        "expired": token_until(session, int(time.time()) - 1),
+        "another deployment's": token_until(session, int(time.time()) + 600, "another-secret-of-thirty-two-bytes!!"),
+        "mistyped": good[:-1] + ("A" if good[-1] != "A" else "B"),
+        "garbage": "pi_sess_x",
+    }[fault]
+
+    answer = ask(Api(api.functions, api.workspace, token), session, method, route, body)
+
+    answer.error("invalid_api_key", 401)
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
+
+
+def test_who_has_no_good_token_hears_that_before_anything_about_the_request(api: Api) -> None:
+    session = api.session()
+    client = Api(api.functions, api.workspace, token_until(session, 1))
+
+    answer = client.post(f"/sessions/{session['session_id']}/transcript", {"unknown": 1})
+
+    answer.error("invalid_api_key", 401)
+
+
+def test_a_token_is_good_until_the_session_s_end_and_the_grace_and_a_renewed_one_for_longer(api: Api) -> None:
+    session = api.session(ttl_seconds=60)
+
+    renewed = api.post(f"/sessions/{session['session_id']}/renew").data
+
+    assert session["client_token"] == token_until(session, session["expires_at"] + GRACE_SECONDS)
+    assert renewed["client_token"] == token_until(session, renewed["expires_at"] + GRACE_SECONDS)
+
+
+def test_a_token_of_a_session_that_was_deleted_finds_nothing(api: Api) -> None:
+    session = api.session()
+    path = f"/sessions/{session['session_id']}"
+    api.post(f"{path}/complete", transcript=[])
+    api.delete(path)
+
+    api.client_of(session).get(path).error("voice_session_not_found", 404)
+
+
+def test_a_token_costs_no_look_up_of_a_key(api: Api, dynamodb: Any) -> None:
+    session = api.session()
+    table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_api_keys"))
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        dynamodb.delete_item(TableName=table, Key={"key_hash": item["key_hash"]})
+    api.functions.start_over()
+
+    assert api.client_of(session).get(f"/sessions/{session['session_id']}").status == 200
