@@ -5,6 +5,7 @@ LiveKit, Gemini and the queue, which of these get lost, and who dies on the way.
 """
 
 import asyncio
+import faulthandler
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -267,6 +268,8 @@ def is_pending(session: Session) -> bool:
 
 
 def search(dynamodb: "DynamoDBClient", examples: int, steps: int) -> None:  # noqa: F811
+    faulthandler.cancel_dump_traceback_later()  # hypothesis has bounds of its own
+
     class Here(Machine):
         def __init__(self) -> None:
             super().__init__(dynamodb)

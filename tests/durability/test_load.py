@@ -6,6 +6,7 @@ schedule has time to tidy up, and everything is counted.
 """
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -46,12 +47,11 @@ AT_ONCE: Final = 8
 """How many requests are under way at most: two cores serve them, and all that they stand for."""
 
 FAILING: Final = 0.02
-KILL_EVERY_SECONDS: Final = 2.0
-TTL_SECONDS: Final = 300
-SHORT_TTL_SECONDS: Final = 60
-"""Of the calls whose tab is closed: they are given up sooner, and the test is over sooner."""
+KILL_EVERY_SECONDS: Final = 3.0
+TTL_SECONDS: Final = 60
+"""As short as can be, so that what nobody completes is given up soon. A call that goes on longer is renewed."""
 
-GRACE_SECONDS: Final = 45
+GRACE_SECONDS: Final = 120
 CLIENT_SECONDS: Final = 150
 """For how long a client repeats one request before it gives up; nothing here may take that long."""
 
@@ -154,6 +154,7 @@ class Line:
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
     requests: int = 0
     repeats: int = 0
+    renewals: int = 0
 
     async def once(self, method: str, path: str, body: object, key: str, idempotency_key: str) -> Answered | None:
         """Send a request once; None if there is no answer that anybody could read."""
@@ -195,7 +196,9 @@ class Call:
     acknowledged: int = 0
     """How many turns are safe, as far as it was told."""
     said: int = 0
-    ended: str = "open"
+    expires_at: int = 0
+    is_told_late: bool = False
+    """Whether the answer to its complete was lost for good, and it had to look."""
 
     @property
     def vanishes(self) -> bool:
@@ -218,11 +221,23 @@ class Call:
         order = {
             "agent_id": agent_id,
             "participant": {"identity": f"caller-{self.number}"},
-            "ttl_seconds": SHORT_TTL_SECONDS if self.vanishes else TTL_SECONDS,
+            "ttl_seconds": TTL_SECONDS,
         }
         answered = await self.line.call("POST", "/sessions", order, idempotency_key=f"create-{self.number}")
         assert answered.status == 201, answered
-        self.session_id, self.token = (answered.document["data"][name] for name in ("session_id", "client_token"))
+        self.session_id = answered.document["data"]["session_id"]
+        self._is_good_until(answered)
+
+    def _is_good_until(self, answered: Answered) -> None:
+        self.token, self.expires_at = (answered.document["data"][name] for name in ("client_token", "expires_at"))
+
+    async def renew(self) -> None:
+        """Have the call go on where its connections have ended; not where the tab is about to be closed."""
+        if not self.vanishes and time.time() >= self.expires_at:
+            answered = await self.line.call("POST", f"/sessions/{self.session_id}/renew", {}, self.token)
+            assert answered.status == 200, answered
+            self._is_good_until(answered)
+            self.line.renewals += 1
 
     async def go_on(self, until: float, chance: random.Random) -> None:
         """Say something now and then, and send it."""
@@ -232,6 +247,7 @@ class Call:
             await asyncio.sleep(chance.uniform(2, 12))
             if time.monotonic() >= leaves_at and self.said:
                 return
+            await self.renew()
             self.said += chance.randint(1, 3)
             await self.send()
 
@@ -239,6 +255,8 @@ class Call:
         while self.acknowledged < self.said:
             sent = {"from": self.acknowledged, "turns": self.turns(self.acknowledged, self.said)}
             answered = await self.line.call("POST", f"/sessions/{self.session_id}/transcript", sent, self.token)
+            if self.vanishes and time.time() >= self.expires_at + GRACE_SECONDS:
+                return  # on a machine that is this slow, it is given up while it speaks
             assert answered.status == 200, answered
             self.acknowledged = answered.document["data"]["next"]
 
@@ -248,9 +266,9 @@ class Call:
             self.said += 2
             body = {"from": self.acknowledged, "turns": self.turns(self.acknowledged, self.said)}
             await self.line.once("POST", f"/sessions/{self.session_id}/transcript", body, self.token, "")
-            self.ended = "vanished"
             return
         await asyncio.sleep(chance.uniform(0, 5))
+        await self.renew()
         ending: dict[str, Any] = {"end_reason": "said_goodbye"}
         if self.has_own_transcript:
             self.said += 1
@@ -260,10 +278,9 @@ class Call:
         if answered.code == "voice_session_not_active":  # an answer of ours was lost, with the function that gave it
             seen = await self.line.call("GET", f"/sessions/{self.session_id}", key=self.token)
             assert seen.document["data"]["status"] == "completed", seen
-            self.ended = "completed, told later"
+            self.is_told_late = True
         else:
             assert answered.status == 200, answered
-            self.ended = "completed"
         if self.has_own_transcript:
             self.acknowledged = self.said
 
@@ -355,7 +372,7 @@ async def hold_calls(site: Site, killer: Killer, chance: random.Random) -> list[
         line = Line(site.url, site.api.api_key, client)
         spec = {"name": "Ana", "instructions": "Ask for the city.", "output_schema": SCHEMA}
         made = await line.call("POST", "/agents", spec)
-        calls = [Call(number, line) for number in range(SESSIONS)]
+        calls = sorted((Call(number, line) for number in range(SESSIONS)), key=lambda call: call.vanishes)
         until = time.monotonic() + CALL_SECONDS
         with site.harm.done_to():
             async with killing(killer):
@@ -399,6 +416,7 @@ async def read_all(site: Site, session_ids: list[str]) -> dict[str, dict[str, An
 def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
     site: Site, chance: random.Random, pytestconfig: pytest.Config
 ) -> None:
+    faulthandler.cancel_dump_traceback_later()  # this takes minutes, and has bounds of its own
     killer = Killer(site.api.process.pid, chance)
     started = time.monotonic()
     calls = asyncio.run(hold_calls(site, killer, chance))
@@ -424,6 +442,8 @@ def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
             "requests on the way to services and API": sum(site.harm.seen.values()),
             "of these, made to fail": f"{sum(site.harm.done.values())} ({told(site.harm.done)})",
             "workers killed": killer.killed,
+            "renewals": line.renewals,
+            "completions of which the client heard later": sum(call.is_told_late for call in calls),
             "sessions, as they ended": told(Counter(ends(states[call.session_id]) for call in calls)),
             "sessions of creates that died half-way": len(strays),
             "turns acknowledged": sum(call.acknowledged for call in calls),
@@ -434,7 +454,7 @@ def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
     assert lost == 0
     assert not twice
     assert {(stray["status"], stray["end_reason"]) for stray in strays} <= {("failed", "expired"), ("failed", "failed")}
-    assert killer.killed > CALL_SECONDS / KILL_EVERY_SECONDS / 3
+    assert killer.killed >= CALL_SECONDS / KILL_EVERY_SECONDS / 2
     assert site.harm.done.keys() >= {"API", "DynamoDB", "LiveKit", "Gemini"}
 
 

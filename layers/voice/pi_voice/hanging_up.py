@@ -36,6 +36,10 @@ class HangingUp:
         noted = await self._sessions.hang_up(session.session_id, reason, now=int(self._clock()))
         if noted is None:
             raise SessionNotActive
-        await self._rooms.close(session.session_id)
+        await self.close_room(session.session_id)
         await self._sessions.schedule(noted, noted.next_due_at)
         return noted
+
+    async def close_room(self, session_id: SessionId) -> None:
+        """Hang up whoever is in a session's room; raises a ProviderError."""
+        await self._rooms.close(session_id)

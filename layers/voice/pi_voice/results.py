@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pi_voice.errors import InternalError, SessionNotFound, StorageError
+from pi_voice.errors import GeminiUnavailable, InternalError, SessionNotFound, StorageError, UpstreamTimeout
 from pi_voice.extraction import Extracted, Extractor
 from pi_voice.ids import Clock, SessionId
 from pi_voice.logs import logger, trace
@@ -17,6 +17,8 @@ PICK_UP_SECONDS: Final = 120
 
 QUEUED_SECONDS: Final = 3_600
 """When the sweeper looks after an extraction that is in the queue: longer than the queue keeps trying."""
+
+_PASSING: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code)
 
 
 class Unfinished(Exception):
@@ -122,4 +124,7 @@ class Results:
 
 
 def _is_open(extraction: Extraction | None) -> bool:
-    return extraction is not None and extraction.status in ("pending", "failed")
+    """Tell whether asking makes sense: not yet answered, or given up for something that may be over by now."""
+    if extraction is None or extraction.status in ("succeeded", "skipped"):
+        return False
+    return extraction.status == "pending" or extraction.error is None or extraction.error.code in _PASSING

@@ -7,7 +7,7 @@ from typing import Final
 
 from pi_voice.completion import SWEEPER, Closing
 from pi_voice.documents import Document
-from pi_voice.errors import SessionNotActive, VoiceError
+from pi_voice.errors import ProviderError, SessionNotActive, VoiceError
 from pi_voice.hanging_up import HangingUp
 from pi_voice.ids import Clock, SessionId
 from pi_voice.logs import logger, trace
@@ -122,12 +122,18 @@ class Sweeping:
         return None
 
     async def _give_up(self, session: Session, now: int) -> str:
-        """End a session that nobody completed: with what was kept, or for good."""
+        """End a session that nobody completed: with what was kept, or for good. Whoever is still there goes."""
         if session.checkpoint_turns:
             ended, _ = await self._closing.end(session, Ending(end_reason="expired"), completed_by=SWEEPER)
             await self._queue.put(ended.session_id)
             await self._sessions.schedule(ended, now + QUEUED_SECONDS)
-            return "completed"
-        if await self._sessions.fail(session, _EXPIRED, "expired", now) is None:
-            raise SessionNotActive
-        return "failed"
+            done = "completed"
+        else:
+            if await self._sessions.fail(session, _EXPIRED, "expired", now) is None:
+                raise SessionNotActive
+            done = "failed"
+        try:
+            await self._hanging_up.close_room(session.session_id)
+        except ProviderError:
+            logger.warning("a room is left to its departure timeout", session_id=session.session_id)
+        return done

@@ -316,7 +316,7 @@ class DynamoSessions(_Table):
         if session.due_at is not None:
             item["due_shard"] = _shard(session.session_id)
         if self._retention_seconds:
-            item["ttl"] = session.created_at + self._retention_seconds
+            item["ttl"] = _kept_until(session, self._retention_seconds)
         try:
             await self._ask(
                 self._dynamodb.put_item,
@@ -331,8 +331,8 @@ class DynamoSessions(_Table):
         """Turn an active session into a completed one, all or nothing.
 
         None if it was not active, or if turns were kept or more time was given that the end does not know of. What a
-        call was hung up for stays its reason. An answer that got lost on the way makes botocore ask again. The condition then fails, but
-        the row that comes back points to our own transcript: that call has won.
+        call was hung up for stays its reason. An answer that got lost on the way makes botocore ask again. The
+        condition then fails, but the row that comes back points to our own transcript: that call has won.
         """
         changes = {
             "status": "completed",
@@ -663,6 +663,11 @@ def _shard(session_id: SessionId) -> int:
     return int(session_id[-2:], 16) % SHARDS
 
 
+def _kept_until(session: Session, retention_seconds: int) -> int:
+    """Tell when a session may go: not before the sweeper has had a day to end it, however short the retention."""
+    return max(session.created_at + retention_seconds, session.given_up_at + DAY_SECONDS)
+
+
 def _due(session_id: SessionId, due_at: int | None) -> Item:
     """Say when a session is due; without a time it is not in the index at all."""
     return {"due_at": due_at, "due_shard": None if due_at is None else _shard(session_id)}
@@ -734,7 +739,7 @@ class DynamoCheckpoints(_Table):
         """
         first = session.checkpoint_turns
         grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
-        ttl = {"ttl": session.created_at + self._retention_seconds} if self._retention_seconds else {}
+        ttl = {"ttl": _kept_until(session, self._retention_seconds)} if self._retention_seconds else {}
         [data] = transcript.pack(turns)
         piece = {**_piece(TranscriptId(session.session_id), first), "data": data, **ttl}
         tally = {
