@@ -5,7 +5,7 @@ PORT      ?= 3000
 STACK     ?= pi-voice
 ARCH      ?= arm64
 BUILD_DIR ?= .aws-sam/build
-MACHINE   := $(subst aarch64,arm64,$(shell uname -m))
+MACHINE   := $(subst aarch64,arm64,$(shell uname -m 2>/dev/null))
 RUNTIME   := python3.13
 
 # What sam-invoke and sam-api run: a build for this machine's processor, made anew when what it is made of has changed.
