@@ -44,7 +44,7 @@ test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
 	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Local, SAM in Docker (REQUIRE_REAL=1: all of them)
-	@.venv/bin/pytest -m real $(ARGS)
+	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz
