@@ -5,7 +5,7 @@ PORT      ?= 3000
 STACK     ?= pi-voice
 ARCH      ?= arm64
 BUILD_DIR ?= .aws-sam/build
-MACHINE   := $(subst aarch64,arm64,$(shell uname -m))
+MACHINE   := $(subst aarch64,arm64,$(shell uname -m 2>/dev/null))
 RUNTIME   := python3.13
 
 # What sam-invoke and sam-api run: a build for this machine's processor, made anew when what it is made of has changed.
@@ -44,7 +44,7 @@ test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
 	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
 test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Local, SAM in Docker (REQUIRE_REAL=1: all of them)
-	@.venv/bin/pytest -m real $(ARGS)
+	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
 test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
 	@.venv/bin/pytest -m durability $(ARGS)

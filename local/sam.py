@@ -40,6 +40,9 @@ _SAM: Final = _ROOT / ".venv-sam/bin/sam"
 CREDENTIALS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _WEBHOOK_PATH: Final = "/api/v1/voice/webhooks/livekit"
 _START_SECONDS: Final = 60
+_FUNCTION_START_SECONDS: Final = 30
+"""What a function may take to start: sam counts it in with the function's own time, which Lambda does not."""
+
 _END_SECONDS: Final = 15
 
 
@@ -223,6 +226,7 @@ def variant(
     in what its own environment has under the name, so no key is written to a disk.
     """
     values = {each.logical_id: {**each.environment, **variables} for each in template.functions}
+    limits = {each.logical_id: each.timeout_seconds for each in template.functions}
     resources = {}
     for name, resource in built["Resources"].items():
         properties = dict(resource.get("Properties", {}))
@@ -231,6 +235,7 @@ def variant(
                 properties[key] = str((build / properties[key]).resolve())
         if name in values:
             properties["Environment"] = {"Variables": values[name]}
+            properties["Timeout"] = limits[name] + _FUNCTION_START_SECONDS
         resources[name] = {**resource, "Properties": properties}
     shared = {key: value for key, value in built["Globals"]["Function"].items() if key != "Environment"}
     return {**built, "Globals": {**built["Globals"], "Function": shared}, "Resources": resources}

@@ -88,6 +88,13 @@ def test_a_variant_finds_the_build_from_any_folder(built: dict[str, Any], around
     assert resources["VoiceLayer"]["Properties"]["ContentUri"] == str(Path("build/VoiceLayer").resolve())
 
 
+def test_a_function_has_its_own_time_and_some_to_start(built: dict[str, Any], around: Surroundings) -> None:
+    resources = sam.variant(built, Path("build"), around.template, {})["Resources"]
+    [own] = [each.timeout_seconds for each in around.template.functions if each.logical_id == "CreateSession"]
+
+    assert resources["CreateSession"]["Properties"]["Timeout"] > own
+
+
 def test_a_variant_names_local_tables_and_no_key(built: dict[str, Any], around: Surroundings) -> None:
     variables = sam.variables_for_containers(around)
 

@@ -79,6 +79,7 @@ class Local:
             check=False,
         )
         assert ended.returncode == 0, ended.stderr
+        assert ended.stdout, ended.stderr
         return json.loads(ended.stdout)
 
     def ours(self) -> set[str]:
