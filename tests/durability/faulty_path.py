@@ -78,6 +78,8 @@ class FaultyPaths:
     """The paths to all services; faults that come later stand before those that are there."""
 
     log: list[str] = field(default_factory=list)
+    at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(100))
+    """How many requests may pass side by side; the others wait, and go nowhere once nobody waits for them."""
     _plans: list[Plan] = field(default_factory=list)
 
     @contextmanager
@@ -115,16 +117,20 @@ class FaultyPaths:
                 name = name_of(request, body)
                 self.log.append(name)
 
+                def is_given_up() -> bool:
+                    return request.transport is None or request.transport.is_closing()
+
                 async def forward(body: bytes) -> Reply:
                     headers = {key: value for key, value in request.headers.items() if _passes(key)}
                     url = upstream + request.raw_path
-                    async with client.request(request.method, url, data=body, headers=headers) as answer:
-                        passed = {key: value for key, value in answer.headers.items() if _passes(key)}
-                        return edit(name, Reply(answer.status, passed, await answer.read()))
+                    async with self.at_once:
+                        if is_given_up():
+                            raise _ClosedAtOnce
+                        async with client.request(request.method, url, data=body, headers=headers) as answer:
+                            passed = {key: value for key, value in answer.headers.items() if _passes(key)}
+                            return edit(name, Reply(answer.status, passed, await answer.read()))
 
-                exchange = Exchange(
-                    name, body, forward, lambda: request.transport is None or request.transport.is_closing()
-                )
+                exchange = Exchange(name, body, forward, is_given_up)
                 for plan in reversed([plan for plan in self._plans if plan.takes(name)]):
                     exchange = _behind(exchange, plan.fault)
                 return await _answer(request, await _harmed(exchange))

@@ -249,11 +249,11 @@ OPERATIONS: Final = (
     Operation(
         "sweep with kept turns",
         "SweepSessions",
-        (TRANSCRIPT, SESSION, QUEUED, SESSION),
+        (TRANSCRIPT, SESSION, QUEUED, SESSION, ROOM_CLOSED),
         given_up_with(ALL),
         sweep,
     ),
-    Operation("sweep without any", "SweepSessions", (SESSION,), given_up_with([]), sweep),
+    Operation("sweep without any", "SweepSessions", (SESSION, ROOM_CLOSED), given_up_with([]), sweep),
     Operation("sweep over the cap", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), over_its_cap, sweep),
     Operation("sweep of an extraction left behind", "SweepSessions", (QUEUED, SESSION), left_behind, sweep),
     Operation("extract", "ExtractResults", (MODEL, SESSION), waiting_for_results, extract),

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -193,14 +193,16 @@ def call_is_completable(scene: Scene, _: Answer) -> None:
     """An active session can be completed with all that was said, and a completed one has it."""
     state = scene.calm.get(scene.session)
     if state["status"] == "active":
-        state = scene.calm.post(f"{scene.session}/complete", {"transcript": ALL}).json
+        scene.calm.post(f"{scene.session}/complete", {"transcript": ALL})
+        state = scene.calm.get(scene.session)
     assert (state["status"], state["transcript"]) == ("completed", ALL)
     assert SECRET not in json.dumps(state)
 
 
 def turns_are_kept_or_not(scene: Scene, answer: Answer) -> None:
     """What was acknowledged is kept; what was not is kept whole or not at all."""
-    kept = scene.calm.post(f"{scene.session}/complete", {}).json["transcript"]
+    scene.calm.post(f"{scene.session}/complete", {})
+    kept = scene.calm.get(scene.session)["transcript"]
     assert kept == ALL or (answer.status != 200 and kept == [])
 
 
@@ -408,8 +410,8 @@ class Case:
     @property
     def lane(self) -> tuple[str, str, str]:
         """Which cases are tried one after the other."""
-        is_long = self.trouble.takes_long and self.route.path.endswith("/complete")
-        return str(self.route), self.service, self.trouble.name if is_long else ""
+        outlasts = self.trouble.takes_long and self.route.path.endswith("/complete") and self.service == "Gemini"
+        return str(self.route), self.service.partition(" ")[0], self.trouble.name if outlasts else ""
 
     def concerns(self, request: str) -> bool:
         """Tell whether a request on its way is one that goes wrong."""
@@ -429,7 +431,7 @@ CASES: Final = [
 def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
     """Try one case and hold the answer, and what is left behind, to what has to be true."""
     caller = world.caller(calm)
-    scene = Scene(world, caller, lane.caller(caller))
+    scene = Scene(world, replace(caller, is_patient=True), lane.caller(caller))
     case.route.prepare(scene)
     with lane.paths.faulty(case.concerns, case.trouble.fault, case.trouble.only) as plan:
         answer = case.route.call(scene)
@@ -477,7 +479,8 @@ def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     cases: list[Any] = [item.callspec.params["case"] for item in items if "outcomes" in item.fixturenames]
     lanes: dict[tuple[str, str, str], list[Case]] = {}
-    for case in cases:
+    # In a container that has seen too many failures botocore repeats nothing any more: what it has to heal comes first.
+    for case in sorted(cases, key=lambda case: case.trouble.code != OK):
         lanes.setdefault(case.lane, []).append(case)
     with world.lane() as calm, ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
 

@@ -5,12 +5,13 @@ workers of its own, which reach the services by faulty paths of their own, so th
 Nothing runs by itself: time passes, and the schedule runs, when a test says so.
 """
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import uuid4
@@ -29,7 +30,7 @@ from local.services import Gemini, LiveKit, Services, function_variables, machin
 from local.stack import TEMPLATE
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
-from local.template import load
+from local.template import Function, load
 from local.workers import Workers
 from pi_voice.access import Access
 from pi_voice.adapters.dynamodb import DynamoApiKeys
@@ -49,7 +50,11 @@ NOWHERE: Final = "http://127.0.0.1:9"
 INSTANTS: Final = ("created_at", "expires_at", "due_at", "completed_at", "failed_at", "hung_up_at")
 ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")
 
+_AT_ONCE: Final = 4
+"""How many requests the services get side by side; moto takes one, and would waste its time on those given up."""
+
 _ROUNDS: Final = 10
+_TRIES: Final = 5
 _QUEUE: Final = "extractions"
 
 
@@ -60,14 +65,20 @@ class Caller:
     site: Site
     workspace: str
     key: str
+    is_patient: bool = False
+    """Whether the caller tries again what is called retryable: a busy machine is slower than DynamoDB may be."""
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Call a route; a header's name is written with underscores."""
         pairs = [("Authorization", f"Bearer {self.key}")]
         pairs += [(name.replace("_", "-"), value) for name, value in headers.items()]
-        if body is None:
-            return self.site.call(method, BASE + path, None, pairs)
-        return self.site.call(method, BASE + path, json.dumps(body), [("Content-Type", "application/json"), *pairs])
+        if body is not None:
+            pairs.append(("Content-Type", "application/json"))
+        for _ in range(_TRIES if self.is_patient else 1):
+            answer = self.site.call(method, BASE + path, None if body is None else json.dumps(body), pairs)
+            if answer.status < 500:
+                break
+        return answer
 
     def get(self, path: str) -> Any:
         """Read what has to be there."""
@@ -116,8 +127,10 @@ class World:
     sqs: "SQSClient"
     tables: TableNames
     queue_urls: Mapping[str, str]
+    functions: tuple[Function, ...]
     machine: Mapping[str, str]
     background: Background
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     @classmethod
     @contextmanager
@@ -135,8 +148,10 @@ class World:
                 for name, value in machine.items():
                     environment.setenv(name, value)
                 rows, queues = dynamodb.client(dynamodb_url), sqs.client(sqs_url)
-                template = load(TEMPLATE, function_variables(services, livekit, gemini, dynamodb_url, sqs_url))
+                variables = function_variables(services, livekit, gemini, dynamodb_url, sqs_url)
+                template = load(TEMPLATE, variables, services.parameters)
                 dynamodb.make_tables(rows, template.tables)
+                queue_urls = sqs.make_queues(queues, template.queues)
                 yield cls(
                     services=services,
                     dynamodb_url=dynamodb_url,
@@ -146,7 +161,8 @@ class World:
                     dynamodb=rows,
                     sqs=queues,
                     tables=TableNames.of(template.functions[0].environment),
-                    queue_urls=sqs.make_queues(queues, template.queues),
+                    queue_urls=queue_urls,
+                    functions=tuple(load(TEMPLATE, variables, services.parameters, queue_urls).functions),
                     machine=machine,
                     background=background,
                 )
@@ -161,7 +177,7 @@ class World:
 
     @asynccontextmanager
     async def _lane(self) -> AsyncIterator[Lane]:
-        paths = FaultyPaths()
+        paths = FaultyPaths(at_once=self.turns)
         async with (
             paths.to(self.dynamodb_url, aws_name) as dynamodb_url,
             paths.to(self.sqs_url, aws_name) as sqs_url,
@@ -172,7 +188,9 @@ class World:
             livekit = LiveKit(livekit_url.replace("http", "ws", 1), self.livekit.api_key, self.livekit.api_secret)
             gemini = Gemini(self.gemini.api_key, gemini_url)
             variables = function_variables(self.services, livekit, gemini, dynamodb_url, sqs_url)
-            functions = load(TEMPLATE, variables, self.services.parameters, self.queue_urls).functions
+            functions = [
+                replace(function, environment={**function.environment, **variables}) for function in self.functions
+            ]
             workers = Workers(functions, self.machine)
             try:
                 async with serving(http_api(functions, workers)) as url:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
@@ -16,6 +16,8 @@ from pi_voice.logs import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
+
+TIME_LIMIT_SECONDS: Final = 4.0
 
 
 class SqsExtractionQueue:
@@ -34,8 +36,9 @@ class SqsExtractionQueue:
 
     async def _ask(self, request: Callable[..., Any], **arguments: Any) -> None:
         try:
-            await asyncio.to_thread(request, QueueUrl=self._url, **arguments)
-        except (BotoCoreError, ClientError) as error:
+            async with asyncio.timeout(TIME_LIMIT_SECONDS):  # botocore's own begins anew with every try, and every byte
+                await asyncio.to_thread(request, QueueUrl=self._url, **arguments)
+        except (BotoCoreError, ClientError, TimeoutError) as error:
             logger.error("sqs failed", error=type(error).__name__)
             raise StorageError from None
 
