@@ -25,7 +25,10 @@ STATUSES: Final = {
     "CreateSession": 201,
     "GetSession": 200,
     "AddParticipant": 201,
+    "KeepTranscript": 200,
+    "RenewSession": 200,
     "ReceiveLivekitWebhook": 200,
+    "StopSession": 200,
     "CompleteSession": 200,
     "ListSessions": 200,
     "DeleteSession": 204,
@@ -67,9 +70,14 @@ class SampleCall:
             self.request(function, agent_id=agent_id)
         session = self.request("CreateSession", body={"agent_id": agent_id})["data"]
         session_id = session["session_id"]
-        self.request("AddParticipant", session_id=session_id)
+        for function in ("AddParticipant", "KeepTranscript", "RenewSession"):
+            self.request(function, session_id=session_id)
         self.answer("ReceiveLivekitWebhook", webhook(session_id))
-        for function in ("GetSession", "CompleteSession", "ListSessions", "DeleteSession"):
+        for function in ("GetSession", "StopSession", "CompleteSession"):
+            self.request(function, session_id=session_id)
+        for function in ("ExtractResults", "SweepSessions"):
+            self.operate(function)
+        for function in ("ListSessions", "DeleteSession"):
             self.request(function, session_id=session_id)
         self.request("DeleteAgent", agent_id=agent_id)
         self.operate("RevokeApiKey", key_id=key["key_id"])

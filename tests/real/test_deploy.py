@@ -169,7 +169,7 @@ def test_the_tables_have_the_keys_and_indexes_of_the_template(deployed: Deployed
     database = deployed.aws.client("dynamodb")
     told = ("IndexName", "KeySchema", "Projection")
 
-    assert len(database.list_tables()["TableNames"]) == len(template.tables) == 4
+    assert len(database.list_tables()["TableNames"]) == len(template.tables) == 5
     for expected in template.tables:
         name = expected.name.replace(STACK_NAME, STACK)
         table = database.describe_table(TableName=name)["Table"]
@@ -210,6 +210,9 @@ def test_every_function_does_its_work_with_the_rights_that_the_template_gives_it
     assert call.statuses == STATUSES
     assert call.documents.keys() == {function.logical_id for function in template.functions}
     assert completed["extraction"]["status"] == "succeeded"
+    assert completed["end_reason"] == "stopped"
+    assert call.documents["ExtractResults"] == {"batchItemFailures": []}
+    assert call.documents["SweepSessions"]["data"]["errors"] == 0
     assert completed["results"].keys() == {"item", "quantity", "needed_by"}
 
 

@@ -85,6 +85,9 @@ def test_every_function_of_the_build_does_its_work_in_the_life_of_a_call(lambdas
     assert call.statuses == STATUSES
     assert call.documents.keys() == lambdas.functions.keys()
     assert completed["extraction"]["status"] == "succeeded"
+    assert completed["end_reason"] == "stopped"
+    assert call.documents["ExtractResults"] == {"batchItemFailures": []}
+    assert call.documents["SweepSessions"]["data"]["errors"] == 0
     assert completed["results"].keys() == {"item", "quantity", "needed_by"}
 
 
