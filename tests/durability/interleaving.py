@@ -94,6 +94,7 @@ class Gate(ThreadPoolExecutor):
             raise Crashed
         self._asked += 1
         waiting = _Waiting(-1 if operation is None else operation, lambda: fn(*args, **kwargs))
+        waiting.answer.set_running_or_notify_cancel()  # who stops waiting for it does not stop it, as with a thread
         if operation is None or getattr(fn, "keywords", {}).get("IndexName") == BY_DUE:
             _carry_out(waiting)
         else:

@@ -132,6 +132,19 @@ FATES = [
     Fate.CRASH_AFTER,
 ]
 TURNS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(FATES)), min_size=8, max_size=24)
+RIVALS: list[tuple[Operation, Operation]] = [
+    (Append(0, count=2), Append(1)),
+    (Complete(), Append()),
+    (Complete(), Complete(2)),
+    (Sweep(), Append()),
+    (Sweep(), Complete()),
+    (Sweep(), Renew()),
+    (Sweep(), Join()),
+    (Renew(), Stop()),
+    (Work(), Work(1)),
+    (Join(), Stop()),
+    (Join(), Join(90)),
+]
 APPEND = st.builds(Append, st.sampled_from([0, 0, 1]), st.sampled_from([0, 0, 0, 1, 2, -1]), st.integers(1, 3))
 COMPLETE = st.builds(Complete, st.sampled_from([None, None, 0, 2]))
 WORK = st.builds(Work, st.integers(0, 2))
@@ -173,6 +186,11 @@ class Machine(RuleBasedStateMachine):
     @rule(operations=st.lists(OPERATIONS, min_size=1, max_size=3), turns=TURNS)
     def together(self, operations: list[Operation], turns: list[tuple[int, Fate]]) -> None:
         self.step(operations, turns)
+
+    @rule(rivals=st.sampled_from(RIVALS), few=st.integers(0, 5))
+    def overtaking(self, rivals: tuple[Operation, Operation], few: int) -> None:
+        """Let the first get a few requests through, and then be overtaken: most races need no more than that."""
+        self.step(rivals, [(0, Fate.DONE)] * few + [(1, Fate.DONE)] * 24)
 
     @rule(seconds=st.sampled_from([1, 15, 30, 75, 120, 600, 3_600, 86_400]))
     def time_passes(self, seconds: int) -> None:
