@@ -18,7 +18,6 @@ pytestmark = pytest.mark.real
 
 STORE = sorted(parts.ROOT.glob("tests/integration/test_store_*.py"))
 RACE = [parts.ROOT / "tests/local/test_race.py"]
-CRASHES = ["-m", "durability", parts.ROOT / "tests/durability/test_crashes.py"]
 SECONDS = 900
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1."""
@@ -30,9 +29,7 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize(
-    "tests", [STORE, RACE, CRASHES], ids=["the-store-suite", "fifty-completions-at-once", "a-crash-at-every-step"]
-)
+@pytest.mark.parametrize("tests", [STORE, RACE], ids=["the-store-suite", "fifty-completions-at-once"])
 def test_what_holds_on_moto_holds_on_it(endpoint: str, tests: list[object]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, tests)],
