@@ -36,7 +36,7 @@ class Tables:
     def __init__(self, dynamodb: "DynamoDBClient") -> None:
         self._dynamodb = dynamodb
         self._prefix = f"test-{uuid.uuid4().hex}"
-        self._made: list[str] = []
+        self._made: set[str] = set()  # threads may name a table at once
 
     @cached_property
     def agents(self) -> str:
@@ -65,7 +65,7 @@ class Tables:
             is_there = made["TableDescription"]["TableStatus"] == "ACTIVE"
         except self._dynamodb.exceptions.ResourceInUseException:
             is_there = False  # a server that has just started answered too late, and botocore asked again
-        self._made.append(name)
+        self._made.add(name)
         if not is_there:
             self._dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
         return name
