@@ -1,6 +1,6 @@
 """POST /api/v1/voice/agents: a new agent."""
 
-from pi_voice.agents import Agent, AgentSpec
+from pi_voice.agents import AgentSpec, SavedAgent
 from pi_voice.errors import AgentNotFound, InvalidOutputSchema
 from pi_voice.http import Caller, Once, api
 from pi_voice.wiring import catalog
@@ -16,7 +16,7 @@ agents = catalog()
     raises=(InvalidOutputSchema, AgentNotFound),
     once=Once("agent_id", agents.again),
 )
-async def create_agent(spec: AgentSpec, caller: Caller) -> Agent:
+async def create_agent(spec: AgentSpec, caller: Caller) -> SavedAgent:
     """Make version 1 of an agent, once its output schema is known to be good."""
     return await agents.create(spec, caller)
 

@@ -1,6 +1,6 @@
 """PATCH /api/v1/voice/agents/{agent_id}: the agent's next version."""
 
-from pi_voice.agents import Agent, MergePatch
+from pi_voice.agents import MergePatch, SavedAgent
 from pi_voice.errors import AgentNotFound, InvalidOutputSchema
 from pi_voice.http import Caller, api
 from pi_voice.ids import AgentId
@@ -11,7 +11,7 @@ agents = catalog()
 
 
 @app.patch("/api/v1/voice/agents/{agent_id}", summary="Update an agent", raises=(AgentNotFound, InvalidOutputSchema))
-async def update_agent(agent_id: AgentId, patch: MergePatch, caller: Caller) -> Agent:
+async def update_agent(agent_id: AgentId, patch: MergePatch, caller: Caller) -> SavedAgent:
     """Apply a JSON merge patch; calls in progress keep the version they were started with."""
     return await agents.update(agent_id, patch, caller)
 

@@ -30,6 +30,8 @@ STATUSES: Final = {
     "ReceiveLivekitWebhook": 200,
     "StopSession": 200,
     "CompleteSession": 200,
+    "ExtractAgain": 200,
+    "PreviewExtraction": 200,
     "ListSessions": 200,
     "DeleteSession": 204,
     "DeleteAgent": 204,
@@ -73,8 +75,9 @@ class SampleCall:
         for function in ("AddParticipant", "KeepTranscript", "RenewSession"):
             self.request(function, session_id=session_id)
         self.answer("ReceiveLivekitWebhook", webhook(session_id))
-        for function in ("GetSession", "StopSession", "CompleteSession"):
+        for function in ("GetSession", "StopSession", "CompleteSession", "ExtractAgain"):
             self.request(function, session_id=session_id)
+        self.request("PreviewExtraction")
         for function in ("ExtractResults", "SweepSessions"):
             self.operate(function)
         for function in ("ListSessions", "DeleteSession"):

@@ -29,6 +29,15 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
         "ExtractionQueue": {"SendMessage"},
     },
+    "ExtractAgain": KEY_CHECK
+    | SECRET
+    | {
+        "IdempotencyTable": {"UpdateItem"},
+        "AgentsTable": {"GetItem"},
+        "SessionsTable": {"GetItem", "UpdateItem"},
+        "TranscriptsTable": {"Query"},
+    },
+    "PreviewExtraction": KEY_CHECK | SECRET | {"IdempotencyTable": {"UpdateItem"}},
     "KeepTranscript": KEY_CHECK
     | SECRET
     | {"SessionsTable": {"GetItem", "UpdateItem"}, "TranscriptsTable": {"PutItem", "Query"}},

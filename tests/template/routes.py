@@ -16,6 +16,8 @@ ROUTES = {
     "GetSession": f"GET {BASE}/sessions/{{session_id}}",
     "DeleteSession": f"DELETE {BASE}/sessions/{{session_id}}",
     "CompleteSession": f"POST {BASE}/sessions/{{session_id}}/complete",
+    "ExtractAgain": f"POST {BASE}/sessions/{{session_id}}/extract",
+    "PreviewExtraction": f"POST {BASE}/extractions/preview",
     "KeepTranscript": f"POST {BASE}/sessions/{{session_id}}/transcript",
     "RenewSession": f"POST {BASE}/sessions/{{session_id}}/renew",
     "StopSession": f"POST {BASE}/sessions/{{session_id}}/stop",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from pi_voice import completion, results, sessions, settings, sweeping, work
+from pi_voice import completion, extracting_again, results, sessions, settings, sweeping, work
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
 from tests.template.rights import RIGHTS
 from tests.template.routes import BASE, ROUTES, snake_case
@@ -159,6 +159,8 @@ def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, funct
         "CreateSession": 15,
         "RenewSession": 15,
         "CompleteSession": 29,
+        "ExtractAgain": 29,
+        "PreviewExtraction": 29,
     }
 
 
@@ -168,6 +170,8 @@ def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functio
     assert budget
 
     assert completion.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
+    assert extracting_again.BUDGET_SECONDS + STORING_SECONDS <= functions["ExtractAgain"]["Timeout"] < 30
+    assert extracting_again.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
     assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
     assert sweeping.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
@@ -179,6 +183,8 @@ def test_functions_that_work_with_the_sdks_get_more_than_half_a_processor(functi
         (
             "CreateSession",
             "CompleteSession",
+            "ExtractAgain",
+            "PreviewExtraction",
             "RenewSession",
             "StopSession",
             "AddParticipant",

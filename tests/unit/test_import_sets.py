@@ -39,6 +39,8 @@ IMPORTED: Final[dict[str, set[str]]] = {
     "get_session": READS,
     "delete_session": READS,
     "complete_session": READS | {"aiohttp", "google.genai"},
+    "extract_again": READS | {"aiohttp", "google.genai"},
+    "preview_extraction": READS | {"aiohttp", "google.genai"},
     "keep_transcript": READS,
     "renew_session": LIVEKIT,
     "stop_session": LIVEKIT,

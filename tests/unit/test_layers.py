@@ -13,11 +13,11 @@ PACKAGE: Final = ROOT / "layers" / "voice" / "pi_voice"
 
 DOMAIN = {
     "ids", "documents", "cursors", "voices", "api_keys", "errors", "agents", "sessions", "transcript", "schema",
-    "prompt", "client_tokens",
+    "schema_check", "prompt", "client_tokens", "evidence", "windows", "quality",
 }  # fmt: skip
 USE_CASES = {
     "access", "catalog", "history", "connecting", "provisioning", "renewing", "admission", "checkpoints", "hanging_up",
-    "extraction", "results", "completion", "room_events", "sweeping",
+    "extraction", "extracting_again", "results", "completion", "room_events", "sweeping",
 }  # fmt: skip
 EDGE = {"http", "work", "idempotency", "wiring", "settings", "logs"}
 SDKS = {"boto3", "botocore", "mypy_boto3_dynamodb", "mypy_boto3_sqs", "aiohttp", "livekit", "google", "jwt"}
@@ -25,7 +25,7 @@ PYDANTIC = {"pydantic", "pydantic_core", "typing_extensions"}
 
 # for each kind of module: which of ours it may import, and which packages of others
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
-    "domain": (DOMAIN, PYDANTIC | {"jsonschema"}),
+    "domain": (DOMAIN, PYDANTIC | {"jsonschema", "re2"}),
     "ports": (DOMAIN, PYDANTIC),
     "use case": (DOMAIN | USE_CASES | {"ports", "logs"}, PYDANTIC),
     "adapter": (DOMAIN | {"adapters", "ports", "settings", "logs"}, PYDANTIC | SDKS),

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from pi_voice.documents import Document, JsonObject, Metadata, Paging
+from pi_voice.documents import Detail, Document, JsonObject, Metadata, Paging
 from pi_voice.ids import AgentId, WorkspaceId
 from pi_voice.voices import VoiceName
 
@@ -67,6 +67,8 @@ class AgentSpec(Document):
     """
     output_schema_strict: JsonObject | None = None
     """The results wanted, by JSON Schema in the subset that Gemini supports; wins over the hints."""
+    evidence: bool = False
+    """Whether to tell for each value of the results where in the call it was said; costs a longer answer."""
     voice: VoiceChoice = VoiceChoice()
     """Who speaks."""
     metadata: Metadata = Field(default={})
@@ -93,6 +95,13 @@ class Stamp(Document):
 
 class Agent(AgentSpec, Stamp):
     """One version of an agent, which never changes again."""
+
+
+class SavedAgent(Agent):
+    """An agent as it was saved, with what is worth a look."""
+
+    warnings: list[Detail] = Field(default=[])
+    """What Gemini will not see of the output schema, by its place; results are held to it where that can be done."""
 
 
 class AgentQuery(Paging):

@@ -35,6 +35,13 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Detail(Document):
+    """One thing that is wrong, or worth a look: where, and what."""
+
+    path: str
+    message: str
+
+
 def _finite(value: JsonValue) -> JsonValue:
     """Refuse NaN and what no double can hold: pydantic holds typed numbers to that, but not those in any JSON."""
     match value:

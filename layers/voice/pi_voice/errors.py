@@ -7,10 +7,12 @@
     │   └── InvalidOutputSchema
     ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
     ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
-    ├── SessionNotActive · SessionActive · TranscriptGap · TranscriptConflict · IdempotencyInProgress 409
+    ├── SessionNotActive · SessionActive · SessionNotCompleted 409
+    ├── TranscriptGap · TranscriptConflict · IdempotencyInProgress 409
     ├── RequestTooLarge · TranscriptTooLarge 413
     ├── UnsupportedMediaType 415
     ├── IdempotencyKeyReused 422
+    ├── RateLimited 429
     ├── InternalError 500
     │   └── StorageError
     └── ProviderError
@@ -41,6 +43,8 @@ class VoiceError(Exception):
     code: ClassVar[str]
     advice: ClassVar[str]
     retryable: ClassVar[bool] = False
+    retry_after_seconds: float | None = None
+    """How long to wait before trying again, where that is known."""
     next: int | None = None
     """Which turn a transcript goes on with, where that is what the caller has to know."""
 
@@ -151,6 +155,14 @@ class SessionActive(VoiceError):
     advice = "The session is still active. Complete it first, then delete it."
 
 
+class SessionNotCompleted(VoiceError):
+    """The session has no transcript to extract from."""
+
+    status = 409
+    code = "voice_session_not_completed"
+    advice = "The session has no transcript. Complete it first, with what was said."
+
+
 class TranscriptGap(VoiceError):
     """Turns are missing between those that are kept and those that were sent."""
 
@@ -219,6 +231,19 @@ class UnsupportedMediaType(VoiceError):
     advice = 'Send the body as JSON in UTF-8, with the header "Content-Type: application/json".'
 
 
+class RateLimited(VoiceError):
+    """The workspace has asked for too much in a short time."""
+
+    status = 429
+    code = "rate_limited"
+    advice = "Too many extractions were asked for by hand. Try again when Retry-After says."
+    retryable = True
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
 class InternalError(VoiceError):
     """Something of ours is broken."""
 
@@ -233,10 +258,7 @@ class StorageError(InternalError):
 
 
 class ProviderError(VoiceError):
-    """LiveKit or Gemini failed us.
-
-    `retry_after_seconds` is the pause that the provider asked for, None where it asked for none.
-    """
+    """LiveKit or Gemini failed us; they may have asked for a pause."""
 
     def __init__(self, message: str | None = None, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)

@@ -31,7 +31,6 @@ from pi_voice.errors import (
     InvalidRequest,
     InvalidWebhookSignature,
     MissingApiKey,
-    ProviderError,
     RequestTooLarge,
     UnsupportedMediaType,
     VoiceError,
@@ -377,8 +376,7 @@ def _refusal(error: Exception) -> Response[str]:
     if isinstance(refusal, MissingApiKey | InvalidApiKey):
         headers["WWW-Authenticate"] = "Bearer"
     if refusal.status in (429, 503):
-        wanted = refusal.retry_after_seconds if isinstance(refusal, ProviderError) else None
-        headers["Retry-After"] = str(math.ceil(wanted or _RETRY_AFTER_SECONDS))
+        headers["Retry-After"] = str(math.ceil(refusal.retry_after_seconds or _RETRY_AFTER_SECONDS))
     event: APIGatewayProxyEventV2 = APIGatewayHttpResolver.current_event
     request_id = event.raw_event["requestContext"]["requestId"]
     logger.info("refused", code=refusal.code, request_id=request_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
@@ -268,11 +268,23 @@ class LiveTokens(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What the extraction model is asked: the caller's and the model's words by turns, the last ones the caller's."""
+
+    instruction: str
+    said: tuple[str, ...]
+    schema: dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What the extraction model said, and the model's own name for itself."""
+    """What the extraction model said, how it ended, what it took, and the model's own name for itself."""
 
     text: str
     model: str
+    end: Literal["finished", "truncated", "blocked", "broken"] = "finished"
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class ExtractionModel(Protocol):
@@ -280,9 +292,17 @@ class ExtractionModel(Protocol):
 
     name: str
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         """Ask for JSON of the schema within so many seconds.
 
         Raises GeminiError, GeminiUnavailable or UpstreamTimeout.
         """
+        ...
+
+
+class Rates(Protocol):
+    """How often a workspace may do what costs money."""
+
+    async def take(self, workspace: WorkspaceId) -> None:
+        """Count one more; raises RateLimited."""
         ...

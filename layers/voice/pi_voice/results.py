@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pi_voice.errors import GeminiUnavailable, InternalError, SessionNotFound, StorageError, UpstreamTimeout
-from pi_voice.extraction import Extracted, Extractor
+from pi_voice.extraction import Call, Extracted, Extractor, Wanted
 from pi_voice.ids import Clock, SessionId
 from pi_voice.logs import logger, trace
 from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
@@ -88,21 +88,17 @@ class Results:
             raise Unfinished
 
     async def _extract(self, session: Session, turns: list[Turn], budget: Budget) -> Extracted:
-        before = session.extraction.attempts if session.extraction else 0
         try:
             agent = await self._agents.version(session.agent_id, session.agent_version)
-            extracted = await self._extractor.extract(agent, turns, session.created_at, budget.seconds)
+            call = Call(turns, session.created_at, session.duration_seconds)
+            extracted = await self._extractor.extract(Wanted.of(agent), call, budget.seconds)
         except Exception as error:  # noqa: BLE001 (a 500 here would hide from the caller that the call is safe)
             logger.error("an extraction broke", session_id=session.session_id, **trace(error))
             problem = Problem(code=InternalError.code, message=InternalError.advice)
             extracted = Extracted(None, Extraction(status="failed", attempts=1, error=problem), can_be_tried_again=True)
         waits = extracted.can_be_tried_again and not budget.is_last
-        extraction = extracted.extraction.model_copy(
-            update={
-                "attempts": before + extracted.extraction.attempts,
-                **({"status": "pending"} if waits else {}),
-            }
-        )
+        told = {"status": "pending"} if waits else {"extracted_at": int(self._clock())}
+        extraction = extracted.extraction.after(session.extraction).model_copy(update=told)
         return replace(extracted, extraction=extraction)
 
     async def _queue_up(self, session: Session) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
 from pi_voice.agents import Behaviors, DurationCap, OwnedAgent
-from pi_voice.documents import Document, Metadata, Paging
+from pi_voice.documents import Detail, Document, JsonObject, Metadata, Paging
 from pi_voice.errors import TtlTooShort, VoiceError
 from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.transcript import MAX_CHECKPOINT_TURNS, MAX_TURNS, Turn
@@ -32,6 +32,8 @@ LONGEST_SECONDS: Final = 3_600
 
 CAP_LEEWAY_SECONDS: Final = 15
 """What a call gets beyond its cap before it is hung up, so that the client can end it first, with a goodbye."""
+
+_YEAR_9999: Final = 253_370_764_800
 
 Status = Literal["active", "completed", "failed"]
 Medium = Literal["microphone", "camera"]
@@ -143,6 +145,36 @@ class Ending(Document):
     """Why it ended, in a word of your own; a call that was stopped or over its cap keeps that reason."""
 
 
+class NewExtraction(Document):
+    """What a caller asks for who wants a completed session's results extracted again."""
+
+    output_schema: JsonObject | None = None
+    """The results wanted, by hints; left out with the strict one: what the agent wants now."""
+    output_schema_strict: JsonObject | None = None
+    """The results wanted, by JSON Schema; wins over the hints."""
+    evidence: bool | None = None
+    """Whether to tell where each value was said; left out: as the agent has it."""
+    preview: bool = False
+    """Whether to only show what would come of it: nothing is kept."""
+
+
+class ExtractionPreview(Document):
+    """What a caller asks for who tries a schema out on a transcript."""
+
+    transcript: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
+    """What was said, in order."""
+    output_schema: JsonObject | None = None
+    """The results wanted, by hints."""
+    output_schema_strict: JsonObject | None = None
+    """The results wanted, by JSON Schema; wins over the hints."""
+    evidence: bool = False
+    """Whether to tell where each value was said."""
+    called_at: Annotated[int, Field(ge=0, le=_YEAR_9999)] | None = None
+    """When the call began, for days such as "tomorrow"; left out: now."""
+    duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS)] | None = None
+    """How long the call lasted."""
+
+
 class SessionQuery(Paging):
     """Which sessions to list."""
 
@@ -176,6 +208,55 @@ class Problem(Document):
     """What went wrong, for programs."""
     message: str
     """What went wrong, for people."""
+    details: list[Detail] = Field(default=[])
+    """Each fault by its place, where there are several."""
+
+
+class Evidence(Document):
+    """Where in the call one value of the results was said."""
+
+    status: Literal["found", "not_mentioned", "conflicting", "unverified"]
+    """`unverified`: the model gave a value, or a quote, that the transcript does not bear out."""
+    turn: int | None = None
+    """Which turn says it, counted from 0."""
+    quote: str | None = None
+    """The words of that turn; they are in it, which was checked."""
+
+
+class TranscriptQuality(Document):
+    """How much a transcript can be trusted to be the whole call."""
+
+    agent_turns: int
+    """How many turns the agent has."""
+    user_turns: int
+    """How many turns the caller has."""
+    user_is_silent: bool
+    """Whether the caller said nothing that was understood."""
+    repeated_turns: int
+    """How many turns say the same as the one before, by the same speaker."""
+    gaps: int
+    """How many pauses between turns are longer than ten seconds."""
+    longest_gap_seconds: float | None
+    """The longest pause between two turns; null without times."""
+    coverage: float | None
+    """How much of `duration_seconds` lies before the end of the last turn, 0 to 1; null without times or duration."""
+
+
+class Run(Document):
+    """One extraction that was kept, as it went."""
+
+    at: int | None
+    """When it ended."""
+    status: Literal["succeeded", "failed"]
+    """Whether there were results."""
+    agent_version: int | None
+    """Whose schema it used; null for one that was given for this run alone."""
+    model: str | None
+    """The model that answered, or was asked last."""
+    results: JsonValue
+    """What it gave."""
+    error: Problem | None
+    """Why there were no results."""
 
 
 class Extraction(Document):
@@ -186,9 +267,38 @@ class Extraction(Document):
     model: str | None = None
     """The model that answered, or was asked last."""
     attempts: int = 0
-    """How often the model was asked."""
+    """How often the model was asked, repairs and the parts of a long call included."""
     error: Problem | None = None
     """Why there are no results."""
+    agent_version: int | None = None
+    """Whose schema was used; null for one that was given for one run alone."""
+    extracted_at: int | None = None
+    """When it ended."""
+    milliseconds: int = 0
+    """How long it took."""
+    input_tokens: int = 0
+    """How many tokens the model read."""
+    output_tokens: int = 0
+    """How many tokens the model wrote, thoughts included."""
+    cost_usd: float | None = None
+    """What these tokens cost by the deployment's price table, in dollars; null for a model that is not in it."""
+    windows: int = 1
+    """In how many parts the call was read."""
+    fields: dict[str, Evidence] | None = None
+    """Where each value was said, by its path; null for an agent without `evidence`."""
+    transcript: TranscriptQuality | None = None
+    """What the transcript itself is like."""
+    runs: list[Run] = Field(default=[])
+    """Every extraction since the results were first extracted again, newest first; the latest ten."""
+
+    def after(self, before: "Extraction | None") -> Self:
+        """Count what was spent before as well, and keep the runs."""
+        if before is None:
+            return self
+        costs = [cost for cost in (before.cost_usd, self.cost_usd) if cost is not None]
+        spent = ("attempts", "milliseconds", "input_tokens", "output_tokens")
+        sums = {name: getattr(before, name) + getattr(self, name) for name in spent}
+        return self.model_copy(update={**sums, "cost_usd": sum(costs) if costs else None, "runs": before.runs})
 
 
 class OtherRoom(Document):
@@ -383,6 +493,19 @@ class SessionState(SessionSummary):
     """What the agent's output schema asks for; null where there is none."""
     extraction: Extraction | None
     """How the extraction of the results went; null until the session is completed."""
+
+
+class ExtractedResults(Document):
+    """The answer to an extraction that was asked for by hand."""
+
+    session_id: SessionId | None
+    """Whose transcript was read; null for a pasted one."""
+    results: JsonValue
+    """What the output schema asks for; null where there is none, or where the extraction failed."""
+    extraction: Extraction
+    """How it went."""
+    warnings: list[Detail]
+    """What Gemini will not see of the output schema, by its place."""
 
 
 class LiveKitConnection(Document):

@@ -1,5 +1,6 @@
 """Settings: what a deployment says about itself, in environment variables and in one secret."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -56,6 +57,27 @@ def client_token_secret(environment: Mapping[str, str]) -> str:
 def queue_url(environment: Mapping[str, str]) -> str:
     """Return the URL of the queue of unfinished extractions; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionSettings:
+    """How much of a call the model reads at once, what it costs, and how often a workspace may extract by hand.
+
+    A price is dollars per million tokens, read and written; None for a model that is not in the price table.
+    """
+
+    window_characters: int
+    per_minute: int
+    price: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings of extraction; raises SettingsError."""
+        return cls(
+            window_characters=_number(environment, "EXTRACTION_WINDOW_CHARACTERS", "400000"),
+            per_minute=_number(environment, "EXTRACTIONS_PER_MINUTE", "60"),
+            price=_price(environment.get("EXTRACTION_PRICES") or "{}", environment.get("GEMINI_EXTRACTION_MODEL", "")),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,25 @@ def _days(text: str) -> int:
     if not text.isdecimal():
         raise SettingsError("RETENTION_DAYS should be a number of days; 0 keeps calls for good.")
     return int(text)
+
+
+def _number(environment: Mapping[str, str], name: str, default: str) -> int:
+    text = environment.get(name) or default
+    if not text.isdecimal() or int(text) == 0:
+        message = f"{name} should be a whole number above 0."
+        raise SettingsError(message)
+    return int(text)
+
+
+def _price(table: str, model: str) -> tuple[float, float] | None:
+    try:
+        prices = json.loads(table)
+        price = prices.get(model)
+        return (float(price["input"]), float(price["output"])) if price is not None else None
+    except (ValueError, AttributeError, KeyError, TypeError):
+        example = '{"model": {"input": 0.30, "output": 2.50}}'
+        message = f"EXTRACTION_PRICES should be JSON such as {example}, in dollars per million tokens."
+        raise SettingsError(message) from None
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

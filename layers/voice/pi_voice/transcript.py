@@ -80,13 +80,16 @@ def _long_turns(name: str, turns: Sequence[Turn], first: int = 0) -> list[Fault]
     ][:_MAX_FAULTS]
 
 
-def lines(turns: Sequence[Turn]) -> list[str]:
-    """Write each turn as one line of JSON for a model: nothing that was said can end the line or the turn."""
+def lines(turns: Sequence[Turn], first: int = 0) -> list[str]:
+    """Write each turn as one line of JSON for a model: nothing that was said can end the line or the turn.
+
+    Turns are counted from 0, as everywhere; `first` is the number of the first one.
+    """
     return [
         json.dumps({"turn": number, "role": turn["role"], "text": turn["text"]}, ensure_ascii=False).translate(
             _LINE_BREAKS
         )
-        for number, turn in enumerate(turns, start=1)
+        for number, turn in enumerate(turns, start=first)
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pi_voice import settings
 from pi_voice.access import Access, KeyRing
-from pi_voice.settings import GeminiSettings, LiveKitSettings, TableNames, WebhookSettings
+from pi_voice.settings import ExtractionSettings, GeminiSettings, LiveKitSettings, TableNames, WebhookSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pi_voice.client_tokens import ClientTokens
     from pi_voice.completion import Closing, Completion
     from pi_voice.connecting import Connecting
+    from pi_voice.extracting_again import ExtractingAgain
+    from pi_voice.extraction import Extractor
     from pi_voice.hanging_up import HangingUp
     from pi_voice.history import History
     from pi_voice.idempotency import Idempotency
@@ -223,14 +225,32 @@ def hanging_up() -> "HangingUp":
 
 
 @cache
-def results() -> "Results":
-    """Extracting results."""
+def extractor() -> "Extractor":
+    """Reading transcripts."""
     from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
-    from pi_voice.extraction import Extractor
+    from pi_voice.extraction import Extractor, Price
+
+    told = ExtractionSettings.of(os.environ)
+    model = GeminiExtractionModel(GeminiSettings.of(environment()), web())
+    return Extractor(model, told.window_characters, Price(*told.price) if told.price else None)
+
+
+@cache
+def results() -> "Results":
+    """Getting the results of calls that ended."""
     from pi_voice.results import Results
 
-    extractor = Extractor(GeminiExtractionModel(GeminiSettings.of(environment()), web()))
-    return Results(agents(), sessions(), transcripts(), extractor, extraction_queue())
+    return Results(agents(), sessions(), transcripts(), extractor(), extraction_queue())
+
+
+@cache
+def extracting_again() -> "ExtractingAgain":
+    """Extracting results by hand."""
+    from pi_voice.adapters.dynamodb import DynamoRates
+    from pi_voice.extracting_again import ExtractingAgain
+
+    rates = DynamoRates(dynamodb_client(), tables().idempotency, ExtractionSettings.of(os.environ).per_minute)
+    return ExtractingAgain(agents(), sessions(), transcripts(), extractor(), rates)
 
 
 @cache

@@ -24,7 +24,7 @@ from pi_voice import cursors, transcript
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, SessionActive, SessionNotFound, StorageError
+from pi_voice.errors import AgentNotFound, RateLimited, SessionActive, SessionNotFound, StorageError
 from pi_voice.ids import AgentId, Clock, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId, is_uuid
 from pi_voice.logs import logger
 from pi_voice.ports import RoomEvent
@@ -342,7 +342,7 @@ class DynamoSessions(_Table):
             "end_reason": _Unless(end.end_reason),
             "transcript_id": end.transcript_id,
             "turns": end.turns,
-            "extraction": end.extraction.model_dump_json(),
+            "extraction": end.extraction.model_dump_json(exclude_defaults=True),
             **_due(session_id, end.due_at),
         }
         condition, values = "#status = :active", Item({":active": "active"})
@@ -421,10 +421,10 @@ class DynamoSessions(_Table):
         """
         changes = {
             "results": _json(results),
-            "extraction": extraction.model_dump_json(),
+            "extraction": extraction.model_dump_json(exclude_defaults=True),
             **_due(before.session_id, due_at),
         }
-        read = before.extraction.model_dump_json() if before.extraction else None
+        read = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
         values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
         try:
@@ -919,3 +919,28 @@ def _plain(value: Any) -> Any:
             return bytes(cast("Any", value))
         case _:
             return value
+
+
+class DynamoRates(_Table):
+    """Counters of a workspace and a minute each, which disappear by themselves; in the table of idempotency keys."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", name: str, per_minute: int, clock: Clock = time.time) -> None:
+        super().__init__(dynamodb, name)
+        self._per_minute = per_minute
+        self._clock = clock
+
+    async def take(self, workspace: WorkspaceId) -> None:
+        """Count one more in this minute; raises RateLimited."""
+        now = self._clock()
+        minute, into_it = divmod(now, 60)
+        try:
+            await self._ask(
+                self._dynamodb.update_item,
+                TableName=self._name,
+                Key=_to_item({"id": f"rate#{workspace}#{int(minute)}"}),
+                UpdateExpression="SET expiration = :end ADD taken :one",
+                ConditionExpression="attribute_not_exists(taken) OR taken < :most",
+                ExpressionAttributeValues=_to_item({":end": int(now) + 3_600, ":one": 1, ":most": self._per_minute}),
+            )
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            raise RateLimited(60 - into_it) from None

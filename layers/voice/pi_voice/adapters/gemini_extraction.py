@@ -2,26 +2,36 @@
 
 import asyncio
 from functools import cached_property
-from typing import Final
+from itertools import cycle
+from typing import Final, Literal
 
 import aiohttp
 from google import genai
 from google.genai import errors, types
 from google.genai.client import AsyncClient
-from pydantic import JsonValue
 
 from pi_voice.adapters.web import Web
 from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.logs import logger
-from pi_voice.ports import ModelAnswer
+from pi_voice.ports import ModelAnswer, Question
 from pi_voice.settings import GeminiSettings
 
 API_VERSION: Final = "v1beta"
-MAX_OUTPUT_TOKENS: Final = 8_192  # thinking cannot be switched off, and takes its share of these
+MAX_OUTPUT_TOKENS: Final = 16_384  # thinking cannot be switched off, and takes its share of these
 
 _BAD_REQUEST: Final = 400
 _BUSY: Final = (408, 429)
 _BROKEN: Final = 500
+_BLOCKED: Final = frozenset(
+    {
+        types.FinishReason.SAFETY,
+        types.FinishReason.RECITATION,
+        types.FinishReason.LANGUAGE,
+        types.FinishReason.BLOCKLIST,
+        types.FinishReason.PROHIBITED_CONTENT,
+        types.FinishReason.SPII,
+    }
+)
 _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 
 
@@ -33,20 +43,23 @@ class GeminiExtractionModel:
         self._settings = settings
         self._web = web
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         """Ask once; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
 
-        The text goes as one user turn, because the model refuses a request whose last turn is its own.
+        The last turn is always the user's, because the model refuses a request that ends with its own.
         """
         try:
             async with asyncio.timeout(seconds):  # the SDK has no time limit of its own
                 response = await self._client.models.generate_content(
                     model=self.name,
-                    contents=text,
+                    contents=[
+                        types.Content(role=role, parts=[types.Part(text=text)])
+                        for role, text in zip(cycle(("user", "model")), question.said, strict=False)
+                    ],
                     config=types.GenerateContentConfig(
-                        system_instruction=instruction,
+                        system_instruction=question.instruction,
                         response_mime_type="application/json",
-                        response_json_schema=schema,
+                        response_json_schema=question.schema,
                         max_output_tokens=MAX_OUTPUT_TOKENS,
                         thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.MINIMAL),
                     ),
@@ -82,15 +95,23 @@ def _said(response: types.GenerateContentResponse, asked: str) -> ModelAnswer:
     """Take the text of a finished answer; a block or a truncation is HTTP 200 without one."""
     candidate = response.candidates[0] if response.candidates else None
     reason = candidate.finish_reason if candidate else None
-    if candidate is None or reason != types.FinishReason.STOP or not response.text:
-        cut = reason == types.FinishReason.MAX_TOKENS
-        logger.warning("the extraction model gave no answer", reason=reason.name if reason else "blocked")
-        raise GeminiError(
-            "Gemini's answer was cut off, because the results are too long. Ask for less in the output schema."
-            if cut
-            else "Gemini gave no answer for this transcript."
-        )
-    return ModelAnswer(response.text, response.model_version or asked)
+    end: Literal["finished", "truncated", "blocked", "broken"] = "broken"
+    if reason == types.FinishReason.STOP and response.text:
+        end = "finished"
+    elif reason == types.FinishReason.MAX_TOKENS:
+        end = "truncated"
+    elif reason in _BLOCKED or (candidate is None and response.prompt_feedback is not None):
+        end = "blocked"
+    if end != "finished":
+        logger.warning("the extraction model gave no answer", end=end, reason=reason.name if reason else None)
+    used = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
+    return ModelAnswer(
+        text=(response.text or "") if end == "finished" else "",
+        model=response.model_version or asked,
+        end=end,
+        input_tokens=used.prompt_token_count or 0,
+        output_tokens=(used.candidates_token_count or 0) + (used.thoughts_token_count or 0),
+    )
 
 
 def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
