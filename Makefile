@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability fuzz check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability extraction-report fuzz check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Lo
 
 test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
 	@.venv/bin/pytest -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+
+extraction-report: .venv ## Extract every call of the corpus and show what comes of it (GEMINI_API_KEY: score Gemini on it)
+	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz

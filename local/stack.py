@@ -18,6 +18,7 @@ from local.poller import Poller
 from local.reference import reference
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
+from local.stand_ins.gemini_answers import Answers
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import Template, load
@@ -59,11 +60,12 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
     That is stand-ins for what is not real, tables and queues, and a first API key. Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
+    answers = Answers.of(environment)
     async with AsyncExitStack() as running:
         enter = running.enter_async_context
         aws_url = "" if services.dynamodb_url and services.sqs_url else await enter(aws_stand_in())
         dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
-        gemini = await enter(gemini_stand_in(live_times)) if services.gemini is None else services.gemini
+        gemini = await enter(gemini_stand_in(live_times, answers)) if services.gemini is None else services.gemini
         livekit = (
             await enter(livekit_stand_in(webhooks_go_to, services.webhook_keys))
             if services.livekit is None

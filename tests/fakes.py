@@ -14,9 +14,9 @@ from pydantic import JsonValue
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, InvalidApiKey, SessionNotFound, StorageError, VoiceError
+from pi_voice.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
 from pi_voice.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, RoomEvent, Scope
+from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, Question, RoomEvent, Scope
 from pi_voice.sessions import (
     SHARDS,
     CallEnd,
@@ -49,6 +49,11 @@ class FakeClock:
         """Let time pass at once."""
         await _request()
         self.now += seconds
+
+
+async def no_pause(_: float) -> None:
+    """Let no time pass at all."""
+    await _request()
 
 
 @dataclass(frozen=True)
@@ -389,13 +394,18 @@ class FakeLiveTokens:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the extraction model was asked."""
+class Asked:
+    """What the extraction model was asked, and how much time it was given."""
 
     instruction: str
-    text: str
+    said: tuple[str, ...]
     schema: dict[str, JsonValue]
     seconds: float
+
+    @property
+    def text(self) -> str:
+        """What was said first: the transcript."""
+        return self.said[0]
 
 
 class FakeExtractionModel:
@@ -403,17 +413,31 @@ class FakeExtractionModel:
 
     name = "fake-model"
 
-    def __init__(self, *answers: str | Exception) -> None:
+    def __init__(self, *answers: str | ModelAnswer | Exception) -> None:
         self._answers = list(answers)
-        self.asked: list[Question] = []
+        self.asked: list[Asked] = []
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         await _request()
-        self.asked.append(Question(instruction, text, schema, seconds))
+        self.asked.append(Asked(question.instruction, question.said, question.schema, seconds))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return ModelAnswer(answer, "fake-model-001")
+        return ModelAnswer(answer, "fake-model-001") if isinstance(answer, str) else answer
+
+
+class FakeRates:
+    """How often each workspace did what costs money; it may as often as the limit says."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.taken: list[WorkspaceId] = []
+        self._limit = limit
+
+    async def take(self, workspace: WorkspaceId) -> None:
+        await _request()
+        if self.taken.count(workspace) == self._limit:
+            raise RateLimited(41.5)
+        self.taken.append(workspace)
 
 
 # ruff: noqa: ARG002 (who only fails looks at nothing)
@@ -553,6 +577,6 @@ class SlowFailingModel(FakeExtractionModel):
         self._clock = clock
         self._seconds = seconds
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         self._clock.now += self._seconds
-        return await super().answer(instruction, text, schema, seconds)
+        return await super().answer(question, seconds)

@@ -11,22 +11,17 @@ from aiohttp import web
 
 from local.http_server import serving
 from local.services import Gemini
+from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
 from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
 from local.stand_ins.gemini_tokens import Tokens
-from local.stand_ins.schema_filling import filled
-from local.stand_ins.spoken import call_of
 
 API_KEY: Final = "the-key-of-the-stand-in-opens-nothing"
-MODEL_VERSION: Final = "stand-in"
-
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _MAX_ITEMS_IN_ALL: Final = 960
 _DEEPEST: Final = 200
-_LETTERS_PER_TOKEN: Final = 4
 _NO_PAGE: Final = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
-_WITHOUT_SCHEMA: Final = "This is a stand-in: it fills schemas, and says nothing of its own."
 _NO_KEY: Final = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
     "form of API consumer identity to call this API."
@@ -42,17 +37,20 @@ _TOO_MANY_STATES: Final = (
 
 
 @asynccontextmanager
-async def gemini_stand_in(times: LiveTimes = AS_GOOGLE) -> AsyncIterator[Gemini]:
+async def gemini_stand_in(times: LiveTimes = AS_GOOGLE, answers: Answers | None = None) -> AsyncIterator[Gemini]:
     """Serve the stand-in."""
-    async with serving(gemini_app(Tokens(), API_KEY, times)) as url:
+    async with serving(gemini_app(Tokens(), API_KEY, times, answers)) as url:
         yield Gemini(API_KEY, url)
 
 
 Method = Callable[[str, Any, web.Request], Message]
 
 
-def gemini_app(tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE) -> web.Application:
-    """Make the Gemini API: one API key, the tokens that were minted, and the calls that these open."""
+def gemini_app(
+    tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE, planned: Answers | None = None
+) -> web.Application:
+    """Make the Gemini API: one API key, the tokens that were minted, the calls that these open, and answers."""
+    answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
         order = read("AuthToken", version, body, at="auth_token")
@@ -63,7 +61,8 @@ def gemini_app(tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE) -> we
         if not model.startswith("gemini-"):
             raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
         # Google publishes no definition of v1 to go by: what it takes is read as v1beta.
-        return _generated(read("GenerateContentRequest", "v1beta" if version == "v1" else version, body))
+        order = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
+        return _generated(order, answers)
 
     def answering(method: Method) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
@@ -86,6 +85,7 @@ def gemini_app(tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE) -> we
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
     add_live_api(app, tokens, times)
+    add_plan(app, answers)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app
 
@@ -119,27 +119,14 @@ def _bad_request(fault: InvalidRequest) -> Message:
 # ---- generateContent ----
 
 
-def _generated(request: Message) -> Message:
+def _generated(request: Message, answers: Answers) -> Message:
     """Answer a well-formed request; raises GeminiError."""
     contents, config = request.get("contents", []), request.get("generationConfig", {})
     _check_contents(contents)
     schema = _schema(config)
     prompt = "\n".join(part.get("text", "") for content in contents for part in content["parts"])
-    if schema is not None:
-        answer = json.dumps(filled(schema, call_of(prompt)), ensure_ascii=False)
-    else:
-        answer = "{}" if config.get("responseMimeType") == "application/json" else _WITHOUT_SCHEMA
-    taken, given = len(prompt) // _LETTERS_PER_TOKEN, len(answer) // _LETTERS_PER_TOKEN
-    return {
-        "candidates": [{"content": {"parts": [{"text": answer}], "role": "model"}, "finishReason": "STOP", "index": 0}],
-        "usageMetadata": {
-            "promptTokenCount": taken,
-            "candidatesTokenCount": given,
-            "totalTokenCount": taken + given,
-        },
-        "modelVersion": MODEL_VERSION,
-        "responseId": secrets.token_urlsafe(16),
-    }
+    is_json = config.get("responseMimeType") == "application/json"
+    return answers.answer(prompt, schema, is_json=is_json)
 
 
 def _check_contents(contents: list[Message]) -> None:

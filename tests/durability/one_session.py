@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeVar
 
 from botocore.exceptions import EndpointConnectionError
-from pydantic import JsonValue
 
 from pi_voice.agents import Agent
 from pi_voice.checkpoints import CheckpointKeeping
@@ -24,7 +23,7 @@ from pi_voice.extraction import Extractor
 from pi_voice.hanging_up import HangingUp
 from pi_voice.history import History
 from pi_voice.ids import SessionId
-from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom
+from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, Question
 from pi_voice.renewing import Renewing
 from pi_voice.results import Budget, Results
 from pi_voice.room_events import RoomEvents
@@ -87,7 +86,7 @@ class Model:
         self.mood = "answers"
         self._asked = 0
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:  # noqa: ARG002
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:  # noqa: ARG002
         return await asked(GeminiUnavailable, self._answer)
 
     def _answer(self) -> ModelAnswer:
@@ -135,7 +134,7 @@ class OneSession:
         connecting = Connecting(self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock))
         hanging_up = HangingUp(sessions, self.room, clock)
         closing = Closing(sessions, transcripts, checkpoints, clock)
-        extractor = Extractor(self.model, clock, sleep=lambda _: asyncio.sleep(0))
+        extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
         results = Results(store.agents, sessions, transcripts, extractor, self.queue, clock)
         self.results = results
         self.hanging_up = hanging_up

@@ -13,6 +13,7 @@ from pi_voice.adapters.dynamodb import (
     DynamoAgents,
     DynamoApiKeys,
     DynamoCheckpoints,
+    DynamoRates,
     DynamoSessions,
     DynamoTranscripts,
 )
@@ -53,6 +54,10 @@ class Tables:
     @cached_property
     def api_keys(self) -> str:
         return self._make("api_keys")
+
+    @cached_property
+    def idempotency(self) -> str:
+        return self._make("idempotency")
 
     def drop(self) -> None:
         for name in self._made:
@@ -106,6 +111,9 @@ class Store:
 
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
         return DynamoTranscripts(self.dynamodb, self.names.transcripts, days, clock)
+
+    def rates(self, per_minute: int, clock: Clock) -> DynamoRates:
+        return DynamoRates(self.dynamodb, self.names.idempotency, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
         """Return the same tables behind a client some of whose requests are a test's own."""

@@ -16,7 +16,8 @@ from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
 from pi_voice.adapters.web import Web
 from pi_voice.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.extraction import INSTRUCTION, fenced
-from pi_voice.ports import ModelAnswer
+from pi_voice.ports import ModelAnswer, Question
+from pi_voice.schema import to_send
 from pi_voice.settings import GeminiSettings
 from tests.integration.provider import (
     Answer,
@@ -96,7 +97,7 @@ def model(awake: tuple[Provider, GeminiExtractionModel]) -> GeminiExtractionMode
 
 
 def asked(model: GeminiExtractionModel, text: str = "A call.", seconds: float = SECONDS) -> Any:
-    return model.answer("Extract.", text, SCHEMA, seconds)
+    return model.answer(Question("Extract.", (text,), SCHEMA), seconds)
 
 
 def candidate(text: str | None = '{"age": 42}', reason: str | None = "STOP", **more: Any) -> Answer:
@@ -114,7 +115,7 @@ def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
     provider.answers(candidate())
     text = fenced(TURNS, NOW)
 
-    runner.run(model.answer(INSTRUCTION, text, SCHEMA, SECONDS))
+    runner.run(model.answer(Question(INSTRUCTION, (text,), SCHEMA), SECONDS))
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", f"/v1beta/models/{MODEL}:generateContent")
@@ -124,10 +125,25 @@ def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
         "generationConfig": {
             "responseMimeType": "application/json",
             "responseJsonSchema": SCHEMA,
-            "maxOutputTokens": 8192,
+            "maxOutputTokens": 16384,
             "thinkingConfig": {"thinking_level": "MINIMAL"},  # the SDK's own mixture; Google takes both
         },
     }
+
+
+def test_a_repair_shows_the_model_its_own_answer_between_two_turns_of_the_user(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
+) -> None:
+    provider.answers(candidate())
+
+    runner.run(model.answer(Question("Extract.", ("A call.", "[1]", "This is no object."), SCHEMA), SECONDS))
+
+    (sent,) = provider.received
+    assert json.loads(sent.body)["contents"] == [
+        {"role": "user", "parts": [{"text": "A call."}]},
+        {"role": "model", "parts": [{"text": "[1]"}]},
+        {"role": "user", "parts": [{"text": "This is no object."}]},
+    ]
 
 
 def test_the_key_is_in_its_header_and_nowhere_else(
@@ -197,68 +213,109 @@ def assert_secret(logged: io.StringIO) -> None:
         assert secret not in logged.getvalue()
 
 
+BLOCKED = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII")
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "end"),
     [
-        candidate(None, "SAFETY"),
-        candidate(THEIR_WORDS, "SAFETY"),
-        candidate(THEIR_WORDS, "RECITATION"),
-        candidate(THEIR_WORDS, "SOME_REASON_THAT_IS_NEW"),
-        candidate(THEIR_WORDS, None),
-        candidate(None, "STOP"),
-        candidate("", "STOP"),
-        says("{}"),
-        says('{"candidates": []}'),
-        says('{"candidates": null}'),
-        says(json.dumps({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": THEIR_WORDS}})),
-        says('{"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]}'),
-        says('{"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}, "finishReason": "STOP"}]}'),
+        *((candidate(None, reason), "blocked") for reason in BLOCKED),
+        (candidate(THEIR_WORDS, "SAFETY"), "blocked"),
+        (candidate(THEIR_WORDS, "RECITATION"), "blocked"),
+        (
+            says(
+                json.dumps({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": THEIR_WORDS}})
+            ),
+            "blocked",
+        ),
+        (candidate(None, "MAX_TOKENS"), "truncated"),
+        (candidate(THEIR_WORDS, "MAX_TOKENS"), "truncated"),
+        (candidate(THEIR_WORDS, "MALFORMED_FUNCTION_CALL"), "broken"),
+        (candidate(THEIR_WORDS, "OTHER"), "broken"),
+        (candidate(THEIR_WORDS, "SOME_REASON_THAT_IS_NEW"), "broken"),
+        (candidate(THEIR_WORDS, None), "broken"),
+        (candidate(None, "STOP"), "broken"),
+        (candidate("", "STOP"), "broken"),
+        (says("{}"), "broken"),
+        (says('{"candidates": []}'), "broken"),
+        (says('{"candidates": null}'), "broken"),
+        (says('{"candidates": [{"content": {"role": "model"}, "finishReason": "STOP"}]}'), "broken"),
+        (
+            says('{"candidates": [{"content": {"parts": [{"functionCall": {"name": "f"}}]}, "finishReason": "STOP"}]}'),
+            "broken",
+        ),
     ],
     ids=[
-        "blocked",
+        *BLOCKED,
         "blocked with words",
         "recited",
+        "prompt blocked",
+        "cut off before a word",
+        "cut off",
+        "malformed",
+        "other",
         "for a new reason",
         "unfinished",
         "without content",
-        "without a word",
         "empty",
         "without candidates",
         "with null for candidates",
-        "prompt blocked",
         "without parts",
         "a function call",
     ],
 )
 @pytest.mark.filterwarnings("ignore:SOME_REASON_THAT_IS_NEW is not a valid FinishReason")
-def test_a_200_without_a_finished_text_is_no_answer_and_is_not_worth_a_repeat(
+def test_a_200_without_a_finished_text_tells_how_it_ended_and_gives_no_text(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
     logged: io.StringIO,
     answer: Answer,
+    end: str,
 ) -> None:
     provider.answers(answer)
 
-    error = failure(runner, model)
+    told = runner.run(asked(model))
 
-    assert type(error) is GeminiError
-    assert not error.retryable
-    assert error.message == "Gemini gave no answer for this transcript."
+    assert (told.text, told.end) == ("", end)
     assert_secret(logged)
 
 
-@pytest.mark.parametrize("text", [None, '{"age": 4'])
-def test_an_answer_that_was_cut_off_says_what_to_do(
-    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, text: str | None
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"promptTokenCount": 900, "candidatesTokenCount": 40, "totalTokenCount": 940}, (900, 40)),
+        ({"promptTokenCount": 900, "candidatesTokenCount": 40, "thoughtsTokenCount": 60}, (900, 100)),
+        ({"promptTokenCount": 900, "thoughtsTokenCount": 60}, (900, 60)),
+        ({"promptTokenCount": 900}, (900, 0)),
+        ({}, (0, 0)),
+        (None, (0, 0)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("reason", ["STOP", "MAX_TOKENS", "SAFETY"])
+def test_what_an_answer_took_is_told_however_it_ended(
+    runner: asyncio.Runner,
+    provider: Provider,
+    model: GeminiExtractionModel,
+    usage: dict[str, int] | None,
+    tokens: tuple[int, int],
+    reason: str,
 ) -> None:
-    provider.answers(candidate(text, "MAX_TOKENS"))
+    provider.answers(candidate("{}", reason, **({} if usage is None else {"usageMetadata": usage})))
 
-    error = failure(runner, model)
+    told = runner.run(asked(model))
 
-    assert type(error) is GeminiError
-    assert "cut off" in error.message
-    assert "output schema" in error.message
+    assert (told.input_tokens, told.output_tokens) == tokens
+
+
+def test_a_prompt_that_was_blocked_took_tokens_too(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
+) -> None:
+    used = {"promptTokenCount": 900, "totalTokenCount": 900}
+    provider.answers(says(json.dumps({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": used})))
+
+    assert runner.run(asked(model)) == ModelAnswer("", MODEL, "blocked", 900, 0)
 
 
 @pytest.mark.parametrize(
@@ -431,8 +488,15 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     runner.run(stack.aclose())
 
 
-def asked_of(runner: asyncio.Runner, web: Web, known: GeminiSettings) -> ModelAnswer:
-    return runner.run(GeminiExtractionModel(known, web).answer(INSTRUCTION, fenced(TURNS, NOW), SCHEMA, SECONDS))
+def asked_of(
+    runner: asyncio.Runner,
+    web: Web,
+    known: GeminiSettings,
+    repair: tuple[str, ...] = (),
+    schema: dict[str, JsonValue] | None = None,
+) -> ModelAnswer:
+    question = Question(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
+    return runner.run(GeminiExtractionModel(known, web).answer(question, SECONDS))
 
 
 def test_the_stand_in_takes_our_request_and_fills_the_schema(runner: asyncio.Runner, web: Web, stand_in: str) -> None:
@@ -440,6 +504,34 @@ def test_the_stand_in_takes_our_request_and_fills_the_schema(runner: asyncio.Run
 
     assert answer.model == "stand-in"
     assert set(json.loads(answer.text)) == {"age", "pets"}
+
+
+def test_the_stand_in_takes_a_repair(runner: asyncio.Runner, web: Web, stand_in: str) -> None:
+    answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]", "This is no object."))
+
+    assert set(json.loads(answer.text)) == {"age", "pets"}
+    assert answer.input_tokens > 0
+
+
+def test_the_stand_in_refuses_a_request_that_ends_with_the_model_s_own_word(
+    runner: asyncio.Runner, web: Web, stand_in: str
+) -> None:
+    with pytest.raises(GeminiError):
+        asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]",))
+
+
+def test_array_bounds_that_are_too_much_for_gemini_in_all_are_none_when_they_are_not_sent(
+    runner: asyncio.Runner, web: Web, stand_in: str
+) -> None:
+    bounded: dict[str, JsonValue] = {
+        "type": "object",
+        "properties": {f"list{number}": {"type": "array", "maxItems": 321} for number in range(3)},
+    }
+    known = settings(stand_in, gemini.API_KEY)
+
+    with pytest.raises(GeminiError, match="too complex"):
+        asked_of(runner, web, known, schema=bounded)
+    assert asked_of(runner, web, known, schema=to_send(bounded)).end == "finished"
 
 
 @pytest.mark.parametrize(("api_key", "extraction_model"), [("another-key", MODEL), (gemini.API_KEY, "another-model")])

@@ -9,10 +9,21 @@ from typing import Any, Literal
 import pytest
 from pydantic import JsonValue
 
+from pi_voice.documents import Detail
 from pi_voice.errors import LiveKitUnavailable, SessionActive, SessionNotFound
 from pi_voice.ids import SessionId, TranscriptId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import DAY_SECONDS, CallEnd, Extraction, Participant, Problem, Session
+from pi_voice.sessions import (
+    DAY_SECONDS,
+    CallEnd,
+    Evidence,
+    Extraction,
+    Participant,
+    Problem,
+    Run,
+    Session,
+    TranscriptQuality,
+)
 from tests.integration.samples import NOW, TURNS, a_call_end, a_session
 from tests.integration.store import Store, asked_twice, never_asked
 
@@ -398,6 +409,109 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     with pytest.raises(SessionNotFound):
         run(store.sessions.record(done, {"age": 42}, SUCCEEDED, None))
     assert store.rows(store.names.sessions) == []
+
+
+SAID_SO = Problem(code="schema_violation", message="See details.", details=[Detail(path="a.0", message='Say "ä".')])
+IN_FULL = Extraction(
+    status="failed",
+    model="gemini-3.5-flash-lite",
+    attempts=7,
+    error=SAID_SO,
+    agent_version=3,
+    extracted_at=NOW + 300,
+    milliseconds=1_234,
+    input_tokens=900_000,
+    output_tokens=16_384,
+    cost_usd=0.311_04,
+    windows=4,
+    fields={
+        "name": Evidence(status="found", turn=0, quote="Ich heiße «Zoë» 🙂"),
+        "items.0.n": Evidence(status="conflicting", turn=4_999, quote="x"),
+        "none": Evidence(status="not_mentioned"),
+        "made.up": Evidence(status="unverified"),
+    },
+    transcript=TranscriptQuality(
+        agent_turns=2,
+        user_turns=1,
+        user_is_silent=False,
+        repeated_turns=1,
+        gaps=2,
+        longest_gap_seconds=12.5,
+        coverage=0.98,
+    ),
+    runs=[
+        Run(at=NOW + 300, status="failed", agent_version=None, model=None, results=None, error=SAID_SO),
+        Run(
+            at=NOW + 200,
+            status="succeeded",
+            agent_version=3,
+            model="m",
+            results={"pain": 1e21, "deep": [[[{"x": [1.0, None]}]]], "text": "\x00 é"},
+            error=None,
+        ),
+    ],
+)
+
+
+def test_an_extraction_with_all_that_can_be_told_of_it_comes_back_as_it_was_kept(store: Store) -> None:
+    done = completed(store)
+
+    recorded = run(store.sessions.record(done, {"age": 42}, IN_FULL, None))
+
+    assert recorded == run(store.sessions.get(done.session_id))
+    assert recorded.extraction == IN_FULL
+
+
+def test_an_extraction_with_all_that_can_be_told_of_it_can_be_followed_by_another(store: Store) -> None:
+    recorded = run(store.sessions.record(completed(store), None, IN_FULL, None))
+
+    again = run(store.sessions.record(recorded, {"age": 42}, SUCCEEDED, None))
+
+    assert (again.results, again.extraction) == ({"age": 42}, SUCCEEDED)
+
+
+def test_what_is_as_it_is_by_default_takes_no_room_in_a_row(store: Store) -> None:
+    done = completed(store)
+
+    assert store.row_of(done)["extraction"] == {"S": '{"status":"pending"}'}
+
+
+OF_OLD = [
+    '{"status":"pending","model":null,"attempts":0,"error":null}',
+    '{"status":"failed","model":"m","attempts":3,"error":{"code":"gemini_error","message":"Say \\"ä\\" again."}}',
+    '{"status":"succeeded","model":"gemini-3.5-flash-lite","attempts":2,"error":null}',
+    '{ "attempts": 2, "status": "succeeded" }',
+]
+
+
+def of_old(store: Store, extraction: str) -> Session:
+    """Return a session whose row was written by an earlier version."""
+    done = completed(store)
+    store.fill_sessions([{**store.row_of(done), "extraction": {"S": extraction}}])
+    there = run(store.sessions.get(done.session_id))
+    assert there is not None
+    return there
+
+
+@pytest.mark.parametrize("extraction", OF_OLD)
+def test_over_what_an_earlier_version_wrote_another_extraction_is_recorded(store: Store, extraction: str) -> None:
+    old = of_old(store, extraction)
+
+    recorded = run(store.sessions.record(old, {"age": 42}, IN_FULL, None))
+
+    assert (recorded.results, recorded.extraction) == ({"age": 42}, IN_FULL)
+    assert run(store.sessions.record(old, {"age": 7}, SUCCEEDED, None)) == recorded
+
+
+def test_a_session_of_old_is_read_with_what_was_not_told_then_left_open(store: Store) -> None:
+    assert of_old(store, OF_OLD[1]).extraction == FAILED
+    assert of_old(store, OF_OLD[2]).extraction == SUCCEEDED
+
+
+def test_over_what_an_earlier_version_wrote_of_another_transcript_nothing_is_recorded(store: Store) -> None:
+    old = of_old(store, OF_OLD[0])
+
+    assert run(store.sessions.record(replace(old, transcript_id=TranscriptId("x")), {}, SUCCEEDED, None)) == old
 
 
 # ---- Deleting ---------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from local.errors import CannotStart
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
+from local.stand_ins.gemini_answers import Answers
 from local.stand_ins.gemini_tokens import Tokens
 from local.stand_ins.schema_filling import filled
 from local.stand_ins.spoken import call_of
@@ -378,3 +380,73 @@ def test_an_unknown_model_is_not_found(site: Site) -> None:
 
     assert (answer.status, answer.json["error"]["status"]) == (404, "NOT_FOUND")
     assert answer.json["error"]["message"].startswith("models/gpt-5 is not found for API version v1beta")
+
+
+# ---- Told to answer otherwise ----
+
+WITH_EVIDENCE = {
+    "type": "object",
+    "properties": {
+        "results": {"type": "object", "properties": {"name": {"$ref": "#/$defs/name"}, "guests": {"type": "integer"}}},
+        "evidence": {"type": "array", "items": {"type": "object"}},
+    },
+    "$defs": {"name": {"type": "string"}},
+}
+
+
+def generated(answers: Answers, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Have a booking extracted."""
+    return answers.answer(BOOKING, schema or WITH_EVIDENCE, is_json=True)
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    return str(answer["candidates"][0]["content"]["parts"][0]["text"])
+
+
+def test_evidence_is_claimed_for_what_the_caller_said_to_the_letter() -> None:
+    answer = json.loads(text_of(generated(Answers())))
+
+    assert answer["results"]["name"] == "Ada Lovelace"
+    assert {"path": "name", "status": "found", "turn": 2, "quote": "Ada Lovelace"} in answer["evidence"]
+
+
+def test_answers_are_given_as_planned_and_then_well_again() -> None:
+    answers = Answers()
+    answers.plan(["badly", {"text": "Sure!"}, {"results": {"name": 1}, "fields": {"name": {"status": "found"}}}])
+
+    told = [text_of(generated(answers)) for _ in range(4)]
+
+    assert json.loads(told[0])["results"] == []
+    assert told[1] == "Sure!"
+    assert json.loads(told[2]) == {"results": {"name": 1}, "evidence": [{"path": "name", "status": "found"}]}
+    assert json.loads(told[3])["results"]["name"] == "Ada Lovelace"
+
+
+def test_an_answer_may_be_cut_off_or_blocked_as_google_does_it() -> None:
+    answers = Answers()
+    answers.plan(["truncated", "blocked"])
+
+    cut, blocked = generated(answers), generated(answers)
+
+    assert cut["candidates"][0]["finishReason"] == "MAX_TOKENS"
+    assert blocked["promptFeedback"]["blockReason"] == "PROHIBITED_CONTENT"
+    assert "candidates" not in blocked
+
+
+def test_the_environment_says_how_every_answer_is() -> None:
+    answers = Answers.of({"GEMINI_STAND_IN_EXTRACTION": "invented"})
+
+    claims = json.loads(text_of(generated(answers)))["evidence"]
+
+    assert claims
+    assert all(claim["quote"] not in BOOKING for claim in claims)
+
+
+def test_a_behaviour_that_there_is_not_is_refused() -> None:
+    with pytest.raises(CannotStart, match="GEMINI_STAND_IN_EXTRACTION is 'often'"):
+        Answers.of({"GEMINI_STAND_IN_EXTRACTION": "often"})
+
+
+@pytest.mark.parametrize("plan", [b"", b"{}", b'["often"]', b"[{}]", b"[7]"])
+def test_a_plan_that_is_none_is_refused(site: Site, plan: bytes) -> None:
+    assert site.call("PUT", "/stand-in/answers", plan).status == 400

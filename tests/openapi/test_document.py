@@ -123,6 +123,7 @@ def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
         "update_agent",
         "complete_session",
         "renew_session",
+        "extract_again",
     }
 
 

@@ -21,7 +21,6 @@ from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
 from tests.template.conftest import ROOT, Node, environment
 
 BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
-README: Final = [block for block in BLOCKS if block.document == ROOT / "README.md"]
 WALK_THROUGH_SECONDS: Final = 120
 
 
@@ -52,11 +51,11 @@ def settled(text: str) -> str:
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
-def test_the_walk_through_prints_what_the_readme_shows(exports: Mapping[str, str], shell: str) -> None:
+@pytest.mark.parametrize("script", command_blocks("run"), ids=str)
+def test_a_script_prints_what_its_page_shows(exports: Mapping[str, str], script: Block, shell: str) -> None:
     for tool in (shell, "curl", "jq"):
         assert shutil.which(tool), f"The walk-through needs {tool}: install it to run this test."
-    [script] = [block for block in README if block.kind == "run"]
-    [shown] = [block for block in README if block.kind == "output"]
+    [shown] = [block for block in BLOCKS if block.document == script.document and block.kind == "output"]
 
     ended = subprocess.run(
         [shell],
@@ -72,8 +71,8 @@ def test_the_walk_through_prints_what_the_readme_shows(exports: Mapping[str, str
     assert settled(ended.stdout) == settled(shown.text)
 
 
-def test_only_the_walk_through_runs_and_all_its_variables_come_from_make_run() -> None:
-    [script] = command_blocks("run")
+@pytest.mark.parametrize("script", command_blocks("run"), ids=str)
+def test_all_variables_of_a_script_come_from_make_run_or_itself(script: Block) -> None:
     assigned = set(re.findall(r"(\w+)=", script.text))
     used = set(re.findall(r"\$([A-Za-z_]\w*)", script.text))
 

@@ -17,7 +17,16 @@ from pi_voice.agents import AgentQuery, AgentSpec, MergePatch
 from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
 from pi_voice.ids import is_uuid
 from pi_voice.room_events import WebhookEvent
-from pi_voice.sessions import Checkpoint, Ending, NewParticipant, NewSession, Renewal, SessionQuery
+from pi_voice.sessions import (
+    Checkpoint,
+    Ending,
+    ExtractionPreview,
+    NewExtraction,
+    NewParticipant,
+    NewSession,
+    Renewal,
+    SessionQuery,
+)
 from pi_voice.settings import WebhookSettings
 from pi_voice.work import Job
 from tests.template.conftest import ROOT, Node
@@ -34,6 +43,8 @@ BODIES: dict[str, TypeAdapter[Any]] = {
     "create_session": TypeAdapter(NewSession),
     "complete_session": TypeAdapter(Ending),
     "keep_transcript": TypeAdapter(Checkpoint),
+    "extract_again": TypeAdapter(NewExtraction),
+    "preview_extraction": TypeAdapter(ExtractionPreview),
     "renew_session": TypeAdapter(Renewal),
     "add_participant": TypeAdapter(NewParticipant),
     "receive_livekit_webhook": TypeAdapter(WebhookEvent),

@@ -1,12 +1,13 @@
 """An agent, a session and what is said in it, for the tests to start from."""
 
 import json
+from typing import Any
 
 from pydantic import JsonValue
 
 from pi_voice.agents import Agent, AgentSpec
 from pi_voice.ids import AgentId, SessionId, WorkspaceId
-from pi_voice.sessions import Ending, NewSession, Participant, RoomFacts, Session
+from pi_voice.sessions import Ending, Extraction, NewSession, Participant, RoomFacts, Session, TranscriptQuality
 from pi_voice.transcript import Turn
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
@@ -22,6 +23,20 @@ TURNS: list[Turn] = [
     {"role": "user", "text": "Oslo."},
 ]
 
+QUALITY = TranscriptQuality(
+    agent_turns=1,
+    user_turns=1,
+    user_is_silent=False,
+    repeated_turns=0,
+    gaps=0,
+    longest_gap_seconds=None,
+    coverage=None,
+)
+"""What TURNS are like."""
+
+ANSWERED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "attempts": 1}
+"""What is told of an extraction whose first answer was good."""
+
 
 def spec(**fields: JsonValue) -> AgentSpec:
     """Read an agent as a caller sends it."""
@@ -34,6 +49,11 @@ def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
     return Agent.model_validate_json(
         json.dumps({"name": "Ana", "instructions": "Take the call.", **stamp, **fields}),
     )
+
+
+def an_extraction(**fields: Any) -> Extraction:
+    """Describe an extraction from TURNS by version 1 of an agent."""
+    return Extraction(**{"agent_version": 1, "transcript": QUALITY, **fields})
 
 
 def new_session(**fields: JsonValue) -> NewSession:

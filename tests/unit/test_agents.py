@@ -40,6 +40,7 @@ def test_an_agent_needs_a_name_and_instructions_and_nothing_else() -> None:
         },
         "output_schema": None,
         "output_schema_strict": None,
+        "evidence": False,
         "voice": {"name": "Puck", "language_code": None},
         "metadata": {},
     }

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent, AgentQuery
+from pi_voice.agents import Agent, AgentQuery, SavedAgent
 from pi_voice.catalog import Catalog
 from pi_voice.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
 from pi_voice.ids import AgentId, is_uuid
@@ -15,9 +15,14 @@ NO_GOOD: JsonValue = {"city": 1}
 STRANGER = FakeCaller("globex")
 
 
-def update(agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None) -> Agent:
+def update(agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None) -> SavedAgent:
     """Patch the one agent there is."""
     return asyncio.run(Catalog(agents, clock or FakeClock()).update(AGENT_ID, patch, ACME))
+
+
+def as_kept(saved: SavedAgent) -> Agent:
+    """Return an agent as it was saved, without what was said about it."""
+    return Agent.model_construct(**{name: value for name, value in saved if name != "warnings"})
 
 
 # ---- Create, get, list ----------------------------------------------------------------------------------
@@ -32,7 +37,8 @@ def test_a_new_agent_is_version_1_and_its_workspace_s() -> None:
     assert (made.name, made.purpose) == ("Ana", "Help")
     assert (made.version, made.created_at, made.updated_at) == (1, 1_800_000_000, 1_800_000_000)
     assert agents.heads[made.agent_id].workspace == "acme"
-    assert agents.versions[made.agent_id, 1] == made
+    assert agents.versions[made.agent_id, 1] == as_kept(made)
+    assert made.warnings == []
 
 
 def test_the_request_that_made_an_agent_is_answered_again_with_what_was_made() -> None:
@@ -86,7 +92,7 @@ def test_a_change_makes_the_next_version_and_leaves_the_one_before_as_it_was() -
 
     assert (changed.version, changed.created_at, changed.updated_at) == (4, 1_800_000_000, 1_800_000_060)
     assert (changed.purpose, changed.language, changed.behaviors.greeting) == ("Help", "de", "Hi")
-    assert agents.heads[AGENT_ID].agent == changed
+    assert agents.heads[AGENT_ID].agent == as_kept(changed)
     assert agents.versions[AGENT_ID, 3].purpose == "Sell"
 
 
@@ -107,14 +113,14 @@ def test_a_change_makes_the_next_version_and_leaves_the_one_before_as_it_was() -
 def test_a_patch_that_changes_nothing_makes_no_version(patch: dict[str, JsonValue]) -> None:
     agents = FakeAgents(agent())
 
-    assert update(agents, patch, FakeClock(NOW + 60)) == agent()
+    assert as_kept(update(agents, patch, FakeClock(NOW + 60))) == agent()
     assert list(agents.versions) == [(AGENT_ID, 1)]
 
 
 def test_true_and_1_are_not_the_same_to_a_patch() -> None:
-    agents = FakeAgents(agent(output_schema_strict={"type": "object", "properties": {"a": {"enum": [1]}}}))
+    agents = FakeAgents(agent(output_schema_strict={"type": "object", "properties": {"a": {"default": 1}}}))
 
-    changed = update(agents, {"output_schema_strict": {"properties": {"a": {"enum": [True]}}}})
+    changed = update(agents, {"output_schema_strict": {"properties": {"a": {"default": True}}}})
 
     assert changed.version == 2
 
@@ -222,6 +228,49 @@ def test_an_agent_that_is_deleted_while_it_is_changed_stays_deleted() -> None:
 
     assert isinstance(changed, AgentNotFound)
     assert agents.heads == {}
+
+
+# ---- Warnings -------------------------------------------------------------------------------------------
+
+BOUND: JsonValue = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]{3}$"}}}
+PLACE = "output_schema_strict#/properties/code/pattern"
+
+
+def test_what_gemini_will_not_see_of_a_new_agent_s_schema_is_told_and_not_kept() -> None:
+    agents = FakeAgents()
+
+    made = asyncio.run(Catalog(agents).create(spec(output_schema_strict=BOUND), ACME))
+
+    assert [warning.path for warning in made.warnings] == [PLACE]
+    assert "results are held to it" in made.warnings[0].message
+    assert "warnings" not in agents.heads[made.agent_id].agent.model_dump()
+
+
+def test_who_asks_for_the_same_agent_again_is_told_the_same() -> None:
+    agents = FakeAgents()
+    made = asyncio.run(Catalog(agents, FakeClock()).create(spec(output_schema_strict=BOUND), ACME))
+
+    assert asyncio.run(Catalog(agents).again(made.agent_id, ACME)) == made
+
+
+@pytest.mark.parametrize("patch", [{"name": "Bea"}, {"name": "Ana"}], ids=["a change", "no change"])
+def test_every_change_tells_of_the_schema_there_is(patch: dict[str, JsonValue]) -> None:
+    changed = update(FakeAgents(agent(output_schema_strict=BOUND)), patch)
+
+    assert [warning.path for warning in changed.warnings] == [PLACE]
+
+
+def test_a_schema_that_is_new_in_a_patch_is_told_of() -> None:
+    assert [warning.path for warning in update(FakeAgents(agent()), {"output_schema_strict": BOUND}).warnings] == [
+        PLACE
+    ]
+
+
+def test_about_hints_and_plain_schemas_there_is_nothing_to_say() -> None:
+    plain: JsonValue = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}
+
+    for fields in ({}, {"output_schema": {"city": "string"}}, {"output_schema_strict": plain}):
+        assert asyncio.run(Catalog(FakeAgents()).create(spec(**fields), ACME)).warnings == []  # type: ignore[arg-type]
 
 
 # ---- Delete ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from pi_voice.errors import (
 )
 from pi_voice.extraction import Extractor
 from pi_voice.ids import SessionId
-from pi_voice.ports import ModelAnswer, Rooms, Visitor
+from pi_voice.ports import ModelAnswer, Question, Rooms, Visitor
 from pi_voice.results import Results
 from pi_voice.sessions import Checkpoint, Ending, Extraction, Problem, Session, SessionState
 from pi_voice.transcript import Turn
@@ -44,8 +44,9 @@ from tests.fakes import (
     TranscriptsThatCannotExpire,
     TranscriptsThatCannotPut,
     UnknownCaller,
+    no_pause,
 )
-from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, TURNS, agent, ending, session
+from tests.unit.examples import AGENT_ID, ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, ending, session
 
 ACME = FakeCaller("acme")
 CITY = agent(output_schema={"city": "string"})
@@ -81,7 +82,7 @@ class World:
 
     @property
     def completion(self) -> Completion:
-        extractor = Extractor(self.model, self.clock, self.clock.sleep)
+        extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
         results = Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
         return Completion(self.sessions, self.closing, results, lambda: self.rooms)
 
@@ -124,12 +125,12 @@ class Onlooker(FakeExtractionModel):
         self._transcripts = transcripts
         self.seen: list[tuple[str, str, list[Any]]] = []
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         kept = self._sessions.kept[SESSION_ID]
         assert kept.extraction is not None
         assert kept.transcript_id is not None
         self.seen.append((kept.status, kept.extraction.status, self._transcripts.kept[kept.transcript_id]))
-        return await super().answer(instruction, text, schema, seconds)
+        return await super().answer(question, seconds)
 
 
 # ---- When all goes well ---------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ def test_an_active_session_is_completed_with_its_transcript_and_results() -> Non
     assert (state.duration_seconds, state.end_reason) == (85.5, "hang_up")
     assert state.transcript == TURNS
     assert state.results == {"city": "Oslo"}
-    assert state.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+    assert state.extraction == an_extraction(**ANSWERED, extracted_at=NOW + 90)
 
 
 def test_what_is_answered_is_what_is_kept() -> None:
@@ -187,7 +188,8 @@ def test_an_agent_without_a_schema_gives_no_results_and_asks_no_model() -> None:
     state = world.complete()
 
     assert (state.status, state.results, state.transcript) == ("completed", None, TURNS)
-    assert state.extraction == world.session.extraction == Extraction(status="skipped")
+    assert state.extraction == world.session.extraction
+    assert state.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW + 90)
     assert world.model.asked == []
 
 
@@ -303,11 +305,9 @@ def test_the_room_is_closed_while_the_model_thinks() -> None:
             await super().close(session_id)
 
     class MeetingModel(FakeExtractionModel):
-        async def answer(
-            self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float
-        ) -> ModelAnswer:
+        async def answer(self, question: Question, seconds: float) -> ModelAnswer:
             await both.wait()
-            return await super().answer(instruction, text, schema, seconds)
+            return await super().answer(question, seconds)
 
     world = World(rooms=MeetingRooms(), model=MeetingModel('{"city": "Oslo"}'))
 
@@ -503,11 +503,9 @@ def test_when_the_results_cannot_be_kept_the_caller_has_them_all_the_same() -> N
 
 def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:
     class Deleting(FakeExtractionModel):
-        async def answer(
-            self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float
-        ) -> ModelAnswer:
+        async def answer(self, question: Question, seconds: float) -> ModelAnswer:
             await world.sessions.delete(SESSION_ID)
-            return await super().answer(instruction, text, schema, seconds)
+            return await super().answer(question, seconds)
 
     world = World(model=Deleting('{"city": "Oslo"}'))
 
@@ -527,7 +525,7 @@ def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
 
     assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
     assert state.extraction == world.session.extraction
-    assert state.extraction == Extraction(
+    assert state.extraction == an_extraction(
         status="pending",
         model="fake-model",
         attempts=3,
@@ -543,10 +541,11 @@ def test_a_model_that_refuses_costs_the_results_and_nothing_else() -> None:
 
     assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
     assert state.extraction == world.session.extraction
-    assert state.extraction == Extraction(
+    assert state.extraction == an_extraction(
         status="failed",
         model="fake-model",
         attempts=1,
+        extracted_at=NOW + 90,
         error=Problem(code="gemini_error", message="The schema is too complex."),
     )
     assert world.queue.waiting == []

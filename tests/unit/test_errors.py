@@ -3,6 +3,7 @@ import pytest
 from pi_voice import errors
 from pi_voice.errors import (
     ProviderError,
+    RateLimited,
     RequestTooLarge,
     TranscriptConflict,
     TranscriptGap,
@@ -23,6 +24,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
     (errors.SessionNotActive, 409, "voice_session_not_active", False),
     (errors.SessionActive, 409, "voice_session_active", False),
+    (errors.SessionNotCompleted, 409, "voice_session_not_completed", False),
     (errors.TranscriptGap, 409, "voice_transcript_gap", False),
     (errors.TranscriptConflict, 409, "voice_transcript_conflict", False),
     (errors.IdempotencyInProgress, 409, "idempotency_in_progress", True),
@@ -30,6 +32,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.TranscriptTooLarge, 413, "voice_transcript_too_large", False),
     (errors.IdempotencyKeyReused, 422, "idempotency_key_reused", False),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", False),
+    (errors.RateLimited, 429, "rate_limited", True),
     (errors.InternalError, 500, "internal_error", True),
     (errors.StorageError, 500, "internal_error", True),
     (errors.LiveKitError, 502, "livekit_error", False),
@@ -58,7 +61,7 @@ def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
     return {error} if not children else set().union(*(_leaves(child) for child in children))
 
 
-OWN_WORDS = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge)
+OWN_WORDS = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge, RateLimited)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,13 @@ def test_who_missed_turns_or_wrote_others_learns_which_one_is_wanted() -> None:
     assert conflict.next == 7
     assert conflict.message.startswith("Turn 3 is kept already and says something else.")
     assert conflict.message.endswith("the next turn wanted is 7.")
+
+
+def test_who_asked_too_often_learns_when_to_ask_again() -> None:
+    error = RateLimited(12.5)
+
+    assert error.retry_after_seconds == 12.5
+    assert error.message == "Too many extractions were asked for by hand. Try again when Retry-After says."
 
 
 def test_a_provider_s_wish_for_a_pause_is_kept() -> None:

@@ -136,7 +136,7 @@ def test_every_folder_of_functions_is_one_function() -> None:
     assert {path.parent.name for path in FUNCTIONS} == {
         path.name for path in (ROOT / "functions").iterdir() if path.is_dir() and path.name != "__pycache__"
     }
-    assert len(FUNCTIONS) == 21
+    assert len(FUNCTIONS) == 23
 
 
 def test_the_modules_are_all_known_and_none_is_named_twice() -> None:

@@ -83,8 +83,8 @@ def test_an_agent_that_goes_on_is_told_the_same_and_what_was_said() -> None:
     assert "do not greet again" in told
     assert told.splitlines()[-4:] == [
         "-----BEGIN CONVERSATION-----",
-        '{"turn": 1, "role": "agent", "text": "Which city?"}',
-        '{"turn": 2, "role": "user", "text": "Zürich \U0001f642"}',
+        '{"turn": 0, "role": "agent", "text": "Which city?"}',
+        '{"turn": 1, "role": "user", "text": "Zürich \U0001f642"}',
         "-----END CONVERSATION-----",
     ]
 
@@ -109,8 +109,8 @@ def test_of_a_long_conversation_the_end_is_told() -> None:
     lines = instruction_to_go_on(agent(), turns).splitlines()
     told = [json.loads(line) for line in lines[lines.index("-----BEGIN CONVERSATION-----") + 1 : -1]]
 
-    assert told[-1]["turn"] == 200
-    assert told[0]["turn"] == 201 - len(told) > 1
+    assert told[-1]["turn"] == 199
+    assert told[0]["turn"] == 200 - len(told) > 0
     assert 19_000 < sum(map(len, lines[-len(told) - 1 : -1])) <= 20_000
 
 

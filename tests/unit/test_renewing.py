@@ -165,7 +165,7 @@ def test_a_client_without_a_handle_gets_an_agent_that_knows_what_was_said() -> N
     world.renew()
 
     assert world.order.instruction == instruction_to_go_on(ANA, TURNS)
-    assert '{"turn": 2, "role": "user", "text": "Oslo."}' in world.order.instruction
+    assert '{"turn": 1, "role": "user", "text": "Oslo."}' in world.order.instruction
 
 
 def test_a_client_with_a_handle_resumes_and_its_agent_is_told_nothing_twice() -> None:

@@ -1,18 +1,18 @@
 import asyncio
+import json
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import JsonValue
 
 from pi_voice.agents import Agent
 from pi_voice.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
-from pi_voice.extraction import Extractor
+from pi_voice.extraction import Extractor, Price
 from pi_voice.ids import AgentId, SessionId, TranscriptId
-from pi_voice.ports import ModelAnswer
+from pi_voice.ports import ModelAnswer, Question
 from pi_voice.results import Budget, Results, Unfinished
-from pi_voice.sessions import Extraction, Problem, Session
+from pi_voice.sessions import Evidence, Extraction, Problem, Run, Session
 from pi_voice.transcript import Turn
 from tests.fakes import (
     FakeAgents,
@@ -24,8 +24,9 @@ from tests.fakes import (
     QueueThatCannotPut,
     SessionsThatCannotGet,
     SessionsThatCannotRecord,
+    no_pause,
 )
-from tests.unit.examples import NOW, SESSION_ID, TURNS, agent, session
+from tests.unit.examples import ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, session
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
@@ -34,6 +35,7 @@ BUSY = Problem(code="gemini_unavailable", message="Gemini cannot be reached or i
 OURS = Problem(
     code="internal_error", message="Something went wrong on our side. Try again; if it stays, report the request_id."
 )
+CUT_OFF = ModelAnswer("", "fake-model-001", "truncated", input_tokens=9)
 LAST = Budget(60.0, is_last=True)
 
 
@@ -62,6 +64,7 @@ class World:
         queue: FakeExtractionQueue | None = None,
         agents: FakeAgents | None = None,
         model: FakeExtractionModel | None = None,
+        price: Price | None = None,
     ) -> None:
         self.agents = agents or FakeAgents(of)
         self.sessions = sessions or FakeSessions(completed())
@@ -70,11 +73,11 @@ class World:
         self.queue = queue or FakeExtractionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
+        self.price = price
 
     @property
     def results(self) -> Results:
-        night = FakeClock()
-        extractor = Extractor(self.model, night, night.sleep)
+        extractor = Extractor(self.model, price=self.price, clock=self.clock, sleep=no_pause)
         return Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
     def get(self) -> Session:
@@ -108,9 +111,9 @@ class Meanwhile(FakeExtractionModel):
         self._sessions = sessions
         self._becomes = becomes
 
-    async def answer(self, instruction: str, text: str, schema: dict[str, JsonValue], seconds: float) -> ModelAnswer:
+    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
         self._sessions.kept = {SESSION_ID: self._becomes} if self._becomes else {}
-        return await super().answer(instruction, text, schema, seconds)
+        return await super().answer(question, seconds)
 
 
 # ---- While the caller waits -----------------------------------------------------------------------------
@@ -123,7 +126,7 @@ def test_results_that_come_at_once_are_kept_and_nothing_is_left_to_do() -> None:
 
     assert got == world.session
     assert got.results == {"city": "Oslo"}
-    assert got.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+    assert got.extraction == an_extraction(**ANSWERED, extracted_at=NOW)
     assert (got.due_at, world.queue.waiting) == (None, [])
     assert world.model.asked[0].seconds == 20.0
 
@@ -135,7 +138,7 @@ def test_results_of_a_provider_that_is_away_come_later(error: Any) -> None:
     got = world.get()
 
     assert got == world.session
-    assert got.extraction == Extraction(
+    assert got.extraction == an_extraction(
         status="pending", model="fake-model", attempts=3, error=Problem(code=error.code, message=error.message)
     )
     assert got.results is None
@@ -145,7 +148,7 @@ def test_results_of_a_provider_that_is_away_come_later(error: Any) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "code"),
-    [(GeminiError("Gemini refused the extraction request."), "gemini_error"), ("{}", "schema_violation")],
+    [(GeminiError("Gemini refused the extraction request."), "gemini_error"), (CUT_OFF, "answer_truncated")],
     ids=str,
 )
 def test_results_that_will_not_come_are_given_up_at_once_with_the_reason(answer: Any, code: str) -> None:
@@ -171,7 +174,8 @@ def test_where_nothing_is_pending_nothing_is_asked(status: Any) -> None:
 def test_an_agent_without_a_schema_wants_no_results() -> None:
     world = World(of=agent())
 
-    assert world.get().extraction == world.extraction == Extraction(status="skipped")
+    assert world.get().extraction == world.extraction
+    assert world.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
     assert (world.session.due_at, world.queue.waiting) == (None, [])
 
 
@@ -238,7 +242,7 @@ def test_results_from_the_queue_are_kept_and_the_attempts_of_before_count() -> N
     world.retry()
 
     assert world.session.results == {"city": "Oslo"}
-    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=5)
+    assert world.extraction == an_extraction(**{**ANSWERED, "attempts": 5}, extracted_at=NOW)
     assert (world.session.due_at, world.queue.waiting) == (None, [])
     assert world.model.asked[0].seconds == 60.0
     assert TURNS[1]["text"] in world.model.asked[0].text
@@ -250,7 +254,7 @@ def test_results_that_are_still_not_there_are_told_to_the_queue_and_in_the_sessi
     with pytest.raises(Unfinished):
         world.retry()
 
-    assert world.extraction == Extraction(status="pending", model="fake-model", attempts=6, error=BUSY)
+    assert world.extraction == an_extraction(status="pending", model="fake-model", attempts=6, error=BUSY)
     assert world.session.due_at == NOW + 3_600
     assert world.queue.waiting == []  # the message comes again by itself
 
@@ -261,7 +265,9 @@ def test_the_last_delivery_gives_up_and_the_message_becomes_a_dead_letter() -> N
     with pytest.raises(Unfinished):
         world.retry(LAST)
 
-    assert world.extraction == Extraction(status="failed", model="fake-model", attempts=18, error=BUSY)
+    assert world.extraction == an_extraction(
+        status="failed", model="fake-model", attempts=18, error=BUSY, extracted_at=NOW
+    )
     assert world.session.due_at is None
 
 
@@ -270,7 +276,7 @@ def test_a_dead_letter_that_is_sent_again_gets_its_results() -> None:
 
     world.retry()
 
-    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=19)
+    assert world.extraction == an_extraction(**{**ANSWERED, "attempts": 19}, extracted_at=NOW)
     assert world.session.results == {"city": "Oslo"}
 
 
@@ -280,10 +286,11 @@ def test_results_that_will_not_come_end_the_message_s_life(budget: Budget) -> No
 
     world.retry(budget)
 
-    assert world.extraction == Extraction(
+    assert world.extraction == an_extraction(
         status="failed",
         model="fake-model",
         attempts=1,
+        extracted_at=NOW,
         error=Problem(code="gemini_error", message="Gemini refused the extraction request."),
     )
     assert world.session.due_at is None
@@ -307,7 +314,7 @@ def test_of_two_workers_at_once_one_keeps_its_results_and_the_other_changes_noth
 
     assert outcomes == [None, None]
     assert world.session.results == {"city": "Oslo"}
-    assert world.extraction == Extraction(status="succeeded", model="fake-model-001", attempts=1)
+    assert world.extraction == an_extraction(**ANSWERED, extracted_at=NOW)
 
 
 def test_a_worker_whose_results_come_while_the_caller_of_complete_is_still_told_of_a_failure_tries_again() -> None:
@@ -367,7 +374,7 @@ def test_a_transcript_that_is_gone_has_no_results() -> None:
 
     world.retry()
 
-    assert world.extraction == Extraction(status="skipped")
+    assert world.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
     assert world.model.asked == []
 
 
@@ -403,7 +410,66 @@ def test_a_bug_is_counted_as_an_attempt_and_tried_again() -> None:
 
     with pytest.raises(Unfinished):
         world.retry(LAST)
-    assert world.extraction == Extraction(status="failed", attempts=2, error=OURS)
+    assert world.extraction == Extraction(status="failed", attempts=2, error=OURS, extracted_at=NOW)
+
+
+# ---- What it took ---------------------------------------------------------------------------------------
+
+
+def test_what_every_attempt_took_is_added_up() -> None:
+    before = an_extraction(
+        status="pending", attempts=3, milliseconds=700, input_tokens=50, output_tokens=5, cost_usd=0.5, error=BUSY
+    )
+    model = FakeExtractionModel(ModelAnswer(OSLO, "fake-model-001", input_tokens=100, output_tokens=10))
+    world = World(sessions=FakeSessions(completed(extraction=before)), model=model, price=Price(10_000, 100_000))
+
+    world.retry()
+
+    spent = world.extraction
+    assert (spent.status, spent.error, spent.attempts) == ("succeeded", None, 4)
+    assert (spent.milliseconds, spent.input_tokens, spent.output_tokens) == (700, 150, 15)
+    assert spent.cost_usd == 2.5
+
+
+@pytest.mark.parametrize(("before", "in_all"), [(None, None), (0.25, 0.25)])
+def test_an_attempt_without_a_price_adds_nothing(before: float | None, in_all: float | None) -> None:
+    known = an_extraction(status="pending", attempts=3, cost_usd=before)
+    world = World(sessions=FakeSessions(completed(extraction=known)))
+
+    world.retry()
+
+    assert world.extraction.cost_usd == in_all
+
+
+def test_runs_that_were_made_by_hand_meanwhile_stay_in_the_history() -> None:
+    by_hand = Run(at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=BUSY)
+    known = an_extraction(status="pending", attempts=3, runs=[by_hand])
+    world = World(sessions=FakeSessions(completed(extraction=known)))
+
+    world.retry()
+
+    assert (world.extraction.status, world.extraction.runs) == ("succeeded", [by_hand])
+
+
+def test_an_agent_s_wish_for_evidence_is_heeded() -> None:
+    claim = {"path": "city", "status": "found", "turn": 1, "quote": "oslo"}
+    world = World(
+        json.dumps({"results": {"city": "Oslo"}, "evidence": [claim]}),
+        of=agent(output_schema={"city": "string"}, evidence=True),
+    )
+
+    assert world.get().results == {"city": "Oslo"}
+    assert world.extraction.fields == {"city": Evidence(status="found", turn=1, quote="oslo")}
+
+
+def test_how_long_the_call_lasted_is_told_of_the_transcript() -> None:
+    world = World(sessions=FakeSessions(completed(duration_seconds=20)))
+    turns: list[Turn] = [{**turn, "end_ms": 10_000} for turn in TURNS]
+
+    asyncio.run(world.results.get(world.session, turns, 20.0))
+
+    assert world.extraction.transcript is not None
+    assert world.extraction.transcript.coverage == 0.5
 
 
 def test_a_session_id_that_is_none_is_dropped() -> None:

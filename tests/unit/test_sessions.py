@@ -455,6 +455,24 @@ def test_a_list_shows_a_session_without_transcript_results_and_extraction() -> N
     assert json.loads(summary_of(session()).model_dump_json()).keys() == LISTED
 
 
+SKIPPED = {
+    "status": "skipped",
+    "model": None,
+    "attempts": 0,
+    "error": None,
+    "agent_version": None,
+    "extracted_at": None,
+    "milliseconds": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "cost_usd": None,
+    "windows": 1,
+    "fields": None,
+    "transcript": None,
+    "runs": [],
+}
+
+
 def test_a_session_s_state_shows_what_is_known_of_it() -> None:
     known = replace(
         session(),
@@ -471,7 +489,7 @@ def test_a_session_s_state_shows_what_is_known_of_it() -> None:
 
     assert shown["transcript"] == [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Oslo."}]
     assert shown["results"] == {"city": "Oslo"}
-    assert shown["extraction"] == {"status": "succeeded", "model": "m", "attempts": 1, "error": None}
+    assert shown["extraction"] == {**SKIPPED, "status": "succeeded", "model": "m", "attempts": 1}
     assert (shown["completed_at"], shown["completed_by"]) == (1_800_000_060, "client")
     assert shown["duration_seconds"] == 55.5
 
@@ -481,7 +499,7 @@ def test_an_extraction_that_was_skipped_took_no_model_and_no_attempt() -> None:
 
     shown = json.loads(state_of(skipped, []).model_dump_json())
 
-    assert shown["extraction"] == {"status": "skipped", "model": None, "attempts": 0, "error": None}
+    assert shown["extraction"] == SKIPPED
 
 
 def test_what_is_the_workspace_s_or_the_store_s_alone_is_never_shown() -> None:

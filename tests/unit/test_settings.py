@@ -1,6 +1,7 @@
 import pytest
 
 from pi_voice.settings import (
+    ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
     SettingsError,
@@ -57,6 +58,56 @@ def test_a_queue_is_named_by_its_url() -> None:
     assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
     with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
         queue_url({"EXTRACTION_QUEUE_URL": ""})
+
+
+def test_a_call_is_read_at_once_up_to_400_000_characters_and_extracted_by_hand_60_times_a_minute() -> None:
+    assert ExtractionSettings.of({}) == ExtractionSettings(window_characters=400_000, per_minute=60, price=None)
+    assert ExtractionSettings.of({"EXTRACTION_WINDOW_CHARACTERS": "", "EXTRACTIONS_PER_MINUTE": ""}) == (
+        ExtractionSettings(400_000, 60, None)
+    )
+
+
+def test_how_much_is_read_at_once_and_how_often_can_be_set() -> None:
+    told = ExtractionSettings.of({"EXTRACTION_WINDOW_CHARACTERS": "9000", "EXTRACTIONS_PER_MINUTE": "1"})
+
+    assert (told.window_characters, told.per_minute) == (9_000, 1)
+
+
+@pytest.mark.parametrize("name", ["EXTRACTION_WINDOW_CHARACTERS", "EXTRACTIONS_PER_MINUTE"])
+@pytest.mark.parametrize("text", ["0", "00", "-1", "1.5", "many", " 60"])
+def test_a_limit_of_extraction_that_is_no_number_above_0_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} should be a whole number above 0.$"):
+        ExtractionSettings.of({name: text})
+
+
+PRICES = '{"lite": {"input": 0.3, "output": 2.5}, "pro": {"input": 2, "output": 12}}'
+
+
+@pytest.mark.parametrize(
+    ("model", "price"),
+    [("lite", (0.3, 2.5)), ("pro", (2.0, 12.0)), ("another", None), ("", None)],
+)
+def test_the_extraction_model_s_price_is_looked_up_in_the_table(model: str, price: tuple[float, float] | None) -> None:
+    told = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, "GEMINI_EXTRACTION_MODEL": model})
+
+    assert told.price == price
+
+
+@pytest.mark.parametrize("prices", [{}, {"EXTRACTION_PRICES": ""}, {"EXTRACTION_PRICES": "{}"}], ids=str)
+def test_without_a_table_there_is_no_price(prices: dict[str, str]) -> None:
+    assert ExtractionSettings.of({**prices, "GEMINI_EXTRACTION_MODEL": "lite"}).price is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "lite: 0.3", "[]", "7", "null", '{"lite": 0.3}', '{"lite": [0.3, 2.5]}', '{"lite": {"input": 0.3}}',
+        '{"lite": {"input": "cheap", "output": 2.5}}', '{"lite": {"input": null, "output": 2.5}}',
+    ],
+)  # fmt: skip
+def test_a_price_table_that_is_none_is_refused_with_an_example(table: str) -> None:
+    with pytest.raises(SettingsError, match="^EXTRACTION_PRICES should be JSON such as .*per million tokens.$"):
+        ExtractionSettings.of({"EXTRACTION_PRICES": table, "GEMINI_EXTRACTION_MODEL": "lite"})
 
 
 @pytest.mark.parametrize(

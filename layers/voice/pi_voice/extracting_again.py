@@ -120,11 +120,13 @@ class ExtractingAgain:
 
 
 def _history(session: Session, extracted: Extracted) -> list[Run]:
-    """Put a run before those that are known, the first of which is the one that nobody asked for by hand."""
+    """Put a run before those that are known, and before it the last one that nobody asked for by hand."""
     before = session.extraction
     known = before.runs if before else []
-    if before and not known and before.status in ("succeeded", "failed"):
-        known = [_run(before, session.results, session.completed_at)]
+    if before and before.status in ("succeeded", "failed"):
+        last = _run(before, session.results, session.completed_at)
+        if not known or (last.at or 0) > (known[0].at or 0):
+            known = [last, *known]
     runs = [_run(extracted.extraction, extracted.results), *known][:MAX_RUNS]
     while len(runs) > 1 and len(to_json([run.model_dump() for run in runs])) > MAX_RUN_BYTES:
         runs.pop()

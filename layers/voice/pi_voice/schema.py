@@ -124,24 +124,34 @@ def _words(schema: JsonSchema) -> Iterator[str]:
     for keyword, words in IN_WORDS.items():
         value = schema.get(keyword)
         if isinstance(value, str | int | float) and not (keyword == "format" and value in GEMINI_FORMATS):
-            yield words.format(value)
+            yield words.format(str(value).lower() if isinstance(value, bool) else value)
 
 
 def relaxed(sent: JsonSchema) -> JsonSchema:
-    """Let the properties of a schema that is sent be missing: a part of a call need not tell them all."""
+    """Let what cannot be null be missing in a schema that is sent: a part of a call need not tell everything."""
+    return _relaxed(sent, sent.get("$defs", {}))
+
+
+def _relaxed(sent: JsonSchema, definitions: JsonValue) -> JsonSchema:
     kept = {("anyOf" if keyword == "oneOf" else keyword): value for keyword, value in sent.items()}
-    kept.pop("required", None)
-    return {keyword: _relaxed(keyword, value) for keyword, value in kept.items()}
+    properties, required = kept.get("properties"), kept.pop("required", None)
+    if isinstance(properties, dict) and isinstance(required, list):
+        kept["required"] = [name for name in required if _may_be_null(properties.get(str(name)), definitions)]
+    return {keyword: _relaxed_inside(keyword, value, definitions) for keyword, value in kept.items()}
 
 
-def _relaxed(keyword: str, value: JsonValue) -> JsonValue:
+def _may_be_null(schema: JsonValue, definitions: JsonValue) -> bool:
+    return isinstance(schema, dict) and not violations(None, {**schema, "$defs": definitions})
+
+
+def _relaxed_inside(keyword: str, value: JsonValue, definitions: JsonValue) -> JsonValue:
     match value:
         case {} if keyword in SCHEMAS:
-            return relaxed(value)
+            return _relaxed(value, definitions)
         case {} if keyword in SCHEMAS_BY_NAME:
-            return {name: relaxed(inner) for name, inner in value.items() if isinstance(inner, dict)}
+            return {name: _relaxed(inner, definitions) for name, inner in value.items() if isinstance(inner, dict)}
         case [*_] if keyword in LISTS_OF_SCHEMAS:
-            return [relaxed(inner) for inner in value if isinstance(inner, dict)]
+            return [_relaxed(inner, definitions) for inner in value if isinstance(inner, dict)]
     return value
 
 

@@ -46,7 +46,12 @@ HELD: Final = frozenset(
 )  # fmt: skip
 """The keywords that Gemini ignores and that we hold results to."""
 
-_NOTES: Final = frozenset({"$schema", "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly"})
+_NOTES: Final = frozenset(
+    {
+        "$schema", "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly", "contentEncoding",
+        "contentMediaType",
+    }
+)  # fmt: skip
 _HELD_SCHEMAS: Final = ("not", "if", "then", "else", "contains", "propertyNames")
 _HELD_LISTS: Final = ("allOf",)
 _HELD_BY_NAME: Final = ("dependentSchemas",)

@@ -99,9 +99,11 @@ def _both(earlier: _Tree, later: _Tree) -> _Tree:
 
 
 def _settled(earlier: _Leaf, later: _Leaf) -> Evidence | None:
-    """Tell what is known of a later value: that it conflicts, if an earlier part found another one."""
-    differ = earlier.value is not None and earlier.value != later.value
-    if differ and earlier.evidence and later.evidence and {earlier.evidence.status, later.evidence.status} == {"found"}:
+    """Tell what is known of a later value: that it conflicts, if earlier parts found another one, or conflict already."""
+    if earlier.value is None or not earlier.evidence or not later.evidence or later.evidence.status != "found":
+        return later.evidence
+    was = earlier.evidence.status
+    if was == "conflicting" or (was == "found" and earlier.value != later.value):
         return later.evidence.model_copy(update={"status": "conflicting"})
     return later.evidence
 

@@ -417,6 +417,7 @@ class DynamoSessions(_Table):
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
 
+        One more request for a row that an earlier version of ours wrote, in another JSON of the same extraction.
         Raises SessionNotFound if the session is gone.
         """
         changes = {
@@ -426,13 +427,17 @@ class DynamoSessions(_Table):
         }
         read = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
-        values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
-        try:
-            return await self._set(before.session_id, changes, condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
-            if item := _refused(refusal):
-                return _session(item)
-            raise SessionNotFound from None
+        while True:
+            values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
+            try:
+                return await self._set(before.session_id, changes, condition, values)
+            except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+                if not (item := _refused(refusal)):
+                    raise SessionNotFound from None
+                kept = _session(item)
+                if kept.extraction != before.extraction or item.get("extraction") == read:
+                    return kept
+                read = item["extraction"]
 
     async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
         """Return the sessions of one shard for which something has to be done by now, the oldest first.

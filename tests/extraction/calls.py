@@ -1,0 +1,84 @@
+"""The corpus: calls that were written by hand, each with a schema, what is right, and what must come of it."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pi_voice.evidence import leaves
+from pi_voice.transcript import Turn
+
+CORPUS: Final = Path(__file__).parent / "corpus"
+
+Json = Any
+
+
+@dataclass(frozen=True)
+class CorpusCall:
+    """One call of the corpus; tests/extraction/README.md tells what each key of the document means."""
+
+    name: str
+    document: dict[str, Json]
+
+    @classmethod
+    def all(cls) -> list[Self]:
+        """Read the whole corpus."""
+        paths = sorted(CORPUS.glob("*.json"))
+        return [cls(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+    @property
+    def turns(self) -> list[Turn]:
+        """What was said."""
+        turns: list[Turn] = self.document["transcript"]
+        return turns
+
+    @property
+    def schemas(self) -> dict[str, Json]:
+        """The output schema as an agent has it."""
+        names = ("output_schema", "output_schema_strict")
+        return {name: self.document[name] for name in names if name in self.document}
+
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the agent asks for evidence."""
+        return bool(self.document["evidence"])
+
+    @property
+    def truth(self) -> Json:
+        """The results that a careful reader would give."""
+        return self.document["truth"]["results"]
+
+    @property
+    def plan(self) -> list[Json]:
+        """What the stand-in is to answer, one item a request."""
+        well = {"results": self.truth, "fields": _claims(self.document["truth"].get("fields", {}))}
+        return [well if answer == "well" else answer for answer in self.document["stand_in"]]
+
+    @cached_property
+    def outcome(self) -> dict[str, Json]:
+        """What must come of it on the stand-in: status, error code, results, and the status of each field."""
+        told = self.document["outcome"]
+        outcome = {"status": told["status"], "error": told.get("error"), "results": None, "fields": None}
+        if told["status"] == "succeeded":
+            outcome["results"] = told.get("results", self.truth)
+            if self.has_evidence:
+                right = {path: field["status"] for path, field in self.document["truth"]["fields"].items()}
+                there = [path for path, _ in leaves(outcome["results"])]
+                outcome["fields"] = {path: (right | told.get("fields", {})).get(path) for path in there}
+        return outcome
+
+
+def outcome_of(results: Json, extraction: dict[str, Json]) -> dict[str, Json]:
+    """Return what came of an extraction, in the form of `CorpusCall.outcome`."""
+    fields, error = extraction["fields"], extraction["error"]
+    return {
+        "status": extraction["status"],
+        "error": error and error["code"],
+        "results": results,
+        "fields": fields and {path: field["status"] for path, field in fields.items()},
+    }
+
+
+def _claims(fields: dict[str, Json]) -> dict[str, Json]:
+    return {path: {"turn": None, "quote": None, **field} for path, field in fields.items()}

@@ -1,0 +1,149 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi_voice.quality import quality_of
+from pi_voice.sessions import TranscriptQuality
+from pi_voice.transcript import Turn
+
+
+def turn(role: Any, text: str, start: int | None = None, end: int | None = None) -> Turn:
+    """Say something, from second to second if these are known."""
+    said: Turn = {"role": role, "text": text}
+    if start is not None:
+        said["start_ms"] = start * 1000
+    if end is not None:
+        said["end_ms"] = end * 1000
+    return said
+
+
+GOOD = [
+    turn("agent", "Which city?", 0, 2),
+    turn("user", "Oslo.", 3, 4),
+    turn("agent", "For how many?", 5, 6),
+    turn("user", "Five.", 18, 19),
+]
+
+
+def test_a_call_is_described_by_counting_and_by_the_clock() -> None:
+    assert quality_of(GOOD, 20) == TranscriptQuality(
+        agent_turns=2,
+        user_turns=2,
+        user_is_silent=False,
+        repeated_turns=0,
+        gaps=1,
+        longest_gap_seconds=12.0,
+        coverage=0.95,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pause", "gaps"), [(0, 0), (10, 0), (11, 1), (-3, 0)], ids=["none", "ten seconds", "longer", "talked over"]
+)
+def test_a_gap_is_a_pause_of_more_than_ten_seconds(pause: int, gaps: int) -> None:
+    told = quality_of([turn("agent", "a", 0, 5), turn("user", "b", 5 + pause, 60)], None)
+
+    assert (told.gaps, told.longest_gap_seconds) == (gaps, max(0.0, float(pause)))
+
+
+def test_gaps_are_rounded_to_tenths() -> None:
+    turns: list[Turn] = [
+        {"role": "agent", "text": "a", "end_ms": 1_000},
+        {"role": "user", "text": "b", "start_ms": 12_345},
+    ]
+
+    assert quality_of(turns, None).longest_gap_seconds == 11.3
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [turn("agent", "a"), turn("user", "b")],
+        [turn("agent", "a", 0), turn("user", "b", 20)],
+        [turn("agent", "a", None, 1), turn("user", "b", None, 20)],
+        [turn("agent", "a", 0, 1)],
+        [{"role": "agent", "text": "a", "start_ms": None, "end_ms": None}, turn("user", "b", 3)],
+    ],
+    ids=str,
+)
+def test_without_two_turns_with_times_there_is_no_longest_gap(turns: list[Turn]) -> None:
+    told = quality_of(turns, 100)
+
+    assert (told.gaps, told.longest_gap_seconds) == (0, None)
+
+
+def test_the_first_turn_s_start_is_no_gap() -> None:
+    assert quality_of([turn("agent", "Hello?", 40, 41), turn("user", "Hi.", 42, 43)], None).gaps == 0
+
+
+@pytest.mark.parametrize(
+    ("turns", "duration", "coverage"),
+    [
+        (GOOD, 19, 1.0),
+        (GOOD, 10, 1.0),
+        (GOOD, 38, 0.5),
+        (GOOD, 57, 0.33),
+        (GOOD, None, None),
+        (GOOD, 0, None),
+        ([turn("user", "x")], 60, None),
+        ([turn("user", "x", 0, 30), turn("agent", "y", 5, 6)], 60, 0.5),
+    ],
+    ids=str,
+)
+def test_coverage_is_how_much_of_the_call_lies_before_the_last_word(
+    turns: list[Turn], duration: float | None, coverage: float | None
+) -> None:
+    assert quality_of(turns, duration).coverage == coverage
+
+
+@pytest.mark.parametrize("said", [[], [""], ["  "], ["...", "…"], ["?!", "-", "\u2014"]], ids=str)
+def test_a_caller_who_said_no_word_is_silent(said: list[str]) -> None:
+    turns = [turn("agent", "Hello?"), *(turn("user", text) for text in said)]
+
+    assert quality_of(turns, None).user_is_silent
+    assert quality_of(turns, None).user_turns == len(said)
+
+
+@pytest.mark.parametrize("word", ["Oslo", "4", "東", "да", "ok."])
+def test_one_word_in_any_script_is_enough(word: str) -> None:
+    assert not quality_of([turn("agent", "Hello?"), turn("user", "..."), turn("user", word)], None).user_is_silent
+
+
+@pytest.mark.parametrize(
+    ("turns", "repeated"),
+    [
+        ([turn("user", "Yes."), turn("user", "Yes.")], 1),
+        ([turn("user", "Yes."), turn("user", "  YES. ")], 1),
+        ([turn("user", "my  name"), turn("user", "my\nname")], 1),
+        ([turn("user", "Yes."), turn("agent", "Yes.")], 0),
+        ([turn("user", "Yes."), turn("user", "Yes!")], 0),
+        ([turn("user", "Yes."), turn("agent", "So."), turn("user", "Yes.")], 0),
+        ([turn("agent", "Hello?")] * 4, 3),
+    ],
+    ids=str,
+)
+def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(turns: list[Turn], repeated: int) -> None:
+    assert quality_of(turns, None).repeated_turns == repeated
+
+
+TIMES = st.none() | st.integers(0, 10**9)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"role": st.sampled_from(["agent", "user"]), "text": st.text(max_size=5)},
+            optional={"start_ms": TIMES, "end_ms": TIMES},
+        ),
+        max_size=8,
+    ),
+    st.none() | st.floats(0, 86_400),
+)
+def test_any_transcript_can_be_described(turns: Any, duration: float | None) -> None:
+    told = quality_of(turns, duration)
+
+    assert told.agent_turns + told.user_turns == len(turns)
+    assert told.coverage is None or 0 <= told.coverage <= 1
+    assert told.longest_gap_seconds is None or told.longest_gap_seconds >= 0

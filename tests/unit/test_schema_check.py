@@ -1,0 +1,852 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import JsonValue
+
+from pi_voice.errors import InvalidOutputSchema
+from pi_voice.evidence import with_evidence
+from pi_voice.schema import JsonSchema, relaxed, schema_of, to_send, violations
+from pi_voice.schema_check import check
+from tests.unit.test_schema import HINTED, hinted, keywords_of
+
+
+def faults(field: str, schema: JsonValue) -> list[str]:
+    """Return the places that are refused, none when the schema is fine."""
+    fields: dict[str, Any] = {"output_schema": None, "output_schema_strict": None, field: schema}
+    try:
+        check(*fields.values())
+    except InvalidOutputSchema as error:
+        return [fault.path for fault in error.faults]
+    return []
+
+
+def strict_faults(schema: dict[str, Any]) -> list[str]:
+    """Return the pointers that are refused in a strict schema that is an object at its root."""
+    return [
+        path.removeprefix("output_schema_strict#")
+        for path in faults("output_schema_strict", {"type": "object", **schema})
+    ]
+
+
+def message_of(schema: dict[str, Any]) -> str:
+    """Return the one thing that is said against a strict schema."""
+    with pytest.raises(InvalidOutputSchema) as refusal:
+        check(None, {"type": "object", **schema})
+    [fault] = refusal.value.faults
+    return fault.message
+
+
+def warnings(schema: dict[str, Any]) -> dict[str, str]:
+    """Return what is worth a look in a strict schema that is taken, by its pointer."""
+    told = check(None, {"type": "object", **schema})
+    return {warning.path.removeprefix("output_schema_strict#"): warning.message for warning in told}
+
+
+def taken(schema: dict[str, Any]) -> JsonSchema:
+    """Check a strict schema that is an object at its root, and return it."""
+    whole = {"type": "object", **schema}
+    check(None, whole)
+    return whole
+
+
+def test_where_nothing_is_asked_for_there_is_nothing_to_check() -> None:
+    assert check(None, None) == []
+    assert check({}, None) == []
+
+
+def test_hints_are_checked_even_where_a_strict_schema_wins() -> None:
+    with pytest.raises(InvalidOutputSchema):
+        check({"town": 1}, {"type": "object"})
+
+
+def test_there_is_nothing_to_warn_of_in_hints() -> None:
+    assert check({"city": "string", "people": [{"age": "integer"}]}, None) == []
+
+
+# ---- Hints ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hints", "place"),
+    [
+        ({"a": 1}, "output_schema.a"),
+        ({"a": None}, "output_schema.a"),
+        ({"a": True}, "output_schema.a"),
+        ({"a": 1.5}, "output_schema.a"),
+        ({"a": ""}, "output_schema.a"),
+        ({"a": "  "}, "output_schema.a"),
+        ({"a": []}, "output_schema.a"),
+        ({"a": ["string", "string"]}, "output_schema.a"),
+        ({"a": {}}, "output_schema.a"),
+        ({"a": [7]}, "output_schema.a.0"),
+        ({"a": [[]]}, "output_schema.a.0"),
+        ({"a": [{}]}, "output_schema.a.0"),
+        ({"a": {"b": {"c": None}}}, "output_schema.a.b.c"),
+        ({"a": {"b": [{"c": 1}]}}, "output_schema.a.b.0.c"),
+        ({"": "string"}, "output_schema"),
+        ({" ": "string"}, "output_schema"),
+    ],
+    ids=str,
+)
+def test_a_hint_that_says_nothing_is_named(hints: JsonValue, place: str) -> None:
+    assert faults("output_schema", hints) == [place]
+
+
+def test_every_hint_that_is_wrong_is_named_up_to_twenty() -> None:
+    assert faults("output_schema", {"a": 1, "b": "string", "c": None}) == ["output_schema.a", "output_schema.c"]
+    assert len(faults("output_schema", {f"k{number}": None for number in range(30)})) == 20
+
+
+def test_a_hundred_keys_are_taken_and_one_more_is_not() -> None:
+    hundred: dict[str, JsonValue] = {f"k{number}": "string" for number in range(100)}
+
+    assert len(hinted(**hundred)["required"]) == 100  # type: ignore[arg-type]
+    assert faults("output_schema", {**hundred, "one-more": "string"}) == ["output_schema"]
+
+
+def test_keys_are_counted_at_every_level() -> None:
+    nested: JsonValue = {"a": {f"k{number}": "string" for number in range(49)}, "b": [{"c": "string"}]}  # 52 keys
+    more: JsonValue = {f"m{number}": "string" for number in range(47)}  # and their own one: 48
+
+    assert faults("output_schema", {"n": nested["a"], "m": more, "l": ["string"]}) == []  # type: ignore[call-overload,index]
+    assert faults("output_schema", {**nested, "m": more}) == []  # type: ignore[dict-item]
+    assert faults("output_schema", {**nested, "m": more, "l": "string"}) == ["output_schema"]  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("field", ["output_schema", "output_schema_strict"])
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_thirty_two_kilobytes_are_taken_and_one_byte_more_is_not(field: str, letter: str) -> None:
+    schema: dict[str, JsonValue] = {"description": ""} if field == "output_schema" else {"type": "object", "title": ""}
+    key = list(schema)[-1]
+    room = 32_768 - len(json.dumps(schema, separators=(",", ":")).encode())
+    fitting = letter * (room // len(letter.encode())) + "a" * (room % len(letter.encode()))
+
+    assert faults(field, {**schema, key: fitting}) == []
+    assert faults(field, {**schema, key: fitting + "a"}) == [field]
+
+
+@pytest.mark.parametrize(
+    ("levels", "refused"), [(10, []), (11, ["output_schema" + ".a" * 11]), (90, ["output_schema" + ".a" * 11])]
+)
+def test_hints_may_lie_ten_deep_inside_one_another(levels: int, refused: list[str]) -> None:
+    hint: JsonValue = "string"
+    for _ in range(levels):
+        hint = {"a": hint}
+
+    assert faults("output_schema", hint) == refused
+
+
+@given(HINTED)
+def test_hints_compile_to_nothing_that_gemini_does_not_support(hints: dict[str, Any]) -> None:
+    assume(not any("nested" in place for place in strict_messages(hinted(**hints))))
+
+    assert warnings(hinted(**hints)) == {}
+
+
+def strict_messages(schema: JsonSchema) -> list[str]:
+    try:
+        check(None, schema)
+    except InvalidOutputSchema as error:
+        return [fault.message for fault in error.faults]
+    return []
+
+
+# ---- Strict schemas -------------------------------------------------------------------------------------
+
+
+def test_every_keyword_that_gemini_supports_is_taken() -> None:
+    schema = {
+        "$id": "https://example.com/results",
+        "$defs": {"city": {"type": "string", "$anchor": "city"}, "a/b~c": {"type": "string"}},
+        "title": "Results",
+        "description": "What the call gave",
+        "properties": {
+            "city": {"$ref": "#/$defs/city"},
+            "odd": {"$ref": "#/$defs/a~1b~0c"},
+            "when": {"type": "string", "format": "date-time"},
+            "day": {"type": ["string", "null"], "format": "date"},
+            "at": {"type": "string", "format": "time"},
+            "mood": {"type": "string", "enum": ["good", "bad"]},
+            "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "share": {"type": "number", "minimum": 0.5},
+            "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "null"}]},
+            "list": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 9},
+            "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            "one": {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+            "open": {"type": "object", "additionalProperties": True},
+            "texts": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+        "propertyOrdering": ["city", "when"],
+    }
+
+    assert list(warnings(schema)) == ["/properties/one/oneOf"]
+
+
+@pytest.mark.parametrize(
+    "root", [{}, {"type": "array"}, {"type": ["object"]}, {"type": ["object", "null"]}, {"properties": {}}], ids=str
+)
+def test_the_root_is_an_object_and_says_so(root: JsonValue) -> None:
+    assert faults("output_schema_strict", root) == ["output_schema_strict#"]
+
+
+REFUSED = ["$dynamicRef", "$dynamicAnchor", "patternProperties", "definitions", "contentSchema"]
+
+
+@pytest.mark.parametrize("keyword", REFUSED)
+def test_a_keyword_that_cannot_be_used_is_refused_and_says_what_to_do_instead(keyword: str) -> None:
+    assert strict_faults({keyword: {}}) == [f"/{keyword}"]
+    assert message_of({keyword: {}}).startswith("Is not supported. ")
+
+
+HELD: list[tuple[dict[str, Any], JsonValue]] = [
+    ({"pattern": "^x"}, "y"),
+    ({"minLength": 2}, "x"),
+    ({"maxLength": 2}, "xyz"),
+    ({"exclusiveMinimum": 1}, 1),
+    ({"exclusiveMaximum": 1}, 1),
+    ({"multipleOf": 2}, 3),
+    ({"const": "x"}, "y"),
+    ({"uniqueItems": True}, [1, 1]),
+    ({"contains": {"const": 1}}, [2]),
+    ({"contains": {}, "minContains": 2}, [1]),
+    ({"contains": {}, "maxContains": 1}, [1, 2]),
+    ({"minProperties": 1}, {}),
+    ({"maxProperties": 1}, {"a": 1, "b": 2}),
+    ({"propertyNames": {"pattern": "^x"}}, {"a": 1}),
+    ({"dependentRequired": {"a": ["b"]}}, {"a": 1}),
+    ({"dependentSchemas": {"a": {"required": ["b"]}}}, {"a": 1}),
+    ({"allOf": [{"type": "string"}, {"minLength": 2}]}, "x"),
+    ({"not": {"type": "string"}}, "x"),
+    ({"if": {"type": "string"}, "then": {"minLength": 2}}, "x"),
+    ({"if": {"type": "string"}, "else": {"minimum": 2}}, 1),
+    ({"prefixItems": [{}], "unevaluatedItems": False}, [1, 2]),
+    ({"properties": {"a": {}}, "unevaluatedProperties": False}, {"b": 1}),
+]
+
+
+@pytest.mark.parametrize(("it", "bad"), HELD, ids=str)
+def test_a_keyword_that_gemini_would_ignore_is_warned_of_and_results_are_held_to_it(
+    it: dict[str, Any], bad: JsonValue
+) -> None:
+    schema = {"properties": {"it": it}}
+
+    unseen = [keyword for keyword in it if keyword not in ("prefixItems", "properties")]
+    assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in unseen]
+    assert all("esults are held to it" in message for message in warnings(schema).values())
+    assert violations({"it": bad}, taken(schema)) != []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("$comment", "x"), ("default", 1), ("examples", [1]), ("deprecated", True), ("readOnly", True),
+        ("writeOnly", False), ("contentEncoding", "base64"), ("contentMediaType", "text/plain"),
+    ],
+)  # fmt: skip
+def test_a_note_is_left_out_and_that_is_told(keyword: str, value: JsonValue) -> None:
+    assert warnings({keyword: value}) == {f"/{keyword}": "Is left out: it asks for nothing."}
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["id", "propretyOrdering", "example", "discriminator", "additionalItems", "$recursiveAnchor", "x-order", "Type"],
+)
+def test_a_keyword_that_is_none_is_told(keyword: str) -> None:
+    value = "meta" if keyword.startswith("$") else 1
+
+    assert warnings({keyword: value})[f"/{keyword}"].startswith("Is not a keyword of JSON Schema")
+
+
+def test_what_openapi_calls_nullable_is_told_how_to_say_it() -> None:
+    schema = {"properties": {"a": {"type": "string", "nullable": True}}}
+
+    assert warnings(schema) == {
+        "/properties/a/nullable": 'Means nothing in JSON Schema. Write "type": ["string", "null"].'
+    }
+
+
+def test_one_of_several_schemas_is_any_of_them_to_gemini() -> None:
+    schema = {"properties": {"a": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}}
+
+    assert "reads this as anyOf" in warnings(schema)["/properties/a/oneOf"]
+    assert [fault.path for fault in violations({"a": 1}, taken(schema))] == ["a"]
+
+
+def test_inside_what_gemini_does_not_see_nothing_more_is_warned_of() -> None:
+    schema = {"not": {"properties": {"a": {"pattern": "x", "enum": [True], "oneOf": [{}]}}}}
+
+    assert list(warnings(schema)) == ["/not"]
+
+
+def test_what_cannot_be_used_is_refused_inside_what_gemini_does_not_see_too() -> None:
+    assert strict_faults({"not": {"properties": {"a": {"$dynamicRef": "x"}}}}) == ["/not/properties/a/$dynamicRef"]
+    assert strict_faults({"allOf": [{}, {"pattern": "(?=x)"}]}) == ["/allOf/1/pattern"]
+    assert strict_faults({"dependentSchemas": {"a/b": {"type": "text"}}}) == ["/dependentSchemas/a~1b/type"]
+
+
+BAD: dict[str, Any] = {"$dynamicRef": "x"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer"),
+    [
+        ({"properties": {"a": BAD}}, "/properties/a"),
+        ({"properties": {"a/b~c": BAD}}, "/properties/a~1b~0c"),
+        ({"properties": {"": BAD}}, "/properties/"),
+        ({"properties": {"$dynamicRef": BAD}}, "/properties/$dynamicRef"),
+        ({"items": BAD}, "/items"),
+        ({"additionalProperties": BAD}, "/additionalProperties"),
+        ({"prefixItems": [{}, BAD]}, "/prefixItems/1"),
+        ({"anyOf": [BAD]}, "/anyOf/0"),
+        ({"$defs": {"d": BAD}}, "/$defs/d"),
+        (
+            {"properties": {"a": {"items": {"anyOf": [{"properties": {"b": BAD}}]}}}},
+            "/properties/a/items/anyOf/0/properties/b",
+        ),
+    ],
+    ids=str,
+)
+def test_a_fault_and_a_warning_are_found_wherever_a_schema_may_stand(schema: dict[str, Any], pointer: str) -> None:
+    assert strict_faults(schema) == [f"{pointer}/$dynamicRef"]
+    assert strict_faults({"oneOf": [{}, {}, schema]}) == [f"/oneOf/2{pointer}/$dynamicRef"]
+    harmless = json.loads(json.dumps(schema).replace("$dynamicRef", "pattern"))
+    assert list(warnings(harmless)) == [f"{pointer}/pattern".replace("$dynamicRef", "pattern")]
+
+
+def test_a_pointer_escapes_what_would_divide_it() -> None:
+    assert list(warnings({"properties": {"a": {"pat/tern~": "x"}}})) == ["/properties/a/pat~1tern~0"]
+
+
+@pytest.mark.parametrize("name", ["pattern", "$ref", "$id", "type", "items", "additionalProperties", "required"])
+def test_a_property_may_be_called_like_a_keyword(name: str) -> None:
+    assert strict_faults({"properties": {name: {"type": "string"}}, "required": [name]}) == []
+
+
+JUNK: list[JsonValue] = [None, True, 0, -1, 1.5, "junk", "", [], [None], [[]], [{}], {}, {"a": 1}, [1, 1], ["a", "a"]]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=str)
+def test_a_type_is_one_of_json_s_or_a_list_of_them(junk: JsonValue) -> None:
+    assert strict_faults({"properties": {"a": {"type": junk}}}) == ["/properties/a/type"]
+
+
+@pytest.mark.parametrize("junk", [each for each in JUNK if not isinstance(each, str)], ids=str)
+def test_a_format_is_a_text(junk: JsonValue) -> None:
+    assert strict_faults({"properties": {"a": {"format": junk}}}) == ["/properties/a/format"]
+
+
+@pytest.mark.parametrize("form", ["email", "uri", "duration", "Date", "junk", ""])
+def test_a_format_that_gemini_does_not_know_is_told_in_words_and_that_is_told(form: str) -> None:
+    assert warnings({"properties": {"a": {"format": form}}}) == {
+        "/properties/a/format": "Gemini knows date, date-time, time alone; it is told this one in words."
+    }
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *JUNK,
+        *("#", "#/", "#/$defs", "#/$defs/", "#/$defs/absent", "#here/x", "here", "/$defs/here", "#/properties/a"),
+        *("https://example.com/#/$defs/here", "#/$defs/here/type", "#/$defs/#/$defs/here"),
+    ],
+    ids=str,
+)
+def test_a_reference_leads_to_a_definition_of_the_root(junk: JsonValue) -> None:
+    schema = {"$defs": {"here": {"type": "string"}}, "properties": {"a": {"$ref": junk}, "b": {"$ref": "#/$defs/here"}}}
+
+    assert strict_faults(schema) == ["/properties/a/$ref"]
+
+
+@pytest.mark.parametrize("definitions", [["here"], "here", 1, None, {}], ids=str)
+def test_a_reference_without_definitions_leads_nowhere(definitions: JsonValue) -> None:
+    schema = {"$defs": definitions, "properties": {"a": {"$ref": "#/$defs/here"}}}
+
+    assert strict_faults(schema) == ["/properties/a/$ref"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("a b", "#/$defs/a b"),
+        ("a b", "#/$defs/a%20b"),
+        ("100%", "#/$defs/100%25"),
+        ("a/b", "#/$defs/a~1b"),
+        ("é", "#/$defs/é"),
+    ],
+)
+def test_a_reference_is_read_as_validators_read_it(name: str, reference: str) -> None:
+    schema = taken({"$defs": {name: {"type": "string"}}, "properties": {"a": {"$ref": reference}}})
+
+    assert violations({"a": "text"}, schema) == []
+    assert [fault.path for fault in violations({"a": 1}, schema)] == ["a"]
+
+
+def test_a_reference_that_validators_would_read_as_another_is_refused() -> None:
+    assert strict_faults({"$defs": {"100%25": {}}, "properties": {"a": {"$ref": "#/$defs/100%25"}}}) == [
+        "/properties/a/$ref"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definitions", "pointers"),
+    [
+        ({"a": {"$ref": "#/$defs/a"}}, ["/$defs/a"]),
+        ({"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, ["/$defs/a", "/$defs/b"]),
+        ({"a": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/a"}]}}, ["/$defs/a"]),
+        ({"a": {"anyOf": [{}], "oneOf": [{"anyOf": [{"$ref": "#/$defs/a~1b"}]}]}, "a/b": {"$ref": "#/$defs/a"}},
+         ["/$defs/a", "/$defs/a~1b"]),
+        ({"a": {"properties": {"next": {"$ref": "#/$defs/a"}}, "required": ["next"]}}, ["/$defs/a"]),
+        ({"a": {"properties": {"x/y": {"$ref": "#/$defs/a"}}, "required": ["x/y"]}}, ["/$defs/a"]),
+        ({"a": {"items": {"$ref": "#/$defs/a"}}}, ["/$defs/a"]),
+        ({"a": {"prefixItems": [{"$ref": "#/$defs/a"}]}}, ["/$defs/a"]),
+        ({"a": {"additionalProperties": {"$ref": "#/$defs/a"}}}, ["/$defs/a"]),
+        ({"a": {"not": {"$ref": "#/$defs/a"}}}, ["/$defs/a"]),
+        ({"a": {"properties": {"b": {"items": {"$ref": "#/$defs/b"}}}, "required": ["b"]}, "b": {"$ref": "#/$defs/a"}},
+         ["/$defs/a", "/$defs/b"]),
+        ({"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/c"}, "c": {"$ref": "#/$defs/c"}}, ["/$defs/c"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_definition_that_leads_back_to_itself_without_a_way_out_is_refused(
+    definitions: dict[str, Any], pointers: list[str]
+) -> None:
+    assert strict_faults({"$defs": definitions}) == pointers
+
+
+def test_a_definition_may_hold_itself_in_a_property_that_is_not_required() -> None:
+    person = {"type": "object", "properties": {"children": {"items": {"$ref": "#/$defs/person"}}}}
+    schema = taken({"$defs": {"person": person}, "properties": {"head": {"$ref": "#/$defs/person"}}})
+
+    assert violations({"head": {"children": [{"children": []}]}}, schema) == []
+    assert [fault.path for fault in violations({"head": {"children": [7]}}, schema)] == ["head.children.0"]
+
+
+def test_a_definition_may_lead_to_itself_through_others_by_a_property_that_is_not_required() -> None:
+    schema = taken(
+        {
+            "$defs": {
+                "person": {"properties": {"home": {"$ref": "#/$defs/home"}}, "required": ["home"]},
+                "home": {"properties": {"owner": {"$ref": "#/$defs/person"}}},
+            },
+            "properties": {"head": {"$ref": "#/$defs/person"}},
+        }
+    )
+
+    assert violations({"head": {"home": {"owner": {"home": {}}}}}, schema) == []
+    assert [fault.path for fault in violations({"head": {"home": {"owner": {}}}}, schema)] == ["head.home.owner"]
+
+
+@pytest.mark.parametrize("beside", ["description", "type", "properties", "title", "enum"])
+def test_beside_a_reference_gemini_takes_no_other_keyword(beside: str) -> None:
+    value: Any = {"type": "string", "properties": {}, "enum": ["x"]}.get(beside, "x")
+    schema = {"$defs": {"a": {}}, "properties": {"it": {"$ref": "#/$defs/a", beside: value}}}
+
+    assert strict_faults(schema) == ["/properties/it/$ref"]
+    assert message_of(schema) == f"Gemini takes no other keyword beside $ref. Move {beside} to its target."
+
+
+def test_beside_a_reference_stands_what_gemini_does_not_see_or_what_begins_with_a_dollar() -> None:
+    it = {"$ref": "#/$defs/a", "$comment": "x", "default": 1, "minLength": 2}
+    schema = {"$defs": {"a": {"type": "string"}}, "properties": {"it": it}}
+
+    assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in ("$comment", "default", "minLength")]
+    assert [fault.path for fault in violations({"it": "x"}, taken(schema))] == ["it"]
+    assert strict_faults({"not": {"$ref": "#/$defs/a", "description": "x"}, "$defs": {"a": {}}}) == []
+
+
+def test_only_the_root_has_an_id_because_every_reference_starts_there() -> None:
+    assert strict_faults({"$id": "https://example.com/results"}) == []
+    assert strict_faults({"properties": {"a": {"$id": "https://example.com/a"}}}) == ["/properties/a/$id"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "pointer"),
+    [
+        ({"properties": []}, "/properties"),
+        ({"properties": "a"}, "/properties"),
+        ({"properties": None}, "/properties"),
+        ({"properties": {"a": 1}}, "/properties/a"),
+        ({"properties": {"a": None}}, "/properties/a"),
+        ({"properties": {"a": True}}, "/properties/a"),
+        ({"properties": {"additionalProperties": True}}, "/properties/additionalProperties"),
+        ({"required": "a"}, "/required"),
+        ({"required": {}}, "/required"),
+        ({"required": None}, "/required"),
+        ({"required": ["a", "a"]}, "/required"),
+        ({"required": [1]}, "/required/0"),
+        ({"required": [{}]}, "/required/0"),
+        ({"required": ["a", []]}, "/required/1"),
+        ({"enum": 1}, "/enum"),
+        ({"enum": {}}, "/enum"),
+        ({"enum": None}, "/enum"),
+        ({"title": 1}, "/title"),
+        ({"description": ["d"]}, "/description"),
+        ({"minimum": "0"}, "/minimum"),
+        ({"maximum": None}, "/maximum"),
+        ({"minItems": -1}, "/minItems"),
+        ({"maxItems": 1.5}, "/maxItems"),
+        ({"minItems": True}, "/minItems"),
+        ({"items": [{}]}, "/items"),
+        ({"items": True}, "/items"),
+        ({"prefixItems": []}, "/prefixItems"),
+        ({"prefixItems": {}}, "/prefixItems"),
+        ({"anyOf": []}, "/anyOf"),
+        ({"anyOf": {}}, "/anyOf"),
+        ({"oneOf": [1]}, "/oneOf/0"),
+        ({"additionalProperties": "no"}, "/additionalProperties"),
+        ({"additionalProperties": None}, "/additionalProperties"),
+        ({"$defs": []}, "/$defs"),
+        ({"$anchor": "no spaces"}, "/$anchor"),
+        ({"$anchor": 1}, "/$anchor"),
+        ({"$id": 1}, "/$id"),
+        ({"$id": "#fragment"}, "/$id"),
+        ({"propertyOrdering": "a"}, "/propertyOrdering"),
+        ({"propertyOrdering": [1]}, "/propertyOrdering"),
+        ({"propertyOrdering": None}, "/propertyOrdering"),
+    ],
+    ids=str,
+)
+def test_a_keyword_s_value_has_the_form_that_json_schema_gives_it(schema: dict[str, Any], pointer: str) -> None:
+    assert strict_faults(schema) == [pointer]
+
+
+@pytest.mark.parametrize("members", [["x", "y"], [1, 2.5], [None, "x", 1]], ids=str)
+def test_an_enum_holds_texts_and_numbers_and_null(members: JsonValue) -> None:
+    assert strict_faults({"properties": {"a": {"enum": members}}}) == []
+
+
+@pytest.mark.parametrize("members", [[True], [None, []], ["x", {"type": "junk"}], [[[]]]], ids=str)
+def test_an_enum_of_anything_else_is_refused_where_gemini_would_see_it(members: JsonValue) -> None:
+    assert strict_faults({"properties": {"a": {"enum": members}}}) == ["/properties/a/enum"]
+    assert strict_faults({"not": {"enum": members}}) == []
+
+
+def test_every_fault_is_named_up_to_twenty() -> None:
+    several = {"$dynamicRef": "x", "properties": {"a": {"type": "text"}, "b": {"enum": [True]}}}
+
+    assert sorted(strict_faults(several)) == ["/$dynamicRef", "/properties/a/type", "/properties/b/enum"]
+    assert len(strict_faults({"properties": {f"p{number}": {"type": "x"} for number in range(30)}})) == 20
+
+
+# ---- Patterns -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^[A-Z]{3}$", r"^\d+$", r"\p{L}+", "(?i)yes|no", "^(?:a|b)*?$", "", "^(a+)+$", r"[\w.-]+@[\w-]+"]
+)
+def test_a_pattern_that_re2_reads_is_taken_and_warned_of(pattern: str) -> None:
+    assert list(warnings({"properties": {"a": {"pattern": pattern}}})) == ["/properties/a/pattern"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(?=x)", "(?!x)", "(?<=x)y", "(?<!x)y", r"(a)\1", "(?P<n>a)(?P=n)", "(", "[", "*", "a{2,1}", "(?>a)", "a++",
+        r"\K", "a{1001}",
+    ],
+)  # fmt: skip
+def test_a_pattern_that_re2_does_not_read_is_refused(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
+    schema = {"properties": {"a": {"pattern": pattern}}}
+
+    assert strict_faults(schema) == ["/properties/a/pattern"]
+    assert "without look-around and back-references" in message_of(schema)
+    assert capfd.readouterr().err == ""
+
+
+# ---- Limits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", ["items", "additionalProperties"])
+def test_a_schema_that_is_nested_too_deeply_is_refused_and_breaks_nothing(wrap: str) -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string"}
+        for _ in range(levels):
+            schema = {wrap: schema}
+        return schema
+
+    assert strict_faults(nested(10)) == []
+    assert strict_faults(nested(11)) == [f"/{wrap}" * 11]
+    assert strict_faults(nested(190))[0] == f"/{wrap}" * 11  # JSON that is nested 200 deep does not even get this far
+    assert len(strict_faults(nested(190))) == 20
+
+
+def test_a_depth_counts_objects_and_arrays_and_no_alternatives() -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {"type": "string"}
+        for _ in range(levels):
+            schema = {"anyOf": [{"properties": {"a": schema}}]}
+        return schema
+
+    assert strict_faults(nested(10)) == []
+    assert strict_faults(nested(11)) == ["/anyOf/0/properties/a" * 11]
+
+
+def test_alternatives_inside_one_another_have_their_end_too() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(90):
+        schema = {"anyOf": [schema]}
+
+    [pointer] = strict_faults(schema)
+    assert pointer.startswith("/anyOf/0/anyOf/0")
+
+
+def properties(count: int) -> dict[str, Any]:
+    """Return so many properties, half of them inside others."""
+    inner = {f"i{number}": {} for number in range(count // 2)}
+    return {
+        "properties": {"in": {"properties": inner}, **{f"p{number}": {} for number in range(count - len(inner) - 1)}}
+    }
+
+
+def enumerated(count: int) -> dict[str, Any]:
+    """Return so many enumerated values, in two places."""
+    first = list(range(count // 2))
+    return {"properties": {"a": {"enum": first}, "b": {"items": {"enum": list(range(count - len(first)))}}}}
+
+
+def named(characters: int) -> dict[str, Any]:
+    """Return names and enumerated values that take so many characters."""
+    return {"properties": {"n" * 1_000: {"enum": ["é" * 1_000, "v" * (characters - 2_000)]}}}
+
+
+@pytest.mark.parametrize(
+    ("made", "most", "what"),
+    [
+        (properties, 200, "201 properties in all; at most 200"),
+        (enumerated, 500, "501 enumerated values in all; at most 500"),
+        (named, 15_000, "15,001 characters of names and enumerated values in all; at most 15,000"),
+    ],
+)
+def test_a_schema_that_gemini_would_find_too_large_is_refused(made: Any, most: int, what: str) -> None:
+    assert strict_faults(made(most)) == []
+    assert strict_faults(made(most + 1)) == [""]
+    assert message_of(made(most + 1)).startswith(f"Has {what} are taken")
+
+
+# ---- Hard cases from public issue threads ---------------------------------------------------------------
+
+
+def test_bounds_of_arrays_that_add_up_to_too_much_for_gemini_are_taken_and_not_sent() -> None:
+    """See googleapis/python-genai#2170 and vercel/ai#21192: the sum of maxItems over all of a schema is at most 960."""
+    schema = taken({"properties": {f"list{number}": {"type": "array", "maxItems": 300} for number in range(9)}})
+
+    assert warnings(schema) == {}
+    assert "maxItems" not in json.dumps(to_send(schema))
+    assert [fault.path for fault in violations({"list3": [0] * 301}, schema)] == ["list3"]
+
+
+def test_long_enums_are_refused_before_they_are_too_many_states_for_serving() -> None:
+    """See googleapis/python-genai#660, #950 and #2133: long names and values are what exhausts the budget."""
+    values = [f"a rather long value of an enumeration, number {number}" for number in range(400)]
+
+    assert strict_faults({"properties": {"topic": {"enum": values}}}) == [""]
+    assert strict_faults({"properties": {"topic": {"enum": values[:100]}}}) == []
+
+
+def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
+    """See flutter/genui#428: bounds of numbers and array limits are "complex value matchers"."""
+    card = {
+        "properties": {
+            "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+            "mail": {"type": "string", "format": "email"},
+        },
+        "required": ["stars"],
+    }
+    schema = taken({"properties": {"cards": {"type": "array", "minItems": 1, "maxItems": 5, "items": card}}})
+
+    sent: Any = to_send(schema)
+    assert sent["properties"]["cards"]["description"] == "at least 1 items, at most 5 items"
+    assert sent["properties"]["cards"]["items"]["properties"] == {
+        "stars": {"type": "integer", "description": "at least 1, at most 5"},
+        "mail": {"type": "string", "description": "format email"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("dialect", "warned"),
+    [
+        ("https://json-schema.org/draft/2020-12/schema", False),
+        ("http://json-schema.org/draft-07/schema#", True),
+        ("https://json-schema.org/draft/2019-09/schema", True),
+    ],
+)
+def test_a_dialect_is_taken_and_not_sent(dialect: str, *, warned: bool) -> None:
+    """See Helicone/helicone#5585: Gemini does not know $schema, which generators of schemas write at the root."""
+    schema = {"$schema": dialect, "properties": {"a": {"type": "string"}}}
+
+    assert list(warnings(schema)) == (["/$schema"] if warned else [])
+    assert "$schema" not in to_send(schema)
+
+
+@pytest.mark.parametrize(
+    "types", [["string", "null"], ["array", "null"], ["integer", "string", "null"], ["null"]], ids=str
+)
+def test_lists_of_types_are_taken_and_sent_as_they_are(types: list[JsonValue]) -> None:
+    """See langchain-ai/langchainjs#11328: what responseSchema refuses, responseJsonSchema takes."""
+    schema = taken({"properties": {"a": {"type": types}}})
+
+    assert warnings(schema) == {}
+    assert to_send(schema) == schema
+    assert violations({"a": None}, schema) == []
+
+
+def test_what_pydantic_writes_of_a_model_that_holds_itself_is_taken_if_it_may_be_left_out() -> None:
+    """See genkit-ai/genkit#3776: a cycle is for properties that are not required, and null is no way out of it."""
+    node: dict[str, Any] = {
+        "title": "Node",
+        "type": "object",
+        "properties": {
+            "title": {"title": "Title", "type": "string"},
+            "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "default": None},
+        },
+        "required": ["title"],
+    }
+    schema = {"$defs": {"Node": node}, "properties": {"first": {"$ref": "#/$defs/Node"}}, "required": ["first"]}
+
+    assert list(warnings(schema)) == ["/$defs/Node/properties/next/default"]
+    node["required"] = ["title", "next"]
+    assert strict_faults(schema) == ["/$defs/Node"]
+
+
+# ---- Whatever anybody sends -----------------------------------------------------------------------------
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+)
+ANY_JSON: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+KEYWORDS = [
+    "$id", "$defs", "$ref", "$anchor", "type", "format", "title", "description", "enum", "items", "prefixItems",
+    "minItems", "maxItems", "minimum", "maximum", "anyOf", "oneOf", "properties", "additionalProperties", "required",
+    "propertyOrdering", "pattern", "a", "not", "allOf", "if", "contains", "propertyNames", "dependentSchemas",
+    "dependentRequired", "unevaluatedProperties", "const", "minLength", "definitions", "$schema",
+]  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "object",
+        "string",
+        "array",
+        "null",
+        "date",
+        "time",
+        "a",
+        "b",
+        "#/$defs/a",
+        "#/$defs/b",
+        "#/$defs/a~1b",
+        "http://[/",
+    ]
+)
+NEARLY_SCHEMAS: st.SearchStrategy[dict[str, Any]] = st.deferred(
+    lambda: st.dictionaries(st.sampled_from(KEYWORDS), NEARLY_VALUES, max_size=4)
+)
+NEARLY_VALUES: st.SearchStrategy[Any] = st.deferred(
+    lambda: (
+        SCALARS
+        | WORDS
+        | NEARLY_SCHEMAS
+        | st.lists(WORDS | SCALARS | NEARLY_SCHEMAS, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "a/b", "%25"]), NEARLY_SCHEMAS, max_size=3)
+    )
+)
+
+
+def schemas() -> st.SearchStrategy[dict[str, Any]]:
+    """Generate schemas that are right, apart from where their references lead."""
+    leaf = st.sampled_from(
+        [
+            {"type": "string"},
+            {"type": ["integer", "null"], "minimum": 1},
+            {"enum": ["a", 1, None]},
+            {"type": "string", "format": "date"},
+            {"$ref": "#/$defs/a"},
+            {"$ref": "#/$defs/b"},
+            {},
+        ]
+    )
+    inner = st.recursive(
+        leaf,
+        lambda part: (
+            st.fixed_dictionaries({"items": part}, optional={"maxItems": st.integers(0, 3)})
+            | st.fixed_dictionaries({"anyOf": st.lists(part, min_size=1, max_size=2)})
+            | st.fixed_dictionaries({"oneOf": st.lists(part, min_size=1, max_size=2)})
+            | st.fixed_dictionaries({"prefixItems": st.lists(part, min_size=1, max_size=2)})
+            | st.fixed_dictionaries({"properties": st.dictionaries(st.sampled_from("ab"), part, max_size=2)})
+            | st.fixed_dictionaries({"additionalProperties": part | st.booleans()})
+        ),
+        max_leaves=6,
+    )
+    return st.fixed_dictionaries(
+        {
+            "type": st.just("object"),
+            "properties": st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+            "$defs": st.fixed_dictionaries({"a": inner, "b": inner}),
+        }
+    )
+
+
+@settings(max_examples=300)
+@given(
+    NEARLY_SCHEMAS
+    | NEARLY_SCHEMAS.map(lambda schema: {**schema, "type": "object"})
+    | st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3)
+)
+def test_any_object_is_a_strict_schema_that_can_be_used_or_an_invalid_output_schema(schema: dict[str, Any]) -> None:
+    try:
+        told = check(None, schema)
+    except InvalidOutputSchema:
+        return
+
+    assert all(warning.path.startswith("output_schema_strict#/") for warning in told)
+    Draft202012Validator.check_schema(schema)
+    for sent in (to_send(schema), relaxed(to_send(schema)), with_evidence(to_send(schema))):
+        Draft202012Validator.check_schema(sent)  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3))
+def test_any_object_is_hints_that_compile_or_an_invalid_output_schema(hints: dict[str, Any]) -> None:
+    try:
+        check(hints, None)
+    except InvalidOutputSchema:
+        return
+
+    compiled = schema_of(hints, None)
+    assert (compiled is None) == (hints == {})
+    if compiled is not None:
+        Draft202012Validator.check_schema(compiled)
+
+
+RESULTS: st.SearchStrategy[Any] = st.recursive(
+    st.sampled_from(["2027-01-15", "x", 1, None, True]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(schemas(), st.dictionaries(st.sampled_from("ab"), RESULTS, max_size=2))
+def test_a_schema_that_was_taken_can_judge_any_results(schema: dict[str, Any], results: JsonValue) -> None:
+    try:
+        check(None, schema)
+    except InvalidOutputSchema as refusal:
+        assume(not all("without end" in fault.message for fault in refusal.faults))
+        raise
+
+    assert isinstance(violations(results, schema), list)
+    assert isinstance(violations(results, relaxed(to_send(schema))), list)
+
+
+@given(schemas())
+def test_what_is_sent_takes_whatever_the_schema_itself_takes(schema: dict[str, Any]) -> None:
+    assume(strict_messages(schema) == [])
+    results: JsonValue = {"a": {"a": ["x"], "b": None}}
+
+    assert violations(results, schema) or not violations(results, relaxed(to_send(schema)))
