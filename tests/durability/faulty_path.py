@@ -261,7 +261,7 @@ async def truncated(exchange: Exchange) -> Reply:
 
 async def blocked(_: Exchange) -> Reply:
     """Answer as Gemini does to a prompt that it will not read."""
-    return _json(200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "modelVersion": SECRET})
+    return _json(200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": SECRET}})
 
 
 def by_token() -> Fault:

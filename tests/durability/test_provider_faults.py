@@ -461,7 +461,8 @@ def check_extraction(case: Case, extraction: Any) -> None:
     """A busy model is asked again later; one that answers nonsense, or nothing, is not."""
     is_final = case.trouble.code == "gemini_error"
     assert extraction["status"] == ("failed" if is_final else "pending"), extraction
-    assert extraction["error"]["code"] == case.trouble.code
+    code = "answer_blocked" if case.trouble.name == "blocks" else case.trouble.code
+    assert extraction["error"]["code"] == code
 
 
 Outcomes = dict[str, BaseException | None]

@@ -22,6 +22,7 @@ FULL = {
     },
     "output_schema": {"guests": "integer", "time": "string"},
     "output_schema_strict": {"type": "object", "properties": {"guests": {"type": "integer"}}},
+    "evidence": True,
     "voice": {"name": "Kore", "language_code": "pt-PT"},
     "metadata": {"crm": "42"},
 }
@@ -34,6 +35,7 @@ def test_an_agent_is_kept_as_it_was_given(api: Api) -> None:
     assert created.status == 201
     assert {name: agent[name] for name in FULL} == FULL
     assert agent["version"] == 1
+    assert agent.pop("warnings") == []
     assert api.get(f"/agents/{agent['agent_id']}").data == agent
 
 
@@ -46,6 +48,7 @@ def test_what_is_left_out_has_its_documented_default(api: Api) -> None:
     assert agent["behaviors"]["max_duration_seconds"] is None
     assert agent["voice"] == {"name": "Puck", "language_code": None}
     assert agent["output_schema"] is None
+    assert agent["evidence"] is False
     assert agent["metadata"] == {}
 
 
@@ -76,6 +79,7 @@ BAD: list[tuple[str, object]] = [
     ("behaviors.unknown", 1),
     *each("output_schema", [], "string", 1),
     *each("output_schema_strict", [], "object", 1),
+    *each("evidence", None, "yes", 1, []),
     *each("voice", None, "Puck", []),
     *each("voice.name", "puck", "", 1, None),
     *each("voice.language_code", "", "en_US", 1),
@@ -85,6 +89,7 @@ BAD: list[tuple[str, object]] = [
     ("unknown", 1),
     ("agent_id", "x"),
     ("version", 2),
+    ("warnings", []),
 ]
 
 
@@ -127,7 +132,7 @@ def test_all_faults_are_told_at_once(api: Api) -> None:
         ("output_schema_strict", {"type": "array"}, "output_schema_strict#"),
         (
             "output_schema_strict",
-            {"type": "object", "properties": {"a/b": {"type": "string", "pattern": "x"}}},
+            {"type": "object", "properties": {"a/b": {"type": "string", "pattern": "(?=x)"}}},
             "output_schema_strict#/properties/a~1b/pattern",
         ),
     ],
@@ -142,6 +147,24 @@ def test_a_schema_that_cannot_be_used_is_refused_on_create_and_on_update(
     assert api.get(f"/agents/{agent}").data["version"] == 1
 
 
+BOUND = {"type": "object", "properties": {"a/b": {"type": "string", "pattern": "^[A-Z]+$"}, "c": {"oneOf": [{}]}}}
+
+
+def test_what_gemini_will_not_see_of_a_schema_is_told_whenever_an_agent_is_saved(api: Api) -> None:
+    places = ["output_schema_strict#/properties/a~1b/pattern", "output_schema_strict#/properties/c/oneOf"]
+
+    made = api.post("/agents", {**FULL, "output_schema_strict": BOUND}).data
+    changed = api.patch(f"/agents/{made['agent_id']}", {"name": "Bea"}).data
+
+    for agent in (made, changed):
+        assert [warning["path"] for warning in agent["warnings"]] == places
+        assert all(warning["message"].endswith(".") for warning in agent["warnings"])
+    assert "warnings" not in api.get(f"/agents/{made['agent_id']}").data
+    assert all("warnings" not in agent for agent in api.get("/agents").json["data"])
+    plain = api.patch(f"/agents/{made['agent_id']}", {"output_schema_strict": None}).data
+    assert plain["warnings"] == []
+
+
 def test_a_change_makes_the_next_version_and_a_change_of_nothing_makes_none(api: Api) -> None:
     agent = api.post("/agents", FULL).data
     path = f"/agents/{agent['agent_id']}"
@@ -152,7 +175,7 @@ def test_a_change_makes_the_next_version_and_a_change_of_nothing_makes_none(api:
     assert changed["version"] == same["version"] == 2
     assert changed["behaviors"] == {**FULL["behaviors"], "speaking_pace": "fast", "greeting": None}  # type: ignore[dict-item]
     assert changed["created_at"] == agent["created_at"]
-    assert api.get(path).data == changed
+    assert {**api.get(path).data, "warnings": []} == changed
 
 
 def test_null_in_a_patch_takes_back_what_is_optional_and_may_not_take_back_a_name(api: Api) -> None:

@@ -28,6 +28,8 @@ KEYS_ALONE: list[tuple[str, str]] = [
     ("GET", "/sessions"),
     ("DELETE", "/sessions/{session_id}"),
     ("POST", "/sessions/{session_id}/participants"),
+    ("POST", "/sessions/{session_id}/extract"),
+    ("POST", "/extractions/preview"),
 ]
 opened = pytest.mark.parametrize(("method", "route", "body"), OPENED)
 

@@ -31,7 +31,22 @@ def test_a_completed_session_is_answered_whole_and_without_an_envelope(api: Api)
     assert (state["duration_seconds"], state["end_reason"], state["completed_by"]) == (93.5, "client_timer", "client")
     assert state["results"].keys() == {"guests", "time"}
     assert state["results"]["guests"] == 4
-    assert state["extraction"] == {"status": "succeeded", "model": "stand-in", "attempts": 1, "error": None}
+    extraction = state["extraction"]
+    assert (extraction["status"], extraction["model"], extraction["attempts"]) == ("succeeded", "stand-in", 1)
+    assert (extraction["error"], extraction["agent_version"], extraction["windows"]) == (None, 1, 1)
+    assert extraction["extracted_at"] >= state["created_at"]
+    assert extraction["milliseconds"] > 0
+    assert extraction["input_tokens"] > extraction["output_tokens"] > 0
+    assert (extraction["cost_usd"], extraction["fields"], extraction["runs"]) == (None, None, [])
+    assert extraction["transcript"] == {
+        "agent_turns": 2,
+        "user_turns": 2,
+        "user_is_silent": False,
+        "repeated_turns": 0,
+        "gaps": 0,
+        "longest_gap_seconds": None,
+        "coverage": 0.01,
+    }
     assert state["completed_at"] >= state["created_at"]
     assert api.get(path).data == state
 
@@ -59,8 +74,23 @@ def test_without_a_word_said_there_is_nothing_to_extract(api: Api, agent: dict[s
     state = api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).json
 
     assert (state["status"], state["transcript"], state["results"]) == ("completed", [], None)
-    assert state["extraction"] == {"status": "skipped", "model": None, "attempts": 0, "error": None}
+    extraction = state["extraction"]
+    assert (extraction["status"], extraction["model"], extraction["attempts"]) == ("skipped", None, 0)
+    assert (extraction["error"], extraction["transcript"], extraction["runs"]) == (None, None, [])
     assert state["end_reason"] == "completed"
+    assert api.get(f"/sessions/{session['session_id']}").data == state
+
+
+def test_an_agent_with_evidence_tells_where_each_value_was_said(api: Api) -> None:
+    session = api.session(api.agent(output_schema=SCHEMA, evidence=True))
+
+    state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
+
+    assert state["results"].keys() == {"guests", "time"}
+    fields = state["extraction"]["fields"]
+    assert fields["guests"] == {"status": "found", "turn": 1, "quote": "4"}
+    assert fields["time"]["status"] == "found"
+    assert str(fields["time"]["quote"]).casefold() in TRANSCRIPT[fields["time"]["turn"]]["text"].casefold()
     assert api.get(f"/sessions/{session['session_id']}").data == state
 
 

@@ -123,7 +123,7 @@ def test_when_gemini_fails_the_room_is_gone_and_a_failed_session_says_why(
     assert "do not tell" not in answer.text
     assert providers.rooms() == rooms
     [failed] = api.get("/sessions", status="failed").json["data"]
-    assert failed["failure"] == {"code": code, "message": error.message}
+    assert failed["failure"] == {"code": code, "message": error.message, "details": []}
     assert failed["failed_at"] >= failed["created_at"]
     api.post(f"/sessions/{failed['session_id']}/complete", transcript=[]).error("voice_session_not_active", 409)
     assert api.delete(f"/sessions/{failed['session_id']}").status == 204

@@ -211,6 +211,16 @@ def calls_end_badly(day: Day, front: Front) -> None:
     day.lost("SweepSessions", day.overdue_call(), work.sweep)
 
 
+def results_are_extracted_by_hand(day: Day) -> None:
+    watch, api = day.watch, day.api
+    call = day.call()
+    api.post(f"{call}/complete", ENDING)
+    pasted = {"transcript": ENDING["transcript"], "output_schema": {"guests": "integer"}}
+    watch.during("ExtractAgain", lambda: api.post(f"{call}/extract", {"preview": True}).data)
+    watch.during("ExtractAgain", lambda: api.post(f"{call}/extract").data)
+    watch.during("PreviewExtraction", lambda: api.post("/extractions/preview", pasted).data)
+
+
 def keys_are_given_out(day: Day, functions: Functions) -> None:
     watch = day.watch
     key = watch.during("CreateApiKey", lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"}))
@@ -228,6 +238,7 @@ def test_functions_do_in_dynamodb_and_sqs_what_the_template_allows_and_all_of_it
     requests_are_repeated(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)
+    results_are_extracted_by_hand(day)
     keys_are_given_out(day, functions)
 
     assert watch.seen == {

@@ -257,6 +257,7 @@ BLOCKED = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT"
         "for a new reason",
         "unfinished",
         "without content",
+        "without a word",
         "empty",
         "without candidates",
         "with null for candidates",
@@ -323,16 +324,11 @@ def test_a_prompt_that_was_blocked_took_tokens_too(
     [
         says(f"<html>{THEIR_WORDS}</html>", content_type="text/html"),
         says(f'{{"candidates": ["{THEIR_WORDS}"'),
-        says(f'{{"candidates": "{THEIR_WORDS}"}}'),
-        says(f'["{THEIR_WORDS}"]'),
-        says(f'"{THEIR_WORDS}"'),
-        says("null"),
         says("7"),
-        says(""),
         says(b"\xff\xfe"),
     ],
 )
-def test_a_200_that_is_no_answer_of_geminis_is_an_error_of_geminis(
+def test_a_200_that_cannot_be_read_is_an_error_of_geminis(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -342,6 +338,29 @@ def test_a_200_that_is_no_answer_of_geminis_is_an_error_of_geminis(
     provider.answers(answer)
 
     assert type(failure(runner, model)) is GeminiError
+    assert_secret(logged)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(f'{{"candidates": "{THEIR_WORDS}"}}'),
+        says(f'["{THEIR_WORDS}"]'),
+        says(f'"{THEIR_WORDS}"'),
+        says("null"),
+        says(""),
+    ],
+)
+def test_a_200_that_is_no_answer_of_geminis_is_a_broken_one(
+    runner: asyncio.Runner,
+    provider: Provider,
+    model: GeminiExtractionModel,
+    logged: io.StringIO,
+    answer: Answer,
+) -> None:
+    provider.answers(answer)
+
+    assert runner.run(asked(model)) == ModelAnswer("", MODEL, "broken")
     assert_secret(logged)
 
 

@@ -13,12 +13,12 @@ from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionMod
 from pi_voice.adapters.gemini_live import GeminiLiveTokens
 from pi_voice.adapters.web import Web
 from pi_voice.agents import AgentSpec
-from pi_voice.extraction import Extractor
+from pi_voice.extraction import Call, Extractor, Wanted
 from pi_voice.ports import LiveOrder
 from pi_voice.prompt import instruction_for
 from pi_voice.settings import GeminiSettings
 from pi_voice.transcript import Turn
-from tests.integration.provider import Provider, says
+from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
 from tests.wire.gemini import extraction_faults, token_faults
 
@@ -26,6 +26,7 @@ EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.json")) if "caller" not in path.name
 ]
 TOKEN = says('{"name": "auth_tokens/abc"}')
+NO_OBJECT = says('{"candidates": [{"content": {"role": "model", "parts": [{"text": "[]"}]}, "finishReason": "STOP"}]}')
 SCHEMAS: dict[str, dict[str, Any]] = {
     "types, sentences, nested objects and lists": {
         "output_schema": {
@@ -90,20 +91,50 @@ def test_google_would_take_the_request_for_a_token(
         assert token_faults(api_version, received.body, now) == []
 
 
+def roles(received: Received) -> list[str]:
+    """Return who speaks in a request, turn by turn."""
+    return [turn["role"] for turn in json.loads(received.body)["contents"]]
+
+
+def faults_by_turn(received: Received) -> list[str]:
+    """Read a request once for each of its turns, alone and as the user's: the reader knows requests of one turn."""
+    request = json.loads(received.body)
+    alone = [{**request, "contents": [{**turn, "role": "user"}]} for turn in request["contents"]]
+    return [fault for each in alone for fault in extraction_faults(API_VERSION, json.dumps(each).encode())]
+
+
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
 @pytest.mark.parametrize("turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
-def test_google_would_take_the_request_for_an_extraction(
-    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any], turns: list[Turn]
+@pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
+def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
+    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any], turns: list[Turn], *, evidence: bool
 ) -> None:
-    saved = an_agent(**{"output_schema": None, "output_schema_strict": None, **schema})
-    provider.answers(says("{}"))
+    saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": evidence, **schema})
+    provider.answers(NO_OBJECT)
 
     extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web))
-    runner.run(extractor.extract(saved, turns, NOW, 20.0))
+    runner.run(extractor.extract(Wanted.of(saved), Call(turns, NOW), 20.0))
 
-    [received] = provider.received
-    assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"
-    assert extraction_faults(API_VERSION, received.body) == []
+    assert [roles(received) for received in provider.received] == [["user"], ["user", "model", "user"]]
+    for received in provider.received:
+        assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"
+        assert faults_by_turn(received) == []
+
+
+@pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
+def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
+    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any]
+) -> None:
+    saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": True, **schema})
+    provider.answers(NO_OBJECT)
+
+    extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web), window_characters=60)
+    runner.run(extractor.extract(Wanted.of(saved), Call(TURNS, NOW), 20.0))
+
+    assert len(provider.received) > 1
+    for received in provider.received:
+        assert roles(received)[-1] == "user"
+        assert faults_by_turn(received) == []
 
 
 # ---- The reader itself ----

@@ -270,7 +270,7 @@ def test_about_hints_and_plain_schemas_there_is_nothing_to_say() -> None:
     plain: JsonValue = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}
 
     for fields in ({}, {"output_schema": {"city": "string"}}, {"output_schema_strict": plain}):
-        assert asyncio.run(Catalog(FakeAgents()).create(spec(**fields), ACME)).warnings == []  # type: ignore[arg-type]
+        assert asyncio.run(Catalog(FakeAgents()).create(spec(**fields), ACME)).warnings == []
 
 
 # ---- Delete ---------------------------------------------------------------------------------------------

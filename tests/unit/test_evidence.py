@@ -11,6 +11,8 @@ from pi_voice.schema import violations
 from pi_voice.sessions import Evidence
 from pi_voice.transcript import Turn
 
+# ruff: noqa: RUF001 (letters that look alike are what is folded)
+
 CALL: list[Turn] = [
     {"role": "agent", "text": "Which city, and for how many?"},
     {"role": "user", "text": "Oslo. For 4 people — no, wait: five, it’s my  mother's\nbirthday!"},

@@ -14,7 +14,6 @@ from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.evidence import with_evidence
 from pi_voice.extraction import INSTRUCTION, Call, Extracted, Extractor, Price, Wanted, fenced
 from pi_voice.ports import ExtractionModel, ModelAnswer, Question
-from pi_voice.schema import to_send
 from pi_voice.sessions import Evidence, Extraction, Problem
 from pi_voice.transcript import Turn
 from tests.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
@@ -443,7 +442,7 @@ def proven(results: JsonValue, *claims: JsonValue) -> str:
     return json.dumps({"results": results, "evidence": claims})
 
 
-FOUND = {"path": "city", "status": "found", "turn": 1, "quote": "oslo"}
+FOUND: dict[str, JsonValue] = {"path": "city", "status": "found", "turn": 1, "quote": "oslo"}
 
 
 def test_evidence_is_checked_and_the_results_stay_what_the_schema_asks_for() -> None:
@@ -749,12 +748,13 @@ def test_the_model_is_asked_for_the_agent_s_schema_with_the_transcript_as_data()
         "propertyOrdering": ["city"],
     }
     assert question.instruction == INSTRUCTION
-    assert question.said == (
+    [said] = question.said
+    assert said == (
         "The call began on Friday, 2027-01-15 08:00 UTC.\n"
         "-----BEGIN TRANSCRIPT-----\n"
         '{"turn": 0, "role": "agent", "text": "Which city?"}\n'
         '{"turn": 1, "role": "user", "text": "Oslo."}\n'
-        "-----END TRANSCRIPT-----",
+        "-----END TRANSCRIPT-----"
     )
 
 

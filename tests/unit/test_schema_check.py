@@ -11,7 +11,7 @@ from pi_voice.errors import InvalidOutputSchema
 from pi_voice.evidence import with_evidence
 from pi_voice.schema import JsonSchema, relaxed, schema_of, to_send, violations
 from pi_voice.schema_check import check
-from tests.unit.test_schema import HINTED, hinted, keywords_of
+from tests.unit.test_schema import HINTED, hinted
 
 
 def faults(field: str, schema: JsonValue) -> list[str]:
@@ -598,7 +598,7 @@ def test_alternatives_inside_one_another_have_their_end_too() -> None:
 
 def properties(count: int) -> dict[str, Any]:
     """Return so many properties, half of them inside others."""
-    inner = {f"i{number}": {} for number in range(count // 2)}
+    inner: dict[str, Any] = {f"i{number}": {} for number in range(count // 2)}
     return {
         "properties": {"in": {"properties": inner}, **{f"p{number}": {} for number in range(count - len(inner) - 1)}}
     }
@@ -678,7 +678,7 @@ def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
 )
 def test_a_dialect_is_taken_and_not_sent(dialect: str, *, warned: bool) -> None:
     """See Helicone/helicone#5585: Gemini does not know $schema, which generators of schemas write at the root."""
-    schema = {"$schema": dialect, "properties": {"a": {"type": "string"}}}
+    schema: dict[str, Any] = {"$schema": dialect, "properties": {"a": {"type": "string"}}}
 
     assert list(warnings(schema)) == (["/$schema"] if warned else [])
     assert "$schema" not in to_send(schema)
@@ -809,7 +809,7 @@ def test_any_object_is_a_strict_schema_that_can_be_used_or_an_invalid_output_sch
     assert all(warning.path.startswith("output_schema_strict#/") for warning in told)
     Draft202012Validator.check_schema(schema)
     for sent in (to_send(schema), relaxed(to_send(schema)), with_evidence(to_send(schema))):
-        Draft202012Validator.check_schema(sent)  # type: ignore[arg-type]
+        Draft202012Validator.check_schema(sent)
 
 
 @given(st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3))

@@ -455,7 +455,7 @@ def test_a_list_shows_a_session_without_transcript_results_and_extraction() -> N
     assert json.loads(summary_of(session()).model_dump_json()).keys() == LISTED
 
 
-SKIPPED = {
+SKIPPED: dict[str, Any] = {
     "status": "skipped",
     "model": None,
     "attempts": 0,

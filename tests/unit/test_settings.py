@@ -106,7 +106,7 @@ def test_without_a_table_there_is_no_price(prices: dict[str, str]) -> None:
     ],
 )  # fmt: skip
 def test_a_price_table_that_is_none_is_refused_with_an_example(table: str) -> None:
-    with pytest.raises(SettingsError, match="^EXTRACTION_PRICES should be JSON such as .*per million tokens.$"):
+    with pytest.raises(SettingsError, match=r"^EXTRACTION_PRICES should be JSON such as .*per million tokens\.$"):
         ExtractionSettings.of({"EXTRACTION_PRICES": table, "GEMINI_EXTRACTION_MODEL": "lite"})
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +70,7 @@ def test_every_turn_is_in_some_window_in_order_and_no_window_is_too_long(lengths
     for window in windows:
         assert list(window.turns) == turns[window.first : window.first + len(window.turns)]
         assert len(window.turns) == 1 or sum(sizes(turns)[window.first :][: len(window.turns)]) <= characters
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         end = before.first + len(before.turns)
         assert before.first < after.first <= end < after.first + len(after.turns)
         assert end - after.first <= OVERLAP_TURNS

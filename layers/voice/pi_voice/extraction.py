@@ -41,7 +41,9 @@ INSTRUCTION: Final = (
     "Take a value only from what was really said. Where the call does not tell a value, answer null if the "
     "schema allows it. Where the caller corrected themselves, the last word counts."
 )
-_PART: Final = "\nThis is part {} of {} of a long call. What this part does not tell is null, or left out where it cannot be null."
+_PART: Final = (
+    "\nThis is part {} of {} of a long call. What this part does not tell is null, or left out where it cannot be null."
+)
 _REPAIR: Final = (
     "This answer does not obey the schema:\n{}\nAnswer once more, with JSON that does. Change nothing else, and make "
     "nothing up."

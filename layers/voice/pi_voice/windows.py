@@ -99,7 +99,7 @@ def _both(earlier: _Tree, later: _Tree) -> _Tree:
 
 
 def _settled(earlier: _Leaf, later: _Leaf) -> Evidence | None:
-    """Tell what is known of a later value: that it conflicts, if earlier parts found another one, or conflict already."""
+    """Tell what is known of a later value: that it conflicts, if earlier parts found another one or conflict."""
     if earlier.value is None or not earlier.evidence or not later.evidence or later.evidence.status != "found":
         return later.evidence
     was = earlier.evidence.status
