@@ -86,7 +86,7 @@ class Closing:
                 transcript_id=transcript_id,
                 turns=len(turns),
                 extraction=_PENDING if turns else _SKIPPED,
-                due_at=now + PICK_UP_SECONDS if turns else None,
+                due_at=now + PICK_UP_SECONDS,
                 checkpoint_turns=kept,
                 expires_at=session.expires_at if completed_by == SWEEPER else None,
             ),
@@ -122,15 +122,15 @@ class Completion:
         if session.status != "active":
             raise SessionNotActive
         completed, turns = await self._closing.end(session, ending, completed_by="client")
-        with_results, _ = await asyncio.gather(
-            self._results.get(completed, turns, BUDGET_SECONDS), self._close_room(session_id)
-        )
+        with_results = await self._results.get(completed, turns, BUDGET_SECONDS, self._close_room(session_id))
         return state_of(with_results, turns)
 
-    async def _close_room(self, session_id: SessionId) -> None:
-        """Hang up whoever is left. Where that fails, the room goes a minute after the last person."""
+    async def _close_room(self, session_id: SessionId) -> bool:
+        """Hang up whoever is left, and tell whether that worked; where it did not, the sweeper does it."""
         try:
             rooms = await asyncio.to_thread(self._rooms)  # LiveKit's SDK is imported while the model thinks
             await rooms.close(session_id)
         except Exception as error:  # noqa: BLE001 (whatever it is: the session is completed, and the answer says so)
-            logger.warning("a room is left to its departure timeout", session_id=session_id, **trace(error))
+            logger.warning("a room is left to the sweeper", session_id=session_id, **trace(error))
+            return False
+        return True

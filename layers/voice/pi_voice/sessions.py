@@ -332,8 +332,8 @@ class CallEnd:
     transcript_id: TranscriptId
     turns: int
     extraction: Extraction
-    due_at: int | None = None
-    """When to look after the extraction if nobody has by then."""
+    due_at: int
+    """When to look after its room and the extraction, if nobody has said by then that both are done with."""
     checkpoint_turns: int | None = None
     """How many kept turns the transcript was made of; None if it was the client's own."""
     expires_at: int | None = None

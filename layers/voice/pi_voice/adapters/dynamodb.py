@@ -359,13 +359,16 @@ class DynamoSessions(_Table):
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
     async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+
+        The session is due until `schedule` says otherwise.
+        """
         changes = {
             "status": "failed",
             "failed_at": now,
             "failure": failure.model_dump(),
             "end_reason": _Unless(end_reason),
-            **_due(session.session_id, None),
+            **_due(session.session_id, now),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
         values = {":active": "active", ":none": 0, ":expires_at": session.expires_at}
