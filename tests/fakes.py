@@ -193,6 +193,7 @@ class FakeSessions:
             end_reason=session.end_reason or end.end_reason,
             transcript_id=end.transcript_id,
             turns=end.turns,
+            request_hash=end.request_hash,
             extraction=end.extraction,
             due_at=end.due_at,
         )

@@ -94,6 +94,8 @@ class Operation:
     """How much time passes then, in seconds, each time with a run of the schedule."""
     troubles: Callable[[Lane], AbstractContextManager[object]] = nullcontext
     """What is wrong besides, while it is done."""
+    is_repeated: bool = False
+    """Whether the client asks again under its key, and must hear that it is done."""
 
 
 def gemini_is_busy(lane: Lane) -> AbstractContextManager[object]:
@@ -170,6 +172,10 @@ def stop(call: Call) -> int:
     return call.caller.post(f"{call.path}/stop", {}).status
 
 
+def add_participant(call: Call) -> int:
+    return call.caller.post(f"{call.path}/participants", {"identity": "listener"}, idempotency_key=call.key).status
+
+
 def renew(call: Call) -> int:
     return call.caller.post(f"{call.path}/renew", {}).status
 
@@ -225,6 +231,14 @@ OPERATIONS: Final = (
         complete_with_transcript,
     ),
     Operation(
+        "complete, and ask again",
+        "CompleteSession",
+        (KEY_TAKEN, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION, KEY_DONE),
+        started,
+        complete_with_transcript,
+        is_repeated=True,
+    ),
+    Operation(
         "complete from kept turns",
         "CompleteSession",
         (TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION),
@@ -256,6 +270,7 @@ OPERATIONS: Final = (
         stop,
         (PICK_UP_SECONDS, NEVER_BACK),
     ),
+    Operation("add a participant", "AddParticipant", (KEY_TAKEN, KEY_DONE), started, add_participant),
     Operation("renew", "RenewSession", (ROOM_OPENED, TOKEN, SESSION), started_with(FIRST), renew),
     Operation(
         "sweep with kept turns",
@@ -368,6 +383,18 @@ def let_time_pass(call: Call, operation: Operation) -> None:
         assert call.state["results"] == results, "there is a second set of results"
 
 
+def asked_again(call: Call) -> str:
+    """Hold a complete that died to the promise: the client asks again with the same key, and hears of the session."""
+    was_completed = call.state["status"] == "completed"
+    call.world.forget_keys_in_progress()
+    answer = call.caller.post(f"{call.path}/complete", {"transcript": ALL}, idempotency_key=call.key)
+    assert answer.status == 200, answer.body
+    assert answer.all("idempotent-replayed") == (["true"] if was_completed else [])
+    assert (answer.json["status"], answer.json["transcript"]) == ("completed", ALL)
+    call.acknowledged = ALL
+    return "answered again" if was_completed else "done when asked again"
+
+
 def created_or_not(call: Call) -> str:
     """Hold what a create that died has left behind to the promise: the caller asks again with the same key."""
     left = call.caller.get("/sessions")
@@ -452,7 +479,8 @@ def test_no_call_is_lost_when_a_worker_is_killed(
     if operation.name == "create":
         outcome = created_or_not(call)
     else:
+        told = f"{asked_again(call)}; " if operation.is_repeated else ""
         let_time_pass(call, operation)
-        outcome = settled(call)
+        outcome = told + settled(call)
 
     record_property("outcome", outcome)

@@ -181,7 +181,13 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     agent_id = api.agent()
     session = watch.during("CreateSession", lambda: api.session(agent_id))
     path = f"/sessions/{session['session_id']}"
-    watch.during("AddParticipant", lambda: api.post(f"{path}/participants", identity="listener").data)
+    with once(api):
+        for identity, status in (("listener", 201), ("listener", 201), (session["participant"]["identity"], 422)):
+            admit = partial(api.post, f"{path}/participants", identity=identity)
+            assert watch.during("AddParticipant", admit).status == status
+    with once(api, "another"):
+        himself = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
+        assert watch.during("AddParticipant", himself).status == 400
     for _ in range(2):
         watch.during("KeepTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
     watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)

@@ -40,7 +40,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "TranscriptsTable": {"Query"},
     },
     "StopSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem", "UpdateItem"}},
-    "AddParticipant": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}},
+    "AddParticipant": KEY_CHECK | ONCE | SECRET | {"SessionsTable": {"GetItem"}},
     "ReceiveLivekitWebhook": SECRET | {"SessionsTable": {"UpdateItem"}},
     "ExtractResults": SECRET
     | {

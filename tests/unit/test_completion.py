@@ -10,6 +10,7 @@ from pi_voice.agents import Agent
 from pi_voice.checkpoints import CheckpointKeeping
 from pi_voice.completion import Closing, Completion
 from pi_voice.errors import (
+    CarriedOut,
     GeminiError,
     GeminiUnavailable,
     InvalidApiKey,
@@ -496,6 +497,31 @@ def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any
         world.complete(WITHOUT_TRANSCRIPT)
 
     assert world.transcripts.expiring == world.transcripts.kept.keys()
+
+
+def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> None:
+    world = World()
+    complete = world.completion.complete
+    asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
+    before = world.session
+
+    with pytest.raises(CarriedOut) as carried_out:
+        asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
+    for another in ("another-request", None):
+        with pytest.raises(SessionNotActive):
+            asyncio.run(complete(SESSION_ID, ending(), ACME, another))
+
+    assert carried_out.value.made_id == SESSION_ID
+    assert world.session == before
+
+
+@pytest.mark.parametrize("request_hash", ["a-request", None])
+def test_a_session_that_was_completed_without_a_key_is_answered_to_nobody(request_hash: str | None) -> None:
+    world = World()
+    world.complete()
+
+    with pytest.raises(SessionNotActive):
+        asyncio.run(world.completion.complete(SESSION_ID, ending(), ACME, request_hash))
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])

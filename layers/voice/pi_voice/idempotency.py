@@ -37,6 +37,11 @@ class Idempotency:
     def __init__(self, dynamodb: "DynamoDBClient", table: str) -> None:
         self._store = DynamoDBPersistenceLayer(table_name=table, boto3_client=dynamodb)
 
+    @staticmethod
+    def hash_of(scope: Scope, route: str, key: str, body: bytes) -> str:
+        """Tell a request under a key from every other one."""
+        return hashlib.sha256("\n".join(_told(scope, route, key, body).values()).encode()).hexdigest()
+
     def once(
         self, scope: Scope, route: str, key: str, body: bytes, context: LambdaContext, work: Callable[[], str]
     ) -> str:
@@ -48,8 +53,7 @@ class Idempotency:
         if not KEY.fullmatch(key):
             message = "Should be 1 to 255 visible ASCII characters, such as a UUID."
             raise InvalidRequest(faults=[Fault("Idempotency-Key", message)])
-        caller = scope.workspace or scope.session_id or ""
-        told = {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}
+        told = _told(scope, route, key, body)
         made: list[str] = []
         failed: list[Exception] = []
 
@@ -84,3 +88,9 @@ class Idempotency:
             if made:
                 return made[0]  # it is done: to fail now would have it done twice
             raise StorageError from None
+
+
+def _told(scope: Scope, route: str, key: str, body: bytes) -> dict[str, str]:
+    """Say whose request this is and for what, and apart from that what is in it."""
+    caller = scope.workspace or scope.session_id or ""
+    return {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}

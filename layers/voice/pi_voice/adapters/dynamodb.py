@@ -342,6 +342,7 @@ class DynamoSessions(_Table):
             "end_reason": _Unless(end.end_reason),
             "transcript_id": end.transcript_id,
             "turns": end.turns,
+            "request_hash": end.request_hash,
             "extraction": end.extraction.model_dump_json(),
             **_due(session_id, end.due_at),
         }
@@ -645,7 +646,8 @@ class DynamoSessions(_Table):
         return rows
 
 
-_LISTED: Final = sorted({field.name for field in fields(Session)} - {"results", "extraction", "transcript_id", "turns"})
+_UNLISTED: Final = {"results", "extraction", "transcript_id", "turns", "request_hash"}
+_LISTED: Final = sorted({field.name for field in fields(Session)} - _UNLISTED)
 _SCALARS: Final = sorted(set(_LISTED) - {"participant", "livekit", "metadata", "failure", "media"})
 
 
