@@ -51,6 +51,9 @@ BY_DUE: Final = "by_due"
 HEAD: Final = 0
 """The sort key of an agent's head; versions count from 1."""
 
+PATIENCE_SECONDS: Final = 8.0
+"""What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
+
 MAX_ROWS_READ: Final = 1_000
 """How many rows one filtered page of sessions may read."""
 
@@ -101,8 +104,7 @@ def _check_readable(http_response: "AWSResponse", parsed: Mapping[str, Any], **_
 class _Table:
     """One table, its requests in threads and its errors translated."""
 
-    patience_seconds: ClassVar[float] = 8.0
-    """What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
+    patience_seconds: ClassVar[float] = PATIENCE_SECONDS
 
     def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
         self._dynamodb = dynamodb
