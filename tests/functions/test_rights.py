@@ -18,7 +18,7 @@ from tests.functions.test_providers_failing import Front
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.test_work import without_gemini
 from tests.functions.work import Work
-from tests.template.rights import RIGHTS
+from tests.template.rights import POLLED, RIGHTS
 
 Uses = dict[str, set[str]]
 
@@ -237,6 +237,6 @@ def test_functions_do_in_dynamodb_and_sqs_what_the_template_allows_and_all_of_it
     keys_are_given_out(day, functions)
 
     assert watch.seen == {
-        function: {resource: actions for resource, actions in rights.items() if resource != "the secret"}
+        function: {resource: actions - POLLED for resource, actions in rights.items() if resource != "the secret"}
         for function, rights in RIGHTS.items()
     }

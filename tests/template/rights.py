@@ -8,6 +8,9 @@ from collections.abc import Mapping
 KEY_CHECK = {"ApiKeysTable": {"GetItem"}}
 ONCE = {"IdempotencyTable": {"PutItem", "UpdateItem", "DeleteItem"}}
 SECRET = {"the secret": {"read"}}
+POLLED = {"DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
+"""What Lambda does in the worker's name, to give it the queue's messages."""
+
 RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "CreateAgent": KEY_CHECK | ONCE | {"AgentsTable": {"GetItem", "PutItem"}},
     "ListAgents": KEY_CHECK | {"AgentsTable/index/by_workspace": {"Query"}},
@@ -47,7 +50,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
         "TranscriptsTable": {"Query"},
-        "ExtractionQueue": {"ChangeMessageVisibility"},
+        "ExtractionQueue": {"ChangeMessageVisibility", *POLLED},
     },
     "SweepSessions": SECRET
     | {
