@@ -47,7 +47,7 @@ test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Lo
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
 test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
-	@.venv/bin/pytest -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz
