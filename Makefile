@@ -47,7 +47,7 @@ test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Lo
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
 test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
-	@.venv/bin/pytest -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
 extraction-report: .venv ## Extract every call of the corpus and show what comes of it (GEMINI_API_KEY: score Gemini on it)
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report

@@ -150,16 +150,6 @@ def test_an_active_session_is_completed_with_all_that_its_end_says(
     assert type(done.duration_seconds) is type(duration_seconds)
 
 
-def test_a_session_that_is_completed_for_good_is_due_no_more(store: Store) -> None:
-    session = kept(store)
-
-    done = run(store.sessions.complete(session.session_id, a_call_end(due_at=None)))
-
-    assert done is not None
-    assert done.due_at is None
-    assert not {"due_at", "due_shard"} & set(store.row_of(session))
-
-
 def test_a_call_that_was_hung_up_keeps_that_reason_when_it_is_completed(store: Store) -> None:
     session = kept(store)
     run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
