@@ -21,6 +21,7 @@ from local.http_server import address, listen
 DYNAMODB: Final = "DynamoDB"
 LIVEKIT: Final = "LiveKit"
 GEMINI: Final = "Gemini"
+SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI))
 
 _LEFT_OUT: Final = {"connection", "content-length", "host", "transfer-encoding", "accept-encoding"}
 _SIGNED_BY: Final = ("TableName", "IndexName", "Key", "UpdateExpression")
@@ -70,9 +71,11 @@ class Exchange:
 class Tape:
     """What was heard and what is answered, for all services together. A chapter is what one function does."""
 
-    recording: bool = True
+    recording: frozenset[str] = SERVICES
+    """The services whose answers are recorded; the others' are replayed."""
+
     chapter: str = ""
-    delays: dict[str, float] = field(default_factory=lambda: dict.fromkeys((DYNAMODB, LIVEKIT, GEMINI), 0.0))
+    delays: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SERVICES, 0.0))
     heard: list[Exchange] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     """Requests that were passed on while replaying, because nothing like them had been recorded."""
@@ -164,9 +167,10 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         loop, server = asyncio.get_running_loop(), self._server
-        raw = None if server.tape.recording else server.kept(request)
+        recording = server.service in server.tape.recording
+        raw = None if recording else server.kept(request)
         if raw is None:
-            if not server.tape.recording:
+            if not recording:
                 server.tape.missed.append(f"{server.service} {request.signature}")
             task = loop.create_task(self._pass_on(request))
             self._tasks.add(task)

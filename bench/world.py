@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -14,7 +14,7 @@ import boto3
 from bench.builds import Builds
 from bench.capacity import Keeper
 from bench.subjects import Json, Subject, container
-from bench.wire import DYNAMODB, GEMINI, LIVEKIT, Exchange, Tape, taped
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, Exchange, Tape, taped
 from local import dynamodb
 from local.services import Gemini, LiveKit, Services, function_variables
 from local.stack import Surroundings, running_services
@@ -59,6 +59,9 @@ class World:
     session_id: str = ""
     """The session of the recorded webhook, complete and get."""
 
+    api_key: str = ""
+    """The key of the recorded call."""
+
     def subject(self, logical_id: str) -> Subject:
         """Return a function of the product's build."""
         function = self.functions[logical_id]
@@ -85,7 +88,7 @@ class World:
 
     def record(self, chapter: str, subject: Subject, event: Json) -> Json:
         """Have a function do its work once in a fresh container, and keep what it and its services said."""
-        self.tape.recording = True
+        self.tape.recording = SERVICES
         self.tape.begin(chapter)
         for old in [place for place in self.tape.kept if place[0] == chapter]:
             del self.tape.kept[old]
@@ -96,7 +99,7 @@ class World:
 
     def replay(self, chapter: str, dynamodb_ms: float = 0, livekit_ms: float = 0, gemini_ms: float = 0) -> None:
         """Answer from the record of a chapter from now on, after fixed delays."""
-        self.tape.recording = False
+        self.tape.recording = frozenset()
         self.tape.begin(chapter)
         self.tape.delays = {
             DYNAMODB: dynamodb_ms / 1000,
@@ -106,16 +109,18 @@ class World:
 
 
 @contextmanager
-def running_world(builds: Builds) -> Iterator[World]:
-    """Start the stand-ins and the tapes in a thread of their own, and have every function do its work once."""
+def running_world(builds: Builds, dynamodb_url: str | None = None) -> Iterator[World]:
+    """Start the stand-ins, or a DynamoDB that runs already, and the tapes, in a thread of their own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     stack = AsyncExitStack()
     try:
-        world = asyncio.run_coroutine_threadsafe(_started(builds, stack, loop), loop).result(timeout=60)
-        _record_all(world)
-        yield world
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        if dynamodb_url:
+            environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
+        starting = _started(builds, stack, loop, environment)
+        yield asyncio.run_coroutine_threadsafe(starting, loop).result(timeout=60)
     finally:
         asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(timeout=60)
         loop.call_soon_threadsafe(loop.stop)
@@ -123,9 +128,11 @@ def running_world(builds: Builds) -> Iterator[World]:
         loop.close()
 
 
-async def _started(builds: Builds, stack: AsyncExitStack, loop: asyncio.AbstractEventLoop) -> World:
+async def _started(
+    builds: Builds, stack: AsyncExitStack, loop: asyncio.AbstractEventLoop, environment: Mapping[str, str]
+) -> World:
     enter = stack.enter_async_context
-    around = await enter(running_services(NOWHERE, {name: os.environ[name] for name in _KEPT if name in os.environ}))
+    around = await enter(running_services(NOWHERE, environment))
     tape = Tape()
     keeper = Keeper(dynamodb.client(around.dynamodb_url), around.template.tables)
     dynamodb_url = await enter(taped(tape, DYNAMODB, around.dynamodb_url, keeper))
@@ -149,7 +156,7 @@ async def _started(builds: Builds, stack: AsyncExitStack, loop: asyncio.Abstract
     )
 
 
-def _record_all(world: World) -> None:
+def record_all(world: World) -> None:
     """Hold one whole call with every function, then a plainer one, whose create, complete and get are measured."""
 
     def invoke(logical_id: str, event: Json) -> Json:
@@ -157,7 +164,7 @@ def _record_all(world: World) -> None:
 
     SampleCall(invoke).hold()
     call = SampleCall(invoke)
-    call.api_key = call.operate("CreateApiKey")["data"]["api_key"]
+    world.api_key = call.api_key = call.operate("CreateApiKey")["data"]["api_key"]
     agent_id = call.request("CreateAgent")["data"]["agent_id"]
     world.session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
     call.answer("ReceiveLivekitWebhook", webhook(world.session_id))
