@@ -36,13 +36,13 @@ def builds() -> Builds:
     product = ROOT / ".aws-sam" / platform.machine().replace("aarch64", "arm64")
     if not (product / "template.yaml").is_file():
         raise CannotMeasure(f"There is no build in {product.relative_to(ROOT)}: run `make bench`, which makes one.")
-    found = subprocess.run(
-        [ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False
-    )
+    found = subprocess.run([ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False)
     if found.returncode:
         raise CannotMeasure(found.stderr.strip())
     python = Path(found.stdout.strip()) / RUNTIME
-    emulators = list(ROOT.glob(f".venv-sam/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{ARCHITECTURE}"))
+    emulators = list(
+        ROOT.glob(f".venv-sam/lib/python3*/site-packages/samcli/local/rapid/aws-lambda-rie-{ARCHITECTURE}")
+    )
     if not emulators:
         raise CannotMeasure("There is no Runtime Interface Emulator in .venv-sam, or none for this machine.")
     stock, compiled = FOLDER / "stock", FOLDER / "compiled"

@@ -104,7 +104,9 @@ class Keeper:
         changes = _changes(operation, json.loads(body)) if body else []
         return list(await asyncio.gather(*(asyncio.to_thread(self._row, table, row) for table, row in changes)))
 
-    async def cost(self, operation: str, body: bytes, answer: bytes, before: Sequence[Item | None]) -> tuple[Units, int]:
+    async def cost(
+        self, operation: str, body: bytes, answer: bytes, before: Sequence[Item | None]
+    ) -> tuple[Units, int]:
         """Return what a request cost, and how many rows it read."""
         asked, told = json.loads(body), json.loads(answer or b"{}")
         changes = _changes(operation, asked)
@@ -118,7 +120,11 @@ class Keeper:
         if operation == "BatchGetItem":
             rows = [row for table in told["Responses"].values() for row in table]
             [request] = asked["RequestItems"].values()
-            whole = [await asyncio.to_thread(self._row, table, key) for table in asked["RequestItems"] for key in request["Keys"]]
+            whole = [
+                await asyncio.to_thread(self._row, table, key)
+                for table in asked["RequestItems"]
+                for key in request["Keys"]
+            ]
             consistent = request.get("ConsistentRead", False)
             return Units(reads=sum(reads(size_of(row or {}), consistent=consistent) for row in whole)), len(rows)
         rows = told["Items"] if "Items" in told else [told["Item"]] if "Item" in told else []
@@ -130,9 +136,7 @@ class Keeper:
 
     def _row(self, table: str, row: Item) -> Item | None:
         keys = [key["AttributeName"] for key in self._definitions[table]["KeySchema"]]
-        found = self._dynamodb.get_item(
-            TableName=table, Key={name: row[name] for name in keys}, ConsistentRead=True
-        )
+        found = self._dynamodb.get_item(TableName=table, Key={name: row[name] for name in keys}, ConsistentRead=True)
         return found.get("Item")
 
 

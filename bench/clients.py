@@ -1,6 +1,6 @@
 """Clients that ask one after the other, so many at once, in a process of their own.
 
-    python -m bench.clients <url> <method> <key> <clients> <seconds>        < body
+python -m bench.clients <url> <method> <key> <clients> <seconds>        < body
 """
 
 import asyncio

@@ -121,7 +121,12 @@ def _peak_megabytes(pid: int) -> float:
 
 def _check(subject: Subject, answer: Json) -> None:
     """Refuse to measure what went wrong: an error is answered faster than a session is made."""
-    wrong = not isinstance(answer, dict) or answer.get("statusCode", 200) >= 300 or "error" in answer or "errorType" in answer
+    wrong = (
+        not isinstance(answer, dict)
+        or answer.get("statusCode", 200) >= 300
+        or "error" in answer
+        or "errorType" in answer
+    )
     if wrong:
         raise CannotMeasure(f"{subject.name} answered {json.dumps(answer)[:2000]}")
 

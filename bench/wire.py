@@ -201,5 +201,3 @@ async def taped(tape: Tape, service: str, origin: str, keeper: Keeper | None = N
             yield address(listener)
         finally:
             serving.close()
-
-

@@ -15,7 +15,7 @@ from bench.prices import (
     READ_UNIT,
     WRITE_UNIT,
 )
-from bench.report import table
+from bench.report import Target, table
 from bench.wire import DYNAMODB
 from bench.world import World
 
@@ -61,6 +61,25 @@ def tables(counted: Json) -> dict[str, str]:
         )
     head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "LiveKit and Gemini"]
     return {"work": table(head, rows), "cost": _costs(counted)}
+
+
+LIMITS: Final = {
+    "CreateSession": {"GetItem": 2, "PutItem": 1},
+    "GetSession": {"GetItem": 2, "Query": 1},
+    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 2},
+}
+"""The requests to DynamoDB that a route may make in a fresh container; get has a transcript here."""
+
+
+def targets(counted: Json) -> list[Target]:
+    """Return how many requests there are beyond those; tests/functions/test_calls.py holds each by name."""
+    found = []
+    for name, allowed in LIMITS.items():
+        made = Counter(each["operation"] for each in counted[name]["exchanges"] if each["service"] == DYNAMODB)
+        wanted = ", ".join(f"{times} {operation}" for operation, times in allowed.items())
+        surplus = made - Counter(allowed)
+        found.append(Target(f"{name}: DynamoDB requests beyond {wanted}", 0, float(surplus.total())))
+    return found
 
 
 def _reads(function: Json) -> float:

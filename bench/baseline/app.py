@@ -1,7 +1,7 @@
 """What the product is measured against: the handler that one writes in an afternoon, from each library's first page.
 
-FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does what the product does
-for create and get: looks the key and the agent up, makes the room and a locked token, keeps a row, reads it back.
+FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does what the product
+does for create and get: looks the key and the agent up, makes the room and a locked token, keeps a row, reads it back.
 """
 
 import hashlib
