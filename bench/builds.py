@@ -9,6 +9,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
 FOLDER: Final = ROOT / ".bench"
+Command = list[str | Path]
+
 RUNTIME: Final = "python3.13"
 ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
 """Lambda's name for this machine's processor."""
@@ -62,8 +64,25 @@ def _install(python: Path, folder: Path, lock: str, *, compiled: bool) -> None:
     if mark.is_file() and mark.read_bytes() == wanted.read_bytes():
         return
     shutil.rmtree(folder, ignore_errors=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"]
-    only_locked = ["--require-hashes", "--no-deps", "--no-compile", "--only-binary", ":all:", "--requirement", wanted]
+    pip: Command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--root-user-action",
+        "ignore",
+    ]
+    only_locked: Command = [
+        "--require-hashes",
+        "--no-deps",
+        "--no-compile",
+        "--only-binary",
+        ":all:",
+        "--requirement",
+        wanted,
+    ]
     subprocess.run([*pip, *only_locked, "--target", folder], check=True)
     shutil.rmtree(folder / "bin", ignore_errors=True)
     if compiled:

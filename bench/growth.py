@@ -77,7 +77,7 @@ def _workspace(world: World, name: str, database: "DynamoDBClient") -> tuple[Sam
     agent_id = call.request("CreateAgent")["data"]["agent_id"]
     session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
     key = {"session_id": {"S": session_id}}
-    return call, database.get_item(TableName=_table(world), Key=key)["Item"]  # type: ignore[dict-item]
+    return call, database.get_item(TableName=_table(world), Key=key)["Item"]
 
 
 def _table(world: World) -> str:

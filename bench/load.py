@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from bench.builds import ROOT, CannotMeasure
+from bench.builds import ROOT, CannotMeasure, Command
 from bench.report import percentile, table
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 from local.running import running_api
@@ -88,7 +88,7 @@ def _uvicorn(world: World) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     baseline = world.baseline(compiled=True)
-    python = [world.builds.python, "-S", "-s", "-B", "-m", "uvicorn", "app:app"]
+    python: Command = [world.builds.python, "-S", "-s", "-B", "-m", "uvicorn", "app:app"]
     with subprocess.Popen(
         [*python, "--workers", str(MAX_WORKERS), "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
         cwd=baseline.code,

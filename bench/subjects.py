@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.builds import Builds, CannotMeasure
+from bench.builds import Builds, CannotMeasure, Command
 
 _CONTAINER: Final = Path(__file__).with_name("container.py")
 _INVOKE: Final = "/2015-03-31/functions/function/invocations"
@@ -59,8 +59,8 @@ def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
     """Start a function under the emulator, ask it once, and end it."""
     port = _free_port()
     # -S, -s: nothing that is installed on this machine can be imported. -B: nothing is compiled for the next start.
-    python = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
-    emulator = [
+    python: Command = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
+    emulator: Command = [
         builds.emulator,
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
         *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
