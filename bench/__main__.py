@@ -70,6 +70,7 @@ def _measure(wanted: list[str]) -> None:
 
 
 def _measure_all(built: Builds, wanted: list[str]) -> None:
+    load_before = os.getloadavg()[0]
     with ExitStack() as running:
         if set(wanted) & set(SECTIONS):
             world = running.enter_context(running_world(built))
@@ -78,15 +79,15 @@ def _measure_all(built: Builds, wanted: list[str]) -> None:
             for name, section in SECTIONS.items():
                 if name in wanted:
                     print(f"Measuring: {name} ...")
-                    _keep(name, section.measure(world), section.tables)
+                    _keep(name, load_before, section.measure(world), section.tables)
     if "growth" in wanted:
         print("Measuring: growth ...")
-        _keep("growth", growth.measure(built), growth.tables)
+        _keep("growth", load_before, growth.measure(built), growth.tables)
 
 
-def _keep(name: str, figures: Json, tables: Callable[[Json], dict[str, str]]) -> None:
-    """Keep a section's figures with their date and the machine's load, and show them."""
-    kept = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "load": os.getloadavg()[0], "figures": figures}
+def _keep(name: str, load_before: float, figures: Json, tables: Callable[[Json], dict[str, str]]) -> None:
+    """Keep a section's figures with their date and how busy the machine was before, and show them."""
+    kept = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "load": load_before, "figures": figures}
     (_RESULTS / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
     print("\n\n".join(tables(figures).values()), "\n")
 
@@ -105,7 +106,7 @@ def page() -> str:
             raise CannotMeasure(f"There are no figures of {name} yet: run `make bench` without ARGS once.")
         kept = json.loads(path.read_text(encoding="utf-8"))
         shown |= tables(kept["figures"])
-        dates.append(f"{name} on {kept['date']}")
+        dates.append(f"{name} on {kept['date']} (load before {kept['load']:.1f})")
         targets += of_section(kept["figures"])
     shown["dates"] = ", ".join(dates)
     shown["machine"] = _machine()
