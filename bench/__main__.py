@@ -125,7 +125,7 @@ def _machine() -> str:
         names = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].strip() if names else model
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores of {model} ({platform.machine()}), {memory:.0f} GB, Linux {platform.release()}"
+    return f"{os.cpu_count()} cores of {model} ({platform.machine()}), {memory:.0f} GB"
 
 
 if __name__ == "__main__":
