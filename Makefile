@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability extraction-report fuzz check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -47,13 +47,16 @@ test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Lo
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
 test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
-	@.venv/bin/pytest -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
 extraction-report: .venv ## Extract every call of the corpus and show what comes of it (GEMINI_API_KEY: score Gemini on it)
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report
 
 fuzz: .venv ## Search for requests that break the API
 	@.venv/bin/pytest -m fuzz
+
+bench: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Measure, and write docs/performance.md and docs/scale.md (ARGS="cold warm")
+	@PYTHONPATH=.:layers/voice .venv/bin/python -m bench $(ARGS)
 
 check: lint types test fuzz ## All that has to pass before a change goes in: lint, types, tests
 
@@ -104,7 +107,7 @@ lock: ## Renew the pinned versions of everything (needs uv)
 	done
 
 clean: ## Remove all that make has made
-	@rm -rf .venv .venv-sam .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-sam .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The environments. Each knows the lock that it was made from, so asking for one that is there takes milliseconds.

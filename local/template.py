@@ -6,7 +6,7 @@ look and that we do not know is an error.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -218,7 +218,7 @@ class _Reader:
     _at: str = "The template"
 
     def template(self) -> Template:
-        functions, tables, queues, layers, cors = [], [], [], [], None
+        functions, mappings, tables, queues, layers, cors = [], [], [], [], [], None
         for logical_id, resource in self._resources():
             self._at = logical_id
             properties = self._mapping(resource.get("Properties", {}))
@@ -233,8 +233,14 @@ class _Reader:
                     layers.append(self._folder(properties.get("ContentUri")))
                 case "AWS::Serverless::HttpApi":
                     cors = self._cors(properties)
+                case "AWS::Lambda::EventSourceMapping":
+                    mappings.append(self._event_source_mapping(properties))
                 case kind if kind not in _WITHOUT_LOCAL_COUNTERPART:
                     raise self._refusal(f"is of the type {kind}, which does not run locally")
+        functions = [
+            replace(each, queues=tuple(events for name, events in mappings if name == each.logical_id))
+            for each in functions
+        ]
         return Template(tuple(functions), tuple(tables), tuple(queues), tuple(layers), cors)
 
     def _resources(self) -> Iterator[tuple[str, Properties]]:
@@ -260,7 +266,7 @@ class _Reader:
             timeout_seconds=self._number(merged.get("Timeout", 3)),
             memory_mb=self._number(merged.get("MemorySize", 128)),
             routes=tuple(event for event in events if isinstance(event, Route)),
-            queues=tuple(event for event in events if isinstance(event, QueueEvents)),
+            queues=(),
             schedules=tuple(event for event in events if isinstance(event, Schedule)),
             has_url=self._has_url(own),
         )
@@ -296,15 +302,13 @@ class _Reader:
             if not value.isdecimal() or not low <= int(value) <= high:
                 raise CannotStart(f"{variable} is {value!r}: it should be a number from {low} to {high}.")
 
-    def _events(self, logical_id: str, properties: Properties) -> Iterator[Route | QueueEvents | Schedule]:
+    def _events(self, logical_id: str, properties: Properties) -> Iterator[Route | Schedule]:
         for name, node in self._mapping(properties.get("Events", {})).items():
             event = self._mapping(node)
             details = self._mapping(event.get("Properties", {}))
             match event.get("Type"):
                 case "HttpApi":
                     yield self._route(details)
-                case "SQS":
-                    yield self._queue_events(details)
                 case "Schedule":
                     yield self._schedule(logical_id + name, details)
                 case kind:
@@ -314,8 +318,17 @@ class _Reader:
         self._refuse_others(details, {"ApiId", "Method", "Path"})
         return Route(self._text(details.get("Method")).upper(), self._text(details.get("Path")))
 
+    def _event_source_mapping(self, details: Properties) -> tuple[str, QueueEvents]:
+        """Return which function gets the messages of which queue."""
+        match details.get("FunctionName"):
+            case {"Ref": str(function)}:
+                return function, self._queue_events(details)
+        raise self._refusal("has a function that is not a !Ref to one of the template's own")
+
     def _queue_events(self, details: Properties) -> QueueEvents:
-        self._refuse_others(details, {"BatchSize", "FunctionResponseTypes", "Queue", "ScalingConfig"})
+        self._refuse_others(
+            details, {"BatchSize", "EventSourceArn", "FunctionName", "FunctionResponseTypes", "ScalingConfig"}
+        )
         batch_size = self._number(details.get("BatchSize", _LARGEST_BATCH))
         if not 1 <= batch_size <= _LARGEST_BATCH:
             raise self._refusal(f"has a BatchSize of {batch_size}: from 1 to {_LARGEST_BATCH} runs locally")
@@ -325,7 +338,7 @@ class _Reader:
         scaling = self._mapping(details.get("ScalingConfig", {}))
         self._refuse_others(scaling, {"MaximumConcurrency"})
         concurrency = self._number(scaling["MaximumConcurrency"]) if scaling else None
-        return QueueEvents(self._queue_behind(details.get("Queue")), batch_size, bool(responses), concurrency)
+        return QueueEvents(self._queue_behind(details.get("EventSourceArn")), batch_size, bool(responses), concurrency)
 
     def _schedule(self, name: str, details: Properties) -> Schedule:
         self._refuse_others(details, {"RetryPolicy", "Schedule"})

@@ -171,6 +171,8 @@ class FakeSessions:
     def __init__(self, *sessions: Session) -> None:
         self.kept = {session.session_id: session for session in sessions}
         self.told: list[RoomEvent] = []
+        self.writes = 0
+        """How often a session was changed."""
 
     async def get(self, session_id: SessionId) -> Session | None:
         await _request()
@@ -196,6 +198,7 @@ class FakeSessions:
             end_reason=session.end_reason or end.end_reason,
             transcript_id=end.transcript_id,
             turns=end.turns,
+            request_hash=end.request_hash,
             extraction=end.extraction,
             due_at=end.due_at,
         )
@@ -211,7 +214,7 @@ class FakeSessions:
             failed_at=now,
             failure=failure,
             end_reason=kept.end_reason or end_reason,
-            due_at=None,
+            due_at=now,
         )
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
@@ -281,6 +284,7 @@ class FakeSessions:
         return session if session is not None and session.status == "active" else None
 
     def _keep(self, session: Session, **changes: Any) -> Session:
+        self.writes += 1
         self.kept[session.session_id] = replace(session, **changes)
         return self.kept[session.session_id]
 
@@ -525,6 +529,14 @@ class SessionsThatCannotRecord(FakeSessions):
     """The store fails when results are to be kept."""
 
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+        await _request()
+        raise StorageError
+
+
+class SessionsThatCannotSchedule(FakeSessions):
+    """The store fails when it is said when a session is due."""
+
+    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
         await _request()
         raise StorageError
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pi_voice.errors import SessionNotActive, SessionNotFound, TranscriptTooLarge
-from pi_voice.http import Once, SessionCaller, api
+from pi_voice.http import Once, RequestHash, SessionCaller, api
 from pi_voice.ids import SessionId
 from pi_voice.sessions import Ending, SessionState
 from pi_voice.wiring import completion, history
@@ -21,9 +21,11 @@ calls = completion()
     raises=(SessionNotFound, SessionNotActive, TranscriptTooLarge),
     once=Once("session_id", history().get),
 )
-async def complete_session(session_id: SessionId, ending: Ending, caller: SessionCaller) -> SessionState:
+async def complete_session(
+    session_id: SessionId, ending: Ending, caller: SessionCaller, request_hash: RequestHash
+) -> SessionState:
     """Make what was said durable, then extract the results; the session is answered as it stands."""
-    return await calls.complete(session_id, ending, caller)
+    return await calls.complete(session_id, ending, caller, request_hash)
 
 
 handler = app.handler

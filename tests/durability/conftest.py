@@ -1,4 +1,8 @@
-"""The report of a run: the crash matrix, in the terminal and, where DURABILITY_REPORT names a file, as Markdown."""
+"""The report of a run: the crash matrix and what tests have counted.
+
+It is in the terminal and, where DURABILITY_REPORT names a file, in there as Markdown. Tests tell it as properties of
+theirs, because they may run in other processes than this one.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,32 +15,40 @@ REPORT: Final = "DURABILITY_REPORT"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what became of each crash, and write it down."""
-    matrix = [line for outcome in ("passed", "failed") for line in _lines(terminalreporter, outcome)]
-    if not matrix:
-        return
-    text = "\n".join(_table(matrix))
-    terminalreporter.section("crash matrix")
-    terminalreporter.write_line(text)
-    if path := os.environ.get(REPORT):
-        with Path(path).open("a", encoding="utf-8") as report:
-            report.write(f"## Crash matrix\n\n{text}\n")
+    """Show what became of each crash and what was counted, and write it down."""
+    if hasattr(terminalreporter.config, "workerinput"):
+        return  # one of several processes that run tests, which tell all to the one that shows it
+    told = [each for outcome in ("passed", "failed") for each in _told(terminalreporter, outcome)]
+    sections = [(each["counted"], _figures(each["figures"])) for each in told if "figures" in each]
+    if crashes := [each for each in told if "crash" in each]:
+        sections.insert(0, ("crash matrix", _matrix(crashes)))
+    for title, table in sections:
+        text = "\n".join(table)
+        terminalreporter.section(title)
+        terminalreporter.write_line(text)
+        if path := os.environ.get(REPORT):
+            with Path(path).open("a", encoding="utf-8") as report:
+                report.write(f"## {title.capitalize()}\n\n{text}\n")
 
 
-def _lines(reporter: pytest.TerminalReporter, outcome: str) -> Iterator[tuple[str, str, str, str]]:
+def _told(reporter: pytest.TerminalReporter, outcome: str) -> Iterator[dict[str, Any]]:
     for report in reporter.getreports(outcome):
-        told: dict[str, Any] = dict(getattr(report, "user_properties", ()))
-        if "crash" in told and report.when == "call":
-            operation, step, when = told["crash"]
-            yield operation, step, when, told.get("outcome", "**BROKEN**")
+        if getattr(report, "when", None) == "call":
+            yield dict(report.user_properties)
 
 
-def _table(matrix: list[tuple[str, str, str, str]]) -> Iterator[str]:
+def _figures(counted: dict[str, object]) -> Iterator[str]:
+    yield from ("| What | Figure |", "|---|---|")
+    for name, value in counted.items():
+        yield f"| {name} | {value} |"
+
+
+def _matrix(crashes: list[dict[str, Any]]) -> Iterator[str]:
     """Write one line per step: what came of a crash before it, and of one after it."""
-    yield "| Operation | Step | Killed before | Killed after |"
-    yield "|---|---|---|---|"
+    yield from ("| Operation | Step | Killed before | Killed after |", "|---|---|---|---|")
     outcomes: dict[tuple[str, str], dict[str, str]] = {}
-    for operation, step, when, outcome in matrix:
-        outcomes.setdefault((operation, step), {})[when] = outcome
-    for (operation, step), told in outcomes.items():
-        yield f"| {operation} | {step} | {told.get('before', '')} | {told.get('after', '')} |"
+    for told in crashes:
+        operation, step, when = told["crash"]
+        outcomes.setdefault((operation, step), {})[when] = told.get("outcome", "**BROKEN**")
+    for (operation, step), by_time in outcomes.items():
+        yield f"| {operation} | {step} | {by_time.get('before', '')} | {by_time.get('after', '')} |"

@@ -268,6 +268,9 @@ class Reference:
             first_told = session.livekit.first_joined_at is not None and self.told
             if session.is_on and first_told and session.cap_ends_at is not None:
                 assert session.due_at <= max(after.now, session.cap_ends_at), "nobody looks when its cap is over"
-        elif session.extraction is not None and session.extraction.status == "pending":
+            return
+        if session.extraction is not None and session.extraction.status == "pending":
             assert session.due_at is not None
             assert session.due_at <= after.now + QUEUED_SECONDS
+        if self.told & after.inside:
+            assert session.due_at is not None, "nobody looks after the room of a session that ended"

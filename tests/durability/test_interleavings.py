@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         self.over_calls_are_over()
         for _ in range(ROUNDS):
             session = self.look().session
-            if session is None or (session.status != "active" and not is_pending(session)):
+            if session is None or (session.status != "active" and session.due_at is None):
                 break
             for _ in range(len(world.queue.waiting)):
                 self.step([Work()])
@@ -264,6 +264,8 @@ class Machine(RuleBasedStateMachine):
         else:
             pytest.fail(f"It never ends: {self.look()}")
         sight = self.look()
+        if sight.session is not None:
+            assert not self.reference.told & sight.inside, "a session has ended, and its call goes on"
         if sight.session is not None and sight.session.status == "completed" and sight.session.turns:
             assert sight.session.extraction is not None
             assert sight.session.extraction.status != "skipped"
@@ -277,10 +279,6 @@ class Machine(RuleBasedStateMachine):
             assert sight.session.hung_up_at is not None, "a call over its cap goes on"
         if sight.session.hung_up_at is not None:
             assert not self.reference.told & sight.inside, "a call that was hung up goes on"
-
-
-def is_pending(session: Session) -> bool:
-    return session.extraction is not None and session.extraction.status == "pending"
 
 
 def search(dynamodb: "DynamoDBClient", examples: int, steps: int) -> None:  # noqa: F811

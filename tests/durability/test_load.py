@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -28,7 +28,7 @@ from local.running import LocalApi, running_api
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
 from pi_voice.transcript import Turn
-from tests.durability import faulty_path, figures
+from tests.durability import faulty_path
 from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
 from tests.durability.world import numbering
 from tests.local.conftest import Background
@@ -424,7 +424,7 @@ async def read_all(site: Site, session_ids: list[str]) -> dict[str, dict[str, An
 
 
 def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
-    site: Site, chance: random.Random, pytestconfig: pytest.Config
+    site: Site, chance: random.Random, record_property: Callable[[str, object], None]
 ) -> None:
     faulthandler.cancel_dump_traceback_later()  # this takes minutes, and has bounds of its own
     killer = Killer(site.api.process.pid, chance)
@@ -441,9 +441,9 @@ def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
     twice = [session_id for session_id, times in site.harm.results_kept.items() if times > 1]
     without_results = [state["extraction"]["error"]["code"] for state in states.values() if is_failed(state)]
     line = calls[0].line
-    figures.tell(
-        pytestconfig,
-        "load",
+    record_property("counted", "load")
+    record_property(
+        "figures",
         {
             "sessions at once": SESSIONS,
             "seconds of harm": round(held),

@@ -14,7 +14,7 @@ import pytest
 
 from pi_voice.errors import SessionNotActive, TranscriptConflict, VoiceError
 from pi_voice.ids import SessionId, uuid7
-from pi_voice.results import Budget, Unfinished
+from pi_voice.results import QUEUED_SECONDS, Budget, Unfinished
 from pi_voice.sessions import Checkpoint, Ending, Kept, Renewal, RenewedSession, Session, SessionState
 from pi_voice.sweeping import Swept
 from pi_voice.transcript import Turn
@@ -180,6 +180,8 @@ def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> N
         assert (first.extraction.status, first.extraction.attempts) == ("succeeded", 4)
         racing.race(retry(racing.session_id, budget))
         assert racing.state == first
+        racing.all.clock.now += QUEUED_SECONDS
+        racing.race(racing.sweep())
         assert racing.row.due_at is None
 
 

@@ -101,6 +101,32 @@ def test_the_client_of_a_session_may_use_one_too(api: Api) -> None:
     assert is_replayed(second)
 
 
+def test_a_participant_who_is_added_again_gets_a_fresh_token_for_the_same_place(api: Api, providers: Providers) -> None:
+    path, once = f"/sessions/{api.session()['session_id']}/participants", with_key(api)
+    order = {"identity": "listener", "name": "Kim"}
+
+    first, second = once.post(path, order), once.post(path, order)
+
+    assert (first.status, second.status) == (201, 201)
+    assert (is_replayed(first), is_replayed(second)) == (False, True)
+    assert first.data["participant"] == second.data["participant"] == order
+    secret = providers.variables["LIVEKIT_API_SECRET"]
+    mine, again = (
+        jwt.decode(answer.data["connection"]["livekit"]["token"], secret, algorithms=["HS256"])
+        for answer in (first, second)
+    )
+    assert (mine["sub"], mine["name"], mine["video"]) == (again["sub"], again["name"], again["video"])
+    once.post(path, {**order, "identity": "another"}).error("idempotency_key_reused", 422)
+
+
+def test_a_participant_is_not_added_again_to_a_call_that_is_over(api: Api) -> None:
+    path, once = f"/sessions/{api.session()['session_id']}", with_key(api)
+    assert once.post(f"{path}/participants", identity="listener").status == 201
+    api.post(f"{path}/stop")
+
+    once.post(f"{path}/participants", identity="listener").error("voice_session_not_active", 409)
+
+
 def test_without_a_key_each_request_is_one_of_its_own(api: Api) -> None:
     assert api.post("/agents", AGENT).data["agent_id"] != api.post("/agents", AGENT).data["agent_id"]
 
@@ -193,6 +219,55 @@ def test_a_repeat_of_one_that_crashed_is_carried_out(api: Api, dynamodb: DynamoD
     assert not is_replayed(again)
 
 
+def forget_the_end(dynamodb: DynamoDBClient, made_id: str) -> None:
+    """Have the function died before it could note what it had made, and the lock's time be over."""
+    for record in records(dynamodb):
+        if json.loads(record.pop("data")["S"]) == made_id:
+            crashed = {**record, "status": {"S": "INPROGRESS"}, "in_progress_expiration": {"N": "1000"}}
+            dynamodb.put_item(TableName=TABLE, Item=crashed)
+
+
+def test_a_complete_whose_function_died_after_it_is_answered_by_the_session_itself(
+    api: Api, dynamodb: DynamoDBClient
+) -> None:
+    session, once = api.session(), with_key(api)
+    path = f"/sessions/{session['session_id']}/complete"
+    first = once.post(path, {"transcript": TURNS})
+    forget_the_end(dynamodb, session["session_id"])
+
+    second, third = once.post(path, {"transcript": TURNS}), once.post(path, {"transcript": TURNS})
+
+    assert (first.status, second.status, third.status) == (200, 200, 200)
+    assert first.json == second.json == third.json
+    assert (is_replayed(first), is_replayed(second), is_replayed(third)) == (False, True, True)
+
+
+def test_nobody_else_s_complete_is_answered_by_the_session_itself(api: Api, dynamodb: DynamoDBClient) -> None:
+    session, key = api.session(), str(uuid.uuid4())
+    path = f"/sessions/{session['session_id']}/complete"
+    assert with_key(api, key).post(path, {"transcript": TURNS}).status == 200
+    forget_the_end(dynamodb, session["session_id"])
+    client = replace(api, key=session["client_token"])
+
+    for another in (api, with_key(api), with_key(client, key), with_key(client)):
+        another.post(path, {"transcript": TURNS}).error("voice_session_not_active", 409)
+    with_key(api, key).post(path, {"transcript": []}).error("voice_session_not_active", 409)
+
+
+def test_what_a_session_keeps_of_a_request_is_a_hash_that_nobody_sees(api: Api, dynamodb: DynamoDBClient) -> None:
+    session, key = api.session(), str(uuid.uuid4())
+    path = f"/sessions/{session['session_id']}"
+    ended = with_key(api, key).post(f"{path}/complete", {"transcript": TURNS})
+    row = dynamodb.get_item(
+        TableName="pi-voice-local-voice_sessions", Key={"session_id": {"S": session["session_id"]}}
+    )["Item"]
+
+    assert len(row["request_hash"]["S"]) == 64
+    for shown in (ended, api.get(path), api.get("/sessions")):
+        assert row["request_hash"]["S"] not in shown.text
+        assert "request_hash" not in shown.text
+
+
 def test_a_key_that_cannot_be_kept_stops_the_work_before_it_begins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     wiring.idempotency.cache_clear()
     wiring.tables.cache_clear()
@@ -210,13 +285,24 @@ def test_what_is_kept_is_an_id_and_no_word_of_the_request_or_the_answer(api: Api
     path = f"/sessions/{session['session_id']}/complete"
     with_key(api, key).post("/agents", AGENT)
     with_key(api, key).post("/sessions", order_of(api))
+    with_key(api, key).post(f"/sessions/{session['session_id']}/participants", identity="my-boss@example.com")
     with_key(api, key).post(path, {"transcript": TURNS})
 
     for record in records(dynamodb):
         assert set(record) <= {"id", "status", "expiration", "in_progress_expiration", "data", "validation"}
         assert is_uuid(json.loads(record["data"]["S"]))
     kept = json.dumps(records(dynamodb))
-    for word in ("Rumpelstiltskin", "myself", "auth_tokens", "pi_sess_", "pi_live_", "eyJ", key, api.workspace):
+    for word in (
+        "Rumpelstiltskin",
+        "myself",
+        "auth_tokens",
+        "pi_sess_",
+        "pi_live_",
+        "eyJ",
+        "my-boss",
+        key,
+        api.workspace,
+    ):
         assert word not in kept
 
 

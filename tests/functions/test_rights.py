@@ -18,7 +18,7 @@ from tests.functions.test_providers_failing import Front
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.test_work import without_gemini
 from tests.functions.work import Work
-from tests.template.rights import RIGHTS
+from tests.template.rights import POLLED, RIGHTS
 
 Uses = dict[str, set[str]]
 
@@ -181,7 +181,13 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     agent_id = api.agent()
     session = watch.during("CreateSession", lambda: api.session(agent_id))
     path = f"/sessions/{session['session_id']}"
-    watch.during("AddParticipant", lambda: api.post(f"{path}/participants", identity="listener").data)
+    with once(api):
+        for identity, status in (("listener", 201), ("listener", 201), (session["participant"]["identity"], 422)):
+            admit = partial(api.post, f"{path}/participants", identity=identity)
+            assert watch.during("AddParticipant", admit).status == status
+    with once(api, "another"):
+        himself = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
+        assert watch.during("AddParticipant", himself).status == 400
     for _ in range(2):
         watch.during("KeepTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
     watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)
@@ -242,6 +248,6 @@ def test_functions_do_in_dynamodb_and_sqs_what_the_template_allows_and_all_of_it
     keys_are_given_out(day, functions)
 
     assert watch.seen == {
-        function: {resource: actions for resource, actions in rights.items() if resource != "the secret"}
+        function: {resource: actions - POLLED for resource, actions in rights.items() if resource != "the secret"}
         for function, rights in RIGHTS.items()
     }

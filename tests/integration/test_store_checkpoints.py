@@ -402,4 +402,4 @@ def test_nothing_is_asked_of_the_store_where_nothing_was_kept(store: Store) -> N
         Closing(silent.sessions, silent.transcripts, silent.checkpoints).end(session, Ending(), "client")
     )
 
-    assert (ended.status, ended.due_at, turns) == ("completed", None, [])
+    assert (ended.status, ended.turns, turns) == ("completed", 0, [])

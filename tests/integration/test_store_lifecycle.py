@@ -57,16 +57,16 @@ def due(store: Store, now: int) -> list[SessionId]:
 # ---- Failing ----------------------------------------------------------------------------------------
 
 
-def test_a_session_that_nobody_completed_fails_with_the_reason_and_is_due_no_more(store: Store) -> None:
+def test_a_session_that_nobody_completed_fails_with_the_reason_and_its_room_has_to_go(store: Store) -> None:
     session = kept(store)
 
     gone = run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
 
     assert gone == found(store, session)
     assert gone == replace(
-        session, status="failed", failed_at=NOW + 5_000, failure=EXPIRED, end_reason="expired", due_at=None
+        session, status="failed", failed_at=NOW + 5_000, failure=EXPIRED, end_reason="expired", due_at=NOW + 5_000
     )
-    assert not {"due_at", "due_shard"} & set(store.row_of(session))
+    assert due(store, NOW + 5_000) == [session.session_id]
 
 
 def test_what_a_call_was_hung_up_for_stays_its_reason_when_it_fails(store: Store) -> None:

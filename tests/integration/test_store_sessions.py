@@ -150,16 +150,6 @@ def test_an_active_session_is_completed_with_all_that_its_end_says(
     assert type(done.duration_seconds) is type(duration_seconds)
 
 
-def test_a_session_that_is_completed_for_good_is_due_no_more(store: Store) -> None:
-    session = kept(store)
-
-    done = run(store.sessions.complete(session.session_id, a_call_end(due_at=None)))
-
-    assert done is not None
-    assert done.due_at is None
-    assert not {"due_at", "due_shard"} & set(store.row_of(session))
-
-
 def test_a_call_that_was_hung_up_keeps_that_reason_when_it_is_completed(store: Store) -> None:
     session = kept(store)
     run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
@@ -474,44 +464,6 @@ def test_what_is_as_it_is_by_default_takes_no_room_in_a_row(store: Store) -> Non
     done = completed(store)
 
     assert store.row_of(done)["extraction"] == {"S": '{"status":"pending"}'}
-
-
-OF_OLD = [
-    '{"status":"pending","model":null,"attempts":0,"error":null}',
-    '{"status":"failed","model":"m","attempts":3,"error":{"code":"gemini_error","message":"Say \\"ä\\" again."}}',
-    '{"status":"succeeded","model":"gemini-3.5-flash-lite","attempts":2,"error":null}',
-    '{ "attempts": 2, "status": "succeeded" }',
-]
-
-
-def of_old(store: Store, extraction: str) -> Session:
-    """Return a session whose row was written by an earlier version."""
-    done = completed(store)
-    store.fill_sessions([{**store.row_of(done), "extraction": {"S": extraction}}])
-    there = run(store.sessions.get(done.session_id))
-    assert there is not None
-    return there
-
-
-@pytest.mark.parametrize("extraction", OF_OLD)
-def test_over_what_an_earlier_version_wrote_another_extraction_is_recorded(store: Store, extraction: str) -> None:
-    old = of_old(store, extraction)
-
-    recorded = run(store.sessions.record(old, {"age": 42}, IN_FULL, None))
-
-    assert (recorded.results, recorded.extraction) == ({"age": 42}, IN_FULL)
-    assert run(store.sessions.record(old, {"age": 7}, SUCCEEDED, None)) == recorded
-
-
-def test_a_session_of_old_is_read_with_what_was_not_told_then_left_open(store: Store) -> None:
-    assert of_old(store, OF_OLD[1]).extraction == FAILED
-    assert of_old(store, OF_OLD[2]).extraction == SUCCEEDED
-
-
-def test_over_what_an_earlier_version_wrote_of_another_transcript_nothing_is_recorded(store: Store) -> None:
-    old = of_old(store, OF_OLD[0])
-
-    assert run(store.sessions.record(replace(old, transcript_id=TranscriptId("x")), {}, SUCCEEDED, None)) == old
 
 
 # ---- Deleting ---------------------------------------------------------------------------------------

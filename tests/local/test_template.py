@@ -57,17 +57,18 @@ TEMPLATE = """
           Events:
             One: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: "/hello/{name}"}}
             Two: {Type: HttpApi, Properties: {Method: ANY, Path: /any}}
-            Queue:
-              Type: SQS
-              Properties:
-                Queue: !GetAtt Work.Arn
-                BatchSize: 2
-                FunctionResponseTypes: [ReportBatchItemFailures]
-                ScalingConfig: {MaximumConcurrency: 10}
             Clock: {Type: Schedule, Properties: {Schedule: rate(1 minute), RetryPolicy: {MaximumRetryAttempts: 0}}}
           FunctionUrlConfig: {AuthType: NONE}
           Environment: {Variables: {MODEL: own}}
           Policies: [{Statement: [{Effect: Allow, Resource: !Unheard Of}]}]
+      Messages:
+        Type: AWS::Lambda::EventSourceMapping
+        Properties:
+          FunctionName: !Ref Hello
+          EventSourceArn: !GetAtt Work.Arn
+          BatchSize: 2
+          FunctionResponseTypes: [ReportBatchItemFailures]
+          ScalingConfig: {MaximumConcurrency: 10}
       Absent:
         Condition: Never
         Type: AWS::Nothing::AtAll
@@ -201,8 +202,13 @@ def test_a_schedule_is_a_rate_of_minutes(tmp_path: Path, rate: str, minutes: int
         ("BatchSize: 2", "BatchSize: 11", "has a BatchSize of 11: from 1 to 10 runs locally"),
         ("BatchSize: 2", "MaximumBatchingWindowInSeconds: 2", "has the property MaximumBatchingWindowInSeconds"),
         ("[ReportBatchItemFailures]", "[Other]", "has the FunctionResponseTypes ['Other']"),
-        ("Queue: !GetAtt Work.Arn", "Queue: arn:aws:sqs:x", "a queue that is not the !GetAtt Arn"),
-        ("Queue: !GetAtt Work.Arn", "Queue: !GetAtt Things.Arn", "uses QueueName of Things"),
+        ("SourceArn: !GetAtt Work.Arn", "SourceArn: arn:aws:sqs:x", "a queue that is not the !GetAtt Arn"),
+        ("SourceArn: !GetAtt Work.Arn", "SourceArn: !GetAtt Things.Arn", "uses QueueName of Things"),
+        (
+            "FunctionName: !Ref Hello",
+            "FunctionName: hello",
+            "a function that is not a !Ref to one of the template's own",
+        ),
         ("VisibilityTimeout: 540", "FifoQueue: true", "Work has the property FifoQueue"),
         ("maxReceiveCount: 6", "maxReceiveCount: six", "Work has 'six' where a number belongs"),
         ('!Not [!Equals [!Join ["", !Ref Origins], ""]]', "!Or [a, b]", "depends on the condition {'Fn::Or'"),

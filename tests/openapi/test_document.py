@@ -98,7 +98,7 @@ def test_what_heeds_an_idempotency_key_says_so_by_its_header_its_answers_and_its
     def codes(operation: dict[str, Any], status: str) -> set[str]:
         return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
 
-    heeding = {"create_agent", "create_session", "complete_session"}
+    heeding = {"create_agent", "create_session", "add_participant", "complete_session"}
 
     assert those_with(lambda operation: parameters(operation) == ["Idempotency-Key"]) == heeding
     assert those_with(parameters) == heeding

@@ -1,10 +1,11 @@
-"""The store on DynamoDB Local, AWS's own engine: the very tests that run on moto, the race through the whole stack."""
+"""The product on DynamoDB Local, AWS's own engine: the very tests that run on moto, of the store and of durability."""
 
+import faulthandler
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +17,13 @@ from tests.real.dynamodb_local.server import PART, dynamodb_local
 
 pytestmark = pytest.mark.real
 
-STORE = sorted(parts.ROOT.glob("tests/integration/test_store_*.py"))
-RACE = [parts.ROOT / "tests/local/test_race.py"]
-SECONDS = 900
+SUITES: Mapping[str, Sequence[object]] = {
+    "the store suite": sorted(parts.ROOT.glob("tests/integration/test_store_*.py")),
+    "fifty completions at once": ["tests/local/test_race.py"],
+    "races": ["-m", "durability", "tests/durability/test_races.py"],
+    "the crash matrix": ["-m", "durability", "tests/durability/test_crashes.py"],
+}
+SECONDS = 1_200
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1."""
 
@@ -29,10 +34,11 @@ def endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("tests", [STORE, RACE], ids=["the-store-suite", "fifty-completions-at-once"])
-def test_what_holds_on_moto_holds_on_it(endpoint: str, tests: list[object]) -> None:
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_holds_on_moto_holds_on_it(endpoint: str, suite: str) -> None:
+    faulthandler.cancel_dump_traceback_later()  # the crash matrix takes minutes, and each of its tests has bounds
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, tests)],
+        [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, SUITES[suite])],
         cwd=parts.ROOT,
         env={**os.environ, "AWS_ENDPOINT_URL_DYNAMODB": endpoint},
         stdin=subprocess.DEVNULL,

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 KEY_CHECK = {"ApiKeysTable": {"GetItem"}}
 ONCE = {"IdempotencyTable": {"PutItem", "UpdateItem", "DeleteItem"}}
 SECRET = {"the secret": {"read"}}
+POLLED = {"DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
+"""What Lambda does in the worker's name, to give it the queue's messages."""
+
 RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "CreateAgent": KEY_CHECK | ONCE | {"AgentsTable": {"GetItem", "PutItem"}},
     "ListAgents": KEY_CHECK | {"AgentsTable/index/by_workspace": {"Query"}},
@@ -49,14 +52,14 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "TranscriptsTable": {"Query"},
     },
     "StopSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem", "UpdateItem"}},
-    "AddParticipant": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}},
+    "AddParticipant": KEY_CHECK | ONCE | SECRET | {"SessionsTable": {"GetItem"}},
     "ReceiveLivekitWebhook": SECRET | {"SessionsTable": {"UpdateItem"}},
     "ExtractResults": SECRET
     | {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
         "TranscriptsTable": {"Query"},
-        "ExtractionQueue": {"ChangeMessageVisibility"},
+        "ExtractionQueue": {"ChangeMessageVisibility", *POLLED},
     },
     "SweepSessions": SECRET
     | {

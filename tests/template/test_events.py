@@ -114,7 +114,7 @@ def test_what_an_operator_sends_is_what_the_function_takes(folder: str) -> None:
     ORDERS[folder].validate_python(sample(folder))
 
 
-def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes(functions: Mapping[str, Node]) -> None:
+def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes() -> None:
     [record] = sample("extract_results")["Records"]
     text = record["body"].encode()
 
@@ -124,7 +124,6 @@ def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes(functions:
     assert record["md5OfBody"] == hashlib.md5(text, usedforsecurity=False).hexdigest()
     assert record["attributes"]["ApproximateReceiveCount"] == "1"
     assert record["eventSource"] == "aws:sqs"
-    assert functions["ExtractResults"]["Events"]["Queue"]["Properties"]["BatchSize"] == 1
 
 
 def test_the_sample_of_the_schedule_is_what_eventbridge_sends_by_the_rule_of_the_template(

@@ -120,15 +120,19 @@ def test_the_api_has_exactly_the_routes_of_the_contract(functions: Mapping[str, 
     assert routes == ROUTES
 
 
-def test_what_no_route_leads_to_has_a_queue_a_schedule_or_an_operator(functions: Mapping[str, Node]) -> None:
+def test_what_no_route_leads_to_has_a_queue_a_schedule_or_an_operator(
+    resources: Node, functions: Mapping[str, Node]
+) -> None:
     callers = {
         name: [event["Type"] for event in function.get("Events", {}).values()]
         for name, function in functions.items()
         if name not in ROUTES
     }
+    for mapping in of_type(resources, "AWS::Lambda::EventSourceMapping").values():
+        callers[mapping["Properties"]["FunctionName"]["Ref"]].append("messages")
 
     assert callers == {
-        "ExtractResults": ["SQS"],
+        "ExtractResults": ["messages"],
         "SweepSessions": ["Schedule"],
         "CreateApiKey": [],
         "ListApiKeys": [],
@@ -369,11 +373,12 @@ def test_a_message_is_hidden_as_long_as_aws_advises_and_given_up_when_the_worker
     assert work.MAX_DELIVERIES * hidden_seconds <= results.QUEUED_SECONDS
 
 
-def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(functions: Mapping[str, Node]) -> None:
-    [queue] = functions["ExtractResults"]["Events"].values()
+def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(resources: Node) -> None:
+    [mapping] = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
 
-    assert queue["Properties"] == {
-        "Queue": {"Fn::GetAtt": ["ExtractionQueue", "Arn"]},
+    assert mapping["Properties"] == {
+        "FunctionName": {"Ref": "ExtractResults"},
+        "EventSourceArn": {"Fn::GetAtt": ["ExtractionQueue", "Arn"]},
         "BatchSize": 1,
         "FunctionResponseTypes": ["ReportBatchItemFailures"],
         "ScalingConfig": {"MaximumConcurrency": 10},

@@ -10,6 +10,7 @@ from pi_voice.agents import Agent
 from pi_voice.checkpoints import CheckpointKeeping
 from pi_voice.completion import Closing, Completion
 from pi_voice.errors import (
+    CarriedOut,
     GeminiError,
     GeminiUnavailable,
     InvalidApiKey,
@@ -41,6 +42,7 @@ from tests.fakes import (
     QueueThatCannotPut,
     SessionsThatCannotComplete,
     SessionsThatCannotRecord,
+    SessionsThatCannotSchedule,
     TranscriptsThatCannotExpire,
     TranscriptsThatCannotPut,
     UnknownCaller,
@@ -320,13 +322,57 @@ def test_the_room_is_closed_while_the_model_thinks() -> None:
 
 
 @pytest.mark.parametrize("error", [LiveKitUnavailable(), RuntimeError("a bug")], ids=repr)
-def test_a_room_that_cannot_be_closed_costs_nothing(error: Exception) -> None:
+def test_a_room_that_cannot_be_closed_costs_nothing_and_is_left_to_the_sweeper(error: Exception) -> None:
     world = World(rooms=FailingRooms(error))
 
     state = world.complete()
 
     assert (state.status, state.results) == ("completed", {"city": "Oslo"})
     assert state.extraction == world.session.extraction
+    assert world.session.due_at == NOW + 90 + 120
+
+
+@pytest.mark.parametrize("said", [TURNS, []], ids=["with turns", "without"])
+def test_until_its_room_is_closed_a_completed_session_is_due(said: list[Any]) -> None:
+    class Watched(FakeRooms):
+        async def close(self, session_id: SessionId) -> None:
+            for _ in range(100):  # so that everything else is over
+                await asyncio.sleep(0)
+                seen.add((world.session.status, world.session.due_at))
+            await super().close(session_id)
+
+    seen: set[tuple[str, int | None]] = set()
+    world = World(rooms=Watched())
+
+    world.complete(ending(transcript=said))
+
+    assert seen == {("completed", NOW + 90 + 120)}
+    assert (world.rooms.closed, world.session.due_at) == ([SESSION_ID], None)
+
+
+@pytest.mark.parametrize("said", [TURNS, []], ids=["with turns", "without"])
+def test_to_be_completed_a_session_is_written_twice(said: list[Any]) -> None:
+    world = World()
+
+    world.complete(ending(transcript=said))
+
+    assert world.sessions.writes == 2
+
+
+def test_an_empty_call_whose_room_cannot_be_closed_is_left_to_the_sweeper() -> None:
+    world = World(rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert world.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+
+    assert (world.sessions.writes, world.session.due_at) == (1, NOW + 90 + 120)
+
+
+def test_an_empty_call_of_which_nobody_can_say_that_it_is_done_with_is_left_to_the_sweeper() -> None:
+    world = World(sessions=SessionsThatCannotSchedule(session()))
+
+    assert world.complete(ending(transcript=[])).status == "completed"
+
+    assert world.session.due_at == NOW + 90 + 120
 
 
 def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
@@ -451,6 +497,31 @@ def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any
         world.complete(WITHOUT_TRANSCRIPT)
 
     assert world.transcripts.expiring == world.transcripts.kept.keys()
+
+
+def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> None:
+    world = World()
+    complete = world.completion.complete
+    asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
+    before = world.session
+
+    with pytest.raises(CarriedOut) as carried_out:
+        asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
+    for another in ("another-request", None):
+        with pytest.raises(SessionNotActive):
+            asyncio.run(complete(SESSION_ID, ending(), ACME, another))
+
+    assert carried_out.value.made_id == SESSION_ID
+    assert world.session == before
+
+
+@pytest.mark.parametrize("request_hash", ["a-request", None])
+def test_a_session_that_was_completed_without_a_key_is_answered_to_nobody(request_hash: str | None) -> None:
+    world = World()
+    world.complete()
+
+    with pytest.raises(SessionNotActive):
+        asyncio.run(world.completion.complete(SESSION_ID, ending(), ACME, request_hash))
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])

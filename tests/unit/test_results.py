@@ -80,9 +80,16 @@ class World:
         extractor = Extractor(self.model, price=self.price, clock=self.clock, sleep=no_pause)
         return Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
-    def get(self) -> Session:
-        """Extract while a caller waits."""
-        return asyncio.run(self.results.get(self.session, TURNS, 20.0))
+    def get(self, *, is_room_closed: bool = True) -> Session:
+        """Extract while a caller waits and the room is closed."""
+
+        async def closing_room() -> bool:
+            return is_room_closed
+
+        async def get() -> Session:
+            return await self.results.get(self.session, TURNS, 20.0, closing_room())
+
+        return asyncio.run(get())
 
     def retry(self, budget: Budget = Budget(60.0)) -> None:  # noqa: B008 (it never changes)
         asyncio.run(self.results.retry(SESSION_ID, budget))
@@ -167,8 +174,33 @@ def test_results_that_will_not_come_are_given_up_at_once_with_the_reason(answer:
 def test_where_nothing_is_pending_nothing_is_asked(status: Any) -> None:
     world = World(sessions=FakeSessions(completed(status)))
 
-    assert world.get() == completed(status)
-    assert (world.model.asked, world.session) == ([], completed(status))
+    assert world.get() == world.session == completed(status, due_at=None)
+    assert world.model.asked == []
+
+
+@pytest.mark.parametrize("status", ["pending", "succeeded", "failed", "skipped"])
+@pytest.mark.parametrize("answer", [OSLO, "{}", GeminiUnavailable()], ids=["results", "nonsense", "away"])
+def test_a_session_whose_room_stayed_open_stays_due_whatever_becomes_of_its_results(status: Any, answer: Any) -> None:
+    world = World(answer, sessions=FakeSessions(completed(status)))
+
+    got = world.get(is_room_closed=False)
+
+    assert got == world.session
+    assert got.due_at == NOW + 120
+    assert world.queue.waiting == []  # the sweeper queues what is pending by then
+
+
+def test_a_session_that_is_deleted_while_its_room_is_closed_is_not_made_again() -> None:
+    sessions = FakeSessions(completed("skipped"))
+    world = World(sessions=sessions)
+    before = world.session
+    sessions.kept.clear()
+
+    async def get() -> Session:
+        return await world.results.get(before, [], 20.0, asyncio.sleep(0, result=True))
+
+    assert asyncio.run(get()) == before
+    assert sessions.kept == {}
 
 
 def test_an_agent_without_a_schema_wants_no_results() -> None:
@@ -243,7 +275,7 @@ def test_results_from_the_queue_are_kept_and_the_attempts_of_before_count() -> N
 
     assert world.session.results == {"city": "Oslo"}
     assert world.extraction == an_extraction(**{**ANSWERED, "attempts": 5}, extracted_at=NOW)
-    assert (world.session.due_at, world.queue.waiting) == (None, [])
+    assert (world.session.due_at, world.queue.waiting) == (NOW + 120, [])  # its room may still be open
     assert world.model.asked[0].seconds == 60.0
     assert TURNS[1]["text"] in world.model.asked[0].text
 
@@ -268,7 +300,7 @@ def test_the_last_delivery_gives_up_and_the_message_becomes_a_dead_letter() -> N
     assert world.extraction == an_extraction(
         status="failed", model="fake-model", attempts=18, error=BUSY, extracted_at=NOW
     )
-    assert world.session.due_at is None
+    assert world.session.due_at == NOW + 120
 
 
 def test_a_dead_letter_that_is_sent_again_gets_its_results() -> None:
@@ -293,7 +325,7 @@ def test_results_that_will_not_come_end_the_message_s_life(budget: Budget) -> No
         extracted_at=NOW,
         error=Problem(code="gemini_error", message="Gemini refused the extraction request."),
     )
-    assert world.session.due_at is None
+    assert world.session.due_at == NOW + 120
 
 
 def test_a_message_that_comes_twice_changes_nothing_twice() -> None:

@@ -104,7 +104,7 @@ def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_its_results
     assert world.session.transcript_id is not None
     assert world.transcripts.kept == {world.session.transcript_id: TURNS}
     assert world.session.extraction == Extraction(status="pending")
-    assert world.queue.waiting == [SESSION_ID]
+    assert (world.queue.waiting, world.rooms.closed) == ([SESSION_ID], [SESSION_ID])
     assert world.session.due_at == GIVEN_UP + 3_600
 
 
@@ -117,6 +117,7 @@ def test_a_session_of_which_nothing_was_kept_fails_and_says_why() -> None:
     assert world.session.failure is not None
     assert world.session.failure.code == "expired"
     assert world.session.due_at is None
+    assert world.rooms.closed == [SESSION_ID]
     assert (world.transcripts.kept, world.queue.waiting) == ({}, [])
 
 
@@ -262,7 +263,7 @@ def test_while_livekit_is_down_a_call_over_its_cap_stays_due() -> None:
     assert world.session.due_at == GIVEN_UP
 
 
-# ---- Extractions that were left -------------------------------------------------------------------------
+# ---- What was left behind of sessions that ended --------------------------------------------------------
 
 
 def completed(status: Any = "pending", **changes: Any) -> Session:
@@ -275,7 +276,7 @@ def test_an_extraction_that_was_left_behind_is_queued_and_looked_after_later() -
 
     assert world.sweep() == Swept(queued=1)
 
-    assert world.queue.waiting == [SESSION_ID]
+    assert (world.queue.waiting, world.rooms.closed) == ([SESSION_ID], [SESSION_ID])
     assert world.session == completed(due_at=NOW + 120 + 3_600)
     assert world.sweep() == Swept()
 
@@ -292,13 +293,43 @@ def test_an_extraction_that_cannot_be_queued_stays_due() -> None:
     [completed("succeeded"), completed("failed"), completed("skipped"), replace(completed(), extraction=None)],
     ids=lambda ended: str(ended.extraction and ended.extraction.status),
 )
-def test_a_session_with_nothing_left_to_do_is_due_no_more(ended: Session) -> None:
+def test_a_room_that_was_left_open_is_closed_and_the_session_is_due_no_more(ended: Session) -> None:
     world = World(ended, now=NOW + 120)
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == Swept(hung_up=1)
 
     assert world.session == replace(ended, due_at=None)
-    assert world.queue.waiting == []
+    assert (world.queue.waiting, world.rooms.closed) == ([], [SESSION_ID])
+    assert world.sweep() == Swept()
+
+
+def test_a_room_that_livekit_does_not_close_is_tried_again_by_each_run() -> None:
+    world = World(completed("succeeded"), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert world.sweep() == Swept(errors=1)
+    assert world.session == completed("succeeded")
+
+    world.rooms, world.clock.now = FakeRooms(), NOW + 180
+    assert world.sweep() == Swept(hung_up=1)
+    assert world.session.due_at is None
+
+
+def test_a_room_that_livekit_has_not_closed_for_a_day_is_let_go() -> None:
+    world = World(completed("succeeded"), now=GIVEN_UP, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert world.sweep() == Swept(hung_up=1)
+    assert world.session.due_at is None
+
+
+def test_results_do_not_wait_for_livekit() -> None:
+    world = World(completed(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert world.sweep() == Swept(queued=1)
+    assert world.queue.waiting == [SESSION_ID]
+
+    world.rooms, world.clock.now = FakeRooms(), NOW + 120 + 3_600
+    assert world.sweep() == Swept(queued=1)
+    assert world.rooms.closed == [SESSION_ID]
 
 
 # ---- Many of them ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Final
 
 from pi_voice import transcript
 from pi_voice.access import session_of
-from pi_voice.errors import SessionNotActive, StorageError
+from pi_voice.errors import CarriedOut, SessionNotActive, StorageError
 from pi_voice.ids import Clock, SessionId, TranscriptId, uuid7
 from pi_voice.logs import logger, trace
 from pi_voice.ports import Checkpoints, Rooms, Sessions, Transcripts, Visitor
@@ -37,7 +37,9 @@ class Closing:
         self._checkpoints = checkpoints
         self._clock = clock
 
-    async def end(self, session: Session, ending: Ending, completed_by: str) -> tuple[Session, list[Turn]]:
+    async def end(
+        self, session: Session, ending: Ending, completed_by: str, request_hash: str | None = None
+    ) -> tuple[Session, list[Turn]]:
         """End a session with the transcript that was sent, or with the turns that were kept as the call went.
 
         Of calls that race, one wins; the others raise SessionNotActive and leave nothing behind. Turns that are
@@ -45,7 +47,7 @@ class Closing:
         """
         if ending.transcript is not None:
             transcript.check_size(ending.transcript)
-            ended = await self._flip(session, ending.transcript, ending, completed_by, kept=None)
+            ended = await self._flip(session, ending.transcript, ending, completed_by, request_hash)
             if ended is None:
                 raise SessionNotActive
             return ended, ending.transcript
@@ -56,13 +58,13 @@ class Closing:
             if completed_by == SWEEPER and current.expires_at != session.expires_at:
                 raise SessionNotActive("The session was renewed, and is not given up any more.")
             turns = await self._checkpoints.read(current) if current.checkpoint_turns else []
-            if ended := await self._flip(current, turns, ending, completed_by, kept=current.checkpoint_turns):
+            if ended := await self._flip(current, turns, ending, completed_by, request_hash):
                 return ended, turns
             current = await self._sessions.get(session.session_id)
         raise StorageError
 
     async def _flip(
-        self, session: Session, turns: list[Turn], ending: Ending, completed_by: str, kept: int | None
+        self, session: Session, turns: list[Turn], ending: Ending, completed_by: str, request_hash: str | None
     ) -> Session | None:
         """Write the transcript under a fresh id, then let one conditional update point to it.
 
@@ -86,8 +88,9 @@ class Closing:
                 transcript_id=transcript_id,
                 turns=len(turns),
                 extraction=_PENDING if turns else _SKIPPED,
-                due_at=now + PICK_UP_SECONDS if turns else None,
-                checkpoint_turns=kept,
+                due_at=now + PICK_UP_SECONDS,
+                request_hash=request_hash,
+                checkpoint_turns=session.checkpoint_turns if ending.transcript is None else None,
                 expires_at=session.expires_at if completed_by == SWEEPER else None,
             ),
         )
@@ -112,25 +115,28 @@ class Completion:
         self._results = results
         self._rooms = rooms
 
-    async def complete(self, session_id: SessionId, ending: Ending, caller: Visitor) -> SessionState:
+    async def complete(
+        self, session_id: SessionId, ending: Ending, caller: Visitor, request_hash: str | None = None
+    ) -> SessionState:
         """End an active session with its transcript and return it with its results.
 
-        Raises SessionNotFound, SessionNotActive, TranscriptTooLarge. Once the session is completed the call is
-        safe and nothing raises any more: `extraction` tells how the results fared.
+        Raises SessionNotFound, SessionNotActive, TranscriptTooLarge, and CarriedOut if it was completed by this very
+        request. Once the session is completed the call is safe and nothing raises any more: `extraction` tells how
+        the results fared.
         """
         session = await session_of(caller, self._sessions, session_id)
         if session.status != "active":
-            raise SessionNotActive
-        completed, turns = await self._closing.end(session, ending, completed_by="client")
-        with_results, _ = await asyncio.gather(
-            self._results.get(completed, turns, BUDGET_SECONDS), self._close_room(session_id)
-        )
+            raise CarriedOut(session_id) if request_hash and request_hash == session.request_hash else SessionNotActive
+        completed, turns = await self._closing.end(session, ending, completed_by="client", request_hash=request_hash)
+        with_results = await self._results.get(completed, turns, BUDGET_SECONDS, self._close_room(session_id))
         return state_of(with_results, turns)
 
-    async def _close_room(self, session_id: SessionId) -> None:
-        """Hang up whoever is left. Where that fails, the room goes a minute after the last person."""
+    async def _close_room(self, session_id: SessionId) -> bool:
+        """Hang up whoever is left, and tell whether that worked; where it did not, the sweeper does it."""
         try:
             rooms = await asyncio.to_thread(self._rooms)  # LiveKit's SDK is imported while the model thinks
             await rooms.close(session_id)
         except Exception as error:  # noqa: BLE001 (whatever it is: the session is completed, and the answer says so)
-            logger.warning("a room is left to its departure timeout", session_id=session_id, **trace(error))
+            logger.warning("a room is left to the sweeper", session_id=session_id, **trace(error))
+            return False
+        return True

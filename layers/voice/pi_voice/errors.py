@@ -36,6 +36,14 @@ class Fault:
     message: str
 
 
+class CarriedOut(Exception):
+    """This very request was carried out before, and what it made is there."""
+
+    def __init__(self, made_id: str) -> None:
+        self.made_id = made_id
+        super().__init__()
+
+
 class VoiceError(Exception):
     """A failure that a caller is told about."""
 

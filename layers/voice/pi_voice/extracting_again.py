@@ -111,8 +111,7 @@ class ExtractingAgain:
             if extraction.status == "failed" and before is not None and before.status in ("succeeded", "pending"):
                 results, extraction = session.results, before
             extraction = extraction.model_copy(update={"runs": runs})
-            due_at = session.due_at if extraction.status == "pending" else None
-            kept = await self._sessions.record(session, results, extraction, due_at)
+            kept = await self._sessions.record(session, results, extraction, session.due_at)
             if kept.extraction == extraction:
                 return runs
             session = kept

@@ -26,6 +26,7 @@ from pydantic_core import from_json, to_json
 from pi_voice import api_keys, client_tokens, ports, wiring
 from pi_voice.documents import Page, read
 from pi_voice.errors import (
+    CarriedOut,
     InternalError,
     InvalidApiKey,
     InvalidRequest,
@@ -112,6 +113,24 @@ SessionCaller = Annotated[ports.Visitor, Depends(_visitor)]
 """Who calls a route that a session's own client may call too, with its client token."""
 
 
+def _under_key(caller: ports.Visitor, event: Event, key: str) -> tuple[Scope, str, str, bytes]:
+    """Return what a request with an Idempotency-Key is known by; raises InvalidApiKey."""
+    return run(caller.scope()), f"{event['requestContext']['http']['method']} {event['rawPath']}", key, _body(event)
+
+
+def _request_hash(request: Request) -> str | None:
+    if (key := request.headers.get("idempotency-key")) is None:
+        return None
+    return wiring.idempotency().hash_of(*_under_key(_visitor(request), request.resolved_event.raw_event, key))
+
+
+RequestHash = Annotated[str | None, Depends(_request_hash)]
+"""What a request with an Idempotency-Key is known again by, for a handler that keeps it with what the request made.
+
+That closes the gap of the keys' own records, which are written after the work: a function may die in between.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedBody:
     """A body exactly as it was sent, and the token in the Authorization header that vouches for it."""
@@ -135,8 +154,11 @@ class Once:
     """What makes a route heed an Idempotency-Key: where its answer has the id that it made, and how to answer again."""
 
     id_field: str
-    again: Callable[..., Coroutine[Any, Any, BaseModel]]
-    """Takes the id and the caller, and builds the answer of a request that was carried out before."""
+    again: Callable[..., Coroutine[Any, Any, BaseModel]] | None = None
+    """Takes the id and the caller, and builds the answer of a request that was carried out before.
+
+    None has the handler itself do it, where it changes nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,17 +310,24 @@ class Api:
 
     def _once(self, endpoint: Endpoint, once: Once, arguments: dict[str, Any], key: str) -> "BaseModel | _Replayed":
         """Carry a request out if it was not before under its Idempotency-Key; else answer it again."""
-        event = self._resolver.current_event
         [caller] = [each for each in arguments.values() if isinstance(each, _KeyHolder | _TokenHolder)]
-        request = run(caller.scope()), f"{event.http_method} {event.raw_path}", key, _body(event.raw_event)
         done: list[BaseModel] = []
 
         def work() -> str:
-            done.extend(filter(None, [run(endpoint(**arguments))]))
+            try:
+                done.extend(filter(None, [run(endpoint(**arguments))]))
+            except CarriedOut as before:
+                return before.made_id
             return str(getattr(done[0], once.id_field))
 
+        request = _under_key(caller, self._resolver.current_event.raw_event, key)
         made_id = wiring.idempotency().once(*request, self._resolver.lambda_context, work)
-        return done[0] if done else _Replayed(run(once.again(made_id, caller)))
+        if done:
+            return done[0]
+        if once.again is None:
+            work()
+            return _Replayed(done[0])
+        return _Replayed(run(once.again(made_id, caller)))
 
     def _json_body(self, event: APIGatewayProxyEventV2) -> bytes:
         """Return the body, if it says that it is JSON in UTF-8; a body that says nothing is taken for it.

@@ -8,7 +8,8 @@ is built anew from what is kept.
 import hashlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
@@ -17,6 +18,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyValidationError,
 )
+from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from pi_voice.errors import Fault, IdempotencyInProgress, IdempotencyKeyReused, InvalidRequest, StorageError
@@ -30,12 +32,45 @@ KEPT_SECONDS: Final = 86_400
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """What a key may look like."""
 
+_THREADS: Final = 4
+Answer = TypeVar("Answer")
+
+
+class _Store(DynamoDBPersistenceLayer):
+    """Powertools' store, of which each request ends in time; botocore alone would wait for as long as bytes come."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str, patience_seconds: float) -> None:
+        super().__init__(table_name=table, boto3_client=dynamodb)
+        self._patience_seconds = patience_seconds
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        return self._in_time(super()._get_record, idempotency_key)
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        self._in_time(super()._put_record, data_record)
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        self._in_time(super()._update_record, data_record)
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        self._in_time(super()._delete_record, data_record)
+
+    def _in_time(self, request: Callable[..., Answer], *arguments: object) -> Answer:
+        """Send a request from another thread; raises TimeoutError, and then lets it go its way."""
+        return self._threads.submit(request, *arguments).result(self._patience_seconds)
+
 
 class Idempotency:
     """Remembers for a day which requests were carried out, and what they made."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str) -> None:
-        self._store = DynamoDBPersistenceLayer(table_name=table, boto3_client=dynamodb)
+    def __init__(self, dynamodb: "DynamoDBClient", table: str, patience_seconds: float) -> None:
+        self._store = _Store(dynamodb, table, patience_seconds)
+
+    @staticmethod
+    def hash_of(scope: Scope, route: str, key: str, body: bytes) -> str:
+        """Tell a request under a key from every other one."""
+        return hashlib.sha256("\n".join(_told(scope, route, key, body).values()).encode()).hexdigest()
 
     def once(
         self, scope: Scope, route: str, key: str, body: bytes, context: LambdaContext, work: Callable[[], str]
@@ -48,8 +83,7 @@ class Idempotency:
         if not KEY.fullmatch(key):
             message = "Should be 1 to 255 visible ASCII characters, such as a UUID."
             raise InvalidRequest(faults=[Fault("Idempotency-Key", message)])
-        caller = scope.workspace or scope.session_id or ""
-        told = {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}
+        told = _told(scope, route, key, body)
         made: list[str] = []
         failed: list[Exception] = []
 
@@ -84,3 +118,9 @@ class Idempotency:
             if made:
                 return made[0]  # it is done: to fail now would have it done twice
             raise StorageError from None
+
+
+def _told(scope: Scope, route: str, key: str, body: bytes) -> dict[str, str]:
+    """Say whose request this is and for what, and apart from that what is in it."""
+    caller = scope.workspace or scope.session_id or ""
+    return {"request": f"{caller}\n{route}\n{key}", "body": hashlib.sha256(body).hexdigest()}

@@ -115,7 +115,10 @@ class Sessions(Protocol):
         ...
 
     async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+
+        Until `schedule` says otherwise it is due at once: its room has to go.
+        """
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:

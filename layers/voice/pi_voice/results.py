@@ -1,6 +1,8 @@
 """Results: extracted while the caller waits if all goes well, and otherwise as often as it takes."""
 
+import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +15,7 @@ from pi_voice.sessions import Extraction, Problem, Session
 from pi_voice.transcript import Turn
 
 PICK_UP_SECONDS: Final = 120
-"""When the sweeper looks after an extraction that nobody has finished or queued: a crash, most likely."""
+"""When the sweeper looks after a completed session that is not done with: a crash, or a room that stayed open."""
 
 QUEUED_SECONDS: Final = 3_600
 """When the sweeper looks after an extraction that is in the queue: longer than the queue keeps trying."""
@@ -52,16 +54,19 @@ class Results:
         self._queue = queue
         self._clock = clock
 
-    async def get(self, session: Session, turns: list[Turn], seconds: float) -> Session:
-        """Extract a completed session's results now, or have it done later; never raises.
+    async def get(self, session: Session, turns: list[Turn], seconds: float, closing_room: Awaitable[bool]) -> Session:
+        """Extract a completed session's results now, or have it done later, while its room is closed; never raises.
 
-        What breaks on the way is told in the extraction, because the call is safe.
+        What breaks on the way is told in the extraction, because the call is safe. One write keeps the results and
+        says that nothing is left to do. A session whose room stayed open stays due, and the sweeper does the rest.
         """
         if session.extraction is None or session.extraction.status != "pending":
-            return session
-        extracted = await self._extract(session, turns, Budget(seconds))
+            return await self._let_go(session) if await closing_room else session
+        extracted, is_closed = await asyncio.gather(self._extract(session, turns, Budget(seconds)), closing_room)
         due_at = None
-        if extracted.extraction.status == "pending":
+        if not is_closed:
+            due_at = session.due_at
+        elif extracted.extraction.status == "pending":
             queued = await self._queue_up(session)
             due_at = int(self._clock()) + (QUEUED_SECONDS if queued else PICK_UP_SECONDS)
         return await self._record(session, extracted, due_at)
@@ -70,7 +75,8 @@ class Results:
         """Extract the results of a session from the queue.
 
         A session that is gone, or that has its results, is none of our business any more: a message may come
-        twice. Raises Unfinished, and StorageError.
+        twice. One that is due stays so, because only the sweeper knows whether its room is closed. Raises Unfinished,
+        and StorageError.
         """
         session = await self._sessions.get(session_id)
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
@@ -78,7 +84,8 @@ class Results:
             return
         turns = await self._transcripts.get(session.transcript_id) or []
         extracted = await self._extract(session, turns, budget)
-        due_at = int(self._clock()) + QUEUED_SECONDS if extracted.extraction.status == "pending" else None
+        is_pending = extracted.extraction.status == "pending"
+        due_at = int(self._clock()) + QUEUED_SECONDS if is_pending else session.due_at
         try:
             kept = await self._sessions.record(session, extracted.results, extracted.extraction, due_at)
         except SessionNotFound:
@@ -109,6 +116,14 @@ class Results:
             logger.error("an extraction could not be queued", session_id=session.session_id)
             return False
         return True
+
+    async def _let_go(self, session: Session) -> Session:
+        """Say that nothing is left to do; where that fails the sweeper finds it out."""
+        try:
+            return await self._sessions.schedule(session, None) or session
+        except StorageError:
+            logger.error("a session that is done with stays due", session_id=session.session_id)
+            return session
 
     async def _record(self, session: Session, extracted: Extracted, due_at: int | None) -> Session:
         """Keep the results; where that fails the caller has them all the same, and the sweeper tries again."""

@@ -365,6 +365,7 @@ class Session:
     completed_by: str | None = None
     transcript_id: TranscriptId | None = None
     turns: int = 0
+    request_hash: str | None = None
     results: JsonValue = None
     extraction: Extraction | None = None
 
@@ -442,10 +443,12 @@ class CallEnd:
     transcript_id: TranscriptId
     turns: int
     extraction: Extraction
-    due_at: int | None = None
-    """When to look after the extraction if nobody has by then."""
+    due_at: int
+    """When to look after its room and the extraction, if nobody has said by then that both are done with."""
     checkpoint_turns: int | None = None
     """How many kept turns the transcript was made of; None if it was the client's own."""
+    request_hash: str | None = None
+    """Which request did it, if that may be sent again under an Idempotency-Key."""
     expires_at: int | None = None
     """The expiry for which the session was given up: it goes on if it was renewed since. None if it is not given up."""
 

@@ -32,7 +32,7 @@ class Swept(Document):
     failed: int = 0
     """Sessions of which nothing was kept."""
     hung_up: int = 0
-    """Calls over their cap, and rooms that were still open."""
+    """Calls over their cap, and rooms that may still have been open."""
     queued: int = 0
     """Extractions that were left behind."""
     errors: int = 0
@@ -102,12 +102,7 @@ class Sweeping:
             return None  # the index is a little behind the table
         if session.status == "active":
             return await self._see_to_active(session, now)
-        if session.extraction is not None and session.extraction.status == "pending":
-            await self._queue.put(session.session_id)
-            await self._sessions.schedule(session, now + QUEUED_SECONDS)
-            return "queued"
-        await self._sessions.schedule(session, None)
-        return None
+        return await self._see_to_ended(session, now)
 
     async def _see_to_active(self, session: Session, now: int) -> str | None:
         if now >= session.given_up_at:
@@ -125,15 +120,36 @@ class Sweeping:
         """End a session that nobody completed: with what was kept, or for good. Whoever is still there goes."""
         if session.checkpoint_turns:
             ended, _ = await self._closing.end(session, Ending(end_reason="expired"), completed_by=SWEEPER)
-            await self._queue.put(ended.session_id)
-            await self._sessions.schedule(ended, now + QUEUED_SECONDS)
-            done = "completed"
-        else:
-            if await self._sessions.fail(session, _EXPIRED, "expired", now) is None:
-                raise SessionNotActive
-            done = "failed"
+            await self._see_to_ended(ended, now)
+            return "completed"
+        failed = await self._sessions.fail(session, _EXPIRED, "expired", now)
+        if failed is None:
+            raise SessionNotActive
+        await self._see_to_ended(failed, now)
+        return "failed"
+
+    async def _see_to_ended(self, session: Session, now: int) -> str:
+        """Have a pending extraction done, and the room closed: the process that was to do it has died, most likely.
+
+        A LiveKit that is away keeps no results waiting. It is asked again until the session would be given up.
+        """
+        is_pending = session.extraction is not None and session.extraction.status == "pending"
+        if is_pending:
+            await self._queue.put(session.session_id)
+        is_closed = await self._close_room(session)
+        if is_pending:
+            await self._sessions.schedule(session, now + QUEUED_SECONDS)
+            return "queued"
+        if not is_closed and now < session.given_up_at:
+            return "errors"
+        await self._sessions.schedule(session, None)
+        return "hung_up"
+
+    async def _close_room(self, session: Session) -> bool:
+        """Hang up whoever is still there, and tell whether that worked."""
         try:
             await self._hanging_up.close_room(session.session_id)
-        except ProviderError:
-            logger.warning("a room is left to its departure timeout", session_id=session.session_id)
-        return done
+        except ProviderError as error:
+            logger.warning("a room could not be closed", session_id=session.session_id, code=error.code)
+            return False
+        return True

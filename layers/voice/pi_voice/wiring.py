@@ -147,9 +147,10 @@ def key_ring() -> KeyRing:
 @cache
 def idempotency() -> "Idempotency":
     """What was done under which Idempotency-Key."""
+    from pi_voice.adapters.dynamodb import PATIENCE_SECONDS
     from pi_voice.idempotency import Idempotency
 
-    return Idempotency(dynamodb_client(), tables().idempotency)
+    return Idempotency(dynamodb_client(), tables().idempotency, PATIENCE_SECONDS)
 
 
 @cache

@@ -51,6 +51,9 @@ BY_DUE: Final = "by_due"
 HEAD: Final = 0
 """The sort key of an agent's head; versions count from 1."""
 
+PATIENCE_SECONDS: Final = 8.0
+"""What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
+
 MAX_ROWS_READ: Final = 1_000
 """How many rows one filtered page of sessions may read."""
 
@@ -79,6 +82,7 @@ def client() -> "DynamoDBClient":
             read_timeout=2,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=10,
+            user_agent="pi-voice",  # else botocore composes one for each request, an eighth of its time
         ),
     )
     made.meta.events.register("after-call.dynamodb", _check_readable)
@@ -101,8 +105,7 @@ def _check_readable(http_response: "AWSResponse", parsed: Mapping[str, Any], **_
 class _Table:
     """One table, its requests in threads and its errors translated."""
 
-    patience_seconds: ClassVar[float] = 8.0
-    """What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
+    patience_seconds: ClassVar[float] = PATIENCE_SECONDS
 
     def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
         self._dynamodb = dynamodb
@@ -342,6 +345,7 @@ class DynamoSessions(_Table):
             "end_reason": _Unless(end.end_reason),
             "transcript_id": end.transcript_id,
             "turns": end.turns,
+            "request_hash": end.request_hash,
             "extraction": end.extraction.model_dump_json(exclude_defaults=True),
             **_due(session_id, end.due_at),
         }
@@ -359,13 +363,16 @@ class DynamoSessions(_Table):
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
     async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+
+        The session is due until `schedule` says otherwise.
+        """
         changes = {
             "status": "failed",
             "failed_at": now,
             "failure": failure.model_dump(),
             "end_reason": _Unless(end_reason),
-            **_due(session.session_id, None),
+            **_due(session.session_id, now),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
         values = {":active": "active", ":none": 0, ":expires_at": session.expires_at}
@@ -417,7 +424,6 @@ class DynamoSessions(_Table):
     async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
 
-        One more request for a row that an earlier version of ours wrote, in another JSON of the same extraction.
         Raises SessionNotFound if the session is gone.
         """
         changes = {
@@ -427,17 +433,13 @@ class DynamoSessions(_Table):
         }
         read = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
-        while True:
-            values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
-            try:
-                return await self._set(before.session_id, changes, condition, values)
-            except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
-                if not (item := _refused(refusal)):
-                    raise SessionNotFound from None
-                kept = _session(item)
-                if kept.extraction != before.extraction or item.get("extraction") == read:
-                    return kept
-                read = item["extraction"]
+        values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
+        try:
+            return await self._set(before.session_id, changes, condition, values)
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            if item := _refused(refusal):
+                return _session(item)
+            raise SessionNotFound from None
 
     async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
         """Return the sessions of one shard for which something has to be done by now, the oldest first.
@@ -647,7 +649,8 @@ class DynamoSessions(_Table):
         return rows
 
 
-_LISTED: Final = sorted({field.name for field in fields(Session)} - {"results", "extraction", "transcript_id", "turns"})
+_UNLISTED: Final = {"results", "extraction", "transcript_id", "turns", "request_hash"}
+_LISTED: Final = sorted({field.name for field in fields(Session)} - _UNLISTED)
 _SCALARS: Final = sorted(set(_LISTED) - {"participant", "livekit", "metadata", "failure", "media"})
 
 

@@ -1,0 +1,178 @@
+"""What the product is measured against: the handler that one writes in an afternoon, from each library's first page.
+
+FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does what the product
+does for create and get: looks the key and the agent up, makes the room and a locked token, keeps a row, reads it back.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import boto3
+from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi.concurrency import run_in_threadpool
+from google import genai
+from google.genai import types
+from livekit import api
+from mangum import Mangum
+from pydantic import BaseModel, ConfigDict, Field
+
+dynamodb = boto3.resource("dynamodb")
+agents = dynamodb.Table(os.environ["VOICE_AGENTS_TABLE"])
+sessions = dynamodb.Table(os.environ["VOICE_SESSIONS_TABLE"])
+api_keys = dynamodb.Table(os.environ["VOICE_API_KEYS_TABLE"])
+gemini = genai.Client(
+    api_key=os.environ["GEMINI_API_KEY"],
+    http_options=types.HttpOptions(api_version="v1alpha", base_url=os.environ["GOOGLE_GEMINI_BASE_URL"]),
+)
+model = os.environ["GEMINI_LIVE_MODEL"]
+
+app = FastAPI()
+
+
+class Participant(BaseModel):
+    """Who talks to the agent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    identity: str = Field(min_length=1, max_length=128)
+    name: str = ""
+
+
+class NewSession(BaseModel):
+    """The order of a session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    agent_id: str
+    participant: Participant
+    ttl_seconds: int = Field(900, ge=60, le=3600)
+    max_duration_seconds: int | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Turn(BaseModel):
+    """Something that was said."""
+
+    role: str
+    text: str
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+
+class SessionState(BaseModel):
+    """A session as it is answered."""
+
+    session_id: str
+    agent_id: str
+    status: str
+    participant: Participant
+    created_at: int
+    expires_at: int
+    transcript: list[Turn] | None = None
+    results: dict[str, Any] | None = None
+    metadata: dict[str, Any] = {}
+
+
+class StartedSession(SessionState):
+    """A session with what its client needs to connect."""
+
+    connection: dict[str, Any]
+
+
+class Created(BaseModel):
+    """The answer to create."""
+
+    data: StartedSession
+
+
+class Found(BaseModel):
+    """The answer to get."""
+
+    data: SessionState
+
+
+def workspace_of(authorization: Annotated[str, Header()]) -> str:
+    """Look the key up."""
+    key_hash = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).hexdigest()
+    row = api_keys.get_item(Key={"key_hash": key_hash}).get("Item")
+    if row is None or "revoked_at" in row:
+        raise HTTPException(401)
+    return str(row["workspace"])
+
+
+@app.post("/api/v1/voice/sessions", status_code=201)
+async def create_session(order: NewSession, workspace: Annotated[str, Depends(workspace_of)]) -> Created:
+    """Start a session."""
+    found = await run_in_threadpool(agents.get_item, Key={"agent_id": order.agent_id, "version": 0})
+    row = found.get("Item")
+    if row is None or row["workspace"] != workspace:
+        raise HTTPException(404)
+    agent = json.loads(str(row["document"]))
+    session_id, now = str(uuid.uuid4()), int(time.time())
+    expires_at = now + order.ttl_seconds
+
+    async with api.LiveKitAPI() as livekit:
+        await livekit.room.create_room(api.CreateRoomRequest(name=session_id, empty_timeout=order.ttl_seconds))
+    token = (
+        api.AccessToken()
+        .with_identity(order.participant.identity)
+        .with_name(order.participant.name)
+        .with_ttl(timedelta(seconds=order.ttl_seconds))
+        .with_grants(api.VideoGrants(room_join=True, room=session_id))
+        .to_jwt()
+    )
+    expiry = datetime.fromtimestamp(expires_at, UTC)
+    live = await gemini.aio.auth_tokens.create(
+        config=types.CreateAuthTokenConfig(
+            uses=1,
+            expire_time=expiry,
+            new_session_expire_time=expiry,
+            live_connect_constraints=types.LiveConnectConstraints(
+                model=model,
+                config=types.LiveConnectConfig(
+                    response_modalities=[types.Modality.AUDIO],
+                    system_instruction=agent["instructions"],
+                    input_audio_transcription=types.AudioTranscriptionConfig(),
+                    output_audio_transcription=types.AudioTranscriptionConfig(),
+                    speech_config=types.SpeechConfig(
+                        voice_config=types.VoiceConfig(
+                            prebuilt_voice_config=types.PrebuiltVoiceConfig(voice_name=agent["voice"]["name"])
+                        )
+                    ),
+                ),
+            ),
+        )
+    )
+    session = StartedSession(
+        session_id=session_id,
+        agent_id=order.agent_id,
+        status="active",
+        participant=order.participant,
+        created_at=now,
+        expires_at=expires_at,
+        metadata=order.metadata,
+        connection={
+            "livekit": {"url": os.environ["LIVEKIT_URL"], "token": token, "room": session_id},
+            "gemini_live": {"token": live.name, "model": model},
+        },
+    )
+    item = {"workspace": workspace, **session.model_dump(exclude={"connection"}, exclude_none=True)}
+    await run_in_threadpool(sessions.put_item, Item=item)
+    return Created(data=session)
+
+
+@app.get("/api/v1/voice/sessions/{session_id}")
+def get_session(session_id: str, workspace: Annotated[str, Depends(workspace_of)]) -> Found:
+    """Show a session, with its transcript and results."""
+    row = sessions.get_item(Key={"session_id": session_id}).get("Item")
+    if row is None or row["workspace"] != workspace:
+        raise HTTPException(404)
+    return Found(data=SessionState.model_validate(row))
+
+
+handler = Mangum(app, lifespan="off")

@@ -1,0 +1,154 @@
+"""What requests cost in DynamoDB, by its published rules, from the rows themselves.
+
+moto answers any ReturnConsumedCapacity with one unit, so the rows are looked at before and after each write.
+Sources: "DynamoDB item sizes and formats" and "Read/write capacity unit consumption" in the Developer Guide.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from local.template import Table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+READ_BYTES: Final = 4_096
+WRITE_BYTES: Final = 1_024
+
+Item = Mapping[str, Any]
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Request units, as on-demand tables are billed."""
+
+    reads: float = 0.0
+    writes: float = 0.0
+
+    def __add__(self, other: "Units") -> "Units":
+        return Units(self.reads + other.reads, self.writes + other.writes)
+
+
+def size_of(item: Item) -> int:
+    """Return the size of a row in bytes, names included."""
+    return sum(len(name.encode()) + _size(value) for name, value in item.items())
+
+
+def _size(value: Mapping[str, Any]) -> int:
+    [(kind, content)] = value.items()
+    match kind:
+        case "S":
+            return len(content.encode())
+        case "N":
+            return math.ceil(len(content.strip("-").replace(".", "").strip("0") or "0") / 2) + 1
+        case "B":
+            return len(content) * 3 // 4 if isinstance(content, str) else len(content)
+        case "M":
+            return 3 + sum(len(name.encode()) + _size(inner) + 1 for name, inner in content.items())
+        case "L":
+            return 3 + sum(_size(inner) + 1 for inner in content)
+        case _:
+            return 1  # a boolean, or null
+
+
+def reads(size: int, *, consistent: bool) -> float:
+    """Return the read units of so many bytes that one request reads from one table."""
+    return max(1, math.ceil(size / READ_BYTES)) * (1.0 if consistent else 0.5)
+
+
+def writes(size: int) -> float:
+    """Return the write units of a row of so many bytes."""
+    return float(max(1, math.ceil(size / WRITE_BYTES)))
+
+
+def written(before: Item | None, after: Item | None, definition: Mapping[str, Any]) -> float:
+    """Return the write units of one changed row: the table's own, and those of each index that copies of it."""
+    total = writes(max(size_of(before or {}), size_of(after or {})))
+    for index in definition.get("GlobalSecondaryIndexes", []):
+        old, new = (_copied(row, index, definition) for row in (before, after))
+        if old == new:
+            continue
+        keys = [key["AttributeName"] for key in index["KeySchema"]]
+        if old and new and [old[name] for name in keys] != [new[name] for name in keys]:
+            total += writes(size_of(old)) + writes(size_of(new))  # a changed key is a deletion and a put
+        else:
+            total += writes(max(size_of(old or {}), size_of(new or {})))
+    return total
+
+
+def _copied(row: Item | None, index: Mapping[str, Any], definition: Mapping[str, Any]) -> Item | None:
+    keys = [key["AttributeName"] for key in index["KeySchema"]]
+    if row is None or any(name not in row for name in keys):
+        return None
+    projection = index["Projection"]
+    if projection["ProjectionType"] == "ALL":
+        return row
+    own = [key["AttributeName"] for key in definition["KeySchema"]]
+    return {name: row[name] for name in (*keys, *own, *projection.get("NonKeyAttributes", [])) if name in row}
+
+
+class Keeper:
+    """Looks at the rows that requests read and write, and tells what these cost."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:
+        self._dynamodb = dynamodb
+        self._definitions = {table.name: cast("Mapping[str, Any]", table.definition) for table in tables}
+
+    async def look(self, operation: str, body: bytes) -> list[Item | None]:
+        """Return the rows that a request is about to write, as they are now; none for one that reads."""
+        changes = _changes(operation, json.loads(body)) if body else []
+        return list(await asyncio.gather(*(asyncio.to_thread(self._row, table, row) for table, row in changes)))
+
+    async def cost(
+        self, operation: str, body: bytes, answer: bytes, before: Sequence[Item | None]
+    ) -> tuple[Units, int]:
+        """Return what a request cost, and how many rows it read."""
+        asked, told = json.loads(body), json.loads(answer or b"{}")
+        changes = _changes(operation, asked)
+        after = await self.look(operation, body)
+        cost = sum(
+            written(old, new, self._definitions[table])
+            for (table, _), old, new in zip(changes, before, after, strict=True)
+        )
+        if changes:
+            return Units(writes=cost * (2 if operation == "TransactWriteItems" else 1)), 0
+        if operation == "BatchGetItem":
+            rows = [row for table in told["Responses"].values() for row in table]
+            [request] = asked["RequestItems"].values()
+            whole = [
+                await asyncio.to_thread(self._row, table, key)
+                for table in asked["RequestItems"]
+                for key in request["Keys"]
+            ]
+            consistent = request.get("ConsistentRead", False)
+            return Units(reads=sum(reads(size_of(row or {}), consistent=consistent) for row in whole)), len(rows)
+        rows = told["Items"] if "Items" in told else [told["Item"]] if "Item" in told else []
+        size = sum(map(size_of, rows))
+        scanned = told.get("ScannedCount", len(rows))
+        if rows and scanned > len(rows):  # those that a filter took out were read as well
+            size = size * scanned // len(rows)
+        return Units(reads=reads(size, consistent=asked.get("ConsistentRead", False))), scanned
+
+    def _row(self, table: str, row: Item) -> Item | None:
+        keys = [key["AttributeName"] for key in self._definitions[table]["KeySchema"]]
+        found = self._dynamodb.get_item(TableName=table, Key={name: row[name] for name in keys}, ConsistentRead=True)
+        return found.get("Item")
+
+
+def _changes(operation: str, asked: Json) -> list[tuple[str, Item]]:
+    """Return the tables that a request writes to, each with at least the key of the row."""
+    match operation:
+        case "PutItem":
+            return [(asked["TableName"], asked["Item"])]
+        case "UpdateItem" | "DeleteItem":
+            return [(asked["TableName"], asked["Key"])]
+        case "TransactWriteItems":
+            parts = [part for each in asked["TransactItems"] for part in each.values()]
+            return [(part["TableName"], part.get("Item") or part["Key"]) for part in parts]
+        case _:
+            return []

@@ -1,0 +1,178 @@
+"""Growth: what a request costs when there is more in the tables, or more in the request."""
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from bench.builds import Builds, CannotMeasure
+from bench.report import p50, table
+from bench.subjects import Container, container
+from bench.wire import DYNAMODB, GEMINI, SERVICES
+from bench.world import World, running_world
+from local import dynamodb
+from tests.real.dynamodb_local.server import dynamodb_local
+from tests.real.sample_call import SampleCall
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+SESSIONS: Final = (10, 1_000, 100_000)
+TURNS: Final = (10, 100, 1_000, 5_000)
+CALLS: Final = 10
+PER_BATCH: Final = 25
+CHAPTER: Final = "growth"
+
+Json = Any
+
+
+def measure(builds: Builds) -> Json:
+    """Fill the tables step by step, and ask the same after each.
+
+    On DynamoDB Local, because moto walks through all rows for each query: at 10^5 it answers no query in time.
+    """
+    try:
+        with dynamodb_local() as url, running_world(builds, url) as world:
+            return _measured(world)
+    except pytest.skip.Exception as absent:
+        raise CannotMeasure(f"Growth: {absent}") from None
+
+
+def _measured(world: World) -> Json:
+    found: Json = {"lists": [], "filters": [], "gets": [], "sweeps": [], "completes": []}
+    database = dynamodb.client(world.around.dynamodb_url)
+    with ExitStack() as running:
+        started = {
+            name: running.enter_context(container(world.builds, world.subject(name)))
+            for name in ("ListSessions", "GetSession", "SweepSessions", "CompleteSession")
+        }
+        found["sweeps"].append([0, _asked(world, started["SweepSessions"], {})])
+        found["completes"] = _completes(world, database, started["CompleteSession"])
+        total = 1  # the one that the others were copied from; those were completed, and are not due any more
+        for sessions in SESSIONS:
+            call, row = _workspace(world, f"with-{sessions}", database)
+            _copy(database, world, row, (str(uuid.uuid4()) for _ in range(sessions - 1)))
+            total += sessions
+            events = _events(call)
+            listing = {**events["ListSessions"], "queryStringParameters": {}}
+            nothing = {**listing, "queryStringParameters": {"status": "failed"}}
+            found["lists"].append([sessions, _asked(world, started["ListSessions"], listing)])
+            found["filters"].append([sessions, _asked(world, started["ListSessions"], nothing)])
+            found["gets"].append([sessions, _asked(world, started["GetSession"], events["GetSession"])])
+            found["sweeps"].append([total, _asked(world, started["SweepSessions"], {})])
+    return found
+
+
+def _workspace(world: World, name: str, database: "DynamoDBClient") -> tuple[SampleCall, Mapping[str, Any]]:
+    """Make a workspace with an agent and one session, and return the call and the session's row."""
+
+    def invoke(logical_id: str, event: Json) -> Json:
+        return world.record(logical_id, world.subject(logical_id), event)
+
+    call = SampleCall(invoke)
+    call.api_key = call.operate("CreateApiKey", workspace=name)["data"]["api_key"]
+    agent_id = call.request("CreateAgent")["data"]["agent_id"]
+    session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
+    key = {"session_id": {"S": session_id}}
+    return call, database.get_item(TableName=_table(world), Key=key)["Item"]
+
+
+def _table(world: World) -> str:
+    return world.functions["GetSession"].environment["VOICE_SESSIONS_TABLE"]
+
+
+def _copy(database: "DynamoDBClient", world: World, row: Mapping[str, Any], ids: Iterable[str]) -> None:
+    """Write the same row under other ids, spread over the shards as the product spreads them."""
+    requests: list[Any] = []
+    for session_id in ids:
+        shard = {"due_shard": {"N": str(int(session_id[-2:], 16) % 16)}}
+        requests.append({"PutRequest": {"Item": {**row, "session_id": {"S": session_id}, **shard}}})
+        if len(requests) == PER_BATCH:
+            database.batch_write_item(RequestItems={_table(world): requests})
+            requests = []
+    if requests:
+        database.batch_write_item(RequestItems={_table(world): requests})
+
+
+def _events(call: SampleCall) -> dict[str, Json]:
+    """Return the events that list the call's workspace and get its session."""
+    events: dict[str, Json] = {}
+
+    def invoke(logical_id: str, event: Json) -> Json:
+        events[logical_id] = event
+        return {"statusCode": 200, "body": "{}"}
+
+    session_id = call.documents["CreateSession"]["data"]["session_id"]
+    collecting = SampleCall(invoke, api_key=call.api_key)
+    for name in ("ListSessions", "GetSession", "CompleteSession"):
+        collecting.request(name, session_id=session_id)
+    return events
+
+
+def _completes(world: World, database: "DynamoDBClient", running: Container) -> list[Json]:
+    """Complete sessions with ever longer transcripts, each length on sessions of its own."""
+    call, row = _workspace(world, "completing", database)
+    text = json.dumps(_events(call)["CompleteSession"])
+    session_id, found = row["session_id"]["S"], []
+    for turns in TURNS:
+        ids = [str(uuid.uuid4()) for _ in range(4)]
+        _copy(database, world, row, ids)
+        figures = []
+        for each in ids:
+            event = json.loads(text.replace(session_id, each))
+            said = [{"role": "user", "text": f"This is what I say in turn {number}."} for number in range(turns)]
+            event["body"] = json.dumps({"transcript": said})
+            figures.append(_asked(world, running, event, times=1))
+        best = figures[1:]  # the first brings whatever is imported at first use
+        found.append([turns, {**best[-1], "processor": p50([each["processor"] for each in best])}])
+    return found
+
+
+def _asked(world: World, running: Container, event: Json, times: int = CALLS) -> Json:
+    """Call a function, and return what the last call asked of DynamoDB, and the processor's milliseconds."""
+    asked_before = any(chapter == CHAPTER and "generateContent" in said for chapter, said in world.tape.kept)
+    # The stand-in answers with what it read, and the results would grow with the transcript: its first answer stays.
+    world.tape.recording = SERVICES - {GEMINI} if asked_before else SERVICES
+    calls = None
+    if times > 1:
+        running.call(event)
+        calls = running.call(event, times - 1)
+    world.tape.begin(CHAPTER)
+    last = running.call(event)
+    heard = [each for each in world.tape.heard if each.service == DYNAMODB]
+    return {
+        "requests": len(heard),
+        "rows": sum(each.rows for each in heard),
+        "reads": sum(each.units.reads for each in heard),
+        "writes": sum(each.units.writes for each in heard),
+        "bytes_in": sum(each.bytes_in for each in heard),
+        "bytes_out": sum(each.bytes_out for each in heard),
+        "processor": p50([*(calls.processor if calls else []), *last.processor]),
+    }
+
+
+def tables(found: Json) -> dict[str, str]:
+    """Write one table per kind of request."""
+    head = ["requests", "rows read", "read units", "write units", "bytes sent", "bytes read", "ms of the processor"]
+
+    def rows(kind: str) -> list[list[str]]:
+        return [
+            [
+                f"{size:,}",
+                *(f"{figures[name]:,g}" for name in ("requests", "rows", "reads", "writes")),
+                *(f"{figures[name]:,}" for name in ("bytes_out", "bytes_in")),
+                f"{figures['processor']:.1f}",
+            ]
+            for size, figures in found[kind]
+        ]
+
+    return {
+        "growth_lists": table(["list: sessions in the workspace", *head], rows("lists")),
+        "growth_filters": table(["list, filter that fits none: sessions in the workspace", *head], rows("filters")),
+        "growth_gets": table(["get: sessions in the workspace", *head], rows("gets")),
+        "growth_completes": table(["complete: turns", *head], rows("completes")),
+        "growth_sweeps": table(["sweep: sessions that are not due", *head], rows("sweeps")),
+    }

@@ -1,0 +1,128 @@
+"""Load: the local stack with ever more clients, beside the baseline under uvicorn with as many processes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from bench.builds import ROOT, CannotMeasure, Command
+from bench.report import percentile, table
+from bench.world import BASELINE_CREATE, BASELINE_GET, World
+from local.running import running_api
+from local.workers import MAX_WORKERS
+
+CLIENTS: Final = (1, 2, 4, 8, 16, 32)
+SECONDS: Final = 3
+WARM_UP_SECONDS: Final = 12
+START_SECONDS: Final = 60
+
+Json = Any
+
+
+def measure(world: World) -> Json:
+    """Ask both for new sessions and for one that is there, the services answering at once."""
+    found: Json = {}
+    with _local_stack(world) as ours, _uvicorn(world) as theirs:
+        for ask, our_chapter, their_chapter in (
+            ("create", "CreateSession", BASELINE_CREATE),
+            ("get", "GetSession", BASELINE_GET),
+        ):
+            for name, url, chapter in (("Pi Voice", ours, our_chapter), ("baseline", theirs, their_chapter)):
+                _clients(world, url, chapter, MAX_WORKERS * 2, WARM_UP_SECONDS)  # until all processes are there
+                found[f"{ask} {name}"] = {
+                    str(clients): _clients(world, url, chapter, clients, SECONDS) for clients in CLIENTS
+                }
+    return found
+
+
+def _clients(world: World, url: str, chapter: str, clients: int, seconds: int) -> Json:
+    world.replay(chapter)
+    event = world.event(chapter)
+    method, path = event["requestContext"]["http"]["method"], event["rawPath"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench.clients", url + path, method, world.api_key, str(clients), str(seconds)],
+        cwd=ROOT,
+        input=event.get("body", ""),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures = json.loads(ended.stdout)
+    if figures["refused"]:
+        raise CannotMeasure(f"Load, {chapter}: {figures['refused']}")
+    milliseconds = figures["milliseconds"]
+    return {
+        "per_second": len(milliseconds) / figures["seconds"],
+        "p50": percentile(milliseconds, 0.5),
+        "p99": percentile(milliseconds, 0.99),
+    }
+
+
+@contextmanager
+def _local_stack(world: World) -> Iterator[str]:
+    world.replay("CreateSession")
+    world.tape.recording = frozenset(world.tape.delays)  # it makes its tables first, as far as they are not there
+    environment = {
+        **world.around.machine,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'layers/voice'}",
+        "AWS_ENDPOINT_URL_DYNAMODB": world.dynamodb_url,
+        "AWS_ENDPOINT_URL_SQS": world.around.sqs_url,
+        "LIVEKIT_URL": world.livekit.url,
+        "LIVEKIT_API_KEY": world.livekit.api_key,
+        "LIVEKIT_API_SECRET": world.livekit.api_secret,
+        "GEMINI_API_KEY": world.gemini.api_key,
+        "GOOGLE_GEMINI_BASE_URL": world.gemini.base_url or "",
+    }
+    with running_api(environment) as stack:
+        yield stack.base_url
+
+
+@contextmanager
+def _uvicorn(world: World) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    baseline = world.baseline(compiled=True)
+    python: Command = [world.builds.python, "-S", "-s", "-B", "-m", "uvicorn", "app:app"]
+    with subprocess.Popen(
+        [*python, "--workers", str(MAX_WORKERS), "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
+        cwd=baseline.code,
+        env={**baseline.variables, "PYTHONPATH": f"{baseline.code}{os.pathsep}{baseline.variables['PYTHONPATH']}"},
+    ) as process:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except ConnectionRefusedError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def tables(found: Json) -> dict[str, str]:
+    """Write one table: a line per number of clients."""
+    kinds = [f"{ask} {name}" for ask in ("create", "get") for name in ("Pi Voice", "baseline")]
+    head = ["clients", *(f"{kind}: {figure}" for kind in kinds for figure in ("requests/s", "p99, ms"))]
+    rows = [
+        [
+            str(clients),
+            *(
+                text
+                for kind in kinds
+                for figures in (found[kind][str(clients)],)
+                for text in (f"{figures['per_second']:.0f}", f"{figures['p99']:.0f}")
+            ),
+        ]
+        for clients in CLIENTS
+    ]
+    return {"load": table(head, rows)}

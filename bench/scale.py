@@ -1,0 +1,198 @@
+"""Scale: what the design holds at 10, 10^3 and 10^5 calls started per second, by arithmetic that a reader can repeat.
+
+    .venv/bin/python -m bench.scale
+
+Change the numbers below to yours. The limits are AWS's published defaults of November 2026, as far as they are known to
+us; docs/scale.md says what each means.
+"""
+
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.prices import GB, HTTP_API_REQUEST, LAMBDA_GB_SECOND, LAMBDA_REQUEST, LOG_GB, READ_UNIT, WRITE_UNIT
+from bench.report import table
+
+ROOT: Final = Path(__file__).parent.parent
+RATES: Final = (10, 1_000, 100_000)
+"""Calls started per second."""
+
+CALL_SECONDS: Final = 180
+SHARDS: Final = 16
+
+# ---- What one request asks for, from docs/performance.md (work, and warm at 30/120/5 ms) ----
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of request: how often in a call, how long a container is busy with it, and what it asks of DynamoDB."""
+
+    name: str
+    per_call: float
+    seconds: float
+    gigabytes: float
+    reads: float
+    writes: float
+    index_writes: float
+    """Of the writes, those to the index of the workspace."""
+
+
+KINDS: Final = (
+    Kind("create", 1, 0.15, 1.0, 2, 3, 1),
+    Kind("transcript", 4, 0.03, 0.5, 2, 4, 0),
+    Kind("webhook", 8, 0.02, 0.5, 0, 0.75, 0),
+    Kind("complete", 1, 2.5, 1.0, 3, 7, 1),
+    Kind("get", 1, 0.03, 0.5, 3, 0, 0),
+)
+TRANSCRIPT_WRITES: Final = 4 * 2 + 1
+"""Of the writes of a call, those to the table of transcripts."""
+
+DUE_WRITES: Final = 6
+"""Of the writes of a call, those to the index of what is due: put, moved by a join and by complete, removed."""
+
+LOG_BYTES: Final = 1_250
+"""Per request: our line, Lambda's three, and the access log's."""
+
+# ---- Limits: AWS's defaults for a region ----
+
+PARTITION_WRITES: Final = 1_000
+PARTITION_READS: Final = 3_000
+TABLE_UNITS: Final = 40_000
+"""On-demand throughput per table, reads and writes each, until a higher quota is granted."""
+
+API_REQUESTS: Final = 10_000
+LAMBDA_CONCURRENCY: Final = 1_000
+LAMBDA_SCALING: Final = 1_000
+"""Containers that one function may gain in ten seconds."""
+
+SWEEP_SECONDS: Final = 45
+SWEEP_PER_SECOND: Final = 100
+"""Sessions that one sweep sees to in a second: about four trips each, and 2.5 ms of a processor for each trip."""
+
+GEMINI_PER_MINUTE: Final = 1_000
+"""An example: Google gives each project quotas of its own, and shows them in AI Studio."""
+
+
+SWEPT_PER_SECOND: Final = SWEEP_PER_SECOND * SWEEP_SECONDS / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one rate of calls asks of one limit."""
+
+    what: str
+    per_call: float
+    limit: float
+    knob: str
+
+    def used(self, rate: int) -> float:
+        """Return the share of the limit that is used."""
+        return rate * self.per_call / self.limit
+
+    @property
+    def holds_to(self) -> float:
+        """Return the calls per second at which the limit is reached."""
+        return self.limit / self.per_call
+
+
+def demands() -> list[Demand]:
+    """Return each limit with what a call asks of it."""
+    requests = sum(kind.per_call for kind in KINDS)
+    busy = sum(kind.per_call * kind.seconds for kind in KINDS)
+    sessions = sum(kind.per_call * kind.writes for kind in KINDS) - TRANSCRIPT_WRITES
+    by_workspace = sum(kind.per_call * kind.index_writes for kind in KINDS)
+    return [
+        Demand("requests to the HTTP API", requests, API_REQUESTS, "quota, `ThrottleRate`, `ThrottleBurst`"),
+        Demand("containers of all functions at once", busy, LAMBDA_CONCURRENCY, "quota of concurrent executions"),
+        Demand("new containers in 10 s, when calls start from none", 1, LAMBDA_SCALING, "provisioned concurrency"),
+        Demand("write units of the sessions table", sessions, TABLE_UNITS, "quota of the table, warm throughput"),
+        Demand(
+            "write units of one workspace in its index", by_workspace, PARTITION_WRITES, "shards in the index's key"
+        ),
+        Demand("write units of one due shard", DUE_WRITES / SHARDS, PARTITION_WRITES, "`SHARDS`"),
+        Demand("read units of one agent", 2, PARTITION_READS, "a cache of agents in each container"),
+        Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
+        Demand("Live tokens a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota"),
+        Demand("extractions a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota; the queue waits longer"),
+        Demand("calls nobody completes (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),
+    ]
+
+
+def dollars_per_call() -> float:
+    """Return what AWS asks for one call, without LiveKit and Gemini."""
+    return sum(
+        kind.per_call
+        * (
+            HTTP_API_REQUEST
+            + LAMBDA_REQUEST
+            + kind.seconds * kind.gigabytes * LAMBDA_GB_SECOND
+            + kind.reads * READ_UNIT
+            + kind.writes * WRITE_UNIT
+            + LOG_BYTES / GB * LOG_GB
+        )
+        for kind in KINDS
+    )
+
+
+def hottest_shard(sessions: int) -> float:
+    """Return how much more than its share the fullest due shard gets, by throwing so many random ids."""
+    dice = random.Random(1)  # noqa: S311 (no secret)
+    counts = Counter(dice.getrandbits(8) % SHARDS for _ in range(sessions))
+    return max(counts.values()) / (sessions / SHARDS)
+
+
+def tables() -> dict[str, str]:
+    """Write the tables of docs/scale.md."""
+    limits = [
+        [
+            demand.what,
+            f"{demand.limit:,.0f}",
+            *(_share(demand.used(rate)) for rate in RATES),
+            _rounded(demand.holds_to),
+            demand.knob,
+        ]
+        for demand in demands()
+    ]
+    busy = sum(kind.per_call * kind.seconds for kind in KINDS)
+    at_once = [
+        ["calls in progress", *(f"{rate * CALL_SECONDS:,}" for rate in RATES)],
+        ["requests per second", *(f"{rate * sum(kind.per_call for kind in KINDS):,.0f}" for rate in RATES)],
+        ["containers at once", *(f"{rate * busy:,.0f}" for rate in RATES)],
+        ["of these in complete", *(f"{rate * 2.5:,.0f}" for rate in RATES)],
+        ["rows of sessions after a year", *(f"{rate * 31_536_000:,}" for rate in RATES)],
+        ["fullest due shard, of its share", *(f"{hottest_shard(rate * 10):.2f}" for rate in RATES)],
+        ["dollars per hour, AWS alone", *(f"{dollars_per_call() * rate * 3_600:,.2f}" for rate in RATES)],
+    ]
+    return {
+        "limits": table(
+            ["limit", "default", *(f"at {rate:,}/s" for rate in RATES), "holds to, calls/s", "knob"], limits
+        ),
+        "at_once": table(["", *(f"{rate:,}/s" for rate in RATES)], at_once),
+        "per_call": f"{dollars_per_call() * 1_000:.3f}",
+    }
+
+
+def _share(used: float) -> str:
+    return f"{used:.0%}" if used <= 1 else f"**{used:,.1f} times**"
+
+
+def _rounded(rate: float) -> str:
+    """Return two significant digits: more would be a promise."""
+    digits = 1 - math.floor(math.log10(rate))
+    return f"{round(rate, digits):,.0f}"
+
+
+def main() -> None:
+    """Write docs/scale.md."""
+    text = (ROOT / "bench/pages/scale.md").read_text(encoding="utf-8")
+    for name, value in tables().items():
+        text = text.replace(f"{{{{ {name} }}}}", value)
+    (ROOT / "docs/scale.md").write_text(text, encoding="utf-8")
+    print("Written to docs/scale.md.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What is measured: functions in containers of their own, with the emulator for cold starts and without it for warm."""
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.builds import Builds, CannotMeasure, Command
+
+_CONTAINER: Final = Path(__file__).with_name("container.py")
+_INVOKE: Final = "/2015-03-31/functions/function/invocations"
+_ANSWER_SECONDS: Final = 60
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A function: where its code is, what else it may import, and its environment."""
+
+    name: str
+    code: Path
+    path: tuple[Path, ...]
+    environment: Mapping[str, str]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The whole environment of its process, as Lambda would give it."""
+        return {
+            **self.environment,
+            "AWS_LAMBDA_FUNCTION_NAME": self.name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": "60",
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "LAMBDA_TASK_ROOT": str(self.code),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": os.pathsep.join(map(str, self.path)),
+            "TZ": ":UTC",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """A cold start: from the spawning of the emulator to the answer, and the most memory that Python took by then."""
+
+    milliseconds: float
+    megabytes: float
+    answer: Json
+
+
+def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
+    """Start a function under the emulator, ask it once, and end it."""
+    port = _free_port()
+    # -S, -s: nothing that is installed on this machine can be imported. -B: nothing is compiled for the next start.
+    python: Command = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
+    emulator: Command = [
+        builds.emulator,
+        *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+        *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
+        *("--log-level", "error"),
+    ]
+    body = json.dumps(event).encode()
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*emulator, *python],
+        cwd=subject.code,
+        env=subject.variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        answer = _asked(port, body)
+        milliseconds = (time.perf_counter() - started) * 1000
+        megabytes = _peak_megabytes(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    _check(subject, answer)
+    return Cold(milliseconds, megabytes, answer)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _asked(port: int, body: bytes) -> Json:
+    """Ask as soon as the emulator listens."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{_INVOKE}", body)
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=_ANSWER_SECONDS) as answer:
+        return json.load(answer)
+
+
+def _peak_megabytes(pid: int) -> float:
+    """Return the peak of the emulator's child, which is Python."""
+    children = Path(f"/proc/{pid}/task")
+    pids = [child for task in children.iterdir() for child in (task / "children").read_text().split()]
+    status = Path(f"/proc/{pids[0]}/status").read_text(encoding="utf-8")
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peak) / 1024
+
+
+def _check(subject: Subject, answer: Json) -> None:
+    """Refuse to measure what went wrong: an error is answered faster than a session is made."""
+    wrong = (
+        not isinstance(answer, dict)
+        or answer.get("statusCode", 200) >= 300
+        or "error" in answer
+        or "errorType" in answer
+    )
+    if wrong:
+        raise CannotMeasure(f"{subject.name} answered {json.dumps(answer)[:2000]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What some calls of one container took, in milliseconds of the clock and of the processor."""
+
+    wall: list[float]
+    processor: list[float]
+    logged: int
+    answer: Json
+
+
+class Container:
+    """A running container of one function."""
+
+    def __init__(self, subject: Subject, process: "subprocess.Popen[str]") -> None:
+        self._subject = subject
+        self._process = process
+
+    def call(self, event: Json, times: int = 1) -> Calls:
+        """Have the handler called with the same event so many times, one after the other."""
+        assert self._process.stdin  # noqa: S101 (they are pipes)
+        assert self._process.stdout  # noqa: S101
+        self._process.stdin.write(json.dumps({"event": event, "times": times}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise CannotMeasure(f"{self._subject.name} ended; see its traceback above.")
+        calls = Calls(**json.loads(line))
+        _check(self._subject, calls.answer)
+        return calls
+
+
+@contextmanager
+def container(builds: Builds, subject: Subject) -> Iterator[Container]:
+    """Start a container of a function without the emulator."""
+    with subprocess.Popen(
+        [builds.python, "-S", "-s", "-B", _CONTAINER, "app.handler"],
+        cwd=subject.code,
+        env=subject.variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Container(subject, process)
+        finally:
+            process.kill()

@@ -1,0 +1,120 @@
+"""Work: what each function asks of its services for one request, counted on the wire, and what that costs."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any, Final
+
+from bench.prices import (
+    ACCESS_LOG_BYTES,
+    GB,
+    HTTP_API_REQUEST,
+    LAMBDA_GB_SECOND,
+    LAMBDA_REQUEST,
+    LOG_GB,
+    PLATFORM_LOG_BYTES,
+    READ_UNIT,
+    WRITE_UNIT,
+)
+from bench.report import Target, table
+from bench.wire import DYNAMODB
+from bench.world import World
+
+Json = Any
+
+CALL: Final = (
+    # function, how often in one call, the gigabytes it has, the seconds that it is billed for
+    ("CreateSession", 1, 1.0, 0.15),
+    ("KeepTranscript", 4, 0.5, 0.03),
+    ("ReceiveLivekitWebhook", 8, 0.5, 0.02),
+    ("CompleteSession", 1, 1.0, 2.5),
+    ("GetSession", 1, 0.5, 0.03),
+)
+"""One call of a few minutes: LiveKit tells of two joins, tracks, leaves and the room itself; turns are kept four times.
+
+The seconds are those of warm requests, rounded up; of complete nearly all is the model's.
+"""
+
+
+def measure(world: World) -> Json:
+    """Return what was counted while everything was recorded, each function in a fresh container."""
+    return {
+        name: {"logged": recorded.logged, "exchanges": [asdict(exchange) for exchange in recorded.exchanges]}
+        for name, recorded in world.recorded.items()
+    }
+
+
+def tables(counted: Json) -> dict[str, str]:
+    """Write what functions do, and what a thousand calls cost."""
+    rows = []
+    for name, function in counted.items():
+        exchanges = function["exchanges"]
+        rows.append(
+            [
+                name,
+                _names([each["operation"] for each in exchanges if each["service"] == DYNAMODB]),
+                _figure(_reads(function)),
+                _figure(_writes(function)),
+                f"{sum(each['bytes_out'] for each in exchanges):,}",
+                f"{sum(each['bytes_in'] for each in exchanges):,}",
+                _names([each["operation"] for each in exchanges if each["service"] != DYNAMODB]),
+            ]
+        )
+    head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "LiveKit and Gemini"]
+    return {"work": table(head, rows), "cost": _costs(counted)}
+
+
+LIMITS: Final = {
+    "CreateSession": {"GetItem": 2, "PutItem": 1},
+    "GetSession": {"GetItem": 2, "Query": 1},
+    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 2},
+}
+"""The requests to DynamoDB that a route may make in a fresh container; get has a transcript here."""
+
+
+def targets(counted: Json) -> list[Target]:
+    """Return how many requests there are beyond those; tests/functions/test_calls.py holds each by name."""
+    found = []
+    for name, allowed in LIMITS.items():
+        made = Counter(each["operation"] for each in counted[name]["exchanges"] if each["service"] == DYNAMODB)
+        wanted = ", ".join(f"{times} {operation}" for operation, times in allowed.items())
+        surplus = made - Counter(allowed)
+        found.append(Target(f"{name}: DynamoDB requests beyond {wanted}", 0, float(surplus.total())))
+    return found
+
+
+def _reads(function: Json) -> float:
+    return float(sum(each["units"]["reads"] for each in function["exchanges"]))
+
+
+def _writes(function: Json) -> float:
+    return float(sum(each["units"]["writes"] for each in function["exchanges"]))
+
+
+def _names(operations: list[str]) -> str:
+    return ", ".join(f"{times} {name}" if times > 1 else name for name, times in Counter(operations).items())
+
+
+def _figure(units: float) -> str:
+    return f"{units:g}" if units else ""
+
+
+def _costs(counted: Json) -> str:
+    """Write dollars per thousand calls, a line per kind of request and a column per thing that is paid for."""
+    rows, sums = [], [0.0] * 5
+    for name, times, gigabytes, seconds in CALL:
+        function = counted[name]
+        logged = function["logged"] + PLATFORM_LOG_BYTES + ACCESS_LOG_BYTES
+        dollars = [
+            1_000 * times * each
+            for each in (
+                HTTP_API_REQUEST,
+                LAMBDA_REQUEST + gigabytes * seconds * LAMBDA_GB_SECOND,
+                _reads(function) * READ_UNIT + _writes(function) * WRITE_UNIT,
+                logged / GB * LOG_GB,
+            )
+        ]
+        dollars.append(sum(dollars))
+        sums = [before + more for before, more in zip(sums, dollars, strict=True)]
+        rows.append([f"{times} {name}", *(f"{each:.4f}" for each in dollars)])
+    rows.append(["**a thousand calls**", *(f"**{each:.4f}**" for each in sums)])
+    return table(["per 1,000 calls, in dollars", "HTTP API", "Lambda", "DynamoDB", "logs", "sum"], rows)

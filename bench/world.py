@@ -1,0 +1,191 @@
+"""The world of all measurements: the stand-ins with a tape before each, and one call of every function on that tape."""
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import boto3
+
+from bench.builds import Builds
+from bench.capacity import Keeper
+from bench.subjects import Json, Subject, container
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, Exchange, Tape, taped
+from local import dynamodb
+from local.services import Gemini, LiveKit, Services, function_variables
+from local.stack import Surroundings, running_services
+from local.template import Function, Table, load
+from tests.real.sample_call import SampleCall, webhook
+
+NOWHERE: Final = "http://127.0.0.1:9"
+"""A port of this machine that nobody serves: the stand-in's own webhooks end here."""
+
+BASELINE_CREATE: Final = "baseline: create"
+BASELINE_GET: Final = "baseline: get"
+
+_KEPT: Final = ("HOME", "PATH", "TMPDIR")
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Recorded:
+    """What one function did with its sample event, in a fresh container."""
+
+    event: Json
+    exchanges: list[Exchange]
+    logged: int
+    answer: Json
+
+
+@dataclass
+class World:
+    """What runs, and what was recorded."""
+
+    builds: Builds
+    tape: Tape
+    around: Surroundings
+    livekit: LiveKit
+    gemini: Gemini
+    dynamodb_url: str
+    functions: dict[str, Function]
+    tables: dict[str, Table]
+    loop: asyncio.AbstractEventLoop
+    recorded: dict[str, Recorded] = field(default_factory=dict)
+    session_id: str = ""
+    """The session of the recorded webhook, complete and get."""
+
+    api_key: str = ""
+    """The key of the recorded call."""
+
+    def subject(self, logical_id: str) -> Subject:
+        """Return a function of the product's build."""
+        function = self.functions[logical_id]
+        path = (*(layer / "python" for layer in function.layers), self.builds.runtime)
+        return Subject(logical_id, function.code, path, {**self.around.machine, **function.environment})
+
+    def baseline(self, *, compiled: bool) -> Subject:
+        """Return the baseline, as `sam build` leaves it or with bytecode."""
+        name, code = ("baseline, bytecode", self.builds.compiled) if compiled else ("baseline", self.builds.stock)
+        environment = self.subject("CreateSession").environment
+        return Subject(name, code, (self.builds.runtime,), environment)
+
+    def floor(self) -> Subject:
+        """Return the bare handler."""
+        return Subject("floor", self.builds.floor, (self.builds.runtime,), self.around.machine)
+
+    def event(self, chapter: str) -> Json:
+        """Return the sample event of a chapter; a webhook is signed anew, because a signature is good for minutes."""
+        return webhook(self.session_id) if chapter == "ReceiveLivekitWebhook" else self.recorded[chapter].event
+
+    def do(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something on the wire's own event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
+
+    def record(self, chapter: str, subject: Subject, event: Json) -> Json:
+        """Have a function do its work once in a fresh container, and keep what it and its services said."""
+        self.tape.recording = SERVICES
+        self.tape.begin(chapter)
+        for old in [place for place in self.tape.kept if place[0] == chapter]:
+            del self.tape.kept[old]
+        with container(self.builds, subject) as running:
+            calls = running.call(event)
+        self.recorded[chapter] = Recorded(event, list(self.tape.heard), calls.logged, calls.answer)
+        return calls.answer
+
+    def replay(self, chapter: str, dynamodb_ms: float = 0, livekit_ms: float = 0, gemini_ms: float = 0) -> None:
+        """Answer from the record of a chapter from now on, after fixed delays."""
+        self.tape.recording = frozenset()
+        self.tape.begin(chapter)
+        self.tape.delays = {
+            DYNAMODB: dynamodb_ms / 1000,
+            LIVEKIT: livekit_ms / 1000,
+            GEMINI: gemini_ms / 1000,
+        }
+
+
+@contextmanager
+def running_world(builds: Builds, dynamodb_url: str | None = None) -> Iterator[World]:
+    """Start the stand-ins, or a DynamoDB that runs already, and the tapes, in a thread of their own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    stack = AsyncExitStack()
+    try:
+        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        if dynamodb_url:
+            environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
+        starting = _started(builds, stack, loop, environment)
+        yield asyncio.run_coroutine_threadsafe(starting, loop).result(timeout=60)
+    finally:
+        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(timeout=60)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _started(
+    builds: Builds, stack: AsyncExitStack, loop: asyncio.AbstractEventLoop, environment: Mapping[str, str]
+) -> World:
+    enter = stack.enter_async_context
+    around = await enter(running_services(NOWHERE, environment))
+    tape = Tape()
+    keeper = Keeper(dynamodb.client(around.dynamodb_url), around.template.tables)
+    dynamodb_url = await enter(taped(tape, DYNAMODB, around.dynamodb_url, keeper))
+    livekit_url = await enter(taped(tape, LIVEKIT, around.livekit.url))
+    assert around.gemini.base_url  # noqa: S101 (the stand-in has one)
+    gemini_url = await enter(taped(tape, GEMINI, around.gemini.base_url))
+    livekit = LiveKit(livekit_url.replace("http:", "ws:"), around.livekit.api_key, around.livekit.api_secret)
+    gemini = Gemini(around.gemini.api_key, gemini_url)
+    variables = function_variables(Services.chosen_by({}), livekit, gemini, dynamodb_url, around.sqs_url)
+    template = load(builds.product / "template.yaml", variables, queue_urls=around.queue_urls)
+    return World(
+        builds=builds,
+        tape=tape,
+        around=around,
+        livekit=livekit,
+        gemini=gemini,
+        dynamodb_url=dynamodb_url,
+        functions={function.logical_id: function for function in template.functions},
+        tables={table.name: table for table in template.tables},
+        loop=loop,
+    )
+
+
+def record_all(world: World) -> None:
+    """Hold one whole call with every function, then a plainer one, whose create, complete and get are measured."""
+
+    def invoke(logical_id: str, event: Json) -> Json:
+        return world.record(logical_id, world.subject(logical_id), event)
+
+    SampleCall(invoke).hold()
+    call = SampleCall(invoke)
+    world.api_key = call.api_key = call.operate("CreateApiKey")["data"]["api_key"]
+    agent_id = call.request("CreateAgent")["data"]["agent_id"]
+    world.session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
+    call.answer("ReceiveLivekitWebhook", webhook(world.session_id))
+    call.request("CompleteSession", session_id=world.session_id)
+    call.request("GetSession", session_id=world.session_id)
+    _record_baseline(world, call)
+
+
+def _record_baseline(world: World, call: SampleCall) -> None:
+    """Have the baseline start a session and read it back, with the same turns in its row."""
+    baseline = world.baseline(compiled=True)
+    answer = world.record(BASELINE_CREATE, baseline, world.event("CreateSession"))
+    session_id = json.loads(answer["body"])["data"]["session_id"]
+    turns = call.documents["GetSession"]["data"]["transcript"]
+    boto3.resource("dynamodb", endpoint_url=world.around.dynamodb_url).Table(
+        world.functions["GetSession"].environment["VOICE_SESSIONS_TABLE"]
+    ).update_item(
+        Key={"session_id": session_id},
+        UpdateExpression="SET #transcript = :turns, #results = :results",
+        ExpressionAttributeNames={"#transcript": "transcript", "#results": "results"},
+        ExpressionAttributeValues={":turns": turns, ":results": call.documents["GetSession"]["data"]["results"]},
+    )
+    text = json.dumps(world.event("GetSession")).replace(world.session_id, session_id)
+    world.record(BASELINE_GET, baseline, json.loads(text))
