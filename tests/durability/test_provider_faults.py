@@ -199,6 +199,13 @@ def call_is_completable(scene: Scene, _: Answer) -> None:
     assert SECRET not in json.dumps(state)
 
 
+def results_stay(scene: Scene, _: Answer) -> None:
+    """Extracting again takes no results away."""
+    state = scene.calm.get(scene.session)
+    assert (state["status"], state["transcript"], state["extraction"]["status"]) == ("completed", ALL, "succeeded")
+    assert SECRET not in json.dumps(state)
+
+
 def turns_are_kept_or_not(scene: Scene, answer: Answer) -> None:
     """What was acknowledged is kept; what was not is kept whole or not at all."""
     scene.calm.post(f"{scene.session}/complete", {})
@@ -318,6 +325,24 @@ ROUTES: Final = (
         call_is_completable,
         ("LiveKit", *WRITES),
     ),
+    Route(
+        "POST",
+        "/sessions/{session_id}/extract",
+        completed,
+        lambda scene: scene.troubled.post(f"{scene.session}/extract", {}),
+        results_stay,
+        ("Gemini", *WRITES),
+    ),
+    Route(
+        "POST",
+        "/extractions/preview",
+        with_agent,
+        lambda scene: scene.troubled.post(
+            "/extractions/preview", {"transcript": ALL, "output_schema": {"a": "string"}}
+        ),
+        unchanged,
+        ("Gemini", *WRITES),
+    ),
     Route("POST", "/webhooks/livekit", stopped, tell_of_a_join, call_is_completable, ("LiveKit", "DynamoDB writes")),
 )
 
@@ -396,7 +421,9 @@ class Case:
     def code(self) -> str:
         """What the caller hears of it."""
         path = self.route.path
-        if path.endswith("/complete") and self.service in ("LiveKit", "Gemini"):
+        if path.endswith("/complete") and self.service == "LiveKit":
+            return OK  # the sweeper closes the room
+        if self.extracts and self.service == "Gemini":
             return OK  # the call is safe, and `extraction` tells the rest
         if (
             self.service == "LiveKit"
@@ -408,9 +435,14 @@ class Case:
         return self.trouble.code
 
     @property
+    def extracts(self) -> bool:
+        """Whether the route asks the extraction model."""
+        return self.route.path.endswith(("/complete", "/extract", "/preview"))
+
+    @property
     def lane(self) -> tuple[str, str, str]:
         """Which cases are tried one after the other."""
-        outlasts = self.trouble.takes_long and self.route.path.endswith("/complete") and self.service == "Gemini"
+        outlasts = self.trouble.takes_long and self.extracts and self.service == "Gemini"
         return str(self.route), self.service.partition(" ")[0], self.trouble.name if outlasts else ""
 
     def concerns(self, request: str) -> bool:
@@ -437,8 +469,9 @@ def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
         answer = case.route.call(scene)
     assert plan.met, answer.body
     check_answer(case, answer)
-    if case.route.path.endswith("/complete") and case.service == "Gemini":
-        check_extraction(case, answer.json["extraction"])
+    if case.extracts and case.service == "Gemini":
+        told = answer.json if case.route.path.endswith("/complete") else answer.json["data"]
+        check_extraction(case, told["extraction"])
     case.route.holds(scene, answer)
 
 
@@ -458,8 +491,8 @@ def check_answer(case: Case, answer: Answer) -> None:
 
 
 def check_extraction(case: Case, extraction: Any) -> None:
-    """A busy model is asked again later; one that answers nonsense, or nothing, is not."""
-    is_final = case.trouble.code == "gemini_error"
+    """A busy model is asked again later, unless it was asked by hand; one that answers nonsense, or nothing, is not."""
+    is_final = case.trouble.code == "gemini_error" or not case.route.path.endswith("/complete")
     assert extraction["status"] == ("failed" if is_final else "pending"), extraction
     code = "answer_blocked" if case.trouble.name == "blocks" else case.trouble.code
     assert extraction["error"]["code"] == code

@@ -6,6 +6,7 @@ import pytest
 
 from local.stand_ins.gemini import API_KEY, gemini_stand_in
 from tests.extraction import report
+from tests.extraction.calls import CorpusCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own
 
@@ -28,9 +29,9 @@ def test_on_the_stand_in_every_call_has_its_outcome_and_the_sums_are_told(capsys
 def test_a_call_that_comes_out_otherwise_is_named_and_fails_the_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [call] = [call for call in report.CorpusCall.all() if call.name == "booking_16_piano_tuner"]
+    [call] = [call for call in CorpusCall.all() if call.name == "booking_16_piano_tuner"]
     call.document["stand_in"] = ["blocked"]
-    monkeypatch.setattr(report.CorpusCall, "all", lambda: [call])
+    monkeypatch.setattr(CorpusCall, "all", lambda: [call])
 
     assert report.main() == 1
     assert "NOT AS DOCUMENTED" in capsys.readouterr().out
@@ -39,8 +40,8 @@ def test_a_call_that_comes_out_otherwise_is_named_and_fails_the_report(
 def test_with_a_key_the_models_own_answers_are_scored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calls = [call for call in report.CorpusCall.all() if call.name.startswith("booking_0")]
-    monkeypatch.setattr(report.CorpusCall, "all", lambda: calls)
+    calls = [call for call in CorpusCall.all() if call.name.startswith("booking_0")]
+    monkeypatch.setattr(CorpusCall, "all", lambda: calls)
 
     async def run() -> int:
         async with gemini_stand_in() as gemini:

@@ -96,13 +96,6 @@ def roles(received: Received) -> list[str]:
     return [turn["role"] for turn in json.loads(received.body)["contents"]]
 
 
-def faults_by_turn(received: Received) -> list[str]:
-    """Read a request once for each of its turns, alone and as the user's: the reader knows requests of one turn."""
-    request = json.loads(received.body)
-    alone = [{**request, "contents": [{**turn, "role": "user"}]} for turn in request["contents"]]
-    return [fault for each in alone for fault in extraction_faults(API_VERSION, json.dumps(each).encode())]
-
-
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
 @pytest.mark.parametrize("turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
 @pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
@@ -118,7 +111,7 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
     assert [roles(received) for received in provider.received] == [["user"], ["user", "model", "user"]]
     for received in provider.received:
         assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"
-        assert faults_by_turn(received) == []
+        assert extraction_faults(API_VERSION, received.body) == []
 
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
@@ -134,7 +127,7 @@ def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
     assert len(provider.received) > 1
     for received in provider.received:
         assert roles(received)[-1] == "user"
-        assert faults_by_turn(received) == []
+        assert extraction_faults(API_VERSION, received.body) == []
 
 
 # ---- The reader itself ----

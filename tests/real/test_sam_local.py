@@ -24,7 +24,7 @@ from local.containers import NAME
 from local.sam import image_of
 from local.stand_ins.livekit import API_KEY, API_SECRET
 from tests.local.processes import until
-from tests.readme.test_commands import README, settled
+from tests.readme.test_commands import BLOCKS, settled
 from tests.real import parts
 from tests.real.docker_engine import Engine, image, running_engine
 from tests.template.conftest import environment
@@ -196,8 +196,9 @@ def answers(local: Local) -> Iterator[Mapping[str, Future[Any]]]:
 
 
 def test_the_walk_through_prints_what_the_readme_shows(api: Api) -> None:
-    [script] = [block for block in README if block.kind == "run"]
-    [shown] = [block for block in README if block.kind == "output"]
+    readme = [block for block in BLOCKS if block.document == parts.ROOT / "README.md"]
+    [script] = [block for block in readme if block.kind == "run"]
+    [shown] = [block for block in readme if block.kind == "output"]
 
     ended = subprocess.run(
         ["sh"],  # noqa: S607

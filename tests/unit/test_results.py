@@ -80,14 +80,14 @@ class World:
         extractor = Extractor(self.model, price=self.price, clock=self.clock, sleep=no_pause)
         return Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
-    def get(self, *, is_room_closed: bool = True) -> Session:
+    def get(self, turns: list[Turn] = TURNS, *, is_room_closed: bool = True) -> Session:
         """Extract while a caller waits and the room is closed."""
 
         async def closing_room() -> bool:
             return is_room_closed
 
         async def get() -> Session:
-            return await self.results.get(self.session, TURNS, 20.0, closing_room())
+            return await self.results.get(self.session, turns, 20.0, closing_room())
 
         return asyncio.run(get())
 
@@ -498,7 +498,7 @@ def test_how_long_the_call_lasted_is_told_of_the_transcript() -> None:
     world = World(sessions=FakeSessions(completed(duration_seconds=20)))
     turns: list[Turn] = [{**turn, "end_ms": 10_000} for turn in TURNS]
 
-    asyncio.run(world.results.get(world.session, turns, 20.0))
+    world.get(turns)
 
     assert world.extraction.transcript is not None
     assert world.extraction.transcript.coverage == 0.5

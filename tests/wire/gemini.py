@@ -91,8 +91,8 @@ def _mask_rules(setup: Json, mask: list[str]) -> Iterator[str]:
 def _extraction_rules(request: Json) -> Iterator[str]:
     contents, generation = request.get("contents", []), request.get("generationConfig", {})
     schema = generation.get("responseJsonSchema")
-    if [content.get("role", "user") for content in contents] != ["user"]:
-        yield "contents: has to be one turn of the user; a last turn of the model is refused"
+    if [content.get("role", "user") for content in contents] not in (["user"], ["user", "model", "user"]):
+        yield "contents: has to be a question, or an answer between two; a last turn of the model is refused"
     if generation.get("responseMimeType") != "application/json" or not isinstance(schema, dict):
         yield "generationConfig: asks for no JSON of a schema"
     if "responseSchema" in generation:

@@ -311,7 +311,7 @@ def _warnings(place: _Place) -> Iterator[tuple[str, str]]:
         elif keyword in _NOTES:
             yield pointer, "Is left out: it asks for nothing."
         elif keyword in HELD and place.is_seen:
-            yield pointer, _TOLD if keyword in IN_WORDS else _UNSEEN
+            yield pointer, _TOLD if keyword in IN_WORDS and not isinstance(value, dict | list | None) else _UNSEEN
         elif keyword == "nullable":
             yield pointer, 'Means nothing in JSON Schema. Write "type": ["string", "null"].'
         elif keyword not in GEMINI_KEYWORDS | HELD:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from pi_voice import transcript
 from pi_voice.sessions import Evidence
@@ -89,8 +90,8 @@ def _both(earlier: _Tree, later: _Tree) -> _Tree:
             for name in names
         }  # fmt: skip
     if isinstance(earlier, list) and isinstance(later, list):
-        there = [_harvested(item, "", {}) for item in earlier]
-        return earlier + [item for item in later if _harvested(item, "", {}) not in there]
+        there = {to_json(_harvested(item, "", {})) for item in earlier}
+        return earlier + [item for item in later if to_json(_harvested(item, "", {})) not in there]
     if isinstance(later, _Leaf) and later.value in (None, [], {}):
         return earlier
     if isinstance(earlier, _Leaf) and isinstance(later, _Leaf) and later.evidence is not None:

@@ -892,7 +892,7 @@ def _piece(transcript_id: TranscriptId, number: int) -> Item:
 
 def _json(value: JsonValue) -> str | None:
     """Write free JSON as text: DynamoDB's own types would change numbers, and refuse deep nesting."""
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _parsed(text: str | None) -> Any:
