@@ -1,7 +1,7 @@
-"""What AWS asks, in dollars: us-east-1, arm64, HTTP API, on demand, first tier, as published in November 2026.
+"""What AWS asks, in dollars: us-east-1, arm64, HTTP API, on demand, first tier. Written down from memory, not checked.
 
-Change these to your region's. The pages: aws.amazon.com/dynamodb/pricing/on-demand, /lambda/pricing,
-/api-gateway/pricing, /cloudwatch/pricing.
+Hold them against your region's before you rely on them. The pages: aws.amazon.com/dynamodb/pricing/on-demand,
+/lambda/pricing, /api-gateway/pricing, /cloudwatch/pricing.
 """
 
 from typing import Final

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m bench.scale
 
-Change the numbers below to yours. The limits are AWS's published defaults of November 2026, as far as they are known to
-us; docs/scale.md says what each means.
+Change the numbers below to yours. The limits are AWS's defaults as we remember them, not checked
+against its pages; docs/scale.md says what each means.
 """
 
 import math
