@@ -62,6 +62,16 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "UpdateItem sessions",
         "DeleteRoom",
     ],
+    "extract_again": [
+        *KEY,
+        "GetItem sessions",
+        "GetItem agents",
+        "UpdateItem idempotency",
+        "Query transcripts",
+        "generateContent",
+        "UpdateItem sessions",
+    ],
+    "preview_extraction": [*KEY, "UpdateItem idempotency", "generateContent"],
     "keep_transcript": [*KEY, "GetItem sessions", "TransactWriteItems sessions transcripts"],
     "renew_session": [
         *KEY,
@@ -205,6 +215,10 @@ def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Calla
         "delete_session": lambda: api.delete(call.over),
         "complete_session": lambda: api.post(f"{call.on}/complete", ENDING).json["results"],
         "complete_session, with kept turns": lambda: api.post(f"{call.kept}/complete").json["results"],
+        "extract_again": lambda: api.post(f"{call.over}/extract").data,
+        "preview_extraction": lambda: (
+            api.post("/extractions/preview", transcript=ENDING["transcript"], output_schema={"guests": "integer"}).data
+        ),
         "keep_transcript": lambda: api.post(f"{call.on}/transcript", said).data,
         "renew_session": lambda: api.post(f"{call.on}/renew").data,
         "stop_session": lambda: api.post(f"{call.on}/stop").data,

@@ -188,7 +188,7 @@ EXTRACTION: dict[str, Any] = {
 }
 EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
     ("an unknown field", lambda r: r.update(prompt="x"), "'prompt'"),
-    ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "one turn"),
+    ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "last turn"),
     ("a penalty", lambda r: r["generationConfig"].update(presencePenalty=0.5), "presencePenalty"),
     ("an unknown level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "NONE"}), "NONE"),
     ("few tokens", lambda r: r["generationConfig"].update(maxOutputTokens=100), "8192"),
