@@ -21,6 +21,7 @@ HEAVY: Final = {
     "jwt",
     "livekit",
     "pydantic",
+    "re2",
 }
 
 READS: Final = {"boto3", "pydantic"}
@@ -121,3 +122,29 @@ def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
 
 def test_every_function_has_its_budget() -> None:
     assert {path.parent.name for path in (ROOT / "functions").glob("*/app.py")} == set(IMPORTED)
+
+
+def test_no_garbage_is_looked_for_while_a_container_starts_nor_in_what_it_made_then() -> None:
+    code = """
+import gc
+import pi_voice
+assert not gc.isenabled()
+from pi_voice import http
+async def nothing(): pass
+http.run(nothing())
+assert gc.isenabled()
+assert gc.get_freeze_count() > 10_000
+"""
+    path = f"{ROOT / 'layers' / 'voice'}"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env={**ENVIRONMENT, "AWS_LAMBDA_FUNCTION_NAME": "any", "PYTHONPATH": path},
+    )
+
+
+def test_elsewhere_garbage_is_looked_for_as_always() -> None:
+    code = "import gc, pi_voice.http; assert gc.isenabled()"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'layers' / 'voice'}"}
+    )

@@ -7,6 +7,7 @@ they break, and it writes answers with escapes (docs/adr/0002).
 
 import asyncio
 import base64
+import gc
 import math
 import re
 import time
@@ -59,6 +60,9 @@ _runner: Final = asyncio.Runner()
 
 def run(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Run a coroutine on this container's one event loop, to which the providers' connections belong."""
+    if not gc.isenabled():  # the first one: what is there now stays, and need not be looked through
+        gc.freeze()
+        gc.enable()
     return _runner.run(work)
 
 
