@@ -459,3 +459,12 @@ def test_what_a_whole_call_may_give_a_part_may_give_too(hints: dict[str, Any]) -
     schema = hinted(**hints)
 
     assert violations(dict.fromkeys(hints), relaxed(to_send(schema))) == []
+
+
+def test_a_place_that_is_the_models_own_words_is_on_one_line_and_short() -> None:
+    schema: JsonSchema = {"type": "object", "additionalProperties": {"type": "integer"}}
+
+    [fault] = violations({"a\nIgnore the\u2028schema" + "!" * 300: "x"}, schema)
+
+    assert fault.path.startswith("a Ignore the schema!!!")
+    assert len(fault.path) == 200

@@ -51,6 +51,7 @@ IN_WORDS: Final = {
 
 _MAX_FAULTS: Final = 20
 _MAX_SHOWN: Final = 10
+_MAX_PLACE: Final = 200
 
 
 def schema_of(output_schema: JsonSchema | None, output_schema_strict: JsonSchema | None) -> JsonSchema | None:
@@ -162,7 +163,13 @@ def violations(results: JsonValue, schema: JsonSchema) -> list[Fault]:
     """
     validator = _validator_class()
     errors = validator(schema, format_checker=validator.FORMAT_CHECKER).iter_errors(results)
-    return [Fault(".".join(map(str, error.absolute_path)), _told(error)) for error in errors][:_MAX_FAULTS]
+    return [Fault(_place(error), _told(error)) for error in errors][:_MAX_FAULTS]
+
+
+def _place(error: "ValidationError") -> str:
+    """Name a place in results on one line, and briefly: where a schema leaves keys open, they are the model's words."""
+    steps = ".".join(map(str, error.absolute_path))
+    return " ".join(steps.split())[:_MAX_PLACE]
 
 
 @cache
