@@ -2,16 +2,15 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from bench.builds import ROOT, CannotMeasure, Command
 from bench.report import percentile, table
+from bench.subjects import free_port, wait_for
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 from local.running import running_api
 from local.workers import MAX_WORKERS
@@ -84,9 +83,7 @@ def _local_stack(world: World) -> Iterator[str]:
 
 @contextmanager
 def _uvicorn(world: World) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     baseline = world.baseline(compiled=True)
     python: Command = [world.builds.python, "-S", "-s", "-B", "-m", "uvicorn", "app:app"]
     with subprocess.Popen(
@@ -95,15 +92,7 @@ def _uvicorn(world: World) -> Iterator[str]:
         env={**baseline.variables, "PYTHONPATH": f"{baseline.code}{os.pathsep}{baseline.variables['PYTHONPATH']}"},
     ) as process:
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                    break
-                except ConnectionRefusedError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.1)
+            wait_for(port, START_SECONDS)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()

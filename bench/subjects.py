@@ -57,13 +57,13 @@ class Cold:
 
 def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
     """Start a function under the emulator, ask it once, and end it."""
-    port = _free_port()
+    port = free_port()
     # -S, -s: nothing that is installed on this machine can be imported. -B: nothing is compiled for the next start.
     python: Command = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
     emulator: Command = [
         builds.emulator,
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-        *("--runtime-api-address", f"127.0.0.1:{_free_port()}"),
+        *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
         *("--log-level", "error"),
     ]
     body = json.dumps(event).encode()
@@ -87,23 +87,30 @@ def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
     return Cold(milliseconds, megabytes, answer)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port of loopback that nobody serves."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _asked(port: int, body: bytes) -> Json:
-    """Ask as soon as the emulator listens."""
-    deadline = time.monotonic() + _ANSWER_SECONDS
+def wait_for(port: int, seconds: float) -> None:
+    """Wait until somebody listens; raises ConnectionRefusedError."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.001)
+        else:
+            return
+
+
+def _asked(port: int, body: bytes) -> Json:
+    """Ask as soon as the emulator listens."""
+    wait_for(port, _ANSWER_SECONDS)
     request = urllib.request.Request(f"http://127.0.0.1:{port}{_INVOKE}", body)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(request, timeout=_ANSWER_SECONDS) as answer:
