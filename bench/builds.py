@@ -28,6 +28,7 @@ class Builds:
     stock: Path
     compiled: Path
     floor: Path
+    trip: Path
     runtime: Path
     python: Path
     emulator: Path
@@ -54,7 +55,8 @@ def builds() -> Builds:
         _install(python, folder, "bench", compiled=folder == compiled)
         shutil.copy(ROOT / "bench/baseline/app.py", folder)
     _compile(python, compiled)
-    return Builds(product, stock, compiled, ROOT / "bench/floor", runtime, python, emulators[0])
+    bare = ROOT / "bench"
+    return Builds(product, stock, compiled, bare / "floor", bare / "trip", runtime, python, emulators[0])
 
 
 def _install(python: Path, folder: Path, lock: str, *, compiled: bool) -> None:

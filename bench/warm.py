@@ -1,16 +1,17 @@
 """Warm requests: what the services take is fixed, so what is left is our own share."""
 
-import http.client
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from bench.builds import CannotMeasure
+from bench.prices import LAMBDA_GB_SECOND, MILLION
 from bench.report import Target, p50, percentile, table
 from bench.subjects import Subject, container
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 
 DYNAMODB_MS: Final = 5.0
@@ -18,12 +19,20 @@ LIVEKIT_MS: Final = 30.0
 GEMINI_MS: Final = 120.0
 
 BLOCK: Final = 10
+TRIPS: Final = 100
 SLOW_BLOCKS: Final = 20
 FAST_BLOCKS: Final = 40
+WHOLE_PROCESSOR_MB: Final = 1_769
+"""With so much memory a function has one whole processor, and with less its share (Lambda Developer Guide)."""
+
+MEMORY_MB: Final = (256, 512, 1024, WHOLE_PROCESSOR_MB)
 MAX_SECONDS: Final = 150
 """For each of the two; no round of blocks begins after this, and a busy machine gets fewer."""
 
 Json = Any
+
+
+DELAYS: Final = {DYNAMODB: DYNAMODB_MS, LIVEKIT: LIVEKIT_MS, GEMINI: GEMINI_MS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +40,29 @@ class Path:
     """A request's critical path: what has to be waited for, one after the other, however fast we are."""
 
     name: str
-    trips: int
-    """To DynamoDB; what runs side by side counts once."""
+    trips: tuple[str, ...]
+    """The services, one for each trip; of what runs side by side only the slower."""
 
-    provider_ms: float
     words: str
 
-    @property
-    def milliseconds(self) -> float:
-        """What the path takes at the fixed delays."""
-        return self.trips * DYNAMODB_MS + self.provider_ms
+    def milliseconds(self, trip: Mapping[str, float]) -> float:
+        """What the path takes, where a trip to each service takes so long."""
+        return sum(trip[service] for service in self.trips)
 
 
 PATHS: Final = {
-    "CreateSession": Path("create", 2, GEMINI_MS, "agent ∥ key, Gemini ∥ LiveKit, put"),
-    "GetSession": Path("get, with transcript", 2, 0, "session ∥ key, transcript"),
-    "CompleteSession": Path("complete", 5, GEMINI_MS, "session ∥ key, put, update, agent, Gemini ∥ LiveKit, update"),
-    "ReceiveLivekitWebhook": Path("webhook, a first join", 2, 0, "update, update"),
-    BASELINE_CREATE: Path("baseline create", 3, LIVEKIT_MS + GEMINI_MS, "key, agent, LiveKit, Gemini, put"),
-    BASELINE_GET: Path("baseline get", 2, 0, "key, session"),
+    "CreateSession": Path("create", (DYNAMODB, GEMINI, DYNAMODB), "agent ∥ key, Gemini ∥ LiveKit, put"),
+    "GetSession": Path("get, with transcript", 2 * (DYNAMODB,), "session ∥ key, transcript"),
+    "CompleteSession": Path(
+        "complete",
+        (*5 * (DYNAMODB,), GEMINI),
+        "session ∥ key, put, update, agent, Gemini ∥ LiveKit, update",
+    ),
+    "ReceiveLivekitWebhook": Path("webhook, a first join", 2 * (DYNAMODB,), "update, update"),
+    BASELINE_CREATE: Path(
+        "baseline create", (DYNAMODB, DYNAMODB, LIVEKIT, GEMINI, DYNAMODB), "key, agent, LiveKit, Gemini, put"
+    ),
+    BASELINE_GET: Path("baseline get", 2 * (DYNAMODB,), "key, session"),
 }
 
 
@@ -59,7 +72,7 @@ def measure(world: World) -> Json:
         name: world.baseline(compiled=True) if name in {BASELINE_CREATE, BASELINE_GET} else world.subject(name)
         for name in PATHS
     }
-    took: Json = {"slow": {name: [] for name in PATHS}, "fast": {name: [] for name in PATHS}}
+    took: Json = {kind: {name: [] for name in PATHS} for kind in ("slow", "fast", "processor")}
     with ExitStack() as running:
         containers = {
             name: running.enter_context(container(world.builds, subject)) for name, subject in subjects.items()
@@ -77,26 +90,29 @@ def measure(world: World) -> Json:
                         raise CannotMeasure(f"{name} asked what was never recorded: {world.tape.missed}")
                     if block:  # the first fills connections and caches
                         took[speed][name] += calls.wall
-    took["trip"] = _bare_trip(world)
+                        if speed == "slow":
+                            took["processor"][name] += calls.processor
+    took["trips"] = _trips(world)
     return took
 
 
-def _bare_trip(world: World) -> float:
-    """Return what one trip to DynamoDB takes a client that does nothing else, at the fixed delay."""
-    world.replay("ListVoices", DYNAMODB_MS)  # which looks up the key and nothing more
-    [signature] = [signature for chapter, signature in world.tape.kept if chapter == "ListVoices"]
-    operation, table_name, _, key, _ = json.loads(signature)
-    body = json.dumps({"TableName": table_name, "Key": key})
-    place = urlsplit(world.dynamodb_url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port)
-    times = []
-    for _ in range(100):
-        started = time.perf_counter()
-        connection.request("POST", "/", body, {"X-Amz-Target": f"DynamoDB_20120810.{operation}"})
-        connection.getresponse().read()
-        times.append((time.perf_counter() - started) * 1000)
-    connection.close()
-    return p50(times)
+def _trips(world: World) -> Json:
+    """Return what one request to each service takes a client that does nothing else, at the fixed delays."""
+    world.replay("CreateSession", DYNAMODB_MS, LIVEKIT_MS, GEMINI_MS)
+    of_create = [kept for chapter, kept in world.tape.kept if chapter == "CreateSession"]
+    _, table_name, _, key, _ = json.loads(next(kept for kept in of_create if '"GetItem"' in kept))
+    row = json.dumps({"TableName": table_name, "Key": key})
+    token, room = (next(kept for kept in of_create if word in kept) for word in ("auth_tokens", "CreateRoom"))
+    orders = {
+        DYNAMODB: (f"{world.dynamodb_url}/", {"X-Amz-Target": "DynamoDB_20120810.GetItem"}, row),
+        LIVEKIT: (world.livekit.url.replace("ws:", "http:") + room, {}, ""),
+        GEMINI: (world.gemini_url + token, {}, ""),
+    }
+    with container(world.builds, world.trip()) as running:
+        return {
+            service: p50(running.call({"url": url, "headers": headers, "body": body}, TRIPS + 1).wall[1:])
+            for service, (url, headers, body) in orders.items()
+        }
 
 
 def targets(took: Json) -> list[Target]:
@@ -105,8 +121,7 @@ def targets(took: Json) -> list[Target]:
     def fast(name: str) -> float:
         return p50(took["fast"][name])
 
-    create = PATHS["CreateSession"]
-    beyond = p50(took["slow"]["CreateSession"]) - create.milliseconds
+    beyond = p50(took["slow"]["CreateSession"]) - PATHS["CreateSession"].milliseconds(took["trips"])
     return [
         Target("warm create beyond the slower provider and 2 DynamoDB trips, p50", 5, beyond, "ms"),
         Target("warm create / baseline, no delays, p50", 0.5, fast("CreateSession") / fast(BASELINE_CREATE)),
@@ -124,18 +139,40 @@ def tables(took: Json) -> dict[str, str]:
             [
                 path.name,
                 path.words,
-                f"{path.milliseconds:.0f}",
+                f"{path.milliseconds(DELAYS):.0f}",
+                f"{path.milliseconds(took['trips']):.1f}",
                 f"{p50(times):.1f}",
                 f"{percentile(times, 0.99):.1f}",
-                f"{p50(times) - path.milliseconds:.1f}",
+                f"{p50(times) - path.milliseconds(took['trips']):.1f}",
             ]
         )
         times = took["fast"][name]
         fast.append([path.name, f"{p50(times):.1f}", f"{percentile(times, 0.99):.1f}"])
     return {
-        "warm_slow": table(["request", "path", "ms, path", "p50", "p99", "beyond the path"], slow),
+        "warm_slow": table(
+            ["request", "path", "its delays, ms", "its trips, ms", "p50", "p99", "p50 beyond the trips"], slow
+        ),
         "warm_fast": table(["request", "ms, p50", "p99"], fast),
+        "memory": _by_memory(took),
         "slow_calls": str(len(took["slow"]["CreateSession"])),
         "fast_calls": str(len(took["fast"]["CreateSession"])),
-        "trip": f"{took['trip']:.1f}",
+        "trips": ", ".join(f"{took['trips'][service]:.1f} to {service}" for service in DELAYS),
     }
+
+
+def _by_memory(took: Json) -> str:
+    """Write what requests would take and cost by memory: the waiting, and the work at a share of a processor."""
+    rows = []
+    for name in ("CreateSession", "GetSession", "CompleteSession", "ReceiveLivekitWebhook"):
+        work = p50(took["processor"][name])
+        waiting = p50(took["slow"][name]) - work
+        row = [PATHS[name].name, f"{work:.1f}"]
+        for memory in MEMORY_MB:
+            milliseconds = waiting + work * WHOLE_PROCESSOR_MB / memory
+            dollars = milliseconds / 1000 * memory / 1024 * LAMBDA_GB_SECOND * MILLION
+            row += [f"{milliseconds:.0f}", f"{dollars:.2f}"]
+        rows.append(row)
+    head = ["request", "work, ms"]
+    for memory in MEMORY_MB:
+        head += [f"{memory} MB: ms", "$"]
+    return table(head, rows)

@@ -24,6 +24,9 @@ LIVEKIT: Final = "LiveKit"
 GEMINI: Final = "Gemini"
 SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI))
 
+_TIMER_SECONDS: Final = 0.002
+"""Longer than a timer of the event loop may be late, which rounds up to whole milliseconds."""
+
 _LEFT_OUT: Final = {"connection", "content-length", "host", "transfer-encoding", "accept-encoding"}
 _SIGNED_BY: Final = ("TableName", "IndexName", "Key", "UpdateExpression")
 """What tells two requests of one function apart that differ in their answer."""
@@ -148,9 +151,10 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is complete."""
+        received = asyncio.get_running_loop().time()
         self._buffer += data
         while (request := self._next()) is not None:
-            self._answer(request)
+            self._answer(request, received)
 
     def _next(self) -> Request | None:
         head, complete, rest = self._buffer.partition(b"\r\n\r\n")
@@ -167,7 +171,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = rest[length:]
         return Request(method, path, headers, rest[:length])
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request, received: float) -> None:
         loop, server = asyncio.get_running_loop(), self._server
         recording = server.service in server.tape.recording
         raw = None if recording else server.kept(request)
@@ -178,12 +182,20 @@ class _Connection(asyncio.Protocol):
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif delay := server.tape.delays[server.service]:
-            loop.call_later(delay, self._write, raw)
+            loop.call_later(delay - _TIMER_SECONDS, self._write_at, received + delay, raw)
         else:
             self._write(raw)
 
     async def _pass_on(self, request: Request) -> None:
         self._write(await self._server.pass_on(request))
+
+    def _write_at(self, moment: float, raw: bytes) -> None:
+        """Write at a moment, however late the loop's own timers are."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < moment:
+            loop.call_soon(self._write_at, moment, raw)
+        else:
+            self._write(raw)
 
     def _write(self, raw: bytes) -> None:
         if not self._transport.is_closing():

@@ -52,6 +52,7 @@ class World:
     livekit: LiveKit
     gemini: Gemini
     dynamodb_url: str
+    gemini_url: str
     functions: dict[str, Function]
     tables: dict[str, Table]
     loop: asyncio.AbstractEventLoop
@@ -77,6 +78,10 @@ class World:
     def floor(self) -> Subject:
         """Return the bare handler."""
         return Subject("floor", self.builds.floor, (self.builds.runtime,), self.around.machine)
+
+    def trip(self) -> Subject:
+        """Return the handler that sends one request and does nothing else."""
+        return Subject("trip", self.builds.trip, (self.builds.runtime,), self.around.machine)
 
     def event(self, chapter: str) -> Json:
         """Return the sample event of a chapter; a webhook is signed anew, because a signature is good for minutes."""
@@ -150,6 +155,7 @@ async def _started(
         livekit=livekit,
         gemini=gemini,
         dynamodb_url=dynamodb_url,
+        gemini_url=gemini_url,
         functions={function.logical_id: function for function in template.functions},
         tables={table.name: table for table in template.tables},
         loop=loop,
