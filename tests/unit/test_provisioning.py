@@ -1,5 +1,4 @@
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -297,15 +296,6 @@ def test_when_the_failed_session_cannot_be_kept_either_the_caller_still_hears_of
     assert len(world.rooms.closed) == 1
 
 
-def test_a_failed_session_has_no_tokens_to_give() -> None:
-    world = World(live_tokens=FailingLiveTokens(GeminiUnavailable()))
-
-    with suppress(GeminiUnavailable):
-        world.start()
-
-    assert world.rooms.admitted == []
-
-
 # ---- When something else fails --------------------------------------------------------------------------
 
 
@@ -316,7 +306,6 @@ def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
         world.start()
 
     assert world.rooms.closed == world.rooms.opened
-    assert world.rooms.admitted == []
 
 
 def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_again() -> None:

@@ -7,15 +7,16 @@ from pi_voice.agents import Agent
 from pi_voice.client_tokens import ClientTokens
 from pi_voice.ids import SessionId
 from pi_voice.ports import LiveOrder, LiveTokens, OpenedRoom, Rooms
-from pi_voice.sessions import Connection, GeminiLiveConnection, Session
+from pi_voice.sessions import Connection, LiveKitConnection, Session
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The room that LiveKit made or found, and the token that Gemini gave."""
+    """The room that LiveKit made or found, and what lets the session's own client into all that it needs."""
 
     room: OpenedRoom
-    live: GeminiLiveConnection
+    connection: Connection
+    client_token: str
 
 
 class Connecting:
@@ -27,24 +28,26 @@ class Connecting:
         self._client_tokens = client_tokens
 
     async def connect(self, session: Session, agent: Agent, instruction: str) -> Connected:
-        """Make the room, or find it, and the token; the first that fails stops the other. Raises a ProviderError."""
+        """Make the room, or find it, and all tokens; the first provider that fails stops the other.
+
+        The client token outlives the session by as long as its transcript may come late. Raises a ProviderError.
+        """
         order = LiveOrder(instruction=instruction, voice=agent.voice.name, expires_at=session.expires_at)
         try:
             async with asyncio.TaskGroup() as both:
-                room = both.create_task(self._rooms.open(session))
-                live = both.create_task(self._live_tokens.mint(order))
+                live = both.create_task(self._live_tokens.mint(order))  # first, because it takes longer
+                room = both.create_task(self._room(session))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return Connected(room.result(), live.result())
+        opened, livekit, client_token = room.result()
+        return Connected(opened, Connection(livekit=livekit, gemini_live=live.result()), client_token)
 
     async def disconnect(self, session_id: SessionId) -> None:
         """Remove the room; raises a ProviderError."""
         await self._rooms.close(session_id)
 
-    def connection(self, session: Session, live: GeminiLiveConnection) -> Connection:
-        """Let the session's own participant into both."""
-        return Connection(livekit=self._rooms.admit(session, session.participant, session.media), gemini_live=live)
-
-    def client_token(self, session: Session) -> str:
-        """Sign a token that outlives the session by as long as its transcript may come late."""
-        return self._client_tokens.issue(session.session_id, session.given_up_at)
+    async def _room(self, session: Session) -> tuple[OpenedRoom, LiveKitConnection, str]:
+        """Make the room, and sign while Gemini is still at work what needs signing."""
+        opened = await self._rooms.open(session)
+        livekit = self._rooms.admit(session, session.participant, session.media)
+        return opened, livekit, self._client_tokens.issue(session.session_id, session.given_up_at)

@@ -5,13 +5,13 @@ import time
 from typing import Final
 
 from pi_voice.access import agent_of, session_of
-from pi_voice.connecting import Connecting
+from pi_voice.connecting import Connected, Connecting
 from pi_voice.errors import ProviderError, SessionNotActive
 from pi_voice.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Caller, Sessions, Visitor
 from pi_voice.prompt import instruction_for
-from pi_voice.sessions import DEFAULT_GRACE_SECONDS, GeminiLiveConnection, NewSession, Session, StartedSession
+from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Session, StartedSession
 
 CLEAN_UP_SECONDS: Final = 2.0
 """What removing the room of a failed session may take; create answers within 10 s whatever the providers do."""
@@ -53,7 +53,7 @@ class Provisioning:
         except Exception:
             await self._close_room(session)
             raise
-        return self._started(session, made.live)
+        return self._started(session, made)
 
     async def again(self, session_id: SessionId, caller: Visitor) -> StartedSession:
         """Answer once more the request that started a session, with fresh tokens until the same expiry.
@@ -65,9 +65,9 @@ class Provisioning:
             raise SessionNotActive
         agent = await self._agents.version(session.agent_id, session.agent_version)
         made = await self._connecting.connect(session, agent, instruction_for(agent))
-        return self._started(session, made.live)
+        return self._started(session, made)
 
-    def _started(self, session: Session, live: GeminiLiveConnection) -> StartedSession:
+    def _started(self, session: Session, made: Connected) -> StartedSession:
         return StartedSession.model_construct(
             session_id=session.session_id,
             agent_id=session.agent_id,
@@ -78,8 +78,8 @@ class Provisioning:
             ttl_seconds=session.ttl_seconds,
             created_at=session.created_at,
             expires_at=session.expires_at,
-            client_token=self._connecting.client_token(session),
-            connection=self._connecting.connection(session, live),
+            client_token=made.client_token,
+            connection=made.connection,
             metadata=session.metadata,
         )
 

@@ -57,6 +57,6 @@ class Renewing:
         return RenewedSession.model_construct(
             session_id=session_id,
             expires_at=renewed.expires_at,
-            client_token=self._connecting.client_token(renewed),
-            connection=self._connecting.connection(renewed, made.live),
+            client_token=made.client_token,
+            connection=made.connection,
         )
