@@ -30,9 +30,12 @@ Parsed = TypeVar("Parsed")
 
 
 class Document(BaseModel):
-    """A JSON document of the API: closed (a typo is an error), frozen, and without silent conversions."""
+    """A JSON document of the API: closed (a typo is an error), frozen, and without silent conversions.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    Its validator is built when it is first used, because a function uses a few of them and imports them all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class Detail(Document):

@@ -280,6 +280,9 @@ class Api:
         """Wrap an endpoint: read the document it takes, run it, write the document it returns."""
         name, hint = route.document
         reader = TypeAdapter(hint) if name else None
+        for each in get_type_hints(route.endpoint).values():
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                each.model_rebuild()  # while the container starts, and not in its first request
 
         @wraps(route.endpoint)
         def answer(**arguments: Any) -> Response[str]:
