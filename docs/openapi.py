@@ -33,7 +33,9 @@ it. What API Gateway answers by itself has its own shape, `{"message": "..."}`: 
 10 MB, 429 when throttled, 500 when a function cannot start, 503 when it is not done after 30 seconds.
 """
 _PLACEHOLDERS: Final = {
-    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "placeholder",
+    "AWS_REGION": "us-east-1",
+    "AWS_SECRET_ACCESS_KEY": "placeholder",
     "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
     "EXTRACTION_QUEUE_URL": "https://placeholder",
     "GEMINI_API_KEY": "placeholder",

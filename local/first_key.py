@@ -1,18 +1,17 @@
 """The API key that is there when the local stack is ready: a new one, or the one that PI_VOICE_API_KEY names."""
 
+import os
 import sys
-from typing import TYPE_CHECKING, Final
+from contextlib import closing
+from typing import Final
 
 from local.errors import CannotStart
 from local.template import Template
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-
 WORKSPACE: Final = "local"
 
 
-async def issue(template: Template, dynamodb: "DynamoDBClient", wanted: str | None) -> str:
+async def issue(template: Template, wanted: str | None) -> str:
     """Make an API key of the local workspace, as the function CreateApiKey does, and return it.
 
     Raises CannotStart when the wanted key does not look like one of ours.
@@ -20,14 +19,17 @@ async def issue(template: Template, dynamodb: "DynamoDBClient", wanted: str | No
     sys.path[:0] = [str(layer) for layer in template.layers]
     from pi_voice import api_keys  # noqa: PLC0415 (the layer is where the template says)
     from pi_voice.access import Access  # noqa: PLC0415
+    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415
     from pi_voice.adapters.dynamodb import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.errors import InvalidApiKey  # noqa: PLC0415
-    from pi_voice.settings import TableNames  # noqa: PLC0415
+    from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
 
     try:
         secret = api_keys.parse(wanted) if wanted else api_keys.generate()
     except InvalidApiKey:
         raise CannotStart(f"PI_VOICE_API_KEY is no API key: one looks like {api_keys.generate().reveal()}.") from None
-    table = TableNames.of(template.functions[0].environment).api_keys
+    environment = template.functions[0].environment
     order = api_keys.NewApiKey(workspace=WORKSPACE, name="make run")
-    return (await Access(DynamoApiKeys(dynamodb, table)).issue(order, secret)).api_key
+    with closing(AwsService(AwsSettings.of({**os.environ, **environment}), DYNAMODB)) as dynamodb:
+        access = Access(DynamoApiKeys(dynamodb, TableNames.of(environment).api_keys))
+        return (await access.issue(order, secret)).api_key

@@ -3,10 +3,10 @@
 import base64
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from local.dynamodb import client
 from local.first_key import WORKSPACE
 from local.stack import Surroundings
 
@@ -28,16 +28,17 @@ async def keep_samples(around: Surroundings) -> None:
     """
     if around.services.dynamodb_url is not None:
         return
-    from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions  # noqa: PLC0415 (as first_key)
+    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as first_key)
+    from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions  # noqa: PLC0415
     from pi_voice.agents import Agent, OwnedAgent  # noqa: PLC0415
     from pi_voice.api_keys import ApiKey, generate  # noqa: PLC0415
     from pi_voice.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
     from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Session  # noqa: PLC0415
-    from pi_voice.settings import TableNames  # noqa: PLC0415
+    from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
 
-    dynamodb, now = client(around.dynamodb_url), int(time.time())
-    tables = TableNames.of(around.template.functions[0].environment)
-    workspace = WorkspaceId(WORKSPACE)
+    environment = around.template.functions[0].environment
+    tables = TableNames.of(environment)
+    workspace, now = WorkspaceId(WORKSPACE), int(time.time())
 
     order = NewSession.model_validate_json(_event("create_session")["body"])
     stamp = {"agent_id": order.agent_id, "version": 1, "created_at": now, "updated_at": now}
@@ -54,6 +55,7 @@ async def keep_samples(around: Surroundings) -> None:
         created_at=now,
     )
 
-    await DynamoAgents(dynamodb, tables.agents).save(workspace, agent)
-    await DynamoSessions(dynamodb, tables.sessions).add(session)
-    await DynamoApiKeys(dynamodb, tables.api_keys).add(key, secret.hash)
+    with closing(AwsService(AwsSettings.of({**around.machine, **environment}), DYNAMODB)) as dynamodb:
+        await DynamoAgents(dynamodb, tables.agents).save(workspace, agent)
+        await DynamoSessions(dynamodb, tables.sessions).add(session)
+        await DynamoApiKeys(dynamodb, tables.api_keys).add(key, secret.hash)

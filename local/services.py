@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+import boto3
+from botocore.exceptions import BotoCoreError
+
 from local.errors import CannotStart
 from local.template import REGION
 
@@ -137,13 +140,13 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
     """Return what a process of ours inherits: little of the machine, and credentials that fit AWS's services.
 
     With all of these on loopback they are made up, so that no stray profile can lead to an account; else they are the
-    user's.
+    user's, as variables, which is how Lambda gives them to a function. Raises CannotStart where there are none.
     """
     inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
     if not all(map(is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
-        return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own}
+        return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own, **_credentials(environment)}
     return {
         **inherited,
         "AWS_REGION": REGION,
@@ -154,6 +157,25 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Look up the user's credentials, whether they are in variables, in a profile or in what a profile leads to."""
+    if environment.get("AWS_ACCESS_KEY_ID"):
+        return {}
+    try:
+        found = boto3.Session(profile_name=environment.get("AWS_PROFILE")).get_credentials()
+    except BotoCoreError as error:
+        raise CannotStart(f"There are no AWS credentials: {error}.") from None
+    if found is None:
+        raise CannotStart("There are no AWS credentials: set AWS_ACCESS_KEY_ID or AWS_PROFILE.")
+    frozen = found.get_frozen_credentials()
+    variables = {
+        "AWS_ACCESS_KEY_ID": frozen.access_key,
+        "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
+        "AWS_SESSION_TOKEN": frozen.token,
+    }
+    return {name: value for name, value in variables.items() if value}
 
 
 def is_loopback(url: str) -> bool:

@@ -77,11 +77,10 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
         machine = machine_variables(environment, dynamodb_url, sqs_url)
         os.environ.clear()  # no profile or setting of the user's shall lead our own clients elsewhere
         os.environ.update(machine)
-        tables = dynamodb.client(dynamodb_url)
-        await asyncio.to_thread(dynamodb.make_tables, tables, template.tables)
+        await asyncio.to_thread(dynamodb.make_tables, dynamodb.client(dynamodb_url), template.tables)
         queue_urls = await asyncio.to_thread(sqs.make_queues, sqs.client(sqs_url), template.queues)
         template = load(TEMPLATE, variables, services.parameters, queue_urls)
-        api_key = await first_key.issue(template, tables, services.api_key)
+        api_key = await first_key.issue(template, services.api_key)
         yield Surroundings(services, livekit, gemini, dynamodb_url, sqs_url, queue_urls, template, machine, api_key)
 
 

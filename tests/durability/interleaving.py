@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
-from botocore.exceptions import EndpointConnectionError
-
+from pi_voice.adapters.aws import Unanswered
 from pi_voice.adapters.dynamodb import BY_DUE
 
 _QUIET_TURNS: Final = 15
@@ -76,6 +76,12 @@ class _Waiting:
     answer: Future[Any] = field(default_factory=Future)
 
 
+def _index(fn: Callable[..., Any]) -> object:
+    """Return the index that a request reads; what is asked is the last argument of what asyncio has a thread run."""
+    asked = fn.args[-1] if isinstance(fn, partial) else None
+    return asked.get("IndexName") if isinstance(asked, dict) else None
+
+
 class Gate(ThreadPoolExecutor):
     """An executor that holds every request until it is let through; those of the test itself pass at once."""
 
@@ -95,7 +101,7 @@ class Gate(ThreadPoolExecutor):
         self._asked += 1
         waiting = _Waiting(-1 if operation is None else operation, lambda: fn(*args, **kwargs))
         waiting.answer.set_running_or_notify_cancel()  # who stops waiting for it does not stop it, as with a thread
-        if operation is None or getattr(fn, "keywords", {}).get("IndexName") == BY_DUE:
+        if operation is None or _index(fn) == BY_DUE:
             _carry_out(waiting)
         else:
             self._waiting.append(waiting)
@@ -148,7 +154,7 @@ class Gate(ThreadPoolExecutor):
             case Fate.REFUSED | Fate.UNHEARD:
                 if fate is Fate.UNHEARD:
                     _carry_out(_Waiting(waiting.operation, waiting.request))
-                waiting.answer.set_exception(EndpointConnectionError(endpoint_url="nowhere"))
+                waiting.answer.set_exception(Unanswered())
             case Fate.CRASH_BEFORE | Fate.CRASH_AFTER:
                 if fate is Fate.CRASH_AFTER:
                     _carry_out(_Waiting(waiting.operation, waiting.request))

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from botocore.exceptions import EndpointConnectionError
-
+from pi_voice.adapters.aws import Unanswered
 from pi_voice.agents import Agent
 from pi_voice.checkpoints import CheckpointKeeping
 from pi_voice.client_tokens import ClientTokens
@@ -43,7 +42,7 @@ Answer = TypeVar("Answer")
 async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
     try:
         return await asyncio.to_thread(do)
-    except EndpointConnectionError:
+    except Unanswered:
         raise error from None
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from pi_voice import transcript
+from pi_voice.adapters.aws import AwsService
 from pi_voice.ids import SessionId
 from pi_voice.sessions import Checkpoint, Ending, Renewal, Session
 from tests.durability.interleaving import Fate, Gate, Outcome
@@ -36,7 +37,7 @@ from tests.durability.reference import (
     Work,
 )
 from tests.fakes import FakeClient, FakeClock
-from tests.integration.conftest import dynamodb, environment  # noqa: F401 (fixtures)
+from tests.integration.conftest import dynamodb, environment, moto, service  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store, Tables
 
@@ -168,10 +169,10 @@ ROUNDS = 40
 class Machine(RuleBasedStateMachine):
     """One session, and everybody who has to do with it."""
 
-    def __init__(self, dynamodb: "DynamoDBClient") -> None:  # noqa: F811 (the fixture's value)
+    def __init__(self, dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811 (fixtures' values)
         super().__init__()
         self.tables = Tables(dynamodb)
-        self.store = Store(dynamodb, self.tables)
+        self.store = Store(dynamodb, service, self.tables)
         self.reference = Reference()
         self.world: World | None = None
         self.transcript_id: str | None = None
@@ -281,12 +282,12 @@ class Machine(RuleBasedStateMachine):
             assert not self.reference.told & sight.inside, "a call that was hung up goes on"
 
 
-def search(dynamodb: "DynamoDBClient", examples: int, steps: int) -> None:  # noqa: F811
+def search(dynamodb: "DynamoDBClient", service: AwsService, examples: int, steps: int) -> None:  # noqa: F811
     faulthandler.cancel_dump_traceback_later()  # hypothesis has bounds of its own
 
     class Here(Machine):
         def __init__(self) -> None:
-            super().__init__(dynamodb)
+            super().__init__(dynamodb, service)
 
     run_state_machine_as_test(
         Here,
@@ -300,10 +301,10 @@ def search(dynamodb: "DynamoDBClient", examples: int, steps: int) -> None:  # no
     )
 
 
-def test_a_few_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient") -> None:  # noqa: F811
-    search(dynamodb, examples=15, steps=6)
+def test_a_few_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
+    search(dynamodb, service, examples=15, steps=6)
 
 
 @pytest.mark.durability
-def test_many_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient") -> None:  # noqa: F811
-    search(dynamodb, examples=150, steps=8)
+def test_many_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
+    search(dynamodb, service, examples=150, steps=8)

@@ -20,7 +20,7 @@ from pi_voice.sweeping import Swept
 from pi_voice.transcript import Turn
 from tests.durability.one_session import OneSession, a_call, says
 from tests.fakes import FakeClient, FakeClock
-from tests.integration.conftest import dynamodb, environment, runner, store  # noqa: F401 (fixtures)
+from tests.integration.conftest import dynamodb, environment, moto, runner, service, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store
 

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -33,9 +33,10 @@ from local.stand_ins.livekit import livekit_stand_in
 from local.template import Function, load
 from local.workers import Workers
 from pi_voice.access import Access
+from pi_voice.adapters.aws import DYNAMODB, AwsService
 from pi_voice.adapters.dynamodb import DynamoApiKeys
 from pi_voice.api_keys import NewApiKey
-from pi_voice.settings import TableNames
+from pi_voice.settings import AwsSettings, TableNames
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
 
@@ -201,8 +202,10 @@ class World:
     def caller(self, lane: Lane) -> Caller:
         """Make somebody new."""
         workspace = f"w-{uuid4().hex[:12]}"
-        access = Access(DynamoApiKeys(self.dynamodb, self.tables.api_keys))
-        issued = self.background.run(access.issue(NewApiKey(workspace=workspace, name="durability")))
+        settings = AwsSettings.of({**self.machine, "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url})
+        with closing(AwsService(settings, DYNAMODB)) as service:
+            access = Access(DynamoApiKeys(service, self.tables.api_keys))
+            issued = self.background.run(access.issue(NewApiKey(workspace=workspace, name="durability")))
         return Caller(lane.site, workspace, issued.api_key)
 
     # ---- Time ----

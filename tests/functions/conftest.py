@@ -1,6 +1,6 @@
 """The functions as Lambda calls them: events of an HTTP API in, answers out.
 
-DynamoDB and SQS are moto in this process, with the template's tables and queues; LiveKit and Gemini are the local
+DynamoDB and SQS are moto behind HTTP, with the template's tables and queues; LiveKit and Gemini are the local
 stand-ins, to which the genuine SDKs talk.
 """
 
@@ -20,7 +20,6 @@ from urllib.parse import urlencode
 
 import boto3
 import pytest
-from moto import mock_aws
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
@@ -29,6 +28,7 @@ from pi_voice import http, wiring
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
 from tests.functions.work import Work
+from tests.moto_server import MotoServer
 
 ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "/api/v1/voice"
@@ -145,6 +145,7 @@ class Functions:
     def start_over(self) -> None:
         """Let all containers end, so that the next requests start new ones."""
         http.run(wiring.web().close())
+        wiring.dynamodb_service().close()
         self._handlers.clear()
         for factory in vars(wiring).values():
             if hasattr(factory, "cache_clear"):
@@ -217,11 +218,21 @@ def providers() -> Iterator[Providers]:
 
 
 @pytest.fixture(scope="module")
-def dynamodb(providers: Providers) -> Iterator[DynamoDBClient]:
+def moto() -> Iterator[MotoServer]:
+    """DynamoDB and SQS."""
+    with MotoServer.running() as moto:
+        yield moto
+
+
+@pytest.fixture(scope="module")
+def dynamodb(providers: Providers, moto: MotoServer) -> Iterator[DynamoDBClient]:
     """The tables of the template, and the environment that leads the functions to them."""
-    with pytest.MonkeyPatch.context() as environment, mock_aws():
+    with pytest.MonkeyPatch.context() as environment:
         variables = {
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
             "AWS_DEFAULT_REGION": "us-east-1",
+            **moto.variables,
             "POWERTOOLS_SERVICE_NAME": "pi-voice",
             "POWERTOOLS_LOG_LEVEL": "INFO",
             "GEMINI_LIVE_MODEL": "gemini-live-test",
@@ -232,15 +243,17 @@ def dynamodb(providers: Providers) -> Iterator[DynamoDBClient]:
             "GRACE_SECONDS": str(GRACE_SECONDS),
             **providers.variables,
         }
-        client = boto3.client("dynamodb", region_name="us-east-1")
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        client = boto3.client("dynamodb")
         read = template.load(ROOT / "template.yaml", variables)
         for table in read.tables:
             client.create_table(**table.definition)  # type: ignore[arg-type]
-        queue_urls = make_queues(boto3.client("sqs", region_name="us-east-1"), read.queues)
+        queue_urls = make_queues(boto3.client("sqs"), read.queues)
         names = template.load(ROOT / "template.yaml", variables, queue_urls=queue_urls).functions[0].environment
-        variables |= {name: names[name] for name in names if name.endswith(("_TABLE", "_QUEUE_URL"))}
-        for name, value in variables.items():
-            environment.setenv(name, value)
+        for name in names:
+            if name.endswith(("_TABLE", "_QUEUE_URL")):
+                environment.setenv(name, names[name])
         yield client
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import boto3
 import pytest
 from aiohttp import web
 
@@ -19,6 +18,7 @@ from tests.functions.providers import Providers
 from tests.functions.test_complete import ENDING
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
+from tests.moto_server import MotoServer
 
 BARRIER_SECONDS: Final = 30
 KEY: Final = ["GetItem api_keys"]
@@ -94,7 +94,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
 
 @dataclass
 class Listener:
-    """Hears every call, on its way out of botocore or into a provider's stand-in."""
+    """Hears every call, on its way into DynamoDB or into a provider's stand-in."""
 
     functions: Functions
     heard: list[str] = field(default_factory=list)
@@ -108,10 +108,12 @@ class Listener:
         work()
         return sorted(self.heard)
 
-    def note(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
+    def note(self, operation: str, params: Mapping[str, Any]) -> None:
         """Take note of one request to DynamoDB."""
+        if "QueueUrl" in params:
+            return
         names = {getattr(wiring.tables(), each.name): each.name for each in fields(wiring.tables())}
-        match model.name:
+        match operation:
             case "BatchGetItem":
                 tables = [*params["RequestItems"]]
             case "TransactWriteItems":
@@ -119,8 +121,8 @@ class Listener:
             case _:
                 tables = [params["TableName"]]
         index = f"/{params['IndexName']}" if "IndexName" in params else ""
-        self.heard.append(" ".join([model.name, *(names[table] for table in tables)]) + index)
-        if model.name == "GetItem" and self.together:
+        self.heard.append(" ".join([operation, *(names[table] for table in tables)]) + index)
+        if operation == "GetItem" and self.together:
             self.together.wait(BARRIER_SECONDS)
 
     @contextmanager
@@ -149,13 +151,11 @@ class Listener:
 
 
 @pytest.fixture
-def listener(functions: Functions, providers: Providers, work: Work) -> Iterator[Listener]:
+def listener(functions: Functions, providers: Providers, work: Work, moto: MotoServer) -> Iterator[Listener]:
     del work  # the environment has its queue from before the first function is loaded
     listener = Listener(functions)
     variables = providers.variables
-    boto3.setup_default_session()
-    assert boto3.DEFAULT_SESSION
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.dynamodb", listener.note)
+    moto.listeners.append(listener.note)
     with (
         pytest.MonkeyPatch.context() as environment,
         listener.relayed(providers, variables["LIVEKIT_URL"].replace("ws:", "http:")) as livekit,
@@ -166,7 +166,7 @@ def listener(functions: Functions, providers: Providers, work: Work) -> Iterator
         functions.start_over()
         yield listener
         functions.start_over()
-    boto3.setup_default_session()
+    moto.listeners.remove(listener.note)
 
 
 @dataclass(frozen=True)

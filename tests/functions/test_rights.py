@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import boto3
 import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
@@ -18,6 +17,7 @@ from tests.functions.test_providers_failing import Front
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.test_work import without_gemini
 from tests.functions.work import Work
+from tests.moto_server import MotoServer
 from tests.template.rights import POLLED, RIGHTS
 
 Uses = dict[str, set[str]]
@@ -43,11 +43,18 @@ class Watch:
         finally:
             self._current = ""
 
-    def note(self, params: Mapping[str, Any], model: Any, **_: object) -> None:
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Let somebody else ask in between."""
+        function, self._current = self._current, ""
+        yield
+        self._current = function
+
+    def note(self, operation: str, params: Mapping[str, Any]) -> None:
         """Take note of one request; a batch or a transaction needs the rights of what it consists of."""
-        if not self._current:
+        if not self._current or operation in POLLED:
             return
-        match model.name:
+        match operation:
             case "BatchGetItem":
                 used = [(table, "BatchGetItem") for table in params["RequestItems"]]
             case "TransactWriteItems":
@@ -56,9 +63,9 @@ class Watch:
                     (part["TableName"], "ConditionCheckItem" if verb == "ConditionCheck" else f"{verb}Item")
                     for verb, part in parts
                 ]
-            case operation if "QueueUrl" in params:
+            case _ if "QueueUrl" in params:
                 used = [("ExtractionQueue", operation)]
-            case operation:
+            case _:
                 index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
                 used = [(params["TableName"] + index, operation)]
         for target, action in used:
@@ -85,14 +92,11 @@ def front(providers: Providers) -> Front:
 
 
 @pytest.fixture
-def watch(functions: Functions) -> Iterator[Watch]:
+def watch(functions: Functions, moto: MotoServer) -> Iterator[Watch]:
     watch = Watch(functions)
-    boto3.setup_default_session()
-    assert boto3.DEFAULT_SESSION
-    for service in ("dynamodb", "sqs"):
-        boto3.DEFAULT_SESSION.events.register(f"provide-client-params.{service}", watch.note)
+    moto.listeners.append(watch.note)
     yield watch
-    boto3.setup_default_session()
+    moto.listeners.remove(watch.note)
     functions.start_over()
 
 
@@ -129,7 +133,9 @@ class Day:
         """Have somebody else complete a session in the moment in which its transcript has been written."""
 
         def rival(step: str) -> None:
-            if step == "UpdateItem SessionsTable":
+            if step != "UpdateItem SessionsTable":
+                return
+            with self.watch.looking_away():
                 self.dynamodb.update_item(
                     TableName=wiring.tables().sessions,
                     Key={"session_id": {"S": id_in(path)}},

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import pytest
 
 from local import template
@@ -15,6 +14,7 @@ from tests.functions.conftest import GRACE_SECONDS, ROOT, Api
 from tests.functions.providers import Providers
 from tests.functions.test_providers_failing import Front, led_to
 from tests.functions.work import Work, message
+from tests.moto_server import MotoServer
 
 TURNS = [{"role": "agent", "text": "For how many?"}, {"role": "user", "text": "For 4, please."}]
 
@@ -150,10 +150,8 @@ def test_of_several_messages_only_those_that_failed_come_again(api: Api, work: W
     assert work.waiting() == [pending["session_id"]]  # as far as this worker is concerned; Lambda deletes it
 
 
-def test_a_failure_is_followed_by_a_pause_that_doubles_up_to_a_quarter_of_an_hour(
-    api: Api,
-) -> None:
-    with watching_pauses(api) as pauses:
+def test_a_failure_is_followed_by_a_pause_that_doubles_up_to_a_quarter_of_an_hour(api: Api, moto: MotoServer) -> None:
+    with watching_pauses(moto) as pauses:
         for delivery in range(1, MAX_DELIVERIES + 1):
             api.functions.invoke("extract_results", {"Records": [message("?", delivery)]})
 
@@ -162,20 +160,17 @@ def test_a_failure_is_followed_by_a_pause_that_doubles_up_to_a_quarter_of_an_hou
 
 
 @contextmanager
-def watching_pauses(api: Api) -> Iterator[list[int]]:
-    """Listen to what a new worker asks of the queue."""
+def watching_pauses(moto: MotoServer) -> Iterator[list[int]]:
+    """Listen to what a worker asks of the queue."""
     pauses: list[int] = []
 
-    def note(params: dict[str, Any], **_: object) -> None:
-        pauses.append(params["VisibilityTimeout"])
+    def note(operation: str, params: dict[str, Any]) -> None:
+        if operation == "ChangeMessageVisibility":
+            pauses.append(params["VisibilityTimeout"])
 
-    api.functions.start_over()
-    boto3.setup_default_session()
-    assert boto3.DEFAULT_SESSION
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.ChangeMessageVisibility", note)
+    moto.listeners.append(note)
     yield pauses
-    boto3.setup_default_session()
-    api.functions.start_over()
+    moto.listeners.remove(note)
 
 
 def test_a_receipt_that_is_none_any_more_does_not_hide_the_failure(api: Api, work: Work, logged: io.StringIO) -> None:

@@ -4,21 +4,26 @@ import asyncio
 import io
 import logging
 import os
-import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
-from moto import mock_aws
 
-from pi_voice.adapters import dynamodb as adapter
+from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
 from pi_voice.adapters.web import Web
 from pi_voice.logs import logger
+from pi_voice.settings import AwsSettings
 from tests.integration.provider import Provider
 from tests.integration.store import Store, Tables
+from tests.moto_server import MotoServer
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+ServiceAt = Callable[..., AwsService]
 
 _ENDPOINT = "AWS_ENDPOINT_URL_DYNAMODB"
 _MADE_UP = {
@@ -44,34 +49,49 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="module")
-def dynamodb(environment: pytest.MonkeyPatch) -> Iterator["DynamoDBClient"]:
-    """The product's own client, of the DynamoDB that AWS_ENDPOINT_URL_DYNAMODB names, else of moto in this process."""
-    if os.environ.get(_ENDPOINT):
-        yield adapter.client()
-        return
-    environment.delenv(_ENDPOINT, raising=False)
-    with mock_aws():
-        client = adapter.client()
-        _one_request_at_a_time(client)
-        yield client
+def moto(environment: pytest.MonkeyPatch) -> Iterator[MotoServer]:
+    """AWS by moto, which the environment leads to."""
+    with MotoServer.running() as moto, environment.context() as led_there:
+        for name, url in moto.variables.items():
+            led_there.setenv(name, url)
+        yield moto
 
 
-def _one_request_at_a_time(client: "DynamoDBClient") -> None:
-    """Let moto finish each request before the next: a condition and its write are two steps to it, not one."""
-    turn = threading.Lock()
-    client.meta.events.register_first("before-send.dynamodb", lambda **_: _take(turn))
-    client.meta.events.register_last("response-received.dynamodb", lambda **_: turn.release())
+@pytest.fixture(scope="module")
+def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
+    """The DynamoDB that AWS_ENDPOINT_URL_DYNAMODB names, else moto; by boto3, to look at what was kept."""
+    if not os.environ.get(_ENDPOINT):
+        request.getfixturevalue("moto")
+    else:
+        request.getfixturevalue("environment")
+    return boto3.client("dynamodb")
 
 
-def _take(turn: threading.Lock) -> None:
-    turn.acquire()
+@pytest.fixture(scope="module")
+def service(dynamodb: "DynamoDBClient") -> Iterator[AwsService]:
+    """The same DynamoDB, as the product asks it."""
+    del dynamodb  # the environment leads to it by now
+    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB)) as service:
+        yield service
 
 
 @pytest.fixture
-def store(dynamodb: "DynamoDBClient") -> Iterator[Store]:
+def service_at() -> Iterator[ServiceAt]:
+    """Make services that are elsewhere."""
+    with ExitStack() as made:
+
+        def service_at(url: str, protocol: Protocol = DYNAMODB, **limits: Any) -> AwsService:
+            settings = replace(AwsSettings.of(os.environ), endpoints={protocol.service: url})
+            return made.enter_context(closing(AwsService(settings, protocol, **limits)))
+
+        yield service_at
+
+
+@pytest.fixture
+def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
     """The template's tables, empty, and the adapters over them."""
     tables = Tables(dynamodb)
-    yield Store(dynamodb, tables)
+    yield Store(dynamodb, service, tables)
     tables.drop()
 
 

@@ -1,14 +1,16 @@
 """The store under test: the template's tables, under names of their own, and the adapters over them."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from local import template
+from pi_voice.adapters.aws import AwsService
 from pi_voice.adapters.dynamodb import (
     DynamoAgents,
     DynamoApiKeys,
@@ -81,43 +83,48 @@ class Store:
     """The adapters over tables that belong to one test alone."""
 
     dynamodb: "DynamoDBClient"
+    """For a test to look at what was kept."""
+
+    service: AwsService
+    """What the adapters ask."""
+
     names: Tables | TableNames
 
     @property
     def api_keys(self) -> DynamoApiKeys:
-        return DynamoApiKeys(self.dynamodb, self.names.api_keys)
+        return DynamoApiKeys(self.service, self.names.api_keys)
 
     @property
     def agents(self) -> DynamoAgents:
-        return DynamoAgents(self.dynamodb, self.names.agents)
+        return DynamoAgents(self.service, self.names.agents)
 
     @property
     def sessions(self) -> DynamoSessions:
         return self.sessions_kept()
 
     def sessions_kept(self, days: int = 0) -> DynamoSessions:
-        return DynamoSessions(self.dynamodb, self.names.sessions, days)
+        return DynamoSessions(self.service, self.names.sessions, days)
 
     @property
     def transcripts(self) -> DynamoTranscripts:
-        return DynamoTranscripts(self.dynamodb, self.names.transcripts)
+        return DynamoTranscripts(self.service, self.names.transcripts)
 
     @property
     def checkpoints(self) -> DynamoCheckpoints:
         return self.checkpoints_kept()
 
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
-        return DynamoCheckpoints(self.dynamodb, self.names.sessions, self.names.transcripts, days)
+        return DynamoCheckpoints(self.service, self.names.sessions, self.names.transcripts, days)
 
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
-        return DynamoTranscripts(self.dynamodb, self.names.transcripts, days, clock)
+        return DynamoTranscripts(self.service, self.names.transcripts, days, clock)
 
     def rates(self, per_minute: int, clock: Clock) -> DynamoRates:
-        return DynamoRates(self.dynamodb, self.names.idempotency, per_minute, clock)
+        return DynamoRates(self.service, self.names.idempotency, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
         """Return the same tables behind a client some of whose requests are a test's own."""
-        return Store(cast("DynamoDBClient", _Wrapped(self.dynamodb, instead)), self.names)
+        return replace(self, service=cast("AwsService", _Wrapped(self.service, instead)))
 
     def rows(self, table: str) -> list[Row]:
         """Return all rows of a table as they are stored."""
@@ -145,19 +152,23 @@ class Store:
 
 
 class _Wrapped:
-    """A client that passes everything on but what a test wants otherwise."""
+    """A service that is asked everything but what a test wants otherwise; the test says `get_item` for GetItem."""
 
-    def __init__(self, dynamodb: object, instead: Mapping[str, Callable[[Request], Request]]) -> None:
-        self._dynamodb = dynamodb
+    def __init__(self, service: AwsService, instead: Mapping[str, Callable[[Request], Request]]) -> None:
+        self._service = service
         self._instead = instead
 
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._dynamodb, name)
-        return self._instead[name](real) if name in self._instead else real
+    def ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+        def real(**asked: Any) -> Any:
+            return self._service.ask(operation, asked)
+
+        name = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
+        request = self._instead[name](real) if name in self._instead else real
+        return request(**arguments)
 
 
 def asked_twice(request: Request) -> Request:
-    """Do as botocore does when the first answer gets lost on the way: ask again, and return the second answer."""
+    """Do as our transport does when the first answer gets lost on the way: ask again, and return the second answer."""
 
     def twice(**arguments: Any) -> Any:
         request(**arguments)

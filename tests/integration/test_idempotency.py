@@ -2,22 +2,17 @@
 
 import asyncio
 import io
-from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from pi_voice.adapters import dynamodb as adapter
 from pi_voice.errors import SessionNotActive, StorageError
 from pi_voice.idempotency import Idempotency
 from pi_voice.ids import WorkspaceId
 from pi_voice.ports import Scope
 from tests.integration.provider import Provider, says
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
 
 DONE = says("{}", content_type="application/x-amz-json-1.0")
 CONTEXT: Any = SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
@@ -34,15 +29,13 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.fixture
-def client(provider: Provider, environment: pytest.MonkeyPatch) -> "Iterator[DynamoDBClient]":
+def keys(provider: Provider, environment: pytest.MonkeyPatch) -> Idempotency:
     with environment.context() as led_there:
         led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
-        client = adapter.client()
-    yield client
-    client.close()
+        return Idempotency("idempotency", patience_seconds=2.0)
 
 
-def once(runner: asyncio.Runner, client: "DynamoDBClient", done: list[str], error: Exception | None = None) -> str:
+def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exception | None = None) -> str:
     """Do something once, while the provider's loop runs."""
 
     def work() -> str:
@@ -51,37 +44,37 @@ def once(runner: asyncio.Runner, client: "DynamoDBClient", done: list[str], erro
             raise error
         return "the id"
 
-    store, caller = Idempotency(client, "idempotency", patience_seconds=2.0), Scope(workspace=WorkspaceId("acme"))
-    return runner.run(asyncio.to_thread(store.once, caller, "POST /agents", "a-key", b"{}", CONTEXT, work))
+    caller = Scope(workspace=WorkspaceId("acme"))
+    return runner.run(asyncio.to_thread(keys.once, caller, "POST /agents", "a-key", b"{}", CONTEXT, work))
 
 
 def test_a_key_that_cannot_be_taken_in_time_stops_the_work_before_it_begins(
-    provider: Provider, runner: asyncio.Runner, client: "DynamoDBClient", logged: io.StringIO
+    provider: Provider, runner: asyncio.Runner, keys: Idempotency, logged: io.StringIO
 ) -> None:
     provider.answers(trickles)
     done: list[str] = []
 
     with pytest.raises(StorageError):
-        once(runner, client, done)
+        once(runner, keys, done)
 
     assert done == []
     assert "TimeoutError" in logged.getvalue()
 
 
 def test_what_was_done_is_answered_where_that_cannot_be_noted_in_time(
-    provider: Provider, runner: asyncio.Runner, client: "DynamoDBClient"
+    provider: Provider, runner: asyncio.Runner, keys: Idempotency
 ) -> None:
     provider.answers(DONE, trickles)
     done: list[str] = []
 
-    assert once(runner, client, done) == "the id"
+    assert once(runner, keys, done) == "the id"
     assert done == ["the id"]
 
 
 def test_what_was_refused_is_told_where_the_key_cannot_be_let_go_in_time(
-    provider: Provider, runner: asyncio.Runner, client: "DynamoDBClient"
+    provider: Provider, runner: asyncio.Runner, keys: Idempotency
 ) -> None:
     provider.answers(DONE, trickles)
 
     with pytest.raises(SessionNotActive):
-        once(runner, client, [], SessionNotActive())
+        once(runner, keys, [], SessionNotActive())

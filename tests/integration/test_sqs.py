@@ -3,51 +3,63 @@
 import asyncio
 import io
 import json
-from collections.abc import Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+import uuid
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
-from moto import mock_aws
 
+from pi_voice.adapters.aws import SQS
 from pi_voice.adapters.sqs import SqsExtractionQueue
 from pi_voice.errors import StorageError
 from pi_voice.ids import SessionId
+from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Answer, Provider, closed_port, hangs_up, says
+from tests.moto_server import MotoServer
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 run = asyncio.run
 
+URL = "https://sqs.test/extractions"
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
 
 
 @pytest.fixture
-def sqs() -> Iterator["SQSClient"]:
-    with mock_aws():
-        yield boto3.client("sqs")
+def sqs(moto: MotoServer) -> "SQSClient":
+    return boto3.client("sqs", endpoint_url=moto.url)
 
 
 @pytest.fixture
 def url(sqs: "SQSClient") -> str:
-    return sqs.create_queue(QueueName="extractions", Attributes={"VisibilityTimeout": "540"})["QueueUrl"]
+    return sqs.create_queue(QueueName=f"extractions-{uuid.uuid4().hex}", Attributes={"VisibilityTimeout": "540"})[
+        "QueueUrl"
+    ]
+
+
+@pytest.fixture
+def queue(service_at: ServiceAt, moto: MotoServer, url: str) -> SqsExtractionQueue:
+    return SqsExtractionQueue(service_at(moto.url, SQS), url)
 
 
 def messages(sqs: "SQSClient", url: str) -> list[Any]:
     return sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
 
 
-def test_a_session_that_is_put_there_comes_out_by_its_id_and_nothing_else(sqs: "SQSClient", url: str) -> None:
-    run(SqsExtractionQueue(url).put(SESSION_ID))
+def test_a_session_that_is_put_there_comes_out_by_its_id_and_nothing_else(
+    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
+) -> None:
+    run(queue.put(SESSION_ID))
 
     [message] = messages(sqs, url)
     assert json.loads(message["Body"]) == {"session_id": SESSION_ID}
 
 
-def test_a_container_asks_again_and_again_with_one_client(sqs: "SQSClient", url: str) -> None:
-    queue = SqsExtractionQueue(url)
-
+def test_a_container_asks_again_and_again_with_one_client(
+    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
+) -> None:
     async def put() -> None:
         await asyncio.gather(*(queue.put(SESSION_ID) for _ in range(5)))
 
@@ -57,8 +69,9 @@ def test_a_container_asks_again_and_again_with_one_client(sqs: "SQSClient", url:
     assert len(messages(sqs, url)) == 6
 
 
-def test_a_message_that_is_worked_on_comes_again_after_a_pause(sqs: "SQSClient", url: str) -> None:
-    queue = SqsExtractionQueue(url)
+def test_a_message_that_is_worked_on_comes_again_after_a_pause(
+    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
+) -> None:
     run(queue.put(SESSION_ID))
     [message] = messages(sqs, url)
     assert messages(sqs, url) == []
@@ -70,7 +83,7 @@ def test_a_message_that_is_worked_on_comes_again_after_a_pause(sqs: "SQSClient",
 
 
 def test_making_a_queue_needs_nothing_of_the_network() -> None:
-    assert SqsExtractionQueue("https://nowhere.test/queue") is not None
+    assert SqsExtractionQueue(cast("Any", None), URL) is not None
 
 
 # ---- A queue that fails -----------------------------------------------------------------------------
@@ -88,15 +101,19 @@ def assert_told_plainly(runner: asyncio.Runner, work: Coroutine[Any, Any, None],
         assert secret not in repr(told.value)
 
 
-def test_a_queue_that_is_not_there_is_a_storage_error(runner: asyncio.Runner, url: str, logged: io.StringIO) -> None:
-    queue = SqsExtractionQueue(url + "-of-somebody-else")
+def test_a_queue_that_is_not_there_is_a_storage_error(
+    moto: MotoServer, service_at: ServiceAt, runner: asyncio.Runner, url: str, logged: io.StringIO
+) -> None:
+    queue = SqsExtractionQueue(service_at(moto.url, SQS), url + "-of-somebody-else")
 
     assert_told_plainly(runner, queue.put(SESSION_ID), logged)
     assert_told_plainly(runner, queue.again("do not tell", 30), logged)
 
 
-def test_a_receipt_that_is_none_is_a_storage_error(runner: asyncio.Runner, url: str, logged: io.StringIO) -> None:
-    assert_told_plainly(runner, SqsExtractionQueue(url).again("do not tell", 30), logged)
+def test_a_receipt_that_is_none_is_a_storage_error(
+    queue: SqsExtractionQueue, runner: asyncio.Runner, logged: io.StringIO
+) -> None:
+    assert_told_plainly(runner, queue.again("do not tell", 30), logged)
 
 
 REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"}'
@@ -113,36 +130,33 @@ REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"
     ],
 )
 def test_a_queue_that_refuses_or_breaks_is_a_storage_error(
+    service_at: ServiceAt,
     runner: asyncio.Runner,
     provider: Provider,
     logged: io.StringIO,
-    monkeypatch: pytest.MonkeyPatch,
     answer: Answer,
     attempts: int,
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", provider.url)
     provider.answers(answer)
 
-    assert_told_plainly(runner, SqsExtractionQueue(f"{provider.url}/queue").put(SESSION_ID), logged)
+    assert_told_plainly(runner, SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID), logged)
 
     assert len(provider.received) == attempts
 
 
 def test_a_queue_that_is_back_at_once_takes_the_message(
-    runner: asyncio.Runner, provider: Provider, monkeypatch: pytest.MonkeyPatch
+    service_at: ServiceAt, runner: asyncio.Runner, provider: Provider
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", provider.url)
     provider.answers(says(REFUSAL, 503), says('{"MessageId": "1"}', content_type="application/x-amz-json-1.0"))
 
-    runner.run(SqsExtractionQueue(f"{provider.url}/queue").put(SESSION_ID))
+    runner.run(SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID))
 
     assert len(provider.received) == 2
 
 
 def test_a_queue_that_cannot_be_reached_is_a_storage_error(
-    runner: asyncio.Runner, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    service_at: ServiceAt, runner: asyncio.Runner, logged: io.StringIO
 ) -> None:
     nowhere = f"http://127.0.0.1:{closed_port()}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", nowhere)
 
-    assert_told_plainly(runner, SqsExtractionQueue(f"{nowhere}/queue").put(SESSION_ID), logged)
+    assert_told_plainly(runner, SqsExtractionQueue(service_at(nowhere, SQS), URL).put(SESSION_ID), logged)

@@ -7,11 +7,11 @@ import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
-from botocore.exceptions import ClientError
 
+from pi_voice.adapters.aws import Refused
 from pi_voice.checkpoints import CheckpointKeeping
 from pi_voice.completion import Closing
 from pi_voice.errors import SessionNotActive, StorageError
@@ -189,17 +189,16 @@ def test_kept_turns_that_are_missing_are_told_and_not_passed_over(
 # ---- Cancelled transactions -------------------------------------------------------------------------
 
 
-def cancelled(*reasons: str) -> ClientError:
+def cancelled(*reasons: str) -> Refused:
     """Make the error by which DynamoDB cancels a transaction, with a reason per item."""
-    response = {
-        "Error": {"Code": "TransactionCanceledException", "Message": "Transaction cancelled: what the caller said"},
+    answer = {
+        "Message": "Transaction cancelled: what the caller said",
         "CancellationReasons": [{"Code": reason} for reason in reasons],
-        "ResponseMetadata": {"HTTPStatusCode": 400},
     }
-    return ClientError(cast("Any", response), "TransactWriteItems")
+    return Refused("TransactWriteItems", "TransactionCanceledException", answer)
 
 
-def failing(times: int, store: Store, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
+def failing(times: int, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
     """Cancel the first so many transactions; `after` they were carried out all the same, if at all."""
     left = [times]
 
@@ -209,8 +208,7 @@ def failing(times: int, store: Store, *reasons: str, after: bool = False) -> Cal
                 left[0] -= 1
                 if after:
                     transact(**arguments)
-                error = cancelled(*reasons)
-                raise store.dynamodb.exceptions.TransactionCanceledException(error.response, error.operation_name)
+                raise cancelled(*reasons)
             return transact(**arguments)
 
         return ask
@@ -232,9 +230,7 @@ CONFLICTS = [
 def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple[str, str], times: int) -> None:
     session = kept(store)
 
-    grown = run(
-        store.through(transact_write_items=failing(times, store, *reasons)).checkpoints.append(session, TURNS, 100)
-    )
+    grown = run(store.through(transact_write_items=failing(times, *reasons)).checkpoints.append(session, TURNS, 100))
 
     assert grown == found(store, session)
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -242,7 +238,7 @@ def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple
 
 def test_a_transaction_that_always_meets_another_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
     session = kept(store)
-    busy = store.through(transact_write_items=failing(99, store, "TransactionConflict", "None"))
+    busy = store.through(transact_write_items=failing(99, "TransactionConflict", "None"))
 
     with pytest.raises(StorageError) as told:
         run(busy.checkpoints.append(session, TURNS, 100))
@@ -255,7 +251,7 @@ def test_a_transaction_that_always_meets_another_is_a_storage_error(store: Store
 @pytest.mark.parametrize("reasons", [("ConditionalCheckFailed", "None"), ("ConditionalCheckFailed", "Conflict")])
 def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store, reasons: tuple[str, str]) -> None:
     session = kept(store)
-    refusing = store.through(transact_write_items=failing(1, store, *reasons))
+    refusing = store.through(transact_write_items=failing(1, *reasons))
 
     assert run(refusing.checkpoints.append(session, TURNS, 100)) is None
     assert (found(store, session), pieces(store)) == (session, [])
@@ -263,7 +259,7 @@ def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store
 
 def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be_there(store: Store) -> None:
     session = kept(store)
-    lossy = store.through(transact_write_items=failing(1, store, "TransactionConflict", "None", after=True))
+    lossy = store.through(transact_write_items=failing(1, "TransactionConflict", "None", after=True))
     keeping = CheckpointKeeping(lossy.sessions, lossy.checkpoints)
 
     told = run(keeping.keep(session.session_id, Checkpoint.model_validate({"from": 0, "turns": TURNS}), ACME))

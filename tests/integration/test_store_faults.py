@@ -4,15 +4,13 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from pi_voice import api_keys
-from pi_voice.adapters import dynamodb as adapter
+from pi_voice.adapters.aws import Refused, Unanswered
 from pi_voice.adapters.dynamodb import (
     DynamoAgents,
     DynamoApiKeys,
@@ -27,6 +25,7 @@ from pi_voice.ids import KeyId, SessionId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import Extraction, Problem, Session, SessionQuery
 from pi_voice.settings import TableNames
+from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Provider, closed_port, says
 from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
 from tests.integration.store import Request, Store
@@ -105,9 +104,8 @@ def broken(store: Store, error: Exception) -> Store:
     return store.through(**dict.fromkeys(REQUESTS, refusing(error)))
 
 
-def refusal(code: str, status: int = 400) -> ClientError:
-    response = {"Error": {"Code": code, "Message": SECRET}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(cast("Any", response), "Operation")
+def refusal(code: str) -> Refused:
+    return Refused("Operation", code, {"__type": code, "message": SECRET})
 
 
 def assert_told_plainly(store: Store, work: Work, logged: io.StringIO) -> None:
@@ -138,38 +136,25 @@ def test_any_refusal_is_a_storage_error(store: Store, logged: io.StringIO, name:
     assert code in logged.getvalue()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ReadTimeoutError(endpoint_url=f"http://127.0.0.1/{SECRET}"),
-        EndpointConnectionError(endpoint_url=f"http://127.0.0.1/{SECRET}"),
-    ],
-    ids=["no answer", "no connection"],
-)
 @everything
-def test_an_answer_that_does_not_come_is_a_storage_error(
-    store: Store, logged: io.StringIO, work: Work, error: Exception
-) -> None:
-    assert_told_plainly(broken(store, error), work, logged)
+def test_an_answer_that_does_not_come_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
+    assert_told_plainly(broken(store, Unanswered("Operation: TimeoutError")), work, logged)
 
 
 @everything
 def test_tables_that_are_not_there_are_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    elsewhere = Store(store.dynamodb, TableNames("nowhere", "nowhere", "nowhere", "nowhere", "nowhere", 0))
+    elsewhere = replace(store, names=TableNames("nowhere", "nowhere", "nowhere", "nowhere", "nowhere", 0))
 
     assert_told_plainly(elsewhere, work, logged)
 
 
-def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
-    client = boto3.client(
-        "dynamodb",
-        endpoint_url=f"http://127.0.0.1:{closed_port()}",
-        config=Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1}),
-    )
+def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(
+    service_at: ServiceAt, store: Store, logged: io.StringIO
+) -> None:
+    nobody = service_at(f"http://127.0.0.1:{closed_port()}", tries=1)
 
     for work in EVERYTHING.values():
-        assert_told_plainly(Store(client, store.names), work, logged)
-    client.close()
+        assert_told_plainly(replace(store, service=nobody), work, logged)
 
 
 # ---- An answer that breaks on its way ---------------------------------------------------------------
@@ -178,16 +163,12 @@ def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(store: Store, log
 @pytest.mark.parametrize("body", ["", "<html>", '{"Item": {"session_id": {"S": '], ids=["nothing", "a page", "a half"])
 @pytest.mark.parametrize("name", ["find a key", "read a session", "read an agent", "hang up", "put a transcript"])
 def test_an_answer_that_cannot_be_read_does_not_mean_that_there_is_no_row(
-    provider: Provider, runner: asyncio.Runner, environment: pytest.MonkeyPatch, name: str, body: str
+    service_at: ServiceAt, store: Store, provider: Provider, runner: asyncio.Runner, name: str, body: str
 ) -> None:
     provider.answers(says(body, content_type="application/x-amz-json-1.0"))
-    with environment.context() as led_there:
-        led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
-        client = adapter.client()
 
     with pytest.raises(StorageError):
-        runner.run(EVERYTHING[name](Store(client, TableNames("a", "s", "t", "k", "i", 0))))
-    client.close()
+        runner.run(EVERYTHING[name](replace(store, service=service_at(provider.url, tries=2))))
 
 
 def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: io.StringIO) -> None:
@@ -201,7 +182,7 @@ def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: i
 
         return wait
 
-    sessions = Impatient(store.through(get_item=slow).dynamodb, store.names.sessions)
+    sessions = Impatient(store.through(get_item=slow).service, store.names.sessions)
     with pytest.raises(StorageError):
         asyncio.run(sessions.get(SESSION.session_id))
     assert "TimeoutError" in logged.getvalue()

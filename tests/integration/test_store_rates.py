@@ -103,7 +103,7 @@ def test_a_count_whose_first_answer_got_lost_is_never_one_too_few(store: Store) 
 def test_a_table_that_cannot_be_written_is_a_storage_error_and_grants_nothing(store: Store) -> None:
     def refuse(_: Request) -> Request:
         def refused(**arguments: Any) -> Any:
-            return store.dynamodb.update_item(**{**arguments, "TableName": "nowhere"})
+            return store.service.ask("UpdateItem", {**arguments, "TableName": "nowhere"})
 
         return refused
 

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from pi_voice import transcript
+from pi_voice.adapters.aws import Unanswered
 from pi_voice.errors import StorageError
 from pi_voice.ids import TranscriptId, uuid7
 from pi_voice.sessions import DAY_SECONDS
@@ -148,7 +148,7 @@ def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_
         def ask(**arguments: Any) -> Any:
             number = arguments["Item"]["piece"]["N"]
             if number == "0":
-                raise ReadTimeoutError(endpoint_url="")
+                raise Unanswered
             time.sleep(0.05)  # so that the others are under way when the first has failed
             answer = put(**arguments)
             written.append(number)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,11 @@ from local.relay_process import enter
 from local.sample_records import keep_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
+from pi_voice.adapters.aws import DYNAMODB, AwsService
 from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions
 from pi_voice.adapters.livekit_webhook import WebhookSignature
 from pi_voice.ids import AgentId, SessionId, WorkspaceId
-from pi_voice.settings import TableNames, WebhookSettings
+from pi_voice.settings import AwsSettings, TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.template.conftest import environment
 
@@ -171,8 +173,7 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
 ) -> None:
     for name, value in around.machine.items():
         monkeypatch.setenv(name, value)
-    dynamodb = client(around.dynamodb_url)
-    make_tables(dynamodb, around.template.tables)
+    make_tables(client(around.dynamodb_url), around.template.tables)
     tables = TableNames.of(around.template.functions[0].environment)
     agent_id = AgentId(sam.sample_of("GetAgent")["pathParameters"]["agent_id"])
     session_id = SessionId(sam.sample_of("GetSession")["pathParameters"]["session_id"])
@@ -180,9 +181,11 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
 
     background.run(keep_samples(around))
 
-    agent = background.run(DynamoAgents(dynamodb, tables.agents).current(agent_id))
-    session = background.run(DynamoSessions(dynamodb, tables.sessions).get(session_id))
-    keys = background.run(DynamoApiKeys(dynamodb, tables.api_keys).of(WorkspaceId(key["workspace"])))
+    settings = AwsSettings.of({**around.machine, "AWS_ENDPOINT_URL_DYNAMODB": around.dynamodb_url})
+    with closing(AwsService(settings, DYNAMODB)) as service:
+        agent = background.run(DynamoAgents(service, tables.agents).current(agent_id))
+        session = background.run(DynamoSessions(service, tables.sessions).get(session_id))
+        keys = background.run(DynamoApiKeys(service, tables.api_keys).of(WorkspaceId(key["workspace"])))
     assert agent
     assert session
     assert agent.workspace == session.workspace == WORKSPACE

@@ -1,6 +1,7 @@
 """Which services are real and which stand in, and that half a configuration is said at once."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -128,13 +129,47 @@ def test_one_service_elsewhere_needs_credentials_of_one_s_own() -> None:
     assert variables["AWS_ACCESS_KEY_ID"] == "real"
 
 
-def test_elsewhere_credentials_are_the_user_s_own() -> None:
-    own = {"AWS_PROFILE": "work", "AWS_REGION": "eu-west-1", "OTHER": "x"}
-    variables = machine_variables(own, "https://dynamodb.eu-west-1.amazonaws.com")
+ELSEWHERE = "https://dynamodb.eu-west-1.amazonaws.com"
 
-    assert (variables["AWS_PROFILE"], variables["AWS_REGION"]) == ("work", "eu-west-1")
-    assert "AWS_ACCESS_KEY_ID" not in variables
+
+@pytest.fixture
+def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep this machine's accounts out; the file is where a test may write its own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path / "credentials"
+
+
+def test_elsewhere_credentials_are_the_user_s_own() -> None:
+    own = {"AWS_ACCESS_KEY_ID": "real", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1", "OTHER": "x"}
+    variables = machine_variables(own, ELSEWHERE)
+
+    assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]) == ("real", "secret")
+    assert variables["AWS_REGION"] == "eu-west-1"
     assert "OTHER" not in variables
+
+
+@pytest.mark.parametrize("token", ["", "for an hour"])
+def test_elsewhere_a_profile_s_credentials_are_looked_up_as_functions_know_no_profile(
+    no_credentials: Path, token: str
+) -> None:
+    lines = ["[work]", "aws_access_key_id = real", "aws_secret_access_key = secret"]
+    no_credentials.write_text("\n".join([*lines, *([f"aws_session_token = {token}"] if token else [])]))
+    variables = machine_variables({"AWS_PROFILE": "work"}, ELSEWHERE)
+
+    assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]) == ("real", "secret")
+    assert variables.get("AWS_SESSION_TOKEN", "") == token
+
+
+@pytest.mark.parametrize("own", [{}, {"AWS_PROFILE": "nobody's"}])
+def test_elsewhere_without_credentials_one_plain_sentence_is_said(no_credentials: Path, own: dict[str, str]) -> None:
+    del no_credentials
+
+    with pytest.raises(CannotStart, match=r"^There are no AWS credentials: [^\n]+[^.]\.$"):
+        machine_variables(own, ELSEWHERE)
 
 
 def test_a_proxy_is_used_for_the_world_and_not_for_this_machine() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,14 +13,14 @@ import pytest
 import yaml
 from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
-from moto import mock_aws
 from mypy_boto3_lambda import LambdaClient
 from mypy_boto3_secretsmanager import SecretsManagerClient
 from mypy_boto3_ssm import SSMClient
 
 from deploy import create_api_key, write_secrets
 from pi_voice.adapters import secrets
-from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
+from pi_voice.settings import AwsSettings, GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
+from tests.moto_server import MotoServer
 from tests.template.conftest import ROOT, environment
 
 NAME = "/pi-voice/secrets"
@@ -32,8 +33,15 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    with mock_aws():
+    with MotoServer.running() as moto:
+        for name, url in moto.variables.items():
+            monkeypatch.setenv(name, url)
         yield
+
+
+def read(location: str) -> dict[str, str]:
+    """Read what is stored as the functions do."""
+    return secrets.read(location, AwsSettings.of(os.environ))
 
 
 @pytest.fixture
@@ -72,25 +80,25 @@ def test_keys_in_ssm_are_encrypted_and_are_what_the_functions_read(ssm: SSMClien
     write_secrets.write_to_ssm(ssm, NAME, {**KEYS, **SIGNS, "PATH": "/bin"})
 
     assert ssm.get_parameter(Name=NAME)["Parameter"]["Type"] == "SecureString"
-    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS
+    assert read(f"ssm:{NAME}") == KEYS | SIGNS
 
 
 def test_keys_in_secrets_manager_are_what_the_functions_read(manager: SecretsManagerClient) -> None:
     write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
 
-    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | SIGNS
+    assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS
 
 
 def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None:
     webhook = {"LIVEKIT_WEBHOOK_API_KEY": "wh", "LIVEKIT_WEBHOOK_API_SECRET": "wh-secret"}
     write_secrets.write_to_ssm(ssm, NAME, KEYS | webhook)
 
-    read = secrets.read(f"ssm:{NAME}")
+    stored = read(f"ssm:{NAME}")
     models = {"GEMINI_LIVE_MODEL": "live", "GEMINI_EXTRACTION_MODEL": "extraction"}
-    assert LiveKitSettings.of({"LIVEKIT_URL": "wss://livekit.invalid", **read}).api_secret == "lk-secret"
-    assert GeminiSettings.of({**models, **read}).api_key == "gemini"
-    assert WebhookSettings.of(read).api_secret == "wh-secret"
-    assert len(client_token_secret(read)) == 64
+    assert LiveKitSettings.of({"LIVEKIT_URL": "wss://livekit.invalid", **stored}).api_secret == "lk-secret"
+    assert GeminiSettings.of({**models, **stored}).api_key == "gemini"
+    assert WebhookSettings.of(stored).api_secret == "wh-secret"
+    assert len(client_token_secret(stored)) == 64
 
 
 def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
@@ -99,18 +107,18 @@ def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, mana
     write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
     write_secrets.write_to_secrets_manager(manager, NAME, {"GEMINI_API_KEY": "newer"})
 
-    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
-    assert secrets.read(f"secretsmanager:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
+    assert read(f"ssm:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
+    assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
 
 
 def test_the_secret_of_client_tokens_is_made_up_once_and_differs_from_stack_to_stack(ssm: SSMClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
-    made_up = secrets.read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"]
+    made_up = read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"]
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
     write_secrets.write_to_ssm(ssm, "/another", KEYS)
 
-    assert secrets.read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"] == made_up
-    assert secrets.read("ssm:/another")["CLIENT_TOKEN_SECRET"] != made_up
+    assert read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"] == made_up
+    assert read("ssm:/another")["CLIENT_TOKEN_SECRET"] != made_up
 
 
 def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_keys_being_given(
@@ -123,15 +131,15 @@ def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_keys_be
     write_secrets.write_to_secrets_manager(manager, NAME, {})
 
     for store in ("ssm", "secretsmanager"):
-        read = secrets.read(f"{store}:{NAME}")
-        assert read == KEYS | {"CLIENT_TOKEN_SECRET": client_token_secret(read)}
+        stored = read(f"{store}:{NAME}")
+        assert stored == KEYS | {"CLIENT_TOKEN_SECRET": client_token_secret(stored)}
 
 
 def test_a_secret_of_client_tokens_that_is_given_replaces_the_one_that_is_stored(ssm: SSMClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
     write_secrets.write_to_ssm(ssm, NAME, SIGNS)
 
-    assert secrets.read(f"ssm:{NAME}") == KEYS | SIGNS
+    assert read(f"ssm:{NAME}") == KEYS | SIGNS
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ HEAVY: Final = {
     "re2",
 }
 
-READS: Final = {"boto3", "pydantic"}
+READS: Final = {"pydantic"}
 
 LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"}
 
@@ -56,8 +56,9 @@ IMPORTED: Final[dict[str, set[str]]] = {
 
 ENVIRONMENT: Final = {
     "PATH": os.environ["PATH"],
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
     "POWERTOOLS_SERVICE_NAME": "pi-voice",
     "VOICE_AGENTS_TABLE": "agents",
     "VOICE_SESSIONS_TABLE": "sessions",
@@ -118,6 +119,21 @@ def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
     function: str, imported: dict[str, set[str]]
 ) -> None:
     assert imported[function] == IMPORTED[function]
+
+
+def test_a_container_builds_the_validators_of_its_own_route_while_it_starts_and_no_other() -> None:
+    code = """
+import app
+from pi_voice.sessions import SessionState, StartedSession
+assert SessionState.__pydantic_complete__
+assert not StartedSession.__pydantic_complete__
+"""
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT / "functions" / "get_session",
+        env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'layers' / 'voice'}"},
+    )
 
 
 def test_every_function_has_its_budget() -> None:

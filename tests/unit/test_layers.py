@@ -20,7 +20,7 @@ USE_CASES = {
     "extraction", "extracting_again", "results", "completion", "room_events", "sweeping",
 }  # fmt: skip
 EDGE = {"http", "work", "idempotency", "wiring", "settings", "logs"}
-SDKS = {"boto3", "botocore", "mypy_boto3_dynamodb", "mypy_boto3_sqs", "aiohttp", "livekit", "google", "jwt"}
+SDKS = {"boto3", "botocore", "aiohttp", "livekit", "google", "jwt"}
 PYDANTIC = {"pydantic", "pydantic_core", "typing_extensions"}
 
 # for each kind of module: which of ours it may import, and which packages of others
@@ -31,8 +31,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "adapter": (DOMAIN | {"adapters", "ports", "settings", "logs"}, PYDANTIC | SDKS),
     "http": (DOMAIN | {"ports", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
     "work": (DOMAIN | {"http", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
-    "idempotency": (DOMAIN | {"ports", "logs"}, {"aws_lambda_powertools", "mypy_boto3_dynamodb"}),
-    "wiring": (DOMAIN | USE_CASES | {"adapters", "settings", "idempotency"}, {"mypy_boto3_dynamodb"}),
+    "idempotency": (DOMAIN | {"ports", "logs"}, {"aws_lambda_powertools", "boto3", "botocore"}),
+    "wiring": (DOMAIN | USE_CASES | {"adapters", "settings", "idempotency"}, set()),
     "settings": (set(), set()),
     "logs": (set(), {"aws_lambda_powertools"}),
 }
@@ -121,10 +121,8 @@ def test_each_sdk_has_its_own_adapters_and_nobody_else_knows_it() -> None:
     users = {sdk: {path.stem for path in [*MODULES, *FUNCTIONS] if sdk in of_others(path)} for sdk in SDKS}
 
     assert users == {
-        "boto3": {"dynamodb", "secrets", "sqs"},
-        "botocore": {"dynamodb", "secrets", "sqs"},
-        "mypy_boto3_dynamodb": {"dynamodb", "idempotency", "wiring"},  # types alone
-        "mypy_boto3_sqs": {"sqs"},  # types alone
+        "boto3": {"idempotency"},
+        "botocore": {"idempotency"},
         "aiohttp": {"web", "livekit", "gemini_live", "gemini_extraction"},
         "livekit": {"livekit"},
         "google": {"livekit", "gemini_extraction"},  # google.protobuf, google.genai

@@ -1,6 +1,7 @@
 import pytest
 
 from pi_voice.settings import (
+    AwsSettings,
     ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
@@ -199,7 +200,64 @@ def test_one_version_serves_tokens_and_the_websocket_that_they_open(changes: dic
     assert GeminiSettings.of({**GEMINI, **changes}).live_url == url
 
 
+AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hush-4711"}
+
+
+def test_aws_is_reached_in_the_region_that_lambda_tells() -> None:
+    told = AwsSettings.of({**AWS, "AWS_DEFAULT_REGION": "us-east-1"})
+
+    assert told.endpoint("dynamodb") == "https://dynamodb.eu-west-1.amazonaws.com"
+    assert (told.access_key_id, told.secret_access_key, told.session_token) == ("AKID", "hush-4711", "")
+
+
+def test_elsewhere_the_region_is_the_one_that_boto3_reads() -> None:
+    elsewhere = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "for an hour"}
+    told = AwsSettings.of({**AWS, **elsewhere})
+
+    assert (told.region, told.session_token) == ("us-east-1", "for an hour")
+
+
+def test_aws_s_addresses_end_in_what_the_template_says() -> None:
+    told = AwsSettings.of({**AWS, "AWS_REGION": "cn-north-1", "URL_SUFFIX": "amazonaws.com.cn"})
+
+    assert told.endpoint("sqs") == "https://sqs.cn-north-1.amazonaws.com.cn"
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("dynamodb", "AWS_ENDPOINT_URL_DYNAMODB"),
+        ("sqs", "AWS_ENDPOINT_URL_SQS"),
+        ("ssm", "AWS_ENDPOINT_URL_SSM"),
+        ("secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+    ],
+)
+def test_a_service_is_led_elsewhere_by_boto3_s_own_variables(service: str, name: str) -> None:
+    own, for_all = "http://127.0.0.1:1", "http://127.0.0.1:2"
+
+    assert AwsSettings.of({**AWS, name: own, "AWS_ENDPOINT_URL": for_all}).endpoint(service) == own
+    assert AwsSettings.of({**AWS, "AWS_ENDPOINT_URL": for_all}).endpoint(service) == for_all
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        ("AWS_REGION", "AWS_DEFAULT_REGION"),
+        ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
+        ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_without_a_region_or_credentials_aws_cannot_be_reached(missing: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=f"{named} is not set"):
+        AwsSettings.of({**AWS, missing: ""})
+
+
 def test_no_secret_is_shown() -> None:
-    shown = [LiveKitSettings.of(LIVEKIT), GeminiSettings.of(GEMINI), WebhookSettings.of(LIVEKIT)]
+    shown = [
+        AwsSettings.of({**AWS, "AWS_SESSION_TOKEN": "hush-4711"}),
+        LiveKitSettings.of(LIVEKIT),
+        GeminiSettings.of(GEMINI),
+        WebhookSettings.of(LIVEKIT),
+    ]
 
     assert "hush-4711" not in repr(shown)

@@ -9,8 +9,9 @@ import hashlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
+import boto3
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyAlreadyInProgressError,
@@ -20,18 +21,17 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
 from pi_voice.errors import Fault, IdempotencyInProgress, IdempotencyKeyReused, InvalidRequest, StorageError
 from pi_voice.logs import logger
 from pi_voice.ports import Scope
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-
 KEPT_SECONDS: Final = 86_400
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """What a key may look like."""
 
+_CONFIG: Final = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 _THREADS: Final = 4
 Answer = TypeVar("Answer")
 
@@ -39,8 +39,8 @@ Answer = TypeVar("Answer")
 class _Store(DynamoDBPersistenceLayer):
     """Powertools' store, of which each request ends in time; botocore alone would wait for as long as bytes come."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, patience_seconds: float) -> None:
-        super().__init__(table_name=table, boto3_client=dynamodb)
+    def __init__(self, table: str, patience_seconds: float) -> None:
+        super().__init__(table_name=table, boto3_client=boto3.client("dynamodb", config=_CONFIG))
         self._patience_seconds = patience_seconds
         self._threads = ThreadPoolExecutor(_THREADS)
 
@@ -64,8 +64,8 @@ class _Store(DynamoDBPersistenceLayer):
 class Idempotency:
     """Remembers for a day which requests were carried out, and what they made."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, patience_seconds: float) -> None:
-        self._store = _Store(dynamodb, table, patience_seconds)
+    def __init__(self, table: str, patience_seconds: float) -> None:
+        self._store = _Store(table, patience_seconds)
 
     @staticmethod
     def hash_of(scope: Scope, route: str, key: str, body: bytes) -> str:

@@ -8,10 +8,51 @@ from urllib.parse import urlsplit
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
+_ENDPOINTS: Final = {
+    "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
+    "sqs": "AWS_ENDPOINT_URL_SQS",
+    "ssm": "AWS_ENDPOINT_URL_SSM",
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+}
 
 
 class SettingsError(Exception):
     """The deployment is not configured in full; the message says what to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """Where AWS is reached and with which credentials, in the variables that Lambda sets and boto3 reads."""
+
+    region: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    endpoints: Mapping[str, str]
+    """Addresses of services that are not reached at AWS's own."""
+
+    url_suffix: str
+    """What AWS's addresses end in, in this part of the world."""
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """Read where AWS is; raises SettingsError."""
+        return cls(
+            region=environment.get("AWS_REGION") or _required(environment, "AWS_DEFAULT_REGION"),
+            access_key_id=_required(environment, "AWS_ACCESS_KEY_ID"),
+            secret_access_key=_required(environment, "AWS_SECRET_ACCESS_KEY"),
+            session_token=environment.get("AWS_SESSION_TOKEN", ""),
+            endpoints={
+                service: address
+                for service, name in _ENDPOINTS.items()
+                if (address := environment.get(name) or environment.get("AWS_ENDPOINT_URL"))
+            },
+            url_suffix=environment.get("URL_SUFFIX") or "amazonaws.com",
+        )
+
+    def endpoint(self, service: str) -> str:
+        """Return a service's address, without a path."""
+        return self.endpoints.get(service) or f"https://{service}.{self.region}.{self.url_suffix}"
 
 
 @dataclass(frozen=True, slots=True)

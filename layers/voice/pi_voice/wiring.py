@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 from pi_voice import settings
 from pi_voice.access import Access, KeyRing
-from pi_voice.settings import ExtractionSettings, GeminiSettings, LiveKitSettings, TableNames, WebhookSettings
+from pi_voice.settings import (
+    AwsSettings,
+    ExtractionSettings,
+    GeminiSettings,
+    LiveKitSettings,
+    TableNames,
+    WebhookSettings,
+)
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-
     from pi_voice.adapters import dynamodb
+    from pi_voice.adapters.aws import AwsService
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.livekit_webhook import WebhookSignature
     from pi_voice.adapters.sqs import SqsExtractionQueue
@@ -49,7 +55,7 @@ def environment() -> Mapping[str, str]:
         return os.environ
     from pi_voice.adapters import secrets
 
-    return {**os.environ, **secrets.read(location)}
+    return {**os.environ, **secrets.read(location, AwsSettings.of(os.environ))}
 
 
 @cache
@@ -59,11 +65,11 @@ def tables() -> TableNames:
 
 
 @cache
-def dynamodb_client() -> "DynamoDBClient":
-    """The one DynamoDB client of this container."""
-    from pi_voice.adapters import dynamodb
+def dynamodb_service() -> "AwsService":
+    """DynamoDB, over the connections of this container."""
+    from pi_voice.adapters.aws import DYNAMODB, AwsService
 
-    return dynamodb.client()
+    return AwsService(AwsSettings.of(os.environ), DYNAMODB)
 
 
 @cache
@@ -71,7 +77,7 @@ def api_keys() -> "dynamodb.DynamoApiKeys":
     """API keys in DynamoDB."""
     from pi_voice.adapters.dynamodb import DynamoApiKeys
 
-    return DynamoApiKeys(dynamodb_client(), tables().api_keys)
+    return DynamoApiKeys(dynamodb_service(), tables().api_keys)
 
 
 @cache
@@ -79,7 +85,7 @@ def agents() -> "dynamodb.DynamoAgents":
     """Agents in DynamoDB."""
     from pi_voice.adapters.dynamodb import DynamoAgents
 
-    return DynamoAgents(dynamodb_client(), tables().agents)
+    return DynamoAgents(dynamodb_service(), tables().agents)
 
 
 @cache
@@ -87,7 +93,7 @@ def sessions() -> "dynamodb.DynamoSessions":
     """Sessions in DynamoDB."""
     from pi_voice.adapters.dynamodb import DynamoSessions
 
-    return DynamoSessions(dynamodb_client(), tables().sessions, tables().retention_days)
+    return DynamoSessions(dynamodb_service(), tables().sessions, tables().retention_days)
 
 
 @cache
@@ -95,7 +101,7 @@ def transcripts() -> "dynamodb.DynamoTranscripts":
     """Transcripts in DynamoDB."""
     from pi_voice.adapters.dynamodb import DynamoTranscripts
 
-    return DynamoTranscripts(dynamodb_client(), tables().transcripts, tables().retention_days)
+    return DynamoTranscripts(dynamodb_service(), tables().transcripts, tables().retention_days)
 
 
 @cache
@@ -103,7 +109,7 @@ def checkpoints() -> "dynamodb.DynamoCheckpoints":
     """What is kept of calls that are on, in DynamoDB."""
     from pi_voice.adapters.dynamodb import DynamoCheckpoints
 
-    return DynamoCheckpoints(dynamodb_client(), tables().sessions, tables().transcripts, tables().retention_days)
+    return DynamoCheckpoints(dynamodb_service(), tables().sessions, tables().transcripts, tables().retention_days)
 
 
 @cache
@@ -117,9 +123,10 @@ def client_tokens() -> "ClientTokens":
 @cache
 def extraction_queue() -> "SqsExtractionQueue":
     """Extractions to be done later, in SQS."""
+    from pi_voice.adapters.aws import SQS, AwsService
     from pi_voice.adapters.sqs import SqsExtractionQueue
 
-    return SqsExtractionQueue(settings.queue_url(os.environ))
+    return SqsExtractionQueue(AwsService(AwsSettings.of(os.environ), SQS), settings.queue_url(os.environ))
 
 
 @cache
@@ -150,7 +157,7 @@ def idempotency() -> "Idempotency":
     from pi_voice.adapters.dynamodb import PATIENCE_SECONDS
     from pi_voice.idempotency import Idempotency
 
-    return Idempotency(dynamodb_client(), tables().idempotency, PATIENCE_SECONDS)
+    return Idempotency(tables().idempotency, PATIENCE_SECONDS)
 
 
 @cache
@@ -250,7 +257,7 @@ def extracting_again() -> "ExtractingAgain":
     from pi_voice.adapters.dynamodb import DynamoRates
     from pi_voice.extracting_again import ExtractingAgain
 
-    rates = DynamoRates(dynamodb_client(), tables().idempotency, ExtractionSettings.of(os.environ).per_minute)
+    rates = DynamoRates(dynamodb_service(), tables().idempotency, ExtractionSettings.of(os.environ).per_minute)
     return ExtractingAgain(agents(), sessions(), transcripts(), extractor(), rates)
 
 

@@ -1,26 +1,24 @@
 """DynamoDB: what the product keeps, and the conditions under which it changes.
 
 Every method is one request unless its docstring says otherwise. Requests run in threads, so that a use case may
-run two of them side by side; boto3's client is safe to share between threads.
+run two of them side by side.
 """
 
 import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import uuid
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final
 
-import boto3
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import JsonValue
 
 from pi_voice import cursors, transcript
+from pi_voice.adapters.aws import AwsService, Refused, Unanswered
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
 from pi_voice.api_keys import ApiKey
 from pi_voice.documents import Page
@@ -42,17 +40,13 @@ from pi_voice.sessions import (
 )
 from pi_voice.transcript import Turn
 
-if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-
 BY_WORKSPACE: Final = "by_workspace"
 BY_DUE: Final = "by_due"
 HEAD: Final = 0
 """The sort key of an agent's head; versions count from 1."""
 
 PATIENCE_SECONDS: Final = 8.0
-"""What a request may take, repeats included: botocore's own limit starts anew with every byte that trickles in."""
+"""What a request may take, repeats included: a connection's own limit starts anew with every byte that trickles in."""
 
 MAX_ROWS_READ: Final = 1_000
 """How many rows one filtered page of sessions may read."""
@@ -65,41 +59,10 @@ _BATCH_ATTEMPTS: Final = 5
 _MERGE_ATTEMPTS: Final = 5
 _OTHER_ROOMS: Final = 10
 _LOSER_SECONDS: Final = DAY_SECONDS
+_CONDITION_FAILED: Final = {"ConditionalCheckFailedException", "TransactionCanceledException"}
 
 Attributes = dict[str, Any]
 Item = dict[str, Any]
-
-_serialize: Final[Callable[[Any], Any]] = TypeSerializer().serialize
-_deserialize: Final[Callable[[Any], Any]] = TypeDeserializer().deserialize
-
-
-def client() -> "DynamoDBClient":
-    """Make the client of this container, with time limits that end a request long before Lambda would."""
-    made = boto3.client(
-        "dynamodb",
-        config=Config(
-            connect_timeout=1,
-            read_timeout=2,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=10,
-            user_agent="pi-voice",  # else botocore composes one for each request, an eighth of its time
-        ),
-    )
-    made.meta.events.register("after-call.dynamodb", _check_readable)
-    return made
-
-
-class _Unreadable(BotoCoreError):
-    fmt = "The answer is not JSON."
-
-
-def _check_readable(http_response: "AWSResponse", parsed: Mapping[str, Any], **_: Any) -> None:
-    """Refuse an answer that broke on its way: botocore takes it for one without a row, so for "there is none"."""
-    if parsed.keys() <= {"ResponseMetadata"}:
-        try:
-            json.loads(http_response.content)
-        except ValueError:
-            raise _Unreadable from None
 
 
 class _Table:
@@ -107,44 +70,44 @@ class _Table:
 
     patience_seconds: ClassVar[float] = PATIENCE_SECONDS
 
-    def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
+    def __init__(self, dynamodb: AwsService, name: str) -> None:
         self._dynamodb = dynamodb
         self._name = name
 
-    async def _ask(self, request: Callable[..., Any], **arguments: Any) -> Any:
-        """Send one request, again where it met a transaction on the same row, which botocore does not repeat.
+    async def _ask(self, operation: str, **arguments: Any) -> Any:
+        """Send one request, again where it met a transaction on the same row.
 
-        Raises StorageError, and lets pass the two errors that mean that a condition did not hold.
+        Raises StorageError, and Refused where that means that a condition did not hold.
         """
         for attempt in count():
             try:
                 async with asyncio.timeout(self.patience_seconds):
-                    return await asyncio.to_thread(request, **arguments)
-            except (
-                self._dynamodb.exceptions.ConditionalCheckFailedException,
-                self._dynamodb.exceptions.TransactionCanceledException,
-            ):
-                raise
-            except ClientError as error:
-                code = error.response["Error"]["Code"]
-                if code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
-                    logger.error("dynamodb refused", operation=error.operation_name, code=code)
+                    return await asyncio.to_thread(self._dynamodb.ask, operation, arguments)
+            except Refused as refusal:
+                if refusal.code in _CONDITION_FAILED:
+                    raise
+                if refusal.code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
+                    logger.error("dynamodb refused", operation=operation, code=refusal.code)
                     raise StorageError from None
-            except (BotoCoreError, TimeoutError) as error:
-                logger.error("dynamodb failed", table=self._name, error=type(error).__name__)
+            except (Unanswered, TimeoutError) as error:
+                logger.error("dynamodb failed", table=self._name, error=str(error) or type(error).__name__)
                 raise StorageError from None
             await _pause(attempt)
         raise AssertionError  # counting does not end
 
+    async def _transact(self, *writes: Mapping[str, Any]) -> None:
+        """Write all or nothing; by its token, DynamoDB knows a transaction that is sent again, and does it once."""
+        await self._ask("TransactWriteItems", TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
+
     async def _get(self, key: Mapping[str, Any]) -> Item | None:
-        answer = await self._ask(self._dynamodb.get_item, TableName=self._name, Key=_to_item(key), ConsistentRead=True)
+        answer = await self._ask("GetItem", TableName=self._name, Key=_to_item(key), ConsistentRead=True)
         return _from_item(answer["Item"]) if "Item" in answer else None
 
     async def _all(self, request: dict[str, Any]) -> list[Item]:
         """Return all rows of a query, one request per megabyte."""
         rows: list[Item] = []
         while True:
-            answer = await self._ask(self._dynamodb.query, **request)
+            answer = await self._ask("Query", **request)
             rows += map(_from_item, answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return rows
@@ -162,7 +125,7 @@ class DynamoApiKeys(_Table):
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
         """Keep a key; one with the same secret is replaced."""
         item = {"key_hash": key_hash, **key.model_dump(exclude_none=True)}
-        await self._ask(self._dynamodb.put_item, TableName=self._name, Item=_to_item(item))
+        await self._ask("PutItem", TableName=self._name, Item=_to_item(item))
 
     async def of(self, workspace: WorkspaceId) -> list[ApiKey]:
         """Return all keys of a workspace, newest first; one request per megabyte."""
@@ -179,7 +142,7 @@ class DynamoApiKeys(_Table):
         if not rows:
             return None
         answer = await self._ask(
-            self._dynamodb.update_item,
+            "UpdateItem",
             TableName=self._name,
             Key=_to_item({"key_hash": rows[0]["key_hash"]}),
             UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :now)",
@@ -239,14 +202,11 @@ class DynamoAgents(_Table):
                 "ExpressionAttributeValues": _to_item({":before": agent.version - 1}),
             }
         try:
-            await self._ask(
-                self._dynamodb.transact_write_items,
-                TransactItems=[
-                    {"Put": {"TableName": self._name, "Item": _to_item(version)}},
-                    {"Put": {"TableName": self._name, "Item": _to_item(head), **head_condition}},
-                ],
+            await self._transact(
+                {"Put": {"TableName": self._name, "Item": _to_item(version)}},
+                {"Put": {"TableName": self._name, "Item": _to_item(head), **head_condition}},
             )
-        except self._dynamodb.exceptions.TransactionCanceledException:
+        except Refused:
             return False
         return True
 
@@ -254,13 +214,13 @@ class DynamoAgents(_Table):
         """Remove the head; the versions stay for the sessions that were started with them."""
         try:
             await self._ask(
-                self._dynamodb.delete_item,
+                "DeleteItem",
                 TableName=self._name,
                 Key=_to_item({"agent_id": agent_id, "version": HEAD}),
                 ConditionExpression="workspace = :workspace",
                 ExpressionAttributeValues=_to_item({":workspace": workspace}),
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             return  # somebody else deleted it in the same moment
 
     async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
@@ -276,7 +236,7 @@ class DynamoAgents(_Table):
         if query.cursor is not None:
             last = {"workspace": workspace, "agent_id": cursors.decode(query.cursor), "version": HEAD}
             request["ExclusiveStartKey"] = _to_item(last)
-        answer = await self._ask(self._dynamodb.query, **request)
+        answer = await self._ask("Query", **request)
         agents = [_agent(_from_item(item)) for item in answer["Items"]]
         shown = agents[: query.limit]
         more = len(agents) > len(shown) or "LastEvaluatedKey" in answer
@@ -290,7 +250,7 @@ def _agent(item: Item) -> Agent:
 class DynamoSessions(_Table):
     """Sessions, and what LiveKit tells of their rooms."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", name: str, retention_days: int = 0) -> None:
+    def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0) -> None:
         super().__init__(dynamodb, name)
         self._retention_seconds = retention_days * DAY_SECONDS
 
@@ -304,7 +264,7 @@ class DynamoSessions(_Table):
     async def add(self, session: Session) -> None:
         """Keep a new session, with no other attribute than those that say something.
 
-        An answer that got lost on the way makes botocore ask again. Its id is nobody else's, so a row that is
+        An answer that got lost on the way makes us ask again. Its id is nobody else's, so a row that is
         there already is this one, perhaps with what LiveKit has told by now.
         """
         item = {
@@ -322,19 +282,19 @@ class DynamoSessions(_Table):
             item["ttl"] = _kept_until(session, self._retention_seconds)
         try:
             await self._ask(
-                self._dynamodb.put_item,
+                "PutItem",
                 TableName=self._name,
                 Item=_to_item(item),
                 ConditionExpression="attribute_not_exists(session_id)",
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             return
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
         None if it was not active, or if turns were kept or more time was given that the end does not know of. What a
-        call was hung up for stays its reason. An answer that got lost on the way makes botocore ask again. The
+        call was hung up for stays its reason. An answer that got lost on the way makes us ask again. The
         condition then fails, but the row that comes back points to our own transcript: that call has won.
         """
         changes = {
@@ -358,7 +318,7 @@ class DynamoSessions(_Table):
             values |= {":expires_at": end.expires_at}
         try:
             return await self._set(session_id, changes, condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+        except Refused as refusal:
             item = _refused(refusal)
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
@@ -378,7 +338,7 @@ class DynamoSessions(_Table):
         values = {":active": "active", ":none": 0, ":expires_at": session.expires_at}
         try:
             return await self._set(session.session_id, changes, condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             return None
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
@@ -389,7 +349,7 @@ class DynamoSessions(_Table):
         changes = {"hung_up_at": _Unless(now), "end_reason": _Unless(reason), **_due(session_id, now)}
         try:
             return await self._set(session_id, changes, "#status = :active", {":active": "active"})
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             return None
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
@@ -401,7 +361,7 @@ class DynamoSessions(_Table):
         condition = "#status = :active AND attribute_not_exists(hung_up_at) AND #expires_at <= :expires_at"
         try:
             return await self._set(session_id, {"expires_at": expires_at}, condition, {":active": "active"})
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+        except Refused as refusal:
             item = _refused(refusal)
             renewed_further = _session(item) if item else None
             return renewed_further if renewed_further and renewed_further.is_on else None
@@ -417,7 +377,7 @@ class DynamoSessions(_Table):
             condition, values = "#due_at = :before", {":before": session.due_at}
         try:
             return await self._set(session.session_id, _due(session.session_id, due_at), condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+        except Refused as refusal:
             item = _refused(refusal)
             return _session(item) if item else None
 
@@ -436,7 +396,7 @@ class DynamoSessions(_Table):
         values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
         try:
             return await self._set(before.session_id, changes, condition, values)
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+        except Refused as refusal:
             if item := _refused(refusal):
                 return _session(item)
             raise SessionNotFound from None
@@ -454,7 +414,7 @@ class DynamoSessions(_Table):
             "Limit": _DUE_PER_QUERY,
         }
         while True:
-            answer = await self._ask(self._dynamodb.query, **request)
+            answer = await self._ask("Query", **request)
             for item in answer["Items"]:
                 yield SessionId(item["session_id"]["S"])
             if "LastEvaluatedKey" not in answer:
@@ -465,14 +425,14 @@ class DynamoSessions(_Table):
         """Remove a session; raises SessionActive."""
         try:
             await self._ask(
-                self._dynamodb.delete_item,
+                "DeleteItem",
                 TableName=self._name,
                 Key=_to_item({"session_id": session_id}),
                 ConditionExpression="#status <> :active",
                 ExpressionAttributeNames={"#status": "status"},
                 ExpressionAttributeValues=_to_item({":active": "active"}),
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             raise SessionActive from None
 
     async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
@@ -513,7 +473,7 @@ class DynamoSessions(_Table):
             )
         try:
             answer = await self._ask(
-                self._dynamodb.update_item,
+                "UpdateItem",
                 TableName=self._name,
                 Key=_to_item({"session_id": event.session_id}),
                 UpdateExpression="SET " + ", ".join(updates),
@@ -525,7 +485,7 @@ class DynamoSessions(_Table):
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+        except Refused as refusal:
             item = _refused(refusal)
             sid = item["livekit"].get("room_sid") if item else None
             if sid is None:
@@ -545,7 +505,7 @@ class DynamoSessions(_Table):
             untouched = "attribute_not_exists({0})" if before is None else "{0} = :before"
             try:
                 answer = await self._ask(
-                    self._dynamodb.update_item,
+                    "UpdateItem",
                     TableName=self._name,
                     Key=_to_item({"session_id": event.session_id}),
                     UpdateExpression="SET livekit.other_rooms.#sid = :after",
@@ -556,7 +516,7 @@ class DynamoSessions(_Table):
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
-            except self._dynamodb.exceptions.ConditionalCheckFailedException as refusal:
+            except Refused as refusal:
                 if not (item := _refused(refusal)):
                     return None
             else:
@@ -577,7 +537,7 @@ class DynamoSessions(_Table):
             {"ExpressionAttributeValues": _to_item({**values, **told})} if values or told else {}
         )
         answer = await self._ask(
-            self._dynamodb.update_item,
+            "UpdateItem",
             TableName=self._name,
             Key=_to_item({"session_id": session_id}),
             UpdateExpression=(f"SET {', '.join(sets)} " if sets else "")
@@ -614,7 +574,7 @@ class DynamoSessions(_Table):
         found: list[str] = []
         rows_read = 0
         while True:
-            answer = await self._ask(self._dynamodb.query, **request)
+            answer = await self._ask("Query", **request)
             found += [item["session_id"]["S"] for item in answer["Items"]]
             rows_read += answer["ScannedCount"]
             if len(found) > query.limit or "LastEvaluatedKey" not in answer:
@@ -638,7 +598,7 @@ class DynamoSessions(_Table):
         for attempt in range(_BATCH_ATTEMPTS):
             if not session_ids:
                 break
-            answer = await self._ask(self._dynamodb.batch_get_item, RequestItems=request)
+            answer = await self._ask("BatchGetItem", RequestItems=request)
             for item in map(_from_item, answer["Responses"].get(self._name, [])):
                 rows[item["session_id"]] = item
             if not (request := answer.get("UnprocessedKeys", {})):
@@ -730,7 +690,7 @@ class DynamoCheckpoints(_Table):
 
     def __init__(
         self,
-        dynamodb: "DynamoDBClient",
+        dynamodb: AwsService,
         sessions_name: str,
         transcripts_name: str,
         retention_days: int = 0,
@@ -767,12 +727,9 @@ class DynamoCheckpoints(_Table):
         }
         for attempt in range(_TRANSACTION_ATTEMPTS):
             try:
-                await self._ask(
-                    self._dynamodb.transact_write_items,
-                    TransactItems=[{"Update": tally}, {"Put": {"TableName": self._name, "Item": _to_item(piece)}}],
-                )
-            except self._dynamodb.exceptions.TransactionCanceledException as cancelled:
-                reasons = {reason.get("Code") for reason in cancelled.response.get("CancellationReasons", [])}
+                await self._transact({"Update": tally}, {"Put": {"TableName": self._name, "Item": _to_item(piece)}})
+            except Refused as cancelled:
+                reasons = {reason.get("Code") for reason in cancelled.answer.get("CancellationReasons", [])}
                 if "ConditionalCheckFailed" in reasons:
                     return None
                 logger.info(
@@ -811,9 +768,7 @@ class DynamoCheckpoints(_Table):
 class DynamoTranscripts(_Table):
     """Transcripts, compressed, in pieces that fit an item each."""
 
-    def __init__(
-        self, dynamodb: "DynamoDBClient", name: str, retention_days: int = 0, clock: Clock = time.time
-    ) -> None:
+    def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0, clock: Clock = time.time) -> None:
         super().__init__(dynamodb, name)
         self._retention_seconds = retention_days * DAY_SECONDS
         self._clock = clock
@@ -824,7 +779,7 @@ class DynamoTranscripts(_Table):
         outcomes = await asyncio.gather(
             *(
                 self._ask(
-                    self._dynamodb.put_item,
+                    "PutItem",
                     TableName=self._name,
                     Item=_to_item({**_piece(transcript_id, number), "data": data, **ttl}),
                 )
@@ -851,7 +806,7 @@ class DynamoTranscripts(_Table):
     async def _expire(self, transcript_id: TranscriptId, number: int, ttl: int) -> None:
         try:
             await self._ask(
-                self._dynamodb.update_item,
+                "UpdateItem",
                 TableName=self._name,
                 Key=_to_item(_piece(transcript_id, number)),
                 UpdateExpression="SET #ttl = :ttl",
@@ -859,7 +814,7 @@ class DynamoTranscripts(_Table):
                 ExpressionAttributeNames={"#ttl": "ttl"},
                 ExpressionAttributeValues=_to_item({":ttl": ttl}),
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             return  # this piece was never written
 
     async def delete(self, transcript_id: TranscriptId) -> None:
@@ -867,7 +822,7 @@ class DynamoTranscripts(_Table):
         await asyncio.gather(
             *(
                 self._ask(
-                    self._dynamodb.delete_item,
+                    "DeleteItem",
                     TableName=self._name,
                     Key=_to_item(_piece(transcript_id, row["piece"])),
                 )
@@ -900,39 +855,73 @@ def _parsed(text: str | None) -> Any:
 
 
 def _to_item(values: Mapping[str, Any]) -> Attributes:
-    return {
-        name: _serialize(Decimal(repr(value)) if isinstance(value, float) else value) for name, value in values.items()
-    }
+    return {name: _attribute(value) for name, value in values.items()}
 
 
 def _from_item(attributes: Mapping[str, Any]) -> Item:
-    return {name: _plain(_deserialize(value)) for name, value in attributes.items()}
+    return {name: _value(attribute) for name, attribute in attributes.items()}
 
 
-def _refused(refusal: ClientError) -> Item:
+def _refused(refusal: Refused) -> Item:
     """Return the row that a condition did not hold for; empty if there was none (ALL_OLD)."""
-    response: Mapping[str, Any] = refusal.response
-    return _from_item(response.get("Item", {}))
+    return _from_item(refusal.answer.get("Item", {}))
 
 
-def _plain(value: Any) -> Any:
+def _attribute(value: Any) -> Attributes:
+    """Write a value as DynamoDB's JSON has it (API Reference, "AttributeValue")."""
+    content: Any
     match value:
-        case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
+        case None:
+            kind, content = "NULL", True
+        case bool():
+            kind, content = "BOOL", value
+        case int() | float():
+            kind, content = "N", repr(value)
+        case str():
+            kind, content = "S", value
+        case bytes():
+            kind, content = "B", b64encode(value).decode()
         case dict():
-            return {name: _plain(inner) for name, inner in value.items()}
+            kind, content = "M", _to_item(value)
         case list():
-            return [_plain(inner) for inner in value]
-        case Binary():
-            return bytes(cast("Any", value))
+            kind, content = "L", [_attribute(inner) for inner in value]
         case _:
+            raise TypeError(type(value))
+    return {kind: content}
+
+
+def _value(attribute: Mapping[str, Any]) -> Any:
+    """Read a value; we keep no sets."""
+    [(kind, value)] = attribute.items()
+    match kind:
+        case "S" | "BOOL":
             return value
+        case "N":
+            return _number(value)
+        case "NULL":
+            return None
+        case "B":
+            return b64decode(value)
+        case "M":
+            return _from_item(value)
+        case "L":
+            return [_value(inner) for inner in value]
+        case _:
+            raise TypeError(kind)
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        return int(number) if number.is_integer() else number
 
 
 class DynamoRates(_Table):
     """Counters of a workspace and a minute each, which disappear by themselves; in the table of idempotency keys."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", name: str, per_minute: int, clock: Clock = time.time) -> None:
+    def __init__(self, dynamodb: AwsService, name: str, per_minute: int, clock: Clock = time.time) -> None:
         super().__init__(dynamodb, name)
         self._per_minute = per_minute
         self._clock = clock
@@ -943,12 +932,12 @@ class DynamoRates(_Table):
         minute, into_it = divmod(now, 60)
         try:
             await self._ask(
-                self._dynamodb.update_item,
+                "UpdateItem",
                 TableName=self._name,
                 Key=_to_item({"id": f"rate#{workspace}#{int(minute)}"}),
                 UpdateExpression="SET expiration = :end ADD taken :one",
                 ConditionExpression="attribute_not_exists(taken) OR taken < :most",
                 ExpressionAttributeValues=_to_item({":end": int(now) + 3_600, ":one": 1, ":most": self._per_minute}),
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+        except Refused:
             raise RateLimited(60 - into_it) from None

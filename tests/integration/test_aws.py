@@ -1,0 +1,385 @@
+"""Signed POSTs to AWS: that they are what botocore sends, and what becomes of those that fail."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import botocore.auth
+import botocore.session
+import pytest
+from aiohttp import web
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local.certificate import loopback_tls
+from local.http_server import serving
+from pi_voice.adapters.aws import (
+    DYNAMODB,
+    SECRETS_MANAGER,
+    SQS,
+    SSM,
+    AwsService,
+    Protocol,
+    Refused,
+    Unanswered,
+    signed_headers,
+    trust,
+)
+from pi_voice.settings import AwsSettings
+from tests.integration.conftest import ServiceAt
+from tests.integration.provider import (
+    Answer,
+    Provider,
+    breaks_off,
+    closed_port,
+    hangs,
+    hangs_up,
+    resets,
+    says,
+    stalls,
+)
+
+ALL = (DYNAMODB, SQS, SSM, SECRETS_MANAGER)
+KEYS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "ge/heim+"}
+SAID = "what the caller said"
+
+Ask = Callable[[AwsService], Any]
+
+FINE = says('{"fine": true}', content_type="application/x-amz-json-1.0")
+
+
+def settings(**variables: str) -> AwsSettings:
+    return AwsSettings.of({**KEYS, **variables})
+
+
+def refusal(code: str, status: int = 400) -> Answer:
+    answer = says(json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": SAID}), status)
+    answer.__name__ = f"{status} {code}"  # by which pytest names a case
+    return answer
+
+
+@pytest.fixture
+def ask(runner: asyncio.Runner) -> Ask:
+    """Ask while the provider's loop runs."""
+
+    def ask(service: AwsService) -> Any:
+        return runner.run(asyncio.to_thread(service.ask, "GetItem", {"Key": SAID}))
+
+    return ask
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long is waited between two tries; nobody does."""
+    slept: list[float] = []
+    monkeypatch.setattr("pi_voice.adapters.aws.time.sleep", slept.append)
+    return slept
+
+
+# ---- What is sent -----------------------------------------------------------------------------------
+
+
+@given(
+    body=st.binary(max_size=100),
+    token=st.sampled_from(["", "IQoJb3JpZ2luX2VjE/+="]),
+    protocol=st.sampled_from(ALL),
+    operation=st.sampled_from(["GetItem", "SendMessage"]),
+    now=st.datetimes(datetime(2024, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+def test_a_request_is_signed_as_botocore_signs_it(
+    body: bytes, token: str, protocol: Protocol, operation: str, now: datetime
+) -> None:
+    told = settings(AWS_SESSION_TOKEN=token)
+    host = told.endpoint(protocol.service).removeprefix("https://")
+    headers = signed_headers(told, protocol, host, operation, body, now.timetuple())
+    theirs = AWSRequest(
+        "POST",
+        told.endpoint(protocol.service) + "/",
+        data=body,
+        headers={name: headers[name] for name in ("content-type", "x-amz-target")},
+    )
+    with patch.object(botocore.auth, "get_current_datetime", lambda: now.replace(tzinfo=None)):
+        signer = SigV4Auth(Credentials("AKIDEXAMPLE", "ge/heim+", token or None), protocol.service, "eu-west-1")
+        signer.add_auth(theirs)
+
+    assert headers["authorization"] == theirs.headers["Authorization"]
+    assert headers["x-amz-date"] == theirs.headers["X-Amz-Date"]
+    assert headers.get("x-amz-security-token") == theirs.headers.get("X-Amz-Security-Token")
+
+
+@pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.service)
+def test_a_service_is_spoken_to_as_its_model_says(protocol: Protocol) -> None:
+    model = botocore.session.get_session().get_service_model(protocol.service).metadata
+
+    assert (model["targetPrefix"], model["jsonVersion"]) == (protocol.target, protocol.version)
+    assert model.get("signingName", model["endpointPrefix"]) == protocol.service
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"])
+@pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.service)
+def test_a_service_is_reached_where_botocore_reaches_it(protocol: Protocol, region: str) -> None:
+    session = botocore.session.get_session()
+    session.set_credentials("nobody", "nothing")
+    theirs = session.create_client(protocol.service, region_name=region).meta
+    suffix = theirs.endpoint_url.partition(f".{region}.")[2]
+
+    assert settings(AWS_REGION=region, URL_SUFFIX=suffix).endpoint(protocol.service) == theirs.endpoint_url
+
+
+def test_what_is_said_arrives_as_it_was_said(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+    provider.answers(FINE)
+
+    assert ask(service_at(provider.url)) == {"fine": True}
+
+    [received] = provider.received
+    assert json.loads(received.body) == {"Key": SAID}
+    assert (received.method, received.path) == ("POST", "/")
+    assert received.headers["X-Amz-Target"] == "DynamoDB_20120810.GetItem"
+    assert received.headers["Host"] == provider.authority
+    assert received.headers["User-Agent"] == "pi-voice"
+
+
+# ---- Connections ------------------------------------------------------------------------------------
+
+
+def test_a_connection_is_kept(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+    provider.answers(FINE)
+    service = service_at(provider.url)
+
+    for _ in range(5):
+        ask(service)
+
+    assert provider.connections == 1
+
+
+@pytest.fixture
+def ask_thrice(provider: Provider, runner: asyncio.Runner) -> Ask:
+    """Ask three times at once; none is answered before all have arrived."""
+
+    def ask_thrice(service: AwsService) -> None:
+        together = asyncio.Barrier(3)
+
+        async def wait(request: web.Request) -> web.StreamResponse:
+            await together.wait()
+            return await FINE(request)
+
+        async def ask_all() -> None:
+            await asyncio.gather(*(asyncio.to_thread(service.ask, "GetItem", {}) for _ in range(3)))
+
+        provider.answers(wait)
+        runner.run(ask_all())
+
+    return ask_thrice
+
+
+def test_requests_side_by_side_have_a_connection_each(
+    service_at: ServiceAt, provider: Provider, ask_thrice: Ask
+) -> None:
+    service = service_at(provider.url)
+
+    ask_thrice(service)
+    ask_thrice(service)
+
+    assert provider.connections == 3
+
+
+def test_after_a_silence_no_kept_connection_is_trusted(
+    service_at: ServiceAt, provider: Provider, ask: Ask, ask_thrice: Ask, pauses: list[float]
+) -> None:
+    service = service_at(provider.url, time_limit_seconds=0.2)
+    ask_thrice(service)
+    provider.answers(hangs, FINE)
+
+    ask(service)
+
+    assert (provider.connections, len(pauses)) == (4, 1)
+
+
+@pytest.mark.parametrize("end", [hangs_up, resets])
+def test_a_kept_connection_that_is_dead_is_replaced_at_once(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], end: Answer
+) -> None:
+    provider.answers(FINE, end, FINE)
+    service = service_at(provider.url)
+    ask(service)
+
+    assert ask(service) == {"fine": True}
+    assert (len(provider.received), pauses) == (3, [])
+
+
+def test_an_answer_that_closes_the_connection_is_the_last_one_on_it(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
+) -> None:
+    async def says_goodbye(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=b"{}", headers={"Connection": "close"})
+
+    provider.answers(says_goodbye)
+    service = service_at(provider.url)
+    for _ in range(3):
+        ask(service)
+
+    assert (provider.connections, pauses) == (3, [])
+
+
+@pytest.fixture
+def tls(runner: asyncio.Runner, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A service behind TLS, and the certificate by which it is trusted."""
+    made = loopback_tls(tmp_path)
+    app = web.Application()
+    app.router.add_post("/", FINE)
+    server = serving(app, tls=made.server)
+    url = runner.run(server.__aenter__())
+    trust.cache_clear()
+    yield url, made.ca_file
+    trust.cache_clear()
+    runner.run(server.__aexit__(None, None, None))
+
+
+def test_a_certificate_that_is_trusted_is_taken(
+    tls: tuple[str, Path], service_at: ServiceAt, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, ca_file = tls
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+    trust.cache_clear()
+
+    assert ask(service_at(url)) == {"fine": True}
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    tls: tuple[str, Path], service_at: ServiceAt, ask: Ask, pauses: list[float]
+) -> None:
+    with pytest.raises(Unanswered, match=ssl.SSLCertVerificationError.__name__):
+        ask(service_at(tls[0]))
+    assert len(pauses) == 2
+
+
+# ---- What fails -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("InternalServerError", 500),
+        says("<html>", 502, "text/html"),
+        says("", 503),
+        says("{}", 429),
+        refusal("ProvisionedThroughputExceededException"),
+        refusal("ThrottlingException"),
+        refusal("RequestLimitExceeded"),
+        refusal("TransactionInProgressException"),
+    ],
+)
+def test_what_passes_is_waited_for(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer
+) -> None:
+    provider.answers(answer, answer, FINE)
+
+    assert ask(service_at(provider.url)) == {"fine": True}
+    assert len(pauses) == 2
+    assert all(0 <= pause <= longest for pause, longest in zip(pauses, (1, 2), strict=True))
+
+
+@pytest.mark.parametrize("answer", [refusal("InternalServerError", 500), refusal("ThrottlingException")])
+def test_what_does_not_pass_is_told_after_three_tries(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer
+) -> None:
+    provider.answers(answer)
+
+    with pytest.raises(Refused) as told:
+        ask(service_at(provider.url))
+
+    assert (len(provider.received), len(pauses)) == (3, 2)
+    assert told.value.answer["message"] == SAID
+    assert SAID not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (refusal("ConditionalCheckFailedException"), "ConditionalCheckFailedException"),
+        (refusal("AccessDeniedException", 403), "AccessDeniedException"),
+        (says('{"__type": "ParameterNotFound"}', 400), "ParameterNotFound"),
+        (says("<html>", 404, "text/html"), "404"),
+        (says("[]", 400), "400"),
+    ],
+)
+def test_a_refusal_is_told_at_once_by_its_code(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer, code: str
+) -> None:
+    provider.answers(answer)
+
+    with pytest.raises(Refused) as told:
+        ask(service_at(provider.url))
+
+    assert (told.value.code, len(provider.received), pauses) == (code, 1, [])
+
+
+@pytest.mark.parametrize("protocol", [DYNAMODB, SQS], ids=["dynamodb", "sqs"])
+@pytest.mark.parametrize("body", ["<html>", '{"Item": {', "[]", "null"])
+def test_an_answer_that_cannot_be_read_is_none(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], body: str, protocol: Protocol
+) -> None:
+    provider.answers(says(body))
+
+    with pytest.raises(Unanswered):
+        ask(service_at(provider.url, protocol))
+    assert len(pauses) == 2
+
+
+def test_an_empty_answer_is_one_where_there_is_nothing_to_say(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
+) -> None:
+    provider.answers(says(""))
+
+    assert ask(service_at(provider.url, SQS)) == {}
+    with pytest.raises(Unanswered):
+        ask(service_at(provider.url, DYNAMODB))
+    assert len(pauses) == 2
+
+
+@pytest.mark.parametrize("silence", [hangs, stalls])
+def test_silence_is_not_waited_for_longer_than_the_limit(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], silence: Answer
+) -> None:
+    provider.answers(silence)
+
+    with pytest.raises(Unanswered, match=TimeoutError.__name__):
+        ask(service_at(provider.url, time_limit_seconds=0.1))
+    assert (len(provider.received), len(pauses)) == (3, 2)
+
+
+@pytest.mark.parametrize("end", [hangs_up, resets, breaks_off])
+def test_a_connection_that_breaks_is_tried_again(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], end: Answer
+) -> None:
+    provider.answers(end, end, FINE)
+
+    assert ask(service_at(provider.url)) == {"fine": True}
+    assert len(pauses) == 2
+
+
+def test_a_service_that_cannot_be_reached_is_told_without_its_address(
+    service_at: ServiceAt, ask: Ask, pauses: list[float]
+) -> None:
+    with pytest.raises(Unanswered) as told:
+        ask(service_at(f"http://127.0.0.1:{closed_port()}"))
+
+    assert str(told.value) == "GetItem: ConnectionRefusedError"
+    assert len(pauses) == 2
+
+
+def test_the_hour_of_the_signature_is_now(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+    provider.answers(FINE)
+    ask(service_at(provider.url))
+
+    moment = datetime.strptime(provider.received[0].headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert abs(moment.timestamp() - time.time()) < 60
