@@ -31,7 +31,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "adapter": (DOMAIN | {"adapters", "ports", "settings", "logs"}, PYDANTIC | SDKS),
     "http": (DOMAIN | {"ports", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
     "work": (DOMAIN | {"http", "logs", "wiring"}, PYDANTIC | {"aws_lambda_powertools"}),
-    "idempotency": (DOMAIN | {"ports", "logs"}, {"aws_lambda_powertools", "boto3", "botocore"}),
+    "idempotency": (DOMAIN | {"ports", "logs"}, {"aws_lambda_powertools", "botocore"}),
     "wiring": (DOMAIN | USE_CASES | {"adapters", "settings", "idempotency"}, set()),
     "settings": (set(), set()),
     "logs": (set(), {"aws_lambda_powertools"}),
@@ -121,7 +121,7 @@ def test_each_sdk_has_its_own_adapters_and_nobody_else_knows_it() -> None:
     users = {sdk: {path.stem for path in [*MODULES, *FUNCTIONS] if sdk in of_others(path)} for sdk in SDKS}
 
     assert users == {
-        "boto3": {"idempotency"},
+        "boto3": set(),
         "botocore": {"idempotency"},
         "aiohttp": {"web", "livekit", "gemini_live", "gemini_extraction"},
         "livekit": {"livekit"},

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-import boto3
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyAlreadyInProgressError,
@@ -40,7 +39,7 @@ class _Store(DynamoDBPersistenceLayer):
     """Powertools' store, of which each request ends in time; botocore alone would wait for as long as bytes come."""
 
     def __init__(self, table: str, patience_seconds: float) -> None:
-        super().__init__(table_name=table, boto3_client=boto3.client("dynamodb", config=_CONFIG))
+        super().__init__(table_name=table, boto_config=_CONFIG)
         self._patience_seconds = patience_seconds
         self._threads = ThreadPoolExecutor(_THREADS)
 
