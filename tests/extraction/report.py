@@ -142,7 +142,6 @@ def _sums(found: list[Score], name: str) -> list[str]:
 
 def main() -> int:
     """Print the report; 1 where a call has not the outcome that is documented for the stand-in."""
-    logger.setLevel("ERROR")
     key = os.environ.get("GEMINI_API_KEY")
     found, name = asyncio.run(scores(key))
     shown(found, name, is_real=key is not None)
@@ -150,4 +149,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    logger.setLevel("ERROR")
     sys.exit(main())
