@@ -135,11 +135,11 @@ def test_what_is_built_from_the_same_source_is_the_same_to_the_byte(builds: Mapp
     assert [path for path in sorted(bytecode) if arm64[path] != x86_64[path]] == []
 
 
-def test_the_layer_holds_no_tests_no_programs_and_no_boto3(builds: Mapping[str, Path]) -> None:
+def test_the_layer_holds_no_tests_no_programs_no_boto3_and_no_cryptography(builds: Mapping[str, Path]) -> None:
     layer = layer_of(builds["arm64"])
 
     assert not [path for path in layer.rglob("tests") if path.is_dir()]
-    assert not {"bin", "boto3", "botocore"} & {path.name for path in layer.iterdir()}
+    assert not {"bin", "boto3", "botocore", "cryptography", "cffi"} & {path.name for path in layer.iterdir()}
     assert {"pi_voice", "aws_lambda_powertools", "livekit", "google"} < {path.name for path in layer.iterdir()}
 
 

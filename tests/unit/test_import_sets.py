@@ -14,7 +14,6 @@ HEAVY: Final = {
     "aiohttp",
     "aws_lambda_powertools.event_handler.openapi.models",  # Powertools' own validation
     "boto3",
-    "cryptography",
     "google.genai",
     "google.protobuf",
     "jsonschema",
@@ -26,7 +25,7 @@ HEAVY: Final = {
 
 READS: Final = {"pydantic"}
 
-LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt", "cryptography"}
+LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt"}
 
 IMPORTED: Final[dict[str, set[str]]] = {
     "create_agent": READS,
@@ -46,7 +45,7 @@ IMPORTED: Final[dict[str, set[str]]] = {
     "renew_session": LIVEKIT,
     "stop_session": LIVEKIT,
     "add_participant": LIVEKIT,
-    "receive_livekit_webhook": READS | {"jwt", "cryptography"},
+    "receive_livekit_webhook": READS | {"jwt"},
     "extract_results": READS | {"aiohttp", "google.genai"},
     "sweep_sessions": LIVEKIT,
     "create_api_key": READS,
@@ -77,6 +76,7 @@ ENVIRONMENT: Final = {
 
 IMPORT_EACH: Final = """
 import os, sys
+sys.modules["cryptography"] = None  # as in the layer, which has none
 import pi_voice.http  # the edge, which every function imports, is paid for once here
 
 def running_to(limit):
