@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+import timeit
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def _measure(wanted: list[str]) -> None:
 
 
 def _measure_all(built: Builds, wanted: list[str]) -> None:
-    load_before = os.getloadavg()[0]
+    load_before, loop_ms = os.getloadavg()[0], _loop_ms()
     with ExitStack() as running:
         if set(wanted) & set(SECTIONS):
             world = running.enter_context(running_world(built))
@@ -79,15 +80,18 @@ def _measure_all(built: Builds, wanted: list[str]) -> None:
             for name, section in SECTIONS.items():
                 if name in wanted:
                     print(f"Measuring: {name} ...")
-                    _keep(name, load_before, section.measure(world), section.tables)
+                    _keep(name, load_before, loop_ms, section.measure(world), section.tables)
     if "growth" in wanted:
         print("Measuring: growth ...")
-        _keep("growth", load_before, growth.measure(built), growth.tables)
+        _keep("growth", load_before, loop_ms, growth.measure(built), growth.tables)
 
 
-def _keep(name: str, load_before: float, figures: Json, tables: Callable[[Json], dict[str, str]]) -> None:
-    """Keep a section's figures with their date and how busy the machine was before, and show them."""
-    kept = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), "load": load_before, "figures": figures}
+def _keep(
+    name: str, load_before: float, loop_ms: float, figures: Json, tables: Callable[[Json], dict[str, str]]
+) -> None:
+    """Keep a section's figures with their date and how busy and how fast the machine was before, and show them."""
+    date = datetime.now(UTC).strftime("%Y-%m-%d")
+    kept = {"date": date, "load": load_before, "loop_ms": loop_ms, "figures": figures}
     (_RESULTS / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
     print("\n\n".join(tables(figures).values()), "\n")
 
@@ -106,7 +110,7 @@ def page() -> str:
             raise CannotMeasure(f"There are no figures of {name} yet: run `make bench` without ARGS once.")
         kept = json.loads(path.read_text(encoding="utf-8"))
         shown |= tables(kept["figures"])
-        dates.append(f"{name} on {kept['date']} (load before {kept['load']:.1f})")
+        dates.append(f"{name} on {kept['date']} (load {kept['load']:.1f}, loop {kept['loop_ms']:.0f} ms)")
         targets += of_section(kept["figures"])
     shown["dates"] = ", ".join(dates)
     shown["machine"] = _machine()
@@ -115,6 +119,11 @@ def page() -> str:
     for name, value in shown.items():
         text = text.replace(f"{{{{ {name} }}}}", value)
     return text
+
+
+def _loop_ms() -> float:
+    """Return what a million additions take, by which the same machine on two days can be told apart."""
+    return min(timeit.repeat("n += 1", "n = 0", number=1_000_000)) * 1000
 
 
 def _machine() -> str:

@@ -12,11 +12,13 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from itertools import count
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from pydantic_core import to_json
 
 from pi_voice.settings import AwsSettings
 
@@ -96,7 +98,7 @@ class AwsService:
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to one request; blocks. Raises Refused, Unanswered."""
-        body = json.dumps(arguments, ensure_ascii=False, separators=(",", ":")).encode()
+        body = to_json(arguments)
         for attempt in count(1):
             try:
                 return self._ask_once(operation, body)
@@ -188,15 +190,21 @@ def signed_headers(
     lines = "".join(f"{name}:{value}\n" for name, value in headers.items())
     canonical = f"POST\n/\n\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
     scope = (day, settings.region, protocol.service, "aws4_request")
-    key = b"AWS4" + settings.secret_access_key.encode()
-    for part in scope:
-        key = hmac.digest(key, part.encode(), "sha256")
     place = "/".join(scope)
     told = f"AWS4-HMAC-SHA256\n{moment}\n{place}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.digest(key, told.encode(), "sha256").hex()
+    signature = hmac.digest(_signing_key(settings.secret_access_key, scope), told.encode(), "sha256").hex()
     return {
         **headers,
         "authorization": f"AWS4-HMAC-SHA256 Credential={settings.access_key_id}/{place}, "
         f"SignedHeaders={names}, Signature={signature}",
         "user-agent": "pi-voice",
     }
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret_access_key: str, scope: tuple[str, ...]) -> bytes:
+    """Derive a day's key, the same for all requests to one service."""
+    key = b"AWS4" + secret_access_key.encode()
+    for part in scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
