@@ -144,6 +144,9 @@ class Calls:
 
     wall: list[float]
     processor: list[float]
+    stolen: list[int]
+    """Hundredths of a second for which the machine's host ran others instead, during each call."""
+
     logged: int
     answer: Json
 
