@@ -195,7 +195,7 @@ def test_requests_side_by_side_have_a_connection_each(
 def test_after_a_silence_no_kept_connection_is_trusted(
     service_at: ServiceAt, provider: Provider, ask: Ask, ask_thrice: Ask, pauses: list[float]
 ) -> None:
-    service = service_at(provider.url, time_limit_seconds=0.2)
+    service = service_at(provider.url, time_limit_seconds=3)
     ask_thrice(service)
     provider.answers(hangs, FINE)
 
@@ -353,7 +353,7 @@ def test_silence_is_not_waited_for_longer_than_the_limit(
     provider.answers(silence)
 
     with pytest.raises(Unanswered, match=TimeoutError.__name__):
-        ask(service_at(provider.url, time_limit_seconds=0.1))
+        ask(service_at(provider.url, time_limit_seconds=0.5))
     assert (len(provider.received), len(pauses)) == (3, 2)
 
 
