@@ -121,9 +121,9 @@ def test_a_call_is_hung_up_when_its_cap_is_over(
 ) -> None:
     Webhook(api.functions).send(event("participant_joined", session))
 
-    work.let_pass(session["session_id"], 60)
-    assert work.sweep()["hung_up"] == 0
     work.let_pass(session["session_id"], 15)
+    assert work.sweep()["hung_up"] == 0
+    work.let_pass(session["session_id"], 60)
     assert work.sweep()["hung_up"] == 1
 
     state = api.get(path_of(session)).data
@@ -145,7 +145,7 @@ def test_a_call_goes_on_with_fresh_tokens_for_the_same_room_and_more_time(
     renewed = answer.data
     assert answer.status == 200
     assert renewed.keys() == {"session_id", "expires_at", "client_token", "connection"}
-    assert abs(renewed["expires_at"] - session["expires_at"]) <= 5  # 500 s are gone, and 600 more are given
+    assert 0 <= renewed["expires_at"] - session["expires_at"] < 300  # 500 s are gone, and 600 more are given
     assert renewed["expires_at"] == api.get(path_of(session)).data["expires_at"]
     livekit, gemini = renewed["connection"]["livekit"], renewed["connection"]["gemini_live"]
     claims = jwt.decode(livekit["token"], providers.variables["LIVEKIT_API_SECRET"], algorithms=["HS256"])
@@ -158,11 +158,11 @@ def test_a_call_goes_on_with_fresh_tokens_for_the_same_room_and_more_time(
 
 
 def test_a_session_that_is_an_hour_old_is_not_renewed_any_more(api: Api, work: Work, session: dict[str, Any]) -> None:
-    work.let_pass(session["session_id"], 3_599)
+    work.let_pass(session["session_id"], 3_300)  # so its ttl would take it five minutes beyond the hour
     renewed = api.post(f"{path_of(session)}/renew").data
-    assert renewed["expires_at"] <= time.time() + 1
+    assert renewed["expires_at"] == api.get(path_of(session)).data["created_at"] + 3_600
 
-    work.let_pass(session["session_id"], 1)
+    work.let_pass(session["session_id"], 300)
     error = api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
 
     assert "an hour old" in error.message
