@@ -1,6 +1,7 @@
 """Measure, and write docs/performance.md: `make bench`, or `make bench ARGS="cold warm"` for some of it.
 
-A section's figures are kept in .bench/results, so that the page always shows the last run of each.
+A section's figures are kept in .bench/results, so that the page always shows the last run of each. It is written once
+there are figures of all.
 """
 
 import json
@@ -64,8 +65,12 @@ def _measure(wanted: list[str]) -> None:
     if set(wanted) & {*SECTIONS, "growth"}:
         built = builds()
         _measure_all(built, wanted)
-        _PAGE.write_text(page(), encoding="utf-8")
-        print(f"Written to {_PAGE.relative_to(ROOT)}.")
+        name = _PAGE.relative_to(ROOT)
+        if missing := [each for each in (*SECTIONS, "growth") if not _results_of(each).is_file()]:
+            print(f"{name} stays as it is: there are no figures of {', '.join(missing)} yet.")
+        else:
+            _PAGE.write_text(page(), encoding="utf-8")
+            print(f"Written to {name}.")
     if "scale" in wanted:
         scale.main()
 
@@ -92,8 +97,13 @@ def _keep(
     """Keep a section's figures with their date and how busy and how fast the machine was before, and show them."""
     date = datetime.now(UTC).strftime("%Y-%m-%d")
     kept = {"date": date, "load": load_before, "loop_ms": loop_ms, "figures": figures}
-    (_RESULTS / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
+    _results_of(name).write_text(json.dumps(kept), encoding="utf-8")
     print("\n\n".join(tables(figures).values()), "\n")
+
+
+def _results_of(name: str) -> Path:
+    """Return the file with the figures of a section's last run."""
+    return _RESULTS / f"{name}.json"
 
 
 def page() -> str:
@@ -105,10 +115,7 @@ def page() -> str:
         *((name, section.tables, section.targets) for name, section in SECTIONS.items()),
         ("growth", growth.tables, lambda _: []),
     ):
-        path = _RESULTS / f"{name}.json"
-        if not path.is_file():
-            raise CannotMeasure(f"There are no figures of {name} yet: run `make bench` without ARGS once.")
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = json.loads(_results_of(name).read_text(encoding="utf-8"))
         shown |= tables(kept["figures"])
         dates.append(f"{name} on {kept['date']} (load {kept['load']:.1f}, loop {kept['loop_ms']:.0f} ms)")
         targets += of_section(kept["figures"])

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m bench.scale
 
-Change the numbers below to yours. The limits are AWS's defaults as we remember them, not checked
-against its pages; docs/scale.md says what each means.
+Change the numbers below to yours. The limits are AWS's defaults, checked on 2026-11-27 against stored copies of the
+pages that stand beside them, not against the live ones, and SSM's was not found; docs/scale.md says what each means.
 """
 
 import math
@@ -44,9 +44,12 @@ KINDS: Final = (
     Kind("create", 1, 0.15, 1.0, 2, 3, 1),
     Kind("transcript", 4, 0.03, 0.5, 2, 4, 0),
     Kind("webhook", 8, 0.02, 0.5, 0, 0.75, 0),
-    Kind("complete", 1, 2.5, 1.0, 3, 7, 1),
+    Kind("complete", 1, 2.5, 1.0, 3, 8, 1),
     Kind("get", 1, 0.03, 0.5, 3, 0, 0),
 )
+COLD_CREATE: Final = 1.0
+"""Seconds that a new container is busy with its first create."""
+
 TRANSCRIPT_WRITES: Final = 4 * 2 + 1
 """Of the writes of a call, those to the table of transcripts."""
 
@@ -58,15 +61,46 @@ LOG_BYTES: Final = 1_250
 
 # ---- Limits: AWS's defaults for a region ----
 
+# "Understanding DynamoDB warm throughput in different scenarios",
+# docs.aws.amazon.com/amazondynamodb/latest/developerguide/warm-throughput-scenarios.html
 PARTITION_WRITES: Final = 1_000
 PARTITION_READS: Final = 3_000
-TABLE_UNITS: Final = 40_000
-"""On-demand throughput per table, reads and writes each, until a higher quota is granted."""
 
+# "Quotas in Amazon DynamoDB", docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+TABLE_UNITS: Final = 40_000
+"""On-demand throughput per table, and per index, reads and writes each, until a higher quota is granted."""
+
+# "DynamoDB on-demand capacity mode",
+# docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html
+NEW_TABLE_WRITES: Final = 4_000
+"""What a new on-demand table takes. Later it takes twice its highest load so far, and more within half an hour."""
+
+# "Amazon API Gateway quotas", docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 API_REQUESTS: Final = 10_000
+"""For all APIs of an account in a region; 2,500 in some younger regions, which the page names."""
+
+# "Lambda quotas", docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LAMBDA_CONCURRENCY: Final = 1_000
+"""For all functions of an account in a region. A new account has less, which AWS raises as it is used."""
+
+# "Understanding Lambda function scaling", docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html: its words, as
+# two public files quote them.
+LAMBDA_REQUESTS: Final = 10 * LAMBDA_CONCURRENCY
+"""Requests per second to all functions. Those shorter than 100 ms reach it before the containers are all busy."""
+
+# "Lambda scaling behavior", docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html
 LAMBDA_SCALING: Final = 1_000
 """Containers that one function may gain in ten seconds."""
+
+LAMBDA_REQUEST_SCALING: Final = 10_000
+"""Requests per second that one function may gain in ten seconds."""
+
+# "Changing Parameter Store throughput",
+# docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-throughput.html, has no figure. So this one is
+# not checked against AWS's own, nor against pages of 2025. An article of dev.classmethod.jp of September 2022 has it,
+# and advancedweb.hu/how-to-cache-ssm-getparameter-calls-in-a-lambda-function/ without a date.
+SSM_READS: Final = 40
+"""Parameters per second that SSM gives an account in a region, unless it pays for more."""
 
 SWEEP_SECONDS: Final = 45
 SWEEP_PER_SECOND: Final = 100
@@ -102,13 +136,20 @@ def demands() -> list[Demand]:
     """Return each limit with what a call asks of it."""
     requests = sum(kind.per_call for kind in KINDS)
     busy = sum(kind.per_call * kind.seconds for kind in KINDS)
-    sessions = sum(kind.per_call * kind.writes for kind in KINDS) - TRANSCRIPT_WRITES
+    longest = max(kind.seconds for kind in KINDS)
+    webhooks = max(kind.per_call for kind in KINDS)  # the kind that there is most of
     by_workspace = sum(kind.per_call * kind.index_writes for kind in KINDS)
+    sessions = sum(kind.per_call * kind.writes for kind in KINDS) - TRANSCRIPT_WRITES - by_workspace - DUE_WRITES
     return [
         Demand("requests to the HTTP API", requests, API_REQUESTS, "quota, `ThrottleRate`, `ThrottleBurst`"),
         Demand("containers of all functions at once", busy, LAMBDA_CONCURRENCY, "quota of concurrent executions"),
-        Demand("new containers in 10 s, when calls start from none", 1, LAMBDA_SCALING, "provisioned concurrency"),
-        Demand("write units of the sessions table", sessions, TABLE_UNITS, "quota of the table, warm throughput"),
+        Demand("requests to all functions", requests, LAMBDA_REQUESTS, "quota of concurrent executions, ten times"),
+        Demand("secrets that create reads from SSM, from none", COLD_CREATE, SSM_READS, "`SecretsStore`, throughput"),
+        Demand("new containers of create in 10 s, from none", COLD_CREATE, LAMBDA_SCALING, "provisioned concurrency"),
+        Demand("new containers of complete in 10 s, from none", longest, LAMBDA_SCALING, "`BUDGET_SECONDS`, the queue"),
+        Demand("new webhooks per second in 10 s, from none", webhooks, LAMBDA_REQUEST_SCALING, "LiveKit sends again"),
+        Demand("write units of the sessions table when it is new", sessions, NEW_TABLE_WRITES, "its warm throughput"),
+        Demand("write units of the sessions table", sessions, TABLE_UNITS, "quota of the table"),
         Demand(
             "write units of one workspace in its index", by_workspace, PARTITION_WRITES, "shards in the index's key"
         ),
