@@ -15,7 +15,7 @@ from typing import Final
 from local.errors import CannotStart
 
 _ROOT: Final = Path(__file__).parent.parent
-_START_SECONDS: Final = 60
+_START_SECONDS: Final = 300
 _END_SECONDS: Final = 10
 _LAST_LINE: Final = "curl -s "
 

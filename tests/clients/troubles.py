@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from local.http_server import serving
 
+GOODBYE = "Goodbye."
 CODES = {
     409: ("voice_session_not_active", False),
     413: ("voice_transcript_too_large", False),
@@ -30,6 +31,8 @@ class Troubles:
     token_turns: int | None = None
     """How many turns one token is good for."""
     knows_handles: bool = True
+    has_shown: Callable[[], bool] = lambda: False
+    """Whether all has gone wrong that should, so that the agent says goodbye."""
 
     kept: list[dict[str, str]] = field(default_factory=list)
     gaps: int = 0
@@ -58,7 +61,7 @@ class Troubles:
                 {
                     "session_id": "s",
                     "client_token": "pi_sess_0",
-                    "max_duration_seconds": 20,
+                    "max_duration_seconds": 3_600,
                     "connection": connection,
                 },
                 url,
@@ -80,19 +83,22 @@ class Troubles:
         else:
             await self._send(socket, {"setupComplete": {}})
             if handle:
-                await self._speak(socket, token, "Yes?")  # to what was said before the connection was lost
+                await self._speak(socket, token, self._reply())  # to what was said before the connection was lost
             async for frame in socket:
                 if self._is_used_up(token):
                     await socket.close(code=1011, message=b"auth token has expired")
                 else:
-                    await self._speak(socket, token, "Hello." if "on the line" in frame.data else "Yes?")
+                    await self._speak(socket, token, "Hello." if "on the line" in frame.data else self._reply())
         return socket
 
     async def _speak(self, socket: web.WebSocketResponse, token: str, text: str) -> None:
         self.turns_of[token] = self.turns_of.get(token, 0) + 1
-        await asyncio.sleep(0.2)  # so that what is sent to the API meanwhile is answered
+        await asyncio.sleep(0.1)  # so that not too much is said while something is sent to the API
         await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
         await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
+
+    def _reply(self) -> str:
+        return GOODBYE if self.has_shown() else "Yes?"
 
     async def _send(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
         await socket.send_bytes(json.dumps(message).encode())

@@ -1,8 +1,12 @@
 """What the tests of the demo share."""
 
+from typing import Any
+
 import pytest
+
+from tests.local.moving_clock import MovableLoop
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": MovableLoop}

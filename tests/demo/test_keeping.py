@@ -31,7 +31,7 @@ async def test_what_fails_goes_with_the_next_turn() -> None:
     app = web.Application()
     app.router.add_post("/api/v1/voice/sessions/s/transcript", keep)
     said = 0
-    async with serving(app) as url, aiohttp.ClientSession() as http, asyncio.timeout(20):
+    async with serving(app) as url, aiohttp.ClientSession() as http, asyncio.timeout(300):
         keeping = Keeping(VoiceApi(http, url, "pi_live_1"), {"session_id": "s", "client_token": "pi_sess_1"})
         while not keeping.kept:
             keeping.add(Turn("user", f"{said}", said, said + 1))

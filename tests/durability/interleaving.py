@@ -21,6 +21,7 @@ _QUIET_TURNS: Final = 15
 """After how many turns of the event loop in which nothing was asked nothing more will be."""
 
 _MOST_REQUESTS: Final = 2_000
+_END_SECONDS: Final = 60
 
 _operation: Final[ContextVar[int | None]] = ContextVar("operation", default=None)
 
@@ -125,7 +126,7 @@ class Gate(ThreadPoolExecutor):
             outcome.fates.add(fate)
             self._befall(waiting, fate, tasks[waiting.operation])
             outcome.is_crashed = waiting.operation in self._dead
-        done = await asyncio.wait_for(asyncio.gather(*tasks.values(), return_exceptions=True), timeout=5)
+        done = await asyncio.wait_for(asyncio.gather(*tasks.values(), return_exceptions=True), timeout=_END_SECONDS)
         for outcome, ended in zip(outcomes.values(), done, strict=True):
             if isinstance(ended, Exception):
                 outcome.error = ended

@@ -14,6 +14,7 @@ from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest, ListRoom
 from local.services import Gemini, LiveKit
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
+from tests.patience import LONG
 
 NOWHERE = "http://127.0.0.1:9"
 """A port of this machine that nobody serves: the stand-in's own webhooks end here."""
@@ -43,7 +44,7 @@ class Providers:
             livekit = await stand_ins.enter_async_context(livekit_stand_in(NOWHERE, None))
             return cls(livekit, await stand_ins.enter_async_context(gemini_stand_in()), loop)
 
-        providers: Self = asyncio.run_coroutine_threadsafe(start(), loop).result(timeout=30)
+        providers: Self = asyncio.run_coroutine_threadsafe(start(), loop).result(LONG)
         try:
             yield providers
         finally:
@@ -54,7 +55,7 @@ class Providers:
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run something on the providers' own event loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(LONG)
 
     @property
     def variables(self) -> dict[str, str]:

@@ -292,7 +292,7 @@ def test_the_cost_is_told_by_the_deployment_s_price_table(api: Api) -> None:
 @pytest.fixture
 def slow(api: Api) -> Iterator[Api]:
     """A caller whose workspace may extract twice a minute, in a minute that goes on for a while."""
-    if time.time() % 60 > 50:
+    if time.time() % 60 > 30:
         time.sleep(60 - time.time() % 60)
     with led_to(api, EXTRACTIONS_PER_MINUTE="2") as limited:
         yield limited

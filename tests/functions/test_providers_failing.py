@@ -86,10 +86,12 @@ def led_to(api: Api, **variables: str) -> Iterator[Api]:
     api.functions.start_over()
 
 
-def refused_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+@pytest.fixture
+def refused_port() -> Iterator[str]:
+    """A port that nobody listens on, and that nobody else can take meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(
@@ -162,10 +164,10 @@ def test_when_livekit_fails_a_failed_session_says_why(
     ("variable", "code"),
     [("LIVEKIT_URL", "livekit_unavailable"), ("GOOGLE_GEMINI_BASE_URL", "gemini_unavailable")],
 )
-def test_a_provider_that_is_not_there_is_unavailable(api: Api, variable: str, code: str) -> None:
+def test_a_provider_that_is_not_there_is_unavailable(api: Api, refused_port: str, variable: str, code: str) -> None:
     order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
 
-    with led_to(api, **{variable: refused_port()}) as broken:
+    with led_to(api, **{variable: refused_port}) as broken:
         broken.post("/sessions", order).error(code, 503)
 
 

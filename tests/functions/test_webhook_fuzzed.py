@@ -43,7 +43,11 @@ CLAIMS = st.dictionaries(
     st.sampled_from(["iss", "exp", "nbf", "iat", "sub", "aud", "sha256", "video"]) | st.text(), JSON
 )
 
-fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,9 +17,10 @@ from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
 from pi_voice.adapters.web import Web
 from pi_voice.logs import logger
 from pi_voice.settings import AwsSettings
-from tests.integration.provider import Provider
+from tests.integration.provider import Loop, Provider
 from tests.integration.store import Store, Tables
 from tests.moto_server import MotoServer
+from tests.patience import LONG
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -71,7 +73,7 @@ def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
 def service(dynamodb: "DynamoDBClient") -> Iterator[AwsService]:
     """The same DynamoDB, as the product asks it."""
     del dynamodb  # the environment leads to it by now
-    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB)) as service:
+    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB, time_limit_seconds=LONG)) as service:
         yield service
 
 
@@ -82,7 +84,8 @@ def service_at() -> Iterator[ServiceAt]:
 
         def service_at(url: str, protocol: Protocol = DYNAMODB, **limits: Any) -> AwsService:
             settings = replace(AwsSettings.of(os.environ), endpoints={protocol.service: url})
-            return made.enter_context(closing(AwsService(settings, protocol, **limits)))
+            service = AwsService(settings, protocol, **{"time_limit_seconds": LONG, **limits})
+            return made.enter_context(closing(service))
 
         yield service_at
 
@@ -98,8 +101,16 @@ def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
     """One event loop, as a container has one."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         yield runner
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of loopback that nobody listens on, and that nobody else can take meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 @pytest.fixture

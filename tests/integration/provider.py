@@ -10,7 +10,18 @@ from typing import NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
+from tests.patience import LONG
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock a silent provider puts forward: limits are over when it is silent, and not before."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +90,6 @@ class Provider:
         return await answer(request)
 
 
-def closed_port() -> int:
-    """Find a port of loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
 def says(body: bytes | str, status: int = 200, content_type: str = "application/json") -> Answer:
     """Answer with these bytes."""
     content = body.encode() if isinstance(body, str) else body
@@ -100,8 +103,7 @@ def says(body: bytes | str, status: int = 200, content_type: str = "application/
 
 async def hangs(_: web.Request) -> NoReturn:
     """Take the request and never answer."""
-    await asyncio.Event().wait()
-    raise AssertionError
+    await _silence()
 
 
 async def stalls(request: web.Request) -> NoReturn:
@@ -109,6 +111,16 @@ async def stalls(request: web.Request) -> NoReturn:
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
     await response.write(b"{")
+    for _ in range(100):  # so that it is being read
+        await asyncio.sleep(0)
+    await _silence()
+
+
+async def _silence() -> NoReturn:
+    """Let more time pass by than anybody on the same loop has, and then be silent for good."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, Loop):
+        loop.ahead += LONG + 1
     await asyncio.Event().wait()
     raise AssertionError
 

@@ -24,7 +24,6 @@ from tests.integration.provider import (
     Answer,
     Provider,
     breaks_off,
-    closed_port,
     hangs,
     hangs_up,
     resets,
@@ -32,6 +31,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW
+from tests.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.1-flash-live-preview"
@@ -50,8 +50,8 @@ def settings(base_url: str, api_version: str = "v1alpha", live_model: str = MODE
     )
 
 
-def tokens_at(url: str, web: Web, time_limit_seconds: float = 5.0) -> GeminiLiveTokens:
-    return GeminiLiveTokens(settings(url), web, time_limit_seconds)
+def tokens_at(url: str, web: Web) -> GeminiLiveTokens:
+    return GeminiLiveTokens(settings(url), web, LONG)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_or
     order = LiveOrder(instruction, ORDER.voice, ORDER.expires_at)
 
     assert runner.run(minted_by_the_sdk(provider.url, api_version, order)) == "auth_tokens/abc"
-    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web).mint(order))
+    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
 
     theirs, ours = provider.received
     assert ours.body == theirs.body
@@ -158,7 +158,8 @@ def test_a_browser_gets_the_url_the_token_and_its_first_message(
 ) -> None:
     provider.answers(TOKEN)
 
-    connection = runner.run(GeminiLiveTokens(settings(provider.url, api_version, live_model), web).mint(ORDER))
+    tokens = GeminiLiveTokens(settings(provider.url, api_version, live_model), web, LONG)
+    connection = runner.run(tokens.mint(ORDER))
 
     service = f"google.ai.generativelanguage.{api_version}.GenerativeService.BidiGenerateContentConstrained"
     assert connection.model_dump() == {
@@ -266,17 +267,17 @@ def test_no_log_line_holds_the_token(
     assert "auth_tokens" not in logged.getvalue()
 
 
-def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: Web) -> None:
-    assert type(failure(runner, tokens_at(f"http://127.0.0.1:{closed_port()}", web))) is GeminiUnavailable
+def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: Web, closed_port: int) -> None:
+    assert type(failure(runner, tokens_at(f"http://127.0.0.1:{closed_port}", web))) is GeminiUnavailable
 
 
 @pytest.mark.parametrize("silence", [hangs, stalls])
 def test_a_server_that_never_answers_is_given_up(
-    runner: asyncio.Runner, provider: Provider, web: Web, silence: Answer
+    runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, silence: Answer
 ) -> None:
     provider.answers(silence)
 
-    assert type(failure(runner, tokens_at(provider.url, web, time_limit_seconds=1))) is UpstreamTimeout
+    assert type(failure(runner, tokens)) is UpstreamTimeout
     assert len(provider.received) == 1
 
 
@@ -316,7 +317,7 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
 def minting(runner: asyncio.Runner, web: Web, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
     order = replace(ORDER, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
-    return runner.run(GeminiLiveTokens(replace(known, **changes), web).mint(order)).token
+    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).mint(order)).token
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])

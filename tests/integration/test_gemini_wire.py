@@ -20,6 +20,7 @@ from pi_voice.settings import GeminiSettings
 from pi_voice.transcript import Turn
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
+from tests.patience import LONG
 from tests.wire.gemini import extraction_faults, token_faults
 
 EXAMPLES = [
@@ -85,7 +86,7 @@ def test_google_would_take_the_request_for_a_token(
 
     for ttl in (60, 3600):
         order = LiveOrder(instruction_for(saved), saved.voice.name, int(now) + ttl)
-        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web).mint(order))
+        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
 
     for received in provider.received:
         assert token_faults(api_version, received.body, now) == []
@@ -106,7 +107,7 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
     provider.answers(NO_OBJECT)
 
     extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web))
-    runner.run(extractor.extract(Wanted.of(saved), Call(turns, NOW), 20.0))
+    runner.run(extractor.extract(Wanted.of(saved), Call(turns, NOW), LONG))
 
     assert [roles(received) for received in provider.received] == [["user"], ["user", "model", "user"]]
     for received in provider.received:
@@ -122,7 +123,7 @@ def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
     provider.answers(NO_OBJECT)
 
     extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web), window_characters=60)
-    runner.run(extractor.extract(Wanted.of(saved), Call(TURNS, NOW), 20.0))
+    runner.run(extractor.extract(Wanted.of(saved), Call(TURNS, NOW), LONG))
 
     assert len(provider.received) > 1
     for received in provider.received:
@@ -138,7 +139,7 @@ Change = Callable[[dict[str, Any]], object]
 def a_token_request(provider: Provider, web: Web, runner: asyncio.Runner) -> dict[str, Any]:
     provider.answers(TOKEN)
     order = LiveOrder("Be kind.", "Kore", int(time.time()) + 600)
-    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web).mint(order))
+    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).mint(order))
     request: dict[str, Any] = json.loads(provider.received[-1].body)
     return request
 

@@ -13,6 +13,7 @@ from pi_voice.idempotency import Idempotency
 from pi_voice.ids import WorkspaceId
 from pi_voice.ports import Scope
 from tests.integration.provider import Provider, says
+from tests.patience import LONG
 
 DONE = says("{}", content_type="application/x-amz-json-1.0")
 CONTEXT: Any = SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
@@ -32,13 +33,19 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 def keys(provider: Provider, environment: pytest.MonkeyPatch) -> Idempotency:
     with environment.context() as led_there:
         led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
-        return Idempotency("idempotency", patience_seconds=2.0)
+        return Idempotency("idempotency", patience_seconds=LONG)
+
+
+def lose_patience(keys: Idempotency) -> None:
+    """Wait for nothing that is asked from now on for longer than a second."""
+    keys._store._patience_seconds = 1.0  # noqa: SLF001 (what comes before may take its time)
 
 
 def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exception | None = None) -> str:
-    """Do something once, while the provider's loop runs."""
+    """Do something once, while the provider's loop runs, and have no patience any more when it is done."""
 
     def work() -> str:
+        lose_patience(keys)
         done.append("the id")
         if error is not None:
             raise error
@@ -52,6 +59,7 @@ def test_a_key_that_cannot_be_taken_in_time_stops_the_work_before_it_begins(
     provider: Provider, runner: asyncio.Runner, keys: Idempotency, logged: io.StringIO
 ) -> None:
     provider.answers(trickles)
+    lose_patience(keys)
     done: list[str] = []
 
     with pytest.raises(StorageError):

@@ -28,7 +28,6 @@ from tests.integration.provider import (
     Answer,
     Provider,
     breaks_off,
-    closed_port,
     hangs,
     hangs_up,
     resets,
@@ -36,6 +35,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW, a_session
+from tests.patience import LONG
 
 KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
 THEIR_WORDS = "invalid token: eyJhbGciOi.what-the-provider-says"
@@ -53,7 +53,7 @@ def closing(rooms: LiveKitRooms) -> Any:
     return rooms.close(SESSION.session_id)
 
 
-def rooms_at(url: str, web: Web, time_limit_seconds: float = 5.0) -> LiveKitRooms:
+def rooms_at(url: str, web: Web, time_limit_seconds: float = LONG) -> LiveKitRooms:
     return LiveKitRooms(LiveKitSettings(url, KEY, SECRET), web, lambda: NOW, time_limit_seconds)
 
 
@@ -244,8 +244,10 @@ def test_a_room_that_is_not_found_when_it_should_be_made_is_an_error(
 
 
 @BOTH
-def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: Web, exchange: Exchange) -> None:
-    rooms = rooms_at(f"ws://127.0.0.1:{closed_port()}", web)
+def test_a_server_that_is_not_there_is_unavailable(
+    runner: asyncio.Runner, web: Web, closed_port: int, exchange: Exchange
+) -> None:
+    rooms = rooms_at(f"ws://127.0.0.1:{closed_port}", web)
 
     assert type(failure(runner, rooms, exchange)) is LiveKitUnavailable
 
@@ -253,10 +255,9 @@ def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: 
 @BOTH
 @pytest.mark.parametrize("silence", [hangs, stalls])
 def test_a_server_that_never_answers_is_given_up(
-    runner: asyncio.Runner, provider: Provider, web: Web, exchange: Exchange, silence: Answer
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, silence: Answer
 ) -> None:
     provider.answers(silence)
-    rooms = rooms_at(f"ws://{provider.authority}", web, time_limit_seconds=1)
 
     assert type(failure(runner, rooms, exchange)) is UpstreamTimeout
     assert len(provider.received) == 1
@@ -292,9 +293,10 @@ def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provid
     assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), opening)) is UpstreamTimeout
 
 
-def test_after_a_failure_the_next_request_goes_through(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
+def test_after_a_failure_the_next_request_goes_through(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
+) -> None:
     provider.answers(hangs, a_room())
-    rooms = rooms_at(f"ws://{provider.authority}", web, time_limit_seconds=3)
     failure(runner, rooms, opening)
 
     assert runner.run(opening(rooms)).room_sid == "RM_abc"
@@ -323,7 +325,7 @@ def known(runner: asyncio.Runner, settings: LiveKitSettings, web: Web) -> list[R
 def test_a_room_is_made_with_what_was_ordered_found_again_and_deleted(
     runner: asyncio.Runner, web: Web, stand_in: LiveKitSettings
 ) -> None:
-    rooms = LiveKitRooms(stand_in, web)
+    rooms = LiveKitRooms(stand_in, web, time_limit_seconds=LONG)
 
     opened = runner.run(opening(rooms))
     assert abs(opened.started_at - time.time()) < 60
@@ -350,7 +352,7 @@ def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
     key: str | None,
     secret: str,
 ) -> None:
-    rooms = LiveKitRooms(LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web)
+    rooms = LiveKitRooms(LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web, time_limit_seconds=LONG)
 
     assert type(failure(runner, rooms, opening)) is LiveKitError
     assert secret not in logged.getvalue()

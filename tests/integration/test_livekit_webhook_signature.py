@@ -6,7 +6,7 @@ import hmac
 import json
 import math
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import jwt
@@ -15,6 +15,7 @@ from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 
 from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECONDS, WebhookSignature
 from pi_voice.errors import InvalidWebhookSignature
+from pi_voice.ids import Clock
 from pi_voice.settings import WebhookSettings
 
 KEY, SECRET = "APIwebhook", "the-secret-that-webhooks-are-signed-with"
@@ -43,13 +44,13 @@ def expiring_in(seconds: float, **claims: Any) -> str:
     return made(exp=int(time.time() + seconds), **claims)
 
 
-def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET) -> None:
-    WebhookSignature(WebhookSettings(key, secret)).verify(token, body)
+def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> None:
+    WebhookSignature(WebhookSettings(key, secret), clock).verify(token, body)
 
 
-def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET) -> bool:
+def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> bool:
     with pytest.raises(InvalidWebhookSignature) as refusal:
-        verify(token, body, key, secret)
+        verify(token, body, key, secret, clock)
     assert refusal.value.message == InvalidWebhookSignature.advice
     return True
 
@@ -250,11 +251,27 @@ def test_a_token_that_is_good_for_ten_minutes_at_most_is_believed(seconds: int) 
 
 @pytest.mark.parametrize("seconds", [MAX_VALIDITY_SECONDS + LEEWAY_SECONDS + 10, 12 * 60, 3_600, 10 * 365 * 86_400])
 def test_a_token_that_is_good_for_longer_is_refused(seconds: int) -> None:
-    assert is_refused(expiring_in(seconds))
+    now = int(time.time())
+
+    assert is_refused(made(exp=now + seconds), clock=lambda: now)
 
 
-def test_a_token_that_expired_within_the_leeway_is_believed() -> None:
-    verify(expiring_in(-LEEWAY_SECONDS + 20, nbf=0))
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> int:
+    """What time it is, which PyJWT believes for as long as a test takes."""
+    moment = datetime.now(UTC)
+
+    class Standing(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return moment.astimezone(tz)
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", Standing)
+    return int(moment.timestamp())
+
+
+def test_a_token_that_expired_within_the_leeway_is_believed(now: int) -> None:
+    verify(made(exp=now - LEEWAY_SECONDS + 20, nbf=0))
 
 
 @pytest.mark.parametrize("seconds", [-LEEWAY_SECONDS - 1, -3_600, -50 * 365 * 86_400])
@@ -262,9 +279,7 @@ def test_a_token_that_expired_before_is_refused(seconds: int) -> None:
     assert is_refused(expiring_in(seconds, nbf=0))
 
 
-def test_a_token_that_is_not_good_yet_is_believed_within_the_leeway_alone() -> None:
-    now = int(time.time())
-
+def test_a_token_that_is_not_good_yet_is_believed_within_the_leeway_alone(now: int) -> None:
     verify(made(nbf=now + LEEWAY_SECONDS - 20))
     assert is_refused(made(nbf=now + LEEWAY_SECONDS + 20))
 

@@ -15,7 +15,7 @@ from pi_voice.adapters.sqs import SqsExtractionQueue
 from pi_voice.errors import StorageError
 from pi_voice.ids import SessionId
 from tests.integration.conftest import ServiceAt
-from tests.integration.provider import Answer, Provider, closed_port, hangs_up, says
+from tests.integration.provider import Answer, Provider, hangs_up, says
 from tests.moto_server import MotoServer
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ def test_a_queue_that_is_back_at_once_takes_the_message(
 
 
 def test_a_queue_that_cannot_be_reached_is_a_storage_error(
-    service_at: ServiceAt, runner: asyncio.Runner, logged: io.StringIO
+    service_at: ServiceAt, runner: asyncio.Runner, closed_port: int, logged: io.StringIO
 ) -> None:
-    nowhere = f"http://127.0.0.1:{closed_port()}"
+    nowhere = f"http://127.0.0.1:{closed_port}"
 
     assert_told_plainly(runner, SqsExtractionQueue(service_at(nowhere, SQS), URL).put(SESSION_ID), logged)

@@ -26,7 +26,7 @@ from pi_voice.ports import RoomEvent
 from pi_voice.sessions import Extraction, Problem, Session, SessionQuery
 from pi_voice.settings import TableNames
 from tests.integration.conftest import ServiceAt
-from tests.integration.provider import Provider, closed_port, says
+from tests.integration.provider import Provider, says
 from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
 from tests.integration.store import Request, Store
 
@@ -149,9 +149,9 @@ def test_tables_that_are_not_there_are_a_storage_error(store: Store, logged: io.
 
 
 def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(
-    service_at: ServiceAt, store: Store, logged: io.StringIO
+    service_at: ServiceAt, store: Store, closed_port: int, logged: io.StringIO
 ) -> None:
-    nobody = service_at(f"http://127.0.0.1:{closed_port()}", tries=1)
+    nobody = service_at(f"http://127.0.0.1:{closed_port}", tries=1)
 
     for work in EVERYTHING.values():
         assert_told_plainly(replace(store, service=nobody), work, logged)

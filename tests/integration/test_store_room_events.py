@@ -270,7 +270,11 @@ def rooms_told_twice(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]
     return events, draw(st.permutations([*events, *repeats]))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(rooms_told_twice())
 def test_in_whatever_order_and_however_often_events_come_they_leave_the_same_facts(
     store: Store, orders: tuple[list[RoomEvent], list[RoomEvent]]

@@ -79,7 +79,11 @@ def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_
     assert len(read) == max(1, -(-count // limit))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     kinds=st.lists(st.tuples(st.sampled_from(STATUSES), st.sampled_from(AGENTS)), max_size=20),
     status=st.none() | st.sampled_from(STATUSES),

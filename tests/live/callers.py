@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 RATE_IN: Final = 16_000
 RATE_OUT: Final = 24_000
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 120.0
 MIME: Final = "audio/pcm;rate=16000"
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
@@ -156,7 +156,8 @@ class SdkCaller:
     @classmethod
     @asynccontextmanager
     async def calling(cls, url: str, token: str, model: str, trusting: ssl.SSLContext) -> AsyncIterator[Self]:
-        options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args={"ssl": trusting})
+        ours = {"ssl": trusting, "open_timeout": PATIENCE_SECONDS, "ping_interval": None}
+        options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args=ours)
         client = genai.Client(api_key=token, http_options=options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.ExperimentalWarning)  # it says so of every ephemeral token

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -15,11 +16,12 @@ from local.certificate import LoopbackTls, loopback_tls
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
-from local.stand_ins.gemini_tokens import Tokens
+from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
 from pi_voice.ports import LiveOrder
 from pi_voice.prompt import instruction_for
 from tests.live.callers import BareCaller, Message, SdkCaller
+from tests.local.moving_clock import MovableLoop
 from tests.unit.examples import agent
 
 MODEL: Final = "models/gemini-3.1-flash-live-preview"
@@ -37,18 +39,14 @@ NORA: Final = instruction_for(
 )
 
 
-def soon(seconds: float = 0.5) -> datetime:
+def soon(seconds: float = 60) -> datetime:
     """A moment that is far enough ahead to be taken on a busy machine."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-async def passed(moment: datetime) -> None:
-    await asyncio.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()) + 0.01)
-
-
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": MovableLoop}
 
 
 @pytest.fixture(autouse=True)
@@ -58,11 +56,32 @@ def nothing_breaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
 
 
+class AgingTokens(Tokens):
+    """Tokens for which time can pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = timedelta()
+        self._minted: dict[str, timedelta] = {}
+
+    def mint(self, order: Message, version: str, now: datetime) -> EphemeralToken:
+        token = super().mint(order, version, now)
+        self._minted[token.name] = self.passed
+        return token
+
+    def find(self, name: str) -> EphemeralToken | None:
+        if (token := super().find(name)) is None:
+            return None
+        age = self.passed - self._minted[name]
+        return replace(token, expires_at=token.expires_at - age, start_before=token.start_before - age)
+
+
 class Gemini:
     """The stand-in, as far as a test calls it."""
 
-    def __init__(self, url: str, client: aiohttp.ClientSession, tls: LoopbackTls | None) -> None:
+    def __init__(self, url: str, tokens: AgingTokens, client: aiohttp.ClientSession, tls: LoopbackTls | None) -> None:
         self.url = url
+        self._tokens = tokens
         self._client = client
         self._tls = tls
         self._calls = AsyncExitStack()
@@ -107,6 +126,13 @@ class Gemini:
         trusting = ssl.create_default_context(cafile=str(self._tls.ca_file))
         return await self._calls.enter_async_context(SdkCaller.calling(self.url, await self.token(), MODEL, trusting))
 
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass at once, for the tokens that there are and for all time limits."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, MovableLoop)
+        loop.let_pass(seconds)
+        self._tokens.passed += timedelta(seconds=seconds)
+
     async def hang_up(self) -> None:
         await self._calls.aclose()
 
@@ -114,13 +140,14 @@ class Gemini:
 @asynccontextmanager
 async def running_gemini(times: LiveTimes = FAST, tls: LoopbackTls | None = None) -> AsyncIterator[Gemini]:
     trusting = ssl.create_default_context(cafile=str(tls.ca_file)) if tls else True
-    app = gemini_app(Tokens(), KEY, times)
+    tokens = AgingTokens()
+    app = gemini_app(tokens, KEY, times)
     async with (
         serving(app, tls=tls.server if tls else None) as url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,
-        asyncio.timeout(30),
+        asyncio.timeout(3_600),  # what a test lets pass is counted
     ):
-        gemini = Gemini(url, client, tls)
+        gemini = Gemini(url, tokens, client, tls)
         try:
             yield gemini
         finally:

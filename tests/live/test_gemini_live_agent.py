@@ -1,7 +1,7 @@
 """The agent that the stand-in plays is the one that Pi Voice's system instruction describes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
@@ -73,6 +73,7 @@ def test_a_question_may_go_over_several_lines() -> None:
     assert script(questions=["One\n  or two?", "3. Three?"]).questions == ("One or two?", "3. Three?")
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(greeting=SENTENCES, closing=SENTENCES, questions=st.lists(SENTENCES, max_size=12))
 def test_whatever_an_agent_is_to_say_is_found_again(greeting: str, closing: str, questions: list[str]) -> None:
     told = agent(questions=list[JsonValue](questions)).model_copy(

@@ -1,5 +1,6 @@
 """What the Live API does not take: the code and the reason with which the stand-in hangs up."""
 
+import asyncio
 from typing import Any, Final
 
 import aiohttp
@@ -7,7 +8,7 @@ import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
 from tests.live.callers import MIME, Message, audio_message
-from tests.live.conftest import MODEL, SETUP, Gemini, passed, running_gemini, soon
+from tests.live.conftest import MODEL, SETUP, Gemini, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -87,32 +88,35 @@ async def test_a_setup_that_is_refused_is_no_use_of_the_token(gemini: Gemini) ->
 
 
 async def test_a_token_is_refused_once_it_has_expired(gemini: Gemini) -> None:
-    moment = soon()
-    token = await gemini.token(expireTime=moment.isoformat())
-    await passed(moment)
+    token = await gemini.token(expireTime=soon(60).isoformat())
+    gemini.let_pass(60)
 
     assert await (await gemini.socket(token)).hangup() == (1011, "auth token has expired")
 
 
 async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sentence() -> None:
     async with running_gemini(LiveTimes(pace=1)) as gemini:
-        caller = await gemini.call(await gemini.token(expireTime=soon(1.5).isoformat()))
+        caller = await gemini.call(await gemini.token(expireTime=soon(300).isoformat()))
         await caller.type("The caller is on the line.")
         await caller.until("modelTurn")
+        gemini.let_pass(300)
 
         assert await caller.hangup() == (1011, "auth token has expired")
 
 
 async def test_nobody_is_waited_for_longer_than_their_token_is_good(gemini: Gemini) -> None:
-    caller = await gemini.socket(await gemini.token(expireTime=soon().isoformat()))
+    token = await gemini.token(expireTime=soon(60).isoformat())
+    gemini.let_pass(59.5)
+    caller = await gemini.socket(token)
 
     assert await caller.hangup() == (1011, "auth token has expired")
 
 
 async def test_a_session_can_only_be_begun_while_the_token_says_so(gemini: Gemini) -> None:
-    moment = soon()
-    caller = await gemini.socket(await gemini.token(newSessionExpireTime=moment.isoformat()))
-    await passed(moment)
+    token = await gemini.token(newSessionExpireTime=soon(60).isoformat())
+    gemini.let_pass(59.5)
+    caller = await gemini.socket(token)
+    await asyncio.sleep(0.6)  # what was left, and more
     await caller.send({"setup": SETUP})
 
     assert await caller.hangup() == (1011, "auth token has expired for new sessions")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.hidden_words import MarkReader, mark
@@ -87,6 +87,7 @@ def test_nothing_is_nothing() -> None:
     assert silence(RATE, 0.5) == bytes(RATE)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=200))
 def test_the_words_of_a_text_together_are_the_text(text: str) -> None:
     assert " ".join("".join(parts_of(text)).split()) == " ".join(text.split())
@@ -95,7 +96,7 @@ def test_the_words_of_a_text_together_are_the_text(text: str) -> None:
 # ---- Marks ----
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.text(max_size=30), max_size=4), seed=st.integers(), size=st.integers(1, 500))
 def test_marks_are_found_among_noise_in_pieces_of_any_size(texts: list[str], seed: int, size: int) -> None:
     noise = random.Random(seed)  # noqa: S311 (hypothesis has to know which)

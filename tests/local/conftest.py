@@ -16,6 +16,7 @@ import pytest
 
 from local import template
 from local.template import Template
+from tests.local.moving_clock import MovableLoop
 
 Result = TypeVar("Result")
 
@@ -24,13 +25,13 @@ class Background:
     """An event loop in a thread of its own, and what runs in it until the end of the tests."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = MovableLoop()
         self._running = AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=300)
 
     def enter(self, context: AbstractAsyncContextManager[Result]) -> Result:
         return self.run(self._running.enter_async_context(context))
@@ -43,6 +44,10 @@ class Background:
             yield result
         finally:
             self.run(context.__aexit__(None, None, None))
+
+    def let_pass(self, seconds: float) -> None:
+        """Let time pass at once, for all that runs here."""
+        self._loop.call_soon_threadsafe(self._loop.let_pass, seconds)
 
     def stop(self) -> None:
         self.run(self._running.aclose())
@@ -66,7 +71,10 @@ class Project:
     _resources: dict[str, Any] = field(default_factory=dict)
 
     def function(self, name: str, code: str, *routes: str, **properties: Any) -> None:
-        """Add a function with the code of its module, and routes such as "GET /things"."""
+        """Add a function with the code of its module, and routes such as "GET /things".
+
+        It has more time than it needs on any machine, unless the test says otherwise.
+        """
         folder = self.folder / name
         folder.mkdir(parents=True)
         (folder / "app.py").write_text(textwrap.dedent(code))
@@ -79,7 +87,7 @@ class Project:
         }
         self._resources[name] = {
             "Type": "AWS::Serverless::Function",
-            "Properties": {"CodeUri": name, "Handler": "app.handler", "Events": events, **properties},
+            "Properties": {"CodeUri": name, "Handler": "app.handler", "Timeout": 120, "Events": events, **properties},
         }
 
     def layer(self, name: str, folder: str) -> None:
@@ -123,7 +131,7 @@ class Site:
     def call(
         self, method: str, target: str, body: bytes | str | None = None, headers: list[tuple[str, str]] | None = None
     ) -> Answer:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=300)
         try:
             connection.putrequest(method, target)
             payload = body.encode() if isinstance(body, str) else body

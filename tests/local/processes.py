@@ -1,5 +1,6 @@
 """Which processes there are, for tests that want none left behind."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +18,18 @@ def is_running(pid: int) -> bool:
     return pid in {process for process, _ in _running()}
 
 
+def is_reaped(pid: int) -> bool:
+    """Whether nothing is left of a process of ours: while it is noticed to have ended, threads of it may still be."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def until(is_so: Callable[[], bool]) -> None:
     """Wait until something holds, for as long as a slow machine may need."""
-    for _ in range(600):
+    for _ in range(6_000):
         if is_so():
             return
         time.sleep(0.05)

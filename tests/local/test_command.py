@@ -22,6 +22,10 @@ from tests.local.processes import children, is_running, until
 
 ROOT = Path(__file__).parents[2]
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+UNDISTURBED = {**CLEAN, "SCHEDULE_SECONDS": "86400"}
+"""No run of the clock's starts a worker more."""
+
+SECONDS = 300
 
 
 def refusal(*arguments: str, python: tuple[str, ...] = (), **environment: str) -> str:
@@ -32,7 +36,7 @@ def refusal(*arguments: str, python: tuple[str, ...] = (), **environment: str) -
         env={**CLEAN, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
@@ -152,15 +156,15 @@ def processes_of(api: LocalApi) -> set[int]:
 
 
 def test_it_prints_what_to_paste_and_ctrl_c_leaves_nothing_behind() -> None:
-    with running_api(CLEAN) as api:
+    with running_api(UNDISTURBED) as api:
         exports = [line for line in api.lines if line.startswith("export ")]
         [curl] = [line for line in api.lines if line.startswith("curl ")]
         answer = subprocess.run(
-            ["/bin/sh", "-c", "".join([*exports, curl])], capture_output=True, text=True, check=True, timeout=60
+            ["/bin/sh", "-c", "".join([*exports, curl])], capture_output=True, text=True, check=True, timeout=SECONDS
         )
         below = processes_of(api)
         api.process.send_signal(signal.SIGINT)
-        assert api.process.wait(timeout=30) == 0
+        assert api.process.wait(timeout=SECONDS) == 0
 
     port = re.escape(api.base_url.rpartition(":")[2])
     assert re.fullmatch(rf'export BASE="http://127.0.0.1:{port}"\n', exports[0])
@@ -173,9 +177,9 @@ def test_it_prints_what_to_paste_and_ctrl_c_leaves_nothing_behind() -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_nothing_is_left_behind_when_it_is_killed(number: signal.Signals, status: int) -> None:
-    with running_api(CLEAN) as api:
+    with running_api(UNDISTURBED) as api:
         below = processes_of(api)
         api.process.send_signal(number)
-        assert api.process.wait(timeout=30) == status
+        assert api.process.wait(timeout=SECONDS) == status
 
     until(lambda: not any(is_running(pid) for pid in below))

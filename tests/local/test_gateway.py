@@ -38,7 +38,7 @@ SLOW = """
     import time
 
     def handler(event, context):
-        time.sleep(60)
+        time.sleep(600)
 """
 
 
@@ -64,7 +64,7 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
 
 @pytest.fixture(scope="module")
 def api(background: Background, project: Project, workers: Workers) -> Site:
-    return Site(background.enter(serving(http_api(project.template().functions, workers))))
+    return Site(background.enter(serving(http_api(project.template().functions, workers, seconds=300))))
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +334,7 @@ def test_an_error_behind_a_function_url_is_a_502(background: Background, project
 
 
 def test_one_connection_carries_many_requests(api: Site) -> None:
-    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=60)
+    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=300)
     statuses = []
     for _ in range(3):
         connection.request("POST", "/answer", json.dumps("again"), {"Content-Type": "application/json"})
@@ -346,7 +346,7 @@ def test_one_connection_carries_many_requests(api: Site) -> None:
 
 
 def test_bytes_that_are_not_utf_8_do_no_harm(api: Site) -> None:
-    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=60)
+    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=300)
     connection.putrequest("POST", "/echo/%ff")
     connection.putheader("X-Odd", b"\xff")
     connection.endheaders()

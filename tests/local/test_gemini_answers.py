@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google import genai
 from google.genai import types
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -248,7 +248,7 @@ def leaves(value: Any) -> list[Any]:
     return [value] if inner is None else [leaf for item in inner for leaf in leaves(item)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=SCHEMAS, answers=st.lists(st.text(max_size=30), max_size=4))
 def test_whatever_is_asked_for_is_given_validly_and_never_null(schema: dict[str, Any], answers: list[str]) -> None:
     root = {

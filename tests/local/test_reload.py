@@ -29,7 +29,7 @@ def site(background: Background, project: Project) -> Iterator[Site]:
         project.function("Greet", HANDLER, "GET /greet", Layers=[{"Ref": "Shared"}])
     functions = project.template().functions
     workers = Workers(functions, {})
-    yield Site(background.enter(serving(http_api(functions, workers))))
+    yield Site(background.enter(serving(http_api(functions, workers, seconds=300))))
     background.run(workers.stop())
 
 

@@ -314,10 +314,7 @@ def test_a_folder_too_long_for_a_socket_is_one_sentence(docker: FakeDocker, back
 
 
 def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-    async def scenario() -> bytes:
+    async def scenario(port: int) -> bytes:
         entrance = await asyncio.start_server(partial(leave, "127.0.0.1", port), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
         answer = await reader.read()
@@ -325,7 +322,9 @@ def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
         entrance.close()
         return answer
 
-    assert asyncio.run(scenario()) == b""
+    with socket.socket() as holder:  # has the port, so that nobody else gets it, and does not listen
+        holder.bind(("127.0.0.1", 0))
+        assert asyncio.run(scenario(holder.getsockname()[1])) == b""
 
 
 # ---- The command ----

@@ -35,6 +35,7 @@ def test_no_request_makes_an_error_of_ours_or_an_answer_that_is_not_documented()
                 *("--url", api.base_url, "--header", f"Authorization: Bearer {api.api_key}"),
                 *("--checks", ",".join(CHECKS)),
                 *("--phases", "examples,coverage,fuzzing,stateful", "--max-time", SECONDS),
+                *("--request-timeout", "300", "--suppress-health-check", "too_slow"),  # the machine may be
                 *("--max-examples", "10", "--seed", "1", "--generation-database", "none", "--no-color"),
             ],
             capture_output=True,

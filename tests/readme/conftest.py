@@ -24,7 +24,7 @@ DOCUMENTS: Final = (
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("docs/adr/*.md")),
 )
-READY_SECONDS: Final = 120
+READY_SECONDS: Final = 300
 """Far more than it takes: other tests may keep all cores busy."""
 
 _FENCE: Final = re.compile(r"^\s*(`{3,}|~{3,})\s*(.*?)\s*$")

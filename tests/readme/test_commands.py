@@ -21,7 +21,7 @@ from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
 from tests.template.conftest import ROOT, Node, environment
 
 BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
-WALK_THROUGH_SECONDS: Final = 120
+WALK_THROUGH_SECONDS: Final = 600
 
 
 def command_blocks(*kinds: str) -> list[Block]:
@@ -92,7 +92,7 @@ def test_each_make_command_can_be_carried_out(line: str) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

@@ -96,7 +96,7 @@ class Aws:
             region_name=REGION,
             aws_access_key_id=ROOT_KEY,
             aws_secret_access_key=ROOT_KEY,
-            config=Config(proxies={}, read_timeout=60),
+            config=Config(proxies={}, read_timeout=300),
         )
 
     def invoke(self, function: str, event: Json) -> Json:

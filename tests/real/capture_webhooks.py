@@ -28,7 +28,7 @@ from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
 from tests.real import parts
 from tests.real.livekit_server import API_KEY, VERSION, Server, running_livekit
-from tests.real.participants import joined, until
+from tests.real.participants import PATIENCE_SECONDS, joined, until
 
 FILE: Final = parts.ROOT / "tests" / "webhooks" / "genuine.json"
 SESSION_ID: Final = SessionId("01a203f9-ad2c-7e1c-a82f-4cf4328a69f6")
@@ -97,7 +97,8 @@ async def _call(server: Server, sink: Sink) -> None:
     now = int(time.time())
     session = replace(a_session(ttl_seconds=600, created_at=now, expires_at=now + 600), session_id=SESSION_ID)
     livekit, own_web = server.livekit, Web()
-    rooms = LiveKitRooms(LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret), own_web)
+    settings = LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
+    rooms = LiveKitRooms(settings, own_web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         await rooms.open(session)
         connection = rooms.admit(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])

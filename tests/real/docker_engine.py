@@ -16,7 +16,7 @@ PART: Final = "Docker"
 IMAGE_PART: Final = "Lambda image"
 
 _PULL_SECONDS: Final = 120
-_ASK_SECONDS: Final = 30
+_ASK_SECONDS: Final = 120
 
 Engine = Mapping[str, str]
 """The variables that lead the docker command to an engine."""

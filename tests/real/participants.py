@@ -10,7 +10,7 @@ import numpy as np
 from livekit import rtc
 
 RATE: Final = 48_000
-PATIENCE_SECONDS: Final = 60
+PATIENCE_SECONDS: Final = 300
 _FRAME: Final = RATE // 100
 _WINDOW: Final = RATE // 5
 _LOUDNESS: Final = 8_000
@@ -103,7 +103,8 @@ class Person:
 async def joined(connection: Mapping[str, str]) -> AsyncIterator[Person]:
     """Join with the LiveKit connection of a session; raises ConnectError."""
     person = Person()
-    await person.room.connect(connection["url"], connection["token"])
+    patient = rtc.RoomOptions(connect_timeout=PATIENCE_SECONDS)
+    await person.room.connect(connection["url"], connection["token"], patient)
     try:
         yield person
     finally:

@@ -16,13 +16,13 @@ from tests.real.livekit_server import Server
 
 pytestmark = pytest.mark.real
 
-SECONDS: Final = 120
+SECONDS: Final = 900
 
 
 def test_a_whole_call_is_shown_with_its_results(livekit_server: Server) -> None:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ended = subprocess.run(
-        [sys.executable, "-m", "demo", "--pace", "20"],
+        [sys.executable, "-m", "demo", "--pace", "4"],  # faster, and a slow machine comes to the call's cap
         cwd=parts.ROOT,
         env={**clean, **livekit_server.variables},
         capture_output=True,
@@ -50,7 +50,7 @@ def log_of_the_server() -> str:
 
 def rooms_of(server: Server) -> set[str]:
     """The names of all rooms that the server has."""
-    claims = {"iss": server.livekit.api_key, "exp": int(time.time()) + 60, "video": {"roomList": True}}
+    claims = {"iss": server.livekit.api_key, "exp": int(time.time()) + 3_600, "video": {"roomList": True}}
     token = jwt.encode(claims, server.livekit.api_secret)
     answer = Site(server.http_url).post(
         "/twirp/livekit.RoomService/ListRooms", {}, ("Authorization", f"Bearer {token}")

@@ -93,7 +93,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]
     request = urllib.request.Request(url, body, dict(headers))  # noqa: S310 (on loopback)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(request, timeout=60) as answer:
+        with direct.open(request, timeout=300) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -23,7 +23,7 @@ SUITES: Mapping[str, Sequence[object]] = {
     "races": ["-m", "durability", "tests/durability/test_races.py"],
     "the crash matrix": ["-m", "durability", "tests/durability/test_crashes.py"],
 }
-SECONDS = 1_200
+SECONDS = 3_600
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same in IPv6, and ::1."""
 

@@ -244,7 +244,7 @@ async def test_a_wrong_key_or_secret_of_our_own_is_livekits_error(
     livekit = livekit_server.livekit
     given = {"url": livekit.url, "api_key": livekit.api_key, "api_secret": livekit.api_secret, **wrong}
     web = Web()
-    rooms = LiveKitRooms(LiveKitSettings(**given), web)
+    rooms = LiveKitRooms(LiveKitSettings(**given), web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         with pytest.raises(LiveKitError):
             await rooms.open(a_session())

@@ -196,7 +196,7 @@ def test_the_sdk_gets_the_same_room_by_protobuf(rooms: Rooms, name: str) -> None
     async def ask() -> tuple[api.Room, list[api.Room], str]:
         livekit = rooms.livekit
         async with api.LiveKitAPI(livekit.url, livekit.api_key, livekit.api_secret) as client:
-            order = api.CreateRoomRequest(name=name, metadata="told", empty_timeout=7)
+            order = api.CreateRoomRequest(name=name, metadata="told", empty_timeout=700)
             room = await client.room.create_room(order)
             listed = await client.room.list_rooms(api.ListRoomsRequest(names=[name]))
             await client.room.delete_room(api.DeleteRoomRequest(room=name))
@@ -205,7 +205,7 @@ def test_the_sdk_gets_the_same_room_by_protobuf(rooms: Rooms, name: str) -> None
             return room, list(listed.rooms), refusal.value.code
 
     room, listed, code = asyncio.run(ask())
-    assert (room.name, room.metadata, room.empty_timeout) == (name, "told", 7)
+    assert (room.name, room.metadata, room.empty_timeout) == (name, "told", 700)
     assert listed == [room]
     assert not room.HasField("version")
     assert code == "not_found"

@@ -31,8 +31,8 @@ from tests.template.conftest import environment
 
 pytestmark = pytest.mark.real
 
-READY_SECONDS: Final = 180
-END_SECONDS: Final = 60
+READY_SECONDS: Final = 900
+END_SECONDS: Final = 300
 AT_A_TIME: Final = 3
 OURS: Final = "pi-voice-local"
 INHERITED: Final = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -118,7 +118,7 @@ class Api:
         headers = {"Authorization": f"Bearer {self.exports['API_KEY']}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         url = f"{self.exports['BASE']}/api/v1/voice{path}"
-        with urlopen(Request(url, data, headers), timeout=60) as answer:  # noqa: S310 (our own address)
+        with urlopen(Request(url, data, headers), timeout=300) as answer:  # noqa: S310 (our own address)
             return json.load(answer)["data"]
 
 

@@ -109,7 +109,7 @@ def imported() -> dict[str, set[str]]:
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=600,  # only a failure takes that long
     )
     return {name: set(modules) for name, *modules in map(str.split, told.stdout.splitlines())}
 
