@@ -14,7 +14,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 import boto3
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local.errors import CannotStart
 from local.template import REGION
@@ -146,7 +146,9 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
     if not all(map(is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
-        return {**inherited, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **own, **_credentials(environment)}
+        region = own.get("AWS_REGION") or own.get("AWS_DEFAULT_REGION") or REGION
+        both = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # boto3 reads the second, we the first
+        return {**inherited, **own, **both, **_credentials(environment)}
     return {
         **inherited,
         "AWS_REGION": REGION,
@@ -165,11 +167,11 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     try:
         found = boto3.Session(profile_name=environment.get("AWS_PROFILE")).get_credentials()
-    except BotoCoreError as error:
-        raise CannotStart(f"There are no AWS credentials: {error}.") from None
-    if found is None:
+        frozen = found and found.get_frozen_credentials()  # this asks whoever the profile leads to
+    except (BotoCoreError, ClientError) as error:
+        raise CannotStart(f"There are no AWS credentials: {str(error).rstrip('.')}.") from None
+    if frozen is None:
         raise CannotStart("There are no AWS credentials: set AWS_ACCESS_KEY_ID or AWS_PROFILE.")
-    frozen = found.get_frozen_credentials()
     variables = {
         "AWS_ACCESS_KEY_ID": frozen.access_key,
         "AWS_SECRET_ACCESS_KEY": frozen.secret_key,

@@ -36,6 +36,8 @@ _MADE_UP = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 
+PATIENT: dict[str, Any] = {"time_limit_seconds": LONG, "patience_seconds": 10 * LONG}
+
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[pytest.MonkeyPatch]:
@@ -73,7 +75,7 @@ def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
 def service(dynamodb: "DynamoDBClient") -> Iterator[AwsService]:
     """The same DynamoDB, as the product asks it."""
     del dynamodb  # the environment leads to it by now
-    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB, time_limit_seconds=LONG)) as service:
+    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB, **PATIENT)) as service:
         yield service
 
 
@@ -84,7 +86,7 @@ def service_at() -> Iterator[ServiceAt]:
 
         def service_at(url: str, protocol: Protocol = DYNAMODB, **limits: Any) -> AwsService:
             settings = replace(AwsSettings.of(os.environ), endpoints={protocol.service: url})
-            service = AwsService(settings, protocol, **{"time_limit_seconds": LONG, **limits})
+            service = AwsService(settings, protocol, **{**PATIENT, **limits})
             return made.enter_context(closing(service))
 
         yield service_at

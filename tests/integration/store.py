@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from local import template
-from pi_voice.adapters.aws import AwsService
+from pi_voice.adapters.aws import AwsService, Refused
 from pi_voice.adapters.dynamodb import (
     DynamoAgents,
     DynamoApiKeys,
@@ -155,6 +155,7 @@ class _Wrapped:
     """A service that is asked everything but what a test wants otherwise; the test says `get_item` for GetItem."""
 
     def __init__(self, service: AwsService, instead: Mapping[str, Callable[[Request], Request]]) -> None:
+        self.patience_seconds = service.patience_seconds
         self._service = service
         self._instead = instead
 
@@ -192,3 +193,39 @@ def _definitions() -> dict[str, Any]:
     """Read the tables' definitions: agents, sessions, transcripts, api_keys."""
     tables = template.load(_TEMPLATE, {"LIVEKIT_URL": "wss://livekit.example"}).tables
     return {table.name.partition("-voice_")[2]: table.definition for table in tables}
+
+
+def cancelled(*reasons: str) -> Refused:
+    """Make the error by which DynamoDB cancels a transaction, with a reason per item."""
+    answer = {
+        "Message": "Transaction cancelled: what the caller said",
+        "CancellationReasons": [{"Code": reason} for reason in reasons],
+    }
+    return Refused("TransactWriteItems", "TransactionCanceledException", answer)
+
+
+def cancelling(times: int, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
+    """Cancel the first so many transactions; `after` they were carried out all the same, if at all."""
+    left = [times]
+
+    def instead(transact: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                if after:
+                    transact(**arguments)
+                raise cancelled(*reasons)
+            return transact(**arguments)
+
+        return ask
+
+    return instead
+
+
+CONFLICTS: Final = [
+    ("TransactionConflict", "None"),
+    ("None", "TransactionConflict"),
+    ("TransactionConflict", "TransactionConflict"),
+    ("ThrottlingError", "None"),
+    ("ProvisionedThroughputExceeded", "None"),
+]

@@ -49,6 +49,7 @@ from tests.integration.provider import (
     says,
     stalls,
 )
+from tests.patience import LONG
 
 ALL = (DYNAMODB, SQS, SSM, SECRETS_MANAGER)
 KEYS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "ge/heim+"}
@@ -331,6 +332,26 @@ def test_what_does_not_pass_is_told_after_three_tries(
     assert (len(provider.received), len(pauses)) == (3, 2)
     assert told.value.answer["message"] == SAID
     assert SAID not in str(told.value)
+
+
+def test_what_could_not_be_answered_within_the_patience_is_not_sent_again(
+    service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
+) -> None:
+    provider.answers(refusal("InternalServerError", 500))
+
+    with pytest.raises(Refused):
+        ask(service_at(provider.url, time_limit_seconds=LONG, patience_seconds=LONG))
+
+    assert (len(provider.received), pauses) == (1, [])
+
+
+def test_a_header_that_cannot_be_sent_is_told_without_its_value(ask: Ask, pauses: list[float]) -> None:
+    with pytest.raises(Unanswered) as told:
+        ask(AwsService(settings(AWS_SESSION_TOKEN="very secret\n"), DYNAMODB))
+
+    assert str(told.value) == "GetItem: ValueError"
+    assert told.value.__suppress_context__
+    assert len(pauses) == 2
 
 
 @pytest.mark.parametrize(

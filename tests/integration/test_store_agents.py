@@ -8,10 +8,10 @@ import pytest
 
 from pi_voice import cursors
 from pi_voice.agents import Agent, AgentQuery, OwnedAgent
-from pi_voice.errors import AgentNotFound, InvalidCursor
+from pi_voice.errors import AgentNotFound, InvalidCursor, StorageError
 from pi_voice.ids import AgentId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, an_agent, id_made_at
-from tests.integration.store import Store, never_asked
+from tests.integration.store import CONFLICTS, Store, cancelling, never_asked
 
 run = asyncio.run
 
@@ -111,6 +111,25 @@ def test_of_changes_that_race_exactly_one_becomes_the_next_version(store: Store)
     assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, won[0])
     assert run(store.agents.version(first.agent_id, 2)) == won[0]
     assert run(store.agents.version(first.agent_id, 1)) == first
+
+
+@pytest.mark.parametrize("reasons", CONFLICTS, ids=" ".join)
+def test_a_change_that_was_cancelled_for_no_fault_of_its_own_is_repeated(
+    store: Store, reasons: tuple[str, str]
+) -> None:
+    first = saved(store, an_agent())
+    second = changed(first)
+
+    assert run(store.through(transact_write_items=cancelling(2, *reasons)).agents.save(ACME, second))
+
+    assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, second)
+
+
+def test_a_change_that_is_cancelled_again_and_again_is_a_storage_error(store: Store) -> None:
+    busy = store.through(transact_write_items=cancelling(99, "ThrottlingError", "None"))
+
+    with pytest.raises(StorageError):
+        run(busy.agents.save(ACME, an_agent()))
 
 
 # ---- Deleting ---------------------------------------------------------------------------------------

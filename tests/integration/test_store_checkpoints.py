@@ -4,14 +4,12 @@ import asyncio
 import base64
 import hashlib
 import io
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
 
-from pi_voice.adapters.aws import Refused
 from pi_voice.checkpoints import CheckpointKeeping
 from pi_voice.completion import Closing
 from pi_voice.errors import SessionNotActive, StorageError
@@ -21,7 +19,7 @@ from pi_voice.sessions import DAY_SECONDS, Checkpoint, Ending, Session
 from pi_voice.transcript import MAX_CHECKPOINT_BYTES, PIECE_BYTES, Turn, check_checkpoint
 from tests.fakes import FakeCaller
 from tests.integration.samples import NOW, TURNS, a_call_end, a_session
-from tests.integration.store import Request, Row, Store, asked_twice, never_asked
+from tests.integration.store import CONFLICTS, Request, Row, Store, asked_twice, cancelling, never_asked
 
 run = asyncio.run
 
@@ -189,48 +187,12 @@ def test_kept_turns_that_are_missing_are_told_and_not_passed_over(
 # ---- Cancelled transactions -------------------------------------------------------------------------
 
 
-def cancelled(*reasons: str) -> Refused:
-    """Make the error by which DynamoDB cancels a transaction, with a reason per item."""
-    answer = {
-        "Message": "Transaction cancelled: what the caller said",
-        "CancellationReasons": [{"Code": reason} for reason in reasons],
-    }
-    return Refused("TransactWriteItems", "TransactionCanceledException", answer)
-
-
-def failing(times: int, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
-    """Cancel the first so many transactions; `after` they were carried out all the same, if at all."""
-    left = [times]
-
-    def instead(transact: Request) -> Request:
-        def ask(**arguments: Any) -> Any:
-            if left[0]:
-                left[0] -= 1
-                if after:
-                    transact(**arguments)
-                raise cancelled(*reasons)
-            return transact(**arguments)
-
-        return ask
-
-    return instead
-
-
-CONFLICTS = [
-    ("TransactionConflict", "None"),
-    ("None", "TransactionConflict"),
-    ("TransactionConflict", "TransactionConflict"),
-    ("ThrottlingError", "None"),
-    ("ProvisionedThroughputExceeded", "None"),
-]
-
-
 @pytest.mark.parametrize("reasons", CONFLICTS, ids=" ".join)
 @pytest.mark.parametrize("times", [1, 4])
 def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple[str, str], times: int) -> None:
     session = kept(store)
 
-    grown = run(store.through(transact_write_items=failing(times, *reasons)).checkpoints.append(session, TURNS, 100))
+    grown = run(store.through(transact_write_items=cancelling(times, *reasons)).checkpoints.append(session, TURNS, 100))
 
     assert grown == found(store, session)
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -238,7 +200,7 @@ def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple
 
 def test_a_transaction_that_always_meets_another_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
     session = kept(store)
-    busy = store.through(transact_write_items=failing(99, "TransactionConflict", "None"))
+    busy = store.through(transact_write_items=cancelling(99, "TransactionConflict", "None"))
 
     with pytest.raises(StorageError) as told:
         run(busy.checkpoints.append(session, TURNS, 100))
@@ -251,7 +213,7 @@ def test_a_transaction_that_always_meets_another_is_a_storage_error(store: Store
 @pytest.mark.parametrize("reasons", [("ConditionalCheckFailed", "None"), ("ConditionalCheckFailed", "Conflict")])
 def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store, reasons: tuple[str, str]) -> None:
     session = kept(store)
-    refusing = store.through(transact_write_items=failing(1, *reasons))
+    refusing = store.through(transact_write_items=cancelling(1, *reasons))
 
     assert run(refusing.checkpoints.append(session, TURNS, 100)) is None
     assert (found(store, session), pieces(store)) == (session, [])
@@ -259,7 +221,7 @@ def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store
 
 def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be_there(store: Store) -> None:
     session = kept(store)
-    lossy = store.through(transact_write_items=failing(1, "TransactionConflict", "None", after=True))
+    lossy = store.through(transact_write_items=cancelling(1, "TransactionConflict", "None", after=True))
     keeping = CheckpointKeeping(lossy.sessions, lossy.checkpoints)
 
     told = run(keeping.keep(session.session_id, Checkpoint.model_validate({"from": 0, "turns": TURNS}), ACME))

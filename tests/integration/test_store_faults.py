@@ -172,9 +172,6 @@ def test_an_answer_that_cannot_be_read_does_not_mean_that_there_is_no_row(
 
 
 def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: io.StringIO) -> None:
-    class Impatient(DynamoSessions):
-        patience_seconds = 0.05
-
     def slow(ask: Request) -> Request:
         def wait(**arguments: Any) -> Any:
             time.sleep(0.5)
@@ -182,9 +179,10 @@ def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: i
 
         return wait
 
-    sessions = Impatient(store.through(get_item=slow).service, store.names.sessions)
+    impatient = store.through(get_item=slow)
+    impatient.service.patience_seconds = 0.05
     with pytest.raises(StorageError):
-        asyncio.run(sessions.get(SESSION.session_id))
+        asyncio.run(impatient.sessions.get(SESSION.session_id))
     assert "TimeoutError" in logged.getvalue()
 
 

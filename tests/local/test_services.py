@@ -152,6 +152,22 @@ def test_elsewhere_credentials_are_the_user_s_own() -> None:
     assert "OTHER" not in variables
 
 
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_elsewhere_boto3_and_ourselves_go_to_the_same_region(name: str) -> None:
+    variables = machine_variables({"AWS_ACCESS_KEY_ID": "real", name: "eu-west-1"}, ELSEWHERE)
+
+    assert (variables["AWS_REGION"], variables["AWS_DEFAULT_REGION"]) == ("eu-west-1", "eu-west-1")
+
+
+def test_elsewhere_a_profile_that_leads_nowhere_is_told_in_one_plain_sentence(no_credentials: Path) -> None:
+    no_credentials.write_text(
+        "[sso]\nsso_start_url = https://example.test\nsso_region = eu-west-1\nsso_account_id = 1\nsso_role_name = x\n"
+    )
+
+    with pytest.raises(CannotStart, match=r"^There are no AWS credentials: [^\n]+[^.]\.$"):
+        machine_variables({"AWS_PROFILE": "sso"}, ELSEWHERE)
+
+
 @pytest.mark.parametrize("token", ["", "for an hour"])
 def test_elsewhere_a_profile_s_credentials_are_looked_up_as_functions_know_no_profile(
     no_credentials: Path, token: str

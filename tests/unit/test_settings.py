@@ -239,6 +239,12 @@ def test_a_service_is_led_elsewhere_by_boto3_s_own_variables(service: str, name:
     assert AwsSettings.of({**AWS, "AWS_ENDPOINT_URL": for_all}).endpoint(service) == for_all
 
 
+@pytest.mark.parametrize("address", ["localhost:8000", "127.0.0.1", "ftp://here", "http://", "http://here/and/there"])
+def test_an_address_that_cannot_be_asked_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL"):
+        AwsSettings.of({**AWS, "AWS_ENDPOINT_URL_DYNAMODB": address})
+
+
 @pytest.mark.parametrize(
     ("missing", "named"),
     [

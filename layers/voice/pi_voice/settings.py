@@ -43,7 +43,7 @@ class AwsSettings:
             secret_access_key=_required(environment, "AWS_SECRET_ACCESS_KEY"),
             session_token=environment.get("AWS_SESSION_TOKEN", ""),
             endpoints={
-                service: address
+                service: _checked(address)
                 for service, name in _ENDPOINTS.items()
                 if (address := environment.get(name) or environment.get("AWS_ENDPOINT_URL"))
             },
@@ -193,6 +193,14 @@ class GeminiSettings:
             scheme="ws" if url.scheme == "http" else "wss",
             path=f"{url.path}/ws/{service}.BidiGenerateContentConstrained",
         ).geturl()
+
+
+def _checked(address: str) -> str:
+    """Return the address of an AWS service, if it is one that can be asked."""
+    url = urlsplit(address)
+    if url.scheme not in ("http", "https") or not url.netloc or url.path not in ("", "/"):
+        raise SettingsError("AWS_ENDPOINT_URL and its like should be such as http://127.0.0.1:8000, without a path.")
+    return address
 
 
 def _days(text: str) -> int:

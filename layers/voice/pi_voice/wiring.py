@@ -124,9 +124,10 @@ def client_tokens() -> "ClientTokens":
 def extraction_queue() -> "SqsExtractionQueue":
     """Extractions to be done later, in SQS."""
     from pi_voice.adapters.aws import SQS, AwsService
-    from pi_voice.adapters.sqs import SqsExtractionQueue
+    from pi_voice.adapters.sqs import PATIENCE_SECONDS, SqsExtractionQueue
 
-    return SqsExtractionQueue(AwsService(AwsSettings.of(os.environ), SQS), settings.queue_url(os.environ))
+    sqs = AwsService(AwsSettings.of(os.environ), SQS, patience_seconds=PATIENCE_SECONDS)
+    return SqsExtractionQueue(sqs, settings.queue_url(os.environ))
 
 
 @cache
@@ -154,7 +155,7 @@ def key_ring() -> KeyRing:
 @cache
 def idempotency() -> "Idempotency":
     """What was done under which Idempotency-Key."""
-    from pi_voice.adapters.dynamodb import PATIENCE_SECONDS
+    from pi_voice.adapters.aws import PATIENCE_SECONDS
     from pi_voice.idempotency import Idempotency
 
     return Idempotency(tables().idempotency, PATIENCE_SECONDS)

@@ -25,16 +25,24 @@ from pi_voice.settings import AwsSettings
 TIME_LIMIT_SECONDS: Final = 2.0
 """How long the other side may be silent: while it connects, and between any two pieces of its answer."""
 
+PATIENCE_SECONDS: Final = 8.0
+"""What a request may take, repeats included: the limit above starts anew with every byte that trickles in."""
+
 TRIES: Final = 3
 
 _OK: Final = 200
+_TIMED_OUT: Final = 408
 _TOO_MANY: Final = 429
 _BROKEN: Final = 500
 _BUSY: Final = {
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
     "RequestThrottled",
+    "RequestTimeout",
+    "ThrottledException",
+    "Throttling",
     "ThrottlingException",
+    "TooManyRequestsException",
     "TransactionInProgressException",
 }
 _DEAD_CONNECTION: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -48,7 +56,7 @@ class Refused(Exception):
         super().__init__(f"{operation}: {code}")  # and not the message, which may repeat what was sent
         self.code = code
         self.answer = answer
-        self.is_passing = status >= _BROKEN or status == _TOO_MANY or code in _BUSY
+        self.is_passing = status >= _BROKEN or status in (_TIMED_OUT, _TOO_MANY) or code in _BUSY
 
 
 class Unanswered(Exception):
@@ -86,26 +94,34 @@ class AwsService:
         protocol: Protocol,
         tries: int = TRIES,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         endpoint = urlsplit(settings.endpoint(protocol.service))
         self._settings = settings
         self._protocol = protocol
         self._tries = tries
         self._time_limit_seconds = time_limit_seconds
+        self.patience_seconds = patience_seconds
         self._host = endpoint.netloc
         self._tls = trust() if endpoint.scheme == "https" else None
         self._idle: list[HTTPConnection] = []
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to one request; blocks. Raises Refused, Unanswered."""
+        """Return the answer to one request; blocks. Raises Refused, Unanswered.
+
+        It is not sent again when that could not be answered within the patience: whoever asked has gone by then, and a
+        write would be done behind their back.
+        """
         body = to_json(arguments)
+        last_start = time.monotonic() + self.patience_seconds - self._time_limit_seconds
         for attempt in count(1):
             try:
                 return self._ask_once(operation, body)
             except (Refused, Unanswered) as failure:
-                if not failure.is_passing or attempt == self._tries:
+                pause = random.random() * 2 ** (attempt - 1)  # noqa: S311 (no secret)
+                if not failure.is_passing or attempt == self._tries or time.monotonic() + pause > last_start:
                     raise
-            time.sleep(random.random() * 2 ** (attempt - 1))  # noqa: S311 (no secret)
+            time.sleep(pause)
         raise AssertionError  # counting does not end
 
     def close(self) -> None:
@@ -117,7 +133,11 @@ class AwsService:
     def _ask_once(self, operation: str, body: bytes) -> dict[str, Any]:
         try:
             status, content = self._exchange(operation, body)
-        except (OSError, HTTPException) as error:
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+        ) as error:  # a value that no header may have, which is in its message
             raise Unanswered(f"{operation}: {type(error).__name__}") from None
         answer = self._read(content)
         if status != _OK:

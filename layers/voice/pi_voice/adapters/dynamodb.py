@@ -13,7 +13,7 @@ from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import count
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -45,9 +45,6 @@ BY_DUE: Final = "by_due"
 HEAD: Final = 0
 """The sort key of an agent's head; versions count from 1."""
 
-PATIENCE_SECONDS: Final = 8.0
-"""What a request may take, repeats included: a connection's own limit starts anew with every byte that trickles in."""
-
 MAX_ROWS_READ: Final = 1_000
 """How many rows one filtered page of sessions may read."""
 
@@ -68,8 +65,6 @@ Item = dict[str, Any]
 class _Table:
     """One table, its requests in threads and its errors translated."""
 
-    patience_seconds: ClassVar[float] = PATIENCE_SECONDS
-
     def __init__(self, dynamodb: AwsService, name: str) -> None:
         self._dynamodb = dynamodb
         self._name = name
@@ -81,7 +76,7 @@ class _Table:
         """
         for attempt in count():
             try:
-                async with asyncio.timeout(self.patience_seconds):
+                async with asyncio.timeout(self._dynamodb.patience_seconds):
                     return await asyncio.to_thread(self._dynamodb.ask, operation, arguments)
             except Refused as refusal:
                 if refusal.code in _CONDITION_FAILED:
@@ -96,8 +91,24 @@ class _Table:
         raise AssertionError  # counting does not end
 
     async def _transact(self, *writes: Mapping[str, Any]) -> None:
-        """Write all or nothing; by its token, DynamoDB knows a transaction that is sent again, and does it once."""
-        await self._ask("TransactWriteItems", TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
+        """Write all or nothing, again where DynamoDB cancelled it for anything but a condition.
+
+        A webhook that writes to a session in the same moment is such a reason, and throttling another. By its token,
+        DynamoDB knows a transaction that is sent again because no answer came, and does it once. Raises StorageError,
+        and Refused where a condition did not hold.
+        """
+        for attempt in range(_TRANSACTION_ATTEMPTS):
+            try:
+                await self._ask("TransactWriteItems", TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
+            except Refused as cancelled:
+                reasons = {reason.get("Code") for reason in cancelled.answer.get("CancellationReasons", [])}
+                if "ConditionalCheckFailed" in reasons:
+                    raise
+                logger.info("a transaction is repeated", table=self._name, reasons=sorted(map(str, reasons)))
+                await _pause(attempt)
+            else:
+                return
+        raise StorageError
 
     async def _get(self, key: Mapping[str, Any]) -> Item | None:
         answer = await self._ask("GetItem", TableName=self._name, Key=_to_item(key), ConsistentRead=True)
@@ -702,8 +713,7 @@ class DynamoCheckpoints(_Table):
     async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
         """Keep turns behind those that a session has; when this returns, they are durable.
 
-        All or nothing; None if the session is not active any more or turns were kept since it was read. A webhook
-        that writes to the session in the same moment makes DynamoDB cancel the transaction: it is then repeated.
+        All or nothing; None if the session is not active any more or turns were kept since it was read.
         """
         first = session.checkpoint_turns
         grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
@@ -725,20 +735,11 @@ class DynamoCheckpoints(_Table):
                 }
             ),
         }
-        for attempt in range(_TRANSACTION_ATTEMPTS):
-            try:
-                await self._transact({"Update": tally}, {"Put": {"TableName": self._name, "Item": _to_item(piece)}})
-            except Refused as cancelled:
-                reasons = {reason.get("Code") for reason in cancelled.answer.get("CancellationReasons", [])}
-                if "ConditionalCheckFailed" in reasons:
-                    return None
-                logger.info(
-                    "a checkpoint is repeated", session_id=session.session_id, reasons=sorted(map(str, reasons))
-                )
-                await _pause(attempt)
-            else:
-                return grown
-        raise StorageError
+        try:
+            await self._transact({"Update": tally}, {"Put": {"TableName": self._name, "Item": _to_item(piece)}})
+        except Refused:
+            return None
+        return grown
 
     async def read(self, session: Session) -> list[Turn]:
         """Return all turns that are kept of a session as it was read; one request per megabyte."""

@@ -9,6 +9,7 @@ from pi_voice.adapters.aws import SECRETS_MANAGER, SSM, AwsService, Protocol
 from pi_voice.settings import AwsSettings
 
 _TRIES: Final = 5
+_PATIENCE_SECONDS: Final = 30.0
 """SSM serves 40 reads a second by default, and a burst of cold starts asks for more."""
 
 _SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
@@ -32,5 +33,5 @@ def read(location: str, aws: AwsSettings) -> dict[str, str]:
 
 
 def _ask(aws: AwsSettings, protocol: Protocol, operation: str, **arguments: Any) -> dict[str, Any]:
-    with closing(AwsService(aws, protocol, _TRIES)) as service:
+    with closing(AwsService(aws, protocol, _TRIES, patience_seconds=_PATIENCE_SECONDS)) as service:
         return service.ask(operation, arguments)

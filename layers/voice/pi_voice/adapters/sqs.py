@@ -9,7 +9,8 @@ from pi_voice.errors import StorageError
 from pi_voice.ids import SessionId
 from pi_voice.logs import logger
 
-TIME_LIMIT_SECONDS: Final = 4.0
+PATIENCE_SECONDS: Final = 4.0
+"""What a request may take, repeats included: whoever puts a session here has a call to answer."""
 
 
 class SqsExtractionQueue:
@@ -29,7 +30,7 @@ class SqsExtractionQueue:
 
     async def _ask(self, operation: str, **arguments: Any) -> None:
         try:
-            async with asyncio.timeout(TIME_LIMIT_SECONDS):  # a connection's own begins anew with every byte
+            async with asyncio.timeout(self._sqs.patience_seconds):
                 await asyncio.to_thread(self._sqs.ask, operation, {"QueueUrl": self._url, **arguments})
         except (Refused, Unanswered, TimeoutError) as error:
             logger.error("sqs failed", error=str(error) or type(error).__name__)
