@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,14 +10,15 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from bench.builds import ROOT, CannotMeasure, Command
-from bench.report import percentile, table
+from bench.report import p50, percentile, table
 from bench.subjects import free_port, wait_for
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 from local.running import running_api
 from local.workers import MAX_WORKERS
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32)
-SECONDS: Final = 3
+SECONDS: Final = 2
+ROUNDS: Final = 3
 WARM_UP_SECONDS: Final = 12
 START_SECONDS: Final = 60
 
@@ -24,19 +26,23 @@ Json = Any
 
 
 def measure(world: World) -> Json:
-    """Ask both for new sessions and for one that is there, the services answering at once."""
+    """Ask both for new sessions and for one that is there, in turn, the services answering at once."""
     found: Json = {}
     with _local_stack(world) as ours, _uvicorn(world) as theirs:
-        for ask, our_chapter, their_chapter in (
-            ("create", "CreateSession", BASELINE_CREATE),
-            ("get", "GetSession", BASELINE_GET),
-        ):
-            for name, url, chapter in (("Pi Voice", ours, our_chapter), ("baseline", theirs, their_chapter)):
-                _clients(world, url, chapter, MAX_WORKERS * 2, WARM_UP_SECONDS)  # until all processes are there
-                found[f"{ask} {name}"] = {
-                    str(clients): _clients(world, url, chapter, clients, SECONDS) for clients in CLIENTS
-                }
-    return found
+        contestants = {
+            "create Pi Voice": (ours, "CreateSession"),
+            "create baseline": (theirs, BASELINE_CREATE),
+            "get Pi Voice": (ours, "GetSession"),
+            "get baseline": (theirs, BASELINE_GET),
+        }
+        for url, chapter in contestants.values():
+            _clients(world, url, chapter, MAX_WORKERS * 2, WARM_UP_SECONDS)  # until all processes are there
+        for _ in range(ROUNDS):
+            for clients in CLIENTS:
+                for kind, (url, chapter) in contestants.items():
+                    cell = found.setdefault(kind, {}).setdefault(str(clients), [])
+                    cell.append(_clients(world, url, chapter, clients, SECONDS))
+    return {"python": platform.python_version(), "found": found}
 
 
 def _clients(world: World, url: str, chapter: str, clients: int, seconds: int) -> Json:
@@ -57,7 +63,6 @@ def _clients(world: World, url: str, chapter: str, clients: int, seconds: int) -
     milliseconds = figures["milliseconds"]
     return {
         "per_second": len(milliseconds) / figures["seconds"],
-        "p50": percentile(milliseconds, 0.5),
         "p99": percentile(milliseconds, 0.99),
     }
 
@@ -98,20 +103,19 @@ def _uvicorn(world: World) -> Iterator[str]:
             process.terminate()
 
 
-def tables(found: Json) -> dict[str, str]:
-    """Write one table: a line per number of clients."""
-    kinds = [f"{ask} {name}" for ask in ("create", "get") for name in ("Pi Voice", "baseline")]
-    head = ["clients", *(f"{kind}: {figure}" for kind in kinds for figure in ("requests/s", "p99, ms"))]
+def tables(measured: Json) -> dict[str, str]:
+    """Write one table: a line per number of clients, each figure the median of all rounds."""
+    found = measured["found"]
+    head = ["clients", *(f"{kind}: {figure}" for kind in found for figure in ("requests/s", "p99, ms"))]
     rows = [
         [
             str(clients),
             *(
-                text
-                for kind in kinds
-                for figures in (found[kind][str(clients)],)
-                for text in (f"{figures['per_second']:.0f}", f"{figures['p99']:.0f}")
+                f"{p50([sample[figure] for sample in samples[str(clients)]]):.0f}"
+                for samples in found.values()
+                for figure in ("per_second", "p99")
             ),
         ]
         for clients in CLIENTS
     ]
-    return {"load": table(head, rows)}
+    return {"load": table(head, rows), "load_python": measured["python"], "load_rounds": str(ROUNDS)}

@@ -133,11 +133,7 @@ class AwsService:
     def _ask_once(self, operation: str, body: bytes) -> dict[str, Any]:
         try:
             status, content = self._exchange(operation, body)
-        except (
-            OSError,
-            HTTPException,
-            ValueError,
-        ) as error:  # a value that no header may have, which is in its message
+        except (OSError, HTTPException, ValueError) as error:  # the last is of a header, and shows its value
             raise Unanswered(f"{operation}: {type(error).__name__}") from None
         answer = self._read(content)
         if status != _OK:
