@@ -17,9 +17,10 @@ from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
 from pi_voice.adapters.web import Web
 from pi_voice.logs import logger
 from pi_voice.settings import AwsSettings
-from tests.integration.provider import Loop, Provider
+from tests.integration.provider import Provider
 from tests.integration.store import Store, Tables
 from tests.moto_server import MotoServer
+from tests.moving_clock import MovableLoop
 from tests.patience import LONG
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
     """One event loop, as a container has one."""
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=MovableLoop) as runner:
         yield runner
 
 

@@ -10,18 +10,10 @@ from typing import NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
+from tests.moving_clock import MovableLoop
 from tests.patience import LONG
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose clock a silent provider puts forward: limits are over when it is silent, and not before."""
-
-    ahead = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +109,10 @@ async def stalls(request: web.Request) -> NoReturn:
 
 
 async def _silence() -> NoReturn:
-    """Let more time pass by than anybody on the same loop has, and then be silent for good."""
+    """Let more time pass than anybody on the same loop has, and be silent for good: so no limit is over before."""
     loop = asyncio.get_running_loop()
-    if isinstance(loop, Loop):
-        loop.ahead += LONG + 1
+    if isinstance(loop, MovableLoop):
+        loop.let_pass(LONG + 1)
     await asyncio.Event().wait()
     raise AssertionError
 

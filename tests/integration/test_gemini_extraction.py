@@ -21,7 +21,6 @@ from pi_voice.schema import to_send
 from pi_voice.settings import GeminiSettings
 from tests.integration.provider import (
     Answer,
-    Loop,
     Provider,
     breaks_off,
     hangs,
@@ -31,6 +30,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW, TURNS
+from tests.moving_clock import MovableLoop
 from tests.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
@@ -60,7 +60,7 @@ def settings(base_url: str, api_key: str = KEY, extraction_model: str = MODEL) -
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
     """One event loop for all tests here, as for all calls of a container: the SDK takes long to wake up."""
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=MovableLoop) as runner:
         yield runner
 
 

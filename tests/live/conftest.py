@@ -21,7 +21,7 @@ from pi_voice.adapters.gemini_live import token_request
 from pi_voice.ports import LiveOrder
 from pi_voice.prompt import instruction_for
 from tests.live.callers import BareCaller, Message, SdkCaller
-from tests.local.moving_clock import MovableLoop
+from tests.moving_clock import MovableLoop
 from tests.unit.examples import agent
 
 MODEL: Final = "models/gemini-3.1-flash-live-preview"
