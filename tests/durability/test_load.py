@@ -32,7 +32,7 @@ from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
 from tests.durability.world import numbering
 from tests.local.conftest import Background
 from tests.local.processes import children
-from tests.real.livekit_server import free_pair
+from tests.real import parts
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -331,7 +331,7 @@ def chance() -> random.Random:
 @pytest.fixture
 def site(chance: random.Random) -> Iterator[Site]:
     """The local stack behind faulty paths to everything, and a faulty path to itself."""
-    background, port, paths = Background(), free_pair(), FaultyPaths()
+    background, port, paths = Background(), parts.free_port(2), FaultyPaths()
     to = background.enter
     try:
         aws_url = to(aws_stand_in())

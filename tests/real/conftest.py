@@ -12,7 +12,7 @@ import pytest
 
 from local.running import LocalApi, running_api
 from tests.real import parts
-from tests.real.livekit_server import Server, free_pair, running_livekit
+from tests.real.livekit_server import Server, running_livekit
 from tests.template.conftest import RUNTIME, environment
 
 ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
@@ -52,7 +52,7 @@ def build(python: Path) -> Path:
 @pytest.fixture(scope="session")
 def livekit_server() -> Iterator[Server]:
     """A LiveKit server, which tells its webhooks to the URL that `livekit_stack` has for them."""
-    with running_livekit(f"http://127.0.0.1:{free_pair() + 1}") as server:
+    with running_livekit(f"http://127.0.0.1:{parts.free_port(2) + 1}") as server:
         yield server
 
 

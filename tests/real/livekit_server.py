@@ -1,14 +1,13 @@
 """The LiveKit server: built from its source, and run on loopback alone."""
 
 import json
-import random
 import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -85,15 +84,6 @@ def running_livekit(webhook_url: str) -> Iterator[Server]:
             yield Server(LiveKit(f"ws://127.0.0.1:{port}", API_KEY, API_SECRET), udp_port, webhook_url)
     finally:
         file.unlink()
-
-
-def free_pair() -> int:
-    """Return a port that nobody uses, as little as the next one; the system gives neither to who asks for any."""
-    here = "127.0.0.1"
-    while True:
-        port = random.randrange(20_000, 30_000)  # noqa: S311 (no secret)
-        with suppress(OSError), socket.create_server((here, port)), socket.create_server((here, port + 1)):
-            return port
 
 
 def free_udp_port() -> int:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -74,11 +74,13 @@ def mark_installed(folder: Path, lock: Path) -> None:
     shutil.copyfile(lock, folder / "installed")
 
 
-def free_port() -> int:
-    """Return a port that nobody uses; the system gives it to nobody who asks for any, until a server has started."""
+def free_port(in_a_row: int = 1) -> int:
+    """Return a port that nobody uses, nor those behind it; the system gives none of them to who asks for any."""
     while True:
         port = random.randrange(20_000, 30_000)  # noqa: S311 (no secret)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with suppress(OSError), ExitStack() as taken:
+            for number in range(in_a_row):
+                taken.enter_context(socket.create_server(("127.0.0.1", port + number)))
             return port
 
 

@@ -26,7 +26,7 @@ CLIENT: Final = "awslambdaric"
 INVOKE: Final = "/2015-03-31/functions/function/invocations"
 ANSWER_SECONDS: Final = 300
 SLOW_MACHINE_SECONDS: Final = 60
-"""What a function gets on top of its own time limit, of which the emulator takes the start as well."""
+"""What a function gets on top of its own time limit, in which the emulator, unlike Lambda, counts the start."""
 
 _LOCK: Final = parts.ROOT / "requirements/runtime.txt"
 _FOLDER: Final = parts.FOLDER / "runtime"

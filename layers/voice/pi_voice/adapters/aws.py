@@ -133,7 +133,7 @@ class AwsService:
     def _ask_once(self, operation: str, body: bytes) -> dict[str, Any]:
         try:
             status, content = self._exchange(operation, body)
-        except (OSError, HTTPException, ValueError) as error:  # the last is of a header, and shows its value
+        except (OSError, HTTPException, ValueError) as error:  # ValueError repeats a header that cannot be sent
             raise Unanswered(f"{operation}: {type(error).__name__}") from None
         answer = self._read(content)
         if status != _OK:

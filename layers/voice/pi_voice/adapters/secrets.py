@@ -9,8 +9,10 @@ from pi_voice.adapters.aws import SECRETS_MANAGER, SSM, AwsService, Protocol
 from pi_voice.settings import AwsSettings
 
 _TRIES: Final = 5
-_PATIENCE_SECONDS: Final = 30.0
 """SSM serves 40 reads a second by default, and a burst of cold starts asks for more."""
+
+_PATIENCE_SECONDS: Final = 30.0
+"""Without its secrets a container can do nothing, so all of its tries are made; their pauses add up to 15 s at most."""
 
 _SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
 
