@@ -120,7 +120,8 @@ def _pattern(path: str) -> re.Pattern[str]:
             if number % 2 == 0
             else f"(?P<{part.removesuffix('+')}>{'.+' if part.endswith('+') else '[^/]+'})"
             for number, part in enumerate(literal_or_parameter)
-        )
+        ),
+        re.DOTALL,
     )
 
 
@@ -137,7 +138,7 @@ def _application(answer: Answering, pages: Iterable[web.RouteDef] = ()) -> web.A
 
     app = web.Application(client_max_size=MAX_BODY_BYTES + 1)  # aiohttp takes less than that
     app.router.add_routes(pages)
-    app.router.add_route("*", "/{path:.*}", handle)
+    app.router.add_route("*", "/{path:(?s:.*)}", handle)
     app.on_response_prepare.append(_without_server_header)
     return app
 

@@ -135,6 +135,12 @@ def test_repeated_query_parameters_are_joined_and_decoded_and_the_raw_query_is_a
     assert event["queryStringParameters"] == {"tag": "a b,c/d", "empty": ""}
 
 
+def test_a_line_break_is_a_character_of_a_path_like_any_other(api: Site) -> None:
+    assert api.get("/echo/one%0Atwo").json["pathParameters"] == {"name": "one\ntwo"}
+    assert api.get("/echo/one/deep/two%0A/three").json["pathParameters"] == {"name": "one", "rest": "two\n/three"}
+    assert api.get("/no%0Asuch").json == {"message": "Not Found"}
+
+
 def test_the_path_and_its_parameters_are_decoded(api: Site) -> None:
     event = api.get("/echo/caf%C3%A9%20noir").json
 
@@ -304,7 +310,9 @@ def test_a_function_that_takes_too_long_is_a_503(impatient_api: Site) -> None:
 # ---- The function URL ----
 
 
-@pytest.mark.parametrize(("method", "target"), [("POST", "/"), ("DELETE", "/any/where"), ("GET", "/a%20b?c=%20")])
+@pytest.mark.parametrize(
+    ("method", "target"), [("POST", "/"), ("DELETE", "/any/where"), ("GET", "/a%20b?c=%20"), ("GET", "/a%0Ab")]
+)
 def test_a_function_url_takes_any_path_and_leaves_it_encoded(url: Site, method: str, target: str) -> None:
     event = url.call(method, target).json
 
