@@ -173,8 +173,10 @@ def test_a_room_that_is_not_there_is_not_found(rooms: Rooms, name: str, order: t
 def test_metadata_can_be_changed(rooms: Rooms, name: str) -> None:
     room = rooms.create(name, metadata="old")
 
-    assert rooms.ask("UpdateRoomMetadata", room=name, metadata="new").json == {**room, "metadata": "new"}
-    assert rooms.listed(name) == [{**room, "metadata": "new"}]
+    changed = {**room, "metadata": "new"}
+    assert rooms.ask("UpdateRoomMetadata", room=name, metadata="new").json == changed
+    # The server lists rooms from its store, and stores a change a moment after it has answered.
+    until(lambda: rooms.listed(name) == [changed])
 
 
 def test_a_room_in_which_nobody_is_closes_after_its_timeout(rooms: Rooms, name: str) -> None:
