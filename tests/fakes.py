@@ -25,7 +25,6 @@ from pi_voice.sessions import (
     LiveKitConnection,
     Medium,
     Participant,
-    Problem,
     Session,
     SessionQuery,
 )
@@ -203,18 +202,18 @@ class FakeSessions:
             due_at=end.due_at,
         )
 
-    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
+    async def fail(self, failed: Session) -> Session | None:
         await _request()
-        kept = self._active(session.session_id)
-        if kept is None or kept.checkpoint_turns or kept.expires_at != session.expires_at:
+        kept = self._active(failed.session_id)
+        if kept is None or kept.checkpoint_turns or kept.expires_at != failed.expires_at:
             return None
         return self._keep(
             kept,
-            status="failed",
-            failed_at=now,
-            failure=failure,
-            end_reason=kept.end_reason or end_reason,
-            due_at=now,
+            status=failed.status,
+            failed_at=failed.failed_at,
+            failure=failed.failure,
+            end_reason=kept.end_reason or failed.end_reason,
+            due_at=failed.due_at,
         )
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:

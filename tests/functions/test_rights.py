@@ -212,8 +212,9 @@ def calls_end_badly(day: Day, front: Front) -> None:
     watch, api, work = day.watch, day.api, day.work
     call = day.call()
     assert day.lost("CompleteSession", call, lambda: api.post(f"{call}/complete", ENDING).status) == 409
-    call = day.call()
+    call, order = day.call(), {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
     with without_gemini(api, front):
+        watch.during("CreateSession", lambda: api.post("/sessions", order).error("gemini_unavailable", 503))
         assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == 200
         assert watch.during("ExtractResults", work.deliver) == [id_in(call)]
     work.put(id_in(call))

@@ -5,12 +5,13 @@ from typing import Any
 
 from pi_voice.agents import Agent, Behaviors, VoiceChoice
 from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
-from pi_voice.sessions import CallEnd, Extraction, Participant, RoomFacts, Session
+from pi_voice.sessions import CallEnd, Extraction, Participant, Problem, RoomFacts, Session
 from pi_voice.transcript import Turn
 
 ACME = WorkspaceId("acme")
 GLOBEX = WorkspaceId("globex")
 NOW = 1_800_000_000
+UNPROVISIONED = Problem(code="livekit_unavailable", message="Try again in a moment.")
 
 
 def id_made_at(second: int) -> str:

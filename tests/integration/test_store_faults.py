@@ -61,7 +61,7 @@ EVERYTHING: dict[str, Work] = {
     "record results": lambda store: store.sessions.record(
         SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
     ),
-    "fail a session": lambda store: store.sessions.fail(SESSION, FAILURE, "expired", NOW),
+    "fail a session": lambda store: store.sessions.fail(SESSION.failed(FAILURE, "expired", NOW)),
     "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
@@ -191,7 +191,7 @@ def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: i
 CONFLICT = "TransactionConflictException"
 WRITES = {
     "complete a session": lambda store, session: store.sessions.complete(session.session_id, END),
-    "fail a session": lambda store, session: store.sessions.fail(session, FAILURE, "expired", NOW),
+    "fail a session": lambda store, session: store.sessions.fail(session.failed(FAILURE, "expired", NOW)),
     "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
     "merge an event": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_ours", NOW)),
     "merge another room's": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_2", NOW)),

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from pi_voice.errors import LiveKitUnavailable
 from pi_voice.ids import SessionId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import SHARDS, CallEnd, Problem, Session
-from tests.integration.samples import NOW, TURNS, a_call_end, a_session
+from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Request, Store, asked_twice
 
 run = asyncio.run
@@ -39,8 +38,12 @@ def ended(store: Store) -> Session:
     return done
 
 
+def expired(session: Session) -> Session:
+    return session.failed(EXPIRED, "expired", NOW + 5_000, due_at=NOW + 5_000)
+
+
 def failed(store: Store) -> Session:
-    session = a_session().failed(LiveKitUnavailable(), NOW)
+    session = a_session().failed(EXPIRED, "expired", NOW)
     run(store.sessions.add(session))
     return session
 
@@ -60,7 +63,7 @@ def due(store: Store, now: int) -> list[SessionId]:
 def test_a_session_that_nobody_completed_fails_with_the_reason_and_its_room_has_to_go(store: Store) -> None:
     session = kept(store)
 
-    gone = run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
+    gone = run(store.sessions.fail(expired(session)))
 
     assert gone == found(store, session)
     assert gone == replace(
@@ -69,11 +72,20 @@ def test_a_session_that_nobody_completed_fails_with_the_reason_and_its_room_has_
     assert due(store, NOW + 5_000) == [session.session_id]
 
 
+def test_a_session_that_fails_with_its_room_closed_is_never_due(store: Store) -> None:
+    session = kept(store)
+
+    gone = run(store.sessions.fail(session.failed(UNPROVISIONED, "failed", NOW)))
+
+    assert gone == found(store, session) == session.failed(UNPROVISIONED, "failed", NOW)
+    assert due(store, session.given_up_at) == []
+
+
 def test_what_a_call_was_hung_up_for_stays_its_reason_when_it_fails(store: Store) -> None:
     session = kept(store)
     run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
 
-    gone = run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
+    gone = run(store.sessions.fail(expired(session)))
 
     assert gone is not None
     assert gone.end_reason == "stopped"
@@ -83,7 +95,7 @@ def test_a_session_of_which_turns_were_kept_does_not_fail(store: Store) -> None:
     session = kept(store)
     run(store.checkpoints.append(session, TURNS, 100))
 
-    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.fail(expired(session))) is None
     assert found(store, session).status == "active"
 
 
@@ -92,7 +104,7 @@ def test_a_session_that_was_renewed_since_it_was_given_up_does_not_end(store: St
     end = a_call_end(expires_at=session.expires_at)
     renewed = run(store.sessions.renew(session.session_id, session.expires_at + 60))
 
-    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.fail(expired(session))) is None
     assert run(store.sessions.complete(session.session_id, end)) is None
     assert found(store, session) == renewed
     assert run(store.sessions.complete(session.session_id, replace(end, expires_at=session.expires_at + 60)))
@@ -102,14 +114,14 @@ def test_a_session_that_was_renewed_since_it_was_given_up_does_not_end(store: St
 def test_a_session_that_has_ended_does_not_fail_again(store: Store, over: Callable[[Store], Session]) -> None:
     session = over(store)
 
-    assert run(store.sessions.fail(session, EXPIRED, "expired", NOW + 5_000)) is None
+    assert run(store.sessions.fail(expired(session))) is None
     assert found(store, session) == session
 
 
 def test_a_failure_whose_first_answer_got_lost_has_happened(store: Store) -> None:
     session = kept(store)
 
-    run(store.through(update_item=asked_twice).sessions.fail(session, EXPIRED, "expired", NOW + 5_000))
+    run(store.through(update_item=asked_twice).sessions.fail(expired(session)))
 
     assert (found(store, session).status, found(store, session).failed_at) == ("failed", NOW + 5_000)
 
@@ -217,7 +229,7 @@ def test_of_renewals_at_once_the_furthest_stands(store: Store) -> None:
 Change = Callable[[Store, Session], Coroutine[Any, Any, object]]
 CHANGES: dict[str, Change] = {
     "complete": lambda store, session: store.sessions.complete(session.session_id, END),
-    "fail": lambda store, session: store.sessions.fail(session, EXPIRED, "expired", NOW),
+    "fail": lambda store, session: store.sessions.fail(session.failed(EXPIRED, "expired", NOW, due_at=NOW)),
     "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
     "renew": lambda store, session: store.sessions.renew(session.session_id, NOW + 900),
     "schedule": lambda store, session: store.sessions.schedule(session, NOW),

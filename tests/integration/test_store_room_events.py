@@ -8,11 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pi_voice.errors import LiveKitUnavailable
 from pi_voice.ids import SessionId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import OtherRoom, RoomFacts, Session
-from tests.integration.samples import NOW, a_call_end, a_session
+from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice
 
 run = asyncio.run
@@ -172,7 +171,7 @@ def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(
 
 
 def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
-    session = a_session().failed(LiveKitUnavailable(), NOW)
+    session = a_session().failed(UNPROVISIONED, "failed", NOW)
     session = replace(session, livekit=RoomFacts(room_name=session.session_id))
     run(store.sessions.add(session))
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.documents import Detail
-from pi_voice.errors import LiveKitUnavailable, SessionActive, SessionNotFound
+from pi_voice.errors import SessionActive, SessionNotFound
 from pi_voice.ids import SessionId, TranscriptId, uuid7
 from pi_voice.ports import RoomEvent
 from pi_voice.sessions import (
@@ -24,7 +24,7 @@ from pi_voice.sessions import (
     Session,
     TranscriptQuality,
 )
-from tests.integration.samples import NOW, TURNS, a_call_end, a_session
+from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice, never_asked
 
 run = asyncio.run
@@ -72,7 +72,7 @@ def test_a_session_comes_back_as_it_was_kept(store: Store, changes: dict[str, An
 def test_a_session_that_could_not_be_provisioned_comes_back_with_its_failure(store: Store) -> None:
     session = a_session()
     session = a_session(livekit=session.livekit.model_copy(update={"room_sid": None, "started_at": None})).failed(
-        LiveKitUnavailable(), NOW + 3
+        UNPROVISIONED, "failed", NOW + 3
     )
 
     run(store.sessions.add(session))
@@ -209,7 +209,7 @@ def test_a_completed_session_is_not_completed_again_and_keeps_the_first_transcri
 
 
 def test_a_failed_session_cannot_be_completed(store: Store) -> None:
-    failed = a_session().failed(LiveKitUnavailable(), NOW)
+    failed = a_session().failed(UNPROVISIONED, "failed", NOW)
     run(store.sessions.add(failed))
 
     assert run(store.sessions.complete(failed.session_id, a_call_end())) is None

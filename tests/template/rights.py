@@ -18,7 +18,10 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "UpdateAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "PutItem"}},
     "DeleteAgent": KEY_CHECK | {"AgentsTable": {"GetItem", "DeleteItem"}},
     "ListVoices": KEY_CHECK,
-    "CreateSession": KEY_CHECK | ONCE | SECRET | {"AgentsTable": {"GetItem"}, "SessionsTable": {"GetItem", "PutItem"}},
+    "CreateSession": KEY_CHECK
+    | ONCE
+    | SECRET
+    | {"AgentsTable": {"GetItem"}, "SessionsTable": {"GetItem", "PutItem", "UpdateItem"}},
     "ListSessions": KEY_CHECK | {"SessionsTable/index/by_workspace": {"Query"}, "SessionsTable": {"BatchGetItem"}},
     "GetSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
     "DeleteSession": KEY_CHECK

@@ -75,6 +75,20 @@ class World:
         return kept
 
 
+class SessionsThatTell(FakeSessions):
+    """Sessions that say when one is about to be kept, and when it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = asyncio.Event()
+        self.was_kept = asyncio.Event()
+
+    async def add(self, session: Session) -> None:
+        self.is_asked.set()
+        await super().add(session)
+        self.was_kept.set()
+
+
 # ---- When all goes well ---------------------------------------------------------------------------------
 
 
@@ -148,6 +162,20 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
 
     world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
     asyncio.run(start())
+
+    assert world.session.status == "active"
+
+
+def test_a_session_is_kept_while_gemini_is_still_at_work() -> None:
+    class SlowTokens(FakeLiveTokens):
+        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+            await sessions.was_kept.wait()
+            return await super().mint(order)
+
+    sessions = SessionsThatTell()
+    world = World(sessions=sessions, live_tokens=SlowTokens())
+
+    world.start()
 
     assert world.session.status == "active"
 
@@ -251,6 +279,27 @@ def test_when_gemini_fails_the_room_is_gone_again_and_a_failed_session_says_why(
     assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
 
 
+@pytest.mark.parametrize("moment", ["is_asked", "was_kept"])
+def test_when_gemini_fails_a_session_that_was_kept_already_or_is_about_to_be_has_failed(moment: str) -> None:
+    class LateTokens(FailingLiveTokens):
+        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+            await getattr(sessions, moment).wait()
+            return await super().mint(order)
+
+    sessions = SessionsThatTell()
+    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable()))
+
+    with pytest.raises(GeminiUnavailable):
+        world.start()
+
+    assert world.rooms.closed == [world.session.session_id]
+    assert (world.session.status, world.session.end_reason) == ("failed", "failed")
+    assert world.session.failure is not None
+    assert world.session.failure.code == "gemini_unavailable"
+    assert world.session.livekit.room_sid == "RM_first"
+    assert world.session.due_at is None
+
+
 def test_when_gemini_fails_nobody_waits_for_livekit() -> None:
     rooms = HangingRooms()
     world = World(rooms=rooms, live_tokens=FailingLiveTokens(GeminiUnavailable()))
@@ -301,6 +350,20 @@ def test_when_the_failed_session_cannot_be_kept_either_the_caller_still_hears_of
 
 def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
     world = World(sessions=SessionsThatCannotAdd())
+
+    with pytest.raises(StorageError):
+        world.start()
+
+    assert world.rooms.closed == world.rooms.opened
+
+
+def test_when_the_session_cannot_be_kept_nobody_waits_for_gemini() -> None:
+    class HangingTokens(FakeLiveTokens):
+        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+            await asyncio.Event().wait()
+            return await super().mint(order)
+
+    world = World(sessions=SessionsThatCannotAdd(), live_tokens=HangingTokens())
 
     with pytest.raises(StorageError):
         world.start()

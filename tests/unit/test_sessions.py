@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from pi_voice.agents import Behaviors, OwnedAgent
-from pi_voice.errors import LiveKitUnavailable, TtlTooShort
+from pi_voice.errors import TtlTooShort
 from pi_voice.ids import WorkspaceId
 from pi_voice.sessions import (
     Checkpoint,
@@ -18,6 +18,7 @@ from pi_voice.sessions import (
     NewParticipant,
     NewSession,
     OtherRoom,
+    Problem,
     Session,
     SessionQuery,
     Terms,
@@ -382,15 +383,15 @@ def test_a_session_notes_its_room() -> None:
 
 
 def test_a_session_that_fails_keeps_why() -> None:
-    failed = session().failed(LiveKitUnavailable(), now=NOW + 5)
+    why = Problem(code="livekit_unavailable", message="Try again in a moment.")
+
+    failed = session().failed(why, "failed", now=NOW + 5)
 
     assert failed.status == "failed"
     assert failed.failed_at == 1_800_000_005
     assert failed.end_reason == "failed"
     assert failed.due_at is None
-    assert failed.failure is not None
-    assert failed.failure.code == "livekit_unavailable"
-    assert failed.failure.message == "LiveKit cannot be reached or is busy. Try again in a moment."
+    assert failed.failure == why
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from pi_voice.sessions import (
     LiveKitConnection,
     Medium,
     Participant,
-    Problem,
     Session,
     SessionQuery,
 )
@@ -114,11 +113,8 @@ class Sessions(Protocol):
         """
         ...
 
-    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
-
-        Until `schedule` says otherwise it is due at once: its room has to go.
-        """
+    async def fail(self, failed: Session) -> Session | None:
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:

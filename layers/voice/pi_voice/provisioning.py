@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from pi_voice.access import agent_of, session_of
@@ -9,9 +10,9 @@ from pi_voice.connecting import Connected, Connecting
 from pi_voice.errors import ProviderError, SessionNotActive
 from pi_voice.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.logs import logger
-from pi_voice.ports import Agents, Caller, Sessions, Visitor
+from pi_voice.ports import Agents, Caller, OpenedRoom, Sessions, Visitor
 from pi_voice.prompt import instruction_for
-from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Session, StartedSession
+from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Problem, Session, StartedSession
 
 CLEAN_UP_SECONDS: Final = 2.0
 """What removing the room of a failed session may take; create answers within 10 s whatever the providers do."""
@@ -44,9 +45,9 @@ class Provisioning:
         session_id = SessionId(uuid7(self._clock))
         session = Session.new(session_id, owned, order, int(self._clock()), self._grace_seconds)
         try:
-            made = await self._connecting.connect(session, owned.agent, instruction_for(owned.agent))
-            session = session.opened(made.room.room_sid, made.room.started_at)
-            await self._sessions.add(session)
+            made = await self._connecting.connect(
+                session, owned.agent, instruction_for(owned.agent), on_open=partial(self._keep, session)
+            )
         except ProviderError as error:
             await self._give_up(session, error)
             raise
@@ -83,12 +84,27 @@ class Provisioning:
             metadata=session.metadata,
         )
 
+    async def _keep(self, session: Session, room: OpenedRoom) -> None:
+        """Keep the session, to the end even if Gemini fails meanwhile: a write that is under way cannot be undone."""
+        keeping = asyncio.create_task(self._sessions.add(session.opened(room.room_sid, room.started_at)))
+        try:
+            await asyncio.shield(keeping)
+        finally:
+            await keeping
+
     async def _give_up(self, session: Session, error: ProviderError) -> None:
         """Undo what can be undone and keep why; the caller hears of the provider's failure, not of this."""
-        failed = session.failed(error, now=int(self._clock()))
-        _, kept = await asyncio.gather(self._close_room(session), self._sessions.add(failed), return_exceptions=True)
+        _, kept = await asyncio.gather(
+            self._close_room(session), self._keep_why(session, error), return_exceptions=True
+        )
         if isinstance(kept, Exception):
             logger.error("a failed session could not be kept", session_id=session.session_id, code=error.code)
+
+    async def _keep_why(self, session: Session, error: ProviderError) -> None:
+        """Have the session failed, whether or not it was kept before."""
+        failed = session.failed(Problem(code=error.code, message=error.message), "failed", now=int(self._clock()))
+        if await self._sessions.fail(failed) is None:
+            await self._sessions.add(failed)
 
     async def _close_room(self, session: Session) -> None:
         """Remove the room if LiveKit lets us; if not, it closes itself when its empty timeout is over."""

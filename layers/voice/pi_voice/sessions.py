@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJs
 
 from pi_voice.agents import Behaviors, DurationCap, OwnedAgent
 from pi_voice.documents import Detail, Document, JsonObject, Metadata, Paging
-from pi_voice.errors import TtlTooShort, VoiceError
+from pi_voice.errors import TtlTooShort
 from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.transcript import MAX_CHECKPOINT_TURNS, MAX_TURNS, Turn
 
@@ -420,16 +420,9 @@ class Session:
         facts = self.livekit.model_copy(update={"room_sid": room_sid, "started_at": started_at})
         return replace(self, livekit=facts)
 
-    def failed(self, error: VoiceError, now: int) -> Self:
-        """End a session that could not be provisioned, and keep why."""
-        return replace(
-            self,
-            status="failed",
-            failed_at=now,
-            end_reason="failed",
-            failure=Problem(code=error.code, message=error.message),
-            due_at=None,
-        )
+    def failed(self, failure: Problem, end_reason: str, now: int, due_at: int | None = None) -> Self:
+        """End a session of which nothing came, and keep why."""
+        return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, due_at=due_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class Sweeping:
             ended, _ = await self._closing.end(session, Ending(end_reason="expired"), completed_by=SWEEPER)
             await self._see_to_ended(ended, now)
             return "completed"
-        failed = await self._sessions.fail(session, _EXPIRED, "expired", now)
+        failed = await self._sessions.fail(session.failed(_EXPIRED, "expired", now, due_at=now))
         if failed is None:
             raise SessionNotActive
         await self._see_to_ended(failed, now)

@@ -333,22 +333,22 @@ class DynamoSessions(_Table):
             item = _refused(refusal)
             return _session(item) if item.get("transcript_id") == end.transcript_id else None
 
-    async def fail(self, session: Session, failure: Problem, end_reason: str, now: int) -> Session | None:
+    async def fail(self, failed: Session) -> Session | None:
         """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
 
-        The session is due until `schedule` says otherwise.
+        What a call was hung up for stays its reason.
         """
         changes = {
-            "status": "failed",
-            "failed_at": now,
-            "failure": failure.model_dump(),
-            "end_reason": _Unless(end_reason),
-            **_due(session.session_id, now),
+            "status": failed.status,
+            "failed_at": failed.failed_at,
+            "failure": failed.failure and failed.failure.model_dump(),
+            "end_reason": _Unless(failed.end_reason),
+            **_due(failed.session_id, failed.due_at),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
-        values = {":active": "active", ":none": 0, ":expires_at": session.expires_at}
+        values = {":active": "active", ":none": 0, ":expires_at": failed.expires_at}
         try:
-            return await self._set(session.session_id, changes, condition, values)
+            return await self._set(failed.session_id, changes, condition, values)
         except Refused:
             return None
 
