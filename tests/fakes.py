@@ -177,9 +177,9 @@ class FakeSessions:
         await _request()
         return self.kept.get(session_id)
 
-    async def add(self, session: Session) -> None:
+    async def add(self, session: Session) -> bool:
         await _request()
-        self.kept[session.session_id] = session
+        return self.kept.setdefault(session.session_id, session) is session
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         await _request()
@@ -511,7 +511,7 @@ class SessionsThatCannotGet(FakeSessions):
 class SessionsThatCannotAdd(FakeSessions):
     """The store fails when a session is to be kept."""
 
-    async def add(self, session: Session) -> None:
+    async def add(self, session: Session) -> bool:
         await _request()
         raise StorageError
 

@@ -179,13 +179,14 @@ def pages(scene: Scene, path: str, cursor: str | None = None) -> list[Any]:
 
 
 def no_session_is_half_made(scene: Scene, answer: Answer) -> None:
-    """A create that failed leaves no session, or one that failed for the same reason, or one that can still end."""
+    """A create that failed leaves no session, or one that says why; where DynamoDB failed, perhaps an active one."""
     sessions = pages(scene, "/sessions")
     assert len(sessions) <= 1
     for session in sessions:
         if session["status"] == "failed":
             assert session["failure"]["code"] == answer.json["error"]["code"]
         else:
+            assert answer.status == 201 or answer.json["error"]["code"] == "internal_error"
             scene.session_id = session["session_id"]
             call_is_completable(scene, answer)
     assert all(room.empty_timeout > 0 for room in scene.world.rooms().values())

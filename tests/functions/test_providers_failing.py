@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from pi_voice import provisioning
 from pi_voice.adapters import gemini_live, livekit
 from tests.functions.conftest import Api
 from tests.functions.providers import Providers
+from tests.patience import LONG
 
 
 def test_the_time_limits_of_a_create_add_up_to_less_than_the_ten_seconds_that_are_promised() -> None:
@@ -22,14 +24,16 @@ def test_the_time_limits_of_a_create_add_up_to_less_than_the_ten_seconds_that_ar
 
 
 class Front:
-    """A server before nothing: it answers every request in one way, or never."""
+    """A server before nothing: it answers every request in one way, once something else has happened, or never."""
 
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
 
     @contextmanager
-    def answering(self, status: int, body: str = "{}") -> Iterator[str]:
+    def answering(self, status: int, body: str = "{}", after: threading.Event | None = None) -> Iterator[str]:
         async def answer(_: web.Request) -> web.Response:
+            if after:
+                await asyncio.to_thread(after.wait, LONG)
             return web.Response(status=status, text=body, content_type="application/json")
 
         with self._serving(answer) as url:

@@ -1,5 +1,6 @@
 """The rights of the functions: all that they do in DynamoDB and SQS, the template allows, and nothing besides."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pi_voice import wiring
 from tests.functions.conftest import GRACE_SECONDS, Api, Functions
 from tests.functions.providers import Providers
 from tests.functions.test_complete import ENDING
-from tests.functions.test_providers_failing import Front
+from tests.functions.test_providers_failing import Front, led_to
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.test_work import without_gemini
 from tests.functions.work import Work
@@ -129,6 +130,15 @@ class Day:
         self.work.let_pass(id_in(call), 60 + GRACE_SECONDS)
         return call
 
+    def undo_a_session(self, front: Front) -> None:
+        """Have Gemini fail when a session is being kept."""
+        agent_id, is_kept = self.api.agent(), threading.Event()
+        self.watch.before = lambda step: is_kept.set() if step == "PutItem SessionsTable" else None
+        with front.answering(503, after=is_kept) as url, led_to(self.api, GOOGLE_GEMINI_BASE_URL=url) as broken:
+            order = {"agent_id": agent_id, "participant": {"identity": "caller-1"}}
+            self.watch.during("CreateSession", lambda: broken.post("/sessions", order).error("gemini_unavailable", 503))
+        self.watch.before = lambda _: None
+
     def lost(self, function: str, path: str, complete: Callable[[], Any]) -> Any:
         """Have somebody else complete a session in the moment in which its transcript has been written."""
 
@@ -212,9 +222,9 @@ def calls_end_badly(day: Day, front: Front) -> None:
     watch, api, work = day.watch, day.api, day.work
     call = day.call()
     assert day.lost("CompleteSession", call, lambda: api.post(f"{call}/complete", ENDING).status) == 409
-    call, order = day.call(), {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+    day.undo_a_session(front)
+    call = day.call()
     with without_gemini(api, front):
-        watch.during("CreateSession", lambda: api.post("/sessions", order).error("gemini_unavailable", 503))
         assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == 200
         assert watch.during("ExtractResults", work.deliver) == [id_in(call)]
     work.put(id_in(call))

@@ -72,7 +72,7 @@ def test_a_session_that_nobody_completed_fails_with_the_reason_and_its_room_has_
     assert due(store, NOW + 5_000) == [session.session_id]
 
 
-def test_a_session_that_fails_with_its_room_closed_is_never_due(store: Store) -> None:
+def test_a_session_that_could_not_be_provisioned_is_never_due(store: Store) -> None:
     session = kept(store)
 
     gone = run(store.sessions.fail(session.failed(UNPROVISIONED, "failed", NOW)))

@@ -124,6 +124,15 @@ def test_a_new_session_whose_first_answer_got_lost_is_kept_once(store: Store) ->
     assert run(store.sessions.get(session.session_id)) == session
 
 
+def test_a_session_that_is_kept_already_stays_as_it_is(store: Store) -> None:
+    session = a_session()
+
+    assert run(store.sessions.add(session))
+    assert not run(store.sessions.add(session.failed(UNPROVISIONED, "failed", NOW)))
+
+    assert run(store.sessions.get(session.session_id)) == session
+
+
 # ---- Completing -------------------------------------------------------------------------------------
 
 

@@ -160,7 +160,7 @@ def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, funct
 
     assert template["Globals"]["Function"]["Timeout"] == 10
     assert {name: timeouts[name] for name in timeouts if name in ROUTES} == {
-        "CreateSession": 15,
+        "CreateSession": 29,
         "RenewSession": 15,
         "CompleteSession": 29,
         "ExtractAgain": 29,

@@ -36,6 +36,7 @@ from tests.fakes import (
     SessionsThatCannotAdd,
     UnknownCaller,
 )
+from tests.patience import LONG
 from tests.unit.examples import AGENT_ID, agent, new_session
 
 ACME = FakeCaller("acme")
@@ -66,7 +67,7 @@ class World:
         return Provisioning(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
 
     def start(self, order: NewSession | None = None, caller: Caller = ACME) -> StartedSession:
-        return asyncio.run(self.provisioning.start(order or new_session(), caller))
+        return asyncio.run(asyncio.wait_for(self.provisioning.start(order or new_session(), caller), LONG))
 
     @property
     def session(self) -> Session:
@@ -83,10 +84,23 @@ class SessionsThatTell(FakeSessions):
         self.is_asked = asyncio.Event()
         self.was_kept = asyncio.Event()
 
-    async def add(self, session: Session) -> None:
+    async def add(self, session: Session) -> bool:
         self.is_asked.set()
-        await super().add(session)
+        is_new = await super().add(session)
         self.was_kept.set()
+        return is_new
+
+
+class LateTokens(FailingLiveTokens):
+    """Gemini fails, but not before something else has happened."""
+
+    def __init__(self, error: Exception, moment: asyncio.Event) -> None:
+        super().__init__(error)
+        self._moment = moment
+
+    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        await self._moment.wait()
+        return await super().mint(order)
 
 
 # ---- When all goes well ---------------------------------------------------------------------------------
@@ -156,12 +170,8 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
             await both.wait()
             return await super().mint(order)
 
-    async def start() -> None:
-        async with asyncio.timeout(60):  # only a failure takes that long
-            await world.provisioning.start(new_session(), ACME)
-
     world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
-    asyncio.run(start())
+    world.start()
 
     assert world.session.status == "active"
 
@@ -281,13 +291,8 @@ def test_when_gemini_fails_the_room_is_gone_again_and_a_failed_session_says_why(
 
 @pytest.mark.parametrize("moment", ["is_asked", "was_kept"])
 def test_when_gemini_fails_a_session_that_was_kept_already_or_is_about_to_be_has_failed(moment: str) -> None:
-    class LateTokens(FailingLiveTokens):
-        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
-            await getattr(sessions, moment).wait()
-            return await super().mint(order)
-
     sessions = SessionsThatTell()
-    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable()))
+    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable(), getattr(sessions, moment)))
 
     with pytest.raises(GeminiUnavailable):
         world.start()
@@ -345,6 +350,22 @@ def test_when_the_failed_session_cannot_be_kept_either_the_caller_still_hears_of
     assert len(world.rooms.closed) == 1
 
 
+def test_when_gemini_fails_and_then_the_session_cannot_be_kept_the_caller_hears_of_gemini() -> None:
+    class SessionsThatTellAndFail(SessionsThatTell):
+        async def add(self, session: Session) -> bool:
+            await super().add(session)
+            self.kept.clear()
+            raise StorageError
+
+    sessions = SessionsThatTellAndFail()
+    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable(), sessions.is_asked))
+
+    with pytest.raises(GeminiUnavailable):
+        world.start()
+
+    assert world.rooms.closed == world.rooms.opened
+
+
 # ---- When something else fails --------------------------------------------------------------------------
 
 
@@ -371,13 +392,18 @@ def test_when_the_session_cannot_be_kept_nobody_waits_for_gemini() -> None:
     assert world.rooms.closed == world.rooms.opened
 
 
-def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_again() -> None:
-    world = World(live_tokens=FailingLiveTokens(RuntimeError("a bug")))
+@pytest.mark.parametrize("moment", ["is_asked", "was_kept"])
+def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_and_the_session_has_failed(moment: str) -> None:
+    sessions = SessionsThatTell()
+    world = World(sessions=sessions, live_tokens=LateTokens(RuntimeError("a bug"), getattr(sessions, moment)))
 
     with pytest.raises(RuntimeError, match="a bug"):
         world.start()
 
-    assert len(world.rooms.closed) == 1
+    assert world.rooms.closed == [world.session.session_id]
+    assert world.session.status == "failed"
+    assert world.session.failure is not None
+    assert world.session.failure.code == "internal_error"
 
 
 # ---- What is refused before anybody is asked ------------------------------------------------------------

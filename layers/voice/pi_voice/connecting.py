@@ -54,7 +54,8 @@ class Connecting:
     async def _room(self, session: Session, on_open: OnOpen | None) -> tuple[LiveKitConnection, str]:
         """Make the room, and do while Gemini is still at work all that needs no Gemini."""
         opened = await self._rooms.open(session)
+        livekit = self._rooms.admit(session, session.participant, session.media)
+        client_token = self._client_tokens.issue(session.session_id, session.given_up_at)
         if on_open:
             await on_open(opened)
-        livekit = self._rooms.admit(session, session.participant, session.media)
-        return livekit, self._client_tokens.issue(session.session_id, session.given_up_at)
+        return livekit, client_token

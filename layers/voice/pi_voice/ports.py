@@ -102,8 +102,8 @@ class Sessions(Protocol):
         """Return a session, whichever workspace it belongs to."""
         ...
 
-    async def add(self, session: Session) -> None:
-        """Keep a new session."""
+    async def add(self, session: Session) -> bool:
+        """Keep a new session, and tell whether it was not kept already; what is kept then stays as it is."""
         ...
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
@@ -114,7 +114,10 @@ class Sessions(Protocol):
         ...
 
     async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed."""
+        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+
+        What a call was hung up for stays its reason. All else that is not about the failure stays as it is kept.
+        """
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pi_voice.access import agent_of, session_of
 from pi_voice.connecting import Connected, Connecting
-from pi_voice.errors import ProviderError, SessionNotActive
+from pi_voice.errors import InternalError, ProviderError, SessionNotActive, StorageError, VoiceError
 from pi_voice.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Caller, OpenedRoom, Sessions, Visitor
@@ -48,11 +48,11 @@ class Provisioning:
             made = await self._connecting.connect(
                 session, owned.agent, instruction_for(owned.agent), on_open=partial(self._keep, session)
             )
-        except ProviderError as error:
-            await self._give_up(session, error)
-            raise
-        except Exception:
+        except StorageError:  # and then it cannot be kept why, either
             await self._close_room(session)
+            raise
+        except Exception as error:
+            await self._give_up(session, error if isinstance(error, VoiceError) else InternalError())
             raise
         return self._started(session, made)
 
@@ -88,23 +88,23 @@ class Provisioning:
         """Keep the session, to the end even if Gemini fails meanwhile: a write that is under way cannot be undone."""
         keeping = asyncio.create_task(self._sessions.add(session.opened(room.room_sid, room.started_at)))
         try:
-            await asyncio.shield(keeping)
+            await asyncio.wait([keeping])
         finally:
             await keeping
 
-    async def _give_up(self, session: Session, error: ProviderError) -> None:
-        """Undo what can be undone and keep why; the caller hears of the provider's failure, not of this."""
+    async def _give_up(self, session: Session, error: VoiceError) -> None:
+        """Undo what can be undone and keep why; the caller hears of the first failure, and not of this."""
         _, kept = await asyncio.gather(
             self._close_room(session), self._keep_why(session, error), return_exceptions=True
         )
         if isinstance(kept, Exception):
             logger.error("a failed session could not be kept", session_id=session.session_id, code=error.code)
 
-    async def _keep_why(self, session: Session, error: ProviderError) -> None:
-        """Have the session failed, whether or not it was kept before."""
+    async def _keep_why(self, session: Session, error: VoiceError) -> None:
+        """Have the session failed, whether or not it is kept already."""
         failed = session.failed(Problem(code=error.code, message=error.message), "failed", now=int(self._clock()))
-        if await self._sessions.fail(failed) is None:
-            await self._sessions.add(failed)
+        if not await self._sessions.add(failed):
+            await self._sessions.fail(failed)
 
     async def _close_room(self, session: Session) -> None:
         """Remove the room if LiveKit lets us; if not, it closes itself when its empty timeout is over."""

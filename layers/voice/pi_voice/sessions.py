@@ -3,7 +3,7 @@
 create ──► active ──complete──► completed     (transcript durable; results now or a little later)
   │          ├─────sweeper────► completed     (never completed, but with turns that were kept on the way)
   │          └─────sweeper────► failed        (never completed, and nothing was kept: expired)
-  └─provisioning fails────────► failed
+  └─provisioning fails────────► failed        (Gemini may be the last to fail: until then it is active)
 
 An active session may be hung up: its call is over (stopped, or past its cap) and its transcript may still come.
 """

@@ -272,11 +272,11 @@ class DynamoSessions(_Table):
         item = await self._get({"session_id": session_id})
         return _session(item) if item else None
 
-    async def add(self, session: Session) -> None:
-        """Keep a new session, with no other attribute than those that say something.
+    async def add(self, session: Session) -> bool:
+        """Keep a new session, with no other attribute than those that say something, and tell whether it is new.
 
         An answer that got lost on the way makes us ask again. Its id is nobody else's, so a row that is
-        there already is this one, perhaps with what LiveKit has told by now.
+        there already is this one, perhaps with what LiveKit has told by now. It stays as it is.
         """
         item = {
             **{name: value for name in _SCALARS if (value := getattr(session, name)) is not None},
@@ -299,7 +299,8 @@ class DynamoSessions(_Table):
                 ConditionExpression="attribute_not_exists(session_id)",
             )
         except Refused:
-            return
+            return False
+        return True
 
     async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
@@ -336,7 +337,7 @@ class DynamoSessions(_Table):
     async def fail(self, failed: Session) -> Session | None:
         """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
 
-        What a call was hung up for stays its reason.
+        What a call was hung up for stays its reason. All else that is not about the failure stays as it is kept.
         """
         changes = {
             "status": failed.status,
