@@ -77,7 +77,7 @@ class World:
 
 
 class SessionsThatTell(FakeSessions):
-    """Sessions that say when one is about to be kept, and when it was."""
+    """Sessions that say when one is about to be kept, and when it was; Gemini takes less time than that."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +86,8 @@ class SessionsThatTell(FakeSessions):
 
     async def add(self, session: Session) -> bool:
         self.is_asked.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
         is_new = await super().add(session)
         self.was_kept.set()
         return is_new
