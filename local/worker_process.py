@@ -76,11 +76,13 @@ def _import(name: str) -> Handler:
 
 def _listen(channel: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
     """Pass on what arrives; once the other end is gone, however it went, this process ends at once."""
-    with channel.makefile("rb") as stream:
-        while header := stream.read(HEADER.size):
-            _, length = HEADER.unpack(header)
-            frames.put(stream.read(length))
-    os._exit(0)
+    try:
+        with channel.makefile("rb") as stream:
+            while header := stream.read(HEADER.size):
+                _, length = HEADER.unpack(header)
+                frames.put(stream.read(length))
+    finally:  # a socket is reset, not ended, where the other end went with something of ours unread
+        os._exit(0)
 
 
 def _send(channel: socket.socket, kind: bytes, payload: bytes) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,10 +15,15 @@ from typing import Any
 
 import pytest
 
+from local import worker_process
+from local.worker_process import HEADER
 from local.workers import MAX_WORKERS, FunctionError, Workers
 from tests.local.conftest import Background, Project
 from tests.local.processes import children, is_reaped, is_running, until
+from tests.patience import LONG
 
+PROGRAM = Path(worker_process.__file__)
+READY = HEADER.pack(b"R", 4) + b"null"
 TAKES_TURNS = """
     import os, time
 
@@ -217,7 +223,8 @@ def test_the_context_is_lambda_s(call: Caller) -> None:
 
 
 def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: Project, tmp_path: Path) -> None:
-    project.function("Lonely", TAKES_TURNS.replace("0.02", "600"))
+    project.function("Idle", TAKES_TURNS)
+    project.function("Busy", TAKES_TURNS.replace("0.02", "600"))
     project.template()
     program = tmp_path / "parent.py"
     program.write_text(
@@ -229,8 +236,8 @@ def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: P
 
             async def main():
                 workers = Workers(load(Path({str(project.folder / "template.yaml")!r}), {{}}).functions, {{}})
-                idle = await workers.invoke("Turns", {{}})
-                asyncio.ensure_future(workers.invoke("Lonely", {{}}))
+                idle = await workers.invoke("Idle", {{}})
+                asyncio.ensure_future(workers.invoke("Busy", {{}}))
                 print(idle["pid"], flush=True)
                 await asyncio.sleep(600)
 
@@ -250,3 +257,25 @@ def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: P
             parent.kill()
 
     until(lambda: not is_running(idle) and not is_running(busy))
+
+
+@pytest.mark.parametrize("peek", [0, socket.MSG_PEEK], ids=["all it said was read", "what it said was not read"])
+@pytest.mark.parametrize("cut", [b"", b"F\0", b"F\0\0\0\5nul"], ids=["between frames", "in a header", "in a frame"])
+def test_a_worker_ends_with_its_socket_however_that_was_left(tmp_path: Path, cut: bytes, peek: int) -> None:
+    """What is closed with something unread in it is reset, and what is cut short ends in the middle of a frame."""
+    (tmp_path / "app.py").write_text("def handler(event, context): return None")
+    ours, theirs = socket.socketpair()
+    worker = subprocess.Popen(
+        [sys.executable, "-P", str(PROGRAM), str(theirs.fileno()), "app.handler"],
+        pass_fds=[theirs.fileno()],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    theirs.close()
+    try:
+        with ours:
+            ours.sendall(cut)
+            assert ours.recv(len(READY), peek | socket.MSG_WAITALL) == READY
+        assert worker.wait(LONG) == 0
+    finally:
+        worker.kill()
+        worker.wait()
