@@ -80,13 +80,18 @@ def _listen(channel: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
         with channel.makefile("rb") as stream:
             while header := stream.read(HEADER.size):
                 _, length = HEADER.unpack(header)
-                frames.put(stream.read(length))
+                frame = stream.read(length)
+                if len(frame) == length:  # what was cut short is nothing to work on
+                    frames.put(frame)
     finally:  # a socket is reset, not ended, where the other end went with something of ours unread
         os._exit(0)
 
 
 def _send(channel: socket.socket, kind: bytes, payload: bytes) -> None:
-    channel.sendall(HEADER.pack(kind, len(payload)) + payload)
+    try:
+        channel.sendall(HEADER.pack(kind, len(payload)) + payload)
+    except OSError:  # the other end is gone, which the other thread has yet to notice
+        os._exit(0)
 
 
 def _json(value: Any) -> bytes:

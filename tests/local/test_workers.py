@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,19 +264,39 @@ def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: P
 @pytest.mark.parametrize("cut", [b"", b"F\0", b"F\0\0\0\5nul"], ids=["between frames", "in a header", "in a frame"])
 def test_a_worker_ends_with_its_socket_however_that_was_left(tmp_path: Path, cut: bytes, peek: int) -> None:
     """What is closed with something unread in it is reset, and what is cut short ends in the middle of a frame."""
-    (tmp_path / "app.py").write_text("def handler(event, context): return None")
+    with worker_process_in(tmp_path) as (worker, ours):
+        ours.sendall(cut)
+        assert ours.recv(len(READY), peek | socket.MSG_WAITALL) == READY
+        ours.close()
+
+        assert (worker.communicate(timeout=LONG), worker.returncode) == (("", ""), 0)
+
+
+def test_a_worker_that_nobody_listens_to_any_more_ends_without_a_word(tmp_path: Path) -> None:
+    with worker_process_in(tmp_path) as (worker, ours):
+        ours.shutdown(socket.SHUT_RD)  # as if it had not been noticed yet that the other end is gone
+
+        assert (worker.communicate(timeout=LONG), worker.returncode) == (("", ""), 0)
+
+
+@contextmanager
+def worker_process_in(folder: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
+    """Start a worker's process by itself, and yield it with our end of its socket."""
+    (folder / "app.py").write_text("def handler(event, context): return None")
     ours, theirs = socket.socketpair()
-    worker = subprocess.Popen(
-        [sys.executable, "-P", str(PROGRAM), str(theirs.fileno()), "app.handler"],
-        pass_fds=[theirs.fileno()],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
-    theirs.close()
-    try:
-        with ours:
-            ours.sendall(cut)
-            assert ours.recv(len(READY), peek | socket.MSG_WAITALL) == READY
-        assert worker.wait(LONG) == 0
-    finally:
-        worker.kill()
-        worker.wait()
+    with (
+        ours,
+        subprocess.Popen(
+            [sys.executable, "-P", str(PROGRAM), str(theirs.fileno()), "app.handler"],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as worker,
+    ):
+        theirs.close()
+        try:
+            yield worker, ours
+        finally:
+            worker.kill()
