@@ -56,6 +56,7 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
     project.function("Answer", ANSWER, "POST /answer")
     project.function("Large", LARGE, "GET /large")
     project.function("Broken", BROKEN, "GET /broken")
+    project.function("BrokenToo", BROKEN)  # a worker shows what it says in the terminal in which it was started
     project.function("Slow", SLOW, "GET /slow")
     crew = Workers(project.template().functions, {})
     yield crew
@@ -330,7 +331,7 @@ def test_a_function_url_gets_a_webhook_as_base64(url: Site) -> None:
 
 
 def test_an_error_behind_a_function_url_is_a_502(background: Background, project: Project, workers: Workers) -> None:
-    [broken] = [function for function in project.template().functions if function.logical_id == "Broken"]
+    [broken] = [function for function in project.template().functions if function.logical_id == "BrokenToo"]
     site = Site(background.enter(serving(function_url(broken, workers))))
 
     answer = site.get("/")
