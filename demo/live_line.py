@@ -1,5 +1,6 @@
 """The WebSocket to Gemini Live: opened with a session's token, and opened again where a long call goes on."""
 
+import asyncio
 import json
 from typing import Any, Final
 
@@ -15,14 +16,14 @@ _CLOSING_SECONDS: Final = 2.0
 
 
 class LiveLine:
-    """One call's connection; what is sent while it is not open is lost, as on any telephone."""
+    """One call's connection; what is said while it moves to another one waits until that is open."""
 
     def __init__(self, client: aiohttp.ClientSession, connection: Message) -> None:
         self._client = client
         self._url = f"{connection['url']}?access_token={connection['token']}"
         self._setup: Message = connection["setup"]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._is_open = False
+        self._is_open = asyncio.Event()
         self.hangup = "it hung up without a word"
 
     async def open(self, handle: str | None = None) -> None:
@@ -38,7 +39,7 @@ class LiveLine:
         if answer.type not in _CONTENT or "setupComplete" not in json.loads(answer.data):
             self._note(answer)
             raise CallFailed(f"Gemini Live refused the call: {self.hangup}.")
-        self._is_open = True
+        self._is_open.set()
 
     async def receive(self) -> Message | None:
         """Wait for the next message; None when the other side has hung up."""
@@ -46,21 +47,22 @@ class LiveLine:
         if frame and frame.type in _CONTENT:
             message: Message = json.loads(frame.data)
             return message
-        self._is_open = False
+        self._is_open.clear()
         self._note(frame)
         return None
 
     async def send(self, message: Message) -> None:
-        """Send one message, if the line is open."""
-        if self._socket and self._is_open and not self._socket.closed:
+        """Send one message, once the line is open."""
+        await self._is_open.wait()
+        if self._socket and not self._socket.closed:
             try:
                 await self._socket.send_json(message)
             except ConnectionError:
-                self._is_open = False
+                self._is_open.clear()
 
     async def close(self) -> None:
         """Hang up."""
-        self._is_open = False
+        self._is_open.clear()
         if self._socket:
             await self._socket.close()
 

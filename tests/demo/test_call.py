@@ -137,6 +137,8 @@ async def test_a_long_call_goes_over_several_connections_and_nobody_notices() ->
     async def count(*_: object) -> None:
         nonlocal connections
         connections += 1
+        if connections > 1:
+            await asyncio.sleep(0.1)  # in which the caller goes on to speak
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_start.append(count)
