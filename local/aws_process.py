@@ -1,14 +1,19 @@
 """The process of the stand-in for DynamoDB and SQS: moto, one request at a time.
 
 It tells the two apart by the service that a request is signed for. Its transactions roll whole tables back, so
-threads would lose each other's writes. Our standard input is a pipe that the parent holds: once it is closed, however
-the parent went, this process ends.
+threads would lose each other's writes. It would do a transaction again that is sent again, which DynamoDB knows by its
+token, so that is seen to here. Our standard input is a pipe that the parent holds: once it is closed, however the
+parent went, this process ends.
 """
 
+import io
+import json
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
@@ -18,9 +23,34 @@ def main() -> None:
     """Serve the listening socket whose number is the first argument."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = DomainDispatcherApplication(create_backend_app)
+    app = _Once(DomainDispatcherApplication(create_backend_app))
     listener = int(sys.argv[1])
     make_server("127.0.0.1", 0, app, request_handler=MotoRequestHandler, fd=listener).serve_forever()
+
+
+class _Once:
+    """Moto, with each transaction done once."""
+
+    def __init__(self, moto: Any) -> None:
+        self._moto = moto
+        self._done: dict[str, tuple[Any, list[bytes]]] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").endswith(".TransactWriteItems"):
+            return list(self._moto(environ, start_response))
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        environ["wsgi.input"] = io.BytesIO(body)
+        token = json.loads(body).get("ClientRequestToken")
+        if token in self._done:
+            head, answer = self._done[token]
+        else:
+            said: list[Any] = []
+            answer = list(self._moto(environ, lambda *told: said.append(told)))
+            [head] = said
+            if token and head[0].startswith("200"):
+                self._done[token] = head, answer
+        start_response(*head)
+        return answer
 
 
 def _end_with_parent() -> None:

@@ -248,3 +248,16 @@ def test_racing_transactions_have_one_winner_and_lose_nobody_s_write(dynamodb: D
         ExpressionAttributeValues={":bystander": {"S": "bystander-"}},
     )
     assert written["Count"] == 32
+
+
+def test_a_transaction_that_is_sent_again_under_its_token_is_done_once(dynamodb: DynamoDBClient) -> None:
+    put: Any = {
+        "TableName": "pi-voice-local-voice_agents",
+        "Item": {"agent_id": {"S": "once"}, "version": {"N": "1"}},
+        "ConditionExpression": "attribute_not_exists(agent_id)",
+    }
+    for _ in range(2):
+        dynamodb.transact_write_items(TransactItems=[{"Put": put}], ClientRequestToken="once")
+
+    with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
+        dynamodb.transact_write_items(TransactItems=[{"Put": put}], ClientRequestToken="again")
