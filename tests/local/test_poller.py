@@ -198,17 +198,19 @@ def test_only_what_is_reported_as_failed_comes_back(line: Line) -> None:
 def test_an_error_of_the_function_fails_the_whole_batch_and_is_said(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    def broken_at_first(event: Event) -> Any:
+        return broken(event) if event["Records"][0]["attributes"]["ApproximateReceiveCount"] == "1" else None
+
     line.send("a", "b")
-    first = Function(broken)
-    with line.feeding(first):
-        until(lambda: len(first.events) == 1)
-    line.bring_back(first.events[0])
-    second = Function()
-    with line.feeding(second):
+    function = Function(broken_at_first)
+    # One poller for both: a poller that is ended may be in the middle of a receive, which takes what has come back.
+    with line.feeding(function):
+        until(lambda: len(function.events) == 1)
+        line.bring_back(function.events[0])
         until(lambda: line.count() == 0)
 
-    assert bodies(first.events[0]) == ["a", "b"]
-    assert (second.receives("a"), second.receives("b")) == (1, 1)
+    assert bodies(function.events[0]) == ["a", "b"]
+    assert (function.receives("a"), function.receives("b")) == (2, 2)
     assert "Work: its batch of 2 comes back later: LookupError: no such luck.\n" in capfd.readouterr().err
 
 
