@@ -100,7 +100,8 @@ def running_api(environment: Mapping[str, str] | None = None, port: int = 0) -> 
         reader = threading.Thread(target=_read, args=(api, ready))
         reader.start()
         try:
-            if not ready.wait(_START_SECONDS) or process.poll() is not None:
+            # What it has said tells, not whether it runs: its output ends a moment before the process does.
+            if not ready.wait(_START_SECONDS) or not any(line.startswith(_LAST_LINE) for line in api.lines):
                 raise CannotStart(api.output.strip())
             yield api
         finally:

@@ -68,6 +68,15 @@ def test_a_busy_port_for_the_webhook_is_one_sentence_too() -> None:
     pytest.fail(said)
 
 
+def test_whoever_starts_it_is_told_why_it_does_not_start() -> None:
+    with (
+        taken_port() as port,
+        pytest.raises(CannotStart, match=f"^Port {port} is in use: [^\n]+$"),
+        running_api(UNDISTURBED, port),
+    ):
+        pytest.fail("It has started.")
+
+
 @pytest.mark.parametrize("port", ["", "many", "65535", "-1"])
 def test_what_is_no_port_is_one_sentence(port: str) -> None:
     with pytest.raises(CannotStart, match=f"^'{port}' is no port: give a number up to 65534, "):
