@@ -1,9 +1,8 @@
 """The process of the stand-in for DynamoDB and SQS: moto, one request at a time.
 
 It tells the two apart by the service that a request is signed for. Its transactions roll whole tables back, so
-threads would lose each other's writes. It would do a transaction again that is sent again, which DynamoDB knows by its
-token, so that is seen to here. Our standard input is a pipe that the parent holds: once it is closed, however the
-parent went, this process ends.
+threads would lose each other's writes. Our standard input is a pipe that the parent holds: once it is closed, however
+the parent went, this process ends.
 """
 
 import io
@@ -23,19 +22,22 @@ def main() -> None:
     """Serve the listening socket whose number is the first argument."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = _Once(DomainDispatcherApplication(create_backend_app))
     listener = int(sys.argv[1])
-    make_server("127.0.0.1", 0, app, request_handler=MotoRequestHandler, fd=listener).serve_forever()
+    make_server("127.0.0.1", 0, Moto(), request_handler=MotoRequestHandler, fd=listener).serve_forever()
 
 
-class _Once:
-    """Moto, with each transaction done once."""
+class Moto:
+    """Moto as a WSGI application, which does a transaction once, however often it is sent.
 
-    def __init__(self, moto: Any) -> None:
-        self._moto = moto
+    DynamoDB knows it by its token, and moto itself does not.
+    """
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
         self._done: dict[str, tuple[Any, list[bytes]]] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one request."""
         if not environ.get("HTTP_X_AMZ_TARGET", "").endswith(".TransactWriteItems"):
             return list(self._moto(environ, start_response))
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))

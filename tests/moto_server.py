@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
+
+from local.aws_process import Moto
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Hears of a request before it is done: its operation and its parameters."""
@@ -24,10 +26,9 @@ class MotoServer:
 
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = Moto()
         # A condition and its write are two steps to moto, and its transactions roll whole tables back.
         self._turn = threading.Lock()
-        self._done: dict[str, tuple[Any, list[bytes]]] = {}
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, self._app, threaded=True, request_handler=MotoRequestHandler)
 
@@ -64,21 +65,5 @@ class MotoServer:
             arguments = json.loads(body)
             for listener in self.listeners:
                 listener(operation, arguments)
-            if operation == "TransactWriteItems":
-                return self._once(arguments["ClientRequestToken"], environ, start_response)
         with self._turn:
             return list(self._moto(environ, start_response))
-
-    def _once(self, token: str, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Do a transaction once, however often it is sent: DynamoDB knows it by its token, and moto does not."""
-        with self._turn:
-            if token in self._done:
-                head, answer = self._done[token]
-            else:
-                said: list[Any] = []
-                answer = list(self._moto(environ, lambda *told: said.append(told)))
-                [head] = said
-                if head[0].startswith("200"):
-                    self._done[token] = head, answer
-        start_response(*head)
-        return answer
