@@ -71,7 +71,11 @@ def running_livekit(webhook_url: str) -> Iterator[Server]:
             "stun_servers": ["127.0.0.1:9"],  # nobody: without any, clients would ask public ones
         },
         "keys": {API_KEY: API_SECRET},
-        "webhook": {"api_key": API_KEY, "urls": [webhook_url]},
+        "webhook": {
+            "api_key": API_KEY,
+            "urls": [webhook_url],
+            "resource_url_notifier": {"max_age": "10m"},  # it drops what has waited for half a minute otherwise
+        },
         "logging": {"level": "info", "json": False},
     }
     file = parts.FOLDER / "livekit-server" / f"{port}.yaml"
