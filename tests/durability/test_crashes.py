@@ -457,9 +457,8 @@ def lane(world: World) -> Iterator[Lane]:
         yield lane
 
 
-@pytest.fixture
-def call(world: World, lane: Lane) -> Call:
-    """A caller with an agent, and nothing left over of other calls."""
+def a_call(world: World, lane: Lane) -> Call:
+    """Make a caller with an agent, and nothing left over of other calls."""
     world.empty_queue()
     caller = world.caller(lane)
     agent = {"name": "Ana", "instructions": "Take the order.", "output_schema": {"mood": "string"}}
@@ -481,34 +480,41 @@ def crashing(lane: Lane, crash: Crash) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_what_an_operation_does_to_the_world_is_known_step_by_step(call: Call, operation: Operation) -> None:
-    operation.prepare(call)
-    call.lane.paths.log.clear()
+def test_what_an_operation_does_to_the_world_is_known_step_by_step(
+    world: World, lane: Lane, operation: Operation
+) -> None:
+    def do() -> None:
+        call = a_call(world, lane)
+        operation.prepare(call)
+        lane.paths.log.clear()
 
-    with operation.troubles(call.lane):
-        status = operation.act(call)
-        steps = [name for name in call.lane.paths.log if changes_something(name)]
+        with operation.troubles(lane):
+            status = operation.act(call)
+            steps = [name for name in lane.paths.log if changes_something(name)]
 
-    assert status == 503 if operation.is_refused else status < 300
-    assert sorted(steps) == sorted(operation.steps)  # some are done side by side
+        assert status == 503 if operation.is_refused else status < 300
+        assert sorted(steps) == sorted(operation.steps)  # some are done side by side
+
+    world.unhurried(do)
 
 
 @pytest.mark.parametrize("crash", list(crashes()), ids=str)
 def test_no_call_is_lost_when_a_worker_is_killed(
-    call: Call, crash: Crash, record_property: Callable[[str, object], None]
+    world: World, lane: Lane, crash: Crash, record_property: Callable[[str, object], None]
 ) -> None:
     operation = crash.operation
     record_property("crash", [operation.name, crash.at, crash.when])
-    operation.prepare(call)
 
-    with operation.troubles(call.lane), crashing(call.lane, crash) as died:
-        status = operation.act(call)
-    assert (status, died) == (500, [str(crash)])
-    if operation.act is create:
-        outcome = created_or_not(call)
-    else:
+    def do() -> str:
+        call = a_call(world, lane)
+        operation.prepare(call)
+        with operation.troubles(lane), crashing(lane, crash) as died:
+            status = operation.act(call)
+        assert (status, died) == (500, [str(crash)])
+        if operation.act is create:
+            return created_or_not(call)
         told = f"{asked_again(call)}; " if operation.is_repeated else ""
         let_time_pass(call, operation)
-        outcome = told + settled(call)
+        return told + settled(call)
 
-    record_property("outcome", outcome)
+    record_property("outcome", world.unhurried(do))

@@ -536,7 +536,7 @@ def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
 
 def _outcome(world: World, calm: Lane, lane: Lane, case: Case) -> BaseException | None:
     try:
-        tried(world, calm, lane, case)
+        world.unhurried(lambda: tried(world, calm, lane, case))
     except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (whatever it is, the case's own test raises it)
         return error
     return None
