@@ -92,12 +92,12 @@ class Lambdas:
 
     @contextmanager
     def _emulated(self, function: Function) -> Iterator[str]:
-        port = parts.free_port()
+        port = parts.free_port(2)
         python: Command = [self.runtime.python, "-S", "-s", "-B", "-m", "awslambdaric", "import_witness.handler"]
         emulator: Command = [
             self.runtime.emulator,
             *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-            *("--runtime-api-address", f"127.0.0.1:{parts.free_port()}"),
+            *("--runtime-api-address", f"127.0.0.1:{port + 1}"),
             *("--log-level", "warn"),
         ]
         only: Command = [f"{name}={value}" for name, value in self._variables(function).items()]
