@@ -10,6 +10,9 @@ from local.template import Template
 
 WORKSPACE: Final = "local"
 
+_PATIENCE_SECONDS: Final = 60.0
+"""A machine that starts so much at once may be slower than DynamoDB."""
+
 
 async def issue(template: Template, wanted: str | None) -> str:
     """Make an API key of the local workspace, as the function CreateApiKey does, and return it.
@@ -30,6 +33,10 @@ async def issue(template: Template, wanted: str | None) -> str:
         raise CannotStart(f"PI_VOICE_API_KEY is no API key: one looks like {api_keys.generate().reveal()}.") from None
     environment = template.functions[0].environment
     order = api_keys.NewApiKey(workspace=WORKSPACE, name="make run")
-    with closing(AwsService(AwsSettings.of({**os.environ, **environment}), DYNAMODB)) as dynamodb:
+    settings = AwsSettings.of({**os.environ, **environment})
+    patient = AwsService(
+        settings, DYNAMODB, time_limit_seconds=_PATIENCE_SECONDS, patience_seconds=2 * _PATIENCE_SECONDS
+    )
+    with closing(patient) as dynamodb:
         access = Access(DynamoApiKeys(dynamodb, TableNames.of(environment).api_keys))
         return (await access.issue(order, secret)).api_key
