@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -64,12 +65,12 @@ class Calls:
         return dict(state["livekit"])
 
     async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
-        """Call a route, again where the machine was slower than a service may be."""
+        """Call a route, again where the server took longer than it may: that is the machine's doing."""
         url, header = f"{self._stack.base_url}/api/v1/voice{path}", f"Bearer {self._stack.api_key}"
         for _ in range(_TRIES):
             async with self._client.request(method, url, json=body, headers={"Authorization": header}) as answer:
                 told: Json = await answer.json()
-                if answer.status < 500:
+                if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
                     break
         assert answer.status in (200, 201), told
         return dict(told["data"])
