@@ -483,7 +483,7 @@ def crashing(lane: Lane, crash: Crash) -> Iterator[list[str]]:
 def test_what_an_operation_does_to_the_world_is_known_step_by_step(
     world: World, lane: Lane, operation: Operation
 ) -> None:
-    def do() -> None:
+    def operate() -> None:
         call = a_call(world, lane)
         operation.prepare(call)
         lane.paths.log.clear()
@@ -495,7 +495,7 @@ def test_what_an_operation_does_to_the_world_is_known_step_by_step(
         assert status == 503 if operation.is_refused else status < 300
         assert sorted(steps) == sorted(operation.steps)  # some are done side by side
 
-    world.unhurried(do)
+    world.unhurried(operate)
 
 
 @pytest.mark.parametrize("crash", list(crashes()), ids=str)
@@ -505,16 +505,20 @@ def test_no_call_is_lost_when_a_worker_is_killed(
     operation = crash.operation
     record_property("crash", [operation.name, crash.at, crash.when])
 
-    def do() -> str:
+    def operate() -> Call:
         call = a_call(world, lane)
         operation.prepare(call)
         with operation.troubles(lane), crashing(lane, crash) as died:
             status = operation.act(call)
         assert (status, died) == (500, [str(crash)])
-        if operation.act is create:
-            return created_or_not(call)
+        return call
+
+    call = world.unhurried(operate)
+    if operation.act is create:
+        outcome = created_or_not(call)
+    else:
         told = f"{asked_again(call)}; " if operation.is_repeated else ""
         let_time_pass(call, operation)
-        return told + settled(call)
+        outcome = told + settled(call)
 
-    record_property("outcome", world.unhurried(do))
+    record_property("outcome", outcome)

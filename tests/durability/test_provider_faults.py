@@ -465,6 +465,12 @@ CASES: Final = [
 
 def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
     """Try one case and hold the answer, and what is left behind, to what has to be true."""
+    scene, answer = world.unhurried(lambda: answered(world, calm, lane, case))
+    case.route.holds(scene, answer)
+
+
+def answered(world: World, calm: Lane, lane: Lane, case: Case) -> tuple[Scene, Answer]:
+    """Have the trouble of a case, and return the answer that it should give."""
     caller = world.caller(calm)
     scene = Scene(world, replace(caller, is_patient=True), lane.caller(caller))
     case.route.prepare(scene)
@@ -475,7 +481,7 @@ def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
     if case.extracts and case.service == "Gemini":
         told = answer.json if case.route.path.endswith("/complete") else answer.json["data"]
         check_extraction(case, told["extraction"])
-    case.route.holds(scene, answer)
+    return scene, answer
 
 
 def check_answer(case: Case, answer: Answer) -> None:
@@ -536,7 +542,7 @@ def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
 
 def _outcome(world: World, calm: Lane, lane: Lane, case: Case) -> BaseException | None:
     try:
-        world.unhurried(lambda: tried(world, calm, lane, case))
+        tried(world, calm, lane, case)
     except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (whatever it is, the case's own test raises it)
         return error
     return None

@@ -38,8 +38,8 @@ from pi_voice.adapters.dynamodb import DynamoApiKeys
 from pi_voice.api_keys import NewApiKey
 from pi_voice.settings import AwsSettings, TableNames
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
-from tests.integration.conftest import PATIENT
 from tests.local.conftest import Answer, Background, Site
+from tests.patience import PATIENT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -241,7 +241,10 @@ class World:
     # ---- Time ----
 
     def unhurried(self, work: Callable[[], Result]) -> Result:
-        """Do something, and again if it failed while the machine stood still: the time limits are over all the same."""
+        """Do something, and again if it failed while the machine stood still: the time limits are over all the same.
+
+        This is for what brings a trouble about. What has to be true afterwards is held to it without a second try.
+        """
         for _ in range(_TRIES):
             before = self.pulse.standstills
             try:

@@ -21,7 +21,7 @@ from tests.integration.provider import Provider
 from tests.integration.store import Store, Tables
 from tests.moto_server import MotoServer
 from tests.moving_clock import MovableLoop
-from tests.patience import LONG
+from tests.patience import PATIENT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -36,8 +36,6 @@ _MADE_UP = {
     "AWS_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-
-PATIENT: dict[str, Any] = {"time_limit_seconds": LONG, "patience_seconds": 10 * LONG}
 
 
 @pytest.fixture(scope="module", autouse=True)
