@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any, Final
 
 import aiohttp
@@ -52,13 +53,11 @@ class LiveLine:
         return None
 
     async def send(self, message: Message) -> None:
-        """Send one message, once the line is open."""
+        """Send one message, once the line is open; one over which it breaks is lost, as on any telephone."""
         await self._is_open.wait()
-        if self._socket and not self._socket.closed:
-            try:
+        if self._socket:
+            with suppress(ConnectionError):  # whoever receives is told
                 await self._socket.send_json(message)
-            except ConnectionError:
-                self._is_open.clear()
 
     async def close(self) -> None:
         """Hang up."""
