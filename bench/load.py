@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from bench.builds import ROOT, CannotMeasure, Command
 from bench.report import p50, percentile, table
-from bench.subjects import free_port, wait_for
+from bench.subjects import wait_for
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 from local.running import running_api
 from local.workers import MAX_WORKERS
+from tests.real.parts import free_port
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32)
 SECONDS: Final = 2

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.builds import Builds, CannotMeasure, Command
+from tests.real.parts import free_port
 
 _CONTAINER: Final = Path(__file__).with_name("container.py")
 _INVOKE: Final = "/2015-03-31/functions/function/invocations"
@@ -57,13 +58,13 @@ class Cold:
 
 def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
     """Start a function under the emulator, ask it once, and end it."""
-    port = free_port()
+    port = free_port(2)
     # -S, -s: nothing that is installed on this machine can be imported. -B: nothing is compiled for the next start.
     python: Command = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
     emulator: Command = [
         builds.emulator,
         *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
-        *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
+        *("--runtime-api-address", f"127.0.0.1:{port + 1}"),
         *("--log-level", "error"),
     ]
     body = json.dumps(event).encode()
@@ -85,13 +86,6 @@ def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
         process.wait()
     _check(subject, answer)
     return Cold(milliseconds, megabytes, answer)
-
-
-def free_port() -> int:
-    """Find a port of loopback that nobody serves."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_for(port: int, seconds: float) -> None:
