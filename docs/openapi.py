@@ -185,7 +185,7 @@ def _security(route: Any) -> list[Json]:
 
 
 def _idempotency_key() -> Json:
-    from pi_voice import idempotency  # noqa: PLC0415 (the environment comes first)
+    from pi_voice.adapters import idempotency  # noqa: PLC0415 (the environment comes first)
 
     return {
         "name": "Idempotency-Key",
@@ -236,7 +236,7 @@ def _success(folder: str, route: Any, schemas: "_Schemas") -> Json:
 
 def _failures(route: Any) -> dict[str, Json]:
     """Describe the errors of a route, one response per status."""
-    from pi_voice import errors  # noqa: PLC0415 (the environment comes first)
+    from pi_voice.domain import errors  # noqa: PLC0415 (the environment comes first)
 
     raised = {*route.raises, errors.InternalError}
     if route.wants_key:
@@ -330,7 +330,7 @@ class _Schemas:
 
 def _field_descriptions(model: str) -> dict[str, str]:
     """Read the docstrings that stand below a model's fields and below those that it inherits, by the names in JSON."""
-    from pi_voice.documents import Document  # noqa: PLC0415 (the environment comes first)
+    from pi_voice.domain.base import Document  # noqa: PLC0415 (the environment comes first)
 
     described: dict[str, str] = {}
     document = next((cls for cls in _subclasses(Document) if cls.__name__ == model), Document)

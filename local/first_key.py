@@ -20,11 +20,11 @@ async def issue(template: Template, wanted: str | None) -> str:
     Raises CannotStart when the wanted key does not look like one of ours.
     """
     sys.path[:0] = [str(layer) for layer in template.layers]
-    from pi_voice import api_keys  # noqa: PLC0415 (the layer is where the template says)
-    from pi_voice.access import Access  # noqa: PLC0415
-    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415
-    from pi_voice.adapters.dynamodb import DynamoApiKeys  # noqa: PLC0415
-    from pi_voice.errors import InvalidApiKey  # noqa: PLC0415
+    from pi_voice.domain import api_keys  # noqa: PLC0415 (the layer is where the template says)
+    from pi_voice.use_cases.manage_api_keys import ManageApiKeys  # noqa: PLC0415
+    from pi_voice.adapters.aws import AwsService, DYNAMODB  # noqa: PLC0415
+    from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
+    from pi_voice.domain.errors import InvalidApiKey  # noqa: PLC0415
     from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
 
     try:
@@ -32,11 +32,11 @@ async def issue(template: Template, wanted: str | None) -> str:
     except InvalidApiKey:
         raise CannotStart(f"PI_VOICE_API_KEY is no API key: one looks like {api_keys.generate().reveal()}.") from None
     environment = template.functions[0].environment
-    order = api_keys.NewApiKey(workspace=WORKSPACE, name="make run")
+    order = api_keys.CreateApiKeyRequest(workspace=WORKSPACE, name="make run")
     settings = AwsSettings.of({**os.environ, **environment})
     patient = AwsService(
         settings, DYNAMODB, time_limit_seconds=_PATIENCE_SECONDS, patience_seconds=2 * _PATIENCE_SECONDS
     )
     with closing(patient) as dynamodb:
-        access = Access(DynamoApiKeys(dynamodb, TableNames.of(environment).api_keys))
+        access = ManageApiKeys(DynamoApiKeys(dynamodb, TableNames.of(environment).api_keys))
         return (await access.issue(order, secret)).api_key

@@ -28,19 +28,22 @@ async def keep_samples(around: Surroundings) -> None:
     """
     if around.services.dynamodb_url is not None:
         return
-    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as first_key)
-    from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions  # noqa: PLC0415
-    from pi_voice.agents import Agent, OwnedAgent  # noqa: PLC0415
-    from pi_voice.api_keys import ApiKey, generate  # noqa: PLC0415
-    from pi_voice.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
-    from pi_voice.sessions import DEFAULT_GRACE_SECONDS, NewSession, Session  # noqa: PLC0415
+    from pi_voice.adapters.aws import AwsService, DYNAMODB  # noqa: PLC0415 (as first_key)
+    from pi_voice.adapters.dynamodb.agents import DynamoAgents  # noqa: PLC0415
+    from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
+    from pi_voice.adapters.dynamodb.sessions import DynamoSessions  # noqa: PLC0415
+    from pi_voice.domain.agents import Agent, OwnedAgent  # noqa: PLC0415
+    from pi_voice.domain.api_keys import ApiKey, generate  # noqa: PLC0415
+    from pi_voice.domain.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
+    from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS, Session  # noqa: PLC0415
+    from pi_voice.domain.session_api import CreateSessionRequest  # noqa: PLC0415
     from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
 
     environment = around.template.functions[0].environment
     tables = TableNames.of(environment)
     workspace, now = WorkspaceId(WORKSPACE), int(time.time())
 
-    order = NewSession.model_validate_json(_event("create_session")["body"])
+    order = CreateSessionRequest.model_validate_json(_event("create_session")["body"])
     stamp = {"agent_id": order.agent_id, "version": 1, "created_at": now, "updated_at": now}
     agent = Agent.model_validate_json(json.dumps(json.loads(_event("create_agent")["body"]) | stamp))
     room = json.loads(base64.b64decode(_event("receive_livekit_webhook")["body"]))["room"]

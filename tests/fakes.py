@@ -11,24 +11,17 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent, AgentQuery, OwnedAgent
-from pi_voice.api_keys import ApiKey
-from pi_voice.documents import Page
-from pi_voice.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
-from pi_voice.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, Question, RoomEvent, Scope
-from pi_voice.sessions import (
-    SHARDS,
-    CallEnd,
-    Extraction,
-    GeminiLiveConnection,
-    LiveKitConnection,
-    Medium,
-    Participant,
-    Session,
-    SessionQuery,
-)
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
+from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, RoomEvent, Scope
+from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
+from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
+from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+from pi_voice.domain.transcripts import TranscriptTurn
 
 
 async def _request() -> None:
@@ -155,7 +148,7 @@ class FakeAgents:
         if agent_id in self.heads and self.heads[agent_id].workspace == workspace:
             del self.heads[agent_id]
 
-    async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
+    async def page(self, workspace: WorkspaceId, query: ListAgentsQuery) -> Page[Agent]:
         await _request()
         newest_first = sorted(self.heads, reverse=True)
         agents = [
@@ -181,7 +174,7 @@ class FakeSessions:
         await _request()
         return self.kept.setdefault(session.session_id, session) is session
 
-    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+    async def complete(self, session_id: SessionId, end: SessionCompletion) -> Session | None:
         await _request()
         session = self._active(session_id)
         if session is None or end.checkpoint_turns not in (None, session.checkpoint_turns):
@@ -251,14 +244,14 @@ class FakeSessions:
         await _request()
         due = [(session.due_at, session.session_id) for session in self.kept.values() if session.due_at is not None]
         for due_at, session_id in sorted(due):
-            if due_at <= now and int(session_id[-2:], 16) % SHARDS == shard:
+            if due_at <= now and int(session_id[-2:], 16) % DUE_SHARDS == shard:
                 yield session_id
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()
         del self.kept[session_id]
 
-    async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
+    async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
         await _request()
         sessions = [
             session
@@ -292,10 +285,10 @@ class FakeCheckpoints:
     """Turns that are kept while a call goes on; how many there are, its session tells."""
 
     def __init__(self, sessions: FakeSessions) -> None:
-        self.kept: dict[SessionId, list[Turn]] = {}
+        self.kept: dict[SessionId, list[TranscriptTurn]] = {}
         self._sessions = sessions
 
-    async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
         await _request()
         now = self._sessions.kept.get(session.session_id)
         if now is None or now.status != "active" or now.checkpoint_turns != session.checkpoint_turns:
@@ -311,7 +304,7 @@ class FakeCheckpoints:
         )
         return grown
 
-    async def read(self, session: Session) -> list[Turn]:
+    async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
         return self.kept[session.session_id][: session.checkpoint_turns]
 
@@ -335,18 +328,18 @@ class FakeTranscripts:
     """Transcripts, and which of them are to disappear."""
 
     def __init__(self) -> None:
-        self.kept: dict[TranscriptId, list[Turn]] = {}
+        self.kept: dict[TranscriptId, list[TranscriptTurn]] = {}
         self.expiring: set[TranscriptId] = set()
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         self.kept[transcript_id] = list(turns)
 
-    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         await _request()
         return self.kept.get(transcript_id)
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         assert turns == self.kept.get(transcript_id, turns)
         self.expiring.add(transcript_id)
@@ -364,10 +357,10 @@ class FakeRooms:
         self.closed: list[SessionId] = []
         self.admitted: list[tuple[Participant, tuple[Medium, ...], int]] = []
 
-    async def open(self, session: Session) -> OpenedRoom:
+    async def open(self, session: Session) -> CreatedRoom:
         await _request()
         self.opened.append(session.session_id)
-        return OpenedRoom("RM_first", started_at=session.created_at)
+        return CreatedRoom("RM_first", started_at=session.created_at)
 
     async def close(self, session_id: SessionId) -> None:
         await _request()
@@ -383,9 +376,9 @@ class FakeLiveTokens:
     """Gemini Live's tokens, and what they were locked to."""
 
     def __init__(self) -> None:
-        self.orders: list[LiveOrder] = []
+        self.orders: list[LiveTokenRequest] = []
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         await _request()
         self.orders.append(order)
         return GeminiLiveConnection(
@@ -416,17 +409,17 @@ class FakeExtractionModel:
 
     name = "fake-model"
 
-    def __init__(self, *answers: str | ModelAnswer | Exception) -> None:
+    def __init__(self, *answers: str | ModelResponse | Exception) -> None:
         self._answers = list(answers)
         self.asked: list[Asked] = []
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
         await _request()
         self.asked.append(Asked(question.instruction, question.said, question.schema, seconds))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return ModelAnswer(answer, "fake-model-001") if isinstance(answer, str) else answer
+        return ModelResponse(answer, "fake-model-001") if isinstance(answer, str) else answer
 
 
 class FakeRates:
@@ -455,7 +448,7 @@ class FailingRooms(FakeRooms):
         super().__init__()
         self._error = error
 
-    async def open(self, session: Session) -> OpenedRoom:
+    async def open(self, session: Session) -> CreatedRoom:
         await super().open(session)
         raise self._error
 
@@ -471,7 +464,7 @@ class HangingRooms(FakeRooms):
         super().__init__()
         self.given_up = False
 
-    async def open(self, session: Session) -> OpenedRoom:
+    async def open(self, session: Session) -> CreatedRoom:
         await super().open(session)
         try:
             await asyncio.Event().wait()
@@ -488,7 +481,7 @@ class FailingLiveTokens(FakeLiveTokens):
         super().__init__()
         self._error = error
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         await super().mint(order)
         raise self._error
 
@@ -519,7 +512,7 @@ class SessionsThatCannotAdd(FakeSessions):
 class SessionsThatCannotComplete(FakeSessions):
     """The store fails when a session is to be completed."""
 
-    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+    async def complete(self, session_id: SessionId, end: SessionCompletion) -> Session | None:
         await _request()
         raise StorageError
 
@@ -543,7 +536,7 @@ class SessionsThatCannotSchedule(FakeSessions):
 class CheckpointsThatCannotRead(FakeCheckpoints):
     """The store fails when kept turns are to be read."""
 
-    async def read(self, session: Session) -> list[Turn]:
+    async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
         raise StorageError
 
@@ -559,7 +552,7 @@ class QueueThatCannotPut(FakeExtractionQueue):
 class TranscriptsThatCannotPut(FakeTranscripts):
     """The store fails in the middle of a transcript."""
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await super().put(transcript_id, turns)
         raise StorageError
 
@@ -567,7 +560,7 @@ class TranscriptsThatCannotPut(FakeTranscripts):
 class TranscriptsThatCannotExpire(FakeTranscripts):
     """The store fails when a transcript is to be let go."""
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         raise StorageError
 
@@ -588,6 +581,6 @@ class SlowFailingModel(FakeExtractionModel):
         self._clock = clock
         self._seconds = seconds
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().answer(question, seconds)

@@ -1,25 +1,25 @@
-"""POST /api/v1/voice/sessions/{session_id}/participants: another person joins the call."""
+"""POST /api/v1/voice/sessions/{session_id}/participants."""
 
-from pi_voice.errors import SessionNotActive, SessionNotFound
-from pi_voice.http import Caller, Once, api
-from pi_voice.ids import SessionId
-from pi_voice.sessions import AdmittedParticipant, NewParticipant
-from pi_voice.wiring import admission
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import AddedParticipant, AddParticipantRequest
+from pi_voice.entrypoints.callers import Caller
+from pi_voice.entrypoints.http import Idempotent
 
-app = api()
-sessions = admission()
+app = container.api()
+add_participant = container.add_participant()
 
 
 @app.post(
     "/api/v1/voice/sessions/{session_id}/participants",
     status_code=201,
     summary="Add a participant",
-    raises=(SessionNotFound, SessionNotActive),
-    once=Once("session_id"),  # a repeat signs another token for the same person
+    raises=add_participant.ERRORS,
+    idempotent=Idempotent("session_id"),  # a repeat issues another token for the same participant
 )
-async def add_participant(session_id: SessionId, order: NewParticipant, caller: Caller) -> AdmittedParticipant:
-    """Sign a LiveKit token for one more person, good until the session's own expiry."""
-    return await sessions.admit(session_id, order, caller)
+async def handle(session_id: SessionId, request: AddParticipantRequest, caller: Caller) -> AddedParticipant:
+    """Issue a LiveKit token for another participant of the call, valid until the session expires."""
+    return await add_participant(session_id, request, caller)
 
 
 handler = app.handler

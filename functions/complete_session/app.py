@@ -1,31 +1,31 @@
-"""POST /api/v1/voice/sessions/{session_id}/complete: the call is over, its transcript becomes results."""
+"""POST /api/v1/voice/sessions/{session_id}/complete."""
 
 from typing import Final
 
-from pi_voice.errors import SessionNotActive, SessionNotFound, TranscriptTooLarge
-from pi_voice.http import Once, RequestHash, SessionCaller, api
-from pi_voice.ids import SessionId
-from pi_voice.sessions import Ending, SessionState
-from pi_voice.wiring import completion, history
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import CompleteSessionRequest, Session
+from pi_voice.entrypoints.callers import RequestHash, SessionCaller
+from pi_voice.entrypoints.http import Idempotent
 
-MAX_BODY_BYTES: Final = 4_194_304  # a transcript of a megabyte takes more with every letter written as \uXXXX
+MAX_BODY_BYTES: Final = 4_194_304  # a transcript of 1 MB with every character escaped as \uXXXX
 
-app = api(MAX_BODY_BYTES)
-calls = completion()
+app = container.api(MAX_BODY_BYTES)
+complete_session = container.complete_session()
 
 
 @app.post(
     "/api/v1/voice/sessions/{session_id}/complete",
     enveloped=False,
     summary="Complete a session",
-    raises=(SessionNotFound, SessionNotActive, TranscriptTooLarge),
-    once=Once("session_id", history().get),
+    raises=complete_session.ERRORS,
+    idempotent=Idempotent("session_id", container.read_sessions().get_session),
 )
-async def complete_session(
-    session_id: SessionId, ending: Ending, caller: SessionCaller, request_hash: RequestHash
-) -> SessionState:
-    """Make what was said durable, then extract the results; the session is answered as it stands."""
-    return await calls.complete(session_id, ending, caller, request_hash)
+async def handle(
+    session_id: SessionId, request: CompleteSessionRequest, caller: SessionCaller, request_hash: RequestHash
+) -> Session:
+    """Store the transcript, then extract the results, and return the session without the data envelope."""
+    return await complete_session(session_id, request, caller, request_hash)
 
 
 handler = app.handler

@@ -1,12 +1,13 @@
-"""POST /api/v1/voice/agents: a new agent."""
+"""POST /api/v1/voice/agents."""
 
-from pi_voice.agents import AgentSpec, SavedAgent
-from pi_voice.errors import AgentNotFound, InvalidOutputSchema
-from pi_voice.http import Caller, Once, api
-from pi_voice.wiring import catalog
+from pi_voice import container
+from pi_voice.domain.agents import CreateAgentRequest, SavedAgent
+from pi_voice.domain.errors import AgentNotFound, InvalidOutputSchema
+from pi_voice.entrypoints.callers import Caller
+from pi_voice.entrypoints.http import Idempotent
 
-app = api()
-agents = catalog()
+app = container.api()
+manage_agents = container.manage_agents()
 
 
 @app.post(
@@ -14,11 +15,11 @@ agents = catalog()
     status_code=201,
     summary="Create an agent",
     raises=(InvalidOutputSchema, AgentNotFound),
-    once=Once("agent_id", agents.again),
+    idempotent=Idempotent("agent_id", manage_agents.repeat_create_agent),
 )
-async def create_agent(spec: AgentSpec, caller: Caller) -> SavedAgent:
-    """Make version 1 of an agent, once its output schema is known to be good."""
-    return await agents.create(spec, caller)
+async def handle(request: CreateAgentRequest, caller: Caller) -> SavedAgent:
+    """Create version 1 of an agent, after its output schema was validated."""
+    return await manage_agents.create_agent(request, caller)
 
 
 handler = app.handler

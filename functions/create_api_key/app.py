@@ -1,15 +1,6 @@
-"""Issue an API key; for operators, who invoke it with IAM rights."""
+"""Create an API key; for operators, who invoke the function with IAM permissions."""
 
-from pi_voice.api_keys import IssuedApiKey, NewApiKey
-from pi_voice.http import operation
-from pi_voice.wiring import access
+from pi_voice import container
+from pi_voice.entrypoints.events import operator_handler
 
-keys = access()
-
-
-async def create_api_key(order: NewApiKey) -> IssuedApiKey:
-    """Make a key, and its workspace with the first one; the secret is shown this once."""
-    return await keys.issue(order)
-
-
-handler = operation(create_api_key)
+handler = operator_handler(container.manage_api_keys().create_api_key)

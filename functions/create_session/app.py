@@ -1,44 +1,24 @@
-"""POST /api/v1/voice/sessions: one call, two real-time connections."""
+"""POST /api/v1/voice/sessions."""
 
-from pi_voice.errors import (
-    AgentNotFound,
-    GeminiError,
-    GeminiUnavailable,
-    LiveKitError,
-    LiveKitUnavailable,
-    SessionNotActive,
-    SessionNotFound,
-    TtlTooShort,
-    UpstreamTimeout,
-)
-from pi_voice.http import Caller, Once, api
-from pi_voice.sessions import NewSession, StartedSession
-from pi_voice.wiring import provisioning
+from pi_voice import container
+from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest
+from pi_voice.entrypoints.callers import Caller
+from pi_voice.entrypoints.http import Idempotent
 
-app = api()
-sessions = provisioning()
+app = container.api()
+create_session = container.create_session()
 
 
 @app.post(
     "/api/v1/voice/sessions",
     status_code=201,
-    summary="Start a session",
-    raises=(
-        AgentNotFound,
-        SessionNotFound,
-        SessionNotActive,
-        TtlTooShort,
-        LiveKitError,
-        LiveKitUnavailable,
-        GeminiError,
-        GeminiUnavailable,
-        UpstreamTimeout,
-    ),
-    once=Once("session_id", sessions.again),
+    summary="Create a session",
+    raises=create_session.ERRORS,
+    idempotent=Idempotent("session_id", create_session.repeat),
 )
-async def create_session(order: NewSession, caller: Caller) -> StartedSession:
-    """Make the LiveKit room and the Gemini Live token of one call and return both, once."""
-    return await sessions.start(order, caller)
+async def handle(request: CreateSessionRequest, caller: Caller) -> CreatedSession:
+    """Provision a LiveKit room and a Gemini Live token for one call. The tokens are returned once."""
+    return await create_session(request, caller)
 
 
 handler = app.handler

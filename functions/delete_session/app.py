@@ -1,18 +1,17 @@
-"""DELETE /api/v1/voice/sessions/{session_id}: an ended call is forgotten."""
+"""DELETE /api/v1/voice/sessions/{session_id}."""
 
-from pi_voice.errors import SessionActive, SessionNotFound
-from pi_voice.http import Caller, api
-from pi_voice.ids import SessionId
-from pi_voice.wiring import history
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.entrypoints.callers import Caller
 
-app = api()
-sessions = history()
+app = container.api()
+delete_session = container.delete_session()
 
 
-@app.delete("/api/v1/voice/sessions/{session_id}", summary="Delete a session", raises=(SessionNotFound, SessionActive))
-async def delete_session(session_id: SessionId, caller: Caller) -> None:
-    """Remove an ended session with its transcript and its results."""
-    await sessions.delete(session_id, caller)
+@app.delete("/api/v1/voice/sessions/{session_id}", summary="Delete a session", raises=delete_session.ERRORS)
+async def handle(session_id: SessionId, caller: Caller) -> None:
+    """Delete an ended session with its transcript and results."""
+    await delete_session(session_id, caller)
 
 
 handler = app.handler

@@ -1,20 +1,19 @@
-"""The queue of extractions that did not work out while the caller of complete waited."""
+"""SQS queue of extractions that did not succeed while the caller of complete waited."""
 
 from typing import Final
 
-from pi_voice.ids import SessionId
-from pi_voice.results import Budget
-from pi_voice.wiring import results
-from pi_voice.work import worker
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.entrypoints.events import queue_handler
 
 SECONDS: Final = 60.0  # of the function's 90
 
-calls = results()
+extract_results = container.extract_results()
 
 
-async def extract_results(session_id: SessionId, is_last: bool) -> None:  # noqa: FBT001 (the worker's two facts)
-    """Extract one session's results, unless they are there."""
-    await calls.retry(session_id, Budget(SECONDS, is_last))
+async def handle(session_id: SessionId, is_last: bool) -> None:  # noqa: FBT001 (called by queue_handler)
+    """Extract the results of one session."""
+    await extract_results(session_id, SECONDS, is_last=is_last)
 
 
-handler = worker(extract_results)
+handler = queue_handler(handle, container.extraction_queue())

@@ -1,19 +1,19 @@
-"""GET /api/v1/voice/sessions/{session_id}: all that is known of one call."""
+"""GET /api/v1/voice/sessions/{session_id}."""
 
-from pi_voice.errors import SessionNotFound
-from pi_voice.http import SessionCaller, api
-from pi_voice.ids import SessionId
-from pi_voice.sessions import SessionState
-from pi_voice.wiring import history
+from pi_voice import container
+from pi_voice.domain.errors import SessionNotFound
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import Session
+from pi_voice.entrypoints.callers import SessionCaller
 
-app = api()
-sessions = history()
+app = container.api()
+read_sessions = container.read_sessions()
 
 
 @app.get("/api/v1/voice/sessions/{session_id}", summary="Get a session", raises=(SessionNotFound,))
-async def get_session(session_id: SessionId, caller: SessionCaller) -> SessionState:
-    """Return a session's state, with its transcript and results once it is completed."""
-    return await sessions.get(session_id, caller)
+async def handle(session_id: SessionId, caller: SessionCaller) -> Session:
+    """Return a session, with its transcript and results once it is completed."""
+    return await read_sessions.get_session(session_id, caller)
 
 
 handler = app.handler

@@ -1,16 +1,6 @@
-"""List a workspace's API keys; for operators, who invoke it with IAM rights."""
+"""List a workspace's API keys; for operators, who invoke the function with IAM permissions."""
 
-from pi_voice.api_keys import ApiKey, WorkspaceKeys
-from pi_voice.documents import Page
-from pi_voice.http import operation
-from pi_voice.wiring import access
+from pi_voice import container
+from pi_voice.entrypoints.events import operator_handler
 
-keys = access()
-
-
-async def list_api_keys(order: WorkspaceKeys) -> Page[ApiKey]:
-    """Return all keys of a workspace, revoked ones too, newest first and without their secrets."""
-    return await keys.list(order)
-
-
-handler = operation(list_api_keys)
+handler = operator_handler(container.manage_api_keys().list_api_keys)

@@ -1,19 +1,19 @@
-"""GET /api/v1/voice/sessions: the workspace's sessions, newest first."""
+"""GET /api/v1/voice/sessions."""
 
-from pi_voice.documents import Page
-from pi_voice.errors import InvalidCursor
-from pi_voice.http import Caller, api
-from pi_voice.sessions import SessionQuery, SessionSummary
-from pi_voice.wiring import history
+from pi_voice import container
+from pi_voice.domain.errors import InvalidCursor
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.session_api import ListSessionsQuery, SessionSummary
+from pi_voice.entrypoints.callers import Caller
 
-app = api()
-sessions = history()
+app = container.api()
+read_sessions = container.read_sessions()
 
 
 @app.get("/api/v1/voice/sessions", summary="List sessions", raises=(InvalidCursor,))
-async def list_sessions(query: SessionQuery, caller: Caller) -> Page[SessionSummary]:
-    """Return one page of sessions; a filtered page may be short, so follow `next_cursor` until it is null."""
-    return await sessions.page(query, caller)
+async def handle(query: ListSessionsQuery, caller: Caller) -> Page[SessionSummary]:
+    """Return one page of sessions, newest first. A filtered page may be short; follow `next_cursor` to its end."""
+    return await read_sessions.list_sessions(query, caller)
 
 
 handler = app.handler

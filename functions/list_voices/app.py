@@ -1,18 +1,17 @@
-"""GET /api/v1/voice/voices: the voices that an agent can have."""
+"""GET /api/v1/voice/voices."""
 
-from pi_voice.documents import Page
-from pi_voice.http import Caller, api
-from pi_voice.voices import VOICES, Voice
-from pi_voice.wiring import key_ring
+from pi_voice import container
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.voices import VOICES, Voice
+from pi_voice.entrypoints.callers import Caller
 
-app = api()
-key_ring()
+app = container.api()
 
 
 @app.get("/api/v1/voice/voices", summary="List voices")
-async def list_voices(caller: Caller) -> Page[Voice]:
-    """Return the 30 prebuilt voices, all on one page."""
-    await caller.workspace()
+async def handle(caller: Caller) -> Page[Voice]:
+    """Return the 30 prebuilt voices on one page."""
+    await caller.authenticate()
     return Page[Voice](data=list(VOICES))
 
 

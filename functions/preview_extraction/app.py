@@ -1,26 +1,25 @@
-"""POST /api/v1/voice/extractions/preview: tries an output schema out on a pasted transcript."""
+"""POST /api/v1/voice/extractions/preview."""
 
 from typing import Final
 
-from pi_voice.errors import InvalidOutputSchema, RateLimited, TranscriptTooLarge
-from pi_voice.http import Caller, api
-from pi_voice.sessions import ExtractedResults, ExtractionPreview
-from pi_voice.wiring import extracting_again
+from pi_voice import container
+from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
+from pi_voice.entrypoints.callers import Caller
 
-MAX_BODY_BYTES: Final = 4_194_304  # as in complete: a transcript of a megabyte, every letter written as \uXXXX
+MAX_BODY_BYTES: Final = 4_194_304  # a transcript of 1 MB with every character escaped as \uXXXX
 
-app = api(MAX_BODY_BYTES)
-extractions = extracting_again()
+app = container.api(MAX_BODY_BYTES)
+preview_extraction = container.preview_extraction()
 
 
 @app.post(
     "/api/v1/voice/extractions/preview",
-    summary="Try an output schema out",
-    raises=(InvalidOutputSchema, TranscriptTooLarge, RateLimited),
+    summary="Preview an extraction",
+    raises=preview_extraction.ERRORS,
 )
-async def preview_extraction(order: ExtractionPreview, caller: Caller) -> ExtractedResults:
-    """Extract results from a transcript by a schema; nothing is kept."""
-    return await extractions.preview(order, caller)
+async def handle(request: PreviewExtractionRequest, caller: Caller) -> ExtractedResults:
+    """Extract results from a pasted transcript. Nothing is stored."""
+    return await preview_extraction(request, caller)
 
 
 handler = app.handler

@@ -1,31 +1,21 @@
-"""POST /api/v1/voice/webhooks/livekit, and any path of the function URL: LiveKit tells what its rooms did."""
+"""POST /api/v1/voice/webhooks/livekit, and any path of the function URL."""
 
-from pi_voice.errors import (
-    InvalidRequest,
-    InvalidWebhookSignature,
-    LiveKitError,
-    LiveKitUnavailable,
-    UpstreamTimeout,
-)
-from pi_voice.http import Signed, api
-from pi_voice.room_events import Receipt
-from pi_voice.wiring import room_events, webhook_signature
+from pi_voice import container
+from pi_voice.domain.livekit_webhooks import ReceiveLivekitWebhookResponse
+from pi_voice.entrypoints.callers import SignedWebhook
 
-app = api()
-signature = webhook_signature()
-events = room_events()
+app = container.api()
+receive_livekit_webhook = container.receive_livekit_webhook()
 
 
 @app.post(
     "/api/v1/voice/webhooks/livekit",
     summary="Receive a LiveKit webhook",
-    raises=(InvalidWebhookSignature, InvalidRequest, LiveKitError, LiveKitUnavailable, UpstreamTimeout),
+    raises=receive_livekit_webhook.ERRORS,
 )
-async def receive_livekit_webhook(signed: Signed) -> Receipt:
-    """Merge what LiveKit signed into the session of its room; other rooms and other events are dropped."""
-    signature.verify(signed.token, signed.body)
-    await events.apply(signed.body)
-    return Receipt()
+async def handle(webhook: SignedWebhook) -> ReceiveLivekitWebhookResponse:
+    """Merge a signed LiveKit event into the session of its room. Other rooms and events are ignored."""
+    return await receive_livekit_webhook(webhook)
 
 
 handler = app.handler

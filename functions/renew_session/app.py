@@ -1,40 +1,23 @@
-"""POST /api/v1/voice/sessions/{session_id}/renew: a call goes on with new connections."""
+"""POST /api/v1/voice/sessions/{session_id}/renew."""
 
-from pi_voice.errors import (
-    GeminiError,
-    GeminiUnavailable,
-    LiveKitError,
-    LiveKitUnavailable,
-    SessionNotActive,
-    SessionNotFound,
-    UpstreamTimeout,
-)
-from pi_voice.http import SessionCaller, api
-from pi_voice.ids import SessionId
-from pi_voice.sessions import Renewal, RenewedSession
-from pi_voice.wiring import renewing
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
+from pi_voice.entrypoints.callers import SessionCaller
 
-app = api()
-calls = renewing()
+app = container.api()
+renew_session = container.renew_session()
 
 
 @app.post(
     "/api/v1/voice/sessions/{session_id}/renew",
     status_code=200,
     summary="Renew a session's connections",
-    raises=(
-        SessionNotFound,
-        SessionNotActive,
-        LiveKitError,
-        LiveKitUnavailable,
-        GeminiError,
-        GeminiUnavailable,
-        UpstreamTimeout,
-    ),
+    raises=renew_session.ERRORS,
 )
-async def renew_session(session_id: SessionId, order: Renewal, caller: SessionCaller) -> RenewedSession:
-    """Give the client fresh tokens for the same room and the same agent, up to an hour after the call began."""
-    return await calls.renew(session_id, order, caller)
+async def handle(session_id: SessionId, request: RenewSessionRequest, caller: SessionCaller) -> RenewedSession:
+    """Issue new tokens for the same room and agent version, up to one hour after the session was created."""
+    return await renew_session(session_id, request, caller)
 
 
 handler = app.handler

@@ -1,15 +1,6 @@
-"""Revoke an API key; for operators, who invoke it with IAM rights."""
+"""Revoke an API key; for operators, who invoke the function with IAM permissions."""
 
-from pi_voice.api_keys import ApiKey, KeyToRevoke
-from pi_voice.http import operation
-from pi_voice.wiring import access
+from pi_voice import container
+from pi_voice.entrypoints.events import operator_handler
 
-keys = access()
-
-
-async def revoke_api_key(order: KeyToRevoke) -> ApiKey:
-    """Take a key back; containers that know it believe it for up to a minute more."""
-    return await keys.revoke(order)
-
-
-handler = operation(revoke_api_key)
+handler = operator_handler(container.manage_api_keys().revoke_api_key)

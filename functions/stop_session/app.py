@@ -1,30 +1,23 @@
-"""POST /api/v1/voice/sessions/{session_id}/stop: the call is hung up."""
+"""POST /api/v1/voice/sessions/{session_id}/stop."""
 
-from pi_voice.errors import (
-    LiveKitError,
-    LiveKitUnavailable,
-    SessionNotActive,
-    SessionNotFound,
-    UpstreamTimeout,
-)
-from pi_voice.http import SessionCaller, api
-from pi_voice.ids import SessionId
-from pi_voice.sessions import SessionState
-from pi_voice.wiring import hanging_up
+from pi_voice import container
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import Session
+from pi_voice.entrypoints.callers import SessionCaller
 
-app = api()
-calls = hanging_up()
+app = container.api()
+stop_session = container.stop_session()
 
 
 @app.post(
     "/api/v1/voice/sessions/{session_id}/stop",
     status_code=200,
     summary="Stop a call",
-    raises=(SessionNotFound, SessionNotActive, LiveKitError, LiveKitUnavailable, UpstreamTimeout),
+    raises=stop_session.ERRORS,
 )
-async def stop_session(session_id: SessionId, caller: SessionCaller) -> SessionState:
-    """Close the room and keep it closed; complete the session with its transcript afterwards."""
-    return await calls.stop(session_id, caller)
+async def handle(session_id: SessionId, caller: SessionCaller) -> Session:
+    """Close the room and keep it closed. Complete the session with its transcript afterwards."""
+    return await stop_session(session_id, caller)
 
 
 handler = app.handler

@@ -1,19 +1,19 @@
-"""The schedule: what nobody else has done is done."""
+"""EventBridge schedule: end abandoned sessions, enforce call limits, re-queue lost extractions."""
 
-from pi_voice.sweeping import Swept
-from pi_voice.wiring import sweeping
-from pi_voice.work import scheduled
+from pi_voice import container
+from pi_voice.entrypoints.events import schedule_handler
+from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
 
-sessions = sweeping()
+sweep_sessions = container.sweep_sessions()
 
 
-async def sweep_sessions() -> Swept:
-    """End sessions that nobody completed, hang up calls over their cap, have extractions done that were left."""
-    swept = await sessions.sweep()
-    if swept.errors:  # for the alarm, which only hears of runs that fail
-        message = f"{swept.errors} sessions could not be seen to; the next run tries again."
+async def handle() -> SweepSessionsResult:
+    """Process due sessions, and fail the invocation if some had errors, so that the alarm fires."""
+    result = await sweep_sessions()
+    if result.errors:
+        message = f"{result.errors} sessions had errors; the next run retries them."
         raise RuntimeError(message)
-    return swept
+    return result
 
 
-handler = scheduled(sweep_sessions)
+handler = schedule_handler(handle)

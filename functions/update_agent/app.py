@@ -1,19 +1,19 @@
-"""PATCH /api/v1/voice/agents/{agent_id}: the agent's next version."""
+"""PATCH /api/v1/voice/agents/{agent_id}."""
 
-from pi_voice.agents import MergePatch, SavedAgent
-from pi_voice.errors import AgentNotFound, InvalidOutputSchema
-from pi_voice.http import Caller, api
-from pi_voice.ids import AgentId
-from pi_voice.wiring import catalog
+from pi_voice import container
+from pi_voice.domain.agents import MergePatch, SavedAgent
+from pi_voice.domain.errors import AgentNotFound, InvalidOutputSchema
+from pi_voice.domain.ids import AgentId
+from pi_voice.entrypoints.callers import Caller
 
-app = api()
-agents = catalog()
+app = container.api()
+manage_agents = container.manage_agents()
 
 
 @app.patch("/api/v1/voice/agents/{agent_id}", summary="Update an agent", raises=(AgentNotFound, InvalidOutputSchema))
-async def update_agent(agent_id: AgentId, patch: MergePatch, caller: Caller) -> SavedAgent:
-    """Apply a JSON merge patch; calls in progress keep the version they were started with."""
-    return await agents.update(agent_id, patch, caller)
+async def handle(agent_id: AgentId, patch: MergePatch, caller: Caller) -> SavedAgent:
+    """Create the agent's next version by a JSON merge patch. Sessions in progress keep their version."""
+    return await manage_agents.update_agent(agent_id, patch, caller)
 
 
 handler = app.handler

@@ -8,10 +8,11 @@ import pytest
 
 from demo.example import load
 from local.errors import CannotStart
-from pi_voice.agents import AgentSpec
-from pi_voice.schema import schema_of
-from pi_voice.schema_check import check
-from pi_voice.sessions import NewSession, Participant, Terms
+from pi_voice.domain.agents import CreateAgentRequest
+from pi_voice.domain.output_schema import compile_output_schema
+from pi_voice.domain.output_schema_validation import validate_output_schema
+from pi_voice.domain.session_api import CreateSessionRequest
+from pi_voice.domain.sessions import CallLimits, Participant
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
@@ -25,14 +26,14 @@ def test_there_are_four_of_them() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
 def test_an_example_is_an_agent_that_can_be_called(path: Path) -> None:
     example = load(path)
-    spec = AgentSpec.model_validate_json(path.read_text(encoding="utf-8"))
+    spec = CreateAgentRequest.model_validate_json(path.read_text(encoding="utf-8"))
     caller = example.caller
     participant = Participant(**caller.participant.model_dump())
-    order = NewSession(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
+    order = CreateSessionRequest(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
 
-    assert schema_of(spec.output_schema, spec.output_schema_strict)
-    assert check(spec.output_schema, spec.output_schema_strict) == []
-    assert Terms.agree(order, spec.behaviors).max_duration_seconds
+    assert compile_output_schema(spec.output_schema, spec.output_schema_strict)
+    assert validate_output_schema(spec.output_schema, spec.output_schema_strict) == []
+    assert CallLimits.agree(order, spec.behaviors).max_duration_seconds
     assert example.language == spec.spoken_language
     assert len(caller.lines) == len(spec.questions)
 

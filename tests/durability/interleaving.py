@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, Final
 
 from pi_voice.adapters.aws import Unanswered
-from pi_voice.adapters.dynamodb import BY_DUE
+from pi_voice.adapters.dynamodb.sessions import BY_DUE
 
 _QUIET_TURNS: Final = 15
 """After how many turns of the event loop in which nothing was asked nothing more will be."""

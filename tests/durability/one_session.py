@@ -12,24 +12,26 @@ from functools import partial
 from typing import TypeVar
 
 from pi_voice.adapters.aws import Unanswered
-from pi_voice.agents import Agent
-from pi_voice.checkpoints import CheckpointKeeping
-from pi_voice.client_tokens import ClientTokens
-from pi_voice.completion import Closing, Completion
-from pi_voice.connecting import Connecting
-from pi_voice.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
-from pi_voice.extraction import Extractor
-from pi_voice.hanging_up import HangingUp
-from pi_voice.history import History
-from pi_voice.ids import SessionId
-from pi_voice.ports import LiveOrder, ModelAnswer, OpenedRoom, Question
-from pi_voice.renewing import Renewing
-from pi_voice.results import Budget, Results
-from pi_voice.room_events import RoomEvents
-from pi_voice.sessions import GeminiLiveConnection, LiveKitConnection, Medium, Participant, RoomFacts, Session
-from pi_voice.sweeping import Sweeping
-from pi_voice.transcript import Turn
-from pi_voice.work import MAX_DELIVERIES
+from pi_voice.domain.agents import Agent
+from pi_voice.use_cases.save_transcript import SaveTranscript
+from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.use_cases.issue_connections import IssueConnections
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.use_cases.read_sessions import ReadSessions
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse
+from pi_voice.use_cases.renew_session import RenewSession
+from pi_voice.use_cases.extract_results import ExtractResults, ExtractionBudget
+from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+from pi_voice.domain.session_api import GeminiLiveConnection, LiveKitConnection
+from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
+from pi_voice.use_cases.sweep_sessions import SweepSessions
+from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.fakes import FakeClock
 from tests.integration.samples import NOW, a_session, an_agent
 from tests.integration.store import Store
@@ -54,8 +56,8 @@ class Room:
     untold: set[int] = field(default_factory=set)
     events: dict[int, bytes] = field(default_factory=dict)
 
-    async def open(self, session: Session) -> OpenedRoom:
-        return await asked(LiveKitUnavailable, lambda: OpenedRoom("RM_ours", session.created_at))
+    async def open(self, session: Session) -> CreatedRoom:
+        return await asked(LiveKitUnavailable, lambda: CreatedRoom("RM_ours", session.created_at))
 
     async def close(self, session_id: SessionId) -> None:  # noqa: ARG002 (there is one)
         await asked(LiveKitUnavailable, self.inside.clear)
@@ -71,7 +73,7 @@ class Room:
 class Tokens:
     """Gemini Live's tokens."""
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         made = GeminiLiveConnection(url="wss://gemini.test", token=order.voice, model="gemini-live", setup={})
         return await asked(GeminiUnavailable, lambda: made)
 
@@ -85,10 +87,10 @@ class Model:
         self.mood = "answers"
         self._asked = 0
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:  # noqa: ARG002
+    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:  # noqa: ARG002
         return await asked(GeminiUnavailable, self._answer)
 
-    def _answer(self) -> ModelAnswer:
+    def _answer(self) -> ModelResponse:
         self._asked += 1
         match self.mood:
             case "is busy":
@@ -96,9 +98,9 @@ class Model:
             case "refuses":
                 raise GeminiError
             case "talks nonsense":
-                return ModelAnswer("Well, I would say", self.name)
+                return ModelResponse("Well, I would say", self.name)
             case _:
-                return ModelAnswer(json.dumps({"age": self._asked}), self.name)
+                return ModelResponse(json.dumps({"age": self._asked}), self.name)
 
 
 @dataclass(eq=False)
@@ -130,19 +132,19 @@ class OneSession:
         self.room, self.model, self.queue = Room(), Model(), Queue()
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
-        connecting = Connecting(self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock))
-        hanging_up = HangingUp(sessions, self.room, clock)
-        closing = Closing(sessions, transcripts, checkpoints, clock)
+        connecting = IssueConnections(self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock))
+        hanging_up = StopSession(sessions, self.room, clock)
+        closing = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
-        results = Results(store.agents, sessions, transcripts, extractor, self.queue, clock)
+        results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
         self.results = results
         self.hanging_up = hanging_up
-        self.completion = Completion(sessions, closing, results, lambda: self.room)
-        self.keeping = CheckpointKeeping(sessions, checkpoints)
-        self.renewing = Renewing(store.agents, sessions, checkpoints, connecting, clock)
-        self.sweeping = Sweeping(sessions, closing, hanging_up, self.queue, clock)
-        self.room_events = RoomEvents(sessions, sessions, lambda: self.room, clock)
-        self.history = History(sessions, transcripts, checkpoints)
+        self.completion = CompleteSession(sessions, closing, results, lambda: self.room)
+        self.keeping = SaveTranscript(sessions, checkpoints)
+        self.renewing = RenewSession(store.agents, sessions, checkpoints, connecting, clock)
+        self.sweeping = SweepSessions(sessions, closing, hanging_up, self.queue, clock)
+        self.room_events = ReceiveLivekitWebhook(sessions, sessions, lambda: self.room, clock)
+        self.history = ReadSessions(sessions, transcripts, checkpoints)
 
     async def begin(self, session: Session) -> None:
         """Keep the session, and an agent for it that asks for results."""
@@ -159,7 +161,7 @@ class OneSession:
         if message.deliveries > MAX_DELIVERIES:
             self._done_with(message)
             return
-        await self.results.retry(message.session_id, Budget(60.0, is_last=message.deliveries == MAX_DELIVERIES))
+        await self.results.retry(message.session_id, ExtractionBudget(60.0, is_last=message.deliveries == MAX_DELIVERIES))
         await asked(StorageError, partial(self._done_with, message))
 
     def _done_with(self, message: Message) -> None:
@@ -195,7 +197,7 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
     """Describe a session that has just begun."""
     return a_session(
         session_id=session_id,
-        livekit=RoomFacts(room_name=session_id, room_sid="RM_ours", started_at=NOW),
+        livekit=LiveKitRoom(room_name=session_id, room_sid="RM_ours", started_at=NOW),
         max_duration_seconds=min(cap, ttl) if cap else None,
         ttl_seconds=ttl,
         expires_at=NOW + ttl,
@@ -204,6 +206,6 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
     )
 
 
-def says(writer: int, number: int) -> Turn:
+def says(writer: int, number: int) -> TranscriptTurn:
     """Say what only this writer says at this place."""
     return {"role": "agent" if number % 2 else "user", "text": f"{writer} says {number}"}

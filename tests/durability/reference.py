@@ -7,18 +7,12 @@ holds it to what was acknowledged so far.
 from dataclasses import dataclass, field
 from typing import Any
 
-from pi_voice.errors import (
-    ProviderError,
-    SessionActive,
-    SessionNotActive,
-    SessionNotFound,
-    StorageError,
-    TranscriptConflict,
-    TranscriptGap,
-)
-from pi_voice.results import QUEUED_SECONDS, Unfinished
-from pi_voice.sessions import LONGEST_SECONDS, Kept, RenewedSession, Session, SessionState
-from pi_voice.transcript import Turn
+from pi_voice.domain.errors import ProviderError, SessionActive, SessionNotActive, SessionNotFound, StorageError, TranscriptConflict, TranscriptGap
+from pi_voice.use_cases.extract_results import ExtractionUnfinished, QUEUED_SECONDS
+from pi_voice.domain.sessions import MAX_SESSION_SECONDS, Session
+from pi_voice.domain.session_api import RenewedSession, SaveTranscriptResponse
+from pi_voice.domain import session_api
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.durability.interleaving import Outcome
 
 # ---- What clients, LiveKit and the machinery may do ----
@@ -96,7 +90,7 @@ MAY_RAISE: dict[type[Operation], tuple[type[Exception], ...]] = {
     Stop: (SessionNotActive, *_PROVIDER),
     Renew: (SessionNotActive, *_PROVIDER),
     Sweep: (StorageError,),
-    Work: (Unfinished, StorageError),
+    Work: (ExtractionUnfinished, StorageError),
     Join: _PROVIDER,
     TellAgain: _PROVIDER,
     Get: (StorageError,),
@@ -111,12 +105,12 @@ class Sight:
 
     now: int
     session: Session | None
-    kept: list[Turn]
+    kept: list[TranscriptTurn]
     """The kept turns, piece by piece as they are stored."""
     starts: list[int]
     """Which turn each piece says it begins with."""
     lengths: list[int]
-    transcript: list[Turn] | None
+    transcript: list[TranscriptTurn] | None
     inside: frozenset[int]
     """Who is in the room."""
 
@@ -135,10 +129,10 @@ class Done:
 class Reference:
     """What callers were told so far."""
 
-    acknowledged: dict[int, Turn] = field(default_factory=dict)
-    answers: list[SessionState] = field(default_factory=list)
+    acknowledged: dict[int, TranscriptTurn] = field(default_factory=dict)
+    answers: list[session_api.Session] = field(default_factory=list)
     """What complete answered; there can be one."""
-    own: list[list[Turn]] = field(default_factory=list)
+    own: list[list[TranscriptTurn]] = field(default_factory=list)
     """Transcripts that somebody tried to complete the call with."""
     expires_at: int = 0
     told: set[int] = field(default_factory=set)
@@ -173,22 +167,22 @@ class Reference:
 
     def _told(self, before: Sight, each: Done) -> None:
         match each.operation, each.outcome.value:
-            case Append(), Kept() as kept:
+            case Append(), SaveTranscriptResponse() as kept:
                 first, turns = each.sent
                 assert kept.next >= first + len(turns)
                 for number, turn in enumerate(turns, start=first):
                     assert self.acknowledged.setdefault(number, turn) == turn, "two writers were told yes"
-            case Complete(), SessionState() as state:
+            case Complete(), session_api.Session() as state:
                 assert not self.answers, "two requests completed the session"
                 self.answers.append(state)
                 self.is_hung_up |= each.outcome.is_spared
-            case Stop(), SessionState() as state:
+            case Stop(), session_api.Session() as state:
                 assert state.hung_up_at is not None
                 self.is_hung_up = True
             case Renew(), RenewedSession() as renewed:
                 assert before.session is not None
                 assert before.session.is_on, "a call that was over was renewed"
-                assert renewed.expires_at <= before.session.created_at + LONGEST_SECONDS
+                assert renewed.expires_at <= before.session.created_at + MAX_SESSION_SECONDS
                 self.expires_at = max(self.expires_at, renewed.expires_at)
             case ((Join() | TellAgain()), _):
                 self.told.add(each.sent)
@@ -255,7 +249,7 @@ class Reference:
             assert (session.results, session.extraction) == (was.results, was.extraction), "results have changed"
 
     def _expiry_is_right(self, was: Session, session: Session) -> None:
-        assert was.expires_at <= session.expires_at <= max(session.created_at + LONGEST_SECONDS, was.expires_at)
+        assert was.expires_at <= session.expires_at <= max(session.created_at + MAX_SESSION_SECONDS, was.expires_at)
         assert session.expires_at >= self.expires_at, "more time was promised"
         if session.completed_by == "sweeper" or session.end_reason == "expired":
             ended_at = session.completed_at or session.failed_at or 0

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from pi_voice import transcript
+from pi_voice.domain import transcripts
 from pi_voice.adapters.aws import AwsService
-from pi_voice.ids import SessionId
-from pi_voice.sessions import Checkpoint, Ending, Renewal, Session
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, SaveTranscriptRequest
+from pi_voice.domain.sessions import Session
 from tests.durability.interleaving import Fate, Gate, Outcome
 from tests.durability.one_session import OneSession, a_call, says
 from tests.durability.reference import (
@@ -65,7 +66,7 @@ class World(OneSession):
         """Look at the rows, whatever the product would say about them; at a transcript even if its session is gone."""
         session = self._runner.run(self.store.sessions.get(self.session_id))
         rows = self._rows(self.session_id)
-        pieces = [transcript.unpack([bytes(row["data"]["B"])]) for row in rows]
+        pieces = [transcripts.unpack([bytes(row["data"]["B"])]) for row in rows]
         transcript_id = session.transcript_id if session else transcript_id
         packed = [bytes(row["data"]["B"]) for row in self._rows(transcript_id)] if transcript_id else []
         return Sight(
@@ -74,7 +75,7 @@ class World(OneSession):
             kept=[turn for piece in pieces for turn in piece],
             starts=[int(row["piece"]["N"]) for row in rows],
             lengths=[len(piece) for piece in pieces],
-            transcript=transcript.unpack(packed) if packed else None,
+            transcript=transcripts.unpack(packed) if packed else None,
             inside=frozenset(self.room.inside),
         )
 
@@ -96,15 +97,15 @@ class World(OneSession):
             case Append(writer, back, count):
                 first = max(0, len(reference.acknowledged) - back)
                 turns = [says(writer, number) for number in range(first, first + count)]
-                sent = Checkpoint.model_validate({"from": first, "turns": turns})
+                sent = SaveTranscriptRequest.model_validate({"from": first, "turns": turns})
                 return self.keeping.keep(self.session_id, sent, client), (first, turns)
             case Complete(own):
                 said = None if own is None else [says(7, number) for number in range(own)]
-                return self.completion.complete(self.session_id, Ending(transcript=said), client), said
+                return self.completion.complete(self.session_id, CompleteSessionRequest(transcript=said), client), said
             case Stop():
                 return self.hanging_up.stop(self.session_id, client), None
             case Renew(has_handle):
-                order = Renewal(has_resumption_handle=has_handle)
+                order = RenewSessionRequest(has_resumption_handle=has_handle)
                 return self.renewing.renew(self.session_id, order, client), None
             case Sweep():
                 return self.sweeping.sweep(), None

@@ -26,7 +26,7 @@ from local.aws import aws_stand_in
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
-from pi_voice.transcript import Turn
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.durability import faulty_path
 from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
 from tests.durability.world import numbering
@@ -222,7 +222,7 @@ class Call:
     def has_own_transcript(self) -> bool:
         return self.number % 4 == 1
 
-    def turns(self, start: int, end: int) -> list[Turn]:
+    def turns(self, start: int, end: int) -> list[TranscriptTurn]:
         return [
             {"role": "agent" if k % 2 else "user", "text": f"Call {self.number}, turn {k}."} for k in range(start, end)
         ]

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from pi_voice.errors import SessionNotActive, TranscriptConflict, VoiceError
-from pi_voice.ids import SessionId, uuid7
-from pi_voice.results import QUEUED_SECONDS, Budget, Unfinished
-from pi_voice.sessions import Checkpoint, Ending, Kept, Renewal, RenewedSession, Session, SessionState
-from pi_voice.sweeping import Swept
-from pi_voice.transcript import Turn
+from pi_voice.domain.errors import SessionNotActive, TranscriptConflict, VoiceError
+from pi_voice.domain.ids import SessionId, uuid7
+from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractionUnfinished, QUEUED_SECONDS
+from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, RenewedSession, SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.sessions import Session
+from pi_voice.domain import session_api
+from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.durability.one_session import OneSession, a_call, says
 from tests.fakes import FakeClient, FakeClock
 from tests.integration.conftest import dynamodb, environment, moto, runner, service, store  # noqa: F401 (fixtures)
@@ -64,7 +66,7 @@ class Racing:
             await asyncio.sleep(self._track.chance.choice([0, self._track.chance.uniform(0, MOST_SECONDS_APART)]))
             try:
                 return await each
-            except (VoiceError, Unfinished) as error:
+            except (VoiceError, ExtractionUnfinished) as error:
                 return error
 
         async def run() -> list[Any]:
@@ -72,26 +74,26 @@ class Racing:
 
         return self._track.runner.run(run())
 
-    def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, Kept]:
+    def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, SaveTranscriptResponse]:
         turns = [says(writer, number) for number in range(start, start + count)]
         return self.all.keeping.keep(
-            self.session_id, Checkpoint.model_validate({"from": start, "turns": turns}), self._client
+            self.session_id, SaveTranscriptRequest.model_validate({"from": start, "turns": turns}), self._client
         )
 
-    def complete(self, own: list[Turn] | None = None) -> Coroutine[Any, Any, SessionState]:
-        return self.all.completion.complete(self.session_id, Ending(transcript=own), self._client)
+    def complete(self, own: list[TranscriptTurn] | None = None) -> Coroutine[Any, Any, session_api.Session]:
+        return self.all.completion.complete(self.session_id, CompleteSessionRequest(transcript=own), self._client)
 
-    def stop(self) -> Coroutine[Any, Any, SessionState]:
+    def stop(self) -> Coroutine[Any, Any, session_api.Session]:
         return self.all.hanging_up.stop(self.session_id, self._client)
 
     def renew(self) -> Coroutine[Any, Any, RenewedSession]:
-        return self.all.renewing.renew(self.session_id, Renewal(), self._client)
+        return self.all.renewing.renew(self.session_id, RenewSessionRequest(), self._client)
 
-    def sweep(self) -> Coroutine[Any, Any, Swept]:
+    def sweep(self) -> Coroutine[Any, Any, SweepSessionsResult]:
         return self.all.sweeping.sweep()
 
     @property
-    def state(self) -> SessionState:
+    def state(self) -> session_api.Session:
         return self._track.runner.run(self.all.history.get(self.session_id, self._client))
 
     @property
@@ -101,7 +103,7 @@ class Racing:
         return session
 
     @property
-    def turns_kept(self) -> list[Turn]:
+    def turns_kept(self) -> list[TranscriptTurn]:
         return self._track.runner.run(self._track.store.checkpoints.read(self.row))
 
 
@@ -120,7 +122,7 @@ def test_of_completions_at_once_one_wins_and_the_others_leave_nothing_behind(tra
         answers = racing.race(racing.complete([says(1, 0)]), racing.complete(), racing.complete([says(2, 0)]))
 
         assert kinds(answers) == {"SessionState": 1, "SessionNotActive": 2}
-        [won] = [answer for answer in answers if isinstance(answer, SessionState)]
+        [won] = [answer for answer in answers if isinstance(answer, session_api.Session)]
         assert (racing.state.transcript, racing.state.results) == (won.transcript, won.results)
         [turns] = {len(turns) for turns in [won.transcript or []]}
         assert racing.row.turns == turns
@@ -139,24 +141,24 @@ def test_of_complete_and_the_sweeper_one_ends_the_session(track: Track) -> None:
 
         state = racing.state
         assert state.transcript == [says(0, number) for number in range(3)]
-        assert state.completed_by == ("client" if isinstance(answer, SessionState) else "sweeper")
-        assert isinstance(answer, SessionState | SessionNotActive)
+        assert state.completed_by == ("client" if isinstance(answer, session_api.Session) else "sweeper")
+        assert isinstance(answer, session_api.Session | SessionNotActive)
         winners[str(state.completed_by)] += 1
     assert winners.keys() <= {"client", "sweeper"}  # who wins, and whether both do, is a matter of time
 
 
 @pytest.mark.parametrize("own", [None, [says(9, 0)]], ids=["what-was-kept", "its-own-transcript"])
 def test_of_turns_and_complete_what_was_acknowledged_is_there_and_the_rest_is_refused(
-    track: Track, own: list[Turn] | None
+    track: Track, own: list[TranscriptTurn] | None
 ) -> None:
     outcomes = Counter[str]()
     for _ in range(ROUNDS):
         racing = track.session(kept=1)
         kept, completed = racing.race(racing.append(0, 1, 2), racing.complete(own))
 
-        assert isinstance(completed, SessionState)
-        assert isinstance(kept, Kept | SessionNotActive)
-        there = [says(0, number) for number in range(3 if isinstance(kept, Kept) else 1)]
+        assert isinstance(completed, session_api.Session)
+        assert isinstance(kept, SaveTranscriptResponse | SessionNotActive)
+        there = [says(0, number) for number in range(3 if isinstance(kept, SaveTranscriptResponse) else 1)]
         assert racing.turns_kept == there
         assert racing.state.transcript == (there if own is None else own)
         outcomes[type(kept).__name__] += 1
@@ -172,7 +174,7 @@ def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> N
         assert racing.state.extraction.status == "pending"
         racing.all.model.mood = "answers"
 
-        retry, budget = racing.all.results.retry, Budget(60.0)
+        retry, budget = racing.all.results.retry, ExtractionBudget(60.0)
         answers = racing.race(*(retry(racing.session_id, budget) for _ in range(3)))
         first = racing.state
         assert answers == [None, None, None]
@@ -193,7 +195,7 @@ def test_of_stop_and_renew_the_call_is_over_and_nobody_is_left_in_the_room(track
         racing.all.clock.now += 60
         stopped, renewed = racing.race(racing.stop(), racing.renew())
 
-        assert isinstance(stopped, SessionState)
+        assert isinstance(stopped, session_api.Session)
         assert isinstance(renewed, RenewedSession | SessionNotActive)
         assert not racing.all.room.inside
         row = racing.row
@@ -209,11 +211,11 @@ def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_who_was_firs
         racing = track.session(kept=1)
         stopped, completed = racing.race(racing.stop(), racing.complete())
 
-        assert isinstance(completed, SessionState)
-        assert isinstance(stopped, SessionState | SessionNotActive)
+        assert isinstance(completed, session_api.Session)
+        assert isinstance(stopped, session_api.Session | SessionNotActive)
         state = racing.state
         assert state.status == "completed"
-        assert state.end_reason == ("stopped" if isinstance(stopped, SessionState) else "completed")
+        assert state.end_reason == ("stopped" if isinstance(stopped, session_api.Session) else "completed")
         assert (state.hung_up_at is None) == isinstance(stopped, SessionNotActive)
         outcomes[type(stopped).__name__] += 1
     assert outcomes.keys() <= {"SessionState", "SessionNotActive"}
@@ -225,7 +227,7 @@ def test_of_two_writers_who_say_something_else_one_is_told_no(track: Track) -> N
         answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
 
         assert kinds(answers) == {"Kept": 1, "TranscriptConflict": 1}
-        [writer] = [number for number, answer in enumerate(answers, start=1) if isinstance(answer, Kept)]
+        [writer] = [number for number, answer in enumerate(answers, start=1) if isinstance(answer, SaveTranscriptResponse)]
         [refusal] = [answer for answer in answers if isinstance(answer, TranscriptConflict)]
         kept = racing.turns_kept
         assert kept == [says(0, 0), *(says(writer, number) for number in range(1, len(kept)))]
@@ -249,6 +251,6 @@ def test_of_a_join_and_stop_nobody_is_left_in_the_room(track: Track) -> None:
         told, stopped = racing.race(join, racing.stop())
 
         assert told is None
-        assert isinstance(stopped, SessionState)
+        assert isinstance(stopped, session_api.Session)
         assert not racing.all.room.inside
         assert racing.row.livekit.first_joined_at == NOW

@@ -32,10 +32,10 @@ from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import Function, load
 from local.workers import Workers
-from pi_voice.access import Access
-from pi_voice.adapters.aws import DYNAMODB, AwsService
-from pi_voice.adapters.dynamodb import DynamoApiKeys
-from pi_voice.api_keys import NewApiKey
+from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+from pi_voice.adapters.aws import AwsService, DYNAMODB
+from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+from pi_voice.domain.api_keys import CreateApiKeyRequest
 from pi_voice.settings import AwsSettings, TableNames
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
@@ -234,8 +234,8 @@ class World:
         workspace = f"w-{uuid4().hex[:12]}"
         settings = AwsSettings.of({**self.machine, "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url})
         with closing(AwsService(settings, DYNAMODB, **PATIENT)) as service:
-            access = Access(DynamoApiKeys(service, self.tables.api_keys))
-            issued = self.background.run(access.issue(NewApiKey(workspace=workspace, name="durability")))
+            access = ManageApiKeys(DynamoApiKeys(service, self.tables.api_keys))
+            issued = self.background.run(access.issue(CreateApiKeyRequest(workspace=workspace, name="durability")))
         return Caller(lane.site, workspace, issued.api_key)
 
     # ---- Time ----

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
-from pi_voice.evidence import leaves
-from pi_voice.transcript import Turn
+from pi_voice.domain.evidence import leaves
+from pi_voice.domain.transcripts import TranscriptTurn
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 
@@ -28,9 +28,9 @@ class CorpusCall:
         return [cls(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     @property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[TranscriptTurn]:
         """What was said."""
-        turns: list[Turn] = self.document["transcript"]
+        turns: list[TranscriptTurn] = self.document["transcript"]
         return turns
 
     @property

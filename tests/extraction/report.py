@@ -19,12 +19,12 @@ from rich.table import Table
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_answers import Answers
 from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
-from pi_voice.adapters.web import Web
-from pi_voice.evidence import leaves
-from pi_voice.extraction import Call, Extracted, Extractor, Price, Wanted
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.evidence import leaves
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, TokenPrices
 from pi_voice.logs import logger
-from pi_voice.schema import schema_of
-from pi_voice.settings import GOOGLE, ExtractionSettings, GeminiSettings
+from pi_voice.domain.output_schema import compile_output_schema
+from pi_voice.settings import ExtractionSettings, GOOGLE, GeminiSettings
 from tests.extraction.calls import CorpusCall, outcome_of
 
 MODEL: Final = "gemini-3.5-flash-lite"
@@ -39,7 +39,7 @@ class Score:
     """One call: what came of it, and how much of it is right."""
 
     call: CorpusCall
-    extracted: Extracted
+    extracted: ExtractionOutcome
 
     @property
     def is_as_documented(self) -> bool:
@@ -68,12 +68,12 @@ def _same(given: Json, right: Json) -> bool:
 async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers, str]]:
     """Reach the model: Gemini with the key, else the stand-in."""
     name = os.environ.get("GEMINI_EXTRACTION_MODEL") or MODEL
-    web, planned = Web(), Answers()
+    web, planned = HttpClient(), Answers()
     async with gemini_stand_in(answers=planned) as stand_in:
         base_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE if key else stand_in.base_url or ""
         settings = GeminiSettings(key or stand_in.api_key, "", name, "v1beta", base_url)
         told = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
-        price = Price(*told.price) if told.price else None
+        price = TokenPrices(*told.price) if told.price else None
         try:
             yield Extractor(GeminiExtractionModel(settings, web), price=price), planned, name if key else "stand-in"
         finally:
@@ -86,9 +86,9 @@ async def scores(key: str | None) -> tuple[list[Score], str]:
     async with extracting(key) as (extractor, planned, name):
         for call in CorpusCall.all():
             planned.plan(call.plan)
-            schema = schema_of(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
-            said = Call(call.turns, call.document["called_at"], call.document["duration_seconds"])
-            found.append(Score(call, await extractor.extract(Wanted(schema, call.has_evidence), said, SECONDS)))
+            schema = compile_output_schema(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
+            said = CallTranscript(call.turns, call.document["called_at"], call.document["duration_seconds"])
+            found.append(Score(call, await extractor.extract(ExtractionRequest(schema, call.has_evidence), said, SECONDS)))
     return found, name
 
 

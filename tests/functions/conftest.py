@@ -24,7 +24,8 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
 from local.sqs import make_queues
-from pi_voice import http, wiring
+from pi_voice.entrypoints import http
+from pi_voice import container
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
 from tests.functions.work import Work
@@ -144,8 +145,8 @@ class Functions:
 
     def start_over(self) -> None:
         """Let all containers end, so that the next requests start new ones."""
-        http.run(wiring.web().close())
-        wiring.dynamodb_service().close()
+        http.run(container.http_client().close())
+        container.dynamodb_service().close()
         self._handlers.clear()
         for factory in vars(wiring).values():
             if hasattr(factory, "cache_clear"):

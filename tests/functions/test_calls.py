@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from local.http_server import serving
-from pi_voice import wiring
+from pi_voice import container
 from tests.functions.conftest import ROOT, Api, Functions
 from tests.functions.providers import Providers
 from tests.functions.test_complete import ENDING
@@ -112,7 +112,7 @@ class Listener:
         """Take note of one request to DynamoDB."""
         if "QueueUrl" in params:
             return
-        names = {getattr(wiring.tables(), each.name): each.name for each in fields(wiring.tables())}
+        names = {getattr(container.tables(), each.name): each.name for each in fields(container.tables())}
         match operation:
             case "BatchGetItem":
                 tables = [*params["RequestItems"]]

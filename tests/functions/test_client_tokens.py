@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pi_voice.client_tokens import ClientTokens
-from pi_voice.ids import SessionId
+from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.ids import SessionId
 from tests.functions.conftest import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
 
 TURNS = [{"role": "user", "text": "Hi"}]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pi_voice import api_keys
+from pi_voice.domain import api_keys
 from tests.functions.conftest import BASE, Answer, Api, Functions, http_event
 
 ROUTES = [

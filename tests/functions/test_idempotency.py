@@ -10,8 +10,8 @@ import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
-from pi_voice import wiring
-from pi_voice.ids import is_uuid
+from pi_voice import container
+from pi_voice.domain.ids import is_uuid
 from tests.functions.conftest import ROOT, Answer, Api
 from tests.functions.providers import Providers
 
@@ -269,13 +269,13 @@ def test_what_a_session_keeps_of_a_request_is_a_hash_that_nobody_sees(api: Api, 
 
 
 def test_a_key_that_cannot_be_kept_stops_the_work_before_it_begins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    wiring.idempotency.cache_clear()
-    wiring.tables.cache_clear()
+    container.idempotency.cache_clear()
+    container.tables.cache_clear()
     with monkeypatch.context() as environment:
         environment.setenv("VOICE_IDEMPOTENCY_TABLE", "a-table-that-is-not-there")
         with_key(api).post("/agents", AGENT).error("internal_error", 500)
-    wiring.idempotency.cache_clear()
-    wiring.tables.cache_clear()
+    container.idempotency.cache_clear()
+    container.tables.cache_clear()
 
     assert api.get("/agents").json["data"] == []
 

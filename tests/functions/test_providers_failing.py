@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pi_voice import provisioning
+from pi_voice.use_cases import create_session
 from pi_voice.adapters import gemini_live, livekit
 from tests.functions.conftest import Api
 from tests.functions.providers import Providers
@@ -20,7 +20,7 @@ from tests.patience import LONG
 def test_the_time_limits_of_a_create_add_up_to_less_than_the_ten_seconds_that_are_promised() -> None:
     side_by_side = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
 
-    assert side_by_side + provisioning.CLEAN_UP_SECONDS <= 8
+    assert side_by_side + create_session.CLEAN_UP_SECONDS <= 8
 
 
 class Front:

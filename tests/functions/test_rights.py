@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
-from pi_voice import wiring
+from pi_voice import container
 from tests.functions.conftest import GRACE_SECONDS, Api, Functions
 from tests.functions.providers import Providers
 from tests.functions.test_complete import ENDING
@@ -77,7 +77,7 @@ class Watch:
 
     @staticmethod
     def _logical_id(table: str) -> str:
-        names = wiring.tables()
+        names = container.tables()
         return {
             names.agents: "AgentsTable",
             names.sessions: "SessionsTable",
@@ -147,7 +147,7 @@ class Day:
                 return
             with self.watch.looking_away():
                 self.dynamodb.update_item(
-                    TableName=wiring.tables().sessions,
+                    TableName=container.tables().sessions,
                     Key={"session_id": {"S": id_in(path)}},
                     UpdateExpression="SET #status = :completed",
                     ExpressionAttributeNames={"#status": "status"},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local import template
-from pi_voice.work import MAX_DELIVERIES
+from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.functions.conftest import GRACE_SECONDS, ROOT, Api
 from tests.functions.providers import Providers
 from tests.functions.test_providers_failing import Front, led_to

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
-from pi_voice.adapters.web import Web
+from pi_voice.adapters.aws import AwsService, DYNAMODB, Protocol
+from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
 from pi_voice.settings import AwsSettings
 from tests.integration.provider import Provider
@@ -124,9 +124,9 @@ def provider(runner: asyncio.Runner) -> Iterator[Provider]:
 
 
 @pytest.fixture
-def web(runner: asyncio.Runner) -> Iterator[Web]:
+def web(runner: asyncio.Runner) -> Iterator[HttpClient]:
     """The HTTP session that the adapters share."""
-    web = Web()
+    web = HttpClient()
     yield web
     runner.run(web.close())
 

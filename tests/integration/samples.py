@@ -3,15 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
-from pi_voice.agents import Agent, Behaviors, VoiceChoice
-from pi_voice.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
-from pi_voice.sessions import CallEnd, Extraction, Participant, Problem, RoomFacts, Session
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
+from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
+from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.transcripts import TranscriptTurn
 
 ACME = WorkspaceId("acme")
 GLOBEX = WorkspaceId("globex")
 NOW = 1_800_000_000
-UNPROVISIONED = Problem(code="livekit_unavailable", message="Try again in a moment.")
+UNPROVISIONED = ErrorInfo(code="livekit_unavailable", message="Try again in a moment.")
 
 
 def id_made_at(second: int) -> str:
@@ -64,7 +65,7 @@ def a_session(**changes: Any) -> Session:
         ttl_seconds=600,
         created_at=NOW,
         expires_at=NOW + 600,
-        livekit=RoomFacts(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
+        livekit=LiveKitRoom(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
         media=("microphone", "camera"),
         metadata={"case": "42 ✓", "empty": ""},
         grace_seconds=3_600,
@@ -73,9 +74,9 @@ def a_session(**changes: Any) -> Session:
     return replace(session, **changes)
 
 
-def a_call_end(**changes: Any) -> CallEnd:
+def a_call_end(**changes: Any) -> SessionCompletion:
     """Describe the end of a call, under a transcript id of its own."""
-    end = CallEnd(
+    end = SessionCompletion(
         completed_at=NOW + 200,
         completed_by="client",
         duration_seconds=123.457,
@@ -88,7 +89,7 @@ def a_call_end(**changes: Any) -> CallEnd:
     return replace(end, **changes)
 
 
-TURNS: list[Turn] = [
+TURNS: list[TranscriptTurn] = [
     {"role": "agent", "text": "How old are you?", "start_ms": 0, "end_ms": 900},
     {"role": "user", "text": 'Quarante-deux — 四十二 🎂 "\\\n\x00', "start_ms": 1_000, "end_ms": None},
     {"role": "user", "text": ""},

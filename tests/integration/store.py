@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from local import template
 from pi_voice.adapters.aws import AwsService, Refused
-from pi_voice.adapters.dynamodb import (
-    DynamoAgents,
-    DynamoApiKeys,
-    DynamoCheckpoints,
-    DynamoRates,
-    DynamoSessions,
-    DynamoTranscripts,
-)
-from pi_voice.ids import Clock
-from pi_voice.sessions import Session
+from pi_voice.adapters.dynamodb.agents import DynamoAgents
+from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
+from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.domain.ids import Clock
+from pi_voice.domain.sessions import Session
 from pi_voice.settings import TableNames
 
 if TYPE_CHECKING:
@@ -119,8 +116,8 @@ class Store:
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
         return DynamoTranscripts(self.service, self.names.transcripts, days, clock)
 
-    def rates(self, per_minute: int, clock: Clock) -> DynamoRates:
-        return DynamoRates(self.service, self.names.idempotency, per_minute, clock)
+    def rates(self, per_minute: int, clock: Clock) -> DynamoRateLimiter:
+        return DynamoRateLimiter(self.service, self.names.idempotency, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
         """Return the same tables behind a client some of whose requests are a test's own."""

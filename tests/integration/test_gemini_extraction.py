@@ -13,11 +13,11 @@ from pydantic import JsonValue
 from local.stand_ins import gemini
 from local.stand_ins.gemini import gemini_stand_in
 from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
-from pi_voice.adapters.web import Web
-from pi_voice.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
-from pi_voice.extraction import INSTRUCTION, fenced
-from pi_voice.ports import ModelAnswer, Question
-from pi_voice.schema import to_send
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.use_cases.extractor import INSTRUCTION, fenced
+from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.domain.output_schema import gemini_schema
 from pi_voice.settings import GeminiSettings
 from tests.integration.provider import (
     Answer,
@@ -65,14 +65,14 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def web(runner: asyncio.Runner) -> Iterator[Web]:
-    web = Web()
+def web(runner: asyncio.Runner) -> Iterator[HttpClient]:
+    web = HttpClient()
     yield web
     runner.run(web.close())
 
 
 @pytest.fixture(scope="module")
-def awake(runner: asyncio.Runner, web: Web) -> Iterator[tuple[Provider, GeminiExtractionModel]]:
+def awake(runner: asyncio.Runner, web: HttpClient) -> Iterator[tuple[Provider, GeminiExtractionModel]]:
     """A model that has answered once, and the provider that it asks."""
     provider = Provider()
     runner.run(provider.start())
@@ -97,7 +97,7 @@ def model(awake: tuple[Provider, GeminiExtractionModel]) -> GeminiExtractionMode
 
 
 def asked(model: GeminiExtractionModel, text: str = "A call.", seconds: float = LONG) -> Any:
-    return model.answer(Question("Extract.", (text,), SCHEMA), seconds)
+    return model.answer(ModelRequest("Extract.", (text,), SCHEMA), seconds)
 
 
 def candidate(text: str | None = '{"age": 42}', reason: str | None = "STOP", **more: Any) -> Answer:
@@ -115,7 +115,7 @@ def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
     provider.answers(candidate())
     text = fenced(TURNS, NOW)
 
-    runner.run(model.answer(Question(INSTRUCTION, (text,), SCHEMA), LONG))
+    runner.run(model.answer(ModelRequest(INSTRUCTION, (text,), SCHEMA), LONG))
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", f"/v1beta/models/{MODEL}:generateContent")
@@ -136,7 +136,7 @@ def test_a_repair_shows_the_model_its_own_answer_between_two_turns_of_the_user(
 ) -> None:
     provider.answers(candidate())
 
-    runner.run(model.answer(Question("Extract.", ("A call.", "[1]", "This is no object."), SCHEMA), LONG))
+    runner.run(model.answer(ModelRequest("Extract.", ("A call.", "[1]", "This is no object."), SCHEMA), LONG))
 
     (sent,) = provider.received
     assert json.loads(sent.body)["contents"] == [
@@ -178,7 +178,7 @@ def test_a_finished_answer_is_its_text_and_the_models_own_name_for_itself(
 ) -> None:
     provider.answers(candidate('{"age": "é 🎂"}', modelVersion="gemini-3.5-flash-lite-001"))
 
-    assert runner.run(asked(model)) == ModelAnswer('{"age": "é 🎂"}', "gemini-3.5-flash-lite-001")
+    assert runner.run(asked(model)) == ModelResponse('{"age": "é 🎂"}', "gemini-3.5-flash-lite-001")
 
 
 def test_a_model_that_does_not_name_itself_goes_by_the_name_that_was_asked_for(
@@ -186,7 +186,7 @@ def test_a_model_that_does_not_name_itself_goes_by_the_name_that_was_asked_for(
 ) -> None:
     provider.answers(candidate("{}"))
 
-    assert runner.run(asked(model)) == ModelAnswer("{}", MODEL)
+    assert runner.run(asked(model)) == ModelResponse("{}", MODEL)
 
 
 def test_an_answer_in_several_parts_is_put_together_without_the_thoughts(
@@ -316,7 +316,7 @@ def test_a_prompt_that_was_blocked_took_tokens_too(
     used = {"promptTokenCount": 900, "totalTokenCount": 900}
     provider.answers(says(json.dumps({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": used})))
 
-    assert runner.run(asked(model)) == ModelAnswer("", MODEL, "blocked", 900, 0)
+    assert runner.run(asked(model)) == ModelResponse("", MODEL, "blocked", 900, 0)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_a_200_that_is_no_answer_of_geminis_is_a_broken_one(
 ) -> None:
     provider.answers(answer)
 
-    assert runner.run(asked(model)) == ModelAnswer("", MODEL, "broken")
+    assert runner.run(asked(model)) == ModelResponse("", MODEL, "broken")
     assert_secret(logged)
 
 
@@ -457,7 +457,7 @@ def test_the_pause_that_google_asks_for_is_passed_on(
 
 
 def test_a_server_that_is_not_there_is_unavailable_at_once(
-    runner: asyncio.Runner, web: Web, closed_port: int, monkeypatch: pytest.MonkeyPatch
+    runner: asyncio.Runner, web: HttpClient, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = GeminiExtractionModel(settings(f"http://127.0.0.1:{closed_port}"), web)
     pauses: list[float] = []
@@ -518,23 +518,23 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
 
 def asked_of(
     runner: asyncio.Runner,
-    web: Web,
+    web: HttpClient,
     known: GeminiSettings,
     repair: tuple[str, ...] = (),
     schema: dict[str, JsonValue] | None = None,
-) -> ModelAnswer:
-    question = Question(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
+) -> ModelResponse:
+    question = ModelRequest(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
     return runner.run(GeminiExtractionModel(known, web).answer(question, LONG))
 
 
-def test_the_stand_in_takes_our_request_and_fills_the_schema(runner: asyncio.Runner, web: Web, stand_in: str) -> None:
+def test_the_stand_in_takes_our_request_and_fills_the_schema(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:
     answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY))
 
     assert answer.model == "stand-in"
     assert set(json.loads(answer.text)) == {"age", "pets"}
 
 
-def test_the_stand_in_takes_a_repair(runner: asyncio.Runner, web: Web, stand_in: str) -> None:
+def test_the_stand_in_takes_a_repair(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:
     answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]", "This is no object."))
 
     assert set(json.loads(answer.text)) == {"age", "pets"}
@@ -542,14 +542,14 @@ def test_the_stand_in_takes_a_repair(runner: asyncio.Runner, web: Web, stand_in:
 
 
 def test_the_stand_in_refuses_a_request_that_ends_with_the_model_s_own_word(
-    runner: asyncio.Runner, web: Web, stand_in: str
+    runner: asyncio.Runner, web: HttpClient, stand_in: str
 ) -> None:
     with pytest.raises(GeminiError):
         asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]",))
 
 
 def test_array_bounds_that_are_too_much_for_gemini_in_all_are_none_when_they_are_not_sent(
-    runner: asyncio.Runner, web: Web, stand_in: str
+    runner: asyncio.Runner, web: HttpClient, stand_in: str
 ) -> None:
     bounded: dict[str, JsonValue] = {
         "type": "object",
@@ -559,12 +559,12 @@ def test_array_bounds_that_are_too_much_for_gemini_in_all_are_none_when_they_are
 
     with pytest.raises(GeminiError, match="too complex"):
         asked_of(runner, web, known, schema=bounded)
-    assert asked_of(runner, web, known, schema=to_send(bounded)).end == "finished"
+    assert asked_of(runner, web, known, schema=gemini_schema(bounded)).end == "finished"
 
 
 @pytest.mark.parametrize(("api_key", "extraction_model"), [("another-key", MODEL), (gemini.API_KEY, "another-model")])
 def test_the_stand_in_refuses_another_key_and_a_model_that_is_none(
-    runner: asyncio.Runner, web: Web, stand_in: str, api_key: str, extraction_model: str
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, api_key: str, extraction_model: str
 ) -> None:
     with pytest.raises(GeminiError):
         asked_of(runner, web, settings(stand_in, api_key, extraction_model))

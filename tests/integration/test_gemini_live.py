@@ -15,10 +15,10 @@ from google import genai
 from google.genai import types
 
 from local.stand_ins.gemini import API_KEY, gemini_stand_in
-from pi_voice.adapters.gemini_live import LOCKED_FIELDS, GeminiLiveTokens, token_request
-from pi_voice.adapters.web import Web
-from pi_voice.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
-from pi_voice.ports import LiveOrder
+from pi_voice.adapters.gemini_live import GeminiLiveTokens, LOCKED_FIELDS, token_request
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
 from tests.integration.provider import (
     Answer,
@@ -36,7 +36,7 @@ from tests.patience import LONG
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.1-flash-live-preview"
 THEIR_WORDS = "what-google-says-and-perhaps-echoes"
-ORDER = LiveOrder(instruction='Speak "Português" 🎙️\nand <listen>.\t\\', voice="Kore", expires_at=NOW + 600)
+ORDER = LiveTokenRequest(instruction='Speak "Português" 🎙️\nand <listen>.\t\\', voice="Kore", expires_at=NOW + 600)
 TOKEN = says('{"name": "auth_tokens/abc"}')
 
 
@@ -50,19 +50,19 @@ def settings(base_url: str, api_version: str = "v1alpha", live_model: str = MODE
     )
 
 
-def tokens_at(url: str, web: Web) -> GeminiLiveTokens:
+def tokens_at(url: str, web: HttpClient) -> GeminiLiveTokens:
     return GeminiLiveTokens(settings(url), web, LONG)
 
 
 @pytest.fixture
-def tokens(provider: Provider, web: Web) -> GeminiLiveTokens:
+def tokens(provider: Provider, web: HttpClient) -> GeminiLiveTokens:
     return tokens_at(provider.url, web)
 
 
 # ---- What is sent -----------------------------------------------------------------------------------
 
 
-async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveOrder) -> str | None:
+async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveTokenRequest) -> str | None:
     """Order the same token of google-genai."""
     expiry = datetime.fromtimestamp(order.expires_at, UTC)
     client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=base_url, api_version=api_version))
@@ -98,10 +98,10 @@ async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveOrder) -
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("instruction", [ORDER.instruction, "x", "é" * 20_000], ids=["usual", "short", "long"])
 def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_order(
-    runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, instruction: str
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, instruction: str
 ) -> None:
     provider.answers(TOKEN)
-    order = LiveOrder(instruction, ORDER.voice, ORDER.expires_at)
+    order = LiveTokenRequest(instruction, ORDER.voice, ORDER.expires_at)
 
     assert runner.run(minted_by_the_sdk(provider.url, api_version, order)) == "auth_tokens/abc"
     runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
@@ -140,7 +140,7 @@ def test_a_token_is_locked_to_everything_but_the_resumption_of_the_session() -> 
 
 @pytest.mark.parametrize("expires_at", [0, NOW, 1_772_334_000, 4_102_444_799])
 def test_both_expiries_are_the_orders_and_say_their_offset(expires_at: int) -> None:
-    request = token_request(LiveOrder("x", "Puck", expires_at), f"models/{MODEL}")
+    request = token_request(LiveTokenRequest("x", "Puck", expires_at), f"models/{MODEL}")
 
     for field in ("expireTime", "newSessionExpireTime"):
         written = datetime.fromisoformat(request[field])
@@ -154,7 +154,7 @@ def test_both_expiries_are_the_orders_and_say_their_offset(expires_at: int) -> N
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("live_model", [MODEL, f"models/{MODEL}"])
 def test_a_browser_gets_the_url_the_token_and_its_first_message(
-    runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, live_model: str
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, live_model: str
 ) -> None:
     provider.answers(TOKEN)
 
@@ -267,7 +267,7 @@ def test_no_log_line_holds_the_token(
     assert "auth_tokens" not in logged.getvalue()
 
 
-def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: Web, closed_port: int) -> None:
+def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: HttpClient, closed_port: int) -> None:
     assert type(failure(runner, tokens_at(f"http://127.0.0.1:{closed_port}", web))) is GeminiUnavailable
 
 
@@ -314,14 +314,14 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     runner.run(stack.aclose())
 
 
-def minting(runner: asyncio.Runner, web: Web, base_url: str, **changes: Any) -> str:
+def minting(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
     order = replace(ORDER, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
     return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).mint(order)).token
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
-def test_the_stand_in_takes_our_order(runner: asyncio.Runner, web: Web, stand_in: str, api_version: str) -> None:
+def test_the_stand_in_takes_our_order(runner: asyncio.Runner, web: HttpClient, stand_in: str, api_version: str) -> None:
     assert minting(runner, web, stand_in, api_version=api_version).startswith("auth_tokens/")
 
 
@@ -329,7 +329,7 @@ def test_the_stand_in_takes_our_order(runner: asyncio.Runner, web: Web, stand_in
     "changes", [{"api_version": "v1"}, {"api_key": "another"}, {"ttl_seconds": -60}, {"ttl_seconds": 21 * 3600}]
 )
 def test_the_stand_in_refuses_another_version_or_key_and_a_time_that_is_over_or_too_far(
-    runner: asyncio.Runner, web: Web, stand_in: str, changes: dict[str, Any]
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(GeminiError):
         minting(runner, web, stand_in, **changes)

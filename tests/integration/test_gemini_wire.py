@@ -11,13 +11,13 @@ import pytest
 
 from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionModel
 from pi_voice.adapters.gemini_live import GeminiLiveTokens
-from pi_voice.adapters.web import Web
-from pi_voice.agents import AgentSpec
-from pi_voice.extraction import Call, Extractor, Wanted
-from pi_voice.ports import LiveOrder
-from pi_voice.prompt import instruction_for
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.agents import CreateAgentRequest
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
+from pi_voice.ports import LiveTokenRequest
+from pi_voice.domain.prompts import instruction_for
 from pi_voice.settings import GeminiSettings
-from pi_voice.transcript import Turn
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
 from tests.patience import LONG
@@ -78,14 +78,14 @@ def agents() -> list[Any]:
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("agent", agents())
 def test_google_would_take_the_request_for_a_token(
-    runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, agent: dict[str, Any]
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, agent: dict[str, Any]
 ) -> None:
-    spec, now = AgentSpec.model_validate_json(json.dumps(agent)), time.time()
+    spec, now = CreateAgentRequest.model_validate_json(json.dumps(agent)), time.time()
     saved = an_agent(**dict(spec))
     provider.answers(TOKEN)
 
     for ttl in (60, 3600):
-        order = LiveOrder(instruction_for(saved), saved.voice.name, int(now) + ttl)
+        order = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
         runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
 
     for received in provider.received:
@@ -98,16 +98,16 @@ def roles(received: Received) -> list[str]:
 
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
-@pytest.mark.parametrize("turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
+@pytest.mark.parametrize("turns", [TURNS, [TranscriptTurn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
 @pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
 def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
-    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any], turns: list[Turn], *, evidence: bool
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, schema: dict[str, Any], turns: list[TranscriptTurn], *, evidence: bool
 ) -> None:
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": evidence, **schema})
     provider.answers(NO_OBJECT)
 
     extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web))
-    runner.run(extractor.extract(Wanted.of(saved), Call(turns, NOW), LONG))
+    runner.run(extractor.extract(ExtractionRequest.of(saved), CallTranscript(turns, NOW), LONG))
 
     assert [roles(received) for received in provider.received] == [["user"], ["user", "model", "user"]]
     for received in provider.received:
@@ -117,13 +117,13 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
 def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
-    runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any]
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, schema: dict[str, Any]
 ) -> None:
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": True, **schema})
     provider.answers(NO_OBJECT)
 
     extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web), window_characters=60)
-    runner.run(extractor.extract(Wanted.of(saved), Call(TURNS, NOW), LONG))
+    runner.run(extractor.extract(ExtractionRequest.of(saved), CallTranscript(TURNS, NOW), LONG))
 
     assert len(provider.received) > 1
     for received in provider.received:
@@ -136,9 +136,9 @@ def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
 Change = Callable[[dict[str, Any]], object]
 
 
-def a_token_request(provider: Provider, web: Web, runner: asyncio.Runner) -> dict[str, Any]:
+def a_token_request(provider: Provider, web: HttpClient, runner: asyncio.Runner) -> dict[str, Any]:
     provider.answers(TOKEN)
-    order = LiveOrder("Be kind.", "Kore", int(time.time()) + 600)
+    order = LiveTokenRequest("Be kind.", "Kore", int(time.time()) + 600)
     runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).mint(order))
     request: dict[str, Any] = json.loads(provider.received[-1].body)
     return request
@@ -168,7 +168,7 @@ TOKEN_FAULTS: list[tuple[str, Change, str]] = [
 
 @pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in TOKEN_FAULTS])
 def test_the_reader_refuses_a_token_request_with(
-    runner: asyncio.Runner, provider: Provider, web: Web, change: Change, fault: str
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, change: Change, fault: str
 ) -> None:
     request = a_token_request(provider, web, runner)
     change(request)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pi_voice.errors import SessionNotActive, StorageError
-from pi_voice.idempotency import Idempotency
-from pi_voice.ids import WorkspaceId
+from pi_voice.domain.errors import SessionNotActive, StorageError
+from pi_voice.adapters.idempotency import Idempotency
+from pi_voice.domain.ids import WorkspaceId
 from pi_voice.ports import Scope
 from tests.integration.provider import Provider, says
 from tests.patience import LONG

@@ -19,10 +19,10 @@ from livekit.protocol.room import CreateRoomRequest
 
 from local.stand_ins.livekit import livekit_stand_in
 from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
-from pi_voice.adapters.web import Web
-from pi_voice.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
-from pi_voice.ids import SessionId
-from pi_voice.ports import OpenedRoom
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import CreatedRoom
 from pi_voice.settings import LiveKitSettings
 from tests.integration.provider import (
     Answer,
@@ -53,12 +53,12 @@ def closing(rooms: LiveKitRooms) -> Any:
     return rooms.close(SESSION.session_id)
 
 
-def rooms_at(url: str, web: Web, time_limit_seconds: float = LONG) -> LiveKitRooms:
+def rooms_at(url: str, web: HttpClient, time_limit_seconds: float = LONG) -> LiveKitRooms:
     return LiveKitRooms(LiveKitSettings(url, KEY, SECRET), web, lambda: NOW, time_limit_seconds)
 
 
 @pytest.fixture
-def rooms(provider: Provider, web: Web) -> LiveKitRooms:
+def rooms(provider: Provider, web: HttpClient) -> LiveKitRooms:
     return rooms_at(f"ws://{provider.authority}", web)
 
 
@@ -82,7 +82,7 @@ def test_a_room_is_ordered_by_the_sessions_id_with_both_timeouts_and_no_more_met
 ) -> None:
     provider.answers(a_room())
 
-    assert runner.run(opening(rooms)) == OpenedRoom("RM_abc", NOW - 5)
+    assert runner.run(opening(rooms)) == CreatedRoom("RM_abc", NOW - 5)
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", "/twirp/livekit.RoomService/CreateRoom")
@@ -124,7 +124,7 @@ def test_each_request_is_signed_with_the_one_grant_that_it_needs(
     }
 
 
-def test_a_server_under_a_path_is_asked_there(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
+def test_a_server_under_a_path_is_asked_there(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
     provider.answers(a_room())
 
     runner.run(opening(rooms_at(f"ws://{provider.authority}/livekit", web)))
@@ -148,7 +148,7 @@ def test_a_room_without_a_creation_time_counts_as_started_now(
 ) -> None:
     provider.answers(a_room(creation_time=0))
 
-    assert runner.run(opening(rooms)) == OpenedRoom("RM_abc", NOW)
+    assert runner.run(opening(rooms)) == CreatedRoom("RM_abc", NOW)
 
 
 def test_a_room_that_livekit_does_not_know_any_more_is_as_good_as_deleted(
@@ -245,7 +245,7 @@ def test_a_room_that_is_not_found_when_it_should_be_made_is_an_error(
 
 @BOTH
 def test_a_server_that_is_not_there_is_unavailable(
-    runner: asyncio.Runner, web: Web, closed_port: int, exchange: Exchange
+    runner: asyncio.Runner, web: HttpClient, closed_port: int, exchange: Exchange
 ) -> None:
     rooms = rooms_at(f"ws://127.0.0.1:{closed_port}", web)
 
@@ -287,7 +287,7 @@ def test_a_request_is_repeated_once_and_not_more(
     assert len(provider.received) == 2
 
 
-def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provider: Provider, web: Web) -> None:
+def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
     provider.answers(hangs_up, hangs)
 
     assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), opening)) is UpstreamTimeout
@@ -314,7 +314,7 @@ def stand_in(runner: asyncio.Runner, provider: Provider) -> Iterator[LiveKitSett
     runner.run(stack.aclose())
 
 
-def known(runner: asyncio.Runner, settings: LiveKitSettings, web: Web) -> list[Room]:
+def known(runner: asyncio.Runner, settings: LiveKitSettings, web: HttpClient) -> list[Room]:
     async def ask() -> list[Room]:
         service = RoomService(web.session, settings.url, settings.api_key, settings.api_secret)
         return list((await service.list_rooms(ListRoomsRequest())).rooms)
@@ -323,7 +323,7 @@ def known(runner: asyncio.Runner, settings: LiveKitSettings, web: Web) -> list[R
 
 
 def test_a_room_is_made_with_what_was_ordered_found_again_and_deleted(
-    runner: asyncio.Runner, web: Web, stand_in: LiveKitSettings
+    runner: asyncio.Runner, web: HttpClient, stand_in: LiveKitSettings
 ) -> None:
     rooms = LiveKitRooms(stand_in, web, time_limit_seconds=LONG)
 
@@ -346,7 +346,7 @@ def test_a_room_is_made_with_what_was_ordered_found_again_and_deleted(
 )
 def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
     runner: asyncio.Runner,
-    web: Web,
+    web: HttpClient,
     stand_in: LiveKitSettings,
     logged: io.StringIO,
     key: str | None,
@@ -363,7 +363,7 @@ def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
 def test_the_sessions_own_aiohttp_session_is_made_when_it_is_first_needed_and_again_after_it_was_closed(
     runner: asyncio.Runner, provider: Provider
 ) -> None:
-    web = Web()
+    web = HttpClient()
     rooms = rooms_at(f"ws://{provider.authority}", web)
     provider.answers(a_room())
 

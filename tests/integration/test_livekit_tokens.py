@@ -9,8 +9,9 @@ import pytest
 from livekit.api import TokenVerifier
 
 from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
-from pi_voice.adapters.web import Web
-from pi_voice.sessions import LiveKitConnection, Medium, Participant, Session
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.session_api import LiveKitConnection
+from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
 
@@ -27,7 +28,7 @@ def a_running_session(ttl_seconds: int = 600) -> Session:
 def admitted(
     session: Session, participant: Participant = ANA, media: Sequence[Medium] = ("microphone",)
 ) -> LiveKitConnection:
-    return LiveKitRooms(LiveKitSettings(URL, KEY, SECRET), Web()).admit(session, participant, media)
+    return LiveKitRooms(LiveKitSettings(URL, KEY, SECRET), HttpClient()).admit(session, participant, media)
 
 
 def claims(connection: LiveKitConnection) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import jwt
 import pytest
 from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 
-from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECONDS, WebhookSignature
-from pi_voice.errors import InvalidWebhookSignature
-from pi_voice.ids import Clock
+from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, LiveKitWebhookVerifier, MAX_VALIDITY_SECONDS
+from pi_voice.domain.errors import InvalidWebhookSignature
+from pi_voice.domain.ids import Clock
 from pi_voice.settings import WebhookSettings
 
 KEY, SECRET = "APIwebhook", "the-secret-that-webhooks-are-signed-with"
@@ -45,7 +45,7 @@ def expiring_in(seconds: float, **claims: Any) -> str:
 
 
 def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> None:
-    WebhookSignature(WebhookSettings(key, secret), clock).verify(token, body)
+    LiveKitWebhookVerifier(WebhookSettings(key, secret), clock).verify(token, body)
 
 
 def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> bool:
@@ -73,7 +73,7 @@ def test_what_livekits_own_receiver_takes_is_taken() -> None:
 
 
 def test_the_same_webhook_is_believed_again_because_livekit_repeats_itself() -> None:
-    signature = WebhookSignature(WebhookSettings(KEY, SECRET))
+    signature = LiveKitWebhookVerifier(WebhookSettings(KEY, SECRET))
     token = genuine()
 
     signature.verify(token, BODY)

@@ -12,8 +12,8 @@ import pytest
 
 from pi_voice.adapters.aws import SQS
 from pi_voice.adapters.sqs import SqsExtractionQueue
-from pi_voice.errors import StorageError
-from pi_voice.ids import SessionId
+from pi_voice.domain.errors import StorageError
+from pi_voice.domain.ids import SessionId
 from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Answer, Provider, hangs_up, says
 from tests.moto_server import MotoServer

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from pi_voice import cursors
-from pi_voice.agents import Agent, AgentQuery, OwnedAgent
-from pi_voice.errors import AgentNotFound, InvalidCursor, StorageError
-from pi_voice.ids import AgentId, WorkspaceId, uuid7
+from pi_voice.domain import pagination
+from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.errors import AgentNotFound, InvalidCursor, StorageError
+from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, an_agent, id_made_at
 from tests.integration.store import CONFLICTS, Store, cancelling, never_asked
 
@@ -36,7 +36,7 @@ def newest_first(store: Store, count: int, workspace: WorkspaceId = ACME) -> lis
 def pages(store: Store, limit: int, workspace: WorkspaceId = ACME) -> Iterator[list[Agent]]:
     cursor = None
     while True:
-        page = run(store.agents.page(workspace, AgentQuery(limit=limit, cursor=cursor)))
+        page = run(store.agents.page(workspace, ListAgentsQuery(limit=limit, cursor=cursor)))
         yield page.data
         if (cursor := page.next_cursor) is None:
             return
@@ -219,15 +219,15 @@ def test_agents_that_fill_more_than_a_megabyte_come_in_more_pages_and_none_is_le
 @pytest.mark.parametrize("cursor", ["", "x", "!!!!", "AAAA", "é", "A" * 22 + "==", "A" * 400])
 def test_a_cursor_that_no_list_handed_out_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
-        run(store.agents.page(ACME, AgentQuery(cursor=cursor)))
+        run(store.agents.page(ACME, ListAgentsQuery(cursor=cursor)))
 
 
 def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store) -> None:
     foreign = newest_first(store, 3, GLOBEX)
     own = newest_first(store, 3)
-    cursor = run(store.agents.page(GLOBEX, AgentQuery(limit=1))).next_cursor
+    cursor = run(store.agents.page(GLOBEX, ListAgentsQuery(limit=1))).next_cursor
 
-    shown = run(store.agents.page(ACME, AgentQuery(cursor=cursor))).data
+    shown = run(store.agents.page(ACME, ListAgentsQuery(cursor=cursor))).data
 
     assert all(agent in own and agent not in foreign for agent in shown)
 
@@ -236,7 +236,7 @@ def test_a_cursor_goes_on_where_an_agent_was_that_is_deleted_by_now(store: Store
     agents = newest_first(store, 4)
     run(store.agents.delete(ACME, agents[1].agent_id))
 
-    page = run(store.agents.page(ACME, AgentQuery(cursor=cursors.encode(agents[1].agent_id))))
+    page = run(store.agents.page(ACME, ListAgentsQuery(cursor=pagination.encode_cursor(agents[1].agent_id))))
 
     assert page.data == agents[2:]
     assert page.next_cursor is None
@@ -244,10 +244,10 @@ def test_a_cursor_goes_on_where_an_agent_was_that_is_deleted_by_now(store: Store
 
 def test_agents_that_are_made_while_one_pages_shift_nothing(store: Store) -> None:
     agents = newest_first(store, 4)
-    first = run(store.agents.page(ACME, AgentQuery(limit=2)))
+    first = run(store.agents.page(ACME, ListAgentsQuery(limit=2)))
     saved(store, an_agent(agent_id=AgentId(id_made_at(NOW + 100))))
 
-    second = run(store.agents.page(ACME, AgentQuery(limit=2, cursor=first.next_cursor)))
+    second = run(store.agents.page(ACME, ListAgentsQuery(limit=2, cursor=first.next_cursor)))
 
     assert first.data + second.data == agents
     assert second.next_cursor is None

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from pi_voice import api_keys
-from pi_voice.api_keys import ApiKey, Secret
-from pi_voice.ids import KeyHash, KeyId, WorkspaceId, uuid7
+from pi_voice.domain import api_keys
+from pi_voice.domain.api_keys import ApiKey, Secret
+from pi_voice.domain.ids import KeyHash, KeyId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, id_made_at
 from tests.integration.store import Request, Store, never_asked
 

@@ -10,13 +10,15 @@ from typing import Any, Literal
 
 import pytest
 
-from pi_voice.checkpoints import CheckpointKeeping
-from pi_voice.completion import Closing
-from pi_voice.errors import SessionNotActive, StorageError
-from pi_voice.ids import TranscriptId
+from pi_voice.use_cases.save_transcript import SaveTranscript
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.domain.errors import SessionNotActive, StorageError
+from pi_voice.domain.ids import TranscriptId
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import DAY_SECONDS, Checkpoint, Ending, Session
-from pi_voice.transcript import MAX_CHECKPOINT_BYTES, PIECE_BYTES, Turn, check_checkpoint
+from pi_voice.domain.sessions import DAY_SECONDS, Session
+from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
+from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, check_checkpoint
+from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
 from tests.fakes import FakeCaller
 from tests.integration.samples import NOW, TURNS, a_call_end, a_session
 from tests.integration.store import CONFLICTS, Request, Row, Store, asked_twice, cancelling, never_asked
@@ -38,11 +40,11 @@ def found(store: Store, session: Session) -> Session:
     return there
 
 
-def said(*texts: str) -> list[Turn]:
+def said(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
-def appended(store: Store, session: Session, *pieces: list[Turn]) -> Session:
+def appended(store: Store, session: Session, *pieces: list[TranscriptTurn]) -> Session:
     for piece in pieces:
         grown = run(store.checkpoints.append(session, piece, 100))
         assert grown is not None
@@ -133,9 +135,9 @@ def test_turns_whose_first_answer_got_lost_are_kept_once(store: Store) -> None:
 def test_who_sends_turns_again_whose_answer_got_lost_is_told_that_they_are_kept(store: Store) -> None:
     session = kept(store)
     lossy = store.through(transact_write_items=asked_twice)
-    keeping = CheckpointKeeping(lossy.sessions, lossy.checkpoints)
+    keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping.keep(session.session_id, Checkpoint.model_validate({"from": 0, "turns": TURNS}), ACME))
+    told = run(keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -222,9 +224,9 @@ def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store
 def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be_there(store: Store) -> None:
     session = kept(store)
     lossy = store.through(transact_write_items=cancelling(1, "TransactionConflict", "None", after=True))
-    keeping = CheckpointKeeping(lossy.sessions, lossy.checkpoints)
+    keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping.keep(session.session_id, Checkpoint.model_validate({"from": 0, "turns": TURNS}), ACME))
+    told = run(keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -251,10 +253,10 @@ def test_of_many_writers_at_once_one_comes_first_and_nobody_comes_between_its_tu
 
 def test_clients_that_send_the_same_at_once_are_all_told_that_it_is_kept(store: Store) -> None:
     session = kept(store)
-    sent = Checkpoint.model_validate({"from": 0, "turns": TURNS})
+    sent = SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS})
 
     def keep(_: int) -> int:
-        return run(CheckpointKeeping(store.sessions, store.checkpoints).keep(session.session_id, sent, ACME)).next
+        return run(SaveTranscript(store.sessions, store.checkpoints).keep(session.session_id, sent, ACME)).next
 
     with ThreadPoolExecutor(max_workers=8) as threads:
         assert set(threads.map(keep, range(8))) == {3}
@@ -268,19 +270,19 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_in_its_
         acknowledged: list[int] = []
 
         def append(session: Session = session, acknowledged: list[int] = acknowledged) -> None:
-            keeping = CheckpointKeeping(store.sessions, store.checkpoints)
+            keeping = SaveTranscript(store.sessions, store.checkpoints)
             for number in range(3, 20):
-                sent = Checkpoint.model_validate({"from": number, "turns": said(f"turn {number}")})
+                sent = SaveTranscriptRequest.model_validate({"from": number, "turns": said(f"turn {number}")})
                 try:
                     acknowledged.append(run(keeping.keep(session.session_id, sent, ACME)).next)
                 except SessionNotActive:
                     return
 
-        def complete(session: Session = session) -> list[Turn]:
-            closing = Closing(store.sessions, store.transcripts, store.checkpoints)
+        def complete(session: Session = session) -> list[TranscriptTurn]:
+            closing = EndSession(store.sessions, store.transcripts, store.checkpoints)
             while True:
                 try:
-                    _, turns = run(closing.end(session, Ending(), "client"))
+                    _, turns = run(closing.end(session, CompleteSessionRequest(), "client"))
                 except StorageError:  # the turns came faster than they could be read: the client asks again
                     continue
                 return turns
@@ -357,7 +359,7 @@ def test_nothing_is_asked_of_the_store_where_nothing_was_kept(store: Store) -> N
     silent = store.through(query=never_asked, put_item=never_asked)
 
     ended, turns = run(
-        Closing(silent.sessions, silent.transcripts, silent.checkpoints).end(session, Ending(), "client")
+        EndSession(silent.sessions, silent.transcripts, silent.checkpoints).end(session, CompleteSessionRequest(), "client")
     )
 
     assert (ended.status, ended.turns, turns) == ("completed", 0, [])

@@ -9,21 +9,20 @@ from typing import Any, cast
 
 import pytest
 
-from pi_voice import api_keys
+from pi_voice.domain import api_keys
 from pi_voice.adapters.aws import Refused, Unanswered
-from pi_voice.adapters.dynamodb import (
-    DynamoAgents,
-    DynamoApiKeys,
-    DynamoCheckpoints,
-    DynamoSessions,
-    DynamoTranscripts,
-)
-from pi_voice.agents import AgentQuery
-from pi_voice.api_keys import ApiKey
-from pi_voice.errors import StorageError
-from pi_voice.ids import KeyId, SessionId, uuid7
+from pi_voice.adapters.dynamodb.agents import DynamoAgents
+from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.domain.agents import ListAgentsQuery
+from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.errors import StorageError
+from pi_voice.domain.ids import KeyId, SessionId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import Extraction, Problem, Session, SessionQuery
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.sessions import Session
+from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.settings import TableNames
 from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Provider, says
@@ -38,7 +37,7 @@ ID = KeyId(uuid7())
 KEY = ApiKey(key_id=ID, workspace=ACME, name=SECRET, hint="abcd", created_at=NOW)
 HASH = api_keys.generate().hash
 
-FAILURE = Problem(code="expired", message=SECRET)
+FAILURE = ErrorInfo(code="expired", message=SECRET)
 
 
 async def all_of(ids: AsyncIterator[SessionId]) -> list[SessionId]:
@@ -54,7 +53,7 @@ EVERYTHING: dict[str, Work] = {
     "read a version": lambda store: store.agents.version(AGENT.agent_id, 1),
     "save an agent": lambda store: store.agents.save(ACME, AGENT),
     "delete an agent": lambda store: store.agents.delete(ACME, AGENT.agent_id),
-    "list agents": lambda store: store.agents.page(ACME, AgentQuery()),
+    "list agents": lambda store: store.agents.page(ACME, ListAgentsQuery()),
     "read a session": lambda store: store.sessions.get(SESSION.session_id),
     "add a session": lambda store: store.sessions.add(SESSION),
     "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
@@ -70,7 +69,7 @@ EVERYTHING: dict[str, Work] = {
     "read kept turns": lambda store: store.checkpoints.read(SESSION),
     "delete kept turns": lambda store: store.checkpoints.delete(SESSION.session_id),
     "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
-    "list sessions": lambda store: store.sessions.page(ACME, SessionQuery(status="active")),
+    "list sessions": lambda store: store.sessions.page(ACME, ListSessionsQuery(status="active")),
     "merge an event": lambda store: store.sessions.merge(RoomEvent(SESSION.session_id, "RM", finished_at=NOW)),
     "put a transcript": lambda store: store.transcripts.put(END.transcript_id, TURNS),
     "read a transcript": lambda store: store.transcripts.get(END.transcript_id),

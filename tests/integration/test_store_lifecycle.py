@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
-from pi_voice.ids import SessionId, uuid7
+from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import SHARDS, CallEnd, Problem, Session
+from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
+from pi_voice.domain.sessions import Session, SessionCompletion
+from pi_voice.domain.extractions import ErrorInfo
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Request, Store, asked_twice
 
 run = asyncio.run
 
-EXPIRED = Problem(code="expired", message='Nobody came: "ä".')
-END: CallEnd = a_call_end()
+EXPIRED = ErrorInfo(code="expired", message='Nobody came: "ä".')
+END: SessionCompletion = a_call_end()
 
 
 def kept(store: Store, **changes: Any) -> Session:
@@ -52,7 +54,7 @@ def due(store: Store, now: int) -> list[SessionId]:
     """Return what is due in all shards."""
 
     async def ask() -> list[SessionId]:
-        return [session_id for shard in range(SHARDS) async for session_id in store.sessions.due(shard, now)]
+        return [session_id for shard in range(DUE_SHARDS) async for session_id in store.sessions.due(shard, now)]
 
     return run(ask())
 
@@ -323,14 +325,14 @@ def test_what_livekit_tells_leaves_alone_when_a_session_is_due(store: Store) -> 
 
 
 def test_sessions_are_spread_over_all_shards_and_each_is_in_one(store: Store) -> None:
-    sessions = [kept(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * SHARDS)]
+    sessions = [kept(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
 
     async def by_shard() -> list[list[SessionId]]:
-        return [[session_id async for session_id in store.sessions.due(shard, NOW + 4_200)] for shard in range(SHARDS)]
+        return [[session_id async for session_id in store.sessions.due(shard, NOW + 4_200)] for shard in range(DUE_SHARDS)]
 
     shards = run(by_shard())
 
-    assert [len(shard) for shard in shards] == [2] * SHARDS
+    assert [len(shard) for shard in shards] == [2] * DUE_SHARDS
     assert {each for shard in shards for each in shard} == {session.session_id for session in sessions}
 
 

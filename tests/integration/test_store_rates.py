@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pi_voice.errors import RateLimited, StorageError
-from pi_voice.ids import WorkspaceId
+from pi_voice.domain.errors import RateLimited, StorageError
+from pi_voice.domain.ids import WorkspaceId
 from tests.integration.samples import ACME, GLOBEX, NOW
 from tests.integration.store import Request, Store, asked_twice
 

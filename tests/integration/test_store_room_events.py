@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pi_voice.ids import SessionId, uuid7
+from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import OtherRoom, RoomFacts, Session
+from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session
 from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice
 
@@ -26,7 +26,7 @@ def kept(store: Store, **changes: Any) -> Session:
     return session
 
 
-def told(store: Store, session: Session, *events: RoomEvent) -> RoomFacts:
+def told(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
     """Merge events into a session and return what is known of its rooms then."""
     for event in events:
         merged = run(store.sessions.merge(replace(event, session_id=session.session_id)))
@@ -87,7 +87,7 @@ def test_the_first_word_of_another_room_stands_as_well_but_for_an_earlier_join(s
     )
 
     assert facts.other_rooms == [
-        OtherRoom(
+        ReopenedRoom(
             room_sid="RM_2",
             started_at=NOW,
             first_joined_at=NOW + 4,
@@ -104,7 +104,7 @@ def test_an_event_whose_first_answer_got_lost_is_merged_once(store: Store) -> No
     facts = told(twice, session, event(joined_at=NOW + 5), event(finished_at=NOW + 9), event("RM_2", joined_at=NOW))
 
     assert (facts.first_joined_at, facts.finished_at) == (NOW + 5, NOW + 9)
-    assert facts.other_rooms == [OtherRoom(room_sid="RM_2", first_joined_at=NOW)]
+    assert facts.other_rooms == [ReopenedRoom(room_sid="RM_2", first_joined_at=NOW)]
 
 
 def test_a_repeat_that_changes_nothing_returns_the_session_all_the_same(store: Store) -> None:
@@ -172,7 +172,7 @@ def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(
 
 def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
     session = a_session().failed(UNPROVISIONED, "failed", NOW)
-    session = replace(session, livekit=RoomFacts(room_name=session.session_id))
+    session = replace(session, livekit=LiveKitRoom(room_name=session.session_id))
     run(store.sessions.add(session))
 
     assert not run(store.sessions.merge(RoomEvent(session.session_id, "RM_any", finished_at=NOW)))
@@ -197,14 +197,14 @@ def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(sto
 
     assert facts.model_copy(update={"other_rooms": []}) == ours
     assert sorted(facts.other_rooms, key=lambda room: room.room_sid) == [
-        OtherRoom(
+        ReopenedRoom(
             room_sid="RM_2",
             started_at=NOW + 20,
             first_joined_at=NOW + 21,
             finished_at=NOW + 30,
             metadata={},
         ),
-        OtherRoom(room_sid="RM_3", first_joined_at=NOW + 41),
+        ReopenedRoom(room_sid="RM_3", first_joined_at=NOW + 41),
     ]
 
 
@@ -212,7 +212,7 @@ def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(sto
 def test_any_room_sid_can_be_noted(store: Store, sid: str) -> None:
     session = kept(store)
 
-    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [OtherRoom(room_sid=sid, first_joined_at=NOW)]
+    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [ReopenedRoom(room_sid=sid, first_joined_at=NOW)]
 
 
 def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> None:
@@ -245,7 +245,7 @@ def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
 
     assert all(run(race()))
     assert told(store, session).other_rooms == [
-        OtherRoom(room_sid=f"RM_{number}", started_at=NOW, first_joined_at=NOW + 1, finished_at=NOW + 2)
+        ReopenedRoom(room_sid=f"RM_{number}", started_at=NOW, first_joined_at=NOW + 1, finished_at=NOW + 2)
         for number in range(2)
     ]
 

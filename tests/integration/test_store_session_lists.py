@@ -9,22 +9,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pi_voice import cursors
-from pi_voice.adapters.dynamodb import MAX_ROWS_READ
-from pi_voice.documents import Page
-from pi_voice.errors import InvalidCursor, StorageError
-from pi_voice.ids import AgentId, SessionId, WorkspaceId, uuid7
-from pi_voice.sessions import Extraction, Session, SessionQuery, Status
+from pi_voice.domain import pagination
+from pi_voice.adapters.dynamodb.sessions import MAX_ROWS_READ
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.errors import InvalidCursor, StorageError
+from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId, uuid7
+from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.sessions import Session, SessionStatus
+from pi_voice.domain.session_api import ListSessionsQuery
 from tests.integration.samples import ACME, GLOBEX, NOW, a_call_end, a_session, id_made_at
 from tests.integration.store import Request, Row, Store
 
 run = asyncio.run
 
 AGENTS = [AgentId(uuid7()) for _ in range(2)]
-STATUSES: list[Status] = ["active", "completed", "failed"]
+STATUSES: list[SessionStatus] = ["active", "completed", "failed"]
 
 
-def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[Status, AgentId]]) -> list[Session]:
+def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[SessionStatus, AgentId]]) -> list[Session]:
     """Keep one session of each kind, a second after the one before, and return them newest first."""
     template = a_session(workspace=workspace)
     sessions = [
@@ -53,7 +55,7 @@ def active(store: Store, count: int, workspace: WorkspaceId = ACME) -> list[Sess
 def pages(store: Store, workspace: WorkspaceId = ACME, **query: Any) -> Iterator[Page[Session]]:
     cursor = None
     while True:
-        page = run(store.sessions.page(workspace, SessionQuery(**query, cursor=cursor)))
+        page = run(store.sessions.page(workspace, ListSessionsQuery(**query, cursor=cursor)))
         yield page
         if (cursor := page.next_cursor) is None:
             return
@@ -91,7 +93,7 @@ def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_
     limit=st.integers(1, 8),
 )
 def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first(
-    store: Store, kinds: list[tuple[Status, AgentId]], status: Status | None, agent_id: AgentId | None, limit: int
+    store: Store, kinds: list[tuple[SessionStatus, AgentId]], status: SessionStatus | None, agent_id: AgentId | None, limit: int
 ) -> None:
     workspace = WorkspaceId(uuid7())  # one per example: they share the table
     sessions = keep(store, workspace, kinds)
@@ -107,10 +109,10 @@ def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first
 
 def test_sessions_that_start_while_one_pages_shift_nothing(store: Store) -> None:
     sessions = active(store, 4)
-    first = run(store.sessions.page(ACME, SessionQuery(limit=2)))
+    first = run(store.sessions.page(ACME, ListSessionsQuery(limit=2)))
     run(store.sessions.add(a_session(session_id=SessionId(id_made_at(NOW + 100)))))
 
-    second = run(store.sessions.page(ACME, SessionQuery(limit=2, cursor=first.next_cursor)))
+    second = run(store.sessions.page(ACME, ListSessionsQuery(limit=2, cursor=first.next_cursor)))
 
     assert first.data + second.data == sessions
     assert second.next_cursor is None
@@ -142,27 +144,27 @@ def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Sto
 @pytest.mark.parametrize("cursor", ["", "x", "!!!!", "AAAA", "é", "A" * 22 + "==", "A" * 400, "0" * 22 + "\n"])
 def test_a_cursor_that_no_list_handed_out_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
-        run(store.sessions.page(ACME, SessionQuery(cursor=cursor)))
+        run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor)))
 
 
 def test_a_cursor_that_somebody_made_up_skips_rows_of_their_own_and_shows_no_others(store: Store) -> None:
     sessions = active(store, 4)
     active(store, 4, GLOBEX)
-    between = cursors.encode(id_made_at(NOW + 2))  # as old as the second newest, but no row
+    between = pagination.encode_cursor(id_made_at(NOW + 2))  # as old as the second newest, but no row
 
-    shown = run(store.sessions.page(ACME, SessionQuery(cursor=between)))
+    shown = run(store.sessions.page(ACME, ListSessionsQuery(cursor=between)))
 
     assert sessions[2:] == [session for session in shown.data if session != sessions[1]]
     assert all(session.workspace == ACME for session in shown.data)
 
 
 @pytest.mark.parametrize("status", [None, "active"])
-def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store, status: Status | None) -> None:
+def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store, status: SessionStatus | None) -> None:
     sessions = active(store, 3)
     active(store, 3, GLOBEX)
-    cursor = run(store.sessions.page(GLOBEX, SessionQuery(limit=1))).next_cursor
+    cursor = run(store.sessions.page(GLOBEX, ListSessionsQuery(limit=1))).next_cursor
 
-    shown = run(store.sessions.page(ACME, SessionQuery(cursor=cursor, status=status))).data
+    shown = run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor, status=status))).data
 
     assert all(session in sessions for session in shown)
 
@@ -198,12 +200,12 @@ def test_a_filtered_page_reads_1000_rows_at_most_and_the_next_one_goes_on_there(
     reading = Reading()
     counted = store.through(query=reading.counted).sessions
 
-    first = run(counted.page(ACME, SessionQuery(status="failed")))
+    first = run(counted.page(ACME, ListSessionsQuery(status="failed")))
     assert first.data == [sessions[99]]
     assert first.next_cursor is not None
     assert reading.rows == MAX_ROWS_READ
 
-    second = run(counted.page(ACME, SessionQuery(status="failed", cursor=first.next_cursor)))
+    second = run(counted.page(ACME, ListSessionsQuery(status="failed", cursor=first.next_cursor)))
     assert second.data == sessions[-2:]
     assert second.next_cursor is None
     assert reading.rows == len(sessions)
@@ -219,7 +221,7 @@ def test_an_unfiltered_page_reads_one_row_more_than_it_shows(store: Store) -> No
     active(store, 50)
     reading = Reading()
 
-    run(store.through(query=reading.counted).sessions.page(ACME, SessionQuery(limit=20)))
+    run(store.through(query=reading.counted).sessions.page(ACME, ListSessionsQuery(limit=20)))
 
     assert reading.rows == 21
 
@@ -238,7 +240,7 @@ def test_what_a_batch_leaves_unread_is_asked_for_again(store: Store) -> None:
 
         return ask
 
-    page = run(store.through(batch_get_item=three_at_a_time).sessions.page(ACME, SessionQuery()))
+    page = run(store.through(batch_get_item=three_at_a_time).sessions.page(ACME, ListSessionsQuery()))
 
     assert page.data == sessions
     assert asked == [10, 7, 4, 1]
@@ -251,7 +253,7 @@ def test_a_batch_that_dynamodb_never_reads_is_given_up(store: Store) -> None:
         return lambda RequestItems: {"Responses": {}, "UnprocessedKeys": RequestItems}  # noqa: N803 (boto3's own name)
 
     with pytest.raises(StorageError):
-        run(store.through(batch_get_item=nothing).sessions.page(ACME, SessionQuery()))
+        run(store.through(batch_get_item=nothing).sessions.page(ACME, ListSessionsQuery()))
 
 
 def test_a_session_that_is_deleted_between_index_and_row_is_left_out(store: Store) -> None:
@@ -267,7 +269,7 @@ def test_a_session_that_is_deleted_between_index_and_row_is_left_out(store: Stor
 
         return ask
 
-    page = run(store.through(query=as_it_was).sessions.page(ACME, SessionQuery()))
+    page = run(store.through(query=as_it_was).sessions.page(ACME, ListSessionsQuery()))
 
     assert page.data == [session for session in sessions if session != gone]
     assert page.next_cursor is None

@@ -9,21 +9,12 @@ from typing import Any, Literal
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.documents import Detail
-from pi_voice.errors import SessionActive, SessionNotFound
-from pi_voice.ids import SessionId, TranscriptId, uuid7
+from pi_voice.domain.errors import ErrorDetail
+from pi_voice.domain.errors import SessionActive, SessionNotFound
+from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.ports import RoomEvent
-from pi_voice.sessions import (
-    DAY_SECONDS,
-    CallEnd,
-    Evidence,
-    Extraction,
-    Participant,
-    Problem,
-    Run,
-    Session,
-    TranscriptQuality,
-)
+from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
+from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice, never_asked
 
@@ -31,10 +22,10 @@ run = asyncio.run
 
 SUCCEEDED = Extraction(status="succeeded", model="gemini-3.5-flash-lite", attempts=2)
 STILL_PENDING = Extraction(
-    status="pending", model="m", attempts=3, error=Problem(code="gemini_unavailable", message="Away.")
+    status="pending", model="m", attempts=3, error=ErrorInfo(code="gemini_unavailable", message="Away.")
 )
 FAILED = Extraction(
-    status="failed", model="m", attempts=3, error=Problem(code="gemini_error", message='Say "ä" again.')
+    status="failed", model="m", attempts=3, error=ErrorInfo(code="gemini_error", message='Say "ä" again.')
 )
 
 
@@ -44,7 +35,7 @@ def kept(store: Store, **changes: Any) -> Session:
     return session
 
 
-def completed(store: Store, end: CallEnd | None = None) -> Session:
+def completed(store: Store, end: SessionCompletion | None = None) -> Session:
     session = run(store.sessions.complete(kept(store).session_id, end or a_call_end()))
     assert session is not None
     return session
@@ -255,7 +246,7 @@ def test_of_50_completions_at_once_on_a_table_of_1000_one_wins_and_its_transcrip
     store.fill_sessions({**row, "session_id": {"S": uuid7()}} for _ in range(999))
     ends = [a_call_end(end_reason=f"call_{number}") for number in range(50)]
 
-    def complete(end: CallEnd) -> Session | None:
+    def complete(end: SessionCompletion) -> Session | None:
         async def attempt() -> Session | None:
             await store.transcripts.put(end.transcript_id, TURNS)
             return await store.sessions.complete(session.session_id, end)
@@ -410,7 +401,7 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     assert store.rows(store.names.sessions) == []
 
 
-SAID_SO = Problem(code="schema_violation", message="See details.", details=[Detail(path="a.0", message='Say "ä".')])
+SAID_SO = ErrorInfo(code="schema_violation", message="See details.", details=[ErrorDetail(path="a.0", message='Say "ä".')])
 IN_FULL = Extraction(
     status="failed",
     model="gemini-3.5-flash-lite",
@@ -439,8 +430,8 @@ IN_FULL = Extraction(
         coverage=0.98,
     ),
     runs=[
-        Run(at=NOW + 300, status="failed", agent_version=None, model=None, results=None, error=SAID_SO),
-        Run(
+        ExtractionRun(at=NOW + 300, status="failed", agent_version=None, model=None, results=None, error=SAID_SO),
+        ExtractionRun(
             at=NOW + 200,
             status="succeeded",
             agent_version=3,

@@ -8,25 +8,26 @@ from typing import Any
 
 import pytest
 
-from pi_voice import transcript
+from pi_voice.domain import transcripts
 from pi_voice.adapters.aws import Unanswered
-from pi_voice.errors import StorageError
-from pi_voice.ids import TranscriptId, uuid7
-from pi_voice.sessions import DAY_SECONDS
-from pi_voice.transcript import MAX_TURN_CHARACTERS, PIECE_BYTES, Turn
+from pi_voice.domain.errors import StorageError
+from pi_voice.domain.ids import TranscriptId, uuid7
+from pi_voice.domain.sessions import DAY_SECONDS
+from pi_voice.domain.transcripts import MAX_TURN_CHARACTERS, TranscriptTurn
+from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
 from tests.integration.samples import NOW, TURNS
 from tests.integration.store import Request, Row, Store
 
 run = asyncio.run
 
 
-def a_long_call() -> list[Turn]:
+def a_long_call() -> list[TranscriptTurn]:
     """Fill the megabyte that a transcript may take, with what cannot be compressed much."""
-    turns: list[Turn] = [
+    turns: list[TranscriptTurn] = [
         {"role": "user", "text": base64.b64encode(hashlib.shake_256(bytes([number])).digest(15_000)).decode()}
         for number in range(52)
     ]
-    transcript.check_size(turns)
+    transcripts.check_size(turns)
     return turns
 
 
@@ -45,7 +46,7 @@ def test_a_transcript_comes_back_as_it_was_put(store: Store) -> None:
 
 def test_a_transcript_of_thousands_of_turns_takes_one_piece(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
-    turns: list[Turn] = [
+    turns: list[TranscriptTurn] = [
         {"role": "agent", "text": f"Question {number}?", "start_ms": number} for number in range(5_000)
     ]
 
@@ -161,5 +162,5 @@ def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_
             await store.through(put_item=failing_on_the_first).transcripts.put(TranscriptId(uuid7()), turns)
         return sorted(written)
 
-    assert run(attempt()) == [str(number) for number in range(1, len(transcript.pack(turns)))]
+    assert run(attempt()) == [str(number) for number in range(1, len(transcripts.pack(turns)))]
     assert len(written) >= 1

@@ -18,8 +18,8 @@ from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
-from pi_voice.ports import LiveOrder
-from pi_voice.prompt import instruction_for
+from pi_voice.ports import LiveTokenRequest
+from pi_voice.domain.prompts import instruction_for
 from tests.live.callers import BareCaller, Message, SdkCaller
 from tests.moving_clock import MovableLoop
 from tests.unit.examples import agent
@@ -89,7 +89,7 @@ class Gemini:
     async def token(self, instruction: str = NORA, seconds: float = 600, **changes: Any) -> str:
         """Mint a token as Pi Voice does; changes are of the request's fields, None leaves one out."""
         expires_at = int(datetime.now(UTC).timestamp() + seconds)
-        body = {**token_request(LiveOrder(instruction, "Leda", expires_at), MODEL), **changes}
+        body = {**token_request(LiveTokenRequest(instruction, "Leda", expires_at), MODEL), **changes}
         wanted = {name: value for name, value in body.items() if value is not None}
         url, headers = f"{self.url}/v1alpha/auth_tokens", {"x-goog-api-key": KEY}
         async with self._client.post(url, json=wanted, headers=headers) as response:

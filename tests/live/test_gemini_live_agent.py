@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from local.stand_ins.gemini_live_agent import Interview, Script
-from pi_voice.agents import Behaviors
-from pi_voice.prompt import instruction_for
+from pi_voice.domain.agents import Behaviors
+from pi_voice.domain.prompts import instruction_for
 from tests.unit.examples import agent
 
 FULL: dict[str, JsonValue] = {

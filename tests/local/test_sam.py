@@ -27,10 +27,12 @@ from local.relay_process import enter
 from local.sample_records import keep_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
-from pi_voice.adapters.aws import DYNAMODB, AwsService
-from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions
-from pi_voice.adapters.livekit_webhook import WebhookSignature
-from pi_voice.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.adapters.aws import AwsService, DYNAMODB
+from pi_voice.adapters.dynamodb.agents import DynamoAgents
+from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
+from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.settings import AwsSettings, TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.template.conftest import environment
@@ -159,7 +161,7 @@ def test_a_webhook_is_signed_with_the_key_that_the_function_has(around: Surround
         ((KEYS[0].api_key, KEYS[0].api_secret), event),
         (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.let_in(event, others)),
     ):
-        WebhookSignature(WebhookSettings(*keys)).verify(
+        LiveKitWebhookVerifier(WebhookSettings(*keys)).verify(
             signed["headers"]["authorization"], base64.b64decode(signed["body"])
         )
 

@@ -20,7 +20,7 @@ from local import template
 from local.dynamodb import make_tables
 from local.running import LocalApi, running_api
 from local.stand_ins.livekit import API_KEY, API_SECRET
-from pi_voice import api_keys
+from pi_voice.domain import api_keys
 from tests.local.conftest import Answer, Site
 from tests.local.processes import until
 

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from pi_voice import errors
+from pi_voice.domain import errors
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from pi_voice import errors
+from pi_voice.domain import errors
 from tests.readme.conftest import DOCUMENTS, name_of
 from tests.real import livekit_server
 from tests.template.conftest import ROOT, Node

@@ -21,9 +21,9 @@ from aiohttp import web
 
 from local.http_server import serving
 from pi_voice.adapters.livekit import LiveKitRooms
-from pi_voice.adapters.web import Web
-from pi_voice.ids import SessionId
-from pi_voice.sessions import Participant, Session
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.sessions import Participant, Session
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
 from tests.real import parts
@@ -96,7 +96,7 @@ async def record() -> list[dict[str, Any]]:
 async def _call(server: Server, sink: Sink) -> None:
     now = int(time.time())
     session = replace(a_session(ttl_seconds=600, created_at=now, expires_at=now + 600), session_id=SESSION_ID)
-    livekit, own_web = server.livekit, Web()
+    livekit, own_web = server.livekit, HttpClient()
     settings = LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
     rooms = LiveKitRooms(settings, own_web, time_limit_seconds=PATIENCE_SECONDS)
     try:

@@ -16,8 +16,8 @@ from livekit.rtc.participant import PublishTrackError
 
 from local.running import LocalApi
 from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
-from pi_voice.adapters.web import Web
-from pi_voice.errors import LiveKitError
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.errors import LiveKitError
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
 from tests.real.livekit_server import Server, sockets_of
@@ -249,7 +249,7 @@ async def test_a_wrong_key_or_secret_of_our_own_is_livekits_error(
 ) -> None:
     livekit = livekit_server.livekit
     given = {"url": livekit.url, "api_key": livekit.api_key, "api_secret": livekit.api_secret, **wrong}
-    web = Web()
+    web = HttpClient()
     rooms = LiveKitRooms(LiveKitSettings(**given), web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         with pytest.raises(LiveKitError):

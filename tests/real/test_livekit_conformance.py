@@ -20,8 +20,8 @@ from livekit.protocol.rtc import JoinRequest, WrappedJoinRequest
 from local.services import LiveKit
 from local.stand_ins.livekit import API_KEY, livekit_stand_in
 from pi_voice.adapters.livekit import LiveKitRooms
-from pi_voice.adapters.web import Web
-from pi_voice.sessions import Participant
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.sessions import Participant
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
 from tests.local.conftest import Answer, Background, Site
@@ -398,7 +398,7 @@ def test_the_token_that_the_product_signs_would_open_the_room(rooms: Rooms, path
     now = int(time.time())
     session = a_session(ttl_seconds=600, created_at=now, expires_at=now + 600)
     settings = LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
-    connection = LiveKitRooms(settings, Web()).admit(session, Participant(identity="é 🙂"), ["microphone"])
+    connection = LiveKitRooms(settings, HttpClient()).admit(session, Participant(identity="é 🙂"), ["microphone"])
 
     assert is_plain(rooms.site.get(path, ("Authorization", f"Bearer {connection.token}")), 200, "success")
     joint = "&" if "?" in path else "?"

@@ -11,24 +11,15 @@ import pytest
 from pydantic import TypeAdapter
 
 from events.sign_webhook import SAMPLE, signed
-from pi_voice import api_keys
-from pi_voice.adapters.livekit_webhook import WebhookSignature
-from pi_voice.agents import AgentQuery, AgentSpec, MergePatch
-from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
-from pi_voice.ids import is_uuid
-from pi_voice.room_events import WebhookEvent
-from pi_voice.sessions import (
-    Checkpoint,
-    Ending,
-    ExtractionPreview,
-    NewExtraction,
-    NewParticipant,
-    NewSession,
-    Renewal,
-    SessionQuery,
-)
+from pi_voice.domain import api_keys
+from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
+from pi_voice.domain.agents import CreateAgentRequest, ListAgentsQuery, MergePatch
+from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
+from pi_voice.domain.ids import is_uuid
+from pi_voice.use_cases.receive_livekit_webhook import WebhookEvent
+from pi_voice.domain.session_api import AddParticipantRequest, CompleteSessionRequest, CreateSessionRequest, ListSessionsQuery, PreviewExtractionRequest, RenewSessionRequest, RerunExtractionRequest, SaveTranscriptRequest
 from pi_voice.settings import WebhookSettings
-from pi_voice.work import Job
+from pi_voice.entrypoints.events import ExtractionMessage
 from tests.template.conftest import ROOT, Node
 from tests.template.routes import ROUTES, snake_case
 
@@ -38,25 +29,25 @@ FOLDERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.p
 ROUTES_BY_FOLDER = {snake_case(name): route for name, route in ROUTES.items()}
 
 BODIES: dict[str, TypeAdapter[Any]] = {
-    "create_agent": TypeAdapter(AgentSpec),
+    "create_agent": TypeAdapter(CreateAgentRequest),
     "update_agent": TypeAdapter(MergePatch),
-    "create_session": TypeAdapter(NewSession),
-    "complete_session": TypeAdapter(Ending),
-    "keep_transcript": TypeAdapter(Checkpoint),
-    "extract_again": TypeAdapter(NewExtraction),
-    "preview_extraction": TypeAdapter(ExtractionPreview),
-    "renew_session": TypeAdapter(Renewal),
-    "add_participant": TypeAdapter(NewParticipant),
+    "create_session": TypeAdapter(CreateSessionRequest),
+    "complete_session": TypeAdapter(CompleteSessionRequest),
+    "keep_transcript": TypeAdapter(SaveTranscriptRequest),
+    "extract_again": TypeAdapter(RerunExtractionRequest),
+    "preview_extraction": TypeAdapter(PreviewExtractionRequest),
+    "renew_session": TypeAdapter(RenewSessionRequest),
+    "add_participant": TypeAdapter(AddParticipantRequest),
     "receive_livekit_webhook": TypeAdapter(WebhookEvent),
 }
 QUERIES: dict[str, TypeAdapter[Any]] = {
-    "list_agents": TypeAdapter(AgentQuery),
-    "list_sessions": TypeAdapter(SessionQuery),
+    "list_agents": TypeAdapter(ListAgentsQuery),
+    "list_sessions": TypeAdapter(ListSessionsQuery),
 }
 ORDERS: dict[str, TypeAdapter[Any]] = {
-    "create_api_key": TypeAdapter(NewApiKey),
-    "list_api_keys": TypeAdapter(WorkspaceKeys),
-    "revoke_api_key": TypeAdapter(KeyToRevoke),
+    "create_api_key": TypeAdapter(CreateApiKeyRequest),
+    "list_api_keys": TypeAdapter(ListApiKeysRequest),
+    "revoke_api_key": TypeAdapter(RevokeApiKeyRequest),
 }
 
 
@@ -118,7 +109,7 @@ def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes() -> None:
     [record] = sample("extract_results")["Records"]
     text = record["body"].encode()
 
-    job = TypeAdapter(Job).validate_json(text)
+    job = TypeAdapter(ExtractionMessage).validate_json(text)
 
     assert is_uuid(job.session_id)
     assert record["md5OfBody"] == hashlib.md5(text, usedforsecurity=False).hexdigest()
@@ -151,4 +142,4 @@ def test_the_sample_webhook_arrives_as_api_gateway_delivers_it_and_can_be_signed
 
     assert event["isBase64Encoded"]
     assert event["headers"]["content-type"] == "application/webhook+json"
-    WebhookSignature(WebhookSettings("devkey", secret)).verify(event["headers"]["authorization"], body(event))
+    LiveKitWebhookVerifier(WebhookSettings("devkey", secret)).verify(event["headers"]["authorization"], body(event))

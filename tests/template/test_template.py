@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from pi_voice import completion, extracting_again, results, sessions, settings, sweeping, work
+from pi_voice.use_cases import complete_session, extract_results, rerun_extraction, sweep_sessions
+from pi_voice.domain import sessions
+from pi_voice import settings
+from pi_voice.entrypoints import events
 from pi_voice.adapters import gemini_live, livekit
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
 from tests.template.rights import RIGHTS
@@ -177,11 +180,11 @@ def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functio
     # A provider hangs, then the write of the session, then the one that says why it failed.
     providers = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
     assert providers + 2 * STORING_SECONDS <= functions["CreateSession"]["Timeout"] < 30
-    assert completion.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
-    assert extracting_again.BUDGET_SECONDS + STORING_SECONDS <= functions["ExtractAgain"]["Timeout"] < 30
-    assert extracting_again.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
+    assert complete_session.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
+    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["ExtractAgain"]["Timeout"] < 30
+    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
     assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
-    assert sweeping.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
+    assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
 
 def test_functions_that_work_with_the_sdks_get_more_than_half_a_processor(functions: Mapping[str, Node]) -> None:
@@ -372,10 +375,10 @@ def test_a_message_is_hidden_as_long_as_aws_advises_and_given_up_when_the_worker
     assert hidden_seconds >= 6 * functions["ExtractResults"]["Timeout"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["ExtractionDeadLetters", "Arn"]},
-        "maxReceiveCount": work.MAX_DELIVERIES,
+        "maxReceiveCount": events.MAX_DELIVERIES,
     }
     # A worker that crashes each time still has an end before the sweeper thinks that the message got lost.
-    assert work.MAX_DELIVERIES * hidden_seconds <= results.QUEUED_SECONDS
+    assert events.MAX_DELIVERIES * hidden_seconds <= extract_results.QUEUED_SECONDS
 
 
 def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(resources: Node) -> None:

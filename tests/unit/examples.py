@@ -5,10 +5,12 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent, AgentSpec
-from pi_voice.ids import AgentId, SessionId, WorkspaceId
-from pi_voice.sessions import Ending, Extraction, NewSession, Participant, RoomFacts, Session, TranscriptQuality
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent, CreateAgentRequest
+from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.domain.session_api import CompleteSessionRequest, CreateSessionRequest
+from pi_voice.domain.extractions import Extraction, TranscriptQuality
+from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
+from pi_voice.domain.transcripts import TranscriptTurn
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
@@ -18,7 +20,7 @@ NOW = 1_800_000_000
 GIVEN_UP = NOW + 600 + 86_400
 """When the session of `session()` is not waited for any more: its ttl and a day's grace are over."""
 
-TURNS: list[Turn] = [
+TURNS: list[TranscriptTurn] = [
     {"role": "agent", "text": "Which city?"},
     {"role": "user", "text": "Oslo."},
 ]
@@ -38,9 +40,9 @@ ANSWERED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "a
 """What is told of an extraction whose first answer was good."""
 
 
-def spec(**fields: JsonValue) -> AgentSpec:
+def spec(**fields: JsonValue) -> CreateAgentRequest:
     """Read an agent as a caller sends it."""
-    return AgentSpec.model_validate_json(json.dumps({"name": "Ana", "instructions": "Take the call.", **fields}))
+    return CreateAgentRequest.model_validate_json(json.dumps({"name": "Ana", "instructions": "Take the call.", **fields}))
 
 
 def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
@@ -56,16 +58,16 @@ def an_extraction(**fields: Any) -> Extraction:
     return Extraction(**{"agent_version": 1, "transcript": QUALITY, **fields})
 
 
-def new_session(**fields: JsonValue) -> NewSession:
+def new_session(**fields: JsonValue) -> CreateSessionRequest:
     """Read an order for a session as a caller sends it."""
     order: dict[str, JsonValue] = {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}}
-    return NewSession.model_validate_json(json.dumps({**order, **fields}))
+    return CreateSessionRequest.model_validate_json(json.dumps({**order, **fields}))
 
 
-def ending(**fields: JsonValue) -> Ending:
+def ending(**fields: JsonValue) -> CompleteSessionRequest:
     """Read the end of a call as a caller sends it."""
     transcript: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
-    return Ending.model_validate_json(json.dumps({"transcript": transcript, **fields}))
+    return CompleteSessionRequest.model_validate_json(json.dumps({"transcript": transcript, **fields}))
 
 
 def session(workspace: str = "acme", agent_version: int = 1) -> Session:
@@ -81,6 +83,6 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         ttl_seconds=600,
         created_at=NOW,
         expires_at=NOW + 600,
-        livekit=RoomFacts(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
+        livekit=LiveKitRoom(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
         due_at=GIVEN_UP,
     )

@@ -2,12 +2,13 @@ import asyncio
 
 import pytest
 
-from pi_voice import api_keys
-from pi_voice.access import Access, KeyRing, session_of
-from pi_voice.api_keys import KeyToRevoke, NewApiKey, WorkspaceKeys
-from pi_voice.errors import ApiKeyNotFound, InvalidApiKey, SessionNotFound, StorageError
-from pi_voice.ids import SessionId, WorkspaceId
-from pi_voice.ports import Scope, Visitor
+from pi_voice.domain import api_keys
+from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+from pi_voice.use_cases.authorization import ApiKeyVerifier, authorized_session
+from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
+from pi_voice.domain.errors import ApiKeyNotFound, InvalidApiKey, SessionNotFound, StorageError
+from pi_voice.domain.ids import SessionId, WorkspaceId
+from pi_voice.ports import Scope, SessionCaller
 from tests.fakes import (
     FakeApiKeys,
     FakeCaller,
@@ -20,9 +21,9 @@ from tests.fakes import (
 from tests.unit.examples import NOW, SESSION_ID, session
 
 
-def issue(keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend") -> api_keys.IssuedApiKey:
+def issue(keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend") -> api_keys.CreatedApiKey:
     """Make a key as an operator does."""
-    return asyncio.run(Access(keys, clock).issue(NewApiKey(workspace=workspace, name=name)))
+    return asyncio.run(ManageApiKeys(keys, clock).issue(CreateApiKeyRequest(workspace=workspace, name=name)))
 
 
 # ---- Who may call ---------------------------------------------------------------------------------------
@@ -32,18 +33,18 @@ def test_a_key_opens_its_workspace() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     secret = api_keys.parse(issue(keys, clock).api_key)
 
-    assert asyncio.run(KeyRing(keys, clock).workspace_of(secret)) == "acme"
+    assert asyncio.run(ApiKeyVerifier(keys, clock).workspace_of(secret)) == "acme"
 
 
 def test_an_unknown_key_opens_nothing() -> None:
     with pytest.raises(InvalidApiKey):
-        asyncio.run(KeyRing(FakeApiKeys(), FakeClock()).workspace_of(api_keys.generate()))
+        asyncio.run(ApiKeyVerifier(FakeApiKeys(), FakeClock()).workspace_of(api_keys.generate()))
 
 
 def test_a_key_is_looked_up_once_a_minute() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     secret = api_keys.parse(issue(keys, clock).api_key)
-    ring = KeyRing(keys, clock)
+    ring = ApiKeyVerifier(keys, clock)
 
     for _ in range(3):
         asyncio.run(ring.workspace_of(secret))
@@ -60,10 +61,10 @@ def test_a_revoked_key_works_for_no_more_than_a_minute() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     issued = issue(keys, clock)
     secret = api_keys.parse(issued.api_key)
-    ring = KeyRing(keys, clock)
+    ring = ApiKeyVerifier(keys, clock)
     asyncio.run(ring.workspace_of(secret))
 
-    asyncio.run(Access(keys, clock).revoke(KeyToRevoke(workspace="acme", key_id=issued.key_id)))
+    asyncio.run(ManageApiKeys(keys, clock).revoke(RevokeApiKeyRequest(workspace="acme", key_id=issued.key_id)))
 
     clock.now += 59.9
     assert asyncio.run(ring.workspace_of(secret)) == "acme"
@@ -75,19 +76,19 @@ def test_a_revoked_key_works_for_no_more_than_a_minute() -> None:
 def test_a_revoked_key_never_works_where_it_was_not_known_yet() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     issued = issue(keys, clock)
-    asyncio.run(Access(keys, clock).revoke(KeyToRevoke(workspace="acme", key_id=issued.key_id)))
+    asyncio.run(ManageApiKeys(keys, clock).revoke(RevokeApiKeyRequest(workspace="acme", key_id=issued.key_id)))
 
     with pytest.raises(InvalidApiKey):
-        asyncio.run(KeyRing(keys, clock).workspace_of(api_keys.parse(issued.api_key)))
+        asyncio.run(ApiKeyVerifier(keys, clock).workspace_of(api_keys.parse(issued.api_key)))
 
 
 def test_a_key_that_was_unknown_works_as_soon_as_it_is_made() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    ring, secret = KeyRing(keys, clock), api_keys.generate()
+    ring, secret = ApiKeyVerifier(keys, clock), api_keys.generate()
     with pytest.raises(InvalidApiKey):
         asyncio.run(ring.workspace_of(secret))
 
-    asyncio.run(Access(keys, clock).issue(NewApiKey(workspace="acme"), secret))
+    asyncio.run(ManageApiKeys(keys, clock).issue(CreateApiKeyRequest(workspace="acme"), secret))
 
     assert asyncio.run(ring.workspace_of(secret)) == "acme"
 
@@ -95,7 +96,7 @@ def test_a_key_that_was_unknown_works_as_soon_as_it_is_made() -> None:
 def test_keys_of_different_workspaces_are_never_mixed_up() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     ours, theirs = issue(keys, clock, "acme"), issue(keys, clock, "globex")
-    ring = KeyRing(keys, clock)
+    ring = ApiKeyVerifier(keys, clock)
 
     for _ in range(2):  # looked up, and remembered
         assert asyncio.run(ring.workspace_of(api_keys.parse(ours.api_key))) == "acme"
@@ -104,7 +105,7 @@ def test_keys_of_different_workspaces_are_never_mixed_up() -> None:
 
 def test_a_key_ring_forgets_rather_than_grow_without_end() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    ring = KeyRing(keys, clock)
+    ring = ApiKeyVerifier(keys, clock)
     secrets = [api_keys.parse(issue(keys, clock).api_key) for _ in range(1_001)]
 
     async def use_all() -> None:
@@ -146,7 +147,7 @@ def test_a_workspace_s_keys_are_listed_newest_first_without_their_secrets() -> N
         clock.now += 1
     issue(keys, clock, "globex")
 
-    page = asyncio.run(Access(keys, clock).list(WorkspaceKeys(workspace="acme")))
+    page = asyncio.run(ManageApiKeys(keys, clock).list(ListApiKeysRequest(workspace="acme")))
 
     assert [key.name for key in page.data] == ["second", "first"]
     assert page.next_cursor is None
@@ -155,11 +156,11 @@ def test_a_workspace_s_keys_are_listed_newest_first_without_their_secrets() -> N
 
 def test_a_key_is_revoked_once_and_the_first_time_stands() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    order = KeyToRevoke(workspace="acme", key_id=issue(keys, clock).key_id)
+    order = RevokeApiKeyRequest(workspace="acme", key_id=issue(keys, clock).key_id)
 
-    first = asyncio.run(Access(keys, clock).revoke(order))
+    first = asyncio.run(ManageApiKeys(keys, clock).revoke(order))
     clock.now += 100
-    second = asyncio.run(Access(keys, clock).revoke(order))
+    second = asyncio.run(ManageApiKeys(keys, clock).revoke(order))
 
     assert first.revoked_at == NOW
     assert second == first
@@ -169,10 +170,10 @@ def test_a_key_is_revoked_once_and_the_first_time_stands() -> None:
 def test_a_key_that_a_workspace_does_not_have_cannot_be_revoked(workspace: str) -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     key_id = issue(keys, clock, "acme").key_id
-    order = KeyToRevoke(workspace=workspace, key_id=key_id if workspace == "globex" else "no-such-key")
+    order = RevokeApiKeyRequest(workspace=workspace, key_id=key_id if workspace == "globex" else "no-such-key")
 
     with pytest.raises(ApiKeyNotFound):
-        asyncio.run(Access(keys, clock).revoke(order))
+        asyncio.run(ManageApiKeys(keys, clock).revoke(order))
 
     assert [key.revoked_at for key in keys.kept.values()] == [None]
 
@@ -200,26 +201,26 @@ def test_a_workspace_covers_its_sessions_and_a_session_itself_alone(scope: Scope
 
 
 @pytest.mark.parametrize("visitor", [FakeCaller("acme"), FakeClient(SESSION_ID)], ids=str)
-def test_a_session_is_open_to_its_workspace_and_to_its_own_client(visitor: Visitor) -> None:
-    assert asyncio.run(session_of(visitor, FakeSessions(session()), SESSION_ID)) == session()
+def test_a_session_is_open_to_its_workspace_and_to_its_own_client(visitor: SessionCaller) -> None:
+    assert asyncio.run(authorized_session(visitor, FakeSessions(session()), SESSION_ID)) == session()
 
 
 @pytest.mark.parametrize("visitor", [FakeCaller("globex"), FakeClient(OTHER_ID)], ids=str)
-def test_to_anybody_else_a_session_is_as_unknown_as_one_that_never_was(visitor: Visitor) -> None:
+def test_to_anybody_else_a_session_is_as_unknown_as_one_that_never_was(visitor: SessionCaller) -> None:
     for sessions in (FakeSessions(session()), FakeSessions()):
         with pytest.raises(SessionNotFound):
-            asyncio.run(session_of(visitor, sessions, SESSION_ID))
+            asyncio.run(authorized_session(visitor, sessions, SESSION_ID))
 
 
 def test_a_client_whose_session_was_deleted_finds_nothing() -> None:
     with pytest.raises(SessionNotFound):
-        asyncio.run(session_of(FakeClient(SESSION_ID), FakeSessions(), SESSION_ID))
+        asyncio.run(authorized_session(FakeClient(SESSION_ID), FakeSessions(), SESSION_ID))
 
 
 def test_what_is_wrong_with_the_key_is_told_before_what_is_wrong_with_the_table() -> None:
     session_id = SessionId("0199a0f0-0000-7000-8000-000000000000")
 
     with pytest.raises(InvalidApiKey):
-        asyncio.run(session_of(UnknownCaller(), SessionsThatCannotGet(), session_id))
+        asyncio.run(authorized_session(UnknownCaller(), SessionsThatCannotGet(), session_id))
     with pytest.raises(StorageError):
-        asyncio.run(session_of(FakeCaller(), SessionsThatCannotGet(), session_id))
+        asyncio.run(authorized_session(FakeCaller(), SessionsThatCannotGet(), session_id))

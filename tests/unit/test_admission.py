@@ -3,27 +3,28 @@ from dataclasses import replace
 
 import pytest
 
-from pi_voice.admission import Admission
-from pi_voice.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
-from pi_voice.ids import SessionId
-from pi_voice.ports import Visitor
-from pi_voice.sessions import AdmittedParticipant, NewParticipant, Participant, Session
+from pi_voice.use_cases.add_participant import AddParticipant
+from pi_voice.domain.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import SessionCaller
+from pi_voice.domain.session_api import AddParticipantRequest, AddedParticipant
+from pi_voice.domain.sessions import Participant, Session
 from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
 from tests.unit.examples import NOW, SESSION_ID, session
 
-COLLEAGUE = NewParticipant(identity="colleague", name="Lee")
+COLLEAGUE = AddParticipantRequest(identity="colleague", name="Lee")
 
 
 def admit(
-    order: NewParticipant = COLLEAGUE,
+    order: AddParticipantRequest = COLLEAGUE,
     *,
     to: Session | None = None,
-    caller: Visitor = FakeCaller("acme"),  # noqa: B008 (it never changes)
+    caller: SessionCaller = FakeCaller("acme"),  # noqa: B008 (it never changes)
     rooms: FakeRooms | None = None,
     now: float = NOW,
-) -> AdmittedParticipant:
+) -> AddedParticipant:
     """Let somebody into the one session there is."""
-    admission = Admission(FakeSessions(to or session()), rooms or FakeRooms(), FakeClock(now))
+    admission = AddParticipant(FakeSessions(to or session()), rooms or FakeRooms(), FakeClock(now))
     return asyncio.run(admission.admit(SESSION_ID, order, caller))
 
 
@@ -43,7 +44,7 @@ def test_another_person_gets_a_token_of_their_own_until_the_session_expires() ->
 def test_another_person_publishes_the_media_that_were_asked_for() -> None:
     rooms = FakeRooms()
 
-    admit(NewParticipant(identity="colleague", media=("microphone", "camera")), rooms=rooms)
+    admit(AddParticipantRequest(identity="colleague", media=("microphone", "camera")), rooms=rooms)
 
     assert [media for _, media, _ in rooms.admitted] == [("microphone", "camera")]
 
@@ -52,7 +53,7 @@ def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitte
     rooms = FakeRooms()
 
     with pytest.raises(InvalidRequest) as refusal:
-        admit(NewParticipant(identity="caller-1"), rooms=rooms)
+        admit(AddParticipantRequest(identity="caller-1"), rooms=rooms)
 
     assert [fault.path for fault in refusal.value.faults] == ["identity"]
     assert rooms.admitted == []
@@ -86,7 +87,7 @@ def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> No
     with pytest.raises(SessionNotFound):
         admit(caller=FakeCaller("globex"))
     with pytest.raises(SessionNotFound):
-        asyncio.run(Admission(FakeSessions(), FakeRooms()).admit(never_was, COLLEAGUE, FakeCaller("acme")))
+        asyncio.run(AddParticipant(FakeSessions(), FakeRooms()).admit(never_was, COLLEAGUE, FakeCaller("acme")))
 
 
 def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
@@ -98,4 +99,4 @@ def test_who_may_not_call_learns_nothing_of_sessions() -> None:
     with pytest.raises(InvalidApiKey):
         admit(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
-        asyncio.run(Admission(FakeSessions(), FakeRooms()).admit(SESSION_ID, COLLEAGUE, UnknownCaller()))
+        asyncio.run(AddParticipant(FakeSessions(), FakeRooms()).admit(SESSION_ID, COLLEAGUE, UnknownCaller()))

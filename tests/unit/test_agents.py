@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from pi_voice.agents import AgentSpec, MergePatch, merge
+from pi_voice.domain.agents import CreateAgentRequest, MergePatch, merge
 from tests.unit.examples import spec
 
 FIFTY_QUESTIONS: JsonValue = ["q" * 500] * 50
@@ -23,7 +23,7 @@ def refusals(**fields: JsonValue) -> list[str]:
 
 
 def test_an_agent_needs_a_name_and_instructions_and_nothing_else() -> None:
-    agent = AgentSpec.model_validate_json('{"name": "Ana", "instructions": "Take the call."}')
+    agent = CreateAgentRequest.model_validate_json('{"name": "Ana", "instructions": "Take the call."}')
 
     assert agent.model_dump(mode="json") == {
         "name": "Ana",
@@ -52,7 +52,7 @@ def test_a_field_that_is_required_cannot_be_missing(field: str) -> None:
     del fields[field]
 
     with pytest.raises(ValidationError) as refusal:
-        AgentSpec.model_validate_json(json.dumps(fields))
+        CreateAgentRequest.model_validate_json(json.dumps(fields))
 
     assert [(fault["loc"], fault["type"]) for fault in refusal.value.errors()] == [((field,), "missing")]
 
@@ -174,7 +174,7 @@ def test_a_schema_holds_only_numbers_that_json_has(number: str) -> None:
     text = f'{{"name": "Ana", "instructions": "i", "output_schema_strict": {{"minimum": {number}}}}}'
 
     with pytest.raises(ValidationError):
-        AgentSpec.model_validate_json(text)
+        CreateAgentRequest.model_validate_json(text)
 
 
 @pytest.mark.parametrize(

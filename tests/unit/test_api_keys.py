@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pi_voice import api_keys
-from pi_voice.api_keys import NewApiKey
-from pi_voice.errors import InvalidApiKey
+from pi_voice.domain import api_keys
+from pi_voice.domain.api_keys import CreateApiKeyRequest
+from pi_voice.domain.errors import InvalidApiKey
 
 LETTERS = string.digits + string.ascii_letters
 
@@ -103,19 +103,19 @@ def test_a_person_tells_keys_apart_by_their_last_four_letters() -> None:
 
 @pytest.mark.parametrize("workspace", ["a", "acme", "acme-eu_2", "0" * 63])
 def test_a_workspace_is_named_in_lower_case_letters_digits_and_dashes(workspace: str) -> None:
-    assert NewApiKey(workspace=workspace).workspace == workspace
-    assert NewApiKey(workspace=workspace).name == "default"
+    assert CreateApiKeyRequest(workspace=workspace).workspace == workspace
+    assert CreateApiKeyRequest(workspace=workspace).name == "default"
 
 
 @pytest.mark.parametrize("workspace", ["", "Acme", "-acme", "_acme", "acme corp", "acmé", "acme\n", "0" * 64])
 def test_no_other_name_is_a_workspace(workspace: str) -> None:
     with pytest.raises(ValidationError):
-        NewApiKey(workspace=workspace)
+        CreateApiKeyRequest(workspace=workspace)
 
 
 @pytest.mark.parametrize("name", ["", "n" * 121])
 def test_a_key_s_name_has_1_to_120_characters(name: str) -> None:
-    assert NewApiKey(workspace="acme", name="n").name == "n"
-    assert NewApiKey(workspace="acme", name="n" * 120).name == "n" * 120
+    assert CreateApiKeyRequest(workspace="acme", name="n").name == "n"
+    assert CreateApiKeyRequest(workspace="acme", name="n" * 120).name == "n" * 120
     with pytest.raises(ValidationError):
-        NewApiKey(workspace="acme", name=name)
+        CreateApiKeyRequest(workspace="acme", name=name)

@@ -7,20 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.checkpoints import CheckpointKeeping
-from pi_voice.errors import (
-    InvalidApiKey,
-    SessionNotActive,
-    SessionNotFound,
-    StorageError,
-    TranscriptConflict,
-    TranscriptGap,
-    TranscriptTooLarge,
-)
-from pi_voice.ids import SessionId
-from pi_voice.ports import Visitor
-from pi_voice.sessions import Checkpoint, Kept, Session
-from pi_voice.transcript import Turn
+from pi_voice.use_cases.save_transcript import SaveTranscript
+from pi_voice.domain.errors import InvalidApiKey, SessionNotActive, SessionNotFound, StorageError, TranscriptConflict, TranscriptGap, TranscriptTooLarge
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import SessionCaller
+from pi_voice.domain.session_api import SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FakeCaller,
@@ -34,7 +27,7 @@ from tests.unit.examples import NOW, SESSION_ID, session
 ACME = FakeCaller("acme")
 
 
-def said(*texts: str) -> list[Turn]:
+def said(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
@@ -44,22 +37,22 @@ class World:
     def __init__(self, sessions: FakeSessions | None = None, checkpoints: FakeCheckpoints | None = None) -> None:
         self.sessions = sessions or FakeSessions(session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.keeping = CheckpointKeeping(self.sessions, self.checkpoints)
+        self.keeping = SaveTranscript(self.sessions, self.checkpoints)
 
-    def keep(self, at: int, turns: list[Turn], caller: Visitor = ACME) -> Kept:
+    def keep(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SaveTranscriptResponse:
         return asyncio.run(self.keeping.keep(SESSION_ID, sent(at, turns), caller))
 
     @property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[TranscriptTurn]:
         """What is kept, which is as much as the session says."""
         kept = self.checkpoints.kept.get(SESSION_ID, [])
         assert len(kept) == self.sessions.kept[SESSION_ID].checkpoint_turns
         return kept
 
 
-def sent(at: int, turns: list[Turn]) -> Checkpoint:
+def sent(at: int, turns: list[TranscriptTurn]) -> SaveTranscriptRequest:
     """Read a checkpoint as a client sends it."""
-    return Checkpoint.model_validate_json(json.dumps({"from": at, "turns": turns}))
+    return SaveTranscriptRequest.model_validate_json(json.dumps({"from": at, "turns": turns}))
 
 
 # ---- As the call goes -----------------------------------------------------------------------------------
@@ -68,8 +61,8 @@ def sent(at: int, turns: list[Turn]) -> Checkpoint:
 def test_turns_are_kept_one_behind_the_other() -> None:
     world = World()
 
-    assert world.keep(0, said("a", "b")) == Kept(session_id=SESSION_ID, next=2)
-    assert world.keep(2, said("c")) == Kept(session_id=SESSION_ID, next=3)
+    assert world.keep(0, said("a", "b")) == SaveTranscriptResponse(session_id=SESSION_ID, next=2)
+    assert world.keep(2, said("c")) == SaveTranscriptResponse(session_id=SESSION_ID, next=3)
     assert world.turns == said("a", "b", "c")
 
 
@@ -143,7 +136,7 @@ def test_a_hole_in_the_middle_is_told_with_the_turn_that_is_wanted() -> None:
     ],
 )
 def test_kept_turns_that_come_with_other_words_are_refused_and_nothing_of_them_is_kept(
-    at: int, turns: list[Turn], number: str
+    at: int, turns: list[TranscriptTurn], number: str
 ) -> None:
     world = World()
     world.keep(0, said("a", "b"))
@@ -160,7 +153,7 @@ def test_a_time_that_is_null_says_as_little_as_one_that_is_not_there() -> None:
     world = World()
     world.keep(0, [{"role": "user", "text": "a", "start_ms": None}, {"role": "user", "text": "b"}])
 
-    again: list[Turn] = [{"role": "user", "text": "a"}, {"role": "user", "text": "b", "end_ms": None}]
+    again: list[TranscriptTurn] = [{"role": "user", "text": "a"}, {"role": "user", "text": "b", "end_ms": None}]
     assert world.keep(0, again).next == 2
 
 
@@ -184,7 +177,7 @@ def test_whatever_pieces_a_client_sends_of_what_was_said_what_is_kept_is_a_begin
 # ---- Limits ---------------------------------------------------------------------------------------------
 
 
-def refused(world: World, at: int, turns: list[Turn]) -> list[str]:
+def refused(world: World, at: int, turns: list[TranscriptTurn]) -> list[str]:
     before = world.sessions.kept[SESSION_ID]
     with pytest.raises(TranscriptTooLarge) as refusal:
         world.keep(at, turns)
@@ -259,7 +252,7 @@ def test_what_was_said_before_the_connections_expired_is_still_kept() -> None:
 class Rival(FakeCheckpoints):
     """Somebody else is faster, for the first so many times."""
 
-    def __init__(self, sessions: FakeSessions, *rivals: list[Turn]) -> None:
+    def __init__(self, sessions: FakeSessions, *rivals: list[TranscriptTurn]) -> None:
         super().__init__(sessions)
         self._rivals = list(rivals)
 
@@ -299,7 +292,7 @@ def test_of_two_writers_neither_can_put_a_word_between_the_other_s() -> None:
     world = World()
     ours, theirs = said(*"abcde"), said(*"vwxyz")
 
-    async def write(turns: list[Turn]) -> int:
+    async def write(turns: list[TranscriptTurn]) -> int:
         """Send one turn after the other, until another's stands in its place."""
         for number, turn in enumerate(turns):
             try:
@@ -320,7 +313,7 @@ def test_of_two_writers_neither_can_put_a_word_between_the_other_s() -> None:
 def test_of_many_that_send_the_same_all_succeed_and_it_is_kept_once() -> None:
     world = World()
 
-    async def race() -> list[Kept]:
+    async def race() -> list[SaveTranscriptResponse]:
         return await asyncio.gather(*(world.keeping.keep(SESSION_ID, sent(0, said("a", "b")), ACME) for _ in range(20)))
 
     assert {kept.next for kept in asyncio.run(race())} == {2}
@@ -348,7 +341,7 @@ def test_a_session_that_is_deleted_between_reading_and_writing_is_not_active_any
     sessions = FakeSessions(session())
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(CheckpointKeeping(sessions, Deleting(sessions)).keep(SESSION_ID, sent(0, said("a")), ACME))
+        asyncio.run(SaveTranscript(sessions, Deleting(sessions)).keep(SESSION_ID, sent(0, said("a")), ACME))
 
 
 def test_who_always_loses_is_told_to_try_again() -> None:
@@ -385,7 +378,7 @@ def test_what_cannot_be_compared_is_not_acknowledged() -> None:
     ],
     ids=["another workspace", "another session's client", "nobody"],
 )
-def test_nobody_else_keeps_anything(caller: Visitor, refusal: type[Exception]) -> None:
+def test_nobody_else_keeps_anything(caller: SessionCaller, refusal: type[Exception]) -> None:
     world = World()
 
     with pytest.raises(refusal):

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.client_tokens import PREFIX, ClientTokens
-from pi_voice.errors import InvalidApiKey
-from pi_voice.ids import SessionId
+from pi_voice.domain.client_tokens import ClientTokens, PREFIX
+from pi_voice.domain.errors import InvalidApiKey
+from pi_voice.domain.ids import SessionId
 from tests.fakes import FakeClock
 from tests.unit.examples import NOW, SESSION_ID
 

@@ -6,26 +6,20 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent
-from pi_voice.checkpoints import CheckpointKeeping
-from pi_voice.completion import Closing, Completion
-from pi_voice.errors import (
-    CarriedOut,
-    GeminiError,
-    GeminiUnavailable,
-    InvalidApiKey,
-    LiveKitUnavailable,
-    SessionNotActive,
-    SessionNotFound,
-    StorageError,
-    TranscriptTooLarge,
-)
-from pi_voice.extraction import Extractor
-from pi_voice.ids import SessionId
-from pi_voice.ports import ModelAnswer, Question, Rooms, Visitor
-from pi_voice.results import Results
-from pi_voice.sessions import Checkpoint, Ending, Extraction, Problem, Session, SessionState
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent
+from pi_voice.use_cases.save_transcript import SaveTranscript
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.domain.errors import AlreadyProcessed, GeminiError, GeminiUnavailable, InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound, StorageError, TranscriptTooLarge
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
+from pi_voice.use_cases.extract_results import ExtractResults
+from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.sessions import Session
+from pi_voice.domain import session_api
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
@@ -52,7 +46,7 @@ from tests.unit.examples import AGENT_ID, ANSWERED, NOW, SESSION_ID, TURNS, agen
 
 ACME = FakeCaller("acme")
 CITY = agent(output_schema={"city": "string"})
-WITHOUT_TRANSCRIPT = Ending()
+WITHOUT_TRANSCRIPT = CompleteSessionRequest()
 
 
 class World:
@@ -79,22 +73,22 @@ class World:
         self.clock = FakeClock(NOW + 90)
 
     @property
-    def closing(self) -> Closing:
-        return Closing(self.sessions, self.transcripts, self.checkpoints, self.clock)
+    def closing(self) -> EndSession:
+        return EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
 
     @property
-    def completion(self) -> Completion:
+    def completion(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        results = Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
-        return Completion(self.sessions, self.closing, results, lambda: self.rooms)
+        results = ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
+        return CompleteSession(self.sessions, self.closing, results, lambda: self.rooms)
 
-    def complete(self, end: Ending | None = None, caller: Visitor = ACME) -> SessionState:
+    def complete(self, end: CompleteSessionRequest | None = None, caller: SessionCaller = ACME) -> session_api.Session:
         return asyncio.run(self.completion.complete(SESSION_ID, end or ending(), caller))
 
-    async def keep(self, at: int, *turns: Turn) -> int:
+    async def keep(self, at: int, *turns: TranscriptTurn) -> int:
         """Keep turns as the call goes, and tell how many are kept then."""
-        keeping = CheckpointKeeping(self.sessions, self.checkpoints)
-        sent = Checkpoint.model_validate({"from": at, "turns": list(turns)})
+        keeping = SaveTranscript(self.sessions, self.checkpoints)
+        sent = SaveTranscriptRequest.model_validate({"from": at, "turns": list(turns)})
         return (await keeping.keep(SESSION_ID, sent, ACME)).next
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
@@ -111,7 +105,7 @@ class World:
         return self.sessions.kept[SESSION_ID]
 
     @property
-    def transcript(self) -> list[Turn]:
+    def transcript(self) -> list[TranscriptTurn]:
         """The transcript that the session points to, which is the only one that stays."""
         assert self.session.transcript_id is not None
         assert self.transcripts.expiring == self.transcripts.kept.keys() - {self.session.transcript_id}
@@ -127,7 +121,7 @@ class Onlooker(FakeExtractionModel):
         self._transcripts = transcripts
         self.seen: list[tuple[str, str, list[Any]]] = []
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
         kept = self._sessions.kept[SESSION_ID]
         assert kept.extraction is not None
         assert kept.transcript_id is not None
@@ -307,13 +301,13 @@ def test_the_room_is_closed_while_the_model_thinks() -> None:
             await super().close(session_id)
 
     class MeetingModel(FakeExtractionModel):
-        async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
             await both.wait()
             return await super().answer(question, seconds)
 
     world = World(rooms=MeetingRooms(), model=MeetingModel('{"city": "Oslo"}'))
 
-    async def complete() -> SessionState:
+    async def complete() -> session_api.Session:
         async with asyncio.timeout(60):  # only a failure takes that long
             return await world.completion.complete(SESSION_ID, ending(), ACME)
 
@@ -380,8 +374,8 @@ def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
         raise RuntimeError("LIVEKIT_URL is not set.")
 
     world = World()
-    results = Results(world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock)
-    completion = Completion(world.sessions, world.closing, results, nowhere)
+    results = ExtractResults(world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock)
+    completion = CompleteSession(world.sessions, world.closing, results, nowhere)
 
     assert asyncio.run(completion.complete(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
 
@@ -404,7 +398,7 @@ def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stay
 
     outcomes = world.race(*(world.completion.complete(SESSION_ID, end, ACME) for end in endings))
 
-    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, SessionState))
+    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
     assert world.session.transcript_id is not None
     assert world.transcripts.kept[world.session.transcript_id] == winner.transcript
@@ -427,7 +421,7 @@ def test_of_calls_without_a_transcript_one_wins_too() -> None:
 
     outcomes = world.race(*(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
 
-    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, SessionState))
+    (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 9
     assert winner.transcript == world.transcript == TURNS
 
@@ -446,7 +440,7 @@ def late(turns: int) -> Awaitable[None]:
 def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_never_lost(head_start: int) -> None:
     world = World()
     asyncio.run(world.keep(0, *TURNS))
-    more: list[Turn] = [{"role": "user", "text": f"And {number}."} for number in range(4)]
+    more: list[TranscriptTurn] = [{"role": "user", "text": f"And {number}."} for number in range(4)]
     acknowledged: list[int] = [2]
 
     async def append() -> None:
@@ -456,7 +450,7 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_never_l
 
     completed, appended = world.race(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
 
-    assert isinstance(completed, SessionState)
+    assert isinstance(completed, session_api.Session)
     assert appended is None or isinstance(appended, SessionNotActive)
     assert completed.transcript == world.transcript == [*TURNS, *more][: acknowledged[-1]]
 
@@ -465,7 +459,7 @@ def test_turns_that_come_faster_than_they_can_be_read_are_told_to_the_caller_and
     class Growing(FakeCheckpoints):
         """Somebody keeps another turn whenever what is kept has been read."""
 
-        async def read(self, session: Session) -> list[Turn]:
+        async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
             await self.append(session, [{"role": "user", "text": "More."}], 1)
             return turns
@@ -484,7 +478,7 @@ def test_turns_that_come_faster_than_they_can_be_read_are_told_to_the_caller_and
 
 def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any_more() -> None:
     class Deleting(FakeCheckpoints):
-        async def read(self, session: Session) -> list[Turn]:
+        async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
             await sessions.delete(SESSION_ID)
             return turns
@@ -505,7 +499,7 @@ def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> N
     asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
     before = world.session
 
-    with pytest.raises(CarriedOut) as carried_out:
+    with pytest.raises(AlreadyProcessed) as carried_out:
         asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
     for another in ("another-request", None):
         with pytest.raises(SessionNotActive):
@@ -574,7 +568,7 @@ def test_when_the_results_cannot_be_kept_the_caller_has_them_all_the_same() -> N
 
 def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:
     class Deleting(FakeExtractionModel):
-        async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
             await world.sessions.delete(SESSION_ID)
             return await super().answer(question, seconds)
 
@@ -600,7 +594,7 @@ def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
         status="pending",
         model="fake-model",
         attempts=3,
-        error=Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
+        error=ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
     )
     assert world.queue.waiting == [SESSION_ID]
 
@@ -617,7 +611,7 @@ def test_a_model_that_refuses_costs_the_results_and_nothing_else() -> None:
         model="fake-model",
         attempts=1,
         extracted_at=NOW + 90,
-        error=Problem(code="gemini_error", message="The schema is too complex."),
+        error=ErrorInfo(code="gemini_error", message="The schema is too complex."),
     )
     assert world.queue.waiting == []
 
@@ -625,7 +619,7 @@ def test_a_model_that_refuses_costs_the_results_and_nothing_else() -> None:
 BROKEN = Extraction(
     status="pending",
     attempts=1,
-    error=Problem(
+    error=ErrorInfo(
         code="internal_error",
         message="Something went wrong on our side. Try again; if it stays, report the request_id.",
     ),

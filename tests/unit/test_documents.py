@@ -3,8 +3,9 @@ import json
 import pytest
 from pydantic import Field, JsonValue, ValidationError
 
-from pi_voice.documents import AnyJson, Document, JsonObject, Metadata, Page, Paging, read
-from pi_voice.errors import InvalidRequest
+from pi_voice.domain.base import AnyJson, Document, JsonObject, Metadata, parse_request
+from pi_voice.domain.pagination import Page, PageQuery
+from pi_voice.domain.errors import InvalidRequest
 
 
 class Note(Document):
@@ -98,17 +99,17 @@ def test_the_default_of_metadata_is_nobody_s_to_change() -> None:
 
 @pytest.mark.parametrize(("limit", "read_as"), [("1", 1), ("20", 20), ("100", 100)])
 def test_a_query_s_limit_is_read_from_text(limit: str, read_as: int) -> None:
-    assert Paging.model_validate({"limit": limit}).limit == read_as
+    assert PageQuery.model_validate({"limit": limit}).limit == read_as
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "ten", ""])
 def test_a_query_s_limit_is_a_number_from_1_to_100(limit: str) -> None:
     with pytest.raises(ValidationError):
-        Paging.model_validate({"limit": limit})
+        PageQuery.model_validate({"limit": limit})
 
 
 def test_a_query_that_says_nothing_gets_twenty_from_the_start() -> None:
-    assert (Paging().limit, Paging().cursor) == (20, None)
+    assert (PageQuery().limit, PageQuery().cursor) == (20, None)
 
 
 def test_a_page_is_written_as_data_and_next_cursor() -> None:
@@ -119,7 +120,7 @@ def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() ->
     sent = b'{"txet": "typo", "number": "1", "metadata": {"k": 1}, "object": {"n": 1e999}}'
 
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: Note.model_validate_json(sent))
+        parse_request(lambda: Note.model_validate_json(sent))
 
     assert [(fault.path, fault.message) for fault in refusal.value.faults] == [
         ("number", "Input should be a valid integer."),
@@ -131,30 +132,30 @@ def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() ->
 
 def test_a_field_that_is_missing_is_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: Page[Note].model_validate_json(b'{"data": [{}], "next_cursor": 7}'))
+        parse_request(lambda: Page[Note].model_validate_json(b'{"data": [{}], "next_cursor": 7}'))
     assert [fault.path for fault in refusal.value.faults] == ["next_cursor"]
 
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: Page[Note].model_validate_json(b"{}"))
+        parse_request(lambda: Page[Note].model_validate_json(b"{}"))
     assert [(fault.path, fault.message) for fault in refusal.value.faults] == [("data", "Is required.")]
 
 
 def test_a_key_that_is_refused_is_named_by_itself() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: note(metadata={"k" * 41: "v"}))
+        parse_request(lambda: note(metadata={"k" * 41: "v"}))
 
     assert [fault.path for fault in refusal.value.faults] == ["metadata." + "k" * 41]
 
 
 def test_no_more_than_fifty_faults_are_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: note(**{f"typo-{number}": 1 for number in range(60)}))
+        parse_request(lambda: note(**{f"typo-{number}": 1 for number in range(60)}))
 
     assert len(refusal.value.faults) == 50
 
 
 def test_nothing_that_was_sent_is_repeated() -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        read(lambda: note(number="hush-4711", text=["hush-4711"], metadata={"k": ["hush-4711"]}))
+        parse_request(lambda: note(number="hush-4711", text=["hush-4711"], metadata={"k": ["hush-4711"]}))
 
     assert "hush-4711" not in repr(refusal.value.faults)

@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from pi_voice import evidence
-from pi_voice.evidence import apart, checked, leaves, says, with_evidence
-from pi_voice.schema import violations
-from pi_voice.sessions import Evidence
-from pi_voice.transcript import Turn
+from pi_voice.domain import evidence
+from pi_voice.domain.evidence import contains_quote, leaves, split_answer, verify_evidence, with_evidence
+from pi_voice.domain.output_schema import violations
+from pi_voice.domain.extractions import Evidence
+from pi_voice.domain.transcripts import TranscriptTurn
 
 # ruff: noqa: RUF001 (letters that look alike are what is folded)
 
-CALL: list[Turn] = [
+CALL: list[TranscriptTurn] = [
     {"role": "agent", "text": "Which city, and for how many?"},
     {"role": "user", "text": "Oslo. For 4 people — no, wait: five, it’s my  mother's\nbirthday!"},
     {"role": "agent", "text": "Five people in Oslo."},
@@ -29,7 +29,7 @@ def claim(path: str, status: str = "found", turn: JsonValue = 1, quote: JsonValu
 
 def of_city(value: JsonValue, *claims: JsonValue) -> Evidence:
     """Return what is known of one value after its claims were checked."""
-    return checked({"city": value}, list(claims), CALL)["city"]
+    return verify_evidence({"city": value}, list(claims), CALL)["city"]
 
 
 # ---- Quotes ---------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def of_city(value: JsonValue, *claims: JsonValue) -> Evidence:
     ],
 )
 def test_a_quote_is_there_however_it_is_spelled_spaced_or_quoted(text: str, quote: str) -> None:
-    assert says(text, quote)
+    assert contains_quote(text, quote)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_a_quote_is_there_however_it_is_spelled_spaced_or_quoted(text: str, quot
     ],
 )
 def test_a_quote_that_is_not_there_word_for_word_is_none(text: str, quote: str) -> None:
-    assert not says(text, quote)
+    assert not contains_quote(text, quote)
 
 
 def test_a_word_is_looked_for_behind_one_that_only_begins_like_it() -> None:
-    assert says("Osloer are from Oslo", "Oslo")
-    assert says("15 or 5", "5")
+    assert contains_quote("Osloer are from Oslo", "Oslo")
+    assert contains_quote("15 or 5", "5")
 
 
 @given(
@@ -105,12 +105,12 @@ def test_words_in_a_row_are_always_found(words: list[str], data: st.DataObject) 
     first = data.draw(st.integers(0, len(words) - 1))
     last = data.draw(st.integers(first, len(words) - 1))
 
-    assert says("  ".join(words), " ".join(words[first : last + 1]).upper().replace("IT’S", "it's"))
+    assert contains_quote("  ".join(words), " ".join(words[first : last + 1]).upper().replace("IT’S", "it's"))
 
 
 @given(st.text(), st.text())
 def test_any_two_texts_can_be_compared(text: str, quote: str) -> None:
-    assert says(text, quote) in (True, False)
+    assert contains_quote(text, quote) in (True, False)
 
 
 # ---- Claims ---------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_value_of_which_nothing_good_is_claimed_is_unverified(claims: list[Jso
 
 @pytest.mark.parametrize("claims", [None, "city", {}, {"city": "found"}, 7], ids=str)
 def test_claims_that_are_no_list_are_none(claims: JsonValue) -> None:
-    assert checked({"city": "Oslo"}, claims, CALL) == {"city": UNVERIFIED}
+    assert verify_evidence({"city": "Oslo"}, claims, CALL) == {"city": UNVERIFIED}
 
 
 @pytest.mark.parametrize("nothing", [None, [], {}], ids=str)
@@ -192,13 +192,13 @@ def test_of_several_claims_about_one_value_the_last_counts() -> None:
 
 
 def test_claims_about_what_is_not_in_the_results_are_left_out() -> None:
-    assert checked({"city": "Oslo"}, [claim("city"), claim("town"), claim("")], CALL).keys() == {"city"}
+    assert verify_evidence({"city": "Oslo"}, [claim("city"), claim("town"), claim("")], CALL).keys() == {"city"}
 
 
 def test_a_long_quote_is_cut() -> None:
-    long: list[Turn] = [{"role": "user", "text": "word " * 300}]
+    long: list[TranscriptTurn] = [{"role": "user", "text": "word " * 300}]
 
-    told = checked({"it": "x"}, [claim("it", turn=0, quote="word " * 200)], long)["it"]
+    told = verify_evidence({"it": "x"}, [claim("it", turn=0, quote="word " * 200)], long)["it"]
 
     assert told.quote is not None
     assert len(told.quote) == 500
@@ -213,7 +213,7 @@ def test_every_single_value_has_its_evidence() -> None:
         "more": {},
     }
 
-    told = checked(results, [claim("guests.1.age", quote="five"), claim("tags.0", turn=2)], CALL)
+    told = verify_evidence(results, [claim("guests.1.age", quote="five"), claim("tags.0", turn=2)], CALL)
 
     assert {path: known.status for path, known in told.items()} == {
         "city": "unverified",
@@ -246,7 +246,7 @@ def test_each_path_leads_to_its_value(results: Any) -> None:
 
 @given(JSON, JSON)
 def test_whatever_is_claimed_of_whatever_nothing_is_found_that_nobody_said(results: Any, claims: Any) -> None:
-    told = checked(results, claims, CALL)
+    told = verify_evidence(results, claims, CALL)
 
     assert told.keys() == dict(leaves(results)).keys()
     assert {known.status for known in told.values()} <= {"unverified", "not_mentioned"}
@@ -276,10 +276,10 @@ def test_definitions_stay_at_the_root_where_references_look_for_them() -> None:
 
 
 def test_an_answer_is_taken_apart() -> None:
-    assert apart({"results": {"city": "Oslo"}, "evidence": []}) == ({"city": "Oslo"}, [])
-    assert apart({"city": "Oslo"}) == (None, None)
-    assert apart(["x"]) == (["x"], None)
-    assert apart(None) == (None, None)
+    assert split_answer({"results": {"city": "Oslo"}, "evidence": []}) == ({"city": "Oslo"}, [])
+    assert split_answer({"city": "Oslo"}) == (None, None)
+    assert split_answer(["x"]) == (["x"], None)
+    assert split_answer(None) == (None, None)
 
 
 def test_the_model_is_told_what_each_status_means_and_how_to_quote() -> None:

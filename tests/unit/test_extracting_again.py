@@ -6,34 +6,15 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent
-from pi_voice.errors import (
-    GeminiUnavailable,
-    InvalidApiKey,
-    InvalidOutputSchema,
-    InvalidRequest,
-    RateLimited,
-    SessionActive,
-    SessionNotCompleted,
-    SessionNotFound,
-    StorageError,
-    TranscriptTooLarge,
-    VoiceError,
-)
-from pi_voice.extracting_again import ExtractingAgain
-from pi_voice.extraction import Extractor
-from pi_voice.ids import TranscriptId
-from pi_voice.ports import Caller, ModelAnswer, Question
-from pi_voice.sessions import (
-    Evidence,
-    ExtractedResults,
-    Extraction,
-    ExtractionPreview,
-    NewExtraction,
-    Problem,
-    Run,
-    Session,
-)
+from pi_voice.domain.agents import Agent
+from pi_voice.domain.errors import GeminiUnavailable, InvalidApiKey, InvalidOutputSchema, InvalidRequest, RateLimited, SessionActive, SessionNotCompleted, SessionNotFound, StorageError, TranscriptTooLarge, VoiceError
+from pi_voice.use_cases.rerun_extraction import RerunExtraction
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.domain.ids import TranscriptId
+from pi_voice.ports import Caller, ModelRequest, ModelResponse
+from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
+from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest, RerunExtractionRequest
+from pi_voice.domain.sessions import Session
 from tests.fakes import (
     FakeAgents,
     FakeCaller,
@@ -54,7 +35,7 @@ CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
 BERGEN = '{"city": "Bergen"}'
 FIRST = an_extraction(**ANSWERED, extracted_at=NOW + 90)
-BUSY = Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
+BUSY = ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
 STRICT: JsonValue = {"type": "object", "properties": {"mood": {"type": "string", "pattern": "^[a-z]+$"}}}
 
 
@@ -74,19 +55,19 @@ def completed(extraction: Extraction | None = FIRST, **changes: Any) -> Session:
     return replace(ended, **changes)
 
 
-def order(**fields: JsonValue) -> NewExtraction:
+def order(**fields: JsonValue) -> RerunExtractionRequest:
     """Read an order for another extraction as a caller sends it."""
-    return NewExtraction.model_validate_json(json.dumps(fields))
+    return RerunExtractionRequest.model_validate_json(json.dumps(fields))
 
 
-def pasted(**fields: JsonValue) -> ExtractionPreview:
+def pasted(**fields: JsonValue) -> PreviewExtractionRequest:
     """Read an order for a preview as a caller sends it."""
     turns: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
     wanted: dict[str, JsonValue] = {"transcript": turns, "output_schema": {"city": "string"}}
-    return ExtractionPreview.model_validate_json(json.dumps({**wanted, **fields}))
+    return PreviewExtractionRequest.model_validate_json(json.dumps({**wanted, **fields}))
 
 
-def run(at: int, city: str | None = None, **fields: Any) -> Run:
+def run(at: int, city: str | None = None, **fields: Any) -> ExtractionRun:
     """Describe a run as the history has it."""
     what: dict[str, Any] = {
         "status": "succeeded" if city else "failed",
@@ -95,7 +76,7 @@ def run(at: int, city: str | None = None, **fields: Any) -> Run:
         "results": {"city": city} if city else None,
         "error": None,
     }
-    return Run(**{"at": at, **what, **fields})
+    return ExtractionRun(**{"at": at, **what, **fields})
 
 
 class World:
@@ -103,7 +84,7 @@ class World:
 
     def __init__(
         self,
-        *answers: str | ModelAnswer | Exception,
+        *answers: str | ModelResponse | Exception,
         of: Agent = CITY,
         sessions: FakeSessions | None = None,
         rates: FakeRates | None = None,
@@ -118,15 +99,15 @@ class World:
         self.clock = FakeClock(NOW + 1_000)
 
     @property
-    def again(self) -> ExtractingAgain:
+    def again(self) -> RerunExtraction:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        return ExtractingAgain(self.agents, self.sessions, self.transcripts, extractor, self.rates, self.clock)
+        return RerunExtraction(self.agents, self.sessions, self.transcripts, extractor, self.rates, self.clock)
 
-    def extract(self, wanted: NewExtraction | None = None, caller: Caller = ACME) -> ExtractedResults:
+    def extract(self, wanted: RerunExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
         self.clock.now += 1
         return asyncio.run(self.again.extract(SESSION_ID, wanted or order(), caller))
 
-    def preview(self, wanted: ExtractionPreview | None = None, caller: Caller = ACME) -> ExtractedResults:
+    def preview(self, wanted: PreviewExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
         return asyncio.run(self.again.preview(wanted or pasted(), caller))
 
     @property
@@ -401,7 +382,7 @@ def test_a_session_that_is_deleted_meanwhile_is_not_made_again() -> None:
     sessions = FakeSessions(completed())
 
     class Deleting(FakeExtractionModel):
-        async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
             await sessions.delete(SESSION_ID)
             return await super().answer(question, seconds)
 

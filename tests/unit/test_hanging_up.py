@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from pi_voice.completion import Closing
-from pi_voice.errors import InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound
-from pi_voice.hanging_up import HangingUp
-from pi_voice.ids import SessionId
-from pi_voice.ports import Visitor
-from pi_voice.sessions import Session, SessionState
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.domain.errors import InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import SessionCaller
+from pi_voice.domain.sessions import Session
+from pi_voice.domain import session_api
 from tests.fakes import (
     FailingRooms,
     FakeCaller,
@@ -36,10 +37,10 @@ class World:
         self.clock = FakeClock(NOW + 60)
 
     @property
-    def hanging_up(self) -> HangingUp:
-        return HangingUp(self.sessions, self.rooms, self.clock)
+    def hanging_up(self) -> StopSession:
+        return StopSession(self.sessions, self.rooms, self.clock)
 
-    def stop(self, caller: Visitor = ACME) -> SessionState:
+    def stop(self, caller: SessionCaller = ACME) -> session_api.Session:
         return asyncio.run(self.hanging_up.stop(SESSION_ID, caller))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
@@ -54,7 +55,7 @@ class World:
 
 
 @pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
-def test_a_call_that_is_stopped_loses_its_room_and_stays_active_for_its_transcript(caller: Visitor) -> None:
+def test_a_call_that_is_stopped_loses_its_room_and_stays_active_for_its_transcript(caller: SessionCaller) -> None:
     world = World()
 
     state = world.stop(caller)
@@ -112,7 +113,7 @@ def test_many_stops_at_once_all_succeed() -> None:
 
     outcomes = world.race(*(world.hanging_up.stop(SESSION_ID, ACME) for _ in range(10)))
 
-    assert all(isinstance(outcome, SessionState) for outcome in outcomes)
+    assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
     assert (world.session.hung_up_at, world.session.due_at) == (NOW + 60, GIVEN_UP)
 
 
@@ -132,7 +133,7 @@ def test_a_call_that_is_stopped_and_completed_at_once_ends_completed_and_due_as_
     head_start: int, said: list[Any]
 ) -> None:
     world = World()
-    closing = Closing(world.sessions, FakeTranscripts(), FakeCheckpoints(world.sessions), world.clock)
+    closing = EndSession(world.sessions, FakeTranscripts(), FakeCheckpoints(world.sessions), world.clock)
 
     async def complete() -> None:
         for _ in range(head_start):
@@ -159,7 +160,7 @@ def test_a_call_that_is_stopped_and_completed_at_once_ends_completed_and_due_as_
     ],
     ids=["another workspace", "another session's client", "nobody"],
 )
-def test_nobody_else_hangs_up(caller: Visitor, refusal: type[Exception]) -> None:
+def test_nobody_else_hangs_up(caller: SessionCaller, refusal: type[Exception]) -> None:
     world = World()
 
     with pytest.raises(refusal):

@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from pi_voice.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
-from pi_voice.history import History
-from pi_voice.ids import SessionId, TranscriptId
-from pi_voice.sessions import Session, SessionQuery
+from pi_voice.domain.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
+from pi_voice.use_cases.read_sessions import ReadSessions
+from pi_voice.domain.ids import SessionId, TranscriptId
+from pi_voice.domain.sessions import Session
+from pi_voice.domain.session_api import ListSessionsQuery
 from tests.fakes import (
     FakeCaller,
     FakeCheckpoints,
@@ -32,9 +33,9 @@ def transcripts() -> FakeTranscripts:
     return kept
 
 
-def history_of(sessions: FakeSessions, kept: FakeTranscripts | None = None) -> History:
+def history_of(sessions: FakeSessions, kept: FakeTranscripts | None = None) -> ReadSessions:
     """Make a history without checkpoints."""
-    return History(sessions, kept or FakeTranscripts(), FakeCheckpoints(sessions))
+    return ReadSessions(sessions, kept or FakeTranscripts(), FakeCheckpoints(sessions))
 
 
 def test_an_active_session_is_shown_without_a_transcript() -> None:
@@ -66,7 +67,7 @@ def test_a_session_whose_transcript_has_expired_is_shown_without_it() -> None:
 def test_a_workspace_s_sessions_are_listed_without_transcript_and_results() -> None:
     theirs = replace(session("globex"), session_id=SessionId("019a0000-0000-7000-8000-00000000000f"))
 
-    page = asyncio.run(history_of(FakeSessions(completed(), theirs), transcripts()).page(SessionQuery(), ACME))
+    page = asyncio.run(history_of(FakeSessions(completed(), theirs), transcripts()).page(ListSessionsQuery(), ACME))
 
     assert [summary.session_id for summary in page.data] == [SESSION_ID]
     assert "Oslo" not in page.model_dump_json()
@@ -97,7 +98,7 @@ def test_an_ended_session_is_deleted_with_what_was_kept_as_the_call_went() -> No
     asyncio.run(checkpoints.append(session(), TURNS, 100))
     sessions.kept[SESSION_ID] = replace(sessions.kept[SESSION_ID], status="completed")
 
-    asyncio.run(History(sessions, FakeTranscripts(), checkpoints).delete(SESSION_ID, ACME))
+    asyncio.run(ReadSessions(sessions, FakeTranscripts(), checkpoints).delete(SESSION_ID, ACME))
 
     assert (sessions.kept, checkpoints.kept) == ({}, {})
 
@@ -150,4 +151,4 @@ def test_who_may_not_call_learns_nothing_of_sessions() -> None:
     with pytest.raises(InvalidApiKey):
         asyncio.run(history.delete(SESSION_ID, UnknownCaller()))
     with pytest.raises(InvalidApiKey):
-        asyncio.run(history.page(SessionQuery(), UnknownCaller()))
+        asyncio.run(history.page(ListSessionsQuery(), UnknownCaller()))

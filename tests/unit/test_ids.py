@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.ids import is_uuid, uuid7
+from pi_voice.domain.ids import is_uuid, uuid7
 
 
 def test_an_id_is_a_uuid_of_version_7_and_of_the_rfc_s_variant() -> None:

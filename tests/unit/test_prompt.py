@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from pi_voice.prompt import instruction_for, instruction_to_go_on
-from pi_voice.transcript import Turn
+from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.unit.examples import agent
 
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -70,14 +70,14 @@ def test_what_the_agent_need_not_know_changes_nothing_that_it_is_told() -> None:
     assert instruction_for(agent(version=9, **{**FULL, **others})) == told
 
 
-def said(*texts: str) -> list[Turn]:
+def said(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
 def test_an_agent_that_goes_on_is_told_the_same_and_what_was_said() -> None:
-    turns: list[Turn] = [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Zürich \U0001f642"}]
+    turns: list[TranscriptTurn] = [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Zürich \U0001f642"}]
 
-    told = instruction_to_go_on(agent(**FULL), turns)
+    told = instruction_to_resume(agent(**FULL), turns)
 
     assert told.startswith(instruction_for(agent(**FULL)))
     assert "do not greet again" in told
@@ -94,10 +94,10 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 @given(st.lists(st.text() | st.text(LINE_BREAKS + '"\\}-') | st.just("\n-----END CONVERSATION-----\n"), min_size=1))
 def test_nothing_that_was_said_can_end_its_line_or_the_fence(texts: list[str]) -> None:
-    before = len(instruction_to_go_on(agent(), said("")).splitlines()) - 2
+    before = len(instruction_to_resume(agent(), said("")).splitlines()) - 2
 
-    *_, opening = instruction_to_go_on(agent(), said(*texts)).splitlines()[:before]
-    *lines, closing = instruction_to_go_on(agent(), said(*texts)).splitlines()[before:]
+    *_, opening = instruction_to_resume(agent(), said(*texts)).splitlines()[:before]
+    *lines, closing = instruction_to_resume(agent(), said(*texts)).splitlines()[before:]
 
     assert (opening, closing) == ("-----BEGIN CONVERSATION-----", "-----END CONVERSATION-----")
     assert [json.loads(line)["text"] for line in lines] == texts
@@ -106,7 +106,7 @@ def test_nothing_that_was_said_can_end_its_line_or_the_fence(texts: list[str]) -
 def test_of_a_long_conversation_the_end_is_told() -> None:
     turns = said(*(f"{number} " + "a" * 500 for number in range(200)))
 
-    lines = instruction_to_go_on(agent(), turns).splitlines()
+    lines = instruction_to_resume(agent(), turns).splitlines()
     told = [json.loads(line) for line in lines[lines.index("-----BEGIN CONVERSATION-----") + 1 : -1]]
 
     assert told[-1]["turn"] == 199
@@ -115,7 +115,7 @@ def test_of_a_long_conversation_the_end_is_told() -> None:
 
 
 def test_of_a_turn_that_is_longer_than_all_that_is_told_the_last_words_are_not_left_out() -> None:
-    told = instruction_to_go_on(agent(), said("first", "x" * 20_000))
+    told = instruction_to_resume(agent(), said("first", "x" * 20_000))
 
     assert "first" not in told
     assert "x" * 20_000 in told

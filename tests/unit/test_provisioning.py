@@ -4,25 +4,14 @@ from typing import Any
 
 import pytest
 
-from pi_voice.client_tokens import ClientTokens
-from pi_voice.connecting import Connecting
-from pi_voice.errors import (
-    AgentNotFound,
-    GeminiError,
-    GeminiUnavailable,
-    InvalidApiKey,
-    LiveKitError,
-    LiveKitUnavailable,
-    ProviderError,
-    SessionNotActive,
-    StorageError,
-    TtlTooShort,
-    UpstreamTimeout,
-)
-from pi_voice.ids import is_uuid
-from pi_voice.ports import Caller, LiveOrder, OpenedRoom
-from pi_voice.provisioning import Provisioning
-from pi_voice.sessions import GeminiLiveConnection, NewSession, Participant, Session, StartedSession
+from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.use_cases.issue_connections import IssueConnections
+from pi_voice.domain.errors import AgentNotFound, GeminiError, GeminiUnavailable, InvalidApiKey, LiveKitError, LiveKitUnavailable, ProviderError, SessionNotActive, StorageError, TtlTooShort, UpstreamTimeout
+from pi_voice.domain.ids import is_uuid
+from pi_voice.ports import Caller, CreatedRoom, LiveTokenRequest
+from pi_voice.use_cases.create_session import CreateSession
+from pi_voice.domain.session_api import CreateSessionRequest, CreatedSession, GeminiLiveConnection
+from pi_voice.domain.sessions import Participant, Session
 from tests.fakes import (
     FailingLiveTokens,
     FailingRooms,
@@ -62,11 +51,11 @@ class World:
         self.live_tokens = live_tokens or FakeLiveTokens()
 
     @property
-    def provisioning(self) -> Provisioning:
-        connecting = Connecting(self.rooms, self.live_tokens, self.client_tokens)
-        return Provisioning(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
+    def provisioning(self) -> CreateSession:
+        connecting = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
+        return CreateSession(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
 
-    def start(self, order: NewSession | None = None, caller: Caller = ACME) -> StartedSession:
+    def start(self, order: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
         return asyncio.run(asyncio.wait_for(self.provisioning.start(order or new_session(), caller), LONG))
 
     @property
@@ -100,7 +89,7 @@ class LateTokens(FailingLiveTokens):
         super().__init__(error)
         self._moment = moment
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         await self._moment.wait()
         return await super().mint(order)
 
@@ -163,12 +152,12 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
     both = asyncio.Barrier(2)  # lets nobody pass before two have come
 
     class MeetingRooms(FakeRooms):
-        async def open(self, session: Session) -> OpenedRoom:
+        async def open(self, session: Session) -> CreatedRoom:
             await both.wait()
             return await super().open(session)
 
     class MeetingTokens(FakeLiveTokens):
-        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
             await both.wait()
             return await super().mint(order)
 
@@ -180,7 +169,7 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
 
 def test_a_session_is_kept_while_gemini_is_still_at_work() -> None:
     class SlowTokens(FakeLiveTokens):
-        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
             await sessions.was_kept.wait()
             return await super().mint(order)
 
@@ -331,7 +320,7 @@ def test_when_both_fail_the_caller_hears_of_one_and_the_session_tells_of_the_sam
 
 def test_when_the_room_cannot_be_removed_the_caller_still_hears_of_the_first_failure() -> None:
     class StubbornRooms(FailingRooms):
-        async def open(self, session: Session) -> OpenedRoom:
+        async def open(self, session: Session) -> CreatedRoom:
             return await FakeRooms.open(self, session)
 
     world = World(rooms=StubbornRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
@@ -382,7 +371,7 @@ def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
 
 def test_when_the_session_cannot_be_kept_nobody_waits_for_gemini() -> None:
     class HangingTokens(FakeLiveTokens):
-        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
             await asyncio.Event().wait()
             return await super().mint(order)
 

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.quality import quality_of
-from pi_voice.sessions import TranscriptQuality
-from pi_voice.transcript import Turn
+from pi_voice.domain.transcript_quality import assess_quality
+from pi_voice.domain.extractions import TranscriptQuality
+from pi_voice.domain.transcripts import TranscriptTurn
 
 
-def turn(role: Any, text: str, start: int | None = None, end: int | None = None) -> Turn:
+def turn(role: Any, text: str, start: int | None = None, end: int | None = None) -> TranscriptTurn:
     """Say something, from second to second if these are known."""
-    said: Turn = {"role": role, "text": text}
+    said: TranscriptTurn = {"role": role, "text": text}
     if start is not None:
         said["start_ms"] = start * 1000
     if end is not None:
@@ -28,7 +28,7 @@ GOOD = [
 
 
 def test_a_call_is_described_by_counting_and_by_the_clock() -> None:
-    assert quality_of(GOOD, 20) == TranscriptQuality(
+    assert assess_quality(GOOD, 20) == TranscriptQuality(
         agent_turns=2,
         user_turns=2,
         user_is_silent=False,
@@ -43,18 +43,18 @@ def test_a_call_is_described_by_counting_and_by_the_clock() -> None:
     ("pause", "gaps"), [(0, 0), (10, 0), (11, 1), (-3, 0)], ids=["none", "ten seconds", "longer", "talked over"]
 )
 def test_a_gap_is_a_pause_of_more_than_ten_seconds(pause: int, gaps: int) -> None:
-    told = quality_of([turn("agent", "a", 0, 5), turn("user", "b", 5 + pause, 60)], None)
+    told = assess_quality([turn("agent", "a", 0, 5), turn("user", "b", 5 + pause, 60)], None)
 
     assert (told.gaps, told.longest_gap_seconds) == (gaps, max(0.0, float(pause)))
 
 
 def test_gaps_are_rounded_to_tenths() -> None:
-    turns: list[Turn] = [
+    turns: list[TranscriptTurn] = [
         {"role": "agent", "text": "a", "end_ms": 1_000},
         {"role": "user", "text": "b", "start_ms": 12_345},
     ]
 
-    assert quality_of(turns, None).longest_gap_seconds == 11.3
+    assert assess_quality(turns, None).longest_gap_seconds == 11.3
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_gaps_are_rounded_to_tenths() -> None:
     ],
     ids=str,
 )
-def test_without_two_turns_with_times_there_is_no_longest_gap(turns: list[Turn]) -> None:
-    told = quality_of(turns, 100)
+def test_without_two_turns_with_times_there_is_no_longest_gap(turns: list[TranscriptTurn]) -> None:
+    told = assess_quality(turns, 100)
 
     assert (told.gaps, told.longest_gap_seconds) == (0, None)
 
 
 def test_the_first_turn_s_start_is_no_gap() -> None:
-    assert quality_of([turn("agent", "Hello?", 40, 41), turn("user", "Hi.", 42, 43)], None).gaps == 0
+    assert assess_quality([turn("agent", "Hello?", 40, 41), turn("user", "Hi.", 42, 43)], None).gaps == 0
 
 
 @pytest.mark.parametrize(
@@ -93,22 +93,22 @@ def test_the_first_turn_s_start_is_no_gap() -> None:
     ids=str,
 )
 def test_coverage_is_how_much_of_the_call_lies_before_the_last_word(
-    turns: list[Turn], duration: float | None, coverage: float | None
+    turns: list[TranscriptTurn], duration: float | None, coverage: float | None
 ) -> None:
-    assert quality_of(turns, duration).coverage == coverage
+    assert assess_quality(turns, duration).coverage == coverage
 
 
 @pytest.mark.parametrize("said", [[], [""], ["  "], ["...", "…"], ["?!", "-", "\u2014"]], ids=str)
 def test_a_caller_who_said_no_word_is_silent(said: list[str]) -> None:
     turns = [turn("agent", "Hello?"), *(turn("user", text) for text in said)]
 
-    assert quality_of(turns, None).user_is_silent
-    assert quality_of(turns, None).user_turns == len(said)
+    assert assess_quality(turns, None).user_is_silent
+    assert assess_quality(turns, None).user_turns == len(said)
 
 
 @pytest.mark.parametrize("word", ["Oslo", "4", "東", "да", "ok."])
 def test_one_word_in_any_script_is_enough(word: str) -> None:
-    assert not quality_of([turn("agent", "Hello?"), turn("user", "..."), turn("user", word)], None).user_is_silent
+    assert not assess_quality([turn("agent", "Hello?"), turn("user", "..."), turn("user", word)], None).user_is_silent
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_one_word_in_any_script_is_enough(word: str) -> None:
     ],
     ids=str,
 )
-def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(turns: list[Turn], repeated: int) -> None:
-    assert quality_of(turns, None).repeated_turns == repeated
+def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(turns: list[TranscriptTurn], repeated: int) -> None:
+    assert assess_quality(turns, None).repeated_turns == repeated
 
 
 TIMES = st.none() | st.integers(0, 10**9)
@@ -142,7 +142,7 @@ TIMES = st.none() | st.integers(0, 10**9)
     st.none() | st.floats(0, 86_400),
 )
 def test_any_transcript_can_be_described(turns: Any, duration: float | None) -> None:
-    told = quality_of(turns, duration)
+    told = assess_quality(turns, duration)
 
     assert told.agent_turns + told.user_turns == len(turns)
     assert told.coverage is None or 0 <= told.coverage <= 1

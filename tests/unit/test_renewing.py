@@ -5,23 +5,17 @@ from typing import Any
 
 import pytest
 
-from pi_voice.client_tokens import ClientTokens
-from pi_voice.connecting import Connecting
-from pi_voice.errors import (
-    GeminiUnavailable,
-    InvalidApiKey,
-    LiveKitUnavailable,
-    SessionNotActive,
-    SessionNotFound,
-    StorageError,
-)
-from pi_voice.hanging_up import HangingUp
-from pi_voice.ids import SessionId
-from pi_voice.ports import LiveOrder, OpenedRoom, Visitor
-from pi_voice.prompt import instruction_for, instruction_to_go_on
-from pi_voice.renewing import Renewing
-from pi_voice.sessions import GeminiLiveConnection, Participant, Renewal, RenewedSession, Session
-from pi_voice.transcript import Turn
+from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.use_cases.issue_connections import IssueConnections
+from pi_voice.domain.errors import GeminiUnavailable, InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound, StorageError
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.domain.ids import SessionId
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
+from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.use_cases.renew_session import RenewSession
+from pi_voice.domain.session_api import GeminiLiveConnection, RenewSessionRequest, RenewedSession
+from pi_voice.domain.sessions import Participant, Session
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingLiveTokens,
@@ -40,7 +34,7 @@ from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, TURNS, agent, session
 
 ACME = FakeCaller("acme")
 ANA = agent(instructions="Ask for the city.", voice={"name": "Kore"})
-WITH_HANDLE = Renewal(has_resumption_handle=True)
+WITH_HANDLE = RenewSessionRequest(has_resumption_handle=True)
 
 
 class World:
@@ -66,21 +60,21 @@ class World:
         self.client_tokens = ClientTokens("a-secret-of-more-than-thirty-two-bytes", self.clock)
 
     @property
-    def renewing(self) -> Renewing:
+    def renewing(self) -> RenewSession:
         return self.renewing_by(self.clock)
 
-    def renewing_by(self, clock: FakeClock) -> Renewing:
-        connecting = Connecting(self.rooms, self.live_tokens, self.client_tokens)
-        return Renewing(self.agents, self.sessions, self.checkpoints, connecting, clock)
+    def renewing_by(self, clock: FakeClock) -> RenewSession:
+        connecting = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
+        return RenewSession(self.agents, self.sessions, self.checkpoints, connecting, clock)
 
     @property
-    def hanging_up(self) -> HangingUp:
-        return HangingUp(self.sessions, self.rooms, self.clock)
+    def hanging_up(self) -> StopSession:
+        return StopSession(self.sessions, self.rooms, self.clock)
 
-    def renew(self, order: Renewal | None = None, caller: Visitor = ACME) -> RenewedSession:
-        return asyncio.run(self.renewing.renew(SESSION_ID, order or Renewal(), caller))
+    def renew(self, order: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
+        return asyncio.run(self.renewing.renew(SESSION_ID, order or RenewSessionRequest(), caller))
 
-    def keep(self, *turns: Turn) -> None:
+    def keep(self, *turns: TranscriptTurn) -> None:
         assert asyncio.run(self.checkpoints.append(self.session, turns, 100))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
@@ -94,7 +88,7 @@ class World:
         return self.sessions.kept[SESSION_ID]
 
     @property
-    def order(self) -> LiveOrder:
+    def order(self) -> LiveTokenRequest:
         """What the one token was locked to."""
         (order,) = self.live_tokens.orders
         return order
@@ -104,7 +98,7 @@ class World:
 
 
 @pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
-def test_a_call_gets_fresh_tokens_for_the_same_room_and_the_same_agent(caller: Visitor) -> None:
+def test_a_call_gets_fresh_tokens_for_the_same_room_and_the_same_agent(caller: SessionCaller) -> None:
     world = World(replace(session(), media=("microphone", "camera")))
 
     renewed = world.renew(caller=caller)
@@ -164,7 +158,7 @@ def test_a_client_without_a_handle_gets_an_agent_that_knows_what_was_said() -> N
 
     world.renew()
 
-    assert world.order.instruction == instruction_to_go_on(ANA, TURNS)
+    assert world.order.instruction == instruction_to_resume(ANA, TURNS)
     assert '{"turn": 1, "role": "user", "text": "Oslo."}' in world.order.instruction
 
 
@@ -260,7 +254,7 @@ def test_a_call_that_is_stopped_while_it_is_renewed_is_over_and_its_room_is_clos
 
         is_open = True
 
-        async def open(self, session: Session) -> OpenedRoom:
+        async def open(self, session: Session) -> CreatedRoom:
             opened = await super().open(session)
             self.is_open = True
             return opened
@@ -277,7 +271,7 @@ def test_a_call_that_is_stopped_while_it_is_renewed_is_over_and_its_room_is_clos
             await asyncio.sleep(0)
         await world.hanging_up.stop(SESSION_ID, ACME)
 
-    renewed, stopped = world.race(world.renewing.renew(SESSION_ID, Renewal(), ACME), stop())
+    renewed, stopped = world.race(world.renewing.renew(SESSION_ID, RenewSessionRequest(), ACME), stop())
 
     assert stopped is None
     assert isinstance(renewed, RenewedSession | SessionNotActive)
@@ -292,7 +286,7 @@ def test_a_room_that_was_opened_again_and_cannot_be_closed_is_told() -> None:
             return await super().renew(session_id, expires_at)
 
     class Stubborn(FailingRooms):
-        async def open(self, session: Session) -> OpenedRoom:
+        async def open(self, session: Session) -> CreatedRoom:
             return await FakeRooms.open(self, session)
 
     world = World(sessions=Stopped(session()), rooms=Stubborn(LiveKitUnavailable()))
@@ -305,7 +299,7 @@ def test_renewals_at_once_all_succeed() -> None:
     world = World()
 
     outcomes = world.race(
-        *(world.renewing_by(FakeClock(now)).renew(SESSION_ID, Renewal(), ACME) for now in (NOW + 502, NOW + 501))
+        *(world.renewing_by(FakeClock(now)).renew(SESSION_ID, RenewSessionRequest(), ACME) for now in (NOW + 502, NOW + 501))
     )
 
     assert [outcome.expires_at for outcome in outcomes] == [NOW + 1_102, NOW + 1_101]
@@ -334,7 +328,7 @@ def test_when_a_provider_fails_the_call_goes_on_as_it_was(world: World, error: t
 
 def test_when_one_provider_fails_nobody_waits_for_the_other() -> None:
     class Hanging(FakeLiveTokens):
-        async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
             await super().mint(order)
             await asyncio.Event().wait()
             raise AssertionError
@@ -355,7 +349,7 @@ def test_when_one_provider_fails_nobody_waits_for_the_other() -> None:
     ],
     ids=["another workspace", "another session's client", "nobody"],
 )
-def test_nobody_else_gets_a_connection(caller: Visitor, refusal: type[Exception]) -> None:
+def test_nobody_else_gets_a_connection(caller: SessionCaller, refusal: type[Exception]) -> None:
     world = World()
 
     with pytest.raises(refusal):

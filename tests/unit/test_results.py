@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from pi_voice.agents import Agent
-from pi_voice.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
-from pi_voice.extraction import Extractor, Price
-from pi_voice.ids import AgentId, SessionId, TranscriptId
-from pi_voice.ports import ModelAnswer, Question
-from pi_voice.results import Budget, Results, Unfinished
-from pi_voice.sessions import Evidence, Extraction, Problem, Run, Session
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
+from pi_voice.use_cases.extractor import Extractor, TokenPrices
+from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
+from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.use_cases.extract_results import ExtractResults, ExtractionBudget, ExtractionUnfinished
+from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
+from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.fakes import (
     FakeAgents,
     FakeClock,
@@ -31,12 +32,12 @@ from tests.unit.examples import ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extr
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
-BUSY = Problem(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
-OURS = Problem(
+BUSY = ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
+OURS = ErrorInfo(
     code="internal_error", message="Something went wrong on our side. Try again; if it stays, report the request_id."
 )
-CUT_OFF = ModelAnswer("", "fake-model-001", "truncated", input_tokens=9)
-LAST = Budget(60.0, is_last=True)
+CUT_OFF = ModelResponse("", "fake-model-001", "truncated", input_tokens=9)
+LAST = ExtractionBudget(60.0, is_last=True)
 
 
 def completed(status: Any = "pending", attempts: int = 0, **changes: Any) -> Session:
@@ -64,7 +65,7 @@ class World:
         queue: FakeExtractionQueue | None = None,
         agents: FakeAgents | None = None,
         model: FakeExtractionModel | None = None,
-        price: Price | None = None,
+        price: TokenPrices | None = None,
     ) -> None:
         self.agents = agents or FakeAgents(of)
         self.sessions = sessions or FakeSessions(completed())
@@ -76,11 +77,11 @@ class World:
         self.price = price
 
     @property
-    def results(self) -> Results:
+    def results(self) -> ExtractResults:
         extractor = Extractor(self.model, price=self.price, clock=self.clock, sleep=no_pause)
-        return Results(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
+        return ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
-    def get(self, turns: list[Turn] = TURNS, *, is_room_closed: bool = True) -> Session:
+    def get(self, turns: list[TranscriptTurn] = TURNS, *, is_room_closed: bool = True) -> Session:
         """Extract while a caller waits and the room is closed."""
 
         async def closing_room() -> bool:
@@ -91,7 +92,7 @@ class World:
 
         return asyncio.run(get())
 
-    def retry(self, budget: Budget = Budget(60.0)) -> None:  # noqa: B008 (it never changes)
+    def retry(self, budget: ExtractionBudget = ExtractionBudget(60.0)) -> None:  # noqa: B008 (it never changes)
         asyncio.run(self.results.retry(SESSION_ID, budget))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
@@ -118,7 +119,7 @@ class Meanwhile(FakeExtractionModel):
         self._sessions = sessions
         self._becomes = becomes
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
         self._sessions.kept = {SESSION_ID: self._becomes} if self._becomes else {}
         return await super().answer(question, seconds)
 
@@ -146,7 +147,7 @@ def test_results_of_a_provider_that_is_away_come_later(error: Any) -> None:
 
     assert got == world.session
     assert got.extraction == an_extraction(
-        status="pending", model="fake-model", attempts=3, error=Problem(code=error.code, message=error.message)
+        status="pending", model="fake-model", attempts=3, error=ErrorInfo(code=error.code, message=error.message)
     )
     assert got.results is None
     assert world.queue.waiting == [SESSION_ID]
@@ -283,7 +284,7 @@ def test_results_from_the_queue_are_kept_and_the_attempts_of_before_count() -> N
 def test_results_that_are_still_not_there_are_told_to_the_queue_and_in_the_session() -> None:
     world = World(GeminiUnavailable(), sessions=FakeSessions(completed(attempts=3)))
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(ExtractionUnfinished):
         world.retry()
 
     assert world.extraction == an_extraction(status="pending", model="fake-model", attempts=6, error=BUSY)
@@ -294,7 +295,7 @@ def test_results_that_are_still_not_there_are_told_to_the_queue_and_in_the_sessi
 def test_the_last_delivery_gives_up_and_the_message_becomes_a_dead_letter() -> None:
     world = World(GeminiUnavailable(), sessions=FakeSessions(completed(attempts=15)))
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(ExtractionUnfinished):
         world.retry(LAST)
 
     assert world.extraction == an_extraction(
@@ -312,8 +313,8 @@ def test_a_dead_letter_that_is_sent_again_gets_its_results() -> None:
     assert world.session.results == {"city": "Oslo"}
 
 
-@pytest.mark.parametrize("budget", [Budget(60.0), LAST], ids=["first", "last"])
-def test_results_that_will_not_come_end_the_message_s_life(budget: Budget) -> None:
+@pytest.mark.parametrize("budget", [ExtractionBudget(60.0), LAST], ids=["first", "last"])
+def test_results_that_will_not_come_end_the_message_s_life(budget: ExtractionBudget) -> None:
     world = World(GeminiError("Gemini refused the extraction request."))
 
     world.retry(budget)
@@ -323,7 +324,7 @@ def test_results_that_will_not_come_end_the_message_s_life(budget: Budget) -> No
         model="fake-model",
         attempts=1,
         extracted_at=NOW,
-        error=Problem(code="gemini_error", message="Gemini refused the extraction request."),
+        error=ErrorInfo(code="gemini_error", message="Gemini refused the extraction request."),
     )
     assert world.session.due_at == NOW + 120
 
@@ -342,7 +343,7 @@ def test_a_message_that_comes_twice_changes_nothing_twice() -> None:
 def test_of_two_workers_at_once_one_keeps_its_results_and_the_other_changes_nothing() -> None:
     world = World(OSLO, '{"city": "Bergen"}')
 
-    outcomes = world.race(*(world.results.retry(SESSION_ID, Budget(60.0)) for _ in range(2)))
+    outcomes = world.race(*(world.results.retry(SESSION_ID, ExtractionBudget(60.0)) for _ in range(2)))
 
     assert outcomes == [None, None]
     assert world.session.results == {"city": "Oslo"}
@@ -354,7 +355,7 @@ def test_a_worker_whose_results_come_while_the_caller_of_complete_is_still_told_
     sessions = FakeSessions(completed())
     world = World(sessions=sessions, model=Meanwhile(OSLO, sessions, still_pending))
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(ExtractionUnfinished):
         world.retry()  # what complete wrote in between is not overwritten
 
     assert world.session == still_pending
@@ -411,12 +412,12 @@ def test_a_transcript_that_is_gone_has_no_results() -> None:
 
 
 class UnreadableTranscripts(FakeTranscripts):
-    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         await super().get(transcript_id)
         raise StorageError
 
 
-@pytest.mark.parametrize("budget", [Budget(60.0), LAST], ids=["first", "last"])
+@pytest.mark.parametrize("budget", [ExtractionBudget(60.0), LAST], ids=["first", "last"])
 @pytest.mark.parametrize(
     "world",
     [
@@ -426,7 +427,7 @@ class UnreadableTranscripts(FakeTranscripts):
     ],
     ids=["session", "record", "transcript"],
 )
-def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world: World, budget: Budget) -> None:
+def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world: World, budget: ExtractionBudget) -> None:
     with pytest.raises(StorageError):
         world.retry(budget)
 
@@ -436,11 +437,11 @@ def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world
 def test_a_bug_is_counted_as_an_attempt_and_tried_again() -> None:
     world = World(RuntimeError("a bug"))
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(ExtractionUnfinished):
         world.retry()
     assert world.extraction == Extraction(status="pending", attempts=1, error=OURS)
 
-    with pytest.raises(Unfinished):
+    with pytest.raises(ExtractionUnfinished):
         world.retry(LAST)
     assert world.extraction == Extraction(status="failed", attempts=2, error=OURS, extracted_at=NOW)
 
@@ -452,8 +453,8 @@ def test_what_every_attempt_took_is_added_up() -> None:
     before = an_extraction(
         status="pending", attempts=3, milliseconds=700, input_tokens=50, output_tokens=5, cost_usd=0.5, error=BUSY
     )
-    model = FakeExtractionModel(ModelAnswer(OSLO, "fake-model-001", input_tokens=100, output_tokens=10))
-    world = World(sessions=FakeSessions(completed(extraction=before)), model=model, price=Price(10_000, 100_000))
+    model = FakeExtractionModel(ModelResponse(OSLO, "fake-model-001", input_tokens=100, output_tokens=10))
+    world = World(sessions=FakeSessions(completed(extraction=before)), model=model, price=TokenPrices(10_000, 100_000))
 
     world.retry()
 
@@ -474,7 +475,7 @@ def test_an_attempt_without_a_price_adds_nothing(before: float | None, in_all: f
 
 
 def test_runs_that_were_made_by_hand_meanwhile_stay_in_the_history() -> None:
-    by_hand = Run(at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=BUSY)
+    by_hand = ExtractionRun(at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=BUSY)
     known = an_extraction(status="pending", attempts=3, runs=[by_hand])
     world = World(sessions=FakeSessions(completed(extraction=known)))
 
@@ -496,7 +497,7 @@ def test_an_agent_s_wish_for_evidence_is_heeded() -> None:
 
 def test_how_long_the_call_lasted_is_told_of_the_transcript() -> None:
     world = World(sessions=FakeSessions(completed(duration_seconds=20)))
-    turns: list[Turn] = [{**turn, "end_ms": 10_000} for turn in TURNS]
+    turns: list[TranscriptTurn] = [{**turn, "end_ms": 10_000} for turn in TURNS]
 
     world.get(turns)
 
@@ -507,6 +508,6 @@ def test_how_long_the_call_lasted_is_told_of_the_transcript() -> None:
 def test_a_session_id_that_is_none_is_dropped() -> None:
     world = World()
 
-    asyncio.run(world.results.retry(SessionId("no-id"), Budget(60.0)))
+    asyncio.run(world.results.retry(SessionId("no-id"), ExtractionBudget(60.0)))
 
     assert world.session == completed()

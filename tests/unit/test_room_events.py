@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.errors import InvalidRequest, LiveKitUnavailable
+from pi_voice.domain.errors import InvalidRequest, LiveKitUnavailable
 from pi_voice.ports import RoomEvent, Rooms
-from pi_voice.room_events import RoomEvents
-from pi_voice.sessions import Session
+from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+from pi_voice.domain.sessions import Session
 from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
 from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, session
 
@@ -19,7 +19,7 @@ ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 def apply(body: bytes) -> list[RoomEvent]:
     """Apply one webhook and return what was merged."""
     sessions = FakeSessions(session())
-    asyncio.run(RoomEvents(sessions, sessions, unneeded, FakeClock(NOW + 999)).apply(body))
+    asyncio.run(ReceiveLivekitWebhook(sessions, sessions, unneeded, FakeClock(NOW + 999)).apply(body))
     return sessions.told
 
 
@@ -38,7 +38,7 @@ class World:
         self.rooms = rooms or FakeRooms()
 
     def apply(self, body: bytes) -> None:
-        events = RoomEvents(self.sessions, self.sessions, lambda: self.rooms, FakeClock(NOW + 999))
+        events = ReceiveLivekitWebhook(self.sessions, self.sessions, lambda: self.rooms, FakeClock(NOW + 999))
         asyncio.run(events.apply(body))
 
     @property
@@ -200,7 +200,7 @@ def test_an_event_of_a_session_that_is_not_there_changes_nothing() -> None:
     sessions = FakeSessions()
 
     for kind in ("room_started", "participant_joined", "room_finished"):
-        asyncio.run(RoomEvents(sessions, sessions, unneeded).apply(event(kind)))
+        asyncio.run(ReceiveLivekitWebhook(sessions, sessions, unneeded).apply(event(kind)))
 
     assert sessions.kept == {}
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from pi_voice.schema import GEMINI_KEYWORDS, JsonSchema, relaxed, schema_of, to_send, violations
+from pi_voice.domain.output_schema import GEMINI_KEYWORDS, JsonSchema, compile_output_schema, gemini_schema, relaxed, violations
 
 
 def hinted(**hints: JsonValue) -> JsonSchema:
     """Compile hints."""
-    schema = schema_of(hints, None)
+    schema = compile_output_schema(hints, None)
     assert schema is not None
     return schema
 
@@ -32,13 +32,13 @@ def told(results: JsonValue, schema: JsonSchema) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("hints", [None, {}], ids=str)
 def test_who_wants_no_results_has_no_schema(hints: JsonSchema | None) -> None:
-    assert schema_of(hints, None) is None
+    assert compile_output_schema(hints, None) is None
 
 
 def test_a_strict_schema_is_taken_as_it_is_and_wins_over_hints() -> None:
     wanted: JsonSchema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
-    assert schema_of({"town": "string"}, wanted) == wanted
+    assert compile_output_schema({"town": "string"}, wanted) == wanted
 
 
 # ---- Hints ----------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
         "required": ["minimum"],
     }
 
-    assert to_send(wanted) == {
+    assert gemini_schema(wanted) == {
         "type": "object",
         "properties": {
             "minimum": {"type": "integer", "description": "at least 1, at most 5"},
@@ -350,7 +350,7 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
     ids=str,
 )
 def test_what_gemini_would_ignore_is_told_in_words(keywords: JsonSchema, description: str) -> None:
-    sent: Any = to_send(strict({"properties": {"it": {"type": "string", **keywords}}}))
+    sent: Any = gemini_schema(strict({"properties": {"it": {"type": "string", **keywords}}}))
 
     assert sent["properties"]["it"] == {"type": "string", "description": description}
 
@@ -359,17 +359,17 @@ def test_what_gemini_would_ignore_is_told_in_words(keywords: JsonSchema, descrip
 def test_a_format_that_gemini_knows_is_sent_as_it_is(form: str) -> None:
     it: JsonSchema = {"type": "string", "format": form}
 
-    assert to_send(it) == it
+    assert gemini_schema(it) == it
 
 
 def test_what_cannot_be_said_in_a_few_words_is_left_out_and_held_afterwards() -> None:
     it: JsonSchema = {"type": "string", "not": {"const": "x"}, "default": "y", "const": None, "nullable": True}
 
-    assert to_send(it) == {"type": "string"}
+    assert gemini_schema(it) == {"type": "string"}
 
 
 def test_beside_a_reference_nothing_is_sent() -> None:
-    assert to_send({"$ref": "#/$defs/city", "pattern": "^x", "default": 1}) == {"$ref": "#/$defs/city"}
+    assert gemini_schema({"$ref": "#/$defs/city", "pattern": "^x", "default": 1}) == {"$ref": "#/$defs/city"}
 
 
 def test_no_bound_on_the_length_of_an_array_is_sent_however_deep_it_stands() -> None:
@@ -378,7 +378,7 @@ def test_no_bound_on_the_length_of_an_array_is_sent_however_deep_it_stands() -> 
         for number in range(5)
     }
 
-    assert "maxItems" not in json.dumps(to_send(strict({"properties": lists, "$defs": {"more": lists["list0"]}})))
+    assert "maxItems" not in json.dumps(gemini_schema(strict({"properties": lists, "$defs": {"more": lists["list0"]}})))
 
 
 ANY_SCHEMAS: st.SearchStrategy[Any] = st.recursive(
@@ -403,17 +403,17 @@ def keywords_of(schema: Any) -> set[str]:
 
 @given(ANY_SCHEMAS)
 def test_only_what_gemini_honours_and_can_hold_is_sent(schema: dict[str, Any]) -> None:
-    sent = to_send(schema)
+    sent = gemini_schema(schema)
 
     assert keywords_of(sent) <= GEMINI_KEYWORDS - {"minItems", "maxItems", "minimum", "maximum"}
-    assert to_send(sent) == sent
+    assert gemini_schema(sent) == sent
 
 
 # ---- What a part of a long call is asked for ------------------------------------------------------------
 
 
 def test_a_part_need_not_tell_what_cannot_be_null() -> None:
-    sent = to_send(
+    sent = gemini_schema(
         strict(
             {
                 "properties": {
@@ -451,14 +451,14 @@ def test_to_a_part_one_of_several_schemas_is_any_of_them() -> None:
 def test_a_part_tells_every_hint_or_null() -> None:
     schema = hinted(city="string", customer={"name": "string"})
 
-    assert relaxed(to_send(schema)) == schema
+    assert relaxed(gemini_schema(schema)) == schema
 
 
 @given(HINTED)
 def test_what_a_whole_call_may_give_a_part_may_give_too(hints: dict[str, Any]) -> None:
     schema = hinted(**hints)
 
-    assert violations(dict.fromkeys(hints), relaxed(to_send(schema))) == []
+    assert violations(dict.fromkeys(hints), relaxed(gemini_schema(schema))) == []
 
 
 def test_a_place_that_is_the_models_own_words_is_on_one_line_and_short() -> None:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from pi_voice.errors import InvalidOutputSchema
-from pi_voice.evidence import with_evidence
-from pi_voice.schema import JsonSchema, relaxed, schema_of, to_send, violations
-from pi_voice.schema_check import check
+from pi_voice.domain.errors import InvalidOutputSchema
+from pi_voice.domain.evidence import with_evidence
+from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, relaxed, violations
+from pi_voice.domain.output_schema_validation import validate_output_schema
 from tests.unit.test_schema import HINTED, hinted
 
 
@@ -18,7 +18,7 @@ def faults(field: str, schema: JsonValue) -> list[str]:
     """Return the places that are refused, none when the schema is fine."""
     fields: dict[str, Any] = {"output_schema": None, "output_schema_strict": None, field: schema}
     try:
-        check(*fields.values())
+        validate_output_schema(*fields.values())
     except InvalidOutputSchema as error:
         return [fault.path for fault in error.faults]
     return []
@@ -35,36 +35,36 @@ def strict_faults(schema: dict[str, Any]) -> list[str]:
 def message_of(schema: dict[str, Any]) -> str:
     """Return the one thing that is said against a strict schema."""
     with pytest.raises(InvalidOutputSchema) as refusal:
-        check(None, {"type": "object", **schema})
+        validate_output_schema(None, {"type": "object", **schema})
     [fault] = refusal.value.faults
     return fault.message
 
 
 def warnings(schema: dict[str, Any]) -> dict[str, str]:
     """Return what is worth a look in a strict schema that is taken, by its pointer."""
-    told = check(None, {"type": "object", **schema})
+    told = validate_output_schema(None, {"type": "object", **schema})
     return {warning.path.removeprefix("output_schema_strict#"): warning.message for warning in told}
 
 
 def taken(schema: dict[str, Any]) -> JsonSchema:
     """Check a strict schema that is an object at its root, and return it."""
     whole = {"type": "object", **schema}
-    check(None, whole)
+    validate_output_schema(None, whole)
     return whole
 
 
 def test_where_nothing_is_asked_for_there_is_nothing_to_check() -> None:
-    assert check(None, None) == []
-    assert check({}, None) == []
+    assert validate_output_schema(None, None) == []
+    assert validate_output_schema({}, None) == []
 
 
 def test_hints_are_checked_even_where_a_strict_schema_wins() -> None:
     with pytest.raises(InvalidOutputSchema):
-        check({"town": 1}, {"type": "object"})
+        validate_output_schema({"town": 1}, {"type": "object"})
 
 
 def test_there_is_nothing_to_warn_of_in_hints() -> None:
-    assert check({"city": "string", "people": [{"age": "integer"}]}, None) == []
+    assert validate_output_schema({"city": "string", "people": [{"age": "integer"}]}, None) == []
 
 
 # ---- Hints ----------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_hints_compile_to_nothing_that_gemini_does_not_support(hints: dict[str, 
 
 def strict_messages(schema: JsonSchema) -> list[str]:
     try:
-        check(None, schema)
+        validate_output_schema(None, schema)
     except InvalidOutputSchema as error:
         return [fault.message for fault in error.faults]
     return []
@@ -637,7 +637,7 @@ def test_bounds_of_arrays_that_add_up_to_too_much_for_gemini_are_taken_and_not_s
     schema = taken({"properties": {f"list{number}": {"type": "array", "maxItems": 300} for number in range(9)}})
 
     assert warnings(schema) == {}
-    assert "maxItems" not in json.dumps(to_send(schema))
+    assert "maxItems" not in json.dumps(gemini_schema(schema))
     assert [fault.path for fault in violations({"list3": [0] * 301}, schema)] == ["list3"]
 
 
@@ -660,7 +660,7 @@ def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
     }
     schema = taken({"properties": {"cards": {"type": "array", "minItems": 1, "maxItems": 5, "items": card}}})
 
-    sent: Any = to_send(schema)
+    sent: Any = gemini_schema(schema)
     assert sent["properties"]["cards"]["description"] == "at least 1 items, at most 5 items"
     assert sent["properties"]["cards"]["items"]["properties"] == {
         "stars": {"type": "integer", "description": "at least 1, at most 5"},
@@ -681,7 +681,7 @@ def test_a_dialect_is_taken_and_not_sent(dialect: str, *, warned: bool) -> None:
     schema: dict[str, Any] = {"$schema": dialect, "properties": {"a": {"type": "string"}}}
 
     assert list(warnings(schema)) == (["/$schema"] if warned else [])
-    assert "$schema" not in to_send(schema)
+    assert "$schema" not in gemini_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -692,7 +692,7 @@ def test_lists_of_types_are_taken_and_sent_as_they_are(types: list[JsonValue]) -
     schema = taken({"properties": {"a": {"type": types}}})
 
     assert warnings(schema) == {}
-    assert to_send(schema) == schema
+    assert gemini_schema(schema) == schema
     assert violations({"a": None}, schema) == []
 
 
@@ -802,24 +802,24 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
 )
 def test_any_object_is_a_strict_schema_that_can_be_used_or_an_invalid_output_schema(schema: dict[str, Any]) -> None:
     try:
-        told = check(None, schema)
+        told = validate_output_schema(None, schema)
     except InvalidOutputSchema:
         return
 
     assert all(warning.path.startswith("output_schema_strict#/") for warning in told)
     Draft202012Validator.check_schema(schema)
-    for sent in (to_send(schema), relaxed(to_send(schema)), with_evidence(to_send(schema))):
+    for sent in (gemini_schema(schema), relaxed(gemini_schema(schema)), with_evidence(gemini_schema(schema))):
         Draft202012Validator.check_schema(sent)
 
 
 @given(st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3))
 def test_any_object_is_hints_that_compile_or_an_invalid_output_schema(hints: dict[str, Any]) -> None:
     try:
-        check(hints, None)
+        validate_output_schema(hints, None)
     except InvalidOutputSchema:
         return
 
-    compiled = schema_of(hints, None)
+    compiled = compile_output_schema(hints, None)
     assert (compiled is None) == (hints == {})
     if compiled is not None:
         Draft202012Validator.check_schema(compiled)
@@ -835,13 +835,13 @@ RESULTS: st.SearchStrategy[Any] = st.recursive(
 @given(schemas(), st.dictionaries(st.sampled_from("ab"), RESULTS, max_size=2))
 def test_a_schema_that_was_taken_can_judge_any_results(schema: dict[str, Any], results: JsonValue) -> None:
     try:
-        check(None, schema)
+        validate_output_schema(None, schema)
     except InvalidOutputSchema as refusal:
         assume(not all("without end" in fault.message for fault in refusal.faults))
         raise
 
     assert isinstance(violations(results, schema), list)
-    assert isinstance(violations(results, relaxed(to_send(schema))), list)
+    assert isinstance(violations(results, relaxed(gemini_schema(schema))), list)
 
 
 @given(schemas())
@@ -849,4 +849,4 @@ def test_what_is_sent_takes_whatever_the_schema_itself_takes(schema: dict[str, A
     assume(strict_messages(schema) == [])
     results: JsonValue = {"a": {"a": ["x"], "b": None}}
 
-    assert violations(results, schema) or not violations(results, relaxed(to_send(schema)))
+    assert violations(results, schema) or not violations(results, relaxed(gemini_schema(schema)))

@@ -8,23 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from pi_voice.agents import Behaviors, OwnedAgent
-from pi_voice.errors import TtlTooShort
-from pi_voice.ids import WorkspaceId
-from pi_voice.sessions import (
-    Checkpoint,
-    Ending,
-    Extraction,
-    NewParticipant,
-    NewSession,
-    OtherRoom,
-    Problem,
-    Session,
-    SessionQuery,
-    Terms,
-    state_of,
-    summary_of,
-)
+from pi_voice.domain.agents import Behaviors, OwnedAgent
+from pi_voice.domain.errors import TtlTooShort
+from pi_voice.domain.ids import WorkspaceId
+from pi_voice.domain.session_api import AddParticipantRequest, CompleteSessionRequest, CreateSessionRequest, ListSessionsQuery, SaveTranscriptRequest
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.sessions import CallLimits, ReopenedRoom, Session, state_of, summary_of
 from tests.unit.examples import AGENT_ID, GIVEN_UP, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
 
 ABSENT = object()
@@ -32,11 +21,11 @@ CAPS = st.integers(60, 1800)
 TTLS = st.integers(60, 3600)
 
 
-def agreed(ttl: int | object, cap: int | object | None, agent_s_cap: int | None) -> Terms:
+def agreed(ttl: int | object, cap: int | object | None, agent_s_cap: int | None) -> CallLimits:
     """Settle the terms of a request that may leave fields out."""
     said = {"ttl_seconds": ttl, "max_duration_seconds": cap}
     fields: dict[str, JsonValue] = {name: value for name, value in said.items() if value is not ABSENT}  # type: ignore[misc]
-    return Terms.agree(new_session(**fields), Behaviors(max_duration_seconds=agent_s_cap))
+    return CallLimits.agree(new_session(**fields), Behaviors(max_duration_seconds=agent_s_cap))
 
 
 # ---- The duration and ttl rule --------------------------------------------------------------------------
@@ -45,20 +34,20 @@ def agreed(ttl: int | object, cap: int | object | None, agent_s_cap: int | None)
 @pytest.mark.parametrize(
     ("ttl", "cap", "agent_s_cap", "terms"),
     [
-        (ABSENT, ABSENT, None, Terms(600, None)),
-        (ABSENT, ABSENT, 600, Terms(600, 600)),
-        (ABSENT, 300, 600, Terms(600, 300)),
-        (ABSENT, None, 600, Terms(600, None)),
-        (ABSENT, None, 1800, Terms(600, None)),
-        (60, None, 1800, Terms(60, None)),
-        (60, 60, 1800, Terms(60, 60)),
-        (900, 900, None, Terms(900, 900)),
-        (3600, ABSENT, 1800, Terms(3600, 1800)),
-        (3600, 1800, 60, Terms(3600, 1800)),
+        (ABSENT, ABSENT, None, CallLimits(600, None)),
+        (ABSENT, ABSENT, 600, CallLimits(600, 600)),
+        (ABSENT, 300, 600, CallLimits(600, 300)),
+        (ABSENT, None, 600, CallLimits(600, None)),
+        (ABSENT, None, 1800, CallLimits(600, None)),
+        (60, None, 1800, CallLimits(60, None)),
+        (60, 60, 1800, CallLimits(60, 60)),
+        (900, 900, None, CallLimits(900, 900)),
+        (3600, ABSENT, 1800, CallLimits(3600, 1800)),
+        (3600, 1800, 60, CallLimits(3600, 1800)),
     ],
 )
 def test_the_terms_of_a_call_are_the_request_s_else_the_agent_s(
-    ttl: object, cap: object, agent_s_cap: int | None, terms: Terms
+    ttl: object, cap: object, agent_s_cap: int | None, terms: CallLimits
 ) -> None:
     assert agreed(ttl, cap, agent_s_cap) == terms
 
@@ -77,7 +66,7 @@ def test_connections_that_would_expire_before_the_call_may_end_are_refused(
 @given(TTLS, CAPS, st.none() | CAPS)
 def test_a_cap_of_the_request_s_own_wins_over_the_agent_s(ttl: int, cap: int, agent_s_cap: int | None) -> None:
     if ttl >= cap:
-        assert agreed(ttl, cap, agent_s_cap) == Terms(ttl, cap)
+        assert agreed(ttl, cap, agent_s_cap) == CallLimits(ttl, cap)
     else:
         with pytest.raises(TtlTooShort):
             agreed(ttl, cap, agent_s_cap)
@@ -86,7 +75,7 @@ def test_a_cap_of_the_request_s_own_wins_over_the_agent_s(ttl: int, cap: int, ag
 @given(TTLS, CAPS)
 def test_the_agent_s_cap_holds_where_the_request_says_none(ttl: int, agent_s_cap: int) -> None:
     if ttl >= agent_s_cap:
-        assert agreed(ttl, ABSENT, agent_s_cap) == Terms(ttl, agent_s_cap)
+        assert agreed(ttl, ABSENT, agent_s_cap) == CallLimits(ttl, agent_s_cap)
     else:
         with pytest.raises(TtlTooShort):
             agreed(ttl, ABSENT, agent_s_cap)
@@ -94,7 +83,7 @@ def test_the_agent_s_cap_holds_where_the_request_says_none(ttl: int, agent_s_cap
 
 @given(TTLS, st.none() | CAPS)
 def test_a_cap_of_null_is_no_cap_whatever_the_agent_says(ttl: int, agent_s_cap: int | None) -> None:
-    assert agreed(ttl, None, agent_s_cap) == Terms(ttl, None)
+    assert agreed(ttl, None, agent_s_cap) == CallLimits(ttl, None)
 
 
 @given(TTLS, st.none() | CAPS | st.just(ABSENT), st.none() | CAPS)
@@ -113,7 +102,7 @@ def test_a_ttl_that_is_refused_comes_with_one_that_is_not(ttl: int, cap: object,
 # ---- What a caller asks for -----------------------------------------------------------------------------
 
 
-def refusals(model: type[NewSession | NewParticipant | Ending | Checkpoint], **fields: JsonValue) -> list[str]:
+def refusals(model: type[CreateSessionRequest | AddParticipantRequest | CompleteSessionRequest | SaveTranscriptRequest], **fields: JsonValue) -> list[str]:
     """Return the places that are refused, none when the request is fine."""
     required: dict[str, JsonValue] = {
         "NewSession": {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}},
@@ -129,7 +118,7 @@ def refusals(model: type[NewSession | NewParticipant | Ending | Checkpoint], **f
 
 
 def test_a_session_needs_an_agent_and_a_participant_and_nothing_else() -> None:
-    order = NewSession.model_validate_json('{"agent_id": "a", "participant": {"identity": "caller-1"}}')
+    order = CreateSessionRequest.model_validate_json('{"agent_id": "a", "participant": {"identity": "caller-1"}}')
 
     assert order.participant.name == ""
     assert order.ttl_seconds == 600
@@ -157,7 +146,7 @@ def test_a_session_needs_an_agent_and_a_participant_and_nothing_else() -> None:
     ids=str,
 )
 def test_a_session_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonValue]) -> None:
-    assert refusals(NewSession, **fields) == []
+    assert refusals(CreateSessionRequest, **fields) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +190,7 @@ def test_a_session_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonV
     ids=str,
 )
 def test_a_session_s_field_that_is_out_of_bounds_is_named(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(NewSession, **fields) == [place]
+    assert refusals(CreateSessionRequest, **fields) == [place]
 
 
 @pytest.mark.parametrize(
@@ -219,26 +208,26 @@ def test_a_session_s_field_that_is_out_of_bounds_is_named(fields: dict[str, Json
     ids=str,
 )
 def test_another_participant_is_held_to_the_same_bounds(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(NewParticipant, identity="i" * 128, name="n" * 128, media=["microphone", "camera"]) == []
-    assert refusals(NewParticipant, **fields) == [place]
+    assert refusals(AddParticipantRequest, identity="i" * 128, name="n" * 128, media=["microphone", "camera"]) == []
+    assert refusals(AddParticipantRequest, **fields) == [place]
 
 
 @pytest.mark.parametrize("status", ["active", "completed", "failed", None])
 def test_sessions_are_listed_by_a_status_that_there_is(status: str | None) -> None:
-    assert SessionQuery.model_validate({"status": status} if status else {}).status == status
+    assert ListSessionsQuery.model_validate({"status": status} if status else {}).status == status
 
 
 @pytest.mark.parametrize("status", ["", "Active", "ended", "pending"])
 def test_sessions_are_listed_by_no_other_status(status: str) -> None:
     with pytest.raises(ValidationError):
-        SessionQuery.model_validate({"status": status})
+        ListSessionsQuery.model_validate({"status": status})
 
 
 # ---- What a client tells at the end ---------------------------------------------------------------------
 
 
 def test_an_ending_needs_a_transcript_and_nothing_else() -> None:
-    end = Ending.model_validate_json('{"transcript": []}')
+    end = CompleteSessionRequest.model_validate_json('{"transcript": []}')
 
     assert (end.transcript, end.duration_seconds, end.end_reason) == ([], None, "completed")
 
@@ -259,7 +248,7 @@ def test_an_ending_needs_a_transcript_and_nothing_else() -> None:
     ids=str,
 )
 def test_an_ending_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonValue]) -> None:
-    assert refusals(Ending, **fields) == []
+    assert refusals(CompleteSessionRequest, **fields) == []
 
 
 @pytest.mark.parametrize(
@@ -294,7 +283,7 @@ def test_an_ending_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonV
     ids=str,
 )
 def test_an_ending_s_field_that_is_out_of_bounds_is_named(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(Ending, **fields) == [place]
+    assert refusals(CompleteSessionRequest, **fields) == [place]
 
 
 @pytest.mark.parametrize(
@@ -311,15 +300,15 @@ def test_an_ending_s_field_that_is_out_of_bounds_is_named(fields: dict[str, Json
     ],
 )
 def test_a_duration_is_kept_to_the_millisecond_and_whole_seconds_as_whole_numbers(said: str, kept: str) -> None:
-    end = Ending.model_validate_json(f'{{"transcript": [], "duration_seconds": {said}}}')
+    end = CompleteSessionRequest.model_validate_json(f'{{"transcript": [], "duration_seconds": {said}}}')
 
     assert repr(end.duration_seconds) == kept
 
 
 def test_an_ending_without_a_transcript_is_not_one_with_an_empty_transcript() -> None:
-    assert Ending.model_validate_json("{}").transcript is None
-    assert Ending.model_validate_json('{"transcript": null}').transcript is None
-    assert Ending.model_validate_json('{"transcript": []}').transcript == []
+    assert CompleteSessionRequest.model_validate_json("{}").transcript is None
+    assert CompleteSessionRequest.model_validate_json('{"transcript": null}').transcript is None
+    assert CompleteSessionRequest.model_validate_json('{"transcript": []}').transcript == []
 
 
 TURN = {"role": "user", "text": "Hi"}
@@ -345,7 +334,7 @@ TURN = {"role": "user", "text": "Hi"}
     ids=lambda value: str(value)[:40],
 )
 def test_a_checkpoint_is_some_turns_and_where_they_begin(fields: dict[str, JsonValue], places: list[str]) -> None:
-    assert refusals(Checkpoint, **fields) == places
+    assert refusals(SaveTranscriptRequest, **fields) == places
 
 
 # ---- A session's life -----------------------------------------------------------------------------------
@@ -383,7 +372,7 @@ def test_a_session_notes_its_room() -> None:
 
 
 def test_a_session_that_fails_keeps_why() -> None:
-    why = Problem(code="livekit_unavailable", message="Try again in a moment.")
+    why = ErrorInfo(code="livekit_unavailable", message="Try again in a moment.")
 
     failed = session().failed(why, "failed", now=NOW + 5)
 
@@ -423,7 +412,7 @@ def test_a_call_is_on_until_it_ends_or_is_hung_up(changes: dict[str, Any], *, is
 def test_a_call_is_over_its_cap_so_long_after_the_first_join_and_a_little_more(
     cap: int | None, joined: int | None, others: list[int | None], over_at: int | None
 ) -> None:
-    rooms = [OtherRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(others)]
+    rooms = [ReopenedRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(others)]
     facts = session().livekit.model_copy(update={"first_joined_at": joined, "other_rooms": rooms})
     call = replace(session(), max_duration_seconds=cap, livekit=facts)
 

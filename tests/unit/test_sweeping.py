@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from pi_voice.completion import Closing
-from pi_voice.errors import LiveKitUnavailable, StorageError
-from pi_voice.hanging_up import HangingUp
-from pi_voice.ids import SessionId, TranscriptId
-from pi_voice.sessions import SHARDS, Extraction, Session
-from pi_voice.sweeping import Sweeping, Swept
-from pi_voice.transcript import Turn
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.domain.errors import LiveKitUnavailable, StorageError
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.domain.ids import SessionId, TranscriptId
+from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
+from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.sessions import Session
+from pi_voice.use_cases.sweep_sessions import SweepSessions, SweepSessionsResult
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
@@ -64,21 +66,21 @@ class World:
         self.clock = FakeClock(now)
 
     @property
-    def sweeping(self) -> Sweeping:
-        closing = Closing(self.sessions, self.transcripts, self.checkpoints, self.clock)
-        hanging_up = HangingUp(self.sessions, self.rooms, self.clock)
-        return Sweeping(self.sessions, closing, hanging_up, self.queue, self.clock)
+    def sweeping(self) -> SweepSessions:
+        closing = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
+        hanging_up = StopSession(self.sessions, self.rooms, self.clock)
+        return SweepSessions(self.sessions, closing, hanging_up, self.queue, self.clock)
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> SweepSessionsResult:
         return asyncio.run(self.sweeping.sweep())
 
-    def sweep_twice_at_once(self) -> list[Swept]:
-        async def race() -> list[Swept]:
+    def sweep_twice_at_once(self) -> list[SweepSessionsResult]:
+        async def race() -> list[SweepSessionsResult]:
             return list(await asyncio.gather(self.sweeping.sweep(), self.sweeping.sweep()))
 
         return asyncio.run(race())
 
-    def keep(self, *turns: Turn, of: SessionId = SESSION_ID) -> None:
+    def keep(self, *turns: TranscriptTurn, of: SessionId = SESSION_ID) -> None:
         assert asyncio.run(self.checkpoints.append(self.sessions.kept[of], turns, 100))
 
     @property
@@ -93,7 +95,7 @@ def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_its_results
     world = World(session())
     world.keep(*TURNS)
 
-    assert world.sweep() == Swept(completed=1)
+    assert world.sweep() == SweepSessionsResult(completed=1)
 
     assert (world.session.status, world.session.completed_by, world.session.end_reason) == (
         "completed",
@@ -111,7 +113,7 @@ def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_its_results
 def test_a_session_of_which_nothing_was_kept_fails_and_says_why() -> None:
     world = World(session())
 
-    assert world.sweep() == Swept(failed=1)
+    assert world.sweep() == SweepSessionsResult(failed=1)
 
     assert (world.session.status, world.session.failed_at, world.session.end_reason) == ("failed", GIVEN_UP, "expired")
     assert world.session.failure is not None
@@ -122,12 +124,12 @@ def test_a_session_of_which_nothing_was_kept_fails_and_says_why() -> None:
 
 
 @pytest.mark.parametrize("kept", [TURNS, []], ids=["with turns", "without"])
-def test_a_call_that_was_hung_up_and_never_completed_keeps_the_reason_why_it_ended(kept: list[Turn]) -> None:
+def test_a_call_that_was_hung_up_and_never_completed_keeps_the_reason_why_it_ended(kept: list[TranscriptTurn]) -> None:
     world = World(replace(session(), hung_up_at=NOW + 60, end_reason="stopped"))
     if kept:
         world.keep(*kept)
 
-    assert world.sweep() in (Swept(completed=1), Swept(failed=1))
+    assert world.sweep() in (SweepSessionsResult(completed=1), SweepSessionsResult(failed=1))
     assert world.session.end_reason == "stopped"
 
 
@@ -137,14 +139,14 @@ def test_a_session_is_waited_for_until_its_grace_is_over(now: int) -> None:
     world.keep(*TURNS)
     before = world.session
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
     assert world.session == before
 
 
 def test_a_session_that_was_renewed_is_waited_for_longer() -> None:
     world = World(replace(session(), expires_at=NOW + 900))  # due as it was before
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
 
     assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP + 300)
 
@@ -155,7 +157,7 @@ def test_a_session_whose_kept_turns_cannot_be_read_is_tried_again() -> None:
     world.keep(*TURNS)
     before = world.session
 
-    assert world.sweep() == Swept(errors=1)
+    assert world.sweep() == SweepSessionsResult(errors=1)
     assert world.session == before
 
 
@@ -174,14 +176,14 @@ def test_a_turn_that_comes_in_the_last_moment_is_not_lost() -> None:
 
     world = LateWorld(sessions=Late(session()))
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
     assert world.session.status == "active"
-    assert world.sweep() == Swept(completed=1)
+    assert world.sweep() == SweepSessionsResult(completed=1)
     assert list(world.transcripts.kept.values()) == [TURNS]
 
 
 @pytest.mark.parametrize("turns", [[], TURNS], ids=["nothing-kept", "turns-kept"])
-def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[Turn]) -> None:
+def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[TranscriptTurn]) -> None:
     class Renewed(FakeSessions):
         """More time is given between reading the session and ending it."""
 
@@ -200,11 +202,11 @@ def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[Turn]) ->
     if turns:
         world.keep(*turns)
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
     assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP)
     assert world.transcripts.kept.keys() == world.transcripts.expiring
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
     assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP + 600)
 
 
@@ -212,11 +214,11 @@ def test_a_completed_session_that_cannot_be_queued_is_picked_up_by_the_next_run(
     world = World(session(), queue=QueueThatCannotPut())
     world.keep(*TURNS)
 
-    assert world.sweep() == Swept(errors=1)
+    assert world.sweep() == SweepSessionsResult(errors=1)
     assert (world.session.status, world.session.due_at) == ("completed", GIVEN_UP + 120)
 
     world.queue, world.clock.now = FakeExtractionQueue(), GIVEN_UP + 120
-    assert world.sweep() == Swept(queued=1)
+    assert world.sweep() == SweepSessionsResult(queued=1)
     assert world.queue.waiting == [SESSION_ID]
 
 
@@ -226,18 +228,18 @@ def test_a_completed_session_that_cannot_be_queued_is_picked_up_by_the_next_run(
 def test_a_call_over_its_cap_is_hung_up_and_waits_for_its_transcript() -> None:
     world = World(with_cap(NOW, due_at=NOW + 75), now=NOW + 75)
 
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
 
     assert world.rooms.closed == [SESSION_ID]
     assert (world.session.status, world.session.end_reason, world.session.hung_up_at) == ("active", "cap", NOW + 75)
     assert world.session.due_at == GIVEN_UP
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
 
 
 def test_a_call_is_given_fifteen_seconds_more_than_its_cap() -> None:
     world = World(with_cap(NOW, due_at=NOW + 74), now=NOW + 74)
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
 
     assert (world.rooms.closed, world.session.due_at) == ([], NOW + 75)
 
@@ -245,7 +247,7 @@ def test_a_call_is_given_fifteen_seconds_more_than_its_cap() -> None:
 def test_a_call_whose_room_could_not_be_closed_is_hung_up_again() -> None:
     world = World(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60), now=NOW + 61)
 
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
 
     assert world.rooms.closed == [SESSION_ID]
     assert (world.session.end_reason, world.session.hung_up_at) == ("stopped", NOW + 60)
@@ -255,11 +257,11 @@ def test_a_call_whose_room_could_not_be_closed_is_hung_up_again() -> None:
 def test_while_livekit_is_down_a_call_over_its_cap_stays_due() -> None:
     world = World(with_cap(NOW, due_at=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == Swept(errors=1)
+    assert world.sweep() == SweepSessionsResult(errors=1)
     assert (world.session.is_on, world.session.end_reason, world.session.due_at) == (False, "cap", NOW + 75)
 
     world.rooms, world.clock.now = FakeRooms(), NOW + 135
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
     assert world.session.due_at == GIVEN_UP
 
 
@@ -274,17 +276,17 @@ def completed(status: Any = "pending", **changes: Any) -> Session:
 def test_an_extraction_that_was_left_behind_is_queued_and_looked_after_later() -> None:
     world = World(completed(), now=NOW + 120)
 
-    assert world.sweep() == Swept(queued=1)
+    assert world.sweep() == SweepSessionsResult(queued=1)
 
     assert (world.queue.waiting, world.rooms.closed) == ([SESSION_ID], [SESSION_ID])
     assert world.session == completed(due_at=NOW + 120 + 3_600)
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
 
 
 def test_an_extraction_that_cannot_be_queued_stays_due() -> None:
     world = World(completed(), now=NOW + 120, queue=QueueThatCannotPut())
 
-    assert world.sweep() == Swept(errors=1)
+    assert world.sweep() == SweepSessionsResult(errors=1)
     assert world.session == completed()
 
 
@@ -296,39 +298,39 @@ def test_an_extraction_that_cannot_be_queued_stays_due() -> None:
 def test_a_room_that_was_left_open_is_closed_and_the_session_is_due_no_more(ended: Session) -> None:
     world = World(ended, now=NOW + 120)
 
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
 
     assert world.session == replace(ended, due_at=None)
     assert (world.queue.waiting, world.rooms.closed) == ([], [SESSION_ID])
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
 
 
 def test_a_room_that_livekit_does_not_close_is_tried_again_by_each_run() -> None:
     world = World(completed("succeeded"), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == Swept(errors=1)
+    assert world.sweep() == SweepSessionsResult(errors=1)
     assert world.session == completed("succeeded")
 
     world.rooms, world.clock.now = FakeRooms(), NOW + 180
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
     assert world.session.due_at is None
 
 
 def test_a_room_that_livekit_has_not_closed_for_a_day_is_let_go() -> None:
     world = World(completed("succeeded"), now=GIVEN_UP, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == Swept(hung_up=1)
+    assert world.sweep() == SweepSessionsResult(hung_up=1)
     assert world.session.due_at is None
 
 
 def test_results_do_not_wait_for_livekit() -> None:
     world = World(completed(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == Swept(queued=1)
+    assert world.sweep() == SweepSessionsResult(queued=1)
     assert world.queue.waiting == [SESSION_ID]
 
     world.rooms, world.clock.now = FakeRooms(), NOW + 120 + 3_600
-    assert world.sweep() == Swept(queued=1)
+    assert world.sweep() == SweepSessionsResult(queued=1)
     assert world.rooms.closed == [SESSION_ID]
 
 
@@ -336,17 +338,17 @@ def test_results_do_not_wait_for_livekit() -> None:
 
 
 def test_every_shard_is_looked_at() -> None:
-    world = World(*(one_of_many(number) for number in range(2 * SHARDS)))
+    world = World(*(one_of_many(number) for number in range(2 * DUE_SHARDS)))
 
-    assert world.sweep() == Swept(failed=2 * SHARDS)
+    assert world.sweep() == SweepSessionsResult(failed=2 * DUE_SHARDS)
     assert {kept.status for kept in world.sessions.kept.values()} == {"failed"}
 
 
 @pytest.mark.parametrize("number", [1, 7, 8, 9, 17])
 def test_of_many_in_one_shard_none_is_left_out(number: int) -> None:
-    world = World(*(one_of_many(SHARDS * each) for each in range(number)))
+    world = World(*(one_of_many(DUE_SHARDS * each) for each in range(number)))
 
-    assert world.sweep() == Swept(failed=number)
+    assert world.sweep() == SweepSessionsResult(failed=number)
 
 
 def test_one_session_that_fails_does_not_stop_the_others() -> None:
@@ -360,9 +362,9 @@ def test_one_session_that_fails_does_not_stop_the_others() -> None:
             return found
 
     rows = ["", "broken", "", "refused", ""]
-    world = World(sessions=Broken(*(one_of_many(SHARDS * n, metadata={"row": row}) for n, row in enumerate(rows))))
+    world = World(sessions=Broken(*(one_of_many(DUE_SHARDS * n, metadata={"row": row}) for n, row in enumerate(rows))))
 
-    assert world.sweep() == Swept(failed=3, errors=2)
+    assert world.sweep() == SweepSessionsResult(failed=3, errors=2)
 
 
 def test_a_session_that_is_gone_or_not_due_any_more_is_left_alone() -> None:
@@ -379,7 +381,7 @@ def test_a_session_that_is_gone_or_not_due_any_more_is_left_alone() -> None:
     later, never = one_of_many(1, due_at=GIVEN_UP + 1), one_of_many(2, due_at=None)
     world = World(sessions=BehindTheTable(later, never))
 
-    assert world.sweep() == Swept()
+    assert world.sweep() == SweepSessionsResult()
     assert world.sessions.kept == {later.session_id: later, never.session_id: never}
 
 
@@ -416,23 +418,23 @@ class SlowSessions(FakeSessions):
 
 def test_a_run_stops_in_time_and_the_next_ones_do_the_rest() -> None:
     clock = FakeClock(GIVEN_UP)
-    world = World(sessions=SlowSessions(clock, 1.0, *(one_of_many(SHARDS * number) for number in range(100))))
+    world = World(sessions=SlowSessions(clock, 1.0, *(one_of_many(DUE_SHARDS * number) for number in range(100))))
     world.clock = clock
 
     first = world.sweep()
     began = clock.now
     second = world.sweep()
 
-    assert first == Swept(failed=48)  # six times eight: the time was over after 45 s
+    assert first == SweepSessionsResult(failed=48)  # six times eight: the time was over after 45 s
     assert second.failed == 48
     assert clock.now - began <= 45 + 8
-    assert world.sweep() == Swept(failed=4)
+    assert world.sweep() == SweepSessionsResult(failed=4)
 
 
 def test_a_shard_that_takes_all_the_time_does_not_always_come_first() -> None:
     def run() -> str:
         clock = FakeClock(GIVEN_UP)
-        full = [one_of_many(SHARDS * number) for number in range(60)]
+        full = [one_of_many(DUE_SHARDS * number) for number in range(60)]
         world = World(sessions=SlowSessions(clock, 1.0, *full, one_of_many(1)))
         world.clock = clock
         world.sweep()

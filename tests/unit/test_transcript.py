@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi_voice import transcript
-from pi_voice.errors import TranscriptTooLarge
-from pi_voice.transcript import Turn
+from pi_voice.domain import transcripts
+from pi_voice.domain.errors import TranscriptTooLarge
+from pi_voice.domain.transcripts import TranscriptTurn
 
 MEGABYTE = 1_048_576
 TIMES = st.none() | st.integers(0, 2**53)
@@ -20,25 +20,25 @@ TURNS: st.SearchStrategy[list[Any]] = st.lists(
 )
 
 
-def said(*texts: str) -> list[Turn]:
+def said(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
-def noise(seed: int, length: int) -> list[Turn]:
+def noise(seed: int, length: int) -> list[TranscriptTurn]:
     """Say so many Chinese characters, in an order that nothing can compress much."""
     letters = random.Random(seed).choices([chr(code) for code in range(0x4E00, 0x9FFF)], k=length)  # noqa: S311
     return said(*("".join(letters[start : start + 20_000]) for start in range(0, length, 20_000)))
 
 
-def size(turns: list[Turn]) -> int:
+def size(turns: list[TranscriptTurn]) -> int:
     """Tell what a transcript takes as JSON in UTF-8, without a space."""
     return len(json.dumps(turns, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def refusal(turns: list[Turn]) -> list[tuple[str, str]]:
+def refusal(turns: list[TranscriptTurn]) -> list[tuple[str, str]]:
     """Return what is named as too large, nothing when the transcript is taken."""
     try:
-        transcript.check_size(turns)
+        transcripts.check_size(turns)
     except TranscriptTooLarge as error:
         return [(fault.path, fault.message) for fault in error.faults]
     return []
@@ -91,8 +91,8 @@ def test_an_empty_transcript_is_taken() -> None:
 
 
 @given(TURNS)
-def test_a_transcript_is_read_back_as_it_was_packed(turns: list[Turn]) -> None:
-    assert transcript.unpack(transcript.pack(turns)) == turns
+def test_a_transcript_is_read_back_as_it_was_packed(turns: list[TranscriptTurn]) -> None:
+    assert transcripts.unpack(transcripts.pack(turns)) == turns
 
 
 @settings(max_examples=10)
@@ -100,24 +100,24 @@ def test_a_transcript_is_read_back_as_it_was_packed(turns: list[Turn]) -> None:
 def test_what_does_not_compress_is_packed_into_pieces_that_fit_an_item_each(seed: int, length: int) -> None:
     turns = noise(seed, length)
 
-    pieces = transcript.pack(turns)
+    pieces = transcripts.pack(turns)
 
     assert all(0 < len(piece) <= 350_000 for piece in pieces)
-    assert transcript.unpack(pieces) == turns
+    assert transcripts.unpack(pieces) == turns
 
 
 def test_a_megabyte_of_noise_takes_more_than_one_piece() -> None:
     turns = noise(seed=4711, length=340_000)
     assert refusal(turns) == []
 
-    pieces = transcript.pack(turns)
+    pieces = transcripts.pack(turns)
 
     assert len(pieces) > 1
     assert [len(piece) for piece in pieces[:-1]] == [350_000] * (len(pieces) - 1)
-    assert transcript.unpack(pieces) == turns
+    assert transcripts.unpack(pieces) == turns
 
 
 def test_an_hour_of_talk_fits_one_piece() -> None:
     turns = said(*["I would like to move my appointment to Thursday at ten, if that is possible."] * 700)
 
-    assert len(transcript.pack(turns)) == 1
+    assert len(transcripts.pack(turns)) == 1

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from pi_voice.voices import VOICES, VoiceName
+from pi_voice.domain.voices import VOICES, VoiceName
 
 GOOGLE_S_LIST = """
 Zephyr Bright, Puck Upbeat, Charon Informative, Kore Firm, Fenrir Excitable, Leda Youthful, Orus Firm, Aoede Breezy,

@@ -1,4 +1,4 @@
-"""Structured logs that hold no secret and no word of a call."""
+"""Structured logs without secrets and without spoken text."""
 
 import logging
 import traceback
@@ -10,22 +10,21 @@ from aws_lambda_powertools import Logger
 logger: Final = Logger()
 
 for library in ("aiohttp", "asyncio", "boto3", "botocore", "google_genai", "livekit", "urllib3"):
-    # Below this they write whole requests, with keys and with what was said, whatever level we log at.
+    # At lower levels they log whole requests, with keys and transcripts.
     logging.getLogger(library).setLevel(logging.WARNING)
 
 
-class Trace(TypedDict):
-    """An exception without its message."""
+class ExceptionFields(TypedDict):
+    """Log fields of an exception, without its message."""
 
     error: str
     frames: list[str]
 
 
-def trace(error: BaseException) -> Trace:
-    """Describe an exception by its type and where it came from.
+def exception_fields(error: BaseException) -> ExceptionFields:
+    """Return type and stack of an exception for the log.
 
-    Its message is left out: botocore's and pydantic's repeat the values that they complain about, and a
-    provider's may repeat our request.
+    The message is omitted: those of botocore and pydantic quote the invalid values, a provider's may quote our request.
     """
     return {
         "error": type(error).__qualname__,

@@ -1,50 +1,49 @@
-"""What the use cases need of the world, as Protocols: the adapters implement them, and the tests' fakes do."""
+"""What the use cases need, as Protocols. Adapters implement them, and so do the fakes of the tests."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 
-from pi_voice.agents import Agent, AgentQuery, OwnedAgent
-from pi_voice.api_keys import ApiKey
-from pi_voice.documents import Page
-from pi_voice.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.sessions import (
-    CallEnd,
-    Extraction,
-    GeminiLiveConnection,
-    LiveKitConnection,
-    Medium,
-    Participant,
-    Session,
-    SessionQuery,
-)
-from pi_voice.transcript import Turn
+from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.idempotency import IdempotentRequest
+from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.livekit_webhooks import RoomEvent, SignedWebhook
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
+from pi_voice.domain.transcripts import TranscriptTurn
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a caller of a session's routes may see: the sessions of a workspace, or one session alone."""
+    """The sessions a caller may access: those of a workspace, or a single one."""
 
     workspace: WorkspaceId | None = None
     session_id: SessionId | None = None
 
     def covers(self, session: Session) -> bool:
-        """Tell whether a session is in it."""
+        """Return whether a session is in the scope."""
         return self.workspace == session.workspace or self.session_id == session.session_id
 
 
-class Visitor(Protocol):
-    """Who calls a session's own routes: the holder of an API key, or of the session's client token."""
+class SessionCaller(Protocol):
+    """Caller of a session's own routes, with an API key or with the session's client token."""
+
+    async def authenticate(self) -> None:
+        """Check the credential; raises InvalidApiKey."""
+        ...
 
     async def scope(self) -> Scope:
-        """Return what the caller may see; raises InvalidApiKey."""
+        """Return the caller's scope; raises InvalidApiKey."""
         ...
 
 
-class Caller(Visitor, Protocol):
-    """The holder of an API key. Whose key it is takes a look-up, which a use case may run beside its own first read."""
+class Caller(SessionCaller, Protocol):
+    """Caller with an API key. The key is looked up on demand, so that a use case can read a row at the same time."""
 
     async def workspace(self) -> WorkspaceId:
         """Return the caller's workspace; raises InvalidApiKey."""
@@ -52,209 +51,207 @@ class Caller(Visitor, Protocol):
 
 
 class ApiKeys(Protocol):
-    """Where API keys are kept."""
+    """Store of API keys."""
 
     async def find(self, key_hash: KeyHash) -> ApiKey | None:
         """Return the key with this hash, revoked or not."""
         ...
 
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
-        """Keep a new key."""
+        """Store a new key."""
         ...
 
-    async def of(self, workspace: WorkspaceId) -> list[ApiKey]:
+    async def in_workspace(self, workspace: WorkspaceId) -> list[ApiKey]:
         """Return all keys of a workspace, newest first."""
         ...
 
     async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
-        """Revoke a key and return it; None if the workspace has none with this id. The first time stands."""
+        """Revoke a key and return it; None if the workspace has no such key. A repeat keeps the first time."""
         ...
 
 
 class Agents(Protocol):
-    """Where agents are kept: every version as an immutable item, and the current one as the head."""
+    """Store of agents: immutable versions, and a head for the current one."""
 
     async def current(self, agent_id: AgentId) -> OwnedAgent | None:
-        """Return an agent's head, whichever workspace it belongs to."""
+        """Return an agent's head, in any workspace."""
         ...
 
     async def version(self, agent_id: AgentId, version: int) -> Agent:
-        """Return one version of an agent, which outlives the agent itself; raises AgentNotFound."""
+        """Return one version of an agent, also after the agent was deleted; raises AgentNotFound."""
         ...
 
     async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
-        """Make this version the head, if the head is the version before it; tell whether it was."""
+        """Make this version the head if the head is the previous version; return whether it was."""
         ...
 
     async def delete(self, workspace: WorkspaceId, agent_id: AgentId) -> None:
-        """Remove the head; the versions stay for the sessions that were started with them."""
+        """Delete the head; the versions remain for the sessions that use them."""
         ...
 
-    async def page(self, workspace: WorkspaceId, query: AgentQuery) -> Page[Agent]:
+    async def page(self, workspace: WorkspaceId, query: ListAgentsQuery) -> Page[Agent]:
         """Return one page of a workspace's agents, newest first; raises InvalidCursor."""
         ...
 
 
 class Sessions(Protocol):
-    """Where sessions are kept."""
+    """Store of sessions."""
 
     async def get(self, session_id: SessionId) -> Session | None:
-        """Return a session, whichever workspace it belongs to."""
+        """Return a session, in any workspace."""
         ...
 
     async def add(self, session: Session) -> bool:
-        """Keep a new session, and tell whether it was not kept already; what is kept then stays as it is."""
+        """Store a new session, and return whether it was new; an existing one is not changed."""
         ...
 
-    async def complete(self, session_id: SessionId, end: CallEnd) -> Session | None:
+    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
-        None if it was not active, or if turns were kept or more time was given that the end does not know of.
+        None if it was not active, or if its checkpoints or its expiry differ from those in the completion.
         """
         ...
 
     async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+        """Turn an active session without checkpoints into a failed one; None if it was not one, or was renewed.
 
-        What a call was hung up for stays its reason. All else that is not about the failure stays as it is kept.
+        An earlier hang-up keeps its reason. Only attributes of the failure change.
         """
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Note that an active call was hung up, and that its room has to go; None if it was not active.
+        """Record that an active call was hung up; None if it was not active. A repeat keeps the first time.
 
-        The first time stands. Until `schedule` says otherwise it is due at once.
+        The session is due at once, until `schedule` sets another time.
         """
         ...
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
-        """Move the expiry of a call that is on, never back; None if it is not on any more.
+        """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 
-        When it is due stays as it is: who looks then finds that there is more time.
+        The due time does not change: the sweeper reads the new expiry when it looks.
         """
         ...
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Say when to look at a session next, None for never, if nobody has said so since it was read.
+        """Set when the sweeper looks at a session next, None for never, if its due time has not changed since the read.
 
-        Return the session as it is now; None if it is gone.
+        Return the current session; None if it was deleted.
         """
         ...
 
-    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
-        """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
+    async def save_extraction(
+        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+    ) -> Session:
+        """Store results and extraction, unless the extraction changed since `before` was read.
 
-        Raises SessionNotFound if the session is gone.
+        Return the current session. Raises SessionNotFound if it was deleted.
         """
         ...
 
-    def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
-        """Return the sessions of one shard for which something has to be done by now, the oldest first."""
+    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+        """Merge a LiveKit event into its session and return it; None if there is no such session. Idempotent."""
+        ...
+
+    def due(self, now: int) -> AsyncIterator[SessionId]:
+        """Return the sessions that are due by now."""
         ...
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove a session that has ended."""
+        """Delete an ended session."""
         ...
 
-    async def page(self, workspace: WorkspaceId, query: SessionQuery) -> Page[Session]:
+    async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
         """Return one page of a workspace's sessions, without results, newest first; raises InvalidCursor."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RoomEvent:
-    """What one LiveKit webhook tells of a room of ours; all instants are Unix seconds."""
-
-    session_id: SessionId
-    room_sid: str
-    started_at: int | None = None
-    joined_at: int | None = None
-    finished_at: int | None = None
-    metadata: dict[str, JsonValue] | None = None
-
-
-class RoomLog(Protocol):
-    """Where what LiveKit tells of rooms is merged into their sessions."""
-
-    async def merge(self, event: RoomEvent) -> Session | None:
-        """Merge an event into its session and return it; None if there is no such session. Repeats change nothing."""
-        ...
-
-
 class Checkpoints(Protocol):
-    """Where turns are kept while the call goes on."""
+    """Store of turns saved during the call."""
 
-    async def append(self, session: Session, turns: Sequence[Turn], size: int) -> Session | None:
-        """Keep turns behind those that a session has; when this returns, they are durable.
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+        """Append turns to those of a session. When this returns, they are durable.
 
-        All or nothing; None if the session is not active any more or turns were kept since it was read.
+        All or nothing; None if the session is not active, or if turns were saved since it was read.
         """
         ...
 
-    async def read(self, session: Session) -> list[Turn]:
-        """Return all turns that are kept of a session as it was read."""
+    async def read(self, session: Session) -> list[TranscriptTurn]:
+        """Return all turns that were saved when the session was read."""
         ...
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove what was kept."""
-        ...
-
-
-class ExtractionQueue(Protocol):
-    """Sessions whose results are still to be extracted."""
-
-    async def put(self, session_id: SessionId) -> None:
-        """Have a session's results extracted soon; raises StorageError."""
+        """Delete all turns of a session."""
         ...
 
 
 class Transcripts(Protocol):
-    """Where transcripts are kept."""
+    """Store of transcripts of completed sessions."""
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
-        """Keep a transcript; when this returns, it is durable."""
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+        """Store a transcript. When this returns, it is durable."""
         ...
 
-    async def get(self, transcript_id: TranscriptId) -> list[Turn] | None:
+    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         """Return a transcript."""
         ...
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[Turn]) -> None:
-        """Let a transcript that nothing points to disappear by itself; it may have been written in part."""
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+        """Let a transcript without a session expire; it may have been written in part."""
         ...
 
     async def delete(self, transcript_id: TranscriptId) -> None:
-        """Remove a transcript now."""
+        """Delete a transcript now."""
+        ...
+
+
+class ExtractionQueue(Protocol):
+    """Queue of sessions whose results are still to be extracted."""
+
+    async def put(self, session_id: SessionId) -> None:
+        """Enqueue a session; raises StorageError."""
+        ...
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        """Set when a received message becomes visible again; raises StorageError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedRoom:
-    """A LiveKit room as CreateRoom answered it."""
+class CreatedRoom:
+    """A LiveKit room in the response of CreateRoom."""
 
     room_sid: str
     started_at: int
 
 
 class Rooms(Protocol):
-    """LiveKit: rooms, and the tokens that open them."""
+    """LiveKit rooms, and tokens to join them."""
 
-    async def open(self, session: Session) -> OpenedRoom:
-        """Make a session's room; raises LiveKitError, LiveKitUnavailable or UpstreamTimeout."""
+    async def open(self, session: Session) -> CreatedRoom:
+        """Create a session's room; raises LiveKitError, LiveKitUnavailable or UpstreamTimeout."""
         ...
 
     async def close(self, session_id: SessionId) -> None:
-        """Remove a session's room and everybody in it, if it is there; raises as `open` does."""
+        """Delete a session's room if it exists, and disconnect its participants; raises as `open` does."""
         ...
 
-    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
-        """Sign a token that lets one person into the session's room until the session expires."""
+    def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+        """Sign a token for one participant, valid until the session expires."""
+        ...
+
+
+class WebhookVerifier(Protocol):
+    """Signatures of LiveKit's webhooks."""
+
+    def verify(self, webhook: SignedWebhook) -> None:
+        """Check the signature of a webhook; raises InvalidWebhookSignature."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class LiveOrder:
-    """What a Gemini Live token is locked to; `expires_at` is Unix seconds."""
+class LiveTokenRequest:
+    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds."""
 
     instruction: str
     voice: str
@@ -262,25 +259,28 @@ class LiveOrder:
 
 
 class LiveTokens(Protocol):
-    """Gemini Live: ephemeral tokens that a browser may hold."""
+    """Ephemeral Gemini Live tokens for browsers."""
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
-        """Make a token for one connection; raises GeminiError, GeminiUnavailable or UpstreamTimeout."""
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
+        """Issue a token for one connection; raises GeminiError, GeminiUnavailable or UpstreamTimeout."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the extraction model is asked: the caller's and the model's words by turns, the last ones the caller's."""
+class ModelRequest:
+    """A request to the extraction model: system instruction, messages and the schema of the answer.
+
+    Messages alternate between user and model; the first and the last are the user's.
+    """
 
     instruction: str
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     schema: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelAnswer:
-    """What the extraction model said, how it ended, what it took, and the model's own name for itself."""
+class ModelResponse:
+    """Answer of the extraction model, how it ended, its token counts, and the model's own id."""
 
     text: str
     model: str
@@ -290,21 +290,30 @@ class ModelAnswer:
 
 
 class ExtractionModel(Protocol):
-    """The model that reads transcripts."""
+    """The model that extracts results from transcripts."""
 
     name: str
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
-        """Ask for JSON of the schema within so many seconds.
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
+        """Send one request with a time limit; raises GeminiError, GeminiUnavailable or UpstreamTimeout."""
+        ...
 
-        Raises GeminiError, GeminiUnavailable or UpstreamTimeout.
+
+class IdempotencyStore(Protocol):
+    """Record of the requests that carried an Idempotency-Key."""
+
+    def once(self, request: IdempotentRequest, context: Any, work: Callable[[], str]) -> str:
+        """Do the work unless the same request did it before, and return the id of the resource it created.
+
+        `context` is the Lambda context, for the remaining time. Raises what the work raises, IdempotencyKeyReused,
+        IdempotencyInProgress and StorageError.
         """
         ...
 
 
-class Rates(Protocol):
-    """How often a workspace may do what costs money."""
+class RateLimiter(Protocol):
+    """Limit of a workspace's requests per minute."""
 
-    async def take(self, workspace: WorkspaceId) -> None:
-        """Count one more; raises RateLimited."""
+    async def acquire(self, workspace: WorkspaceId) -> None:
+        """Count one request; raises RateLimited."""
         ...

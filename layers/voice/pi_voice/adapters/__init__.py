@@ -1,1 +1,1 @@
-"""One module per service: the only places that import an SDK."""
+"""Implementations of the ports. Only they import SDKs."""

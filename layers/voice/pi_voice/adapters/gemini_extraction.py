@@ -10,10 +10,10 @@ from google import genai
 from google.genai import errors, types
 from google.genai.client import AsyncClient
 
-from pi_voice.adapters.web import Web
-from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.adapters.http_client import HttpClient
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.logs import logger
-from pi_voice.ports import ModelAnswer, Question
+from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
 
 API_VERSION: Final = "v1beta"
@@ -38,12 +38,12 @@ _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 class GeminiExtractionModel:
     """Asks for JSON of a schema, one attempt a call."""
 
-    def __init__(self, settings: GeminiSettings, web: Web) -> None:
+    def __init__(self, settings: GeminiSettings, web: HttpClient) -> None:
         self.name = settings.extraction_model
         self._settings = settings
         self._web = web
 
-    async def answer(self, question: Question, seconds: float) -> ModelAnswer:
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         """Ask once; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
 
         The last turn is always the user's, because the model refuses a request that ends with its own.
@@ -54,12 +54,12 @@ class GeminiExtractionModel:
                     model=self.name,
                     contents=[
                         types.Content(role=role, parts=[types.Part(text=text)])
-                        for role, text in zip(cycle(("user", "model")), question.said, strict=False)
+                        for role, text in zip(cycle(("user", "model")), request.messages, strict=False)
                     ],
                     config=types.GenerateContentConfig(
-                        system_instruction=question.instruction,
+                        system_instruction=request.instruction,
                         response_mime_type="application/json",
-                        response_json_schema=question.schema,
+                        response_json_schema=request.schema,
                         max_output_tokens=MAX_OUTPUT_TOKENS,
                         thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.MINIMAL),
                     ),
@@ -91,7 +91,7 @@ class GeminiExtractionModel:
         return genai.Client(api_key=self._settings.api_key, vertexai=False, http_options=options).aio
 
 
-def _said(response: types.GenerateContentResponse, asked: str) -> ModelAnswer:
+def _said(response: types.GenerateContentResponse, asked: str) -> ModelResponse:
     """Take the text of a finished answer; a block or a truncation is HTTP 200 without one."""
     candidate = response.candidates[0] if response.candidates else None
     reason = candidate.finish_reason if candidate else None
@@ -105,7 +105,7 @@ def _said(response: types.GenerateContentResponse, asked: str) -> ModelAnswer:
     if end != "finished":
         logger.warning("the extraction model gave no answer", end=end, reason=reason.name if reason else None)
     used = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
-    return ModelAnswer(
+    return ModelResponse(
         text=(response.text or "") if end == "finished" else "",
         model=response.model_version or asked,
         end=end,

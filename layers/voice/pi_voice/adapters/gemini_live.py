@@ -12,11 +12,11 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pi_voice.adapters.web import DEAD_CONNECTION, Web
-from pi_voice.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient
+from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.domain.session_api import GeminiLiveConnection
 from pi_voice.logs import logger
-from pi_voice.ports import LiveOrder
-from pi_voice.sessions import GeminiLiveConnection
+from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
 
 TIME_LIMIT_SECONDS: Final = 5.0
@@ -47,18 +47,20 @@ class _Minted(BaseModel):
 class GeminiLiveTokens:
     """Tokens that open one Live connection each, locked to one agent's setup."""
 
-    def __init__(self, settings: GeminiSettings, web: Web, time_limit_seconds: float = TIME_LIMIT_SECONDS) -> None:
+    def __init__(
+        self, settings: GeminiSettings, web: HttpClient, time_limit_seconds: float = TIME_LIMIT_SECONDS
+    ) -> None:
         self._settings = settings
         self._web = web
         self._time_limit_seconds = time_limit_seconds
 
-    async def mint(self, order: LiveOrder) -> GeminiLiveConnection:
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
         """Make a token that is good until the order's expiry.
 
         Raises GeminiError, GeminiUnavailable, UpstreamTimeout.
         """
         model = f"models/{self._settings.live_model.removeprefix('models/')}"
-        answer = await self._post(json.dumps(token_request(order, model)).encode())
+        answer = await self._post(json.dumps(token_request(request, model)).encode())
         try:
             token = _Minted.model_validate_json(answer).name
         except ValidationError:
@@ -98,9 +100,9 @@ class GeminiLiveTokens:
             return response.status, await response.read()
 
 
-def token_request(order: LiveOrder, model: str) -> dict[str, Any]:
-    """Write the AuthToken resource (v1alpha) that locks a connection to what the order says."""
-    expiry = datetime.fromtimestamp(order.expires_at, UTC).isoformat()
+def token_request(request: LiveTokenRequest, model: str) -> dict[str, Any]:
+    """Write the AuthToken resource (v1alpha) that locks a connection to what the request says."""
+    expiry = datetime.fromtimestamp(request.expires_at, UTC).isoformat()
     return {
         "expireTime": expiry,
         "newSessionExpireTime": expiry,
@@ -109,9 +111,9 @@ def token_request(order: LiveOrder, model: str) -> dict[str, Any]:
             "model": model,
             "generationConfig": {
                 "responseModalities": ["AUDIO"],
-                "speechConfig": {"voice_config": {"prebuilt_voice_config": {"voice_name": order.voice}}},
+                "speechConfig": {"voice_config": {"prebuilt_voice_config": {"voice_name": request.voice}}},
             },
-            "systemInstruction": {"parts": [{"text": order.instruction}], "role": "user"},
+            "systemInstruction": {"parts": [{"text": request.instruction}], "role": "user"},
             # Without the transcriptions there would be nothing to extract from.
             "inputAudioTranscription": {},
             "outputAudioTranscription": {},

@@ -13,12 +13,13 @@ from livekit.api.room_service import RoomService
 from livekit.api.twirp_client import ServerError, ServerErrorCode
 from livekit.protocol.room import RoomConfiguration
 
-from pi_voice.adapters.web import DEAD_CONNECTION, Web
-from pi_voice.errors import LiveKitError, LiveKitUnavailable, UpstreamTimeout
-from pi_voice.ids import Clock, SessionId
+from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient
+from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, UpstreamTimeout
+from pi_voice.domain.ids import Clock, SessionId
+from pi_voice.domain.session_api import LiveKitConnection
+from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.logs import logger
-from pi_voice.ports import OpenedRoom
-from pi_voice.sessions import LiveKitConnection, Medium, Participant, Session
+from pi_voice.ports import CreatedRoom
 from pi_voice.settings import LiveKitSettings
 
 TIME_LIMIT_SECONDS: Final = 5.0
@@ -43,7 +44,7 @@ class LiveKitRooms:
     def __init__(
         self,
         settings: LiveKitSettings,
-        web: Web,
+        web: HttpClient,
         clock: Clock = time.time,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
     ) -> None:
@@ -52,7 +53,7 @@ class LiveKitRooms:
         self._clock = clock
         self._time_limit_seconds = time_limit_seconds
 
-    async def open(self, session: Session) -> OpenedRoom:
+    async def open(self, session: Session) -> CreatedRoom:
         """Make a session's room, empty for up to its ttl; a repeat finds the same room.
 
         Raises LiveKitError, LiveKitUnavailable, UpstreamTimeout.
@@ -67,7 +68,7 @@ class LiveKitRooms:
         room = await self._within_limits(lambda: self._rooms().create_room(order))
         if room is None or not room.sid:
             raise LiveKitError
-        return OpenedRoom(room.sid, started_at=room.creation_time or int(self._clock()))
+        return CreatedRoom(room.sid, started_at=room.creation_time or int(self._clock()))
 
     async def close(self, session_id: SessionId) -> None:
         """Remove a session's room and everybody in it; one that is gone already is fine.
@@ -77,7 +78,7 @@ class LiveKitRooms:
         order = api.DeleteRoomRequest(room=session_id)
         await self._within_limits(lambda: self._rooms().delete_room(order), missing_is_fine=True)
 
-    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+    def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         """Sign a token that lets one person into the session's room until the session expires."""
         room = session.session_id
         token = (

@@ -1,0 +1,94 @@
+"""Agents: immutable versions, and a head with the workspace."""
+
+from typing import Any, Final
+
+from pi_voice.adapters.aws import Refused
+from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
+from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, Table
+from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.errors import AgentNotFound
+from pi_voice.domain.ids import AgentId, WorkspaceId, is_uuid
+from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
+
+HEAD: Final = 0
+"""Sort key of an agent's head; versions count from 1."""
+
+
+class DynamoAgents(Table):
+    """Agents: immutable versions, and beside them a head that alone carries the workspace."""
+
+    async def current(self, agent_id: AgentId) -> OwnedAgent | None:
+        """Return an agent's head, whichever workspace it belongs to; what is no id is not asked for."""
+        if not is_uuid(agent_id):
+            return None
+        item = await self._get({"agent_id": agent_id, "version": HEAD})
+        return OwnedAgent(item["workspace"], _agent(item)) if item else None
+
+    async def version(self, agent_id: AgentId, version: int) -> Agent:
+        """Return one version of an agent, which outlives the agent itself; raises AgentNotFound."""
+        item = await self._get({"agent_id": agent_id, "version": version})
+        if item is None:
+            raise AgentNotFound
+        return _agent(item)
+
+    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+        """Make this version the head, if the head is the version before it; tell whether it was.
+
+        One transaction, so that a crash can leave neither a head without its version nor a version number that
+        is taken for good.
+        """
+        document = {"agent_id": agent.agent_id, "document": agent.model_dump_json()}
+        version = {**document, "version": agent.version}
+        head = {**document, "version": HEAD, "workspace": workspace, "current": agent.version}
+        if agent.version == 1:
+            head_condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(agent_id)"}
+        else:
+            head_condition = {
+                "ConditionExpression": "#current = :before",
+                "ExpressionAttributeNames": {"#current": "current"},
+                "ExpressionAttributeValues": to_item({":before": agent.version - 1}),
+            }
+        try:
+            await self._transact(
+                {"Put": {"TableName": self._name, "Item": to_item(version)}},
+                {"Put": {"TableName": self._name, "Item": to_item(head), **head_condition}},
+            )
+        except Refused:
+            return False
+        return True
+
+    async def delete(self, workspace: WorkspaceId, agent_id: AgentId) -> None:
+        """Remove the head; the versions stay for the sessions that were started with them."""
+        try:
+            await self._request(
+                "DeleteItem",
+                TableName=self._name,
+                Key=to_item({"agent_id": agent_id, "version": HEAD}),
+                ConditionExpression="workspace = :workspace",
+                ExpressionAttributeValues=to_item({":workspace": workspace}),
+            )
+        except Refused:
+            return  # somebody else deleted it in the same moment
+
+    async def page(self, workspace: WorkspaceId, query: ListAgentsQuery) -> Page[Agent]:
+        """Return one page of a workspace's agents, newest first; a page also ends at a megabyte."""
+        request: dict[str, Any] = {
+            "TableName": self._name,
+            "IndexName": BY_WORKSPACE,
+            "KeyConditionExpression": "workspace = :workspace",
+            "ExpressionAttributeValues": to_item({":workspace": workspace}),
+            "ScanIndexForward": False,
+            "Limit": query.limit + 1,
+        }
+        if query.cursor is not None:
+            last = {"workspace": workspace, "agent_id": decode_cursor(query.cursor), "version": HEAD}
+            request["ExclusiveStartKey"] = to_item(last)
+        answer = await self._request("Query", **request)
+        agents = [_agent(from_item(item)) for item in answer["Items"]]
+        shown = agents[: query.limit]
+        more = len(agents) > len(shown) or "LastEvaluatedKey" in answer
+        return Page[Agent](data=shown, next_cursor=encode_cursor(shown[-1].agent_id) if more else None)
+
+
+def _agent(item: Item) -> Agent:
+    return Agent.model_validate_json(item["document"])

@@ -1,0 +1,186 @@
+"""Transcripts of completed sessions, and checkpoints of running ones, compressed in pieces of one item each."""
+
+import asyncio
+import gzip
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from pi_voice.adapters.aws import AwsService, Refused
+from pi_voice.adapters.dynamodb.attributes import Item, to_item
+from pi_voice.adapters.dynamodb.session_items import retained_until
+from pi_voice.adapters.dynamodb.table import Table
+from pi_voice.domain.errors import StorageError
+from pi_voice.domain.ids import Clock, SessionId, TranscriptId
+from pi_voice.domain.sessions import DAY_SECONDS, Session
+from pi_voice.domain.transcripts import TURNS, TranscriptTurn
+from pi_voice.logs import logger
+
+PIECE_BYTES: Final = 350_000
+"""Size of one piece of a compressed transcript; DynamoDB's limit for an item is 400 KB."""
+
+_ORPHAN_SECONDS: Final = DAY_SECONDS
+
+
+def pack(turns: Sequence[TranscriptTurn]) -> list[bytes]:
+    """Compress a transcript into pieces of one item each."""
+    packed = gzip.compress(TURNS.dump_json(list(turns)), mtime=0)
+    return [packed[start : start + PIECE_BYTES] for start in range(0, len(packed), PIECE_BYTES)]
+
+
+def unpack(pieces: Sequence[bytes]) -> list[TranscriptTurn]:
+    """Decompress the pieces of a transcript."""
+    return TURNS.validate_json(gzip.decompress(b"".join(pieces)))
+
+
+class DynamoCheckpoints(Table):
+    """Turns that are kept while the call goes on: pieces under the session's own id, each from its first turn's number.
+
+    How many turns are kept is told by the session alone, and changes with the piece in one transaction. So a turn is
+    either kept and counted or neither, and nobody writes between two that read the same count.
+    """
+
+    def __init__(
+        self,
+        dynamodb: AwsService,
+        sessions_name: str,
+        transcripts_name: str,
+        retention_days: int = 0,
+    ) -> None:
+        super().__init__(dynamodb, transcripts_name)
+        self._sessions_name = sessions_name
+        self._retention_seconds = retention_days * DAY_SECONDS
+
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+        """Keep turns behind those that a session has; when this returns, they are durable.
+
+        All or nothing; None if the session is not active any more or turns were kept since it was read.
+        """
+        first = session.checkpoint_turns
+        grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
+        ttl = {"ttl": retained_until(session, self._retention_seconds)} if self._retention_seconds else {}
+        [data] = pack(turns)
+        piece = {**_piece(TranscriptId(session.session_id), first), "data": data, **ttl}
+        tally = {
+            "TableName": self._sessions_name,
+            "Key": to_item({"session_id": session.session_id}),
+            "UpdateExpression": "SET checkpoint_turns = :turns, checkpoint_bytes = :bytes",
+            "ConditionExpression": "#status = :active AND checkpoint_turns = :first",
+            "ExpressionAttributeNames": {"#status": "status"},
+            "ExpressionAttributeValues": to_item(
+                {
+                    ":turns": grown.checkpoint_turns,
+                    ":bytes": grown.checkpoint_bytes,
+                    ":active": "active",
+                    ":first": first,
+                }
+            ),
+        }
+        try:
+            await self._transact({"Update": tally}, {"Put": {"TableName": self._name, "Item": to_item(piece)}})
+        except Refused:
+            return None
+        return grown
+
+    async def read(self, session: Session) -> list[TranscriptTurn]:
+        """Return all turns that are kept of a session as it was read; one request per megabyte."""
+        turns: list[TranscriptTurn] = []
+        rows = await self._all(
+            {
+                "TableName": self._name,
+                "KeyConditionExpression": "transcript_id = :session AND piece < :end",
+                "ExpressionAttributeValues": to_item(
+                    {":session": session.session_id, ":end": session.checkpoint_turns}
+                ),
+                "ConsistentRead": True,
+            }
+        )
+        for row in rows:
+            turns += unpack([row["data"]])
+        if len(turns) != session.checkpoint_turns:
+            logger.error("kept turns are missing", session_id=session.session_id, found=len(turns))
+            raise StorageError
+        return turns
+
+    async def delete(self, session_id: SessionId) -> None:
+        """Remove what was kept of a session, one request per piece."""
+        await DynamoTranscripts(self._dynamodb, self._name).delete(TranscriptId(session_id))
+
+
+class DynamoTranscripts(Table):
+    """Transcripts, compressed, in pieces that fit an item each."""
+
+    def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0, clock: Clock = time.time) -> None:
+        super().__init__(dynamodb, name)
+        self._retention_seconds = retention_days * DAY_SECONDS
+        self._clock = clock
+
+    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+        """Keep a transcript, one request per piece, side by side; when this returns, it is durable."""
+        ttl = {"ttl": int(self._clock()) + self._retention_seconds} if self._retention_seconds else {}
+        outcomes = await asyncio.gather(
+            *(
+                self._request(
+                    "PutItem",
+                    TableName=self._name,
+                    Item=to_item({**_piece(transcript_id, number), "data": data, **ttl}),
+                )
+                for number, data in enumerate(pack(turns))
+            ),
+            return_exceptions=True,  # so that no piece is still on its way when a failure is told
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
+        """Return a transcript, one request per megabyte; None if it is not there."""
+        pieces = [row["data"] for row in await self._pieces(transcript_id)]
+        return unpack(pieces) if pieces else None
+
+    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+        """Let a transcript that nothing points to disappear by itself a day from now."""
+        ttl = int(self._clock()) + _ORPHAN_SECONDS
+        await asyncio.gather(*(self._expire(transcript_id, number, ttl) for number, _ in enumerate(pack(turns))))
+
+    async def _expire(self, transcript_id: TranscriptId, number: int, ttl: int) -> None:
+        try:
+            await self._request(
+                "UpdateItem",
+                TableName=self._name,
+                Key=to_item(_piece(transcript_id, number)),
+                UpdateExpression="SET #ttl = :ttl",
+                ConditionExpression="attribute_exists(transcript_id)",
+                ExpressionAttributeNames={"#ttl": "ttl"},
+                ExpressionAttributeValues=to_item({":ttl": ttl}),
+            )
+        except Refused:
+            return  # this piece was never written
+
+    async def delete(self, transcript_id: TranscriptId) -> None:
+        """Remove a transcript now, one request per piece."""
+        await asyncio.gather(
+            *(
+                self._request(
+                    "DeleteItem",
+                    TableName=self._name,
+                    Key=to_item(_piece(transcript_id, row["piece"])),
+                )
+                for row in await self._pieces(transcript_id)
+            )
+        )
+
+    async def _pieces(self, transcript_id: TranscriptId) -> list[Item]:
+        return await self._all(
+            {
+                "TableName": self._name,
+                "KeyConditionExpression": "transcript_id = :transcript_id",
+                "ExpressionAttributeValues": to_item({":transcript_id": transcript_id}),
+                "ConsistentRead": True,
+            }
+        )
+
+
+def _piece(transcript_id: TranscriptId, number: int) -> Item:
+    return {"transcript_id": transcript_id, "piece": number}

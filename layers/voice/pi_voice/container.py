@@ -1,0 +1,351 @@
+"""Composition root: the only module that knows use cases and adapters, and connects them.
+
+Adapters are imported inside the factories, so that a function loads only the SDKs it uses. Every object is created once
+per container. Handlers import this module; nothing in `pi_voice` does.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pi_voice import settings
+from pi_voice.settings import (
+    AwsSettings,
+    ExtractionSettings,
+    GeminiSettings,
+    LiveKitSettings,
+    TableNames,
+    WebhookSettings,
+)
+
+if TYPE_CHECKING:
+    from pi_voice.adapters.aws import AwsService
+    from pi_voice.adapters.dynamodb.agents import DynamoAgents
+    from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+    from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
+    from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+    from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+    from pi_voice.adapters.http_client import HttpClient
+    from pi_voice.adapters.idempotency import Idempotency
+    from pi_voice.adapters.livekit import LiveKitRooms
+    from pi_voice.adapters.sqs import SqsExtractionQueue
+    from pi_voice.domain.client_tokens import ClientTokens
+    from pi_voice.entrypoints.http import Api
+    from pi_voice.use_cases.add_participant import AddParticipant
+    from pi_voice.use_cases.authorization import ApiKeyVerifier
+    from pi_voice.use_cases.complete_session import CompleteSession
+    from pi_voice.use_cases.create_session import CreateSession
+    from pi_voice.use_cases.delete_session import DeleteSession
+    from pi_voice.use_cases.end_session import EndSession
+    from pi_voice.use_cases.extract_results import ExtractResults
+    from pi_voice.use_cases.extractor import Extractor
+    from pi_voice.use_cases.issue_connections import IssueConnections
+    from pi_voice.use_cases.manage_agents import ManageAgents
+    from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+    from pi_voice.use_cases.preview_extraction import PreviewExtraction
+    from pi_voice.use_cases.read_sessions import ReadSessions
+    from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+    from pi_voice.use_cases.renew_session import RenewSession
+    from pi_voice.use_cases.rerun_extraction import RerunExtraction
+    from pi_voice.use_cases.save_transcript import SaveTranscript
+    from pi_voice.use_cases.stop_session import StopSession
+    from pi_voice.use_cases.sweep_sessions import SweepSessions
+
+# ruff: noqa: PLC0415 (see the module's docstring)
+
+
+# ---- Settings ----
+
+
+@cache
+def environment() -> Mapping[str, str]:
+    """Return the environment variables, with the secrets of SSM or Secrets Manager added."""
+    location = os.environ.get("PI_VOICE_SECRETS")
+    if not location:
+        return os.environ
+    from pi_voice.adapters import secrets
+
+    return {**os.environ, **secrets.read(location, AwsSettings.of(os.environ))}
+
+
+@cache
+def tables() -> TableNames:
+    """Return the names of the tables."""
+    return TableNames.of(os.environ)
+
+
+# ---- Adapters ----
+
+
+@cache
+def dynamodb_service() -> "AwsService":
+    """Create the DynamoDB client."""
+    from pi_voice.adapters.aws import DYNAMODB, AwsService
+
+    return AwsService(AwsSettings.of(os.environ), DYNAMODB)
+
+
+@cache
+def api_keys() -> "DynamoApiKeys":
+    """Create the store of API keys."""
+    from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+
+    return DynamoApiKeys(dynamodb_service(), tables().api_keys)
+
+
+@cache
+def agents() -> "DynamoAgents":
+    """Create the store of agents."""
+    from pi_voice.adapters.dynamodb.agents import DynamoAgents
+
+    return DynamoAgents(dynamodb_service(), tables().agents)
+
+
+@cache
+def sessions() -> "DynamoSessions":
+    """Create the store of sessions."""
+    from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+
+    return DynamoSessions(dynamodb_service(), tables().sessions, tables().retention_days)
+
+
+@cache
+def transcripts() -> "DynamoTranscripts":
+    """Create the store of transcripts."""
+    from pi_voice.adapters.dynamodb.transcripts import DynamoTranscripts
+
+    return DynamoTranscripts(dynamodb_service(), tables().transcripts, tables().retention_days)
+
+
+@cache
+def checkpoints() -> "DynamoCheckpoints":
+    """Create the store of checkpoints."""
+    from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints
+
+    return DynamoCheckpoints(dynamodb_service(), tables().sessions, tables().transcripts, tables().retention_days)
+
+
+@cache
+def rate_limiter() -> "DynamoRateLimiter":
+    """Create the rate limiter of manual extractions."""
+    from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
+
+    per_minute = ExtractionSettings.of(os.environ).per_minute
+    return DynamoRateLimiter(dynamodb_service(), tables().idempotency, per_minute)
+
+
+@cache
+def idempotency() -> "Idempotency":
+    """Create the store of Idempotency-Keys."""
+    from pi_voice.adapters.aws import PATIENCE_SECONDS
+    from pi_voice.adapters.idempotency import Idempotency
+
+    return Idempotency(tables().idempotency, PATIENCE_SECONDS)
+
+
+@cache
+def extraction_queue() -> "SqsExtractionQueue":
+    """Create the queue of extractions."""
+    from pi_voice.adapters.aws import SQS, AwsService
+    from pi_voice.adapters.sqs import PATIENCE_SECONDS, SqsExtractionQueue
+
+    sqs = AwsService(AwsSettings.of(os.environ), SQS, patience_seconds=PATIENCE_SECONDS)
+    return SqsExtractionQueue(sqs, settings.queue_url(os.environ))
+
+
+@cache
+def http_client() -> "HttpClient":
+    """Create the HTTP client for LiveKit and Gemini."""
+    from pi_voice.adapters.http_client import HttpClient
+
+    return HttpClient()
+
+
+@cache
+def rooms() -> "LiveKitRooms":
+    """Create the LiveKit client."""
+    from pi_voice.adapters.livekit import LiveKitRooms
+
+    return LiveKitRooms(LiveKitSettings.of(environment()), http_client())
+
+
+@cache
+def client_tokens() -> "ClientTokens":
+    """Create the signer of client tokens."""
+    from pi_voice.domain.client_tokens import ClientTokens
+
+    return ClientTokens(settings.client_token_secret(environment()))
+
+
+# ---- Use cases ----
+
+
+@cache
+def api_key_verifier() -> "ApiKeyVerifier":
+    """Create the lookup of API keys, with its cache."""
+    from pi_voice.use_cases.authorization import ApiKeyVerifier
+
+    return ApiKeyVerifier(api_keys())
+
+
+@cache
+def manage_api_keys() -> "ManageApiKeys":
+    """Create the use case."""
+    from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+
+    return ManageApiKeys(api_keys())
+
+
+@cache
+def manage_agents() -> "ManageAgents":
+    """Create the use case."""
+    from pi_voice.use_cases.manage_agents import ManageAgents
+
+    return ManageAgents(agents())
+
+
+@cache
+def issue_connections() -> "IssueConnections":
+    """Create the use case."""
+    from pi_voice.adapters.gemini_live import GeminiLiveTokens
+    from pi_voice.use_cases.issue_connections import IssueConnections
+
+    live_tokens = GeminiLiveTokens(GeminiSettings.of(environment()), http_client())
+    return IssueConnections(rooms(), live_tokens, client_tokens())
+
+
+@cache
+def create_session() -> "CreateSession":
+    """Create the use case."""
+    from pi_voice.use_cases.create_session import CreateSession
+
+    return CreateSession(agents(), sessions(), issue_connections(), settings.grace_seconds(os.environ))
+
+
+@cache
+def renew_session() -> "RenewSession":
+    """Create the use case."""
+    from pi_voice.use_cases.renew_session import RenewSession
+
+    return RenewSession(agents(), sessions(), checkpoints(), issue_connections())
+
+
+@cache
+def add_participant() -> "AddParticipant":
+    """Create the use case."""
+    from pi_voice.use_cases.add_participant import AddParticipant
+
+    return AddParticipant(sessions(), rooms())
+
+
+@cache
+def save_transcript() -> "SaveTranscript":
+    """Create the use case."""
+    from pi_voice.use_cases.save_transcript import SaveTranscript
+
+    return SaveTranscript(sessions(), checkpoints())
+
+
+@cache
+def stop_session() -> "StopSession":
+    """Create the use case."""
+    from pi_voice.use_cases.stop_session import StopSession
+
+    return StopSession(sessions(), rooms())
+
+
+@cache
+def read_sessions() -> "ReadSessions":
+    """Create the use case."""
+    from pi_voice.use_cases.read_sessions import ReadSessions
+
+    return ReadSessions(sessions(), transcripts())
+
+
+@cache
+def delete_session() -> "DeleteSession":
+    """Create the use case."""
+    from pi_voice.use_cases.delete_session import DeleteSession
+
+    return DeleteSession(sessions(), transcripts(), checkpoints())
+
+
+@cache
+def extractor() -> "Extractor":
+    """Create the extractor, with the prices of its model."""
+    from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
+    from pi_voice.use_cases.extractor import Extractor, TokenPrices
+
+    price = ExtractionSettings.of(os.environ).price
+    model = GeminiExtractionModel(GeminiSettings.of(environment()), http_client())
+    return Extractor(model, TokenPrices(*price) if price else None)
+
+
+@cache
+def extract_results() -> "ExtractResults":
+    """Create the use case."""
+    from pi_voice.use_cases.extract_results import ExtractResults
+
+    return ExtractResults(agents(), sessions(), transcripts(), extractor(), extraction_queue())
+
+
+@cache
+def rerun_extraction() -> "RerunExtraction":
+    """Create the use case."""
+    from pi_voice.use_cases.rerun_extraction import RerunExtraction
+
+    return RerunExtraction(agents(), sessions(), transcripts(), extractor(), rate_limiter())
+
+
+@cache
+def preview_extraction() -> "PreviewExtraction":
+    """Create the use case."""
+    from pi_voice.use_cases.preview_extraction import PreviewExtraction
+
+    return PreviewExtraction(extractor(), rate_limiter())
+
+
+@cache
+def end_session() -> "EndSession":
+    """Create the use case."""
+    from pi_voice.use_cases.end_session import EndSession
+
+    return EndSession(sessions(), transcripts(), checkpoints())
+
+
+@cache
+def complete_session() -> "CompleteSession":
+    """Create the use case."""
+    from pi_voice.use_cases.complete_session import CompleteSession
+
+    return CompleteSession(sessions(), end_session(), extract_results(), rooms)
+
+
+@cache
+def sweep_sessions() -> "SweepSessions":
+    """Create the use case."""
+    from pi_voice.use_cases.sweep_sessions import SweepSessions
+
+    return SweepSessions(sessions(), end_session(), stop_session(), extraction_queue())
+
+
+@cache
+def receive_livekit_webhook() -> "ReceiveLivekitWebhook":
+    """Create the use case."""
+    from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
+    from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+
+    return ReceiveLivekitWebhook(LiveKitWebhookVerifier(WebhookSettings.of(environment())), sessions(), rooms)
+
+
+# ---- Entrypoints ----
+
+
+def api(max_body_bytes: int | None = None) -> "Api":
+    """Create the route of a function; larger bodies than `max_body_bytes` are refused."""
+    from pi_voice.entrypoints.callers import Authenticators
+    from pi_voice.entrypoints.http import MAX_BODY_BYTES, Api
+
+    authenticators = Authenticators(api_key_verifier().workspace_of, client_tokens)
+    return Api(authenticators, idempotency, MAX_BODY_BYTES if max_body_bytes is None else max_body_bytes)

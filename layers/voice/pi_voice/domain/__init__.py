@@ -1,0 +1,1 @@
+"""Rules and models of the product. Imports nothing of ours but itself, and no SDK."""

@@ -1,0 +1,158 @@
+"""Agents: who answers the call, what they ask, and which results are extracted."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.errors import ErrorDetail
+from pi_voice.domain.ids import AgentId, WorkspaceId
+from pi_voice.domain.pagination import PageQuery
+from pi_voice.domain.voices import VoiceName
+
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
+"""A well-formed BCP 47 tag (RFC 5646, section 2.1), such as `de` or `pt-BR`."""
+
+DurationCap = Annotated[int, Field(ge=60, le=1800)]
+"""Time limit of a call in seconds, 60 to 1800."""
+
+Words = Annotated[str, StringConstraints(max_length=1000)]
+
+
+class Behaviors(Document):
+    """How the agent conducts the call."""
+
+    max_duration_seconds: DurationCap | None = None
+    """Time limit of a call in seconds, 60 to 1800; null: none."""
+    speaking_pace: Literal["slow", "normal", "fast"] = "normal"
+    """Speaking rate."""
+    response_length: Literal["brief", "moderate", "detailed"] = "moderate"
+    """Length of the agent's answers."""
+    greeting: Words | None = None
+    """First words of the agent, up to 1,000 characters."""
+    closing_message: Words | None = None
+    """Last words of the agent, up to 1,000 characters."""
+
+
+class VoiceChoice(Document):
+    """Voice of the agent, and its language if it differs from the agent's."""
+
+    name: VoiceName = "Puck"
+    """One of the 30 prebuilt voices."""
+    language_code: LanguageTag | None = None
+    """BCP 47 tag of the spoken language; null: the agent's."""
+
+
+class AgentConfig(Document):
+    """The fields of an agent that its owner sets."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"\S")]
+    """Name of the agent in lists and in the call, 1 to 120 characters."""
+    instructions: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
+    """Role and task of the agent, 1 to 20,000 characters."""
+    language: LanguageTag = "en-US"
+    """BCP 47 tag of the agent's language."""
+    purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
+    """Purpose of the call, up to 200 characters."""
+    questions: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")], ...],
+        Field(max_length=50),
+    ] = ()
+    """Questions, asked one at a time in this order; up to 50."""
+    behaviors: Behaviors = Behaviors()
+    """How the agent conducts the call."""
+    output_schema: JsonObject | None = None
+    """Output schema as hints: a type name, a sentence, or objects and one-element arrays of these.
+
+    The results have every key; a value the call does not mention is null.
+    """
+    output_schema_strict: JsonObject | None = None
+    """Output schema as JSON Schema, in the subset that Gemini supports; wins over `output_schema`."""
+    evidence: bool = False
+    """Whether to return for each value where in the call it was said; costs more output tokens."""
+    voice: VoiceChoice = VoiceChoice()
+    """Voice of the agent."""
+    metadata: Metadata = Field(default={})
+    """Up to 16 key-value pairs for your own use."""
+
+    @property
+    def spoken_language(self) -> str:
+        """The voice's language, or else the agent's."""
+        return self.voice.language_code or self.language
+
+
+class CreateAgentRequest(AgentConfig):
+    """Request body of POST /agents."""
+
+
+class AgentVersion(Document):
+    """Identity and times of one version of an agent."""
+
+    agent_id: AgentId
+    """Agent id, the same for all versions."""
+    version: int
+    """Version number, counted from 1."""
+    created_at: int
+    """When the first version was created."""
+    updated_at: int
+    """When this version was created."""
+
+
+class Agent(AgentConfig, AgentVersion):
+    """One immutable version of an agent."""
+
+
+class SavedAgent(Agent):
+    """Response of POST /agents and PATCH /agents/{agent_id}: the agent, with warnings about its output schema."""
+
+    warnings: list[ErrorDetail] = Field(default=[])
+    """Keywords of the output schema that Gemini does not see, by their place; results are validated against most."""
+
+
+class ListAgentsQuery(PageQuery):
+    """Query of GET /agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedAgent:
+    """An agent and its workspace."""
+
+    workspace: WorkspaceId
+    agent: Agent
+
+
+MergePatch = dict[str, JsonValue]
+"""JSON merge patch (RFC 7396): values replace, null removes."""
+
+
+def unknown_fields(patch: MergePatch) -> list[str]:
+    """Return the paths of a merge patch that agents do not have; a merge alone would ignore a null there."""
+    return [
+        path
+        for name, change in patch.items()
+        for path in (
+            [name]
+            if name not in AgentConfig.model_fields
+            else [f"{name}.{inner}" for inner in change if inner not in _PARTS[name].model_fields]
+            if name in _PARTS and isinstance(change, dict)
+            else []
+        )
+    ]
+
+
+_PARTS: Final[dict[str, type[Document]]] = {"behaviors": Behaviors, "voice": VoiceChoice}
+
+
+def merge(document: dict[str, JsonValue], patch: MergePatch) -> dict[str, JsonValue]:
+    """Return the document with a JSON merge patch applied (RFC 7396, section 2)."""
+    merged = dict(document)
+    for name, change in patch.items():
+        if change is None:
+            merged.pop(name, None)
+        elif isinstance(change, dict):
+            target = merged.get(name)
+            merged[name] = merge(target if isinstance(target, dict) else {}, change)
+        else:
+            merged[name] = change
+    return merged

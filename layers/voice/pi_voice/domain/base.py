@@ -1,0 +1,79 @@
+"""Base class and shared types of the API's JSON documents."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from pi_voice.domain.errors import ErrorDetail, InvalidRequest
+
+MAX_DETAILS: Final = 50
+UNKNOWN_FIELD: Final = "Is not a field of this request. Remove it, or check its spelling."
+_MESSAGES: Final = {
+    "extra_forbidden": UNKNOWN_FIELD,
+    "missing": "Is required.",
+}
+
+Parsed = TypeVar("Parsed")
+
+
+class Document(BaseModel):
+    """A JSON document of the API: unknown fields are errors, instances are frozen, types are not coerced.
+
+    Validators are built at first use, because a function imports all documents and uses a few of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+
+
+def _require_finite(value: JsonValue) -> JsonValue:
+    """Reject NaN and infinity inside free JSON; pydantic's `allow_inf_nan` covers typed numbers only."""
+    match value:
+        case float() if not math.isfinite(value):
+            message = "must hold finite numbers only"
+            raise ValueError(message)
+        case dict():
+            for inner in value.values():
+                _require_finite(inner)
+        case list():
+            for inner in value:
+                _require_finite(inner)
+    return value
+
+
+AnyJson = Annotated[JsonValue, AfterValidator(_require_finite)]
+"""Any JSON value with finite numbers."""
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_require_finite)]
+"""Any JSON object with finite numbers."""
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=40)],
+        Annotated[str, StringConstraints(max_length=500)],
+    ],
+    Field(max_length=16),
+]
+"""Up to 16 key-value pairs of the API's users."""
+
+
+def digits_to_int(text: object) -> object:
+    """Convert a number in a query string, where every value is text."""
+    return int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) else text
+
+
+def parse_request(parse: Callable[[], Parsed]) -> Parsed:
+    """Run a pydantic parser on a request; raises InvalidRequest with up to 50 details."""
+    try:
+        return parse()
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidRequest(details=map(_detail, errors[:MAX_DETAILS])) from None
+
+
+def _detail(error: ErrorDetails) -> ErrorDetail:
+    path = ".".join(str(step) for step in error["loc"] if step != "[key]")
+    return ErrorDetail(path, _MESSAGES.get(error["type"], f"{error['msg'].removeprefix('Value error, ')}."))

@@ -1,0 +1,321 @@
+"""Every error a request can end with, as in the API contract.
+
+    VoiceError
+    ├── InvalidRequest 400
+    │   ├── TtlTooShort
+    │   ├── InvalidCursor
+    │   └── InvalidOutputSchema
+    ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
+    ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
+    ├── SessionNotActive · SessionActive · SessionNotCompleted 409
+    ├── TranscriptGap · TranscriptConflict · IdempotencyInProgress 409
+    ├── RequestTooLarge · TranscriptTooLarge 413
+    ├── UnsupportedMediaType 415
+    ├── IdempotencyKeyReused 422
+    ├── RateLimited 429
+    ├── InternalError 500
+    │   └── StorageError
+    └── ProviderError
+        ├── LiveKitError · GeminiError 502            request refused, or response unusable
+        ├── LiveKitUnavailable · GeminiUnavailable 503 down, unreachable or busy
+        └── UpstreamTimeout 504                        no response in time
+
+Messages say what to do next. They never contain a provider's text, a stack trace or a secret.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict, with_config
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class ErrorDetail:
+    """One error or warning about a request, with its place."""
+
+    path: str
+    """Place in the request: names and indexes joined by dots, or a JSON pointer into a strict schema."""
+    message: str
+    """What is wrong, and what to write instead."""
+
+
+class AlreadyProcessed(Exception):
+    """The same request, by its Idempotency-Key, was processed before."""
+
+    def __init__(self, resource_id: str) -> None:
+        self.resource_id = resource_id
+        super().__init__()
+
+
+class VoiceError(Exception):
+    """An error that is returned to the caller."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    default_message: ClassVar[str]
+    retryable: ClassVar[bool] = False
+    retry_after_seconds: float | None = None
+    """Time to wait before a retry, if known."""
+    next: int | None = None
+    """Index of the turn to send next, for transcript errors."""
+
+    def __init__(self, message: str | None = None, details: Iterable[ErrorDetail] = ()) -> None:
+        self.message = message or self.default_message
+        self.details = tuple(details)
+        super().__init__(self.message)
+
+
+class InvalidRequest(VoiceError):
+    """A field is missing, unknown, of the wrong type or out of bounds."""
+
+    status = 400
+    code = "invalid_request"
+    default_message = "The request is not valid. Correct the fields named in details and send it again."
+
+
+class TtlTooShort(InvalidRequest):
+    """`ttl_seconds` is shorter than the time limit of the call."""
+
+    code = "voice_session_ttl_too_short"
+
+    def __init__(self, ttl_seconds: int, max_duration_seconds: int) -> None:
+        super().__init__(
+            f"ttl_seconds is {ttl_seconds}, but the call may last {max_duration_seconds} seconds. "
+            f"Ask for a ttl_seconds of at least {max_duration_seconds}."
+        )
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor was not returned by a list."""
+
+    code = "invalid_cursor"
+    default_message = "The cursor is not valid. Use the next_cursor of the previous page, or omit it to start over."
+
+
+class InvalidOutputSchema(InvalidRequest):
+    """The output schema cannot be used for extraction."""
+
+    code = "invalid_output_schema"
+    default_message = "The output schema cannot be used. Correct the places named in details and send it again."
+
+
+class MissingApiKey(VoiceError):
+    """The Authorization header has no bearer token."""
+
+    status = 401
+    code = "missing_api_key"
+    default_message = 'Send your API key in the header "Authorization: Bearer pi_live_...".'
+
+
+class InvalidApiKey(VoiceError):
+    """The API key is malformed, unknown or revoked, or the client token is expired or not valid for this route."""
+
+    status = 401
+    code = "invalid_api_key"
+    default_message = "The API key is mistyped, unknown or revoked. Check it, or ask your operator for another."
+
+
+class InvalidWebhookSignature(VoiceError):
+    """The webhook's signature is missing, expired or does not match the body."""
+
+    status = 401
+    code = "invalid_webhook_signature"
+    default_message = (
+        "The webhook's signature does not match. Sign the raw body with the key and secret "
+        "that this deployment knows as LIVEKIT_WEBHOOK_API_KEY and LIVEKIT_WEBHOOK_API_SECRET."
+    )
+
+
+class AgentNotFound(VoiceError):
+    """The agent does not exist in this workspace."""
+
+    status = 404
+    code = "voice_agent_not_found"
+    default_message = "There is no such agent. List yours with GET /api/v1/voice/agents."
+
+
+class SessionNotFound(VoiceError):
+    """The session does not exist in this workspace."""
+
+    status = 404
+    code = "voice_session_not_found"
+    default_message = "There is no such session. List yours with GET /api/v1/voice/sessions."
+
+
+class ApiKeyNotFound(VoiceError):
+    """The API key does not exist in this workspace."""
+
+    status = 404
+    code = "api_key_not_found"
+    default_message = "There is no such API key in this workspace. List them with the ListApiKeys function."
+
+
+class SessionNotActive(VoiceError):
+    """The session has ended."""
+
+    status = 409
+    code = "voice_session_not_active"
+    default_message = "The session is not active any more. GET it to see how it ended."
+
+
+class SessionActive(VoiceError):
+    """The session has not ended."""
+
+    status = 409
+    code = "voice_session_active"
+    default_message = "The session is still active. Complete it first, then delete it."
+
+
+class SessionNotCompleted(VoiceError):
+    """The session was never completed, so it has no transcript."""
+
+    status = 409
+    code = "voice_session_not_completed"
+    default_message = "The session has no transcript. Complete it first."
+
+
+class TranscriptGap(VoiceError):
+    """Turns are missing between the saved ones and the sent ones."""
+
+    status = 409
+    code = "voice_transcript_gap"
+
+    def __init__(self, next_turn: int) -> None:
+        self.next = next_turn
+        super().__init__(f"Turns are missing. Send turn {next_turn} and all turns after it.")
+
+
+class TranscriptConflict(VoiceError):
+    """A saved turn was sent again with a different text."""
+
+    status = 409
+    code = "voice_transcript_conflict"
+
+    def __init__(self, number: int, next_turn: int) -> None:
+        self.next = next_turn
+        super().__init__(
+            f"Turn {number} is already saved with a different text. Another client may be writing this transcript; "
+            f"the next turn to send is {next_turn}."
+        )
+
+
+class IdempotencyInProgress(VoiceError):
+    """Another request with this Idempotency-Key is in progress."""
+
+    status = 409
+    code = "idempotency_in_progress"
+    default_message = "A request with this Idempotency-Key is in progress. Try again in a moment."
+    retryable = True
+
+
+class IdempotencyKeyReused(VoiceError):
+    """The Idempotency-Key was used with another body."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    default_message = "This Idempotency-Key was used with another body. Use a new key for a new request."
+
+
+class RequestTooLarge(VoiceError):
+    """The body exceeds the limit of the route."""
+
+    status = 413
+    code = "request_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is too large. Send at most {limit_bytes:,} bytes.")
+
+
+class TranscriptTooLarge(VoiceError):
+    """The transcript exceeds a limit: turns, characters per turn or bytes."""
+
+    status = 413
+    code = "voice_transcript_too_large"
+    default_message = "The transcript is too large. Shorten what details names and send it again."
+
+
+class UnsupportedMediaType(VoiceError):
+    """The Content-Type is not JSON in UTF-8."""
+
+    status = 415
+    code = "unsupported_media_type"
+    default_message = 'Send the body as JSON in UTF-8, with the header "Content-Type: application/json".'
+
+
+class RateLimited(VoiceError):
+    """The workspace exceeded its rate limit."""
+
+    status = 429
+    code = "rate_limited"
+    default_message = "Too many extractions were requested. Wait for Retry-After seconds and try again."
+    retryable = True
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
+class InternalError(VoiceError):
+    """An unexpected error in Pi Voice."""
+
+    status = 500
+    code = "internal_error"
+    default_message = "An unexpected error occurred. Try again; if it persists, report the request_id."
+    retryable = True
+
+
+class StorageError(InternalError):
+    """An AWS request was refused, failed or timed out."""
+
+
+class ProviderError(VoiceError):
+    """A request to LiveKit or Gemini failed."""
+
+    def __init__(self, message: str | None = None, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class LiveKitError(ProviderError):
+    """LiveKit refused the request, or its response was not usable."""
+
+    status = 502
+    code = "livekit_error"
+    default_message = "LiveKit refused the request. The operator should check LIVEKIT_URL and its key and secret."
+
+
+class LiveKitUnavailable(ProviderError):
+    """LiveKit is down, unreachable or busy."""
+
+    status = 503
+    code = "livekit_unavailable"
+    default_message = "LiveKit cannot be reached or is busy. Try again in a moment."
+    retryable = True
+
+
+class GeminiError(ProviderError):
+    """Gemini refused the request, or its response was not usable."""
+
+    status = 502
+    code = "gemini_error"
+    default_message = "Gemini refused the request. The operator should check GEMINI_API_KEY and the model settings."
+
+
+class GeminiUnavailable(ProviderError):
+    """Gemini is down, unreachable or busy."""
+
+    status = 503
+    code = "gemini_unavailable"
+    default_message = "Gemini cannot be reached or is busy. Try again in a moment."
+    retryable = True
+
+
+class UpstreamTimeout(ProviderError):
+    """A provider did not respond in time."""
+
+    status = 504
+    code = "upstream_timeout"
+    default_message = "A provider did not answer in time. Try again in a moment."
+    retryable = True

@@ -1,0 +1,88 @@
+"""LiveKit's webhooks: their signed form, the fields we read, and what they say about a room."""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from pi_voice.domain.base import Document, JsonObject
+from pi_voice.domain.ids import SessionId
+
+MAX_METADATA_BYTES: Final = 4_096
+_METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
+
+Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
+"""An int64 in protobuf's JSON format: a string of digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedWebhook:
+    """The raw body of a webhook, and the token in its Authorization header."""
+
+    token: str
+    body: bytes
+
+
+class _WebhookPart(BaseModel):
+    """The fields we read of LiveKit's messages. Others, such as `turnPassword`, are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class WebhookRoom(_WebhookPart):
+    """The room of an event."""
+
+    sid: str = ""
+    name: str = ""
+    metadata: str = ""
+
+
+class WebhookEvent(_WebhookPart):
+    """A LiveKit webhook event (livekit.WebhookEvent as JSON: camelCase, zero values absent)."""
+
+    event: Annotated[str, Field(min_length=1)]
+    room: WebhookRoom = WebhookRoom()
+    created_at: Annotated[Int64, Field(alias="createdAt", ge=0, lt=2**63)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """The facts of one webhook about a session's room; all instants are Unix seconds."""
+
+    session_id: SessionId
+    room_sid: str
+    started_at: int | None = None
+    joined_at: int | None = None
+    finished_at: int | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+    @classmethod
+    def of(cls, event: WebhookEvent, now: int) -> "RoomEvent | None":
+        """Translate a webhook event; None for the kinds that are not stored."""
+        at = event.created_at or now
+        session_id, sid = SessionId(event.room.name), event.room.sid
+        match event.event:
+            case "room_started":
+                return cls(session_id, sid, started_at=at)
+            case "participant_joined":
+                return cls(session_id, sid, joined_at=at)
+            case "room_finished":
+                return cls(session_id, sid, finished_at=at, metadata=_parse_metadata(event.room.metadata))
+            case _:
+                return None
+
+
+class ReceiveLivekitWebhookResponse(Document):
+    """Response of POST /webhooks/livekit, for every event with a valid signature."""
+
+    received: bool = True
+
+
+def _parse_metadata(metadata: str) -> dict[str, JsonValue] | None:
+    """Parse room metadata; None unless it is a JSON object of at most 4 KB, since participants may write it."""
+    if len(metadata.encode()) > MAX_METADATA_BYTES:
+        return None
+    try:
+        return _METADATA.validate_json(metadata)
+    except ValidationError:
+        return None

@@ -1,0 +1,325 @@
+"""Request and response models of the session routes."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+
+from pi_voice.domain import sessions
+from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
+from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.errors import ErrorDetail, TtlTooShort
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.ids import AgentId, SessionId
+from pi_voice.domain.pagination import PageQuery
+from pi_voice.domain.sessions import (
+    DAY_SECONDS,
+    DEFAULT_TTL_SECONDS,
+    DisplayName,
+    Identity,
+    LiveKitRoom,
+    Media,
+    Participant,
+    SessionStatus,
+)
+from pi_voice.domain.transcripts import MAX_CHECKPOINT_TURNS, MAX_TURNS, TranscriptTurn
+
+_YEAR_9999: Final = 253_370_764_800
+
+
+def _round_to_milliseconds(seconds: float) -> int | float:
+    """Round to milliseconds, and return whole seconds as an int."""
+    rounded = round(seconds, 3)
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """Remove the default from the reference: generated clients would send it and remove the agent's cap."""
+    schema.pop("default")
+
+
+class CreateSessionRequest(Document):
+    """Request body of POST /sessions.
+
+    `max_duration_seconds` has three cases: absent uses the agent's cap, null means no cap, a number is the cap of
+    this call.
+    """
+
+    agent_id: str
+    """Agent that takes the call."""
+    participant: Participant
+    """The caller."""
+    ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
+    """Lifetime of the connections in seconds, 60 to 3600; at least `max_duration_seconds`."""
+    max_duration_seconds: Annotated[DurationCap | None, Field(json_schema_extra=_without_default)] = None
+    """Time limit of the call in seconds, 60 to 1800; absent: the agent's, null: none."""
+    media: Media = ("microphone",)
+    """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
+    metadata: Metadata = Field(default={})
+    """Up to 16 key-value pairs for your own use."""
+
+    def call_limit(self, behaviors: Behaviors) -> int | None:
+        """Return the time limit of the call in seconds; raises TtlTooShort if the connections would expire first."""
+        is_requested = "max_duration_seconds" in self.model_fields_set
+        limit = self.max_duration_seconds if is_requested else behaviors.max_duration_seconds
+        if limit is not None and self.ttl_seconds < limit:
+            raise TtlTooShort(self.ttl_seconds, limit)
+        return limit
+
+    def new_session(self, session_id: SessionId, owned: OwnedAgent, now: int, grace_seconds: int) -> sessions.Session:
+        """Make the active session of this request; raises TtlTooShort. The room's name is the session id."""
+        return sessions.Session(
+            session_id=session_id,
+            workspace=owned.workspace,
+            agent_id=owned.agent.agent_id,
+            agent_version=owned.agent.version,
+            status="active",
+            participant=self.participant,
+            max_duration_seconds=self.call_limit(owned.agent.behaviors),
+            ttl_seconds=self.ttl_seconds,
+            created_at=now,
+            expires_at=now + self.ttl_seconds,
+            livekit=LiveKitRoom(room_name=session_id),
+            media=self.media,
+            metadata=self.metadata,
+            grace_seconds=grace_seconds,
+            due_at=now + self.ttl_seconds + grace_seconds,
+        )
+
+
+class LiveKitConnection(Document):
+    """How one participant joins the LiveKit room."""
+
+    url: str
+    """URL for the LiveKit client."""
+    token: str
+    """Access token (JWT) for this room and this participant."""
+    room: str
+    """Room name."""
+
+
+class GeminiLiveConnection(Document):
+    """How the client connects to Gemini Live: open `url + "?access_token=" + token`, then send `setup` unchanged."""
+
+    url: str
+    """WebSocket URL, without the token."""
+    token: str
+    """Ephemeral token, locked to the agent."""
+    model: str
+    """Live model."""
+    setup: dict[str, JsonValue]
+    """First message to send, unchanged."""
+
+
+class Connection(Document):
+    """The two real-time connections of a session."""
+
+    livekit: LiveKitConnection
+    gemini_live: GeminiLiveConnection
+
+
+class CreatedSession(Document):
+    """Response of POST /sessions. The tokens are returned once and stored nowhere."""
+
+    session_id: SessionId
+    agent_id: AgentId
+    agent_version: int
+    status: Literal["active"]
+    participant: Participant
+    max_duration_seconds: int | None
+    ttl_seconds: int
+    created_at: int
+    expires_at: int
+    client_token: str
+    """Token for this session's own routes, safe to hand to a browser."""
+    connection: Connection
+    metadata: dict[str, str]
+
+
+class RenewSessionRequest(Document):
+    """Request body of POST /sessions/{session_id}/renew."""
+
+    has_resumption_handle: bool = False
+    """Whether the client can resume the Gemini session; if not, the new prompt contains the turns saved so far."""
+
+
+class RenewedSession(Document):
+    """Response of POST /sessions/{session_id}/renew. The tokens are returned once and stored nowhere."""
+
+    session_id: SessionId
+    expires_at: int
+    client_token: str
+    connection: Connection
+
+
+class AddParticipantRequest(Document):
+    """Request body of POST /sessions/{session_id}/participants."""
+
+    identity: Identity
+    """LiveKit identity, unique in this session."""
+    name: DisplayName = ""
+    """Display name."""
+    media: Media = ("microphone",)
+    """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
+
+
+class ParticipantConnection(Document):
+    """The LiveKit connection of an added participant."""
+
+    livekit: LiveKitConnection
+
+
+class AddedParticipant(Document):
+    """Response of POST /sessions/{session_id}/participants."""
+
+    session_id: SessionId
+    participant: Participant
+    expires_at: int
+    connection: ParticipantConnection
+
+
+class SaveTranscriptRequest(Document):
+    """Request body of POST /sessions/{session_id}/transcript."""
+
+    at: Annotated[int, Field(alias="from", ge=0, le=MAX_TURNS)]
+    """Index of the first of these turns, counted from 0."""
+    turns: Annotated[list[TranscriptTurn], Field(min_length=1, max_length=MAX_CHECKPOINT_TURNS)]
+    """Turns in order, 1 to 500."""
+
+
+class SaveTranscriptResponse(Document):
+    """Response of POST /sessions/{session_id}/transcript."""
+
+    session_id: SessionId
+    next: int
+    """Index of the turn to send next, counted from 0; all earlier turns are durable."""
+    hung_up_at: int | None = None
+    """When the call was hung up, because it was stopped or exceeded its cap; null if it may continue."""
+
+
+class CompleteSessionRequest(Document):
+    """Request body of POST /sessions/{session_id}/complete."""
+
+    transcript: list[TranscriptTurn] | None = None
+    """All turns in order, or an empty list; absent: the turns saved during the call."""
+    duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS), AfterValidator(_round_to_milliseconds)] | None = (
+        None
+    )
+    """Duration of the call in seconds."""
+    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
+    """Why the call ended, in your own word; ignored if the call was stopped or exceeded its cap."""
+
+
+class RerunExtractionRequest(Document):
+    """Request body of POST /sessions/{session_id}/extract."""
+
+    output_schema: JsonObject | None = None
+    """Output schema as hints; absent with `output_schema_strict`: the agent's current schema."""
+    output_schema_strict: JsonObject | None = None
+    """Output schema as JSON Schema; wins over `output_schema`."""
+    evidence: bool | None = None
+    """Whether to return evidence for each value; absent: the agent's setting."""
+    preview: bool = False
+    """Whether to return the results without storing them."""
+
+
+class PreviewExtractionRequest(Document):
+    """Request body of POST /extractions/preview."""
+
+    transcript: Annotated[list[TranscriptTurn], Field(min_length=1, max_length=MAX_TURNS)]
+    """Turns in order."""
+    output_schema: JsonObject | None = None
+    """Output schema as hints."""
+    output_schema_strict: JsonObject | None = None
+    """Output schema as JSON Schema; wins over `output_schema`."""
+    evidence: bool = False
+    """Whether to return evidence for each value."""
+    called_at: Annotated[int, Field(ge=0, le=_YEAR_9999)] | None = None
+    """When the call began, to resolve words like "tomorrow"; absent: now."""
+    duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS)] | None = None
+    """Duration of the call in seconds."""
+
+
+class ExtractedResults(Document):
+    """Response of POST /sessions/{session_id}/extract and POST /extractions/preview."""
+
+    session_id: SessionId | None
+    """Session of the transcript; null for a preview of a pasted transcript."""
+    results: JsonValue
+    """Results in the output schema; null if there is no schema or the extraction failed."""
+    extraction: Extraction
+    """State and cost of the extraction."""
+    warnings: list[ErrorDetail]
+    """Keywords of the output schema that Gemini does not see, by their place."""
+
+
+class ListSessionsQuery(PageQuery):
+    """Query of GET /sessions."""
+
+    status: SessionStatus | None = None
+    """Only sessions with this status."""
+    agent_id: str | None = None
+    """Only sessions of this agent."""
+
+
+class SessionSummary(Document):
+    """A session in a list, without transcript and results."""
+
+    session_id: SessionId
+    agent_id: AgentId
+    agent_version: int
+    """Agent version at session create; later changes of the agent do not affect the session."""
+    status: SessionStatus
+    participant: Participant
+    max_duration_seconds: int | None
+    """Time limit of the call in seconds; null: none."""
+    ttl_seconds: int
+    """Lifetime of the connections in seconds."""
+    created_at: int
+    expires_at: int
+    """When the connections expire."""
+    completed_at: int | None
+    failed_at: int | None
+    failure: ErrorInfo | None
+    """Why a failed session failed."""
+    duration_seconds: int | float | None
+    end_reason: str | None
+    """Why the call ended."""
+    completed_by: str | None
+    """`client` or `sweeper`."""
+    hung_up_at: int | None
+    """When the room was closed because the call was stopped or exceeded its cap."""
+    checkpoint_turns: int
+    """Number of turns saved during the call."""
+    livekit: LiveKitRoom
+    """State of the LiveKit room."""
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, session: sessions.Session) -> "SessionSummary":
+        """Build the summary of a stored session."""
+        return cls.model_construct(**_summary_fields(session))
+
+
+class Session(SessionSummary):
+    """A session with its transcript and results."""
+
+    transcript: list[TranscriptTurn] | None
+    """Turns of the call; null until the session is completed."""
+    results: JsonValue
+    """Results in the agent's output schema; null if there are none."""
+    extraction: Extraction | None
+    """State and cost of the extraction; null until the session is completed."""
+
+    @classmethod
+    def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
+        """Build the full view of a stored session; the transcript is None until the session is completed."""
+        return cls.model_construct(
+            **_summary_fields(session),
+            transcript=transcript,
+            results=session.results,
+            extraction=session.extraction,
+        )
+
+
+def _summary_fields(session: sessions.Session) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in SessionSummary.model_fields}

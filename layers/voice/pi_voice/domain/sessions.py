@@ -1,0 +1,181 @@
+"""Sessions: one call from its provisioning to its results.
+
+create ──► active ──complete──► completed     (transcript durable; results now or later)
+  │          ├─────sweeper────► completed     (never completed by the client, but with checkpoints)
+  │          └─────sweeper────► failed        (never completed, no checkpoints: expired)
+  └─provisioning fails────────► failed        (active until then, if only Gemini fails)
+
+An active session may be hung up: its call is over (stopped, or past its cap), and its transcript may still arrive.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+
+from pi_voice.domain.base import Document
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
+
+DEFAULT_TTL_SECONDS: Final = 600
+DAY_SECONDS: Final = 86_400
+DEFAULT_GRACE_SECONDS: Final = DAY_SECONDS
+"""How long after a session's expiry its transcript may still arrive, for clients that were offline."""
+
+MAX_SESSION_SECONDS: Final = 3_600
+"""Latest expiry of a session's connections, counted from its creation, however often they are renewed."""
+
+CAP_LEEWAY_SECONDS: Final = 15
+"""Time beyond the cap before the room is closed, so that the client can end the call with a goodbye first."""
+
+SessionStatus = Literal["active", "completed", "failed"]
+Medium = Literal["microphone", "camera"]
+
+
+def _validate_media(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
+    """Require a microphone. LiveKit reads an empty list as permission to publish everything."""
+    if "microphone" not in media or len(set(media)) != len(media):
+        message = 'media must be ["microphone"] or ["microphone", "camera"]'
+        raise ValueError(message)
+    return media
+
+
+Media = Annotated[
+    tuple[Medium, ...],
+    Field(json_schema_extra={"uniqueItems": True, "minItems": 1}),
+    AfterValidator(_validate_media),
+]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]
+DisplayName = Annotated[str, StringConstraints(max_length=128)]
+
+
+class Participant(Document):
+    """A person in the room."""
+
+    identity: Identity
+    """LiveKit identity; a second participant with the same identity disconnects the first."""
+    name: DisplayName = ""
+    """Display name."""
+
+
+class ReopenedRoom(Document):
+    """A later LiveKit room of the same name, created when a participant rejoined after the first had closed."""
+
+    room_sid: str
+    """LiveKit's id of the room."""
+    started_at: int | None = None
+    """When the room was created."""
+    first_joined_at: int | None = None
+    """When the first participant joined."""
+    finished_at: int | None = None
+    """When the room was closed."""
+    metadata: dict[str, JsonValue] | None = None
+    """Room metadata at its close."""
+
+
+class LiveKitRoom(Document):
+    """State of the session's LiveKit room, from LiveKit's webhooks."""
+
+    room_name: str
+    """Room name; equal to the session id."""
+    room_sid: str | None = None
+    """LiveKit's id of the room."""
+    started_at: int | None = None
+    """When the room was created."""
+    first_joined_at: int | None = None
+    """When the first participant joined."""
+    finished_at: int | None = None
+    """When the room was closed."""
+    metadata: dict[str, JsonValue] | None = None
+    """Room metadata at its close, if it was a JSON object of at most 4 KB."""
+    other_rooms: list[ReopenedRoom] = Field(default=[])
+    """Later rooms of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as stored. All instants are Unix seconds."""
+
+    session_id: SessionId
+    workspace: WorkspaceId
+    agent_id: AgentId
+    agent_version: int
+    status: SessionStatus
+    participant: Participant
+    max_duration_seconds: int | None
+    ttl_seconds: int
+    created_at: int
+    expires_at: int
+    livekit: LiveKitRoom
+    media: tuple[Medium, ...] = ("microphone",)
+    metadata: dict[str, str] = field(default_factory=dict)
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    due_at: int | None = None
+    checkpoint_turns: int = 0
+    checkpoint_bytes: int = 0
+    hung_up_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    failure: ErrorInfo | None = None
+    duration_seconds: int | float | None = None
+    end_reason: str | None = None
+    completed_by: str | None = None
+    transcript_id: TranscriptId | None = None
+    turns: int = 0
+    request_hash: str | None = None
+    results: JsonValue = None
+    extraction: Extraction | None = None
+
+    @property
+    def is_ongoing(self) -> bool:
+        """Whether the call may continue: the session is active and was not hung up."""
+        return self.status == "active" and self.hung_up_at is None
+
+    @property
+    def abandoned_at(self) -> int:
+        """When the sweeper ends the session: its connections have expired and the grace time is over."""
+        return self.expires_at + self.grace_seconds
+
+    @property
+    def cap_ends_at(self) -> int | None:
+        """When the room is closed because of the cap, counted from the first join; None without cap or join."""
+        rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
+        joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
+        cap = self.max_duration_seconds
+        return None if joined is None or cap is None else joined + cap + CAP_LEEWAY_SECONDS
+
+    @property
+    def next_due_at(self) -> int:
+        """When the sweeper must look at this active session next."""
+        cap_ends_at = self.cap_ends_at if self.hung_up_at is None else None
+        return self.abandoned_at if cap_ends_at is None else min(self.abandoned_at, cap_ends_at)
+
+    def opened(self, room_sid: str, started_at: int) -> Self:
+        """Return the session with the room that LiveKit created."""
+        room = self.livekit.model_copy(update={"room_sid": room_sid, "started_at": started_at})
+        return replace(self, livekit=room)
+
+    def failed(self, failure: ErrorInfo, end_reason: str, now: int, due_at: int | None = None) -> Self:
+        """Return the session as failed."""
+        return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, due_at=due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCompletion:
+    """The attributes that turn an active session into a completed one in a single write."""
+
+    completed_at: int
+    completed_by: str
+    duration_seconds: int | float | None
+    end_reason: str
+    transcript_id: TranscriptId
+    turns: int
+    extraction: Extraction
+    due_at: int
+    """When the sweeper checks the room and the extraction, unless both are finished before."""
+    checkpoint_turns: int | None = None
+    """Number of checkpointed turns the transcript was made of; None if the client sent the transcript."""
+    request_hash: str | None = None
+    """Hash of the completing request, if it carried an Idempotency-Key."""
+    expires_at: int | None = None
+    """Expiry the sweeper read; the write fails if the session was renewed since. None if a client completes."""

@@ -1,0 +1,1 @@
+"""Lambda handlers for HTTP requests, SQS messages, EventBridge schedules and operators."""

@@ -1,0 +1,98 @@
+"""Lambda handlers for SQS messages, EventBridge schedules and operators' invocations."""
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, get_type_hints
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic_core import to_json
+
+from pi_voice.domain.base import parse_request
+from pi_voice.domain.errors import StorageError
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.pagination import Page
+from pi_voice.entrypoints.error_responses import as_voice_error, error_document
+from pi_voice.entrypoints.runner import run
+from pi_voice.logs import exception_fields, logger
+from pi_voice.ports import ExtractionQueue
+
+MAX_DELIVERIES: Final = 6
+"""Deliveries of a message before it moves to the dead-letter queue (`maxReceiveCount` in template.yaml)."""
+
+_FIRST_PAUSE_SECONDS: Final = 30
+_LONGEST_PAUSE_SECONDS: Final = 900
+
+Event = dict[str, Any]
+LambdaHandler = Callable[[Event, LambdaContext], Event]
+
+
+class ExtractionMessage(BaseModel):
+    """An SQS message: the session whose results are to be extracted."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    session_id: SessionId
+
+
+def queue_handler(
+    function: Callable[[SessionId, bool], Coroutine[Any, Any, None]], queue: ExtractionQueue
+) -> LambdaHandler:
+    """Make the handler of a queue. A failed message is reported and delivered again after a growing pause.
+
+    The function gets a session id, and whether this is the last delivery.
+    """
+    adapter = TypeAdapter(ExtractionMessage)
+
+    def handler(event: Event, _: LambdaContext) -> Event:
+        failed = []
+        for record in event["Records"]:
+            delivery = int(record["attributes"]["ApproximateReceiveCount"])
+            try:
+                message = adapter.validate_json(record["body"])
+                run(function(message.session_id, delivery >= MAX_DELIVERIES))
+            except Exception as error:  # noqa: BLE001 (any error must keep the message)
+                logger.warning("message_failed", delivery=delivery, **exception_fields(error))
+                _delay(queue, record["receiptHandle"], delivery)
+                failed.append({"itemIdentifier": record["messageId"]})
+        return {"batchItemFailures": failed}
+
+    return handler
+
+
+def schedule_handler(function: Callable[[], Coroutine[Any, Any, BaseModel]]) -> LambdaHandler:
+    """Make the handler of a schedule. Its result is for an operator who invokes it manually."""
+
+    def handler(_: Event, __: LambdaContext) -> Event:
+        return {"data": run(function()).model_dump(mode="json")}
+
+    return handler
+
+
+def operator_handler(function: Callable[..., Coroutine[Any, Any, BaseModel | None]]) -> LambdaHandler:
+    """Make the handler of a function that operators invoke with a JSON document as the event."""
+    adapter = TypeAdapter(get_type_hints(function)["request"])
+    name = function.__name__
+
+    def handler(event: Event, context: LambdaContext) -> Event:
+        try:
+            request = parse_request(lambda: adapter.validate_json(to_json(event)))
+            result = run(function(request))
+        except Exception as error:  # noqa: BLE001 (returned to the operator as an error document, and logged)
+            voice_error = as_voice_error(error)
+            logger.info("operator_request", operation=name, code=voice_error.code)
+            return error_document(voice_error, context.aws_request_id)
+        logger.info("operator_request", operation=name, code="ok")
+        document = result.model_dump(mode="json") if result is not None else None
+        return document if isinstance(result, Page) and document else {"data": document}
+
+    return handler
+
+
+def _delay(queue: ExtractionQueue, receipt_handle: str, delivery: int) -> None:
+    """Delay the next delivery. If that fails, the queue's visibility timeout applies."""
+    longest = min(_FIRST_PAUSE_SECONDS * 2 ** (delivery - 1), _LONGEST_PAUSE_SECONDS)
+    try:
+        run(queue.delay(receipt_handle, round(longest * random.uniform(0.75, 1.0))))  # noqa: S311
+    except StorageError:
+        logger.error("message_not_delayed")

@@ -1,0 +1,276 @@
+"""HTTP routes: request parsing, response envelope, idempotency.
+
+Powertools injects the caller and builds the response; pydantic parses bodies from their bytes. Powertools' own
+validation stays off: it parses with `json.loads`, which accepts lone surrogates and very deep nesting, and it escapes
+responses (docs/adr/0002).
+"""
+
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Annotated, Any, Final, get_origin, get_type_hints
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.depends import Depends
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import from_json
+
+from pi_voice.domain.base import parse_request
+from pi_voice.domain.errors import AlreadyProcessed, InvalidRequest, RequestTooLarge, UnsupportedMediaType, VoiceError
+from pi_voice.domain.pagination import Page
+from pi_voice.entrypoints.callers import (
+    IDEMPOTENCY_KEY,
+    ApiKeyCaller,
+    Authenticators,
+    Caller,
+    ClientTokenCaller,
+    SessionCaller,
+    idempotent_request,
+    raw_body,
+)
+from pi_voice.entrypoints.error_responses import JSON, error_response, not_found_response
+from pi_voice.entrypoints.runner import run
+from pi_voice.logs import logger
+from pi_voice.ports import IdempotencyStore
+
+MAX_BODY_BYTES: Final = 1_048_576
+_ANY_PATH: Final = "(?s:.*)"
+"""Matches every path. API Gateway has already matched the function's only route and parsed its parameters.
+
+Powertools' own patterns allow fewer characters in a path than API Gateway, and answer 404 for the rest.
+"""
+Endpoint = Callable[..., Coroutine[Any, Any, BaseModel | None]]
+Event = dict[str, Any]
+Errors = tuple[type[VoiceError], ...]
+"""Errors of a route in addition to those every route has; for the API reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotent:
+    """Makes a route support Idempotency-Key."""
+
+    id_field: str
+    """Field of the response with the id of the created resource."""
+    repeat: Callable[..., Coroutine[Any, Any, BaseModel]] | None = None
+    """Builds the response of a repeated request from the id and the caller.
+
+    None runs the handler again, for handlers that change nothing.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route as declared by its handler; the API reference is built from it."""
+
+    method: str
+    path: str
+    endpoint: Endpoint
+    summary: str
+    status_code: int
+    raises: Errors
+    enveloped: bool = True
+    idempotent: Idempotent | None = None
+
+    @property
+    def request_model(self) -> tuple[str, Any]:
+        """Name and type of the parameter for the body or the query; an empty name if there is none."""
+        for name, hint in get_type_hints(self.endpoint, include_extras=True).items():
+            if name != "return" and f"{{{name}}}" not in self.path and not _is_injected(hint):
+                return name, hint
+        return "", None
+
+    @property
+    def requires_credential(self) -> bool:
+        """Whether the route requires an API key or a client token."""
+        return self.accepts_client_token or Caller in get_type_hints(self.endpoint, include_extras=True).values()
+
+    @property
+    def accepts_client_token(self) -> bool:
+        """Whether the route accepts a session's client token."""
+        return SessionCaller in get_type_hints(self.endpoint, include_extras=True).values()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    """Response to a repeated request."""
+
+    document: BaseModel
+
+
+class Api:
+    """The single route of a function."""
+
+    def __init__(
+        self,
+        authenticators: Authenticators,
+        idempotency: Callable[[], IdempotencyStore],
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self.routes: list[Route] = []
+        self._authenticators = authenticators
+        self._idempotency = idempotency
+        self._max_body_bytes = max_body_bytes
+        self._resolver = APIGatewayHttpResolver()
+        self._resolver.exception_handler(Exception)(error_response)
+        self._resolver.not_found(not_found_response)
+
+    def get(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
+        """Serve GET. A model in the handler's signature is parsed from the query."""
+        return self._register(partial(Route, "GET", path, summary=summary, status_code=200, raises=raises))
+
+    def post(
+        self,
+        path: str,
+        *,
+        summary: str,
+        raises: Errors = (),
+        status_code: int = 200,
+        enveloped: bool = True,
+        idempotent: Idempotent | None = None,
+    ) -> Callable[[Endpoint], Endpoint]:
+        """Serve POST. A model in the handler's signature is parsed from the body."""
+        return self._register(
+            partial(
+                Route,
+                "POST",
+                path,
+                summary=summary,
+                status_code=status_code,
+                raises=raises,
+                enveloped=enveloped,
+                idempotent=idempotent,
+            )
+        )
+
+    def patch(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
+        """Serve PATCH. A model in the handler's signature is parsed from the body."""
+        return self._register(partial(Route, "PATCH", path, summary=summary, status_code=200, raises=raises))
+
+    def delete(self, path: str, *, summary: str, raises: Errors = ()) -> Callable[[Endpoint], Endpoint]:
+        """Serve DELETE, which responds 204 without a body."""
+        return self._register(partial(Route, "DELETE", path, summary=summary, status_code=204, raises=raises))
+
+    def handler(self, event: Event, context: LambdaContext) -> dict[str, Any]:
+        """Lambda handler for events of an HTTP API or a function URL (payload 2.0)."""
+        started = time.perf_counter()
+        self._resolver.append_context(authenticators=self._authenticators)  # type: ignore[no-untyped-call]
+        response = self._resolver.resolve(event, context)
+        request_id = event["requestContext"]["requestId"]
+        response["headers"]["X-Request-Id"] = request_id
+        logger.info(
+            "request",
+            route=event["routeKey"],
+            ids=event.get("pathParameters"),
+            status=response["statusCode"],
+            milliseconds=round((time.perf_counter() - started) * 1000),
+            request_id=request_id,
+            lambda_request_id=context.aws_request_id,
+        )
+        return response
+
+    def _register(self, route_of: Callable[[Endpoint], Route]) -> Callable[[Endpoint], Endpoint]:
+        def register(endpoint: Endpoint) -> Endpoint:
+            route = route_of(endpoint)
+            self.routes.append(route)
+            self._resolver.route(_ANY_PATH, route.method)(self._adapt(route))
+            return endpoint
+
+        return register
+
+    def _adapt(self, route: Route) -> Callable[..., Response[str]]:
+        """Wrap an endpoint: parse its request model, run it, serialize its response model."""
+        name, hint = route.request_model
+        adapter = TypeAdapter(hint) if name else None
+        for each in get_type_hints(route.endpoint).values():
+            if isinstance(each, type) and issubclass(each, BaseModel):
+                each.model_rebuild()  # build validators at the cold start, not in the first request
+
+        @wraps(route.endpoint)
+        def respond(**arguments: Any) -> Response[str]:
+            event = self._resolver.current_event
+            arguments |= {name: event.path_parameters[name] for name in re.findall(r"{(\w+)}", route.path)}
+            if adapter is not None:
+                try:
+                    arguments[name] = (
+                        parse_request(lambda: adapter.validate_python(event.query_string_parameters or {}))
+                        if route.method == "GET"
+                        else parse_request(lambda: adapter.validate_json(self._json_body(event)))
+                    )
+                except VoiceError:
+                    _authenticate(arguments.values())
+                    raise
+            key = event.headers.get(IDEMPOTENCY_KEY)
+            result: BaseModel | _Replayed | None
+            if route.idempotent is None or key is None:
+                result = run(route.endpoint(**arguments))
+            else:
+                result = self._once(route.endpoint, route.idempotent, arguments, key)
+            if result is None:
+                return Response(route.status_code, body=None)
+            headers: dict[str, str | list[str]] = {}
+            if isinstance(result, _Replayed):
+                result, headers = result.document, {"Idempotent-Replayed": "true"}
+            is_bare = isinstance(result, Page) or not route.enveloped
+            body = result.model_dump_json()
+            return Response(route.status_code, JSON, body if is_bare else f'{{"data":{body}}}', headers=headers)
+
+        return respond
+
+    def _once(
+        self, endpoint: Endpoint, idempotent: Idempotent, arguments: dict[str, Any], key: str
+    ) -> "BaseModel | _Replayed":
+        """Run the endpoint, or repeat its response if the same request was processed before."""
+        [caller] = [each for each in arguments.values() if isinstance(each, ApiKeyCaller | ClientTokenCaller)]
+        results: list[BaseModel] = []
+
+        def work() -> str:
+            try:
+                results.extend(filter(None, [run(endpoint(**arguments))]))
+            except AlreadyProcessed as before:
+                return before.resource_id
+            return str(getattr(results[0], idempotent.id_field))
+
+        request = idempotent_request(caller, self._resolver.current_event.raw_event, key)
+        resource_id = self._idempotency().once(request, self._resolver.lambda_context, work)
+        if results:
+            return results[0]
+        if idempotent.repeat is None:
+            work()
+            return _Replayed(results[0])
+        return _Replayed(run(idempotent.repeat(resource_id, caller)))
+
+    def _json_body(self, event: APIGatewayProxyEventV2) -> bytes:
+        """Return a body that is JSON in UTF-8, by its Content-Type or without one; an empty body reads as `{}`.
+
+        The Content-Type of an empty body is ignored, because some clients set their own.
+        """
+        if not (body := raw_body(event.raw_event)):
+            return b"{}"
+        media_type, _, parameters = event.headers.get("content-type", JSON).lower().partition(";")
+        charset = dict(pair.strip().partition("=")[::2] for pair in parameters.split(";")).get("charset", "utf-8")
+        if not re.fullmatch(r"application/([\w.-]+\+)?json", media_type.strip()):
+            raise UnsupportedMediaType
+        if charset.strip('"') not in ("utf-8", "utf8"):
+            raise UnsupportedMediaType
+        if len(body) > self._max_body_bytes:
+            raise RequestTooLarge(self._max_body_bytes)
+        try:
+            from_json(body, allow_inf_nan=False)  # pydantic models accept NaN in fields of free JSON
+        except ValueError as error:
+            raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+        return body
+
+
+def _is_injected(hint: object) -> bool:
+    return get_origin(hint) is Annotated and isinstance(hint.__metadata__[0], Depends)  # type: ignore[attr-defined]
+
+
+def _authenticate(arguments: Iterable[object]) -> None:
+    """Authenticate before reporting validation errors, so that an unauthenticated caller always gets 401."""
+    for argument in arguments:
+        if isinstance(argument, ApiKeyCaller | ClientTokenCaller):
+            run(argument.authenticate())

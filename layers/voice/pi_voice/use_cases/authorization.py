@@ -1,0 +1,69 @@
+"""Authorization: whose key a caller has, and which agents and sessions it may use."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+from pi_voice.domain.agents import OwnedAgent
+from pi_voice.domain.api_keys import Secret
+from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, SessionNotFound
+from pi_voice.domain.ids import AgentId, Clock, KeyHash, SessionId, WorkspaceId
+from pi_voice.domain.sessions import Session
+from pi_voice.ports import Agents, ApiKeys, Caller, SessionCaller, Sessions
+
+CACHE_SECONDS: Final = 60
+_CACHE_SIZE: Final = 1_000
+
+Authorization = TypeVar("Authorization")
+Row = TypeVar("Row")
+
+
+async def authorized_agent(caller: Caller, agents: Agents, agent_id: AgentId) -> OwnedAgent:
+    """Return an agent of the caller's workspace; raises InvalidApiKey, AgentNotFound."""
+    workspace, owned = await _concurrently(caller.workspace(), agents.current(agent_id))
+    if owned is None or owned.workspace != workspace:
+        raise AgentNotFound
+    return owned
+
+
+async def authorized_session(caller: SessionCaller, sessions: Sessions, session_id: SessionId) -> Session:
+    """Return a session that the caller may access; raises InvalidApiKey, SessionNotFound."""
+    scope, session = await _concurrently(caller.scope(), sessions.get(session_id))
+    if session is None or not scope.covers(session):
+        raise SessionNotFound
+    return session
+
+
+async def _concurrently(authorization: Awaitable[Authorization], reading: Awaitable[Row]) -> tuple[Authorization, Row]:
+    """Check the key and read the row at the same time. An error of the key check takes precedence."""
+    authorized, row = await asyncio.gather(authorization, reading, return_exceptions=True)
+    if isinstance(authorized, BaseException):
+        raise authorized
+    if isinstance(row, BaseException):
+        raise row
+    return authorized, row
+
+
+class ApiKeyVerifier:
+    """Looks up the workspace of an API key, and caches it for a minute."""
+
+    def __init__(self, keys: ApiKeys, clock: Clock = time.time) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._cache: dict[KeyHash, tuple[WorkspaceId, float]] = {}
+
+    async def workspace_of(self, secret: Secret) -> WorkspaceId:
+        """Return the workspace of a key; raises InvalidApiKey if the key is unknown or revoked."""
+        now = self._clock()
+        workspace, expires_at = self._cache.get(secret.hash, (None, 0.0))
+        if workspace is not None and now < expires_at:
+            return workspace
+        key = await self._keys.find(secret.hash)
+        if key is None or key.revoked_at is not None:
+            self._cache.pop(secret.hash, None)
+            raise InvalidApiKey
+        if len(self._cache) >= _CACHE_SIZE:
+            self._cache.clear()
+        self._cache[secret.hash] = (key.workspace, now + CACHE_SECONDS)
+        return key.workspace

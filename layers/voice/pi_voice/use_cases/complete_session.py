@@ -1,0 +1,68 @@
+"""Complete a session: make the transcript durable first, then extract its results."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from pi_voice.domain import session_api
+from pi_voice.domain.errors import AlreadyProcessed, SessionNotActive, SessionNotFound, TranscriptTooLarge
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import CompleteSessionRequest
+from pi_voice.logs import exception_fields, logger
+from pi_voice.ports import Rooms, SessionCaller, Sessions
+from pi_voice.use_cases.authorization import authorized_session
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.extract_results import ExtractResults
+
+BUDGET_SECONDS: Final = 20.0
+"""Time limit of the extraction while the caller waits. API Gateway ends a request after 30 s, writes included."""
+
+
+class CompleteSession:
+    """Ends sessions and extracts their results while the caller waits."""
+
+    ERRORS = (SessionNotFound, SessionNotActive, TranscriptTooLarge)
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        end_session: EndSession,
+        extract_results: ExtractResults,
+        rooms: Callable[[], Rooms],
+    ) -> None:
+        self._sessions = sessions
+        self._end_session = end_session
+        self._extract_results = extract_results
+        self._rooms = rooms
+
+    async def __call__(
+        self,
+        session_id: SessionId,
+        request: CompleteSessionRequest,
+        caller: SessionCaller,
+        request_hash: str | None = None,
+    ) -> session_api.Session:
+        """End an active session with its transcript, and return it with its results.
+
+        Raises SessionNotFound, SessionNotActive, TranscriptTooLarge, and AlreadyProcessed if the same request
+        completed it before. Nothing raises once the session is completed: `extraction` reports errors.
+        """
+        session = await authorized_session(caller, self._sessions, session_id)
+        if session.status != "active":
+            is_same = request_hash is not None and request_hash == session.request_hash
+            raise AlreadyProcessed(session_id) if is_same else SessionNotActive
+        completed, turns = await self._end_session(session, request, completed_by="client", request_hash=request_hash)
+        with_results = await self._extract_results.for_caller(
+            completed, turns, BUDGET_SECONDS, self._close_room(session_id)
+        )
+        return session_api.Session.with_transcript(with_results, turns)
+
+    async def _close_room(self, session_id: SessionId) -> bool:
+        """Close the room and return whether it worked; if not, the sweeper closes it."""
+        try:
+            rooms = await asyncio.to_thread(self._rooms)  # imports LiveKit's SDK while the model works
+            await rooms.close(session_id)
+        except Exception as error:  # noqa: BLE001 (the session is completed, and the response must say so)
+            logger.warning("room_not_closed", session_id=session_id, **exception_fields(error))
+            return False
+        return True

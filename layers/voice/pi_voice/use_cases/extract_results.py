@@ -1,0 +1,139 @@
+"""Extract the results of completed sessions: at once while a caller waits, else from the queue with retries."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Final
+
+from pi_voice.domain.errors import GeminiUnavailable, InternalError, SessionNotFound, StorageError, UpstreamTimeout
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.ids import Clock, SessionId
+from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.logs import exception_fields, logger
+from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
+
+RECHECK_SECONDS: Final = 120
+"""When the sweeper checks a completed session that is not finished: after a crash, or if its room is open."""
+
+QUEUED_SECONDS: Final = 3_600
+"""When the sweeper checks a queued extraction; longer than the queue retries."""
+
+_TRANSIENT: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code)
+
+
+class ExtractionUnfinished(Exception):
+    """There are no results yet, and a retry may succeed."""
+
+
+class ExtractResults:
+    """Extracts and stores the results of completed sessions."""
+
+    def __init__(
+        self,
+        agents: Agents,
+        sessions: Sessions,
+        transcripts: Transcripts,
+        extractor: Extractor,
+        queue: ExtractionQueue,
+        clock: Clock = time.time,
+    ) -> None:
+        self._agents = agents
+        self._sessions = sessions
+        self._transcripts = transcripts
+        self._extractor = extractor
+        self._queue = queue
+        self._clock = clock
+
+    async def __call__(self, session_id: SessionId, seconds: float, *, is_last: bool) -> None:
+        """Extract the results of a session from the queue within a time limit.
+
+        After the last attempt a failure is final. A session that is deleted or has its results is skipped, because a
+        message may be delivered twice. The session stays due if it was: only the sweeper knows whether its room is
+        closed. Raises ExtractionUnfinished, and StorageError.
+        """
+        session = await self._sessions.get(session_id)
+        if session is None or session.transcript_id is None or not _is_open(session.extraction):
+            logger.info("extraction_not_needed", session_id=session_id)
+            return
+        turns = await self._transcripts.get(session.transcript_id) or []
+        outcome = await self._extract(session, turns, seconds, is_last=is_last)
+        is_pending = outcome.extraction.status == "pending"
+        due_at = int(self._clock()) + QUEUED_SECONDS if is_pending else session.due_at
+        try:
+            stored = await self._sessions.save_extraction(session, outcome.results, outcome.extraction, due_at)
+        except SessionNotFound:
+            return
+        overtaken = stored.extraction != outcome.extraction  # by a concurrent run, which may have failed as well
+        if _is_open(stored.extraction) and (outcome.is_retryable or overtaken):
+            raise ExtractionUnfinished
+
+    async def for_caller(
+        self, session: Session, turns: list[TranscriptTurn], seconds: float, closing_room: Awaitable[bool]
+    ) -> Session:
+        """Extract a completed session's results within a time limit, while its room is closed; queue the rest.
+
+        Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
+        the results and clears the duties. If the room could not be closed, the session stays due for the sweeper.
+        """
+        if session.extraction is None or session.extraction.status != "pending":
+            return await self._clear_due(session) if await closing_room else session
+        outcome, is_closed = await asyncio.gather(self._extract(session, turns, seconds, is_last=False), closing_room)
+        due_at = None
+        if not is_closed:
+            due_at = session.due_at
+        elif outcome.extraction.status == "pending":
+            queued = await self._enqueue(session)
+            due_at = int(self._clock()) + (QUEUED_SECONDS if queued else RECHECK_SECONDS)
+        return await self._save(session, outcome, due_at)
+
+    async def _extract(
+        self, session: Session, turns: list[TranscriptTurn], seconds: float, *, is_last: bool
+    ) -> ExtractionOutcome:
+        try:
+            agent = await self._agents.version(session.agent_id, session.agent_version)
+            call = CallTranscript(turns, session.created_at, session.duration_seconds)
+            outcome = await self._extractor.extract(ExtractionRequest.of(agent), call, seconds)
+        except Exception as error:  # noqa: BLE001 (a 500 here would hide that the session is completed)
+            logger.error("extraction_failed", session_id=session.session_id, **exception_fields(error))
+            internal = ErrorInfo(code=InternalError.code, message=InternalError.default_message)
+            failed = Extraction(status="failed", attempts=1, error=internal)
+            outcome = ExtractionOutcome(None, failed, is_retryable=True)
+        is_pending = outcome.is_retryable and not is_last
+        update = {"status": "pending"} if is_pending else {"extracted_at": int(self._clock())}
+        extraction = outcome.extraction.after(session.extraction).model_copy(update=update)
+        return replace(outcome, extraction=extraction)
+
+    async def _enqueue(self, session: Session) -> bool:
+        """Queue the extraction and return whether it worked; if not, the sweeper finds the session."""
+        try:
+            await self._queue.put(session.session_id)
+        except StorageError:
+            logger.error("extraction_not_queued", session_id=session.session_id)
+            return False
+        return True
+
+    async def _clear_due(self, session: Session) -> Session:
+        """Clear the session's due time. If that fails, the sweeper looks at the session once more."""
+        try:
+            return await self._sessions.schedule(session, None) or session
+        except StorageError:
+            logger.error("due_time_not_cleared", session_id=session.session_id)
+            return session
+
+    async def _save(self, session: Session, outcome: ExtractionOutcome, due_at: int | None) -> Session:
+        """Store the results. If that fails, return them anyway; the sweeper queues the extraction again."""
+        try:
+            return await self._sessions.save_extraction(session, outcome.results, outcome.extraction, due_at)
+        except (StorageError, SessionNotFound):
+            logger.error("results_not_stored", session_id=session.session_id)
+            return replace(session, results=outcome.results, extraction=outcome.extraction)
+
+
+def _is_open(extraction: Extraction | None) -> bool:
+    """Return whether an extraction is pending, or failed for a transient reason."""
+    if extraction is None or extraction.status in ("succeeded", "skipped"):
+        return False
+    return extraction.status == "pending" or extraction.error is None or extraction.error.code in _TRANSIENT

@@ -1,0 +1,83 @@
+"""Renew a session: give a call new connections when its old ones expired or are about to."""
+
+import time
+from dataclasses import replace
+
+from pi_voice.domain.errors import (
+    GeminiError,
+    GeminiUnavailable,
+    LiveKitError,
+    LiveKitUnavailable,
+    SessionNotActive,
+    SessionNotFound,
+    UpstreamTimeout,
+)
+from pi_voice.domain.ids import Clock, SessionId
+from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
+from pi_voice.domain.sessions import MAX_SESSION_SECONDS
+from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions
+from pi_voice.use_cases.authorization import authorized_session
+from pi_voice.use_cases.issue_connections import IssueConnections
+
+
+class RenewSession:
+    """Extends active sessions."""
+
+    ERRORS = (
+        SessionNotFound,
+        SessionNotActive,
+        LiveKitError,
+        LiveKitUnavailable,
+        GeminiError,
+        GeminiUnavailable,
+        UpstreamTimeout,
+    )
+
+    def __init__(
+        self,
+        agents: Agents,
+        sessions: Sessions,
+        checkpoints: Checkpoints,
+        issue_connections: IssueConnections,
+        clock: Clock = time.time,
+    ) -> None:
+        self._agents = agents
+        self._sessions = sessions
+        self._checkpoints = checkpoints
+        self._issue_connections = issue_connections
+        self._clock = clock
+
+    async def __call__(
+        self, session_id: SessionId, request: RenewSessionRequest, caller: SessionCaller
+    ) -> RenewedSession:
+        """Issue new tokens for the same room and the same agent version, and move the expiry.
+
+        The latest expiry is one hour after the session's creation. If the client cannot resume the Gemini session,
+        the new prompt contains the turns saved so far. Raises SessionNotFound, SessionNotActive, or a ProviderError.
+        """
+        session = await authorized_session(caller, self._sessions, session_id)
+        now = int(self._clock())
+        if session.status != "active":
+            raise SessionNotActive
+        if session.hung_up_at is not None:
+            raise SessionNotActive("The call was hung up and cannot be renewed. Complete the session.")
+        latest = session.created_at + MAX_SESSION_SECONDS
+        if latest <= now:
+            raise SessionNotActive("The session is an hour old and cannot be renewed any more. Create another session.")
+        renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
+        agent = await self._agents.version(session.agent_id, session.agent_version)
+        if request.has_resumption_handle or not session.checkpoint_turns:
+            instruction = instruction_for(agent)
+        else:
+            instruction = instruction_to_resume(agent, await self._checkpoints.read(session))
+        issued = await self._issue_connections(renewed, agent, instruction)
+        if await self._sessions.renew(session_id, renewed.expires_at) is None:
+            await self._issue_connections.close_room(session_id)  # the call ended meanwhile, and this reopened its room
+            raise SessionNotActive
+        return RenewedSession.model_construct(
+            session_id=session_id,
+            expires_at=renewed.expires_at,
+            client_token=issued.client_token,
+            connection=issued.connection,
+        )

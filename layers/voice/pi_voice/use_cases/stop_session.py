@@ -1,0 +1,54 @@
+"""Stop a session: close its LiveKit room, because a client asked for it or the call exceeded its cap."""
+
+import time
+
+from pi_voice.domain import session_api
+from pi_voice.domain.errors import (
+    LiveKitError,
+    LiveKitUnavailable,
+    SessionNotActive,
+    SessionNotFound,
+    UpstreamTimeout,
+)
+from pi_voice.domain.ids import Clock, SessionId
+from pi_voice.domain.sessions import Session
+from pi_voice.ports import Rooms, SessionCaller, Sessions
+from pi_voice.use_cases.authorization import authorized_session
+
+
+class StopSession:
+    """Hangs up calls at LiveKit. The Gemini connection cannot be closed from here; it ends with its token."""
+
+    ERRORS = (SessionNotFound, SessionNotActive, LiveKitError, LiveKitUnavailable, UpstreamTimeout)
+
+    def __init__(self, sessions: Sessions, rooms: Rooms, clock: Clock = time.time) -> None:
+        self._sessions = sessions
+        self._rooms = rooms
+        self._clock = clock
+
+    async def __call__(self, session_id: SessionId, caller: SessionCaller) -> session_api.Session:
+        """Hang up an active call. Its transcript may still be sent. A repeated request closes the room again.
+
+        Raises SessionNotFound, SessionNotActive, or a ProviderError; after a ProviderError the sweeper closes the room.
+        """
+        session = await authorized_session(caller, self._sessions, session_id)
+        if session.status != "active":
+            raise SessionNotActive
+        return session_api.Session.with_transcript(await self.hang_up(session, "stopped"), None)
+
+    async def hang_up(self, session: Session, reason: str) -> Session:
+        """Record the hang-up with its reason, close the room, then clear the duty to close it.
+
+        Recording comes first, because a participant's token reopens the room: the webhook of that join finds the
+        record and closes the room again. Raises SessionNotActive, or a ProviderError.
+        """
+        recorded = await self._sessions.hang_up(session.session_id, reason, now=int(self._clock()))
+        if recorded is None:
+            raise SessionNotActive
+        await self.close_room(session.session_id)
+        await self._sessions.schedule(recorded, recorded.next_due_at)
+        return recorded
+
+    async def close_room(self, session_id: SessionId) -> None:
+        """Close a session's room and disconnect its participants; raises a ProviderError."""
+        await self._rooms.close(session_id)
