@@ -1,4 +1,4 @@
-"""What the tests of the documentation share: its command blocks, and the local stack that a newcomer would start."""
+"""Shared by the tests of the documentation: its command blocks, and the local stack that `make run` starts."""
 
 import os
 import queue
@@ -25,7 +25,7 @@ DOCUMENTS: Final = (
     *sorted(ROOT.glob("docs/adr/*.md")),
 )
 READY_SECONDS: Final = 300
-"""Far more than it takes: other tests may keep all cores busy."""
+"""Far longer than a start takes, because other tests may use all cores."""
 
 _FENCE: Final = re.compile(r"^\s*(`{3,}|~{3,})\s*(.*?)\s*$")
 _REAL: Final = re.compile(r"(AWS|GEMINI|GOOGLE|LIVEKIT|PI_VOICE|RETENTION|POWERTOOLS)_")
@@ -34,7 +34,7 @@ _SHELLS: Final = frozenset({"bash", "console", "shell", "sh", "zsh", "powershell
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: where it begins, its language, the word after that, and what is in it."""
+    """A fenced block: its first line, its language, the word after the language, and its text."""
 
     document: Path
     line: int
@@ -47,18 +47,18 @@ class Block:
 
     @property
     def is_command(self) -> bool:
-        """Whether somebody might paste it into a shell; a block that does not say what it is counts as one."""
+        """Whether a reader may paste it into a shell; a block without a language counts as one."""
         return self.language in _SHELLS or not self.language
 
     @property
     def commands(self) -> list[str]:
-        """The lines, without comments and with continued lines joined."""
+        """The lines without comments, with continued lines joined."""
         joined = re.sub(r"\\\n\s*|(?<=\|)\s*\n\s*", " ", self.text)
         return [line.strip() for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def name_of(document: Path) -> str:
-    """Return a document's path as a reader knows it."""
+    """Return a document's path relative to the repository."""
     return str(document.relative_to(ROOT))
 
 
@@ -76,12 +76,12 @@ def blocks_of(document: Path) -> Iterator[Block]:
             fence = ""
         elif fence:
             lines.append(line)
-    assert not fence, f"{document.name}:{opened} opens a block that nothing closes"
+    assert not fence, f"{document.name}:{opened} opens a block that is not closed"
 
 
 @pytest.fixture(scope="session")
 def exports() -> Iterator[Mapping[str, str]]:
-    """Run `python -m local`, which is what `make run` starts, and return the variables that it tells to export."""
+    """Run `python -m local`, as `make run` does, and return the variables that it prints for export."""
     clean = {name: value for name, value in os.environ.items() if not _REAL.match(name)}
     process = subprocess.Popen(
         [sys.executable, "-m", "local", "--port", "0"],
@@ -106,19 +106,19 @@ def exports() -> Iterator[Mapping[str, str]]:
 
 def _exported(output: IO[str]) -> Mapping[str, str]:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_pass_on, args=(output, lines), daemon=True).start()
+    threading.Thread(target=_forward, args=(output, lines), daemon=True).start()
     variables: dict[str, str] = {}
     deadline = time.monotonic() + READY_SECONDS
     while not {"BASE", "API_KEY", "WEBHOOK_URL"} <= variables.keys():
         line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
-        assert line, f"the local stack ended before it was ready; it had said {variables}"
+        assert line, f"the local stack ended before it was ready; it had printed {variables}"
         if found := re.fullmatch(r'export (\w+)="([^"]*)"\n', line):
             variables[found[1]] = found[2]
     return variables
 
 
-def _pass_on(output: IO[str], lines: "queue.SimpleQueue[str]") -> None:
-    """Read to the end, so that the process never waits for its reader; an empty line says that it has ended."""
+def _forward(output: IO[str], lines: "queue.SimpleQueue[str]") -> None:
+    """Put each line on the queue, then an empty one; reading to the end keeps the process from blocking."""
     with output:
         for line in output:
             lines.put(line)

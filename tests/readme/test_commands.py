@@ -1,9 +1,10 @@
-"""Every command of the documentation is run, or held against what it names where it needs AWS, Docker or real keys.
+"""Run every command of the documentation, or check the names in it if it needs AWS, Docker, LiveKit or real keys.
 
-The word behind ```sh says which: run, make, keys, aws or docker.
+The word after ```sh selects the check: run, clone, make, keys, aws, docker or livekit.
 """
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import botocore.session
 import pytest
 from google.protobuf import json_format
 from livekit.protocol.egress import RoomCompositeEgressRequest
@@ -33,16 +35,16 @@ def commands(*kinds: str) -> list[str]:
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.is_command], ids=str)
-def test_each_command_block_says_how_it_is_checked(block: Block) -> None:
+def test_each_command_block_has_a_label_that_selects_its_check(block: Block) -> None:
     assert block.language == "sh"
-    assert block.kind in {"run", "make", "keys", "aws", "docker", "livekit"}
+    assert block.kind in {"run", "clone", "make", "keys", "aws", "docker", "livekit"}
 
 
-# ---- Those that run here ----
+# ---- Commands that run here ----
 
 
 def settled(text: str) -> str:
-    """Replace what differs from one run to the next: ids, tokens, ports and times."""
+    """Replace ids, tokens, ports and times, which differ between runs."""
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
     text = re.sub(r"\beyJ[\w.-]+", "<jwt>", text)
     text = re.sub(r"\bauth_tokens/\w+", "<token>", text)
@@ -52,7 +54,7 @@ def settled(text: str) -> str:
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("script", command_blocks("run"), ids=str)
-def test_a_script_prints_what_its_page_shows(exports: Mapping[str, str], script: Block, shell: str) -> None:
+def test_a_script_prints_the_output_that_its_page_shows(exports: Mapping[str, str], script: Block, shell: str) -> None:
     for tool in (shell, "curl", "jq"):
         assert shutil.which(tool), f"The walk-through needs {tool}: install it to run this test."
     [shown] = [block for block in BLOCKS if block.document == script.document and block.kind == "output"]
@@ -72,11 +74,40 @@ def test_a_script_prints_what_its_page_shows(exports: Mapping[str, str], script:
 
 
 @pytest.mark.parametrize("script", command_blocks("run"), ids=str)
-def test_all_variables_of_a_script_come_from_make_run_or_itself(script: Block) -> None:
+def test_all_variables_of_a_script_come_from_make_run_or_the_script_itself(script: Block) -> None:
     assigned = set(re.findall(r"(\w+)=", script.text))
     used = set(re.findall(r"\$([A-Za-z_]\w*)", script.text))
 
     assert used - assigned == {"BASE", "API_KEY"}
+
+
+@pytest.mark.parametrize("script", command_blocks("run"), ids=str)
+def test_a_script_has_no_character_that_an_interactive_shell_treats_differently(script: Block) -> None:
+    # "!" recalls history, "#" is no comment in zsh, and a tab completes a word.
+    assert set("!#\t") & set(script.text) == set()
+
+
+def test_the_clone_command_ends_in_a_folder_with_the_makefile(tmp_path: Path) -> None:
+    [command] = commands("clone")
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    shutil.copy(ROOT / "Makefile", origin)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    default_settings = environment(GIT_CONFIG_GLOBAL=os.devnull)
+    for arguments in (["init", "--quiet"], ["add", "Makefile"], ["commit", "--quiet", "--message=Add the Makefile"]):
+        subprocess.run([*git, *arguments], cwd=origin, env=default_settings, check=True)
+
+    ended = subprocess.run(
+        ["sh", "-c", f"{command.replace('<repository>', shlex.quote(str(origin)))} && pwd && ls"],  # noqa: S607
+        cwd=tmp_path,
+        env=default_settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [str(tmp_path.resolve() / "pi-voice"), "Makefile"]
 
 
 def make_lines() -> list[str]:
@@ -84,10 +115,10 @@ def make_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("line", make_lines())
-def test_each_make_command_can_be_carried_out(line: str) -> None:
+def test_make_accepts_each_make_command(line: str) -> None:
     arguments = shlex.split(line, comments=True)[1:]
     ended = subprocess.run(
-        ["make", "--dry-run", *arguments],  # noqa: S607 (the make that a reader would use)
+        ["make", "--dry-run", *arguments],  # noqa: S607 (the make on the reader's PATH)
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -101,19 +132,19 @@ def test_each_make_command_can_be_carried_out(line: str) -> None:
         assert value in ended.stdout, f"make does not use {value}"
 
 
-def test_blocks_of_make_commands_hold_nothing_else() -> None:
+def test_blocks_of_make_commands_contain_only_make_commands() -> None:
     assert [line for line in commands("make") if shlex.split(line, comments=True)[0] != "make"] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_each_target_that_the_prose_names_exists(document: Path) -> None:
     named = set(re.findall(r"`make ([a-z-]+)", document.read_text(encoding="utf-8")))
-    there = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
-    assert named <= there
+    assert named <= targets
 
 
-# ---- Those that need real keys, AWS or Docker ----
+# ---- Commands that need real keys, LiveKit, AWS or Docker ----
 
 
 def exported(lines: list[str]) -> dict[str, str]:
@@ -122,7 +153,7 @@ def exported(lines: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("block", command_blocks("keys"), ids=str)
-def test_the_variables_for_real_keys_choose_the_real_services(block: Block) -> None:
+def test_the_variables_for_real_keys_select_the_real_services(block: Block) -> None:
     others = [line for line in block.commands if not line.startswith("export ")]
 
     chosen = Services.chosen_by(exported(block.commands))
@@ -133,7 +164,7 @@ def test_the_variables_for_real_keys_choose_the_real_services(block: Block) -> N
     assert chosen.gemini.base_url is None
 
 
-def test_the_recording_guide_asks_livekit_for_what_its_api_knows() -> None:
+def test_the_request_of_the_recording_guide_is_valid_in_livekits_api() -> None:
     [command] = commands("livekit")
     [request] = [block.text for block in BLOCKS if block.document.name == "recording.md" and block.language == "json"]
 
@@ -168,13 +199,16 @@ def test_commands_for_aws_name_functions_and_parameters_of_the_template(template
                 raise AssertionError(f"nothing checks this command: {line}")
 
 
-def test_variables_for_aws_are_those_that_the_scripts_read() -> None:
-    known = (ROOT / "deploy/write_secrets.py").read_text(encoding="utf-8")
+def test_the_deploy_script_or_the_aws_sdk_reads_each_variable_for_aws() -> None:
+    script = (ROOT / "deploy/write_secrets.py").read_text(encoding="utf-8")
+    region = botocore.session.Session.SESSION_VARIABLES["region"][1]
 
-    assert [name for name in exported(commands("aws")) if f'"{name}"' not in known] == []
+    unknown = {name for name in exported(commands("aws")) if f'"{name}"' not in script}
+
+    assert unknown == {region}
 
 
-def test_commands_for_docker_are_of_make_and_name_a_function_and_a_sample_that_are_there(template: Node) -> None:
+def test_commands_for_docker_name_functions_and_samples_that_exist(template: Node) -> None:
     for line in commands("docker"):
         words = shlex.split(line)
         assert words[0] == "make", f"nothing checks this command: {line}"

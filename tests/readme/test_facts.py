@@ -1,4 +1,4 @@
-"""What the documentation says of the code is so."""
+"""Check the facts of the documentation against the code."""
 
 import re
 from pathlib import Path
@@ -12,14 +12,18 @@ from tests.real import livekit_server
 from tests.template.conftest import ROOT, Node
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING: Final = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+ERRORS: Final = (ROOT / "docs/errors.md").read_text(encoding="utf-8")
+SETTINGS: Final = "| parameter | variable | default | description |"
 SOURCES: Final = sorted(
     path for folder in ("deploy", "functions", "layers/voice", "local") for path in (ROOT / folder).rglob("*.py")
 )
 
 
 def table(text: str, heading: str) -> list[list[str]]:
-    """Return the rows of the table whose first line is this heading."""
+    """Return the rows of the table whose first line is `heading`."""
+    assert text.count(heading + "\n") == 1
     rows = text.partition(heading + "\n")[2].splitlines()[1:]
     ends = next((number for number, row in enumerate(rows) if not row.startswith("|")), len(rows))
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[:ends]]
@@ -30,7 +34,7 @@ def quoted(cell: str) -> list[str]:
 
 
 def test_the_route_table_lists_the_routes_of_the_template(template: Node) -> None:
-    told = [quoted(route)[0] for route, _ in table(README, "| route | what it does |")]
+    documented = [quoted(route)[0] for route, _ in table(README, "| route | what it does |")]
 
     events = [
         event["Properties"]
@@ -39,38 +43,52 @@ def test_the_route_table_lists_the_routes_of_the_template(template: Node) -> Non
         if event["Type"] == "HttpApi"
     ]
     routes = [f"{event['Method']} {event['Path'].removeprefix('/api/v1/voice')}" for event in events]
-    assert sorted(told) == sorted(routes)
+    assert sorted(documented) == sorted(routes)
 
 
-def test_the_error_table_lists_the_codes_of_the_routes() -> None:
-    told = {(int(status), code) for status, codes in table(README, "| status | codes |") for code in quoted(codes)}
+def test_the_errors_page_lists_each_code_under_its_status() -> None:
+    documented = set()
+    status = 0
+    for heading in re.findall(r"^#+ (.+)$", ERRORS, re.MULTILINE):
+        if code := re.fullmatch(r"`(\w+)`", heading):
+            documented.add((status, code[1]))
+        else:
+            status = int(heading[:3]) if re.match(r"\d{3}\b", heading) else 0
 
     def below(kind: type[errors.VoiceError]) -> set[tuple[int, str]]:
         own = {(kind.status, kind.code)} if hasattr(kind, "code") else set()
         return own.union(*map(below, kind.__subclasses__()))
 
-    assert told == below(errors.VoiceError) - {(404, errors.ApiKeyNotFound.code)}  # which no route sends
+    assert {(status, code) for status, code in documented if status} == below(errors.VoiceError)
 
 
 def test_the_settings_table_lists_the_parameters_with_their_defaults(template: Node) -> None:
-    rows = table(README, "| parameter | variable | default | what it is |")
-    told = {quoted(parameter)[0]: default for parameter, _, default, _ in rows}
+    documented = {quoted(parameter)[0]: default for parameter, _, default, _ in table(OPERATIONS, SETTINGS)}
 
-    assert told.keys() == template["Parameters"].keys()
-    for name, default in told.items():
+    assert documented.keys() == template["Parameters"].keys()
+    for name, default in documented.items():
         value = template["Parameters"][name].get("Default")
         in_words = {"none": None, "empty": "", "Google's": "https://generativelanguage.googleapis.com"}
         expected = in_words[default] if default in in_words else quoted(default)[0]
         assert (None if value is None else str(value)) == expected, name
 
 
-def test_the_settings_table_names_variables_that_the_functions_get(template: Node) -> None:
-    rows = table(README, "| parameter | variable | default | what it is |")
-    given = template["Globals"]["Function"]["Environment"]["Variables"]
+def test_the_settings_table_names_the_variables_of_the_functions(template: Node) -> None:
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
 
-    for parameter, variable, _, _ in rows:
+    for parameter, variable, _, _ in table(OPERATIONS, SETTINGS):
         for name in quoted(variable):
-            assert given[name] == {"Ref": quoted(parameter)[0]}
+            assert variables[name] == {"Ref": quoted(parameter)[0]}
+
+
+def test_make_run_reads_each_variable_that_operations_lists_for_it() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "local").rglob("*.py"))]
+    read = set(re.findall(r'"([A-Z][A-Z_]+)"', "\n".join(sources)))
+    read |= set(re.findall(r"^([A-Z_]+) +\?=", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+    documented = {name for names, _ in table(OPERATIONS, "| variable | description |") for name in quoted(names)}
+
+    assert documented - read == set()
 
 
 def pinned(lock: str, package: str) -> str:
@@ -80,13 +98,13 @@ def pinned(lock: str, package: str) -> str:
     return found[1]
 
 
-def test_the_table_of_real_parts_has_the_versions_that_are_run() -> None:
+def test_the_table_of_real_parts_has_the_versions_that_make_test_real_runs() -> None:
     pom = (ROOT / "tests/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
     [engine] = re.findall(r"<dependency>.*?<version>(.+?)</version>", pom, re.DOTALL)
 
-    told = [row[1] for row in table(README, "| part | version | what is shown |")]
+    documented = [row[1] for row in table(CONTRIBUTING, "| part | version | what it tests |")]
 
-    assert told == [
+    assert documented == [
         f"{livekit_server.VERSION}, {pinned('dev', 'livekit')}",
         engine,
         pinned("sam", "aws-sam-cli"),
@@ -96,12 +114,13 @@ def test_the_table_of_real_parts_has_the_versions_that_are_run() -> None:
     ]
 
 
-def test_the_log_lines_that_operations_explains_are_written_somewhere() -> None:
+def test_the_code_logs_each_message_that_operations_explains() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES)
-    told = [line for cell, _, _ in table(OPERATIONS, "| message | level | what it means |") for line in quoted(cell)]
+    rows = table(OPERATIONS, "| message | level | what it means |")
+    documented = [message for cell, _, _ in rows for message in quoted(cell)]
 
-    assert told
-    assert [line for line in told if f'"{line}"' not in code and f'{line}"' not in code] == []
+    assert documented
+    assert [message for message in documented if f'{message}"' not in code] == []
 
 
 def anchors(document: Path) -> set[str]:
@@ -110,17 +129,17 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
         if link.startswith("https://"):
             continue
         path, _, anchor = link.partition("#")
         target = (document.parent / path).resolve() if path else document
-        assert target.exists(), f"{link} leads nowhere"
+        assert target.exists(), f"{link} does not exist"
         assert not anchor or anchor in anchors(target), f"{link} has no such heading"
 
 
-def test_decisions_that_the_code_names_have_a_page_and_each_page_is_listed() -> None:
+def test_decisions_that_the_code_names_have_a_page_and_the_index_lists_each_page() -> None:
     pages = {path.name[:4] for path in (ROOT / "docs/adr").glob("0*.md")}
     named = {
         number
