@@ -24,7 +24,7 @@ Json = Any
 CALL: Final = (
     # function, how often in one call, the gigabytes it has, the seconds that it is billed for
     ("CreateSession", 1, 1.0, 0.15),
-    ("KeepTranscript", 4, 0.5, 0.03),
+    ("SaveTranscript", 4, 0.5, 0.03),
     ("ReceiveLivekitWebhook", 8, 0.5, 0.02),
     ("CompleteSession", 1, 1.0, 2.5),
     ("GetSession", 1, 0.5, 0.03),

@@ -220,7 +220,7 @@ def voice_api(gemini: Gemini) -> web.Application:
         connection = {"livekit": livekit, "gemini_live": live}
         return web.json_response({"data": {**session, "connection": connection}}, status=201)
 
-    async def keep_transcript(request: web.Request) -> web.Response:
+    async def save_transcript(request: web.Request) -> web.Response:
         body = await request.json()
         return web.json_response({"data": {"session_id": "s", "next": body["from"] + len(body["turns"])}})
 
@@ -232,7 +232,7 @@ def voice_api(gemini: Gemini) -> web.Application:
     app = web.Application()
     app.router.add_post("/api/v1/voice/agents", create_agent)
     app.router.add_post("/api/v1/voice/sessions", create_session)
-    app.router.add_post("/api/v1/voice/sessions/s/transcript", keep_transcript)
+    app.router.add_post("/api/v1/voice/sessions/s/transcript", save_transcript)
     app.router.add_post("/api/v1/voice/sessions/s/complete", complete_session)
     return app
 

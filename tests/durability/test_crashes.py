@@ -244,7 +244,7 @@ OPERATIONS: Final = (
     ),
     Operation(
         "append",
-        "KeepTranscript",
+        "SaveTranscript",
         ("DynamoDB TransactWriteItems sessions+transcripts",),
         started_with(FIRST),
         append,

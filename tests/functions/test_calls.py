@@ -62,7 +62,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "UpdateItem sessions",
         "DeleteRoom",
     ],
-    "extract_again": [
+    "rerun_extraction": [
         *KEY,
         "GetItem sessions",
         "GetItem agents",
@@ -72,7 +72,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "UpdateItem sessions",
     ],
     "preview_extraction": [*KEY, "UpdateItem idempotency", "generateContent"],
-    "keep_transcript": [*KEY, "GetItem sessions", "TransactWriteItems sessions transcripts"],
+    "save_transcript": [*KEY, "GetItem sessions", "TransactWriteItems sessions transcripts"],
     "renew_session": [
         *KEY,
         "GetItem sessions",
@@ -215,11 +215,11 @@ def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Calla
         "delete_session": lambda: api.delete(call.over),
         "complete_session": lambda: api.post(f"{call.on}/complete", ENDING).json["results"],
         "complete_session, with kept turns": lambda: api.post(f"{call.kept}/complete").json["results"],
-        "extract_again": lambda: api.post(f"{call.over}/extract").data,
+        "rerun_extraction": lambda: api.post(f"{call.over}/extract").data,
         "preview_extraction": lambda: (
             api.post("/extractions/preview", transcript=ENDING["transcript"], output_schema={"guests": "integer"}).data
         ),
-        "keep_transcript": lambda: api.post(f"{call.on}/transcript", said).data,
+        "save_transcript": lambda: api.post(f"{call.on}/transcript", said).data,
         "renew_session": lambda: api.post(f"{call.on}/renew").data,
         "stop_session": lambda: api.post(f"{call.on}/stop").data,
         "add_participant": lambda: api.post(f"{call.on}/participants", identity="listener").data,

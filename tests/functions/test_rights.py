@@ -205,7 +205,7 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
         himself = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
         assert watch.during("AddParticipant", himself).status == 400
     for _ in range(2):
-        watch.during("KeepTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
+        watch.during("SaveTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
     watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)
     facts = api.get(path).data["livekit"]
     for sid in (facts["room_sid"], "RM_another"):
@@ -239,8 +239,8 @@ def results_are_extracted_by_hand(day: Day) -> None:
     call = day.call()
     api.post(f"{call}/complete", ENDING)
     pasted = {"transcript": ENDING["transcript"], "output_schema": {"guests": "integer"}}
-    watch.during("ExtractAgain", lambda: api.post(f"{call}/extract", {"preview": True}).data)
-    watch.during("ExtractAgain", lambda: api.post(f"{call}/extract").data)
+    watch.during("RerunExtraction", lambda: api.post(f"{call}/extract", {"preview": True}).data)
+    watch.during("RerunExtraction", lambda: api.post(f"{call}/extract").data)
     watch.during("PreviewExtraction", lambda: api.post("/extractions/preview", pasted).data)
 
 

@@ -79,7 +79,7 @@ def test_a_client_token_opens_what_a_sessions_own_client_needs_and_an_api_key_al
     assert those_with(lambda operation: CLIENT_TOKEN in operation["security"]) == {
         "get_session",
         "complete_session",
-        "keep_transcript",
+        "save_transcript",
         "renew_session",
         "stop_session",
     }
@@ -123,7 +123,7 @@ def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
         "update_agent",
         "complete_session",
         "renew_session",
-        "extract_again",
+        "rerun_extraction",
     }
 
 

@@ -25,12 +25,12 @@ STATUSES: Final = {
     "CreateSession": 201,
     "GetSession": 200,
     "AddParticipant": 201,
-    "KeepTranscript": 200,
+    "SaveTranscript": 200,
     "RenewSession": 200,
     "ReceiveLivekitWebhook": 200,
     "StopSession": 200,
     "CompleteSession": 200,
-    "ExtractAgain": 200,
+    "RerunExtraction": 200,
     "PreviewExtraction": 200,
     "ListSessions": 200,
     "DeleteSession": 204,
@@ -72,10 +72,10 @@ class SampleCall:
             self.request(function, agent_id=agent_id)
         session = self.request("CreateSession", body={"agent_id": agent_id})["data"]
         session_id = session["session_id"]
-        for function in ("AddParticipant", "KeepTranscript", "RenewSession"):
+        for function in ("AddParticipant", "SaveTranscript", "RenewSession"):
             self.request(function, session_id=session_id)
         self.answer("ReceiveLivekitWebhook", webhook(session_id))
-        for function in ("GetSession", "StopSession", "CompleteSession", "ExtractAgain"):
+        for function in ("GetSession", "StopSession", "CompleteSession", "RerunExtraction"):
             self.request(function, session_id=session_id)
         self.request("PreviewExtraction")
         for function in ("ExtractResults", "SweepSessions"):

@@ -45,7 +45,7 @@ SUCCESSES: Final = {
     "DeleteAgent": 204,
     "GetAgent": 200,
     "GetSession": 200,
-    "KeepTranscript": 200,
+    "SaveTranscript": 200,
     "ListAgents": 200,
     "ListSessions": 200,
     "ListVoices": 200,
@@ -55,7 +55,7 @@ SUCCESSES: Final = {
     "StopSession": 200,
     "UpdateAgent": 200,
 }
-AFTER_THE_CALL: Final = ("DeleteSession", "ExtractAgain")
+AFTER_THE_CALL: Final = ("DeleteSession", "RerunExtraction")
 NOBODY_CALLS: Final = {"ExtractResults": "batchItemFailures", "SweepSessions": "data"}
 FOR_OPERATORS: Final = ("CreateApiKey", "ListApiKeys", "RevokeApiKey")
 

@@ -35,7 +35,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
         "ExtractionQueue": {"SendMessage"},
     },
-    "ExtractAgain": KEY_CHECK
+    "RerunExtraction": KEY_CHECK
     | SECRET
     | {
         "IdempotencyTable": {"UpdateItem"},
@@ -44,7 +44,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "TranscriptsTable": {"Query"},
     },
     "PreviewExtraction": KEY_CHECK | SECRET | {"IdempotencyTable": {"UpdateItem"}},
-    "KeepTranscript": KEY_CHECK
+    "SaveTranscript": KEY_CHECK
     | SECRET
     | {"SessionsTable": {"GetItem", "UpdateItem"}, "TranscriptsTable": {"PutItem", "Query"}},
     "RenewSession": KEY_CHECK

@@ -167,7 +167,7 @@ def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, funct
         "CreateSession": 29,
         "RenewSession": 15,
         "CompleteSession": 29,
-        "ExtractAgain": 29,
+        "RerunExtraction": 29,
         "PreviewExtraction": 29,
     }
 
@@ -181,7 +181,7 @@ def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functio
     providers = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
     assert providers + 2 * STORING_SECONDS <= functions["CreateSession"]["Timeout"] < 30
     assert complete_session.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
-    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["ExtractAgain"]["Timeout"] < 30
+    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["RerunExtraction"]["Timeout"] < 30
     assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
     assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
@@ -194,7 +194,7 @@ def test_functions_that_work_with_the_sdks_get_more_than_half_a_processor(functi
         (
             "CreateSession",
             "CompleteSession",
-            "ExtractAgain",
+            "RerunExtraction",
             "PreviewExtraction",
             "RenewSession",
             "StopSession",
