@@ -101,7 +101,7 @@ class FakeApiKeys:
         await _request()
         self.kept[key_hash] = key
 
-    async def of(self, workspace: WorkspaceId) -> list[ApiKey]:
+    async def in_workspace(self, workspace: WorkspaceId) -> list[ApiKey]:
         await _request()
         return sorted(
             (key for key in self.kept.values() if key.workspace == workspace), key=lambda key: key.key_id, reverse=True
@@ -220,7 +220,7 @@ class FakeSessions:
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         await _request()
         session = self._active(session_id)
-        if session is None or not session.is_on:
+        if session is None or not session.is_ongoing:
             return None
         return self._keep(session, expires_at=max(session.expires_at, expires_at))
 
@@ -231,7 +231,7 @@ class FakeSessions:
             return kept
         return self._keep(kept, due_at=due_at)
 
-    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+    async def save_extraction(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         await _request()
         session = self.kept.get(before.session_id)
         if session is None:
@@ -262,7 +262,7 @@ class FakeSessions:
         ]
         return Page[Session](data=sessions[: query.limit])
 
-    async def merge(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: RoomEvent) -> Session | None:
         await _request()
         self.told.append(event)
         session = self.kept.get(event.session_id)
@@ -366,7 +366,7 @@ class FakeRooms:
         await _request()
         self.closed.append(session_id)
 
-    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+    def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         self.admitted.append((participant, tuple(media), session.expires_at))
         token = f"livekit-token-for-{participant.identity}"
         return LiveKitConnection(url="wss://livekit.test", token=token, room=session.session_id)
@@ -378,7 +378,7 @@ class FakeLiveTokens:
     def __init__(self) -> None:
         self.orders: list[LiveTokenRequest] = []
 
-    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+    async def issue(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         await _request()
         self.orders.append(order)
         return GeminiLiveConnection(
@@ -413,7 +413,7 @@ class FakeExtractionModel:
         self._answers = list(answers)
         self.asked: list[Asked] = []
 
-    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, question: ModelRequest, seconds: float) -> ModelResponse:
         await _request()
         self.asked.append(Asked(question.instruction, question.said, question.schema, seconds))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -429,7 +429,7 @@ class FakeRates:
         self.taken: list[WorkspaceId] = []
         self._limit = limit
 
-    async def take(self, workspace: WorkspaceId) -> None:
+    async def acquire(self, workspace: WorkspaceId) -> None:
         await _request()
         if self.taken.count(workspace) == self._limit:
             raise RateLimited(41.5)
@@ -481,7 +481,7 @@ class FailingLiveTokens(FakeLiveTokens):
         super().__init__()
         self._error = error
 
-    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+    async def issue(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         await super().mint(order)
         raise self._error
 
@@ -520,7 +520,7 @@ class SessionsThatCannotComplete(FakeSessions):
 class SessionsThatCannotRecord(FakeSessions):
     """The store fails when results are to be kept."""
 
-    async def record(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+    async def save_extraction(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
         await _request()
         raise StorageError
 
@@ -581,6 +581,6 @@ class SlowFailingModel(FakeExtractionModel):
         self._clock = clock
         self._seconds = seconds
 
-    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, question: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().answer(question, seconds)

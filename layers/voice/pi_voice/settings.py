@@ -102,12 +102,11 @@ def queue_url(environment: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionSettings:
-    """How much of a call the model reads at once, what it costs, and how often a workspace may extract by hand.
+    """Manual extractions per minute and workspace, and the model's prices.
 
-    A price is dollars per million tokens, read and written; None for a model that is not in the price table.
+    Prices are US dollars per million input and output tokens; None if the model is not in the price table.
     """
 
-    window_characters: int
     per_minute: int
     price: tuple[float, float] | None
 
@@ -115,7 +114,6 @@ class ExtractionSettings:
     def of(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings of extraction; raises SettingsError."""
         return cls(
-            window_characters=_number(environment, "EXTRACTION_WINDOW_CHARACTERS", "400000"),
             per_minute=_number(environment, "EXTRACTIONS_PER_MINUTE", "60"),
             price=_price(environment.get("EXTRACTION_PRICES") or "{}", environment.get("GEMINI_EXTRACTION_MODEL", "")),
         )

@@ -130,34 +130,6 @@ def _words(schema: JsonSchema) -> Iterator[str]:
             yield words.format(str(value).lower() if isinstance(value, bool) else value)
 
 
-def relaxed(sent: JsonSchema) -> JsonSchema:
-    """Let what cannot be null be missing in a schema that is sent: a part of a call need not tell everything."""
-    return _relaxed(sent, sent.get("$defs", {}))
-
-
-def _relaxed(sent: JsonSchema, definitions: JsonValue) -> JsonSchema:
-    kept = {("anyOf" if keyword == "oneOf" else keyword): value for keyword, value in sent.items()}
-    properties, required = kept.get("properties"), kept.pop("required", None)
-    if isinstance(properties, dict) and isinstance(required, list):
-        kept["required"] = [name for name in required if _may_be_null(properties.get(str(name)), definitions)]
-    return {keyword: _relaxed_inside(keyword, value, definitions) for keyword, value in kept.items()}
-
-
-def _may_be_null(schema: JsonValue, definitions: JsonValue) -> bool:
-    return isinstance(schema, dict) and not violations(None, {**schema, "$defs": definitions})
-
-
-def _relaxed_inside(keyword: str, value: JsonValue, definitions: JsonValue) -> JsonValue:
-    match value:
-        case {} if keyword in SCHEMAS:
-            return _relaxed(value, definitions)
-        case {} if keyword in SCHEMAS_BY_NAME:
-            return {name: _relaxed(inner, definitions) for name, inner in value.items() if isinstance(inner, dict)}
-        case [*_] if keyword in LISTS_OF_SCHEMAS:
-            return [_relaxed(inner, definitions) for inner in value if isinstance(inner, dict)]
-    return value
-
-
 def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
     """Name where results do not obey their schema (draft 2020-12, formats checked); empty when they do.
 
