@@ -1,7 +1,7 @@
-"""The world in memory: one fake per port, and fakes that fail in one way each.
+"""In-memory fakes: one per port, and variants that fail in one way each.
 
-Every method of a fake yields to the event loop before it acts, as a request would, so that calls that race really
-interleave; what it then does is done in one step, as DynamoDB's conditional writes are.
+Every method yields to the event loop before it acts, like a request, so that concurrent calls interleave. It then acts
+in one step, like DynamoDB's conditional writes.
 """
 
 import asyncio
@@ -13,15 +13,14 @@ from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.api_keys import ApiKey
-from pi_voice.domain.pagination import Page
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
-from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, RoomEvent, Scope
-from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
-from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
 from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, RoomEvent, Scope
 
 
 async def _request() -> None:
@@ -54,6 +53,9 @@ class FakeCaller:
 
     name: str = "acme"
 
+    async def authenticate(self) -> None:
+        await self.workspace()
+
     async def workspace(self) -> WorkspaceId:
         await _request()
         return WorkspaceId(self.name)
@@ -64,9 +66,12 @@ class FakeCaller:
 
 @dataclass(frozen=True)
 class FakeClient:
-    """A session's own client, whose token is good."""
+    """A caller with a valid client token."""
 
     session_id: SessionId
+
+    async def authenticate(self) -> None:
+        await self.scope()
 
     async def scope(self) -> Scope:
         await _request()
@@ -74,7 +79,10 @@ class FakeClient:
 
 
 class UnknownCaller:
-    """A caller whose key is well-formed, and nobody's."""
+    """A caller whose key is well-formed and unknown."""
+
+    async def authenticate(self) -> None:
+        await self.workspace()
 
     async def workspace(self) -> WorkspaceId:
         await _request()
@@ -174,25 +182,25 @@ class FakeSessions:
         await _request()
         return self.kept.setdefault(session.session_id, session) is session
 
-    async def complete(self, session_id: SessionId, end: SessionCompletion) -> Session | None:
+    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         await _request()
         session = self._active(session_id)
-        if session is None or end.checkpoint_turns not in (None, session.checkpoint_turns):
+        if session is None or completion.checkpoint_turns not in (None, session.checkpoint_turns):
             return None
-        if end.expires_at not in (None, session.expires_at):
+        if completion.expires_at not in (None, session.expires_at):
             return None
         return self._keep(
             session,
             status="completed",
-            completed_at=end.completed_at,
-            completed_by=end.completed_by,
-            duration_seconds=end.duration_seconds,
-            end_reason=session.end_reason or end.end_reason,
-            transcript_id=end.transcript_id,
-            turns=end.turns,
-            request_hash=end.request_hash,
-            extraction=end.extraction,
-            due_at=end.due_at,
+            completed_at=completion.completed_at,
+            completed_by=completion.completed_by,
+            duration_seconds=completion.duration_seconds,
+            end_reason=session.end_reason or completion.end_reason,
+            transcript_id=completion.transcript_id,
+            turns=completion.turns,
+            request_hash=completion.request_hash,
+            extraction=completion.extraction,
+            due_at=completion.due_at,
         )
 
     async def fail(self, failed: Session) -> Session | None:
@@ -231,7 +239,9 @@ class FakeSessions:
             return kept
         return self._keep(kept, due_at=due_at)
 
-    async def save_extraction(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+    async def save_extraction(
+        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+    ) -> Session:
         await _request()
         session = self.kept.get(before.session_id)
         if session is None:
@@ -240,11 +250,11 @@ class FakeSessions:
             return session
         return self._keep(session, results=results, extraction=extraction, due_at=due_at)
 
-    async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
+    async def due(self, now: int) -> AsyncIterator[SessionId]:
         await _request()
         due = [(session.due_at, session.session_id) for session in self.kept.values() if session.due_at is not None]
         for due_at, session_id in sorted(due):
-            if due_at <= now and int(session_id[-2:], 16) % DUE_SHARDS == shard:
+            if due_at <= now:
                 yield session_id
 
     async def delete(self, session_id: SessionId) -> None:
@@ -314,10 +324,15 @@ class FakeCheckpoints:
 
 
 class FakeExtractionQueue:
-    """Sessions whose results are wanted, in the order in which they were put there."""
+    """Queued sessions in request, and the delays of received messages."""
 
     def __init__(self) -> None:
         self.waiting: list[SessionId] = []
+        self.delays: list[tuple[str, int]] = []
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        await _request()
+        self.delays.append((receipt_handle, seconds))
 
     async def put(self, session_id: SessionId) -> None:
         await _request()
@@ -378,9 +393,9 @@ class FakeLiveTokens:
     def __init__(self) -> None:
         self.orders: list[LiveTokenRequest] = []
 
-    async def issue(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
         await _request()
-        self.orders.append(order)
+        self.orders.append(request)
         return GeminiLiveConnection(
             url="wss://gemini.test",
             token="auth_tokens/fake",
@@ -391,21 +406,21 @@ class FakeLiveTokens:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the extraction model was asked, and how much time it was given."""
+    """A request to the extraction model, with its time limit."""
 
     instruction: str
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     schema: dict[str, JsonValue]
     seconds: float
 
     @property
     def text(self) -> str:
-        """What was said first: the transcript."""
-        return self.said[0]
+        """The first message: the transcript."""
+        return self.messages[0]
 
 
 class FakeExtractionModel:
-    """Says one thing after the other, the last one for good; an error among them is raised."""
+    """Returns its answers in request, the last one repeatedly; raises those that are exceptions."""
 
     name = "fake-model"
 
@@ -413,17 +428,17 @@ class FakeExtractionModel:
         self._answers = list(answers)
         self.asked: list[Asked] = []
 
-    async def generate(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         await _request()
-        self.asked.append(Asked(question.instruction, question.said, question.schema, seconds))
+        self.asked.append(Asked(request.instruction, request.messages, request.schema, seconds))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
         return ModelResponse(answer, "fake-model-001") if isinstance(answer, str) else answer
 
 
-class FakeRates:
-    """How often each workspace did what costs money; it may as often as the limit says."""
+class FakeRateLimiter:
+    """Counts requests per workspace up to a limit."""
 
     def __init__(self, limit: int = 100) -> None:
         self.taken: list[WorkspaceId] = []
@@ -458,7 +473,7 @@ class FailingRooms(FakeRooms):
 
 
 class HangingRooms(FakeRooms):
-    """LiveKit takes the order for a room and never answers it."""
+    """LiveKit takes the request for a room and never answers it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -481,8 +496,8 @@ class FailingLiveTokens(FakeLiveTokens):
         super().__init__()
         self._error = error
 
-    async def issue(self, order: LiveTokenRequest) -> GeminiLiveConnection:
-        await super().mint(order)
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
+        await super().mint(request)
         raise self._error
 
 
@@ -512,7 +527,7 @@ class SessionsThatCannotAdd(FakeSessions):
 class SessionsThatCannotComplete(FakeSessions):
     """The store fails when a session is to be completed."""
 
-    async def complete(self, session_id: SessionId, end: SessionCompletion) -> Session | None:
+    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         await _request()
         raise StorageError
 
@@ -520,7 +535,9 @@ class SessionsThatCannotComplete(FakeSessions):
 class SessionsThatCannotRecord(FakeSessions):
     """The store fails when results are to be kept."""
 
-    async def save_extraction(self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None) -> Session:
+    async def save_extraction(
+        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+    ) -> Session:
         await _request()
         raise StorageError
 
@@ -581,6 +598,6 @@ class SlowFailingModel(FakeExtractionModel):
         self._clock = clock
         self._seconds = seconds
 
-    async def generate(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().answer(question, seconds)

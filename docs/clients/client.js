@@ -1,16 +1,17 @@
-// A reference client for the browser: holds the Gemini side of a session, keeps what is said safe, and completes it.
+// A reference client for the browser and the Gemini side of a session: it talks, saves the transcript and completes.
 //
 //     const state = await holdCall(session, baseUrl, reply, play);
 //
-// `session` is the `data` of session create; its client token is all that this needs of the API. `reply(turns)` is called
-// whenever the agent has finished a turn, and returns what to send as `realtimeInput`: {text}, {audio}, or null to hang up.
-// `play(base64)` gets 24 kHz PCM, and null when what is not played yet should be dropped. `state` is the completed session,
-// with its results. The LiveKit side is one call of livekit-client: `await new Room().connect(livekit.url, livekit.token)`.
+// `session` is the `data` of session create; its client token opens all routes that this client uses. `reply(turns)` is
+// called when the agent has finished a turn, and returns what to send as `realtimeInput`: {text}, {audio}, or null to
+// hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet. `state` is the completed
+// session, with its results. The LiveKit side is one call of livekit-client:
+// `await new Room().connect(livekit.url, livekit.token)`.
 
 const GREET = { text: "The caller is on the line." }; // the model does not speak first
-const FINAL = [1007, 1008, 1011]; // refused, or the token is used up or expired: only other tokens help
+const FINAL = [1007, 1008, 1011]; // refused, or the token is used up or expired: renew
 const OVER = "voice_session_not_active";
-const PAUSES = [0, 1, 2, 4, 8, 16]; // seconds before something is tried once more, and how often it is
+const PAUSES = [0, 1, 2, 4, 8, 16]; // seconds to wait before each try, the first included
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
@@ -28,7 +29,7 @@ export async function holdCall(session, baseUrl, reply, play = () => {}) {
   const cap = session.max_duration_seconds;
   const outOfTime = new Promise((resolve) => cap && setTimeout(resolve, cap * 1000, "client_timer"));
   const leave = () => keep(call, call.turns.length);
-  addEventListener("pagehide", leave); // a tab that is closed sends its last words
+  addEventListener("pagehide", leave); // a tab that is closed sends its last turns
   try {
     const endReason = await Promise.race([hold(call), outOfTime]);
     return await complete(call, endReason, (Date.now() - began) / 1000);
@@ -37,7 +38,7 @@ export async function holdCall(session, baseUrl, reply, play = () => {}) {
   }
 }
 
-// Talks over as many connections as it takes, each about ten minutes long; resolves with why the call is over.
+// Talks over one connection after the other (each lasts about ten minutes); resolves with the end reason.
 async function hold(call) {
   let code;
   for (let failures = 0; failures < PAUSES.length; ) {
@@ -53,7 +54,7 @@ async function hold(call) {
   return "disconnected";
 }
 
-// Talks over one connection; resolves with why the call is over, or with how the connection ended.
+// Talks over one connection; resolves with the end reason, or with the close code when the connection ends first.
 function talk(call) {
   const socket = (call.socket = new WebSocket(`${call.live.url}?access_token=${call.live.token}`));
   socket.binaryType = "arraybuffer";
@@ -62,7 +63,7 @@ function talk(call) {
   let wasReady = false;
   return new Promise((resolve) => {
     socket.onopen = () => {
-      call.handle = undefined; // good for one connection, which gives others
+      call.handle = undefined; // valid for one connection, which sends new ones
       send({ setup: { ...call.live.setup.setup, sessionResumption: resumption } });
     };
     socket.onclose = ({ code }) => resolve({ code, wasReady });
@@ -82,15 +83,15 @@ function talk(call) {
       if (!content.turnComplete) return;
       const answer = call.reply(call.turns);
       if (!answer) return resolve({ reason: "completed" });
-      stitch(call.turns, "user", answer.text); // what is typed comes back in no transcription
+      stitch(call.turns, "user", answer.text); // Gemini does not transcribe typed text
       send({ realtimeInput: answer });
-      if (!call.isKeeping) keep(call, call.turns.length - 1); // the last one may still grow; nobody waits for this
+      if (!call.isKeeping) keep(call, call.turns.length - 1); // the last one may still grow; not awaited
     };
   });
 }
 
-// Sends the turns that are not kept yet. Whatever fails is sent again with the next; where turns are missing, the
-// answer says from where on.
+// Sends the turns that are not saved yet. Turns of a failed request are sent again with the next one; after a gap the
+// answer says where to continue.
 async function keep(call, end) {
   const turns = call.turns.slice(call.kept, end).slice(0, 500);
   if (!turns.length) return;
@@ -100,14 +101,14 @@ async function keep(call, end) {
   call.isKeeping = false;
 }
 
-// Gets other tokens for the same call; resolves with the code of the error if there are none.
+// Gets new tokens for the same call; resolves with the error code, if there is one.
 async function renew(call) {
   const { data, error } = await ask(call, "POST", "/renew", { has_resumption_handle: Boolean(call.handle) });
   if (data) Object.assign(call, { clientToken: data.client_token, live: data.connection.gemini_live });
   return error?.code;
 }
 
-// Completes the session, as often as it takes: under one key it is done once.
+// Completes the session; retries under one Idempotency-Key complete it once.
 async function complete(call, endReason, seconds) {
   call.isOver = true;
   call.socket.close();
@@ -119,12 +120,12 @@ async function complete(call, endReason, seconds) {
     answer = await ask(call, "POST", "/complete", ending, { headers });
     if (!answer.error?.retryable) break;
   }
-  if (answer.error?.code === OVER) answer = (await ask(call, "GET", "")).data ?? answer; // somebody else completed it
+  if (answer.error?.code === OVER) answer = (await ask(call, "GET", "")).data ?? answer; // another request completed it
   if (answer.error) throw new Error(`The call could not be completed: ${answer.error.code}.`);
   return answer;
 }
 
-// Calls one of the session's own routes; without an answer of the API's own it can be tried again.
+// Calls one of the session's routes; a failure without an error code of the API is retryable.
 async function ask(call, method, action, body, { headers, keepalive } = {}) {
   try {
     const response = await fetch(call.url + action, {
@@ -140,7 +141,7 @@ async function ask(call, method, action, body, { headers, keepalive } = {}) {
   return { error: { code: "no_answer", retryable: true } };
 }
 
-// Adds a fragment of a transcription: to the speaker's turn, or as a new one when the other had spoken.
+// Appends a fragment to the last turn if the speaker is the same, or starts a new turn.
 export function stitch(turns, role, fragment) {
   const last = turns.at(-1);
   if (last?.role === role) last.text += fragment ?? "";

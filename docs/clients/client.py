@@ -1,10 +1,11 @@
-"""A reference client: holds the Gemini side of a session, keeps what is said safe, and completes it. Needs aiohttp.
+"""A reference client for the Gemini side of a session: it talks, saves the transcript and completes. Needs aiohttp.
 
     state = await hold_call(session, base_url, reply)
 
-`session` is the `data` of session create; its client token is all that this needs of the API. `reply` gets the turns so
-far when the agent has finished one, and returns what to send as `realtimeInput`: {"text": ...}, {"audio": ...}, or None
-to hang up. `state` is the completed session, with its results. The LiveKit side is one call of LiveKit's own client:
+`session` is the `data` of session create; its client token opens all routes that this client uses. `reply` gets the
+turns so far when the agent has finished one, and returns what to send as `realtimeInput`: {"text": ...},
+{"audio": ...}, or None to hang up. `state` is the completed session, with its results. The LiveKit side is one call of
+LiveKit's own client:
 `await rtc.Room().connect(livekit["url"], livekit["token"])`.
 """
 
@@ -22,13 +23,13 @@ Turns = list[dict[str, str]]
 Reply = Callable[[Turns], Json | None]
 
 GREET = {"text": "The caller is on the line."}  # the model does not speak first
-FINAL = (1007, 1008, 1011)  # refused, or the token is used up or expired: only other tokens help
+FINAL = (1007, 1008, 1011)  # refused, or the token is used up or expired: renew
 OVER = "voice_session_not_active"
-PAUSES = (0, 1, 2, 4, 8, 16)  # seconds before something is tried once more, and how often it is
+PAUSES = (0, 1, 2, 4, 8, 16)  # seconds to wait before each try, the first included
 
 
 async def hold_call(session: Json, base_url: str, reply: Reply) -> Json:
-    """Hold a call until somebody hangs up or its cap is reached; returns the completed session."""
+    """Hold a call until it ends or reaches its time limit, and return the completed session."""
     began = time.monotonic()
     async with aiohttp.ClientSession() as http:
         call = Call(http, session, base_url, reply)
@@ -41,7 +42,7 @@ async def hold_call(session: Json, base_url: str, reply: Reply) -> Json:
 
 
 class Call:
-    """One call: its turns, and how many of them are kept by the API."""
+    """One call: its turns, and how many of them the API has saved."""
 
     def __init__(self, http: aiohttp.ClientSession, session: Json, base_url: str, reply: Reply) -> None:
         self._http = http
@@ -55,7 +56,7 @@ class Call:
         self._keeping: asyncio.Task[None] | None = None
 
     async def hold(self) -> str:
-        """Talk over as many connections as it takes, each about ten minutes long; returns why the call is over."""
+        """Talk, over one connection after the other (each lasts about ten minutes), and return the end reason."""
         failures = code = 0
         while failures < len(PAUSES):
             await asyncio.sleep(PAUSES[failures])
@@ -76,9 +77,9 @@ class Call:
         return "disconnected"
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> str | None:
-        """Talk over one connection; returns why the call is over, if it is."""
+        """Talk over one connection; return the end reason, or None when the connection ends first."""
         resumption = {"handle": self._handle} if self._handle else {}
-        self._handle = None  # good for one connection, which gives others
+        self._handle = None  # valid for one connection, which sends new ones
         await socket.send_json({"setup": {**self._live["setup"]["setup"], "sessionResumption": resumption}})
         async for frame in socket:
             message = json.loads(frame.data)
@@ -94,7 +95,7 @@ class Call:
             if content.get("turnComplete"):
                 if (answer := self._reply(self._turns)) is None:
                     return "completed"
-                stitch(self._turns, "user", answer.get("text", ""))  # what is typed comes back in no transcription
+                stitch(self._turns, "user", answer.get("text", ""))  # Gemini does not transcribe typed text
                 await socket.send_json({"realtimeInput": answer})
                 self._keep_soon()
         return None
@@ -102,21 +103,21 @@ class Call:
     # ---- The API ----
 
     def _keep_soon(self) -> None:
-        """Send what was said to the API in the background; the conversation never waits for it."""
+        """Save turns in the background, so that the conversation never waits."""
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
-        """Send the turns that are not kept yet, but for the last, which may still grow.
+        """Send the turns that are not saved yet, except the last, which may still grow.
 
-        Whatever fails is sent again with the next. Where turns are missing, the answer says from where on.
+        Turns of a failed request are sent again with the next one; after a gap the answer says where to continue.
         """
         if turns := self._turns[self._kept : -1][:500]:
             answer = await self._ask("POST", "/transcript", {"from": self._kept, "turns": turns})
             self._kept = (answer.get("data") or answer["error"]).get("next", self._kept)
 
     async def _renew(self) -> str:
-        """Get other tokens for the same call; returns the code of the error if there are none, or nothing."""
+        """Get new tokens for the same call; return the error code, or an empty string."""
         answer = await self._ask("POST", "/renew", {"has_resumption_handle": self._handle is not None})
         if "data" in answer:
             self._client_token = answer["data"]["client_token"]
@@ -124,7 +125,7 @@ class Call:
         return str(answer.get("error", {}).get("code", ""))
 
     async def complete(self, end_reason: str, seconds: float) -> Json:
-        """Complete the session, as often as it takes: under one key it is done once."""
+        """Complete the session; retries under one Idempotency-Key complete it once."""
         ending = {"transcript": self._turns, "duration_seconds": seconds, "end_reason": end_reason}
         key, answer = {"Idempotency-Key": str(uuid.uuid4())}, Json()
         for pause in PAUSES:
@@ -132,14 +133,14 @@ class Call:
             answer = await self._ask("POST", "/complete", ending, **key)
             if not answer.get("error", {}).get("retryable"):
                 break
-        if answer.get("error", {}).get("code") == OVER:  # somebody else has completed it
+        if answer.get("error", {}).get("code") == OVER:  # another request completed it
             answer = (await self._ask("GET", "")).get("data", answer)
         if "error" in answer:
             raise ConnectionError(f"The call could not be completed: {answer['error']['code']}.")
         return answer
 
     async def _ask(self, method: str, action: str, body: Json | None = None, **headers: str) -> Json:
-        """Call one of the session's own routes; without an answer of the API's own it can be tried again."""
+        """Call one of the session's routes; a failure without an error code of the API is retryable."""
         headers["Authorization"] = f"Bearer {self._client_token}"
         limit = aiohttp.ClientTimeout(total=40)
         try:
@@ -153,7 +154,7 @@ class Call:
 
 
 def stitch(turns: Turns, role: str, fragment: str) -> None:
-    """Add a fragment of a transcription: to the speaker's turn, or as a new one when the other had spoken."""
+    """Append a fragment to the last turn if the speaker is the same, or start a new turn."""
     if turns and turns[-1]["role"] == role:
         turns[-1]["text"] += fragment
     elif fragment:

@@ -13,25 +13,25 @@ from typing import TypeVar
 
 from pi_voice.adapters.aws import Unanswered
 from pi_voice.domain.agents import Agent
-from pi_voice.use_cases.save_transcript import SaveTranscript
 from pi_voice.domain.client_tokens import ClientTokens
-from pi_voice.use_cases.end_session import EndSession
-from pi_voice.use_cases.complete_session import CompleteSession
-from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
-from pi_voice.use_cases.extractor import Extractor
-from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.use_cases.read_sessions import ReadSessions
 from pi_voice.domain.ids import SessionId
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse
-from pi_voice.use_cases.renew_session import RenewSession
-from pi_voice.use_cases.extract_results import ExtractResults, ExtractionBudget
-from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from pi_voice.domain.session_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
-from pi_voice.use_cases.sweep_sessions import SweepSessions
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse
+from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractResults
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.use_cases.issue_connections import IssueConnections
+from pi_voice.use_cases.read_sessions import ReadSessions
+from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+from pi_voice.use_cases.renew_session import RenewSession
+from pi_voice.use_cases.save_transcript import SaveTranscript
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.use_cases.sweep_sessions import SweepSessions
 from tests.fakes import FakeClock
 from tests.integration.samples import NOW, a_session, an_agent
 from tests.integration.store import Store

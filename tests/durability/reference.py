@@ -7,12 +7,20 @@ holds it to what was acknowledged so far.
 from dataclasses import dataclass, field
 from typing import Any
 
-from pi_voice.domain.errors import ProviderError, SessionActive, SessionNotActive, SessionNotFound, StorageError, TranscriptConflict, TranscriptGap
-from pi_voice.use_cases.extract_results import ExtractionUnfinished, QUEUED_SECONDS
-from pi_voice.domain.sessions import MAX_SESSION_SECONDS, Session
-from pi_voice.domain.session_api import RenewedSession, SaveTranscriptResponse
 from pi_voice.domain import session_api
+from pi_voice.domain.errors import (
+    ProviderError,
+    SessionActive,
+    SessionNotActive,
+    SessionNotFound,
+    StorageError,
+    TranscriptConflict,
+    TranscriptGap,
+)
+from pi_voice.domain.session_api import RenewedSession, SaveTranscriptResponse
+from pi_voice.domain.sessions import MAX_SESSION_SECONDS, Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.interleaving import Outcome
 
 # ---- What clients, LiveKit and the machinery may do ----

@@ -16,8 +16,8 @@ import pytest
 from livekit.protocol.models import Room
 
 from local.workers import FunctionError
-from pi_voice.use_cases.extract_results import PICK_UP_SECONDS, QUEUED_SECONDS
 from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, DAY_SECONDS
+from pi_voice.use_cases.extract_results import PICK_UP_SECONDS, QUEUED_SECONDS
 from tests.durability.faulty_path import Exchange, Fault, Reply, busy, changes_something, failing, killing
 from tests.durability.world import Caller, Lane, World
 

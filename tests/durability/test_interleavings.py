@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from pi_voice.domain import transcripts
 from pi_voice.adapters.aws import AwsService
+from pi_voice.domain import transcripts
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session

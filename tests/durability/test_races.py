@@ -12,14 +12,20 @@ from typing import Any
 
 import pytest
 
+from pi_voice.domain import session_api
 from pi_voice.domain.errors import SessionNotActive, TranscriptConflict, VoiceError
 from pi_voice.domain.ids import SessionId, uuid7
-from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractionUnfinished, QUEUED_SECONDS
-from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, RenewedSession, SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.session_api import (
+    CompleteSessionRequest,
+    RenewedSession,
+    RenewSessionRequest,
+    SaveTranscriptRequest,
+    SaveTranscriptResponse,
+)
 from pi_voice.domain.sessions import Session
-from pi_voice.domain import session_api
-from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionBudget, ExtractionUnfinished
+from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
 from tests.durability.one_session import OneSession, a_call, says
 from tests.fakes import FakeClient, FakeClock
 from tests.integration.conftest import dynamodb, environment, moto, runner, service, store  # noqa: F401 (fixtures)

@@ -32,11 +32,11 @@ from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import Function, load
 from local.workers import Workers
-from pi_voice.use_cases.manage_api_keys import ManageApiKeys
-from pi_voice.adapters.aws import AwsService, DYNAMODB
+from pi_voice.adapters.aws import DYNAMODB, AwsService
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.domain.api_keys import CreateApiKeyRequest
 from pi_voice.settings import AwsSettings, TableNames
+from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
 from tests.patience import PATIENT

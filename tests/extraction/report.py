@@ -21,10 +21,10 @@ from local.stand_ins.gemini_answers import Answers
 from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.evidence import leaves
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, TokenPrices
-from pi_voice.logs import logger
 from pi_voice.domain.output_schema import compile_output_schema
-from pi_voice.settings import ExtractionSettings, GOOGLE, GeminiSettings
+from pi_voice.logs import logger
+from pi_voice.settings import GOOGLE, ExtractionSettings, GeminiSettings
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, TokenPrices
 from tests.extraction.calls import CorpusCall, outcome_of
 
 MODEL: Final = "gemini-3.5-flash-lite"

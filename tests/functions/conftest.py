@@ -24,8 +24,8 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
 from local.sqs import make_queues
-from pi_voice.entrypoints import http
 from pi_voice import container
+from pi_voice.entrypoints import http
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
 from tests.functions.work import Work

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pi_voice.use_cases import create_session
 from pi_voice.adapters import gemini_live, livekit
+from pi_voice.use_cases import create_session
 from tests.functions.conftest import Api
 from tests.functions.providers import Providers
 from tests.patience import LONG

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from pi_voice.adapters.aws import AwsService, DYNAMODB, Protocol
+from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
 from pi_voice.settings import AwsSettings

@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
+from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion
-from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.transcripts import TranscriptTurn
 
 ACME = WorkspaceId("acme")

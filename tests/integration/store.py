@@ -13,9 +13,9 @@ from local import template
 from pi_voice.adapters.aws import AwsService, Refused
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
-from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
 from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.sessions import Session
 from pi_voice.settings import TableNames

@@ -25,7 +25,18 @@ from hypothesis import strategies as st
 
 from local.certificate import loopback_tls
 from local.http_server import serving
-from pi_voice.adapters.aws import AwsService, DYNAMODB, Protocol, Refused, SECRETS_MANAGER, SQS, SSM, Unanswered, signed_headers, trust
+from pi_voice.adapters.aws import (
+    DYNAMODB,
+    SECRETS_MANAGER,
+    SQS,
+    SSM,
+    AwsService,
+    Protocol,
+    Refused,
+    Unanswered,
+    signed_headers,
+    trust,
+)
 from pi_voice.settings import AwsSettings
 from tests.integration.conftest import ServiceAt
 from tests.integration.provider import (

@@ -15,7 +15,7 @@ from google import genai
 from google.genai import types
 
 from local.stand_ins.gemini import API_KEY, gemini_stand_in
-from pi_voice.adapters.gemini_live import GeminiLiveTokens, LOCKED_FIELDS, token_request
+from pi_voice.adapters.gemini_live import LOCKED_FIELDS, GeminiLiveTokens, token_request
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.ports import LiveTokenRequest

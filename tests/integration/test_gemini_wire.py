@@ -13,11 +13,11 @@ from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionMod
 from pi_voice.adapters.gemini_live import GeminiLiveTokens
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.agents import CreateAgentRequest
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
-from pi_voice.ports import LiveTokenRequest
 from pi_voice.domain.prompts import instruction_for
-from pi_voice.settings import GeminiSettings
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import LiveTokenRequest
+from pi_voice.settings import GeminiSettings
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
 from tests.patience import LONG

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.adapters.idempotency import Idempotency
+from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.ids import WorkspaceId
 from pi_voice.ports import Scope
 from tests.integration.provider import Provider, says

@@ -18,8 +18,8 @@ from livekit.protocol.models import Room
 from livekit.protocol.room import CreateRoomRequest
 
 from local.stand_ins.livekit import livekit_stand_in
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.adapters.http_client import HttpClient
+from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.domain.ids import SessionId
 from pi_voice.ports import CreatedRoom

@@ -8,8 +8,8 @@ import jwt
 import pytest
 from livekit.api import TokenVerifier
 
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.adapters.http_client import HttpClient
+from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.domain.session_api import LiveKitConnection
 from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.settings import LiveKitSettings

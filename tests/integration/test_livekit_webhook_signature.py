@@ -13,7 +13,7 @@ import jwt
 import pytest
 from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 
-from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, LiveKitWebhookVerifier, MAX_VALIDITY_SECONDS
+from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECONDS, LiveKitWebhookVerifier
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
 from pi_voice.settings import WebhookSettings

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import pytest
 
-from pi_voice.use_cases.save_transcript import SaveTranscript
-from pi_voice.use_cases.end_session import EndSession
+from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
 from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.ids import TranscriptId
-from pi_voice.ports import RoomEvent
-from pi_voice.domain.sessions import DAY_SECONDS, Session
 from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
+from pi_voice.domain.sessions import DAY_SECONDS, Session
 from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, check_checkpoint
-from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
+from pi_voice.ports import RoomEvent
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import FakeCaller
 from tests.integration.samples import NOW, TURNS, a_call_end, a_session
 from tests.integration.store import CONFLICTS, Request, Row, Store, asked_twice, cancelling, never_asked

@@ -9,20 +9,20 @@ from typing import Any, cast
 
 import pytest
 
-from pi_voice.domain import api_keys
 from pi_voice.adapters.aws import Refused, Unanswered
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
-from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.domain import api_keys
 from pi_voice.domain.agents import ListAgentsQuery
 from pi_voice.domain.api_keys import ApiKey
 from pi_voice.domain.errors import StorageError
-from pi_voice.domain.ids import KeyId, SessionId, uuid7
-from pi_voice.ports import RoomEvent
 from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.ids import KeyId, SessionId, uuid7
 from pi_voice.domain.session_api import ListSessionsQuery
+from pi_voice.domain.sessions import Session
+from pi_voice.ports import RoomEvent
 from pi_voice.settings import TableNames
 from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Provider, says

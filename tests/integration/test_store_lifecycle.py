@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pi_voice.domain.ids import SessionId, uuid7
-from pi_voice.ports import RoomEvent
 from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
-from pi_voice.domain.sessions import Session, SessionCompletion
 from pi_voice.domain.extractions import ErrorInfo
+from pi_voice.domain.ids import SessionId, uuid7
+from pi_voice.domain.sessions import Session, SessionCompletion
+from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Request, Store, asked_twice
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pi_voice.domain.ids import SessionId, uuid7
-from pi_voice.ports import RoomEvent
 from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session
+from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pi_voice.domain import pagination
 from pi_voice.adapters.dynamodb.sessions import MAX_ROWS_READ
-from pi_voice.domain.pagination import Page
+from pi_voice.domain import pagination
 from pi_voice.domain.errors import InvalidCursor, StorageError
-from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId, uuid7
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.sessions import Session, SessionStatus
+from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId, uuid7
+from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
+from pi_voice.domain.sessions import Session, SessionStatus
 from tests.integration.samples import ACME, GLOBEX, NOW, a_call_end, a_session, id_made_at
 from tests.integration.store import Request, Row, Store
 

@@ -9,12 +9,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.errors import ErrorDetail
-from pi_voice.domain.errors import SessionActive, SessionNotFound
-from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
-from pi_voice.ports import RoomEvent
-from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
+from pi_voice.domain.errors import ErrorDetail, SessionActive, SessionNotFound
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
+from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
+from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
+from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice, never_asked
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pi_voice.domain import transcripts
 from pi_voice.adapters.aws import Unanswered
+from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
+from pi_voice.domain import transcripts
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import TranscriptId, uuid7
 from pi_voice.domain.sessions import DAY_SECONDS
 from pi_voice.domain.transcripts import MAX_TURN_CHARACTERS, TranscriptTurn
-from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
 from tests.integration.samples import NOW, TURNS
 from tests.integration.store import Request, Row, Store
 

@@ -18,8 +18,8 @@ from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
-from pi_voice.ports import LiveTokenRequest
 from pi_voice.domain.prompts import instruction_for
+from pi_voice.ports import LiveTokenRequest
 from tests.live.callers import BareCaller, Message, SdkCaller
 from tests.moving_clock import MovableLoop
 from tests.unit.examples import agent

@@ -27,7 +27,7 @@ from local.relay_process import enter
 from local.sample_records import keep_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
-from pi_voice.adapters.aws import AwsService, DYNAMODB
+from pi_voice.adapters.aws import DYNAMODB, AwsService
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions

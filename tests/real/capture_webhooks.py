@@ -20,8 +20,8 @@ import jwt
 from aiohttp import web
 
 from local.http_server import serving
-from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.adapters.http_client import HttpClient
+from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.settings import LiveKitSettings

@@ -15,8 +15,8 @@ from livekit.protocol.rtc import SignalResponse
 from livekit.rtc.participant import PublishTrackError
 
 from local.running import LocalApi
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.adapters.http_client import HttpClient
+from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
 from pi_voice.domain.errors import LiveKitError
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session

@@ -19,8 +19,8 @@ from livekit.protocol.rtc import JoinRequest, WrappedJoinRequest
 
 from local.services import LiveKit
 from local.stand_ins.livekit import API_KEY, livekit_stand_in
-from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.adapters.http_client import HttpClient
+from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.sessions import Participant
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session

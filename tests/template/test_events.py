@@ -11,15 +11,24 @@ import pytest
 from pydantic import TypeAdapter
 
 from events.sign_webhook import SAMPLE, signed
-from pi_voice.domain import api_keys
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
+from pi_voice.domain import api_keys
 from pi_voice.domain.agents import CreateAgentRequest, ListAgentsQuery, MergePatch
 from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
 from pi_voice.domain.ids import is_uuid
-from pi_voice.use_cases.receive_livekit_webhook import WebhookEvent
-from pi_voice.domain.session_api import AddParticipantRequest, CompleteSessionRequest, CreateSessionRequest, ListSessionsQuery, PreviewExtractionRequest, RenewSessionRequest, RerunExtractionRequest, SaveTranscriptRequest
-from pi_voice.settings import WebhookSettings
+from pi_voice.domain.session_api import (
+    AddParticipantRequest,
+    CompleteSessionRequest,
+    CreateSessionRequest,
+    ListSessionsQuery,
+    PreviewExtractionRequest,
+    RenewSessionRequest,
+    RerunExtractionRequest,
+    SaveTranscriptRequest,
+)
 from pi_voice.entrypoints.events import ExtractionMessage
+from pi_voice.settings import WebhookSettings
+from pi_voice.use_cases.receive_livekit_webhook import WebhookEvent
 from tests.template.conftest import ROOT, Node
 from tests.template.routes import ROUTES, snake_case
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from pi_voice.use_cases import complete_session, extract_results, rerun_extraction, sweep_sessions
-from pi_voice.domain import sessions
 from pi_voice import settings
-from pi_voice.entrypoints import events
 from pi_voice.adapters import gemini_live, livekit
+from pi_voice.domain import sessions
+from pi_voice.entrypoints import events
+from pi_voice.use_cases import complete_session, extract_results, rerun_extraction, sweep_sessions
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
 from tests.template.rights import RIGHTS
 from tests.template.routes import BASE, ROUTES, snake_case

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, CreateAgentRequest
+from pi_voice.domain.extractions import Extraction, TranscriptQuality
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.session_api import CompleteSessionRequest, CreateSessionRequest
-from pi_voice.domain.extractions import Extraction, TranscriptQuality
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 

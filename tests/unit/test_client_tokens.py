@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.domain.client_tokens import ClientTokens, PREFIX
+from pi_voice.domain.client_tokens import PREFIX, ClientTokens
 from pi_voice.domain.errors import InvalidApiKey
 from pi_voice.domain.ids import SessionId
 from tests.fakes import FakeClock

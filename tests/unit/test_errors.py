@@ -1,7 +1,15 @@
 import pytest
 
 from pi_voice.domain import errors
-from pi_voice.domain.errors import ProviderError, RateLimited, RequestTooLarge, TranscriptConflict, TranscriptGap, TtlTooShort, VoiceError
+from pi_voice.domain.errors import (
+    ProviderError,
+    RateLimited,
+    RequestTooLarge,
+    TranscriptConflict,
+    TranscriptGap,
+    TtlTooShort,
+    VoiceError,
+)
 
 CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.InvalidRequest, 400, "invalid_request", False),

@@ -7,8 +7,8 @@ from pydantic import JsonValue
 
 from pi_voice.domain import evidence
 from pi_voice.domain.evidence import contains_quote, leaves, split_answer, verify_evidence, with_evidence
-from pi_voice.domain.output_schema import violations
 from pi_voice.domain.extractions import Evidence
+from pi_voice.domain.output_schema import violations
 from pi_voice.domain.transcripts import TranscriptTurn
 
 # ruff: noqa: RUF001 (letters that look alike are what is folded)

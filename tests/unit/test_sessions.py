@@ -10,9 +10,15 @@ from pydantic import JsonValue, ValidationError
 
 from pi_voice.domain.agents import Behaviors, OwnedAgent
 from pi_voice.domain.errors import TtlTooShort
-from pi_voice.domain.ids import WorkspaceId
-from pi_voice.domain.session_api import AddParticipantRequest, CompleteSessionRequest, CreateSessionRequest, ListSessionsQuery, SaveTranscriptRequest
 from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.ids import WorkspaceId
+from pi_voice.domain.session_api import (
+    AddParticipantRequest,
+    CompleteSessionRequest,
+    CreateSessionRequest,
+    ListSessionsQuery,
+    SaveTranscriptRequest,
+)
 from pi_voice.domain.sessions import CallLimits, ReopenedRoom, Session, state_of, summary_of
 from tests.unit.examples import AGENT_ID, GIVEN_UP, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
 

@@ -1,6 +1,17 @@
 import pytest
 
-from pi_voice.settings import AwsSettings, ExtractionSettings, GeminiSettings, LiveKitSettings, SettingsError, TableNames, WebhookSettings, client_token_secret, grace_seconds, queue_url
+from pi_voice.settings import (
+    AwsSettings,
+    ExtractionSettings,
+    GeminiSettings,
+    LiveKitSettings,
+    SettingsError,
+    TableNames,
+    WebhookSettings,
+    client_token_secret,
+    grace_seconds,
+    queue_url,
+)
 
 TABLES = {
     "VOICE_AGENTS_TABLE": "a",

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from pi_voice.use_cases.end_session import EndSession
-from pi_voice.domain.errors import LiveKitUnavailable, StorageError
-from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
+from pi_voice.domain.errors import LiveKitUnavailable, StorageError
 from pi_voice.domain.extractions import Extraction
+from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
-from pi_voice.use_cases.sweep_sessions import SweepSessions, SweepSessionsResult
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.use_cases.sweep_sessions import SweepSessions, SweepSessionsResult
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,

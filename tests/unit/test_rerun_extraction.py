@@ -7,14 +7,26 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.errors import GeminiUnavailable, InvalidApiKey, InvalidOutputSchema, InvalidRequest, RateLimited, SessionActive, SessionNotCompleted, SessionNotFound, StorageError, TranscriptTooLarge, VoiceError
-from pi_voice.use_cases.rerun_extraction import RerunExtraction
-from pi_voice.use_cases.extractor import Extractor
-from pi_voice.domain.ids import TranscriptId
-from pi_voice.ports import Caller, ModelRequest, ModelResponse
+from pi_voice.domain.errors import (
+    GeminiUnavailable,
+    InvalidApiKey,
+    InvalidOutputSchema,
+    InvalidRequest,
+    RateLimited,
+    SessionActive,
+    SessionNotCompleted,
+    SessionNotFound,
+    StorageError,
+    TranscriptTooLarge,
+    VoiceError,
+)
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
+from pi_voice.domain.ids import TranscriptId
 from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest, RerunExtractionRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.ports import Caller, ModelRequest, ModelResponse
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.use_cases.rerun_extraction import RerunExtraction
 from tests.fakes import (
     FakeAgents,
     FakeCaller,

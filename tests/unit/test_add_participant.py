@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from pi_voice.use_cases.add_participant import AddParticipant
 from pi_voice.domain.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
 from pi_voice.domain.ids import SessionId
-from pi_voice.ports import SessionCaller
-from pi_voice.domain.session_api import AddParticipantRequest, AddedParticipant
+from pi_voice.domain.session_api import AddedParticipant, AddParticipantRequest
 from pi_voice.domain.sessions import Participant, Session
+from pi_voice.ports import SessionCaller
+from pi_voice.use_cases.add_participant import AddParticipant
 from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
 from tests.unit.examples import NOW, SESSION_ID, session
 

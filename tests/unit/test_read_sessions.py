@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 
 from pi_voice.domain.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
-from pi_voice.use_cases.read_sessions import ReadSessions
 from pi_voice.domain.ids import SessionId, TranscriptId
-from pi_voice.domain.sessions import Session
 from pi_voice.domain.session_api import ListSessionsQuery
+from pi_voice.domain.sessions import Session
+from pi_voice.use_cases.read_sessions import ReadSessions
 from tests.fakes import (
     FakeCaller,
     FakeCheckpoints,

@@ -5,13 +5,25 @@ from typing import Any
 import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
-from pi_voice.use_cases.issue_connections import IssueConnections
-from pi_voice.domain.errors import AgentNotFound, GeminiError, GeminiUnavailable, InvalidApiKey, LiveKitError, LiveKitUnavailable, ProviderError, SessionNotActive, StorageError, TtlTooShort, UpstreamTimeout
+from pi_voice.domain.errors import (
+    AgentNotFound,
+    GeminiError,
+    GeminiUnavailable,
+    InvalidApiKey,
+    LiveKitError,
+    LiveKitUnavailable,
+    ProviderError,
+    SessionNotActive,
+    StorageError,
+    TtlTooShort,
+    UpstreamTimeout,
+)
 from pi_voice.domain.ids import is_uuid
+from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest, GeminiLiveConnection
+from pi_voice.domain.sessions import Participant, Session
 from pi_voice.ports import Caller, CreatedRoom, LiveTokenRequest
 from pi_voice.use_cases.create_session import CreateSession
-from pi_voice.domain.session_api import CreateSessionRequest, CreatedSession, GeminiLiveConnection
-from pi_voice.domain.sessions import Participant, Session
+from pi_voice.use_cases.issue_connections import IssueConnections
 from tests.fakes import (
     FailingLiveTokens,
     FailingRooms,

@@ -3,12 +3,12 @@ import asyncio
 import pytest
 
 from pi_voice.domain import api_keys
-from pi_voice.use_cases.manage_api_keys import ManageApiKeys
-from pi_voice.use_cases.authorization import ApiKeyVerifier, authorized_session
 from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
 from pi_voice.domain.errors import ApiKeyNotFound, InvalidApiKey, SessionNotFound, StorageError
 from pi_voice.domain.ids import SessionId, WorkspaceId
 from pi_voice.ports import Scope, SessionCaller
+from pi_voice.use_cases.authorization import ApiKeyVerifier, authorized_session
+from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.fakes import (
     FakeApiKeys,
     FakeCaller,

@@ -4,9 +4,9 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, ListAgentsQuery, SavedAgent
-from pi_voice.use_cases.manage_agents import ManageAgents
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
 from pi_voice.domain.ids import AgentId, is_uuid
+from pi_voice.use_cases.manage_agents import ManageAgents
 from tests.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
 from tests.unit.examples import AGENT_ID, NOW, agent, spec
 

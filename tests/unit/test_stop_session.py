@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from pi_voice.use_cases.end_session import EndSession
-from pi_voice.domain.errors import InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound
-from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.domain.ids import SessionId
-from pi_voice.ports import SessionCaller
-from pi_voice.domain.sessions import Session
 from pi_voice.domain import session_api
+from pi_voice.domain.errors import InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.sessions import Session
+from pi_voice.ports import SessionCaller
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.stop_session import StopSession
 from tests.fakes import (
     FailingRooms,
     FakeCaller,

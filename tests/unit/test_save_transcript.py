@@ -7,13 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.use_cases.save_transcript import SaveTranscript
-from pi_voice.domain.errors import InvalidApiKey, SessionNotActive, SessionNotFound, StorageError, TranscriptConflict, TranscriptGap, TranscriptTooLarge
+from pi_voice.domain.errors import (
+    InvalidApiKey,
+    SessionNotActive,
+    SessionNotFound,
+    StorageError,
+    TranscriptConflict,
+    TranscriptGap,
+    TranscriptTooLarge,
+)
 from pi_voice.domain.ids import SessionId
-from pi_voice.ports import SessionCaller
 from pi_voice.domain.session_api import SaveTranscriptRequest, SaveTranscriptResponse
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import SessionCaller
+from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FakeCaller,

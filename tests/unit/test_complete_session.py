@@ -6,20 +6,30 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.agents import Agent
-from pi_voice.use_cases.save_transcript import SaveTranscript
-from pi_voice.use_cases.end_session import EndSession
-from pi_voice.use_cases.complete_session import CompleteSession
-from pi_voice.domain.errors import AlreadyProcessed, GeminiError, GeminiUnavailable, InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound, StorageError, TranscriptTooLarge
-from pi_voice.use_cases.extractor import Extractor
-from pi_voice.domain.ids import SessionId
-from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
-from pi_voice.use_cases.extract_results import ExtractResults
-from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
-from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.sessions import Session
 from pi_voice.domain import session_api
+from pi_voice.domain.agents import Agent
+from pi_voice.domain.errors import (
+    AlreadyProcessed,
+    GeminiError,
+    GeminiUnavailable,
+    InvalidApiKey,
+    LiveKitUnavailable,
+    SessionNotActive,
+    SessionNotFound,
+    StorageError,
+    TranscriptTooLarge,
+)
+from pi_voice.domain.extractions import ErrorInfo, Extraction
+from pi_voice.domain.ids import SessionId
+from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
+from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
+from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.use_cases.end_session import EndSession
+from pi_voice.use_cases.extract_results import ExtractResults
+from pi_voice.use_cases.extractor import Extractor
+from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,

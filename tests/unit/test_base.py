@@ -4,8 +4,8 @@ import pytest
 from pydantic import Field, JsonValue, ValidationError
 
 from pi_voice.domain.base import AnyJson, Document, JsonObject, Metadata, parse_request
-from pi_voice.domain.pagination import Page, PageQuery
 from pi_voice.domain.errors import InvalidRequest
+from pi_voice.domain.pagination import Page, PageQuery
 
 
 class Note(Document):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.extractions import TranscriptQuality
+from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.transcripts import TranscriptTurn
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
-from pi_voice.use_cases.extractor import Extractor, TokenPrices
-from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
-from pi_voice.ports import ModelRequest, ModelResponse
-from pi_voice.use_cases.extract_results import ExtractResults, ExtractionBudget, ExtractionUnfinished
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
+from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractionUnfinished, ExtractResults
+from pi_voice.use_cases.extractor import Extractor, TokenPrices
 from tests.fakes import (
     FakeAgents,
     FakeClock,

@@ -9,13 +9,20 @@ from pydantic import JsonValue
 
 from pi_voice.domain import evidence
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.errors import ErrorDetail
-from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.domain.errors import ErrorDetail, GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.domain.evidence import with_evidence
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, INSTRUCTION, TokenPrices, fenced
-from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
+from pi_voice.use_cases.extractor import (
+    INSTRUCTION,
+    CallTranscript,
+    ExtractionOutcome,
+    ExtractionRequest,
+    Extractor,
+    TokenPrices,
+    fenced,
+)
 from tests.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
 from tests.unit.attacks import ATTACKS
 from tests.unit.examples import ANSWERED, NOW, QUALITY, TURNS, agent, an_extraction

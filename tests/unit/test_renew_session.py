@@ -6,16 +6,23 @@ from typing import Any
 import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
-from pi_voice.use_cases.issue_connections import IssueConnections
-from pi_voice.domain.errors import GeminiUnavailable, InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound, StorageError
-from pi_voice.use_cases.stop_session import StopSession
+from pi_voice.domain.errors import (
+    GeminiUnavailable,
+    InvalidApiKey,
+    LiveKitUnavailable,
+    SessionNotActive,
+    SessionNotFound,
+    StorageError,
+)
 from pi_voice.domain.ids import SessionId
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
-from pi_voice.use_cases.renew_session import RenewSession
-from pi_voice.domain.session_api import GeminiLiveConnection, RenewSessionRequest, RenewedSession
+from pi_voice.domain.session_api import GeminiLiveConnection, RenewedSession, RenewSessionRequest
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
+from pi_voice.use_cases.issue_connections import IssueConnections
+from pi_voice.use_cases.renew_session import RenewSession
+from pi_voice.use_cases.stop_session import StopSession
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingLiveTokens,

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
-from pi_voice.domain.output_schema import GEMINI_KEYWORDS, JsonSchema, compile_output_schema, gemini_schema, relaxed, violations
+from pi_voice.domain.output_schema import (
+    GEMINI_KEYWORDS,
+    JsonSchema,
+    compile_output_schema,
+    gemini_schema,
+    relaxed,
+    violations,
+)
 
 
 def hinted(**hints: JsonValue) -> JsonSchema:
