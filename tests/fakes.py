@@ -324,7 +324,7 @@ class FakeCheckpoints:
 
 
 class FakeExtractionQueue:
-    """Queued sessions in request, and the delays of received messages."""
+    """Queued sessions in order, and the delays of received messages."""
 
     def __init__(self) -> None:
         self.waiting: list[SessionId] = []
@@ -370,7 +370,7 @@ class FakeRooms:
     def __init__(self) -> None:
         self.opened: list[SessionId] = []
         self.closed: list[SessionId] = []
-        self.admitted: list[tuple[Participant, tuple[Medium, ...], int]] = []
+        self.tokens: list[tuple[Participant, tuple[Medium, ...], int]] = []
 
     async def open(self, session: Session) -> CreatedRoom:
         await _request()
@@ -382,7 +382,7 @@ class FakeRooms:
         self.closed.append(session_id)
 
     def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
-        self.admitted.append((participant, tuple(media), session.expires_at))
+        self.tokens.append((participant, tuple(media), session.expires_at))
         token = f"livekit-token-for-{participant.identity}"
         return LiveKitConnection(url="wss://livekit.test", token=token, room=session.session_id)
 
@@ -497,7 +497,7 @@ class FailingLiveTokens(FakeLiveTokens):
         self._error = error
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-        await super().mint(request)
+        await super().issue(request)
         raise self._error
 
 
@@ -600,4 +600,4 @@ class SlowFailingModel(FakeExtractionModel):
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
-        return await super().answer(question, seconds)
+        return await super().generate(request, seconds)
