@@ -16,11 +16,12 @@ from pi_voice.domain.api_keys import ApiKey
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
 from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, RoomEvent, Scope
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
 
 async def _request() -> None:

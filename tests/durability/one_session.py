@@ -161,7 +161,9 @@ class OneSession:
         if message.deliveries > MAX_DELIVERIES:
             self._done_with(message)
             return
-        await self.results.retry(message.session_id, ExtractionBudget(60.0, is_last=message.deliveries == MAX_DELIVERIES))
+        await self.results.retry(
+            message.session_id, ExtractionBudget(60.0, is_last=message.deliveries == MAX_DELIVERIES)
+        )
         await asked(StorageError, partial(self._done_with, message))
 
     def _done_with(self, message: Message) -> None:

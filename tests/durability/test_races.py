@@ -233,7 +233,9 @@ def test_of_two_writers_who_say_something_else_one_is_told_no(track: Track) -> N
         answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
 
         assert kinds(answers) == {"Kept": 1, "TranscriptConflict": 1}
-        [writer] = [number for number, answer in enumerate(answers, start=1) if isinstance(answer, SaveTranscriptResponse)]
+        [writer] = [
+            number for number, answer in enumerate(answers, start=1) if isinstance(answer, SaveTranscriptResponse)
+        ]
         [refusal] = [answer for answer in answers if isinstance(answer, TranscriptConflict)]
         kept = racing.turns_kept
         assert kept == [says(0, 0), *(says(writer, number) for number in range(1, len(kept)))]

@@ -88,7 +88,9 @@ async def scores(key: str | None) -> tuple[list[Score], str]:
             planned.plan(call.plan)
             schema = compile_output_schema(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
             said = CallTranscript(call.turns, call.document["called_at"], call.document["duration_seconds"])
-            found.append(Score(call, await extractor.extract(ExtractionRequest(schema, call.has_evidence), said, SECONDS)))
+            found.append(
+                Score(call, await extractor.extract(ExtractionRequest(schema, call.has_evidence), said, SECONDS))
+            )
     return found, name
 
 

@@ -527,7 +527,9 @@ def asked_of(
     return runner.run(GeminiExtractionModel(known, web).answer(question, LONG))
 
 
-def test_the_stand_in_takes_our_request_and_fills_the_schema(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:
+def test_the_stand_in_takes_our_request_and_fills_the_schema(
+    runner: asyncio.Runner, web: HttpClient, stand_in: str
+) -> None:
     answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY))
 
     assert answer.model == "stand-in"

@@ -98,10 +98,18 @@ def roles(received: Received) -> list[str]:
 
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
-@pytest.mark.parametrize("turns", [TURNS, [TranscriptTurn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
+@pytest.mark.parametrize(
+    "turns", [TURNS, [TranscriptTurn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"]
+)
 @pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
 def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
-    runner: asyncio.Runner, provider: Provider, web: HttpClient, schema: dict[str, Any], turns: list[TranscriptTurn], *, evidence: bool
+    runner: asyncio.Runner,
+    provider: Provider,
+    web: HttpClient,
+    schema: dict[str, Any],
+    turns: list[TranscriptTurn],
+    *,
+    evidence: bool,
 ) -> None:
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": evidence, **schema})
     provider.answers(NO_OBJECT)

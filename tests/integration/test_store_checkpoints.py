@@ -13,10 +13,10 @@ import pytest
 from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
 from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.ids import TranscriptId
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import DAY_SECONDS, Session
 from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, check_checkpoint
-from pi_voice.ports import RoomEvent
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import FakeCaller
@@ -137,7 +137,9 @@ def test_who_sends_turns_again_whose_answer_got_lost_is_told_that_they_are_kept(
     lossy = store.through(transact_write_items=asked_twice)
     keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
+    told = run(
+        keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
+    )
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -226,7 +228,9 @@ def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be
     lossy = store.through(transact_write_items=cancelling(1, "TransactionConflict", "None", after=True))
     keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
+    told = run(
+        keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
+    )
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -359,7 +363,9 @@ def test_nothing_is_asked_of_the_store_where_nothing_was_kept(store: Store) -> N
     silent = store.through(query=never_asked, put_item=never_asked)
 
     ended, turns = run(
-        EndSession(silent.sessions, silent.transcripts, silent.checkpoints).end(session, CompleteSessionRequest(), "client")
+        EndSession(silent.sessions, silent.transcripts, silent.checkpoints).end(
+            session, CompleteSessionRequest(), "client"
+        )
     )
 
     assert (ended.status, ended.turns, turns) == ("completed", 0, [])

@@ -20,9 +20,9 @@ from pi_voice.domain.api_keys import ApiKey
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import KeyId, SessionId, uuid7
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import Session
-from pi_voice.ports import RoomEvent
 from pi_voice.settings import TableNames
 from tests.integration.conftest import ServiceAt
 from tests.integration.provider import Provider, says

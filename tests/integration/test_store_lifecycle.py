@@ -11,8 +11,8 @@ import pytest
 from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
 from pi_voice.domain.extractions import ErrorInfo
 from pi_voice.domain.ids import SessionId, uuid7
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import Session, SessionCompletion
-from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Request, Store, asked_twice
 
@@ -328,7 +328,9 @@ def test_sessions_are_spread_over_all_shards_and_each_is_in_one(store: Store) ->
     sessions = [kept(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
 
     async def by_shard() -> list[list[SessionId]]:
-        return [[session_id async for session_id in store.sessions.due(shard, NOW + 4_200)] for shard in range(DUE_SHARDS)]
+        return [
+            [session_id async for session_id in store.sessions.due(shard, NOW + 4_200)] for shard in range(DUE_SHARDS)
+        ]
 
     shards = run(by_shard())
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pi_voice.domain.ids import SessionId, uuid7
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session
-from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice
 
@@ -212,7 +212,9 @@ def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(sto
 def test_any_room_sid_can_be_noted(store: Store, sid: str) -> None:
     session = kept(store)
 
-    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [ReopenedRoom(room_sid=sid, first_joined_at=NOW)]
+    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [
+        ReopenedRoom(room_sid=sid, first_joined_at=NOW)
+    ]
 
 
 def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> None:

@@ -93,7 +93,11 @@ def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_
     limit=st.integers(1, 8),
 )
 def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first(
-    store: Store, kinds: list[tuple[SessionStatus, AgentId]], status: SessionStatus | None, agent_id: AgentId | None, limit: int
+    store: Store,
+    kinds: list[tuple[SessionStatus, AgentId]],
+    status: SessionStatus | None,
+    agent_id: AgentId | None,
+    limit: int,
 ) -> None:
     workspace = WorkspaceId(uuid7())  # one per example: they share the table
     sessions = keep(store, workspace, kinds)

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 from pi_voice.domain.errors import ErrorDetail, SessionActive, SessionNotFound
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
 from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
-from pi_voice.ports import RoomEvent
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
 from tests.integration.store import Store, asked_twice, never_asked
 
@@ -400,7 +400,9 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     assert store.rows(store.names.sessions) == []
 
 
-SAID_SO = ErrorInfo(code="schema_violation", message="See details.", details=[ErrorDetail(path="a.0", message='Say "ä".')])
+SAID_SO = ErrorInfo(
+    code="schema_violation", message="See details.", details=[ErrorDetail(path="a.0", message='Say "ä".')]
+)
 IN_FULL = Extraction(
     status="failed",
     model="gemini-3.5-flash-lite",

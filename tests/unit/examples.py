@@ -42,7 +42,9 @@ ANSWERED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "a
 
 def spec(**fields: JsonValue) -> CreateAgentRequest:
     """Read an agent as a caller sends it."""
-    return CreateAgentRequest.model_validate_json(json.dumps({"name": "Ana", "instructions": "Take the call.", **fields}))
+    return CreateAgentRequest.model_validate_json(
+        json.dumps({"name": "Ana", "instructions": "Take the call.", **fields})
+    )
 
 
 def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:

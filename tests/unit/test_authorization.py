@@ -21,7 +21,9 @@ from tests.fakes import (
 from tests.unit.examples import NOW, SESSION_ID, session
 
 
-def issue(keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend") -> api_keys.CreatedApiKey:
+def issue(
+    keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend"
+) -> api_keys.CreatedApiKey:
     """Make a key as an operator does."""
     return asyncio.run(ManageApiKeys(keys, clock).issue(CreateApiKeyRequest(workspace=workspace, name=name)))
 

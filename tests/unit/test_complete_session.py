@@ -384,7 +384,9 @@ def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
         raise RuntimeError("LIVEKIT_URL is not set.")
 
     world = World()
-    results = ExtractResults(world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock)
+    results = ExtractResults(
+        world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock
+    )
     completion = CompleteSession(world.sessions, world.closing, results, nowhere)
 
     assert asyncio.run(completion.complete(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
@@ -604,7 +606,9 @@ def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
         status="pending",
         model="fake-model",
         attempts=3,
-        error=ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."),
+        error=ErrorInfo(
+            code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
+        ),
     )
     assert world.queue.waiting == [SESSION_ID]
 

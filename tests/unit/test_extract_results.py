@@ -427,7 +427,9 @@ class UnreadableTranscripts(FakeTranscripts):
     ],
     ids=["session", "record", "transcript"],
 )
-def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world: World, budget: ExtractionBudget) -> None:
+def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(
+    world: World, budget: ExtractionBudget
+) -> None:
     with pytest.raises(StorageError):
         world.retry(budget)
 

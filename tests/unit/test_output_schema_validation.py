@@ -6,12 +6,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
+from tests.unit.test_schema import HINTED, hinted
 
 from pi_voice.domain.errors import InvalidOutputSchema
 from pi_voice.domain.evidence import with_evidence
 from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, relaxed, violations
 from pi_voice.domain.output_schema_validation import validate_output_schema
-from tests.unit.test_schema import HINTED, hinted
 
 
 def faults(field: str, schema: JsonValue) -> list[str]:

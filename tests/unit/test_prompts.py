@@ -75,7 +75,10 @@ def said(*texts: str) -> list[TranscriptTurn]:
 
 
 def test_an_agent_that_goes_on_is_told_the_same_and_what_was_said() -> None:
-    turns: list[TranscriptTurn] = [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Zürich \U0001f642"}]
+    turns: list[TranscriptTurn] = [
+        {"role": "agent", "text": "Which city?"},
+        {"role": "user", "text": "Zürich \U0001f642"},
+    ]
 
     told = instruction_to_resume(agent(**FULL), turns)
 

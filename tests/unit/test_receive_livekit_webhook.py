@@ -7,8 +7,9 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain.errors import InvalidRequest, LiveKitUnavailable
+from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import Session
-from pi_voice.ports import RoomEvent, Rooms
+from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
 from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, session

@@ -306,7 +306,10 @@ def test_renewals_at_once_all_succeed() -> None:
     world = World()
 
     outcomes = world.race(
-        *(world.renewing_by(FakeClock(now)).renew(SESSION_ID, RenewSessionRequest(), ACME) for now in (NOW + 502, NOW + 501))
+        *(
+            world.renewing_by(FakeClock(now)).renew(SESSION_ID, RenewSessionRequest(), ACME)
+            for now in (NOW + 502, NOW + 501)
+        )
     )
 
     assert [outcome.expires_at for outcome in outcomes] == [NOW + 1_102, NOW + 1_101]

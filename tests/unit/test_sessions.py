@@ -108,7 +108,10 @@ def test_a_ttl_that_is_refused_comes_with_one_that_is_not(ttl: int, cap: object,
 # ---- What a caller asks for -----------------------------------------------------------------------------
 
 
-def refusals(model: type[CreateSessionRequest | AddParticipantRequest | CompleteSessionRequest | SaveTranscriptRequest], **fields: JsonValue) -> list[str]:
+def refusals(
+    model: type[CreateSessionRequest | AddParticipantRequest | CompleteSessionRequest | SaveTranscriptRequest],
+    **fields: JsonValue,
+) -> list[str]:
     """Return the places that are refused, none when the request is fine."""
     required: dict[str, JsonValue] = {
         "NewSession": {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}},

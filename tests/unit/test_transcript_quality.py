@@ -124,7 +124,9 @@ def test_one_word_in_any_script_is_enough(word: str) -> None:
     ],
     ids=str,
 )
-def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(turns: list[TranscriptTurn], repeated: int) -> None:
+def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(
+    turns: list[TranscriptTurn], repeated: int
+) -> None:
     assert assess_quality(turns, None).repeated_turns == repeated
 
 
