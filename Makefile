@@ -1,4 +1,4 @@
-# Pi Voice. `make` lists what there is; every target sets up for itself what it needs.
+# Pi Voice. `make` lists the targets. Every target installs what it needs.
 
 PYTHON    ?= python3
 PORT      ?= 3000
@@ -8,11 +8,11 @@ BUILD_DIR ?= .aws-sam/build
 MACHINE   := $(subst aarch64,arm64,$(shell uname -m 2>/dev/null))
 RUNTIME   := python3.13
 
-# What sam-invoke and sam-api run: a build for this machine's processor, made anew when what it is made of has changed.
+# Build for this machine's processor, for sam-invoke and sam-api; rebuilt when a source changes.
 LOCAL_BUILD_DIR ?= .aws-sam/$(MACHINE)
 DEPLOYED := template.yaml $(wildcard functions/*/*.py $(addprefix layers/voice/,Makefile *.py *.txt */*.py */*/*.py))
 
-# sam build tells a makefile layer nothing about the architecture: layers/voice/Makefile reads this one.
+# sam build does not pass the architecture to a makefile layer, so layers/voice/Makefile reads it from here.
 export ARCH
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -27,47 +27,48 @@ help: ## List the targets
 
 # ---- On this machine ------------------------------------------------------------------------------------
 
-run: .venv ## Serve the whole API here, without Docker or an account (PORT=3000)
+run: .venv ## Run the whole API locally, without Docker or an AWS account (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local --port "$(PORT)"
 
-sam-api: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Serve the whole API from functions in Docker, without an account (PORT=3000)
+sam-api: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Run the whole API locally with functions in Docker (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam api --build $(LOCAL_BUILD_DIR) --port "$(PORT)"
 
 sam-invoke: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Run one function in Docker (FUNCTION=CreateSession EVENT=events/create_session.json)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam invoke --build $(LOCAL_BUILD_DIR) \
 	  --function "$(FUNCTION)" --event "$(EVENT)"
 
-demo: .venv ## Hold a whole call and show it (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
+demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
-test: environments ## Run all tests, on all cores; ARGS="-k webhook" for some
+test: environments ## Run the tests on all cores (ARGS="-k webhook")
 	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
 
-test-real: environments ## Run the tests on the real LiveKit server, DynamoDB Local, SAM in Docker (REQUIRE_REAL=1: all of them)
+test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SAM in Docker, Node (REQUIRE_REAL=1: skip none)
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
 
-test-durability: .venv ## Kill workers at every step, have every service fail, and look for lost calls
+test-durability: .venv ## Kill workers at every step, make every service fail, and look for lost calls
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
-extraction-report: .venv ## Extract every call of the corpus and show what comes of it (GEMINI_API_KEY: score Gemini on it)
+extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_API_KEY: score Gemini)
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report
 
-fuzz: .venv ## Search for requests that break the API
+fuzz: .venv ## Fuzz the API
 	@.venv/bin/pytest -m fuzz
 
 bench: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Measure, and write docs/performance.md and docs/scale.md (ARGS="cold warm")
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m bench $(ARGS)
 
-check: lint types test fuzz ## All that has to pass before a change goes in: lint, types, tests
+check: lint types test fuzz ## Run lint, types, test and fuzz
 
-lint: .venv ## Check style and formatting
+lint: .venv ## Check style, formatting and layers
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
+	@PYTHONPATH=.:layers/voice .venv/bin/lint-imports --no-logo --no-cache
 
 types: .venv ## Check types
 	@.venv/bin/mypy
 
-format: .venv ## Format, and mend what can be mended by machine
+format: .venv ## Format, and fix lint errors where possible
 	@.venv/bin/ruff format
 	@.venv/bin/ruff check --fix
 
@@ -92,25 +93,25 @@ deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETE
 secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice)
 	@.venv/bin/python deploy/write_secrets.py $(STACK)
 
-api-key: .venv ## Make an API key for a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
+api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
 	@.venv/bin/python deploy/create_api_key.py $(STACK) "$(WORKSPACE)" "$(NAME)"
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------
 
-openapi: .venv ## Write docs/openapi.json, the reference of the API, from the functions
+openapi: .venv ## Write docs/openapi.json from the functions
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
 
-lock: ## Renew the pinned versions of everything (needs uv)
+lock: ## Update all pinned versions (needs uv)
 	@for name in layers/voice/requirements $(basename $(wildcard requirements/*.in)); do \
 	  uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $$name.in -o $$name.txt || exit 1; \
 	done
 
-clean: ## Remove all that make has made
+clean: ## Remove everything that make created
 	@rm -rf .venv .venv-sam .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The environments. Each knows the lock that it was made from, so asking for one that is there takes milliseconds.
+# The environments. Each records the lock file it was installed from, so an up-to-date one takes milliseconds.
 .PHONY: .venv .venv-sam environments
 .venv:
 	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt
@@ -118,5 +119,5 @@ clean: ## Remove all that make has made
 .venv-sam:
 	@requirements/install.sh $(PYTHON) .venv-sam requirements/sam.txt
 
-environments: # both, side by side
+environments: # both, concurrently
 	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt .venv-sam requirements/sam.txt

@@ -1,8 +1,8 @@
 """EventBridge schedule: end abandoned sessions, enforce call limits, re-queue lost extractions."""
 
 from pi_voice import container
+from pi_voice.domain.session_api import SweepSessionsResult
 from pi_voice.entrypoints.events import schedule_handler
-from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
 
 sweep_sessions = container.sweep_sessions()
 

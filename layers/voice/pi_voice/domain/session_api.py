@@ -321,5 +321,20 @@ class Session(SessionSummary):
         )
 
 
+class SweepSessionsResult(Document):
+    """Result of the scheduled job: number of sessions by what it did to them."""
+
+    completed: int = 0
+    """Sessions completed with their checkpoints."""
+    failed: int = 0
+    """Sessions failed because they had no checkpoints."""
+    hung_up: int = 0
+    """Rooms closed: calls over their cap, and ended sessions whose room may have been open."""
+    queued: int = 0
+    """Extractions queued again."""
+    errors: int = 0
+    """Sessions with an error; the next run retries them."""
+
+
 def _summary_fields(session: sessions.Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in SessionSummary.model_fields}

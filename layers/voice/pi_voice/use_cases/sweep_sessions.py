@@ -4,11 +4,10 @@ import asyncio
 import time
 from typing import Final
 
-from pi_voice.domain.base import Document
 from pi_voice.domain.errors import ProviderError, SessionNotActive, VoiceError
 from pi_voice.domain.extractions import ErrorInfo
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest
+from pi_voice.domain.session_api import CompleteSessionRequest, SweepSessionsResult
 from pi_voice.domain.sessions import Session
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import ExtractionQueue, Sessions
@@ -23,21 +22,6 @@ _CONCURRENCY: Final = 8
 _EXPIRED: Final = ErrorInfo(
     code="expired", message="The session was never completed, and no turn was saved during the call."
 )
-
-
-class SweepSessionsResult(Document):
-    """Number of sessions by what the run did to them."""
-
-    completed: int = 0
-    """Sessions completed with their checkpoints."""
-    failed: int = 0
-    """Sessions failed because they had no checkpoints."""
-    hung_up: int = 0
-    """Rooms closed: calls over their cap, and ended sessions whose room may have been open."""
-    queued: int = 0
-    """Extractions queued again."""
-    errors: int = 0
-    """Sessions with an error; the next run retries them."""
 
 
 class SweepSessions:
