@@ -25,7 +25,7 @@ def admit(
 ) -> AddedParticipant:
     """Let somebody into the one session there is."""
     admission = AddParticipant(FakeSessions(to or session()), rooms or FakeRooms(), FakeClock(now))
-    return asyncio.run(admission.admit(SESSION_ID, order, caller))
+    return asyncio.run(admission(SESSION_ID, order, caller))
 
 
 def test_another_person_gets_a_token_of_their_own_until_the_session_expires() -> None:
@@ -38,7 +38,7 @@ def test_another_person_gets_a_token_of_their_own_until_the_session_expires() ->
     assert admitted.expires_at == 1_800_000_600
     assert admitted.connection.livekit.token == "livekit-token-for-colleague"
     assert admitted.connection.livekit.room == SESSION_ID
-    assert rooms.admitted == [(Participant(identity="colleague", name="Lee"), ("microphone",), 1_800_000_600)]
+    assert rooms.tokens == [(Participant(identity="colleague", name="Lee"), ("microphone",), 1_800_000_600)]
 
 
 def test_another_person_publishes_the_media_that_were_asked_for() -> None:
@@ -46,7 +46,7 @@ def test_another_person_publishes_the_media_that_were_asked_for() -> None:
 
     admit(AddParticipantRequest(identity="colleague", media=("microphone", "camera")), rooms=rooms)
 
-    assert [media for _, media, _ in rooms.admitted] == [("microphone", "camera")]
+    assert [media for _, media, _ in rooms.tokens] == [("microphone", "camera")]
 
 
 def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitted_again() -> None:
@@ -55,8 +55,8 @@ def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitte
     with pytest.raises(InvalidRequest) as refusal:
         admit(AddParticipantRequest(identity="caller-1"), rooms=rooms)
 
-    assert [fault.path for fault in refusal.value.faults] == ["identity"]
-    assert rooms.admitted == []
+    assert [detail.path for detail in refusal.value.details] == ["identity"]
+    assert rooms.tokens == []
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -87,7 +87,7 @@ def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> No
     with pytest.raises(SessionNotFound):
         admit(caller=FakeCaller("globex"))
     with pytest.raises(SessionNotFound):
-        asyncio.run(AddParticipant(FakeSessions(), FakeRooms()).admit(never_was, COLLEAGUE, FakeCaller("acme")))
+        asyncio.run(AddParticipant(FakeSessions(), FakeRooms())(never_was, COLLEAGUE, FakeCaller("acme")))
 
 
 def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
@@ -99,4 +99,4 @@ def test_who_may_not_call_learns_nothing_of_sessions() -> None:
     with pytest.raises(InvalidApiKey):
         admit(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
-        asyncio.run(AddParticipant(FakeSessions(), FakeRooms()).admit(SESSION_ID, COLLEAGUE, UnknownCaller()))
+        asyncio.run(AddParticipant(FakeSessions(), FakeRooms())(SESSION_ID, COLLEAGUE, UnknownCaller()))

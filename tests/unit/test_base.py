@@ -122,7 +122,7 @@ def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() ->
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: Note.model_validate_json(sent))
 
-    assert [(fault.path, fault.message) for fault in refusal.value.faults] == [
+    assert [(detail.path, detail.message) for detail in refusal.value.details] == [
         ("number", "Input should be a valid integer."),
         ("metadata.k", "Input should be a valid string."),
         ("object", "must hold finite numbers only."),
@@ -133,29 +133,29 @@ def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() ->
 def test_a_field_that_is_missing_is_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: Page[Note].model_validate_json(b'{"data": [{}], "next_cursor": 7}'))
-    assert [fault.path for fault in refusal.value.faults] == ["next_cursor"]
+    assert [detail.path for detail in refusal.value.details] == ["next_cursor"]
 
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: Page[Note].model_validate_json(b"{}"))
-    assert [(fault.path, fault.message) for fault in refusal.value.faults] == [("data", "Is required.")]
+    assert [(detail.path, detail.message) for detail in refusal.value.details] == [("data", "Is required.")]
 
 
 def test_a_key_that_is_refused_is_named_by_itself() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: note(metadata={"k" * 41: "v"}))
 
-    assert [fault.path for fault in refusal.value.faults] == ["metadata." + "k" * 41]
+    assert [detail.path for detail in refusal.value.details] == ["metadata." + "k" * 41]
 
 
 def test_no_more_than_fifty_faults_are_named() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: note(**{f"typo-{number}": 1 for number in range(60)}))
 
-    assert len(refusal.value.faults) == 50
+    assert len(refusal.value.details) == 50
 
 
 def test_nothing_that_was_sent_is_repeated() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_request(lambda: note(number="hush-4711", text=["hush-4711"], metadata={"k": ["hush-4711"]}))
 
-    assert "hush-4711" not in repr(refusal.value.faults)
+    assert "hush-4711" not in repr(refusal.value.details)

@@ -93,13 +93,13 @@ class World:
         return CompleteSession(self.sessions, self.closing, results, lambda: self.rooms)
 
     def complete(self, end: CompleteSessionRequest | None = None, caller: SessionCaller = ACME) -> session_api.Session:
-        return asyncio.run(self.completion.complete(SESSION_ID, end or ending(), caller))
+        return asyncio.run(self.completion(SESSION_ID, end or ending(), caller))
 
     async def keep(self, at: int, *turns: TranscriptTurn) -> int:
         """Keep turns as the call goes, and tell how many are kept then."""
         keeping = SaveTranscript(self.sessions, self.checkpoints)
         sent = SaveTranscriptRequest.model_validate({"from": at, "turns": list(turns)})
-        return (await keeping.keep(SESSION_ID, sent, ACME)).next
+        return (await keeping(SESSION_ID, sent, ACME)).next
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
         """Run calls at once and return what each answered or raised."""
@@ -131,12 +131,12 @@ class Onlooker(FakeExtractionModel):
         self._transcripts = transcripts
         self.seen: list[tuple[str, str, list[Any]]] = []
 
-    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         kept = self._sessions.kept[SESSION_ID]
         assert kept.extraction is not None
         assert kept.transcript_id is not None
         self.seen.append((kept.status, kept.extraction.status, self._transcripts.kept[kept.transcript_id]))
-        return await super().answer(question, seconds)
+        return await super().generate(request, seconds)
 
 
 # ---- When all goes well ---------------------------------------------------------------------------------
@@ -311,15 +311,15 @@ def test_the_room_is_closed_while_the_model_thinks() -> None:
             await super().close(session_id)
 
     class MeetingModel(FakeExtractionModel):
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+        async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
             await both.wait()
-            return await super().answer(question, seconds)
+            return await super().generate(request, seconds)
 
     world = World(rooms=MeetingRooms(), model=MeetingModel('{"city": "Oslo"}'))
 
     async def complete() -> session_api.Session:
         async with asyncio.timeout(60):  # only a failure takes that long
-            return await world.completion.complete(SESSION_ID, ending(), ACME)
+            return await world.completion(SESSION_ID, ending(), ACME)
 
     assert asyncio.run(complete()).results == {"city": "Oslo"}
     assert world.rooms.closed == [SESSION_ID]
@@ -389,7 +389,7 @@ def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
     )
     completion = CompleteSession(world.sessions, world.closing, results, nowhere)
 
-    assert asyncio.run(completion.complete(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
+    assert asyncio.run(completion(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
 
 
 def test_nobody_is_hung_up_by_a_call_that_lost_the_race_or_was_refused() -> None:
@@ -408,7 +408,7 @@ def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stay
     world = World()
     endings = [ending(transcript=[{"role": "user", "text": f"Call {number}."}]) for number in range(50)]
 
-    outcomes = world.race(*(world.completion.complete(SESSION_ID, end, ACME) for end in endings))
+    outcomes = world.race(*(world.completion(SESSION_ID, end, ACME) for end in endings))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
@@ -422,16 +422,16 @@ def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stay
 def test_a_loser_is_told_so_even_when_its_transcript_cannot_be_let_go() -> None:
     world = World(transcripts=TranscriptsThatCannotExpire())
 
-    outcomes = world.race(*(world.completion.complete(SESSION_ID, ending(), ACME) for _ in range(2)))
+    outcomes = world.race(*(world.completion(SESSION_ID, ending(), ACME) for _ in range(2)))
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["SessionNotActive", "SessionState"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Session", "SessionNotActive"]
 
 
 def test_of_calls_without_a_transcript_one_wins_too() -> None:
     world = World()
     asyncio.run(world.keep(0, *TURNS))
 
-    outcomes = world.race(*(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
+    outcomes = world.race(*(world.completion(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 9
@@ -460,7 +460,7 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_never_l
         for number, turn in enumerate(more, start=2):
             acknowledged.append(await world.keep(number, turn))
 
-    completed, appended = world.race(world.completion.complete(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
+    completed, appended = world.race(world.completion(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
 
     assert isinstance(completed, session_api.Session)
     assert appended is None or isinstance(appended, SessionNotActive)
@@ -507,7 +507,7 @@ def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any
 
 def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> None:
     world = World()
-    complete = world.completion.complete
+    complete = world.completion
     asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
     before = world.session
 
@@ -517,7 +517,7 @@ def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> N
         with pytest.raises(SessionNotActive):
             asyncio.run(complete(SESSION_ID, ending(), ACME, another))
 
-    assert carried_out.value.made_id == SESSION_ID
+    assert carried_out.value.resource_id == SESSION_ID
     assert world.session == before
 
 
@@ -527,7 +527,7 @@ def test_a_session_that_was_completed_without_a_key_is_answered_to_nobody(reques
     world.complete()
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(world.completion.complete(SESSION_ID, ending(), ACME, request_hash))
+        asyncio.run(world.completion(SESSION_ID, ending(), ACME, request_hash))
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -580,9 +580,9 @@ def test_when_the_results_cannot_be_kept_the_caller_has_them_all_the_same() -> N
 
 def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:
     class Deleting(FakeExtractionModel):
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+        async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
             await world.sessions.delete(SESSION_ID)
-            return await super().answer(question, seconds)
+            return await super().generate(request, seconds)
 
     world = World(model=Deleting('{"city": "Oslo"}'))
 
@@ -635,7 +635,7 @@ BROKEN = Extraction(
     attempts=1,
     error=ErrorInfo(
         code="internal_error",
-        message="Something went wrong on our side. Try again; if it stays, report the request_id.",
+        message="An unexpected error occurred. Try again; if it persists, report the request_id.",
     ),
 )
 
@@ -707,7 +707,7 @@ def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> No
     with pytest.raises(SessionNotFound):
         world.complete(caller=FakeCaller("globex"))
     with pytest.raises(SessionNotFound):
-        asyncio.run(world.completion.complete(never_was, ending(), ACME))
+        asyncio.run(world.completion(never_was, ending(), ACME))
 
     assert world.session == session()
     assert world.transcripts.kept == {}

@@ -68,7 +68,7 @@ class World:
         return CreateSession(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
 
     def start(self, order: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
-        return asyncio.run(asyncio.wait_for(self.provisioning.start(order or new_session(), caller), LONG))
+        return asyncio.run(asyncio.wait_for(self.provisioning(order or new_session(), caller), LONG))
 
     @property
     def session(self) -> Session:
@@ -101,9 +101,9 @@ class LateTokens(FailingLiveTokens):
         super().__init__(error)
         self._moment = moment
 
-    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
         await self._moment.wait()
-        return await super().mint(order)
+        return await super().issue(request)
 
 
 # ---- When all goes well ---------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_the_participant_publishes_the_media_that_were_asked_for() -> None:
 
     world.start(new_session(media=["microphone", "camera"]))
 
-    assert world.rooms.admitted == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
+    assert world.rooms.tokens == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
 
 
 def test_both_providers_are_asked_at_the_same_time() -> None:
@@ -169,9 +169,9 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
             return await super().open(session)
 
     class MeetingTokens(FakeLiveTokens):
-        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+        async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await both.wait()
-            return await super().mint(order)
+            return await super().issue(request)
 
     world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
     world.start()
@@ -181,9 +181,9 @@ def test_both_providers_are_asked_at_the_same_time() -> None:
 
 def test_a_session_is_kept_while_gemini_is_still_at_work() -> None:
     class SlowTokens(FakeLiveTokens):
-        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+        async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await sessions.was_kept.wait()
-            return await super().mint(order)
+            return await super().issue(request)
 
     sessions = SessionsThatTell()
     world = World(sessions=sessions, live_tokens=SlowTokens())
@@ -231,7 +231,7 @@ def test_a_session_that_was_started_is_answered_again_with_fresh_tokens_until_th
     first = world.start()
     world.clock.now += 60
 
-    again = asyncio.run(world.provisioning.again(first.session_id, ACME))
+    again = asyncio.run(world.provisioning.repeat(first.session_id, ACME))
 
     assert again == first  # the fakes' tokens are all alike
     assert len(world.sessions.kept) == 1
@@ -251,7 +251,7 @@ def test_a_call_that_is_over_is_not_answered_again_with_tokens(over: dict[str, A
     world.sessions.kept[first.session_id] = replace(world.session, **over)
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(world.provisioning.again(first.session_id, ACME))
+        asyncio.run(world.provisioning.repeat(first.session_id, ACME))
 
     assert len(world.live_tokens.orders) == 1
 
@@ -383,9 +383,9 @@ def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
 
 def test_when_the_session_cannot_be_kept_nobody_waits_for_gemini() -> None:
     class HangingTokens(FakeLiveTokens):
-        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
+        async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await asyncio.Event().wait()
-            return await super().mint(order)
+            return await super().issue(request)
 
     world = World(sessions=SessionsThatCannotAdd(), live_tokens=HangingTokens())
 

@@ -88,17 +88,17 @@ def test_a_body_that_is_too_large_comes_with_the_limit() -> None:
 def test_who_missed_turns_or_wrote_others_learns_which_one_is_wanted() -> None:
     gap, conflict = TranscriptGap(7), TranscriptConflict(3, 7)
 
-    assert (gap.next, gap.message) == (7, "Turns are missing. The next one wanted is 7: send from there on.")
+    assert (gap.next, gap.message) == (7, "Turns are missing. Send turn 7 and all turns after it.")
     assert conflict.next == 7
-    assert conflict.message.startswith("Turn 3 is kept already and says something else.")
-    assert conflict.message.endswith("the next turn wanted is 7.")
+    assert conflict.message.startswith("Turn 3 is already saved with a different text.")
+    assert conflict.message.endswith("the next turn to send is 7.")
 
 
 def test_who_asked_too_often_learns_when_to_ask_again() -> None:
     error = RateLimited(12.5)
 
     assert error.retry_after_seconds == 12.5
-    assert error.message == "Too many extractions were asked for by hand. Try again when Retry-After says."
+    assert error.message == "Too many extractions were requested. Wait for Retry-After seconds and try again."
 
 
 def test_a_provider_s_wish_for_a_pause_is_kept() -> None:

@@ -13,7 +13,7 @@ from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ModelRequest, ModelResponse
-from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractionUnfinished, ExtractResults
+from pi_voice.use_cases.extract_results import ExtractionUnfinished, ExtractResults
 from pi_voice.use_cases.extractor import Extractor, TokenPrices
 from tests.fakes import (
     FakeAgents,
@@ -34,10 +34,9 @@ CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
 BUSY = ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
 OURS = ErrorInfo(
-    code="internal_error", message="Something went wrong on our side. Try again; if it stays, report the request_id."
+    code="internal_error", message="An unexpected error occurred. Try again; if it persists, report the request_id."
 )
 CUT_OFF = ModelResponse("", "fake-model-001", "truncated", input_tokens=9)
-LAST = ExtractionBudget(60.0, is_last=True)
 
 
 def completed(status: Any = "pending", attempts: int = 0, **changes: Any) -> Session:
@@ -78,7 +77,7 @@ class World:
 
     @property
     def results(self) -> ExtractResults:
-        extractor = Extractor(self.model, price=self.price, clock=self.clock, sleep=no_pause)
+        extractor = Extractor(self.model, prices=self.price, clock=self.clock, sleep=no_pause)
         return ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
     def get(self, turns: list[TranscriptTurn] = TURNS, *, is_room_closed: bool = True) -> Session:
@@ -88,12 +87,12 @@ class World:
             return is_room_closed
 
         async def get() -> Session:
-            return await self.results.get(self.session, turns, 20.0, closing_room())
+            return await self.results.for_caller(self.session, turns, 20.0, closing_room())
 
         return asyncio.run(get())
 
-    def retry(self, budget: ExtractionBudget = ExtractionBudget(60.0)) -> None:  # noqa: B008 (it never changes)
-        asyncio.run(self.results.retry(SESSION_ID, budget))
+    def retry(self, *, is_last: bool = False) -> None:
+        asyncio.run(self.results(SESSION_ID, 60.0, is_last=is_last))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
         async def all_of_them() -> list[Any]:
@@ -119,9 +118,9 @@ class Meanwhile(FakeExtractionModel):
         self._sessions = sessions
         self._becomes = becomes
 
-    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._sessions.kept = {SESSION_ID: self._becomes} if self._becomes else {}
-        return await super().answer(question, seconds)
+        return await super().generate(request, seconds)
 
 
 # ---- While the caller waits -----------------------------------------------------------------------------
@@ -198,7 +197,7 @@ def test_a_session_that_is_deleted_while_its_room_is_closed_is_not_made_again() 
     sessions.kept.clear()
 
     async def get() -> Session:
-        return await world.results.get(before, [], 20.0, asyncio.sleep(0, result=True))
+        return await world.results.for_caller(before, [], 20.0, asyncio.sleep(0, result=True))
 
     assert asyncio.run(get()) == before
     assert sessions.kept == {}
@@ -296,7 +295,7 @@ def test_the_last_delivery_gives_up_and_the_message_becomes_a_dead_letter() -> N
     world = World(GeminiUnavailable(), sessions=FakeSessions(completed(attempts=15)))
 
     with pytest.raises(ExtractionUnfinished):
-        world.retry(LAST)
+        world.retry(is_last=True)
 
     assert world.extraction == an_extraction(
         status="failed", model="fake-model", attempts=18, error=BUSY, extracted_at=NOW
@@ -313,11 +312,11 @@ def test_a_dead_letter_that_is_sent_again_gets_its_results() -> None:
     assert world.session.results == {"city": "Oslo"}
 
 
-@pytest.mark.parametrize("budget", [ExtractionBudget(60.0), LAST], ids=["first", "last"])
-def test_results_that_will_not_come_end_the_message_s_life(budget: ExtractionBudget) -> None:
+@pytest.mark.parametrize("is_last", [False, True], ids=["first", "last"])
+def test_results_that_will_not_come_end_the_message_s_life(*, is_last: bool) -> None:
     world = World(GeminiError("Gemini refused the extraction request."))
 
-    world.retry(budget)
+    world.retry(is_last=is_last)
 
     assert world.extraction == an_extraction(
         status="failed",
@@ -343,7 +342,7 @@ def test_a_message_that_comes_twice_changes_nothing_twice() -> None:
 def test_of_two_workers_at_once_one_keeps_its_results_and_the_other_changes_nothing() -> None:
     world = World(OSLO, '{"city": "Bergen"}')
 
-    outcomes = world.race(*(world.results.retry(SESSION_ID, ExtractionBudget(60.0)) for _ in range(2)))
+    outcomes = world.race(*(world.results(SESSION_ID, 60.0, is_last=False) for _ in range(2)))
 
     assert outcomes == [None, None]
     assert world.session.results == {"city": "Oslo"}
@@ -417,7 +416,7 @@ class UnreadableTranscripts(FakeTranscripts):
         raise StorageError
 
 
-@pytest.mark.parametrize("budget", [ExtractionBudget(60.0), LAST], ids=["first", "last"])
+@pytest.mark.parametrize("is_last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize(
     "world",
     [
@@ -427,11 +426,9 @@ class UnreadableTranscripts(FakeTranscripts):
     ],
     ids=["session", "record", "transcript"],
 )
-def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(
-    world: World, budget: ExtractionBudget
-) -> None:
+def test_a_store_that_fails_is_told_to_the_queue_and_the_session_stays_due(world: World, *, is_last: bool) -> None:
     with pytest.raises(StorageError):
-        world.retry(budget)
+        world.retry(is_last=is_last)
 
     assert world.session == completed()
 
@@ -444,7 +441,7 @@ def test_a_bug_is_counted_as_an_attempt_and_tried_again() -> None:
     assert world.extraction == Extraction(status="pending", attempts=1, error=OURS)
 
     with pytest.raises(ExtractionUnfinished):
-        world.retry(LAST)
+        world.retry(is_last=True)
     assert world.extraction == Extraction(status="failed", attempts=2, error=OURS, extracted_at=NOW)
 
 
@@ -510,6 +507,6 @@ def test_how_long_the_call_lasted_is_told_of_the_transcript() -> None:
 def test_a_session_id_that_is_none_is_dropped() -> None:
     world = World()
 
-    asyncio.run(world.results.retry(SessionId("no-id"), ExtractionBudget(60.0)))
+    asyncio.run(world.results(SessionId("no-id"), 60.0, is_last=False))
 
     assert world.session == completed()

@@ -54,12 +54,11 @@ def extract(
     of: Agent = CITY,
     turns: list[TranscriptTurn] = TURNS,
     seconds: float = 20.0,
-    characters: int = 400_000,
     price: TokenPrices | None = None,
 ) -> ExtractionOutcome:
     """Extract the results of a call."""
     night = night or Night()
-    extractor = Extractor(model, characters, price, night.clock, night.sleep)
+    extractor = Extractor(model, price, night.clock, night.sleep)
     return asyncio.run(extractor.extract(ExtractionRequest.of(of), CallTranscript(turns, NOW), seconds))
 
 
@@ -112,9 +111,7 @@ def test_an_answer_that_is_not_json_twice_is_no_result(text: str) -> None:
             attempts=2,
             error=ErrorInfo(
                 code="schema_violation",
-                message=(
-                    "The model's answer does not obey the output schema, and did not after it was told so. See details."
-                ),
+                message="The model's answer violates the output schema, also after a repair request. See details.",
                 details=[ErrorDetail(path="", message="Is not JSON.")],
             ),
         ),
@@ -173,7 +170,7 @@ def test_an_answer_that_did_not_come_to_its_end_is_no_result_and_is_not_asked_fo
 
     assert problem_of(extracted).code == code
     assert words in problem_of(extracted).message
-    assert (len(model.asked), extracted.can_be_tried_again) == (1, False)
+    assert (len(model.asked), extracted.is_retryable) == (1, False)
     assert (extracted.extraction.input_tokens, extracted.extraction.output_tokens) == (9, 3)
 
 
@@ -240,7 +237,7 @@ def test_three_attempts_are_all_there_are() -> None:
         code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
     )
     assert (extracted.extraction.model, extracted.extraction.attempts) == ("fake-model", 3)
-    assert extracted.can_be_tried_again
+    assert extracted.is_retryable
 
 
 @pytest.mark.parametrize(
@@ -255,10 +252,8 @@ def test_three_attempts_are_all_there_are() -> None:
     ],
     ids=str,
 )
-def test_only_what_a_provider_that_is_back_would_answer_can_be_tried_again(
-    answer: str | Exception, *, later: bool
-) -> None:
-    assert extract(FakeExtractionModel(answer)).can_be_tried_again == later
+def test_only_what_a_provider_that_is_back_would_answer_is_retryable(answer: str | Exception, *, later: bool) -> None:
+    assert extract(FakeExtractionModel(answer)).is_retryable == later
 
 
 def test_what_will_not_go_better_is_not_tried_again() -> None:
@@ -336,8 +331,8 @@ def test_a_model_whose_answer_breaks_the_schema_is_shown_it_and_its_faults_and_a
 
     first, second = model.asked
     assert (extracted.results, extracted.extraction.attempts) == ({"city": "Oslo"}, 2)
-    assert len(first.said) == 1
-    transcript, answer, complaint = second.said
+    assert len(first.messages) == 1
+    transcript, answer, complaint = second.messages
     assert (transcript, answer) == (first.text, '{"city": 7, "town": "x"}')
     assert complaint.startswith("This answer does not obey the schema:\n")
     assert "\ncity: Should be of type string or null.\n" in complaint
@@ -351,8 +346,8 @@ def test_an_answer_that_is_no_json_is_shown_as_it_was(text: str, shown: str) -> 
     model = FakeExtractionModel(text, OSLO)
 
     assert extract(model).results == {"city": "Oslo"}
-    assert model.asked[1].said[1] == shown
-    assert "the root: Is not JSON." in model.asked[1].said[2]
+    assert model.asked[1].messages[1] == shown
+    assert "the root: Is not JSON." in model.asked[1].messages[2]
 
 
 def test_a_second_answer_that_breaks_the_schema_is_the_last_one_and_its_own_faults_are_told() -> None:
@@ -361,7 +356,7 @@ def test_a_second_answer_that_breaks_the_schema_is_the_last_one_and_its_own_faul
     extracted = extract(model)
 
     assert faults_of(extracted) == [("city", "Should be of type string or null.")]
-    assert (len(model.asked), extracted.extraction.attempts, extracted.can_be_tried_again) == (2, 2, False)
+    assert (len(model.asked), extracted.extraction.attempts, extracted.is_retryable) == (2, 2, False)
 
 
 def test_what_gemini_cannot_hold_is_held_by_us_and_mended() -> None:
@@ -369,16 +364,16 @@ def test_what_gemini_cannot_hold_is_held_by_us_and_mended() -> None:
     model = FakeExtractionModel('{"people": 12}', '{"people": 9}')
 
     assert extract(model, of=bound).results == {"people": 9}
-    assert "people: Breaks maximum: at most 9." in model.asked[1].said[2]
+    assert "people: Breaks maximum: at most 9." in model.asked[1].messages[2]
     properties: Any = model.asked[0].schema["properties"]
     assert properties == {"people": {"type": "integer", "description": "at most 9"}}
 
 
-def test_a_repair_for_which_gemini_is_too_busy_can_be_tried_again() -> None:
+def test_a_repair_for_which_gemini_is_too_busy_is_retryable() -> None:
     extracted = extract(FakeExtractionModel("{}", GeminiUnavailable()))
 
     assert problem_of(extracted).code == "gemini_unavailable"
-    assert (extracted.extraction.attempts, extracted.can_be_tried_again) == (4, True)
+    assert (extracted.extraction.attempts, extracted.is_retryable) == (4, True)
     assert extracted.extraction.model == "fake-model-001"
 
 
@@ -398,9 +393,9 @@ def test_a_repair_shares_the_time_of_its_answer() -> None:
     night = Night()
 
     class Slow(FakeExtractionModel):
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+        async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
             night.clock.now += 8
-            return await super().answer(question, seconds)
+            return await super().generate(request, seconds)
 
     model = Slow("{}", OSLO)
     extracted = extract(model, night)
@@ -523,153 +518,19 @@ def test_evidence_counts_for_what_can_be_kept() -> None:
 
 # ---- Long calls -----------------------------------------------------------------------------------------
 
-LONG: list[TranscriptTurn] = [
-    {"role": "agent", "text": "Which city?"},
-    {"role": "user", "text": "Oslo. " + "I go on. " * 20},
-    {"role": "agent", "text": "Really? " + "Tell me. " * 20},
-    {"role": "user", "text": "No, Bergen. " + "And on. " * 20},
-]
 
-
-def parts_of(model: FakeExtractionModel, **wanted: Any) -> ExtractionOutcome:
-    """Extract from a call that is read in three windows."""
-    return extract(model, turns=LONG, characters=300, **wanted)
-
-
-def test_a_long_call_is_read_in_windows_which_become_one() -> None:
-    model = FakeExtractionModel(OSLO, '{"city": null}', '{"city": "Bergen"}')
-
-    extracted = parts_of(model)
-
-    assert extracted.results == {"city": "Bergen"}
-    assert (extracted.extraction.windows, extracted.extraction.attempts) == (3, 3)
-    assert [asked.instruction for asked in model.asked] == [
-        f"{INSTRUCTION}\nThis is part {number} of 3 of a long call. What this part does not tell is null, or left out "
-        "where it cannot be null."
-        for number in (1, 2, 3)
-    ]
-
-
-def test_each_window_is_fenced_and_its_turns_keep_their_numbers() -> None:
+def test_a_long_call_is_one_request() -> None:
     model = FakeExtractionModel(OSLO)
+    turns: list[TranscriptTurn] = [{"role": "user", "text": "Oslo. " + "I go on. " * 100} for _ in range(1_000)]
 
-    parts_of(model)
-
-    told = [[json.loads(line) for line in asked.text.splitlines()[2:-1]] for asked in model.asked]
-    assert [[turn["turn"] for turn in turns] for turns in told] == [[0, 1], [2], [3]]
-    assert all(
-        asked.text == fenced(LONG[t[0]["turn"] : t[-1]["turn"] + 1], NOW, t[0]["turn"])
-        for asked, t in zip(model.asked, told, strict=True)
-    )
-
-
-def test_a_call_that_fits_is_not_told_of_parts() -> None:
-    model = FakeExtractionModel(OSLO)
-
-    assert extract(model, turns=LONG).extraction.windows == 1
+    assert extract(model, turns=turns).extraction.attempts == 1
     assert model.asked[0].instruction == INSTRUCTION
+    assert [line["turn"] for line in lines_of(model.asked[0].text)] == list(range(1_000))
 
 
-def test_a_part_may_leave_out_what_it_does_not_tell_and_cannot_be_null() -> None:
-    model = FakeExtractionModel("{}", "{}", '{"city": "Bergen"}')
-
-    extracted = parts_of(model, of=STRICT)
-
-    assert (extracted.results, extracted.extraction.attempts) == ({"city": "Bergen"}, 3)
-    assert [asked.schema.get("required") for asked in model.asked] == [[], [], []]
-
-
-def test_parts_that_together_lack_what_cannot_be_null_fail() -> None:
-    assert faults_of(parts_of(FakeExtractionModel("{}"), of=STRICT)) == [("", "Lacks city.")]
-
-
-def test_what_no_part_tells_and_may_be_null_is_null() -> None:
-    assert parts_of(FakeExtractionModel('{"city": null}')).results == {"city": None}
-
-
-def test_parts_that_together_break_a_bound_fail() -> None:
-    few = agent(
-        output_schema_strict={
-            "type": "object",
-            "properties": {"tags": {"type": "array", "maxItems": 2, "items": {"type": "string"}}},
-        }
-    )
-    model = FakeExtractionModel('{"tags": ["a"]}', '{"tags": ["b", "c"]}', '{"tags": ["d"]}')
-
-    assert faults_of(parts_of(model, of=few)) == [("tags", "Breaks maxItems: at most 2 items.")]
-
-
-def test_each_part_may_be_mended() -> None:
-    class Mended(FakeExtractionModel):
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
-            await super().answer(question, seconds)
-            return ModelResponse(OSLO if len(question.said) == 3 else "nonsense", "fake-model-001")
-
-    extracted = parts_of(Mended(""))
-
-    assert (extracted.results, extracted.extraction.attempts) == ({"city": "Oslo"}, 6)
-
-
-@pytest.mark.parametrize(
-    ("last", "code", "later"),
-    [
-        (GeminiUnavailable(), "gemini_unavailable", True),
-        (GeminiError("Gemini refused the extraction request."), "gemini_error", False),
-        (ModelResponse("", "fake-model-001", "blocked"), "answer_blocked", False),
-        ("nonsense", "schema_violation", False),
-    ],
-    ids=str,
-)
-def test_a_part_that_cannot_be_read_fails_the_call(last: Any, code: str, *, later: bool) -> None:
-    extracted = parts_of(FakeExtractionModel(OSLO, OSLO, last))
-
-    assert problem_of(extracted).code == code
-    assert (extracted.can_be_tried_again, extracted.extraction.windows) == (later, 3)
-
-
-def test_a_bug_in_one_part_is_the_bug_and_no_group_of_them() -> None:
+def test_an_exception_that_is_no_provider_error_is_raised() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
-        parts_of(FakeExtractionModel(OSLO, RuntimeError("a bug"), OSLO))
-
-
-def test_evidence_of_a_part_is_about_the_turns_of_the_whole_call() -> None:
-    model = FakeExtractionModel(
-        proven({"city": "Oslo"}, {**FOUND, "turn": 1}),
-        proven({"city": None}, {"path": "city", "status": "not_mentioned", "turn": None, "quote": None}),
-        proven({"city": "Bergen"}, {**FOUND, "turn": 3, "quote": "No, Bergen"}),
-    )
-
-    extracted = parts_of(model, of=PROVEN)
-
-    assert extracted.extraction.fields == {"city": Evidence(status="conflicting", turn=3, quote="No, Bergen")}
-
-
-def test_what_all_parts_took_is_added_up() -> None:
-    model = FakeExtractionModel(ModelResponse(OSLO, "fake-model-001", input_tokens=100, output_tokens=10))
-
-    spent = parts_of(model).extraction
-
-    assert (spent.input_tokens, spent.output_tokens) == (300, 30)
-
-
-def test_no_more_than_four_parts_are_read_at_once() -> None:
-    class Counting(FakeExtractionModel):
-        def __init__(self) -> None:
-            super().__init__(OSLO)
-            self.now = self.most = 0
-
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
-            self.now += 1
-            self.most = max(self.most, self.now)
-            await asyncio.sleep(0.001)
-            self.now -= 1
-            return await super().answer(question, seconds)
-
-    model = Counting()
-    turns: list[TranscriptTurn] = [{"role": "user", "text": "x" * 300} for _ in range(12)]
-
-    assert extract(model, turns=turns, characters=100).extraction.windows == 12
-    assert model.most == 4
+        extract(FakeExtractionModel(RuntimeError("a bug")))
 
 
 def test_the_transcript_s_quality_is_told_whatever_becomes_of_the_results() -> None:
@@ -704,7 +565,7 @@ def test_an_attack_is_one_line_of_its_role_and_changes_nothing_of_the_instructio
     assert len(attacked.asked) == len(calm.asked)
     for asked, usual in zip(attacked.asked, calm.asked, strict=True):
         assert (asked.instruction, asked.schema) == (usual.instruction, usual.schema)
-        assert asked.said[1:] == usual.said[1:]
+        assert asked.messages[1:] == usual.messages[1:]
         assert lines_of(asked.text) == [
             {"turn": 0, "role": "agent", "text": "Which city?"},
             {"turn": 1, "role": role, "text": attack},
@@ -755,7 +616,7 @@ def test_the_model_is_asked_for_the_agent_s_schema_with_the_transcript_as_data()
         "propertyOrdering": ["city"],
     }
     assert question.instruction == INSTRUCTION
-    [said] = question.said
+    [said] = question.messages
     assert said == (
         "The call began on Friday, 2027-01-15 08:00 UTC.\n"
         "-----BEGIN TRANSCRIPT-----\n"

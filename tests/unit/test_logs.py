@@ -1,4 +1,4 @@
-from pi_voice.logs import trace
+from pi_voice.logs import exception_fields
 
 
 def _broken(text: str) -> None:
@@ -9,7 +9,7 @@ def test_an_exception_is_logged_by_its_type_and_place_and_never_by_its_message()
     try:
         _broken("hush-4711")
     except ValueError as error:
-        logged = trace(error)
+        logged = exception_fields(error)
 
     assert logged["error"] == "ValueError"
     assert [frame.rpartition(" ")[2] for frame in logged["frames"]] == [

@@ -17,7 +17,7 @@ STRANGER = FakeCaller("globex")
 
 def update(agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None) -> SavedAgent:
     """Patch the one agent there is."""
-    return asyncio.run(ManageAgents(agents, clock or FakeClock()).update(AGENT_ID, patch, ACME))
+    return asyncio.run(ManageAgents(agents, clock or FakeClock()).update_agent(AGENT_ID, patch, ACME))
 
 
 def as_kept(saved: SavedAgent) -> Agent:
@@ -31,7 +31,7 @@ def as_kept(saved: SavedAgent) -> Agent:
 def test_a_new_agent_is_version_1_and_its_workspace_s() -> None:
     agents = FakeAgents()
 
-    made = asyncio.run(ManageAgents(agents, FakeClock()).create(spec(name="Ana", purpose="Help"), ACME))
+    made = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(spec(name="Ana", purpose="Help"), ACME))
 
     assert is_uuid(made.agent_id)
     assert (made.name, made.purpose) == ("Ana", "Help")
@@ -43,15 +43,15 @@ def test_a_new_agent_is_version_1_and_its_workspace_s() -> None:
 
 def test_the_request_that_made_an_agent_is_answered_again_with_what_was_made() -> None:
     agents = FakeAgents()
-    made = asyncio.run(ManageAgents(agents, FakeClock()).create(spec(name="Ana"), ACME))
-    asyncio.run(ManageAgents(agents, FakeClock()).update(made.agent_id, {"name": "Bea"}, ACME))
+    made = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(spec(name="Ana"), ACME))
+    asyncio.run(ManageAgents(agents, FakeClock()).update_agent(made.agent_id, {"name": "Bea"}, ACME))
 
-    assert asyncio.run(ManageAgents(agents).again(made.agent_id, ACME)) == made
+    assert asyncio.run(ManageAgents(agents).repeat_create_agent(made.agent_id, ACME)) == made
     with pytest.raises(AgentNotFound):
-        asyncio.run(ManageAgents(agents).again(made.agent_id, STRANGER))
-    asyncio.run(ManageAgents(agents).delete(made.agent_id, ACME))
+        asyncio.run(ManageAgents(agents).repeat_create_agent(made.agent_id, STRANGER))
+    asyncio.run(ManageAgents(agents).delete_agent(made.agent_id, ACME))
     with pytest.raises(AgentNotFound):
-        asyncio.run(ManageAgents(agents).again(made.agent_id, ACME))
+        asyncio.run(ManageAgents(agents).repeat_create_agent(made.agent_id, ACME))
 
 
 @pytest.mark.parametrize("field", ["output_schema", "output_schema_strict"])
@@ -59,18 +59,18 @@ def test_an_agent_whose_schema_is_no_good_is_not_made(field: str) -> None:
     agents = FakeAgents()
 
     with pytest.raises(InvalidOutputSchema):
-        asyncio.run(ManageAgents(agents).create(spec(**{field: NO_GOOD}), ACME))
+        asyncio.run(ManageAgents(agents).create_agent(spec(**{field: NO_GOOD}), ACME))
 
     assert agents.heads == {}
 
 
 def test_an_agent_that_could_not_be_kept_was_not_made() -> None:
     with pytest.raises(StorageError):
-        asyncio.run(ManageAgents(AgentsThatNeverSave()).create(spec(), ACME))
+        asyncio.run(ManageAgents(AgentsThatNeverSave()).create_agent(spec(), ACME))
 
 
 def test_an_agent_is_shown_to_its_workspace() -> None:
-    assert asyncio.run(ManageAgents(FakeAgents(agent())).get(AGENT_ID, ACME)) == agent()
+    assert asyncio.run(ManageAgents(FakeAgents(agent())).get_agent(AGENT_ID, ACME)) == agent()
 
 
 def test_a_workspace_s_agents_are_listed() -> None:
@@ -78,7 +78,7 @@ def test_a_workspace_s_agents_are_listed() -> None:
     agents = FakeAgents(ours)
     agents.heads |= FakeAgents(theirs, workspace="globex").heads
 
-    assert asyncio.run(ManageAgents(agents).page(ListAgentsQuery(), ACME)).data == [ours]
+    assert asyncio.run(ManageAgents(agents).list_agents(ListAgentsQuery(), ACME)).data == [ours]
 
 
 # ---- Update ---------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_patch_whose_result_is_no_agent_is_refused(patch: dict[str, JsonValue]
     with pytest.raises(InvalidRequest) as refusal:
         update(agents, patch)
 
-    assert [fault.path for fault in refusal.value.faults] == [path]
+    assert [detail.path for detail in refusal.value.details] == [path]
     assert agents.heads[AGENT_ID].agent == agent()
 
 
@@ -199,7 +199,8 @@ def test_of_two_changes_at_once_both_count() -> None:
 
     async def race() -> tuple[Agent, Agent]:
         return await asyncio.gather(
-            catalog.update(AGENT_ID, {"purpose": "Help"}, ACME), catalog.update(AGENT_ID, {"language": "de"}, ACME)
+            catalog.update_agent(AGENT_ID, {"purpose": "Help"}, ACME),
+            catalog.update_agent(AGENT_ID, {"language": "de"}, ACME),
         )
 
     versions = [changed.version for changed in asyncio.run(race())]
@@ -219,7 +220,7 @@ def test_an_agent_that_is_deleted_while_it_is_changed_stays_deleted() -> None:
 
     async def race() -> tuple[object, object]:
         return await asyncio.gather(
-            catalog.update(AGENT_ID, {"purpose": "Help"}, ACME),
+            catalog.update_agent(AGENT_ID, {"purpose": "Help"}, ACME),
             agents.delete((await ACME.workspace()), AGENT_ID),
             return_exceptions=True,
         )
@@ -239,7 +240,7 @@ PLACE = "output_schema_strict#/properties/code/pattern"
 def test_what_gemini_will_not_see_of_a_new_agent_s_schema_is_told_and_not_kept() -> None:
     agents = FakeAgents()
 
-    made = asyncio.run(ManageAgents(agents).create(spec(output_schema_strict=BOUND), ACME))
+    made = asyncio.run(ManageAgents(agents).create_agent(spec(output_schema_strict=BOUND), ACME))
 
     assert [warning.path for warning in made.warnings] == [PLACE]
     assert "results are held to it" in made.warnings[0].message
@@ -248,9 +249,9 @@ def test_what_gemini_will_not_see_of_a_new_agent_s_schema_is_told_and_not_kept()
 
 def test_who_asks_for_the_same_agent_again_is_told_the_same() -> None:
     agents = FakeAgents()
-    made = asyncio.run(ManageAgents(agents, FakeClock()).create(spec(output_schema_strict=BOUND), ACME))
+    made = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(spec(output_schema_strict=BOUND), ACME))
 
-    assert asyncio.run(ManageAgents(agents).again(made.agent_id, ACME)) == made
+    assert asyncio.run(ManageAgents(agents).repeat_create_agent(made.agent_id, ACME)) == made
 
 
 @pytest.mark.parametrize("patch", [{"name": "Bea"}, {"name": "Ana"}], ids=["a change", "no change"])
@@ -270,7 +271,7 @@ def test_about_hints_and_plain_schemas_there_is_nothing_to_say() -> None:
     plain: JsonValue = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}
 
     for fields in ({}, {"output_schema": {"city": "string"}}, {"output_schema_strict": plain}):
-        assert asyncio.run(ManageAgents(FakeAgents()).create(spec(**fields), ACME)).warnings == []
+        assert asyncio.run(ManageAgents(FakeAgents()).create_agent(spec(**fields), ACME)).warnings == []
 
 
 # ---- Delete ---------------------------------------------------------------------------------------------
@@ -280,10 +281,10 @@ def test_a_deleted_agent_is_gone_but_its_versions_stay_for_the_calls_in_progress
     agents = FakeAgents(agent())
     catalog = ManageAgents(agents)
 
-    asyncio.run(catalog.delete(AGENT_ID, ACME))
+    asyncio.run(catalog.delete_agent(AGENT_ID, ACME))
 
     with pytest.raises(AgentNotFound):
-        asyncio.run(catalog.get(AGENT_ID, ACME))
+        asyncio.run(catalog.get_agent(AGENT_ID, ACME))
     assert asyncio.run(agents.version(AGENT_ID, 1)) == agent()
 
 
@@ -296,9 +297,9 @@ def test_another_workspace_s_agent_is_as_unknown_as_one_that_never_was(agent_id:
     catalog = ManageAgents(agents)
 
     for attempt in (
-        catalog.get(agent_id, STRANGER),
-        catalog.update(agent_id, {"name": "Mine"}, STRANGER),
-        catalog.delete(agent_id, STRANGER),
+        catalog.get_agent(agent_id, STRANGER),
+        catalog.update_agent(agent_id, {"name": "Mine"}, STRANGER),
+        catalog.delete_agent(agent_id, STRANGER),
     ):
         with pytest.raises(AgentNotFound):
             asyncio.run(attempt)
@@ -310,11 +311,11 @@ def test_who_may_not_call_learns_nothing_of_agents() -> None:
     catalog = ManageAgents(FakeAgents())
 
     for attempt in (
-        catalog.get(AGENT_ID, UnknownCaller()),
-        catalog.update(AGENT_ID, {}, UnknownCaller()),
-        catalog.delete(AGENT_ID, UnknownCaller()),
-        catalog.create(spec(), UnknownCaller()),
-        catalog.page(ListAgentsQuery(), UnknownCaller()),
+        catalog.get_agent(AGENT_ID, UnknownCaller()),
+        catalog.update_agent(AGENT_ID, {}, UnknownCaller()),
+        catalog.delete_agent(AGENT_ID, UnknownCaller()),
+        catalog.create_agent(spec(), UnknownCaller()),
+        catalog.list_agents(ListAgentsQuery(), UnknownCaller()),
     ):
         with pytest.raises(InvalidApiKey):
             asyncio.run(attempt)
