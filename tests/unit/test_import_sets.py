@@ -1,4 +1,4 @@
-"""What each function pays for at a cold start: a function that only reads must not import a provider's SDK."""
+"""Modules each function imports at its cold start. A function that only reads must not import a provider's SDK."""
 
 import os
 import subprocess
@@ -76,8 +76,8 @@ ENVIRONMENT: Final = {
 
 IMPORT_EACH: Final = """
 import os, sys
-sys.modules["cryptography"] = None  # as in the layer, which has none
-import pi_voice.http  # the edge, which every function imports, is paid for once here
+sys.modules["cryptography"] = None  # the layer does not contain it
+import pi_voice.entrypoints.http  # imported by every function; done once before the forks
 
 def running_to(limit):
     global running
@@ -102,14 +102,14 @@ running_to(0)
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, set[str]]:
-    """Import each function in a process of its own, as Lambda does, and return the heavy modules that came along."""
+    """Import each function in its own process, like Lambda, and return the heavy modules it imported."""
     told = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_EACH, *(str(ROOT / "functions" / name) for name in IMPORTED)],
         env={**ENVIRONMENT, "HEAVY": " ".join(HEAVY), "PYTHONPATH": str(ROOT / "layers" / "voice")},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=600,  # only a failure takes that long
+        timeout=600,  # bounds a hang
     )
     return {name: set(modules) for name, *modules in map(str.split, told.stdout.splitlines())}
 
@@ -121,12 +121,12 @@ def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
     assert imported[function] == IMPORTED[function]
 
 
-def test_a_container_builds_the_validators_of_its_own_route_while_it_starts_and_no_other() -> None:
+def test_a_cold_start_builds_only_the_validators_of_its_own_route() -> None:
     code = """
 import app
-from pi_voice.sessions import SessionState, StartedSession
-assert SessionState.__pydantic_complete__
-assert not StartedSession.__pydantic_complete__
+from pi_voice.domain.session_api import CreatedSession, Session
+assert Session.__pydantic_complete__
+assert not CreatedSession.__pydantic_complete__
 """
     subprocess.run(
         [sys.executable, "-c", code],
@@ -136,18 +136,18 @@ assert not StartedSession.__pydantic_complete__
     )
 
 
-def test_every_function_has_its_budget() -> None:
+def test_every_function_has_an_expected_import_set() -> None:
     assert {path.parent.name for path in (ROOT / "functions").glob("*/app.py")} == set(IMPORTED)
 
 
-def test_no_garbage_is_looked_for_while_a_container_starts_nor_in_what_it_made_then() -> None:
+def test_garbage_collection_is_off_during_a_cold_start_and_ignores_its_objects() -> None:
     code = """
 import gc
 import pi_voice
 assert not gc.isenabled()
-from pi_voice import http
+from pi_voice.entrypoints.runner import run
 async def nothing(): pass
-http.run(nothing())
+run(nothing())
 assert gc.isenabled()
 assert gc.get_freeze_count() > 10_000
 """
@@ -159,8 +159,8 @@ assert gc.get_freeze_count() > 10_000
     )
 
 
-def test_elsewhere_garbage_is_looked_for_as_always() -> None:
-    code = "import gc, pi_voice.http; assert gc.isenabled()"
+def test_garbage_collection_is_on_outside_lambda() -> None:
+    code = "import gc, pi_voice.entrypoints.http; assert gc.isenabled()"
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'layers' / 'voice'}"}
     )
