@@ -97,7 +97,7 @@ def model(awake: tuple[Provider, GeminiExtractionModel]) -> GeminiExtractionMode
 
 
 def asked(model: GeminiExtractionModel, text: str = "A call.", seconds: float = LONG) -> Any:
-    return model.answer(ModelRequest("Extract.", (text,), SCHEMA), seconds)
+    return model.generate(ModelRequest("Extract.", (text,), SCHEMA), seconds)
 
 
 def candidate(text: str | None = '{"age": 42}', reason: str | None = "STOP", **more: Any) -> Answer:
@@ -115,7 +115,7 @@ def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
     provider.answers(candidate())
     text = fenced(TURNS, NOW)
 
-    runner.run(model.answer(ModelRequest(INSTRUCTION, (text,), SCHEMA), LONG))
+    runner.run(model.generate(ModelRequest(INSTRUCTION, (text,), SCHEMA), LONG))
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", f"/v1beta/models/{MODEL}:generateContent")
@@ -136,7 +136,7 @@ def test_a_repair_shows_the_model_its_own_answer_between_two_turns_of_the_user(
 ) -> None:
     provider.answers(candidate())
 
-    runner.run(model.answer(ModelRequest("Extract.", ("A call.", "[1]", "This is no object."), SCHEMA), LONG))
+    runner.run(model.generate(ModelRequest("Extract.", ("A call.", "[1]", "This is no object."), SCHEMA), LONG))
 
     (sent,) = provider.received
     assert json.loads(sent.body)["contents"] == [
@@ -524,7 +524,7 @@ def asked_of(
     schema: dict[str, JsonValue] | None = None,
 ) -> ModelResponse:
     question = ModelRequest(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
-    return runner.run(GeminiExtractionModel(known, web).answer(question, LONG))
+    return runner.run(GeminiExtractionModel(known, web).generate(question, LONG))
 
 
 def test_the_stand_in_takes_our_request_and_fills_the_schema(

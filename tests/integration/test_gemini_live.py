@@ -104,7 +104,7 @@ def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_or
     order = LiveTokenRequest(instruction, ORDER.voice, ORDER.expires_at)
 
     assert runner.run(minted_by_the_sdk(provider.url, api_version, order)) == "auth_tokens/abc"
-    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
+    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(order))
 
     theirs, ours = provider.received
     assert ours.body == theirs.body
@@ -119,7 +119,7 @@ def test_the_key_is_in_its_header_and_nowhere_else(
 ) -> None:
     provider.answers(TOKEN)
 
-    runner.run(tokens.mint(ORDER))
+    runner.run(tokens.issue(ORDER))
 
     (sent,) = provider.received
     assert KEY not in sent.path
@@ -159,7 +159,7 @@ def test_a_browser_gets_the_url_the_token_and_its_first_message(
     provider.answers(TOKEN)
 
     tokens = GeminiLiveTokens(settings(provider.url, api_version, live_model), web, LONG)
-    connection = runner.run(tokens.mint(ORDER))
+    connection = runner.run(tokens.issue(ORDER))
 
     service = f"google.ai.generativelanguage.{api_version}.GenerativeService.BidiGenerateContentConstrained"
     assert connection.model_dump() == {
@@ -176,7 +176,7 @@ def test_whatever_else_google_answers_beside_the_token_is_left_alone(
 ) -> None:
     provider.answers(says('{"name": "auth_tokens/é", "expireTime": "2026-11-22T00:00:00Z", "new": [1]}'))
 
-    assert runner.run(tokens.mint(ORDER)).token == "auth_tokens/é"
+    assert runner.run(tokens.issue(ORDER)).token == "auth_tokens/é"
 
 
 # ---- What goes wrong --------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def google(status: int, name: str, **detail: Any) -> Answer:
 
 def failure(runner: asyncio.Runner, tokens: GeminiLiveTokens) -> ProviderError:
     with pytest.raises(ProviderError) as told:
-        runner.run(tokens.mint(ORDER))
+        runner.run(tokens.issue(ORDER))
     assert told.value.__context__ is None or told.value.__suppress_context__
     assert THEIR_WORDS not in repr(told.value)
     return told.value
@@ -260,7 +260,7 @@ def test_no_log_line_holds_the_token(
 ) -> None:
     provider.answers(TOKEN, says('{"name": ["auth_tokens/abc"]}'))
 
-    runner.run(tokens.mint(ORDER))
+    runner.run(tokens.issue(ORDER))
     failure(runner, tokens)
 
     assert logged.getvalue()
@@ -286,9 +286,9 @@ def test_a_kept_connection_that_turns_out_to_be_dead_costs_one_repeat_and_no_err
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, end: Answer
 ) -> None:
     provider.answers(TOKEN, end, TOKEN)
-    runner.run(tokens.mint(ORDER))
+    runner.run(tokens.issue(ORDER))
 
-    assert runner.run(tokens.mint(ORDER)).token == "auth_tokens/abc"
+    assert runner.run(tokens.issue(ORDER)).token == "auth_tokens/abc"
     assert len(provider.received) == 3
 
 
@@ -317,7 +317,7 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
 def minting(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
     order = replace(ORDER, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
-    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).mint(order)).token
+    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).issue(order)).token
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])

@@ -86,7 +86,7 @@ def test_google_would_take_the_request_for_a_token(
 
     for ttl in (60, 3600):
         order = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
-        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).mint(order))
+        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(order))
 
     for received in provider.received:
         assert token_faults(api_version, received.body, now) == []
@@ -123,22 +123,6 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
         assert extraction_faults(API_VERSION, received.body) == []
 
 
-@pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
-def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
-    runner: asyncio.Runner, provider: Provider, web: HttpClient, schema: dict[str, Any]
-) -> None:
-    saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": True, **schema})
-    provider.answers(NO_OBJECT)
-
-    extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web), window_characters=60)
-    runner.run(extractor.extract(ExtractionRequest.of(saved), CallTranscript(TURNS, NOW), LONG))
-
-    assert len(provider.received) > 1
-    for received in provider.received:
-        assert roles(received)[-1] == "user"
-        assert extraction_faults(API_VERSION, received.body) == []
-
-
 # ---- The reader itself ----
 
 Change = Callable[[dict[str, Any]], object]
@@ -147,7 +131,7 @@ Change = Callable[[dict[str, Any]], object]
 def a_token_request(provider: Provider, web: HttpClient, runner: asyncio.Runner) -> dict[str, Any]:
     provider.answers(TOKEN)
     order = LiveTokenRequest("Be kind.", "Kore", int(time.time()) + 600)
-    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).mint(order))
+    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).issue(order))
     request: dict[str, Any] = json.loads(provider.received[-1].body)
     return request
 

@@ -10,8 +10,7 @@ from aiohttp import web
 
 from pi_voice.adapters.idempotency import Idempotency
 from pi_voice.domain.errors import SessionNotActive, StorageError
-from pi_voice.domain.ids import WorkspaceId
-from pi_voice.ports import Scope
+from pi_voice.domain.idempotency import IdempotentRequest
 from tests.integration.provider import Provider, says
 from tests.patience import LONG
 
@@ -33,12 +32,12 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 def keys(provider: Provider, environment: pytest.MonkeyPatch) -> Idempotency:
     with environment.context() as led_there:
         led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
-        return Idempotency("idempotency", patience_seconds=LONG)
+        return Idempotency("idempotency", time_limit_seconds=LONG)
 
 
 def lose_patience(keys: Idempotency) -> None:
     """Wait for nothing that is asked from now on for longer than a second."""
-    keys._store._patience_seconds = 1.0  # noqa: SLF001 (what comes before may take its time)
+    keys._store._time_limit_seconds = 1.0  # noqa: SLF001 (what comes before may take its time)
 
 
 def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exception | None = None) -> str:
@@ -51,8 +50,8 @@ def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exce
             raise error
         return "the id"
 
-    caller = Scope(workspace=WorkspaceId("acme"))
-    return runner.run(asyncio.to_thread(keys.once, caller, "POST /agents", "a-key", b"{}", CONTEXT, work))
+    request = IdempotentRequest("acme", "POST /agents", "a-key", b"{}")
+    return runner.run(asyncio.to_thread(keys.once, request, CONTEXT, work))
 
 
 def test_a_key_that_cannot_be_taken_in_time_stops_the_work_before_it_begins(

@@ -16,6 +16,7 @@ from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECONDS, LiveKitWebhookVerifier
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
+from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.settings import WebhookSettings
 
 KEY, SECRET = "APIwebhook", "the-secret-that-webhooks-are-signed-with"
@@ -45,13 +46,13 @@ def expiring_in(seconds: float, **claims: Any) -> str:
 
 
 def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> None:
-    LiveKitWebhookVerifier(WebhookSettings(key, secret), clock).verify(token, body)
+    LiveKitWebhookVerifier(WebhookSettings(key, secret), clock).verify(SignedWebhook(token, body))
 
 
 def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> bool:
     with pytest.raises(InvalidWebhookSignature) as refusal:
         verify(token, body, key, secret, clock)
-    assert refusal.value.message == InvalidWebhookSignature.advice
+    assert refusal.value.message == InvalidWebhookSignature.default_message
     return True
 
 
@@ -73,11 +74,11 @@ def test_what_livekits_own_receiver_takes_is_taken() -> None:
 
 
 def test_the_same_webhook_is_believed_again_because_livekit_repeats_itself() -> None:
-    signature = LiveKitWebhookVerifier(WebhookSettings(KEY, SECRET))
-    token = genuine()
+    verifier = LiveKitWebhookVerifier(WebhookSettings(KEY, SECRET))
+    webhook = SignedWebhook(genuine(), BODY)
 
-    signature.verify(token, BODY)
-    signature.verify(token, BODY)
+    verifier.verify(webhook)
+    verifier.verify(webhook)
 
 
 def test_a_token_without_nbf_or_with_more_claims_than_are_asked_for_is_believed() -> None:

@@ -76,7 +76,7 @@ def test_a_message_that_is_worked_on_comes_again_after_a_pause(
     [message] = messages(sqs, url)
     assert messages(sqs, url) == []
 
-    run(queue.again(message["ReceiptHandle"], 0))
+    run(queue.delay(message["ReceiptHandle"], 0))
 
     [again] = messages(sqs, url)
     assert again["MessageId"] == message["MessageId"]
@@ -95,7 +95,7 @@ def assert_told_plainly(runner: asyncio.Runner, work: Coroutine[Any, Any, None],
         runner.run(work)
     assert told.value.__cause__ is None
     assert told.value.__suppress_context__
-    assert "sqs failed" in logged.getvalue()
+    assert "sqs_request_failed" in logged.getvalue()
     for secret in ("do not tell", SESSION_ID, "127.0.0.1"):
         assert secret not in logged.getvalue()
         assert secret not in repr(told.value)
@@ -107,13 +107,13 @@ def test_a_queue_that_is_not_there_is_a_storage_error(
     queue = SqsExtractionQueue(service_at(moto.url, SQS), url + "-of-somebody-else")
 
     assert_told_plainly(runner, queue.put(SESSION_ID), logged)
-    assert_told_plainly(runner, queue.again("do not tell", 30), logged)
+    assert_told_plainly(runner, queue.delay("do not tell", 30), logged)
 
 
 def test_a_receipt_that_is_none_is_a_storage_error(
     queue: SqsExtractionQueue, runner: asyncio.Runner, logged: io.StringIO
 ) -> None:
-    assert_told_plainly(runner, queue.again("do not tell", 30), logged)
+    assert_told_plainly(runner, queue.delay("do not tell", 30), logged)
 
 
 REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"}'

@@ -52,8 +52,8 @@ def test_a_workspace_sees_all_its_own_keys_newest_first(store: Store) -> None:
     kept(store, GLOBEX, NOW + 1)
     newer, _ = kept(store, second=NOW + 2)
 
-    assert run(store.api_keys.of(ACME)) == [newer, older]
-    assert run(store.api_keys.of(WorkspaceId("acm"))) == []
+    assert run(store.api_keys.in_workspace(ACME)) == [newer, older]
+    assert run(store.api_keys.in_workspace(WorkspaceId("acm"))) == []
 
 
 def test_more_keys_than_one_answer_holds_are_read_on(store: Store) -> None:
@@ -62,7 +62,7 @@ def test_more_keys_than_one_answer_holds_are_read_on(store: Store) -> None:
     def two_at_a_time(query: Request) -> Request:
         return lambda **arguments: query(**arguments, Limit=2)
 
-    assert run(store.through(query=two_at_a_time).api_keys.of(ACME)) == keys[::-1]
+    assert run(store.through(query=two_at_a_time).api_keys.in_workspace(ACME)) == keys[::-1]
 
 
 def test_a_revoked_key_stays_and_says_when_it_was_revoked(store: Store) -> None:
@@ -72,7 +72,7 @@ def test_a_revoked_key_stays_and_says_when_it_was_revoked(store: Store) -> None:
 
     assert revoked == key.model_copy(update={"revoked_at": NOW + 10})
     assert run(store.api_keys.find(secret.hash)) == revoked
-    assert run(store.api_keys.of(ACME)) == [revoked]
+    assert run(store.api_keys.in_workspace(ACME)) == [revoked]
 
 
 def test_revoking_twice_keeps_the_first_time(store: Store) -> None:

@@ -137,9 +137,7 @@ def test_who_sends_turns_again_whose_answer_got_lost_is_told_that_they_are_kept(
     lossy = store.through(transact_write_items=asked_twice)
     keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(
-        keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
-    )
+    told = run(keeping(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -228,9 +226,7 @@ def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be
     lossy = store.through(transact_write_items=cancelling(1, "TransactionConflict", "None", after=True))
     keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(
-        keeping.keep(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
-    )
+    told = run(keeping(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
 
     assert told.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
@@ -260,7 +256,7 @@ def test_clients_that_send_the_same_at_once_are_all_told_that_it_is_kept(store: 
     sent = SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS})
 
     def keep(_: int) -> int:
-        return run(SaveTranscript(store.sessions, store.checkpoints).keep(session.session_id, sent, ACME)).next
+        return run(SaveTranscript(store.sessions, store.checkpoints)(session.session_id, sent, ACME)).next
 
     with ThreadPoolExecutor(max_workers=8) as threads:
         assert set(threads.map(keep, range(8))) == {3}
@@ -278,7 +274,7 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_in_its_
             for number in range(3, 20):
                 sent = SaveTranscriptRequest.model_validate({"from": number, "turns": said(f"turn {number}")})
                 try:
-                    acknowledged.append(run(keeping.keep(session.session_id, sent, ACME)).next)
+                    acknowledged.append(run(keeping(session.session_id, sent, ACME)).next)
                 except SessionNotActive:
                     return
 
@@ -286,7 +282,7 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_in_its_
             closing = EndSession(store.sessions, store.transcripts, store.checkpoints)
             while True:
                 try:
-                    _, turns = run(closing.end(session, CompleteSessionRequest(), "client"))
+                    _, turns = run(closing(session, CompleteSessionRequest(), "client"))
                 except StorageError:  # the turns came faster than they could be read: the client asks again
                     continue
                 return turns
@@ -308,7 +304,7 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_turns(store: S
     async def both() -> None:
         await asyncio.gather(
             store.checkpoints.append(session, TURNS, 100),
-            store.sessions.merge(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)),
+            store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)),
         )
 
     run(both())
@@ -363,9 +359,7 @@ def test_nothing_is_asked_of_the_store_where_nothing_was_kept(store: Store) -> N
     silent = store.through(query=never_asked, put_item=never_asked)
 
     ended, turns = run(
-        EndSession(silent.sessions, silent.transcripts, silent.checkpoints).end(
-            session, CompleteSessionRequest(), "client"
-        )
+        EndSession(silent.sessions, silent.transcripts, silent.checkpoints)(session, CompleteSessionRequest(), "client")
     )
 
     assert (ended.status, ended.turns, turns) == ("completed", 0, [])

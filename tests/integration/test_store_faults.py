@@ -47,7 +47,7 @@ async def all_of(ids: AsyncIterator[SessionId]) -> list[SessionId]:
 EVERYTHING: dict[str, Work] = {
     "find a key": lambda store: store.api_keys.find(HASH),
     "add a key": lambda store: store.api_keys.add(KEY, HASH),
-    "list keys": lambda store: store.api_keys.of(ACME),
+    "list keys": lambda store: store.api_keys.in_workspace(ACME),
     "revoke a key": lambda store: store.api_keys.revoke(ACME, ID, NOW),
     "read an agent": lambda store: store.agents.current(AGENT.agent_id),
     "read a version": lambda store: store.agents.version(AGENT.agent_id, 1),
@@ -57,20 +57,22 @@ EVERYTHING: dict[str, Work] = {
     "read a session": lambda store: store.sessions.get(SESSION.session_id),
     "add a session": lambda store: store.sessions.add(SESSION),
     "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
-    "record results": lambda store: store.sessions.record(
+    "record results": lambda store: store.sessions.save_extraction(
         SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
     ),
     "fail a session": lambda store: store.sessions.fail(SESSION.failed(FAILURE, "expired", NOW)),
     "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
-    "look for what is due": lambda store: all_of(store.sessions.due(0, NOW)),
+    "look for what is due": lambda store: all_of(store.sessions.due(NOW)),
     "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
     "read kept turns": lambda store: store.checkpoints.read(SESSION),
     "delete kept turns": lambda store: store.checkpoints.delete(SESSION.session_id),
     "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
     "list sessions": lambda store: store.sessions.page(ACME, ListSessionsQuery(status="active")),
-    "merge an event": lambda store: store.sessions.merge(RoomEvent(SESSION.session_id, "RM", finished_at=NOW)),
+    "merge an event": lambda store: store.sessions.merge_room_event(
+        RoomEvent(SESSION.session_id, "RM", finished_at=NOW)
+    ),
     "put a transcript": lambda store: store.transcripts.put(END.transcript_id, TURNS),
     "read a transcript": lambda store: store.transcripts.get(END.transcript_id),
     "expire a transcript": lambda store: store.transcripts.expire(END.transcript_id, TURNS),
@@ -114,7 +116,7 @@ def assert_told_plainly(store: Store, work: Work, logged: io.StringIO) -> None:
     assert told.value.__cause__ is None
     assert told.value.__suppress_context__
     assert (told.value.status, told.value.code, told.value.retryable) == (500, "internal_error", True)
-    assert told.value.message == StorageError.advice
+    assert told.value.message == StorageError.default_message
     assert SECRET not in repr(told.value)
     assert "dynamodb" in logged.getvalue()
     for secret in (SECRET, HASH, "How old are you", AGENT.instructions, "127.0.0.1"):
@@ -192,8 +194,12 @@ WRITES = {
     "complete a session": lambda store, session: store.sessions.complete(session.session_id, END),
     "fail a session": lambda store, session: store.sessions.fail(session.failed(FAILURE, "expired", NOW)),
     "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
-    "merge an event": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_ours", NOW)),
-    "merge another room's": lambda store, session: store.sessions.merge(RoomEvent(session.session_id, "RM_2", NOW)),
+    "merge an event": lambda store, session: store.sessions.merge_room_event(
+        RoomEvent(session.session_id, "RM_ours", NOW)
+    ),
+    "merge another room's": lambda store, session: store.sessions.merge_room_event(
+        RoomEvent(session.session_id, "RM_2", NOW)
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """What happens to sessions in DynamoDB that nobody completed, or that go on: hung up, renewed, given up, and when."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
+from pi_voice.adapters.dynamodb.session_items import DUE_SHARDS
 from pi_voice.domain.extractions import ErrorInfo
 from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
@@ -51,10 +52,10 @@ def failed(store: Store) -> Session:
 
 
 def due(store: Store, now: int) -> list[SessionId]:
-    """Return what is due in all shards."""
+    """Return the sessions that are due."""
 
     async def ask() -> list[SessionId]:
-        return [session_id for shard in range(DUE_SHARDS) async for session_id in store.sessions.due(shard, now)]
+        return [session_id async for session_id in store.sessions.due(now)]
 
     return run(ask())
 
@@ -80,7 +81,7 @@ def test_a_session_that_could_not_be_provisioned_is_never_due(store: Store) -> N
     gone = run(store.sessions.fail(session.failed(UNPROVISIONED, "failed", NOW)))
 
     assert gone == found(store, session) == session.failed(UNPROVISIONED, "failed", NOW)
-    assert due(store, session.given_up_at) == []
+    assert due(store, session.abandoned_at) == []
 
 
 def test_what_a_call_was_hung_up_for_stays_its_reason_when_it_fails(store: Store) -> None:
@@ -318,7 +319,7 @@ def test_a_schedule_that_was_read_before_the_end_changes_nothing_about_what_come
 def test_what_livekit_tells_leaves_alone_when_a_session_is_due(store: Store) -> None:
     session = kept(store)
 
-    merged = run(store.sessions.merge(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)))
+    merged = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)))
 
     assert merged is not None
     assert merged.due_at == session.due_at
@@ -327,15 +328,29 @@ def test_what_livekit_tells_leaves_alone_when_a_session_is_due(store: Store) -> 
 def test_sessions_are_spread_over_all_shards_and_each_is_in_one(store: Store) -> None:
     sessions = [kept(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
 
-    async def by_shard() -> list[list[SessionId]]:
-        return [
-            [session_id async for session_id in store.sessions.due(shard, NOW + 4_200)] for shard in range(DUE_SHARDS)
-        ]
+    shards = Counter(int(store.row_of(session)["due_shard"]["N"]) for session in sessions)
 
-    shards = run(by_shard())
+    assert shards == dict.fromkeys(range(DUE_SHARDS), 2)
+    assert sorted(due(store, NOW + 4_200)) == sorted(session.session_id for session in sessions)
 
-    assert [len(shard) for shard in shards] == [2] * DUE_SHARDS
-    assert {each for shard in shards for each in shard} == {session.session_id for session in sessions}
+
+def test_all_shards_are_read_in_a_random_order(store: Store) -> None:
+    shards_read: list[int] = []
+
+    def noting(query: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            shards_read.append(int(arguments["ExpressionAttributeValues"][":shard"]["N"]))
+            return query(**arguments)
+
+        return ask
+
+    noted = store.through(query=noting)
+    for _ in range(4):
+        assert due(noted, NOW) == []
+
+    orders = [tuple(shards_read[start : start + DUE_SHARDS]) for start in range(0, 4 * DUE_SHARDS, DUE_SHARDS)]
+    assert all(sorted(order) == list(range(DUE_SHARDS)) for order in orders)
+    assert len(set(orders)) > 1
 
 
 def in_one_shard(store: Store, number: int) -> list[SessionId]:
@@ -356,7 +371,8 @@ def test_what_is_due_comes_page_by_page_the_oldest_first(store: Store) -> None:
 
     def counting(query: Request) -> Request:
         def ask(**arguments: Any) -> Any:
-            asked.append(arguments["Limit"])
+            if arguments["ExpressionAttributeValues"][":shard"] == {"N": "0"}:
+                asked.append(arguments["Limit"])
             return query(**arguments)
 
         return ask
@@ -365,7 +381,7 @@ def test_what_is_due_comes_page_by_page_the_oldest_first(store: Store) -> None:
 
     async def read(number: int) -> list[SessionId]:
         came: list[SessionId] = []
-        async for session_id in counted.due(0, NOW):
+        async for session_id in counted.due(NOW):
             came.append(session_id)
             if len(came) == number:
                 break
@@ -383,7 +399,7 @@ def test_what_is_done_while_the_pages_are_read_does_not_hide_what_is_left(store:
 
     async def read_and_do() -> list[SessionId]:
         came: list[SessionId] = []
-        async for session_id in store.sessions.due(0, NOW):
+        async for session_id in store.sessions.due(NOW):
             came.append(session_id)
             session = await store.sessions.get(session_id)
             assert session is not None

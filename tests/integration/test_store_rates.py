@@ -28,7 +28,7 @@ def taken(store: Store, clock: Callable[[], float], times: int, limit: int = 3, 
     granted = 0
     for _ in range(times):
         try:
-            asyncio.run(store.rates(limit, clock).take(workspace))
+            asyncio.run(store.rates(limit, clock).acquire(workspace))
         except RateLimited:
             continue
         granted += 1
@@ -46,7 +46,7 @@ def test_who_is_refused_learns_when_the_minute_is_over(store: Store, into_it: fl
     taken(store, clock, 3)
 
     with pytest.raises(RateLimited) as refusal:
-        asyncio.run(store.rates(3, clock).take(ACME))
+        asyncio.run(store.rates(3, clock).acquire(ACME))
 
     assert refusal.value.retry_after_seconds == left
 
@@ -108,4 +108,4 @@ def test_a_table_that_cannot_be_written_is_a_storage_error_and_grants_nothing(st
         return refused
 
     with pytest.raises(StorageError):
-        asyncio.run(store.through(update_item=refuse).rates(3, Clock()).take(ACME))
+        asyncio.run(store.through(update_item=refuse).rates(3, Clock()).acquire(ACME))

@@ -29,7 +29,7 @@ def kept(store: Store, **changes: Any) -> Session:
 def told(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
     """Merge events into a session and return what is known of its rooms then."""
     for event in events:
-        merged = run(store.sessions.merge(replace(event, session_id=session.session_id)))
+        merged = run(store.sessions.merge_room_event(replace(event, session_id=session.session_id)))
         assert merged == run(store.sessions.get(session.session_id))
     found = run(store.sessions.get(session.session_id))
     assert found is not None
@@ -139,7 +139,7 @@ def test_a_finished_room_completes_no_session(store: Store) -> None:
 
 @pytest.mark.parametrize("facts", [{"started_at": NOW}, {"joined_at": NOW}, {"finished_at": NOW, "metadata": METADATA}])
 def test_events_of_rooms_that_are_not_ours_make_no_row(store: Store, facts: dict[str, Any]) -> None:
-    assert not run(store.sessions.merge(RoomEvent(SessionId(uuid7()), OURS, **facts)))
+    assert not run(store.sessions.merge_room_event(RoomEvent(SessionId(uuid7()), OURS, **facts)))
     assert store.rows(store.names.sessions) == []
 
 
@@ -148,7 +148,7 @@ def test_an_event_that_comes_after_the_deletion_brings_nothing_back(store: Store
     session = kept(store, status="failed")
     run(store.sessions.delete(session.session_id))
 
-    assert not run(store.sessions.merge(RoomEvent(session.session_id, sid, finished_at=NOW)))
+    assert not run(store.sessions.merge_room_event(RoomEvent(session.session_id, sid, finished_at=NOW)))
     assert store.rows(store.names.sessions) == []
 
 
@@ -164,7 +164,9 @@ def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(
 
         return ask
 
-    merging = store.through(update_item=deleting).sessions.merge(RoomEvent(session.session_id, "RM_2", joined_at=NOW))
+    merging = store.through(update_item=deleting).sessions.merge_room_event(
+        RoomEvent(session.session_id, "RM_2", joined_at=NOW)
+    )
 
     assert not run(merging)
     assert store.rows(store.names.sessions) == []
@@ -175,7 +177,7 @@ def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
     session = replace(session, livekit=LiveKitRoom(room_name=session.session_id))
     run(store.sessions.add(session))
 
-    assert not run(store.sessions.merge(RoomEvent(session.session_id, "RM_any", finished_at=NOW)))
+    assert not run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_any", finished_at=NOW)))
     assert run(store.sessions.get(session.session_id)) == session
 
 
@@ -223,7 +225,7 @@ def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> 
     before = told(store, session, *ten)
     assert len(before.other_rooms) == 10
 
-    eleventh = run(store.sessions.merge(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
+    eleventh = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
     assert eleventh is not None
     assert eleventh.livekit == before
     facts = told(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
@@ -243,7 +245,7 @@ def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
     ]
 
     async def race() -> list[Session | None]:
-        return await asyncio.gather(*map(store.sessions.merge, events))
+        return await asyncio.gather(*map(store.sessions.merge_room_event, events))
 
     assert all(run(race()))
     assert told(store, session).other_rooms == [

@@ -134,7 +134,7 @@ def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Sto
     session = active(store, 1)[0]
     done = run(store.sessions.complete(session.session_id, a_call_end()))
     assert done is not None
-    run(store.sessions.record(done, {"age": 42}, Extraction(status="succeeded"), None))
+    run(store.sessions.save_extraction(done, {"age": 42}, Extraction(status="succeeded"), None))
 
     whole = run(store.sessions.get(session.session_id))
 
@@ -199,7 +199,7 @@ class Reading:
 
 def test_a_filtered_page_reads_1000_rows_at_most_and_the_next_one_goes_on_there(store: Store) -> None:
     rare, common = ("failed", AGENTS[1]), ("active", AGENTS[0])
-    kinds = cast("list[tuple[Status, AgentId]]", [rare, rare, *[common] * 1_100, rare, *[common] * 99])
+    kinds = cast("list[tuple[SessionStatus, AgentId]]", [rare, rare, *[common] * 1_100, rare, *[common] * 99])
     sessions = keep(store, ACME, kinds)
     reading = Reading()
     counted = store.through(query=reading.counted).sessions

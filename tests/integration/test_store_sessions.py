@@ -234,7 +234,7 @@ def test_a_completion_whose_first_answer_got_lost_has_won(store: Store) -> None:
 def test_the_same_end_told_again_gives_the_session_as_it_is_by_now(store: Store) -> None:
     end = a_call_end()
     done = completed(store, end)
-    recorded = run(store.sessions.record(done, {"age": 42}, SUCCEEDED, None))
+    recorded = run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
 
     assert run(store.sessions.complete(done.session_id, end)) == recorded
 
@@ -270,7 +270,7 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Sto
     async def both() -> None:
         await asyncio.gather(
             store.sessions.complete(session.session_id, end),
-            store.sessions.merge(RoomEvent(session.session_id, "RM_ours", finished_at=NOW + 99)),
+            store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", finished_at=NOW + 99)),
         )
 
     run(both())
@@ -307,7 +307,7 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Sto
 def test_results_come_back_exactly_as_they_were_recorded(store: Store, results: JsonValue) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done, results, SUCCEEDED, None))
+    recorded = run(store.sessions.save_extraction(done, results, SUCCEEDED, None))
 
     assert recorded == run(store.sessions.get(done.session_id))
     assert recorded.results == results
@@ -320,7 +320,7 @@ def test_results_come_back_exactly_as_they_were_recorded(store: Store, results: 
 def test_an_extraction_that_failed_is_kept_with_its_error_and_leaves_no_results(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done, None, FAILED, None))
+    recorded = run(store.sessions.save_extraction(done, None, FAILED, None))
 
     assert recorded.extraction == FAILED
     assert not {"results", "due_at", "due_shard"} & set(store.row_of(done))
@@ -329,7 +329,7 @@ def test_an_extraction_that_failed_is_kept_with_its_error_and_leaves_no_results(
 def test_an_extraction_that_is_still_wanted_stays_due(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done, None, STILL_PENDING, NOW + 3_800))
+    recorded = run(store.sessions.save_extraction(done, None, STILL_PENDING, NOW + 3_800))
 
     assert (recorded.extraction, recorded.due_at) == (STILL_PENDING, NOW + 3_800)
     assert "due_shard" in store.row_of(done)
@@ -338,7 +338,7 @@ def test_an_extraction_that_is_still_wanted_stays_due(store: Store) -> None:
 def test_results_whose_first_answer_got_lost_are_recorded_once(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.through(update_item=asked_twice).sessions.record(done, {"age": 42}, SUCCEEDED, None))
+    recorded = run(store.through(update_item=asked_twice).sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
 
     assert recorded == run(store.sessions.get(done.session_id))
     assert (recorded.results, recorded.extraction) == ({"age": 42}, SUCCEEDED)
@@ -349,16 +349,16 @@ def test_of_two_that_extract_at_once_the_first_one_s_word_stands_and_the_other_l
     store: Store, first: Extraction
 ) -> None:
     done = completed(store)
-    recorded = run(store.sessions.record(done, {"age": 42}, first, NOW + 3_800))
+    recorded = run(store.sessions.save_extraction(done, {"age": 42}, first, NOW + 3_800))
 
-    assert run(store.sessions.record(done, {"age": 7}, SUCCEEDED, None)) == recorded
+    assert run(store.sessions.save_extraction(done, {"age": 7}, SUCCEEDED, None)) == recorded
     assert run(store.sessions.get(done.session_id)) == recorded
 
 
 def test_who_has_read_what_was_recorded_may_record_what_came_of_another_attempt(store: Store) -> None:
-    recorded = run(store.sessions.record(completed(store), None, STILL_PENDING, NOW + 3_800))
+    recorded = run(store.sessions.save_extraction(completed(store), None, STILL_PENDING, NOW + 3_800))
 
-    again = run(store.sessions.record(recorded, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(recorded, {"age": 42}, SUCCEEDED, None))
 
     assert (again.results, again.extraction, again.due_at) == ({"age": 42}, SUCCEEDED, None)
 
@@ -367,7 +367,7 @@ def test_of_many_that_extract_at_once_one_records(store: Store) -> None:
     done = completed(store)
 
     def record(number: int) -> Session:
-        return run(store.sessions.record(done, {"age": number}, SUCCEEDED, None))
+        return run(store.sessions.save_extraction(done, {"age": number}, SUCCEEDED, None))
 
     with ThreadPoolExecutor(max_workers=8) as workers:
         outcomes = list(workers.map(record, range(16)))
@@ -380,14 +380,17 @@ def test_of_many_that_extract_at_once_one_records(store: Store) -> None:
 def test_results_of_another_transcript_are_not_recorded(store: Store, transcript_id: TranscriptId | None) -> None:
     done = completed(store)
 
-    assert run(store.sessions.record(replace(done, transcript_id=transcript_id), {"age": 42}, SUCCEEDED, None)) == done
+    assert (
+        run(store.sessions.save_extraction(replace(done, transcript_id=transcript_id), {"age": 42}, SUCCEEDED, None))
+        == done
+    )
     assert run(store.sessions.get(done.session_id)) == done
 
 
 def test_results_of_a_session_that_is_still_active_are_not_recorded(store: Store) -> None:
     session = kept(store)
 
-    assert run(store.sessions.record(session, {"age": 42}, SUCCEEDED, None)) == session
+    assert run(store.sessions.save_extraction(session, {"age": 42}, SUCCEEDED, None)) == session
     assert run(store.sessions.get(session.session_id)) == session
 
 
@@ -396,7 +399,7 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     run(store.sessions.delete(done.session_id))
 
     with pytest.raises(SessionNotFound):
-        run(store.sessions.record(done, {"age": 42}, SUCCEEDED, None))
+        run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
     assert store.rows(store.names.sessions) == []
 
 
@@ -414,7 +417,6 @@ IN_FULL = Extraction(
     input_tokens=900_000,
     output_tokens=16_384,
     cost_usd=0.311_04,
-    windows=4,
     fields={
         "name": Evidence(status="found", turn=0, quote="Ich heiße «Zoë» 🙂"),
         "items.0.n": Evidence(status="conflicting", turn=4_999, quote="x"),
@@ -447,16 +449,16 @@ IN_FULL = Extraction(
 def test_an_extraction_with_all_that_can_be_told_of_it_comes_back_as_it_was_kept(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.record(done, {"age": 42}, IN_FULL, None))
+    recorded = run(store.sessions.save_extraction(done, {"age": 42}, IN_FULL, None))
 
     assert recorded == run(store.sessions.get(done.session_id))
     assert recorded.extraction == IN_FULL
 
 
 def test_an_extraction_with_all_that_can_be_told_of_it_can_be_followed_by_another(store: Store) -> None:
-    recorded = run(store.sessions.record(completed(store), None, IN_FULL, None))
+    recorded = run(store.sessions.save_extraction(completed(store), None, IN_FULL, None))
 
-    again = run(store.sessions.record(recorded, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(recorded, {"age": 42}, SUCCEEDED, None))
 
     assert (again.results, again.extraction) == ({"age": 42}, SUCCEEDED)
 
@@ -518,6 +520,6 @@ def test_with_a_retention_a_session_expires_so_many_days_after_it_was_made_whate
 
     done = run(sessions.complete(session.session_id, a_call_end()))
     assert done is not None
-    run(sessions.merge(RoomEvent(session.session_id, "RM_ours", finished_at=NOW)))
-    run(sessions.record(done, {}, SUCCEEDED, None))
+    run(sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", finished_at=NOW)))
+    run(sessions.save_extraction(done, {}, SUCCEEDED, None))
     assert store.row_of(session)["ttl"] == expiry

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pi_voice.adapters.aws import Unanswered
-from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
+from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES, pack
 from pi_voice.domain import transcripts
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import TranscriptId, uuid7
@@ -162,5 +162,5 @@ def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_
             await store.through(put_item=failing_on_the_first).transcripts.put(TranscriptId(uuid7()), turns)
         return sorted(written)
 
-    assert run(attempt()) == [str(number) for number in range(1, len(transcripts.pack(turns)))]
+    assert run(attempt()) == [str(number) for number in range(1, len(pack(turns)))]
     assert len(written) >= 1
