@@ -20,13 +20,13 @@ from aiohttp import web
 
 from demo.command import run
 from demo.errors import CallFailed
-from local.certificate import loopback_tls
 from local.errors import CannotStart
 from local.http_server import serving
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini_live import PACE, LiveTimes
 from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
 from tests.local.processes import children, is_running, until
+from tests.support.tls import loopback_tls
 
 ROOT: Final = Path(__file__).parents[2]
 CLEAN: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -12,7 +12,6 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from local.certificate import LoopbackTls, loopback_tls
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
@@ -22,6 +21,7 @@ from pi_voice.ports import LiveOrder
 from pi_voice.prompt import instruction_for
 from tests.live.callers import BareCaller, Message, SdkCaller
 from tests.moving_clock import MovableLoop
+from tests.support.tls import LoopbackTls, loopback_tls
 from tests.unit.examples import agent
 
 MODEL: Final = "models/gemini-3.1-flash-live-preview"

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from local.certificate import LoopbackTls
 from local.speech import Speech, Voice, silence
 from local.stand_ins.gemini_live import LiveTimes
 from tests.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
 from tests.live.conftest import Gemini, running_gemini
+from tests.support.tls import LoopbackTls
 
 pytestmark = [
     pytest.mark.anyio,
