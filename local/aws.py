@@ -13,7 +13,7 @@ from botocore.config import Config
 from local.http_server import address, listen
 from local.template import ACCOUNT
 
-PATIENCE: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+CLIENT_CONFIG: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
 """How our own clients wait."""
 
 _PROGRAM: Final = Path(__file__).with_name("aws_process.py")

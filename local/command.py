@@ -70,8 +70,8 @@ def _ready(stack: Stack) -> str:
     return f"""\
 Pi Voice is ready. Ctrl-C ends it.
 
-{which_is_which(stack.around)}
-  Schedules  {", ".join(f"{clock.function} every {clock.seconds:g} s" for clock in stack.clocks)}
+{services_in_use(stack.around)}
+  Schedules  {", ".join(f"{scheduler.function} every {scheduler.seconds:g} s" for scheduler in stack.schedulers)}
   Lambda     for functions without a route: aws lambda invoke --endpoint-url {stack.invoke_url} ...
 
 export BASE="{stack.base_url}"
@@ -89,7 +89,7 @@ curl -s "$BASE/api/v1/voice/voices" -H "Authorization: Bearer $API_KEY"
 """
 
 
-def which_is_which(around: Surroundings) -> str:
+def services_in_use(around: Surroundings) -> str:
     """Say which services are real and which stand in, a line for each."""
     services = around.services
     return f"""\

@@ -115,7 +115,7 @@ class Docker:
             self._run("network", "rm", name)
 
     @asynccontextmanager
-    async def way_to(self, urls: Iterable[str], image: str, network: str, folder: Path) -> AsyncIterator[str]:
+    async def relay_to(self, urls: Iterable[str], image: str, network: str, folder: Path) -> AsyncIterator[str]:
         """Lead containers of a network to services on loopback; yield what NAME has to be to them.
 
         The folder is a short path of our own, for a Unix socket per service. Raises CannotStart.
@@ -127,7 +127,9 @@ class Docker:
         async with AsyncExitStack() as running:
             for port, host in services.items():
                 try:
-                    accepting = await asyncio.start_unix_server(partial(leave, host, port), folder / str(port))
+                    accepting = await asyncio.start_unix_server(
+                        partial(forward_to_service, host, port), folder / str(port)
+                    )
                 except OSError as error:  # a path of more than about a hundred letters
                     raise CannotStart(f"{folder} cannot hold a Unix socket, so set TMPDIR: {error}.") from None
                 running.callback(accepting.close)
@@ -175,11 +177,11 @@ class Docker:
             return subprocess.CompletedProcess(command, 1, "", f"no answer within {_ENGINE_SECONDS} s")
 
 
-async def leave(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def forward_to_service(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Lead one connection from a Unix socket to a service."""
     try:
         service = await asyncio.open_connection(host, port)
     except OSError:
         writer.close()  # as if the caller had been refused
         return
-    await relay_process.join((reader, writer), service)
+    await relay_process.pipe((reader, writer), service)

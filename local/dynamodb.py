@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import PATIENCE
+from local.aws import CLIENT_CONFIG
 from local.errors import CannotStart
 from local.template import Table
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def client(url: str) -> "DynamoDBClient":
     """Make a client of a DynamoDB, with the credentials of this process's environment."""
-    return boto3.client("dynamodb", endpoint_url=url, config=PATIENCE)
+    return boto3.client("dynamodb", endpoint_url=url, config=CLIENT_CONFIG)
 
 
 def make_tables(dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:

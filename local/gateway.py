@@ -60,7 +60,7 @@ def http_api(
         event = api_event(request, route, parameters, request_id)
         # A function that is given up runs on, as it does on AWS.
         call = asyncio.ensure_future(functions.invoke(logical_id, event, event["headers"]["x-amzn-trace-id"]))
-        call.add_done_callback(_look_at)
+        call.add_done_callback(_retrieve_exception)
         try:
             async with asyncio.timeout(seconds):
                 return response_of(await asyncio.shield(call))
@@ -178,7 +178,7 @@ def _message(status: int, message: str) -> Response:
     return Response(status, (("content-type", "application/json"),), body.encode())
 
 
-def _look_at(call: "asyncio.Future[Any]") -> None:
+def _retrieve_exception(call: "asyncio.Future[Any]") -> None:
     """Take note of how a call ended that nobody waits for any more, so that asyncio does not complain."""
     if not call.cancelled():
         call.exception()

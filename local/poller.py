@@ -41,7 +41,7 @@ class Poller:
             while True:
                 await turns.acquire()
                 if messages := await self._receive():
-                    batches.create_task(self._work_on(messages)).add_done_callback(lambda _: turns.release())
+                    batches.create_task(self._process(messages)).add_done_callback(lambda _: turns.release())
                 else:
                     turns.release()
                     await asyncio.sleep(self.pause_seconds)
@@ -57,11 +57,11 @@ class Poller:
                 WaitTimeSeconds=0,  # the stand-in serves nobody else while one waits
             )
         except Exception as error:  # noqa: BLE001 (whatever it was, the next poll may work)
-            self._say(f"its queue cannot be read: {error}")
+            self._log(f"its queue cannot be read: {error}")
             return []
         return answer.get("Messages", [])
 
-    async def _work_on(self, messages: "list[MessageTypeDef]") -> None:
+    async def _process(self, messages: "list[MessageTypeDef]") -> None:
         event = {"Records": [_record(message, self.events) for message in messages]}
         try:
             answer = await self.invoke(self.function, event)
@@ -70,15 +70,15 @@ class Poller:
             if done := [message for message in messages if message["MessageId"] not in failed]:
                 await asyncio.to_thread(self._delete, done)
         except FunctionError as error:
-            self._say(f"its batch of {len(messages)} comes back later: {error}")
+            self._log(f"its batch of {len(messages)} comes back later: {error}")
         except Exception as error:  # noqa: BLE001 (whatever it was, the messages come back)
-            self._say(f"its batch of {len(messages)} could not be deleted: {error}")
+            self._log(f"its batch of {len(messages)} could not be deleted: {error}")
 
     def _delete(self, messages: "list[MessageTypeDef]") -> None:
         for message in messages:
             self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
 
-    def _say(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         print(f"{self.function}: {what.rstrip('.')}.", file=sys.stderr, flush=True)
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def join(one: Streams, other: Streams) -> None:
+async def pipe(one: Streams, other: Streams) -> None:
     """Pass on what each side says until both have said all, or one of them is gone."""
     try:
-        await asyncio.gather(_pour(one[0], other[1]), _pour(other[0], one[1]))
+        await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
     except ConnectionError:
         pass  # which closing tells the other side
     finally:
@@ -26,22 +26,22 @@ async def join(one: Streams, other: Streams) -> None:
         other[1].close()
 
 
-async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     while piece := await source.read(65_536):
         sink.write(piece)
         await sink.drain()
     sink.write_eof()
 
 
-async def enter(socket_path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def forward_to_socket(socket_path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Lead one connection to a Unix socket."""
-    await join((reader, writer), await asyncio.open_unix_connection(socket_path))
+    await pipe((reader, writer), await asyncio.open_unix_connection(socket_path))
 
 
 async def _serve(folder: Path, ports: list[str]) -> None:
     address = socket.gethostbyname(socket.gethostname())
     for port in ports:
-        await asyncio.start_server(partial(enter, folder / port), address, int(port))
+        await asyncio.start_server(partial(forward_to_socket, folder / port), address, int(port))
     print(address, flush=True)
     await asyncio.to_thread(sys.stdin.read)
 

@@ -35,44 +35,44 @@ class LocalApi:
     @property
     def base_url(self) -> str:
         """The API's origin."""
-        return self._said(r'export BASE="(.+)"')
+        return self._printed(r'export BASE="(.+)"')
 
     @property
     def api_key(self) -> str:
         """A key of the workspace `local`."""
-        return self._said(r'export API_KEY="(.+)"')
+        return self._printed(r'export API_KEY="(.+)"')
 
     @property
     def webhook_url(self) -> str:
         """The webhook's own URL."""
-        return self._said(r'export WEBHOOK_URL="(.+)"')
+        return self._printed(r'export WEBHOOK_URL="(.+)"')
 
     @property
     def invoke_url(self) -> str:
         """The endpoint of Lambda's Invoke."""
-        return self._said(r"--endpoint-url (\S+)")
+        return self._printed(r"--endpoint-url (\S+)")
 
     @property
     def livekit_url(self) -> str:
         """The LiveKit server."""
-        return self._said(r"LiveKit .* (ws\S+)")
+        return self._printed(r"LiveKit .* (ws\S+)")
 
     @property
     def gemini_url(self) -> str:
         """The Gemini API."""
-        return self._said(r"Gemini .* (http\S+)")
+        return self._printed(r"Gemini .* (http\S+)")
 
     @property
     def dynamodb_url(self) -> str:
         """The DynamoDB that holds the tables."""
-        return self._said(r"DynamoDB .* (http\S+)")
+        return self._printed(r"DynamoDB .* (http\S+)")
 
     @property
     def sqs_url(self) -> str:
         """The SQS that holds the queues."""
-        return self._said(r"SQS .* (http\S+)")
+        return self._printed(r"SQS .* (http\S+)")
 
-    def _said(self, pattern: str) -> str:
+    def _printed(self, pattern: str) -> str:
         found = re.search(pattern, self.output)
         if not found:
             raise LookupError(f"The local stack did not say {pattern}.")

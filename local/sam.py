@@ -26,11 +26,11 @@ from typing import Any, Final
 import yaml
 
 from events.sign_webhook import signed
-from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, which_is_which
+from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, services_in_use
 from local.containers import NAME, Docker, seen_from_containers
 from local.errors import CannotStart
 from local.http_server import HOST, listen
-from local.sample_records import SAMPLE_KEY, keep_samples
+from local.sample_records import SAMPLE_KEY, save_samples
 from local.services import function_variables, is_loopback
 from local.stack import Surroundings, running_services
 from local.template import Template
@@ -93,10 +93,10 @@ async def _serve(build: Path, port: int) -> int:
 async def _invoke(build: Path, function: str, event: str) -> int:
     document = event_named(event) if event else sample_of(function)
     async with _sam_local(build, f"http://{HOST}:1/nobody-listens") as sam:
-        await keep_samples(sam.around)
+        await save_samples(sam.around)
         process = await sam.start("invoke", function, "--event", "-", stdin=asyncio.subprocess.PIPE)
         try:
-            await process.communicate(json.dumps(let_in(document, sam.around)).encode())
+            await process.communicate(json.dumps(with_credentials(document, sam.around)).encode())
             return await process.wait()
         finally:
             await _end(process)
@@ -118,7 +118,7 @@ def event_named(path: str) -> Any:
         raise CannotStart(f"EVENT is {path!r}, which is no event in JSON: {error}.") from None
 
 
-def let_in(event: Any, around: Surroundings) -> Any:
+def with_credentials(event: Any, around: Surroundings) -> Any:
     """Return an event with the samples' API key replaced by one that opens this API, or with a webhook's signature."""
     if not isinstance(event, dict) or "headers" not in event:
         return event
@@ -134,7 +134,7 @@ def _ready(around: Surroundings, base_url: str) -> str:
     return f"""
 Pi Voice is ready, in Docker. A function starts with its first request. Ctrl-C ends it.
 
-{which_is_which(around)}
+{services_in_use(around)}
   In answers, {NAME} is this machine: it leads to the same place from the containers and from here.
 
 export BASE="{base_url}"
@@ -168,11 +168,11 @@ class _Sam:
 
 
 @asynccontextmanager
-async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
+async def _sam_local(build: Path, webhook_url: str) -> AsyncIterator[_Sam]:
     environment = dict(os.environ)  # which running_services clears
     docker = Docker.chosen_by(environment)
     async with AsyncExitStack() as running:
-        around = await running.enter_async_context(running_services(webhooks_go_to, environment))
+        around = await running.enter_async_context(running_services(webhook_url, environment))
         built = yaml.safe_load((build / "template.yaml").read_text(encoding="utf-8"))
         image = image_of(built)
         docker.get(image)
@@ -180,7 +180,7 @@ async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="pi-voice-")))
         aws = {around.dynamodb_url, around.sqs_url}
         urls = [url for url in (around.livekit.url, around.gemini.base_url, *aws) if url]
-        address = await running.enter_async_context(docker.way_to(urls, image, network, folder))
+        address = await running.enter_async_context(docker.relay_to(urls, image, network, folder))
 
         variables = variables_for_containers(around)
         own = {**around.machine, **docker.settings, "SAM_CLI_TELEMETRY": "0"}

@@ -21,7 +21,7 @@ SAMPLE_KEY: Final[str] = _event("list_voices")["headers"]["authorization"].remov
 """The API key of all samples, which opens nothing."""
 
 
-async def keep_samples(around: Surroundings) -> None:
+async def save_samples(around: Surroundings) -> None:
     """Keep the samples' agent, session and key, so that a function finds what its sample asks for.
 
     They go into a stand-in alone: a database of the user's own keeps what it has.

@@ -1,6 +1,6 @@
 """Speech: text as audio, spoken by espeak-ng where it is installed, and else hummed, one soft tone a word.
 
-The audio is PCM, 16 bits, little-endian, mono, and carries its words (`hidden_words.py`).
+The audio is PCM, 16 bits, little-endian, mono, and carries its words (`audio_watermark.py`).
 """
 
 import io
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from local.hidden_words import mark
+from local.audio_watermark import embed
 
 SAMPLE_BYTES: Final = 2
 ESPEAK: Final = "espeak-ng"
@@ -74,7 +74,7 @@ class Speech:
         spoken = self._spoken(" ".join(text.split())) if parts else None
         sounds = _shared_out(spoken, parts) if spoken else map(self._hummed, parts)
         for part, sound in zip(parts, sounds, strict=True):
-            yield SpokenWord(part, _pcm(mark(sound, part)))
+            yield SpokenWord(part, _pcm(embed(sound, part)))
 
     def _spoken(self, text: str) -> list[int] | None:
         """Let espeak-ng speak; None where it is missing, does not know the language, or fails otherwise."""

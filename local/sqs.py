@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import PATIENCE
+from local.aws import CLIENT_CONFIG
 from local.errors import CannotStart
 from local.template import Queue
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def client(url: str) -> "SQSClient":
     """Make a client of an SQS, with the credentials of this process's environment."""
-    return boto3.client("sqs", endpoint_url=url, config=PATIENCE)
+    return boto3.client("sqs", endpoint_url=url, config=CLIENT_CONFIG)
 
 
 def make_queues(sqs: "SQSClient", queues: Iterable[Queue]) -> dict[str, str]:

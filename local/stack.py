@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from local import dynamodb, first_key, sqs
 from local.aws import aws_stand_in
-from local.clock import Clock, seconds_between
 from local.gateway import function_url, http_api
 from local.http_server import address, listen, serving
 from local.invoke_api import invoke_api
 from local.poller import Poller
 from local.reference import reference
+from local.scheduler import Scheduler, seconds_between
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_answers import Answers
@@ -50,11 +50,11 @@ class Stack:
     base_url: str
     webhook_url: str
     invoke_url: str
-    clocks: tuple[Clock, ...]
+    schedulers: tuple[Scheduler, ...]
 
 
 @asynccontextmanager
-async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
+async def running_services(webhook_url: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
     """Run all that the functions need but the functions.
 
     That is stand-ins for what is not real, tables and queues, and a first API key. Raises CannotStart.
@@ -67,7 +67,7 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
         dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
         gemini = await enter(gemini_stand_in(live_times, answers)) if services.gemini is None else services.gemini
         livekit = (
-            await enter(livekit_stand_in(webhooks_go_to, services.webhook_keys))
+            await enter(livekit_stand_in(webhook_url, services.webhook_keys))
             if services.livekit is None
             else services.livekit
         )
@@ -106,8 +106,8 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             for function in functions
             for events in function.queues
         ]
-        clocks = [
-            Clock(schedule, seconds or schedule.minutes * 60, function.logical_id, workers.invoke)
+        schedulers = [
+            Scheduler(schedule, seconds or schedule.minutes * 60, function.logical_id, workers.invoke)
             for function in functions
             for schedule in function.schedules
         ]
@@ -117,14 +117,16 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             base_url=await enter(serving(api, api_listener)),
             webhook_url=await enter(serving(function_url(webhook, workers), url_listener)),
             invoke_url=await enter(serving(invoke_api(functions, workers))),
-            clocks=tuple(clocks),
+            schedulers=tuple(schedulers),
         )
-        await enter(at_work([*(poller.run() for poller in pollers), *(clock.run() for clock in clocks)]))
+        await enter(
+            background_tasks([*(poller.run() for poller in pollers), *(scheduler.run() for scheduler in schedulers)])
+        )
         yield stack
 
 
 @asynccontextmanager
-async def at_work(work: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
+async def background_tasks(work: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
     """Have coroutines run in the background, and end them."""
     tasks = [asyncio.create_task(each) for each in work]
     try:

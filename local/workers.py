@@ -54,22 +54,22 @@ class Workers:
     """All workers of all functions."""
 
     def __init__(self, functions: Iterable[Function], environment: Mapping[str, str]) -> None:
-        self._crews = {function.logical_id: _Crew(function, environment) for function in functions}
+        self._pools = {function.logical_id: _Pool(function, environment) for function in functions}
 
     async def invoke(self, logical_id: str, event: Json, trace_id: str = "") -> Json:
         """Call a function with an event and return its answer; raises EventTooLarge and FunctionError."""
         payload = json.dumps(event, ensure_ascii=False).encode()
         if len(payload) > MAX_EVENT_BYTES:
             raise EventTooLarge
-        return await self._crews[logical_id].invoke(payload, trace_id)
+        return await self._pools[logical_id].invoke(payload, trace_id)
 
     async def stop(self) -> None:
         """End every worker, whatever it is doing."""
-        await asyncio.gather(*(crew.stop() for crew in self._crews.values()))
+        await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
 
 
 @dataclass
-class _Crew:
+class _Pool:
     """The workers of one function."""
 
     function: Function
@@ -84,10 +84,10 @@ class _Crew:
             try:
                 return await worker.call(event, trace_id)
             finally:
-                if worker.is_fit:
+                if worker.is_reusable:
                     self._idle.append(worker)
                 else:
-                    await self._dismiss(worker)
+                    await self._discard(worker)
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._all))
@@ -97,19 +97,19 @@ class _Crew:
         code = _code_of(self.function)
         while self._idle:
             worker = self._idle.pop()
-            if worker.is_fit and worker.code == code:
+            if worker.is_reusable and worker.code == code:
                 return worker
-            await self._dismiss(worker)
+            await self._discard(worker)
         worker = _Worker(self.function, code)
         self._all.add(worker)
         try:
             await worker.start(self.environment)
         except BaseException:
-            await self._dismiss(worker)
+            await self._discard(worker)
             raise
         return worker
 
-    async def _dismiss(self, worker: "_Worker") -> None:
+    async def _discard(self, worker: "_Worker") -> None:
         self._all.discard(worker)
         await worker.stop()
 
@@ -126,7 +126,7 @@ class _Worker:
         self._writer: asyncio.StreamWriter | None = None
 
     @property
-    def is_fit(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the worker can take a request: no call is under way or was given up, and it lives."""
         return self._free and not self._reader.at_eof()
 
@@ -183,7 +183,7 @@ class _Worker:
         if self._writer is not None:
             self._writer.write(HEADER.pack(kind, len(payload)) + payload)
 
-    async def _receive(self, seconds: int, in_vain: str) -> bytes:
+    async def _receive(self, seconds: int, problem: str) -> bytes:
         """Wait for one frame; raises FunctionError if it tells of an error, or does not come in time or at all."""
         try:
             async with asyncio.timeout(seconds):
@@ -193,7 +193,7 @@ class _Worker:
         except TimeoutError:
             self._process.kill()
             await self.stop()
-            raise self._failure("Sandbox.Timedout", f"{in_vain} after {seconds} s and was ended") from None
+            raise self._failure("Sandbox.Timedout", f"{problem} after {seconds} s and was ended") from None
         except (asyncio.IncompleteReadError, ConnectionError):
             await self.stop()
             status = self._process.returncode

@@ -14,9 +14,9 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from local.errors import CannotStart
+from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.schema_filling import filled
-from local.stand_ins.spoken import call_of
 
 BEHAVIOUR: Final = "GEMINI_STAND_IN_EXTRACTION"
 BEHAVIOURS: Final = ("well", "badly", "truncated", "blocked", "invented")
@@ -100,7 +100,7 @@ def _text(answer: Json, prompt: str, schema: Message) -> str:
         results = answer.get("results")
         evidence = [{"path": path, **claim} for path, claim in answer.get("fields", {}).items()]
     else:
-        results = [] if answer == "badly" else filled(asked, call_of(prompt))
+        results = [] if answer == "badly" else filled(asked, parse_call(prompt))
         evidence = _evidence(results, prompt, _NOBODY_SAID if answer == "invented" else None)
     told = {"results": results, "evidence": evidence} if wants_evidence else results
     return json.dumps(told, ensure_ascii=False)

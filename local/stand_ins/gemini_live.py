@@ -112,9 +112,9 @@ class _Connection:
         """Send one message, in a binary frame."""
         await self._socket.send_bytes(json.dumps(message).encode())
 
-    def keep(self, interview: Interview) -> str:
+    def new_handle(self, interview: Interview) -> str:
         """Return a resumption handle for what a call has come to."""
-        return self._access.keep(interview)
+        return self._access.new_handle(interview)
 
     def pacer(self) -> Pacer:
         """Return what holds back the audio of one turn."""

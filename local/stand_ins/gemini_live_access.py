@@ -77,7 +77,7 @@ class Access:
         self._uses[token.name] += 1
         return setup, None
 
-    def keep(self, interview: Interview) -> str:
+    def new_handle(self, interview: Interview) -> str:
         """Return a handle by which any connection can go on from here."""
         handle = secrets.token_urlsafe(32)
         self._interviews[handle] = interview

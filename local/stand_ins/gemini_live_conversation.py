@@ -19,13 +19,13 @@ from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, SpokenWord, Voice, parts_of, pieces, seconds_of
 from local.stand_ins.gemini_live_access import INVALID_ARGUMENT, Hangup
 from local.stand_ins.gemini_live_agent import Interview, Reply, Script
-from local.stand_ins.gemini_live_hearing import (
+from local.stand_ins.gemini_live_voice_activity import (
     RATE,
     SILENCE_SECONDS,
     Heard,
-    Hearing,
     SpeechEnded,
     SpeechStarted,
+    VoiceActivityDetector,
     WordsHeard,
 )
 from local.stand_ins.gemini_messages import Message
@@ -49,13 +49,13 @@ _NO_ACTIVITY: Final = "Explicit activity control is not supported when automatic
 _NO_AUDIO: Final = f"The stand-in takes {_AUDIO_IN} only, in whole samples of 16 bits, as base64."
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """What a conversation needs of its connection."""
 
     async def send(self, message: Message) -> None:
         """Send one message to the client."""
 
-    def keep(self, interview: Interview) -> str:
+    def new_handle(self, interview: Interview) -> str:
         """Return a resumption handle for what a call has come to."""
 
     def pacer(self) -> Pacer:
@@ -65,12 +65,14 @@ class Line(Protocol):
 class Conversation:
     """Hears a caller and speaks as the agent of a setup; hands out resumption handles if the setup asks for them."""
 
-    def __init__(self, setup: Message, interview: Interview | None, line: Line, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, setup: Message, interview: Interview | None, connection: Connection, tasks: asyncio.TaskGroup
+    ) -> None:
         self._setup = setup
         self._interview = interview or Interview(Script.of(_instruction(setup)))
-        self._line = line
+        self._connection = connection
         self._tasks = tasks
-        self._hearing = Hearing(_silence_seconds(setup))
+        self._detector = VoiceActivityDetector(_silence_seconds(setup))
         self._speech = Speech(ANSWER_RATE, _voice(setup, self._interview.script))
         self._usage = _Usage()
         self._late_words = ""
@@ -106,9 +108,9 @@ class Conversation:
         if "audio" in content:
             pcm = _pcm(content["audio"])
             self._usage.heard_seconds += seconds_of(pcm, RATE)
-            await self._hear(self._hearing.listen(pcm))
+            await self._hear(self._detector.listen(pcm))
         if content.get("audioStreamEnd"):
-            await self._hear(self._hearing.end())
+            await self._hear(self._detector.end())
         if "text" in content:
             self._usage.read_letters += len(content["text"])
             await self._answer()
@@ -150,13 +152,13 @@ class Conversation:
             return
         await self.stop()
         await self._transcribe_late_words()
-        await self._line.send({"serverContent": {"interrupted": True}})
+        await self._connection.send({"serverContent": {"interrupted": True}})
         await self._end_turn(self._reply.cut_after(self._said))
 
     async def _speak(self, reply: Reply) -> None:
         if self._is_resumable:
-            await self._line.send({"sessionResumptionUpdate": {"resumable": False}})
-        pacer, words = self._line.pacer(), self._speech.say(reply.text)
+            await self._connection.send({"sessionResumptionUpdate": {"resumable": False}})
+        pacer, words = self._connection.pacer(), self._speech.say(reply.text)
         parts, told, spoken = parts_of(reply.text), 0, 0
         while word := await asyncio.to_thread(next, words, None):
             due = max(told, spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)])
@@ -164,14 +166,14 @@ class Conversation:
             await self._sound(word, pacer)
             told, spoken = due, spoken + 1
         await self._transcribe("output", "".join(parts[told:]))
-        await self._line.send({"serverContent": {"generationComplete": True}})
+        await self._connection.send({"serverContent": {"generationComplete": True}})
         await self._end_turn(reply.with_question)
 
     async def _sound(self, word: SpokenWord, pacer: Pacer) -> None:
         for piece in pieces(word.pcm, ANSWER_RATE, PIECE_SECONDS):
             await pacer.reach(self._usage.spoken_seconds)
             blob = {"mimeType": _AUDIO_OUT, "data": base64.b64encode(piece).decode()}
-            await self._line.send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})
+            await self._connection.send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})
             self._usage.spoken_seconds += seconds_of(piece, ANSWER_RATE)
             await self._transcribe_late_words()
         self._said += word.text
@@ -179,14 +181,14 @@ class Conversation:
     async def _end_turn(self, interview: Interview) -> None:
         self._interview, self._reply = interview, None
         usage, self._usage.spoken_seconds = self._usage.message, 0.0
-        await self._line.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
+        await self._connection.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
         if self._is_resumable:
-            handle = self._line.keep(interview)
-            await self._line.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
+            handle = self._connection.new_handle(interview)
+            await self._connection.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
 
     async def _transcribe(self, what: str, text: str) -> None:
         if text and f"{what}AudioTranscription" in self._setup:
-            await self._line.send({"serverContent": {f"{what}Transcription": {"text": text}}})
+            await self._connection.send({"serverContent": {f"{what}Transcription": {"text": text}}})
 
     @property
     def _is_resumable(self) -> bool:

@@ -11,7 +11,17 @@ from datetime import datetime, time
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
-from local.stand_ins.spoken import Call, Exchange, clock, day, in_digits, is_yes, last_word, numbers, plainly
+from local.stand_ins.answer_parsing import (
+    Call,
+    Exchange,
+    clock,
+    day,
+    in_digits,
+    is_yes,
+    numbers,
+    without_fillers,
+    without_retractions,
+)
 
 Json = Any
 Schema = dict[str, Json]
@@ -152,8 +162,8 @@ class _Filling:
                 answer = self._answer(name, about, lambda text: bool(numbers(text)))
                 return [_within(number, inner) for number in numbers(answer)]
             case "string" if "format" not in inner:
-                parts = _LIST.split(plainly(self._answer(name, about)))
-                return [plainly(part) for part in parts if part.strip(" .")]
+                parts = _LIST.split(without_fillers(self._answer(name, about)))
+                return [without_fillers(part) for part in parts if part.strip(" .")]
         return []
 
     # ---- Values ----
@@ -181,12 +191,12 @@ class _Filling:
 
     def _boolean(self, name: str, about: str) -> bool:
         answer = self._answer(name, about, lambda text: is_yes(text) is not None)
-        return is_yes(last_word(answer)) is not False
+        return is_yes(without_retractions(answer)) is not False
 
     def _number(self, schema: Schema, name: str, about: str) -> float:
         answer = self._answer(name, about, lambda text: bool(numbers(text)))
         anywhere = self._first(lambda text: numbers(text) or None)
-        found = numbers(last_word(answer)) or anywhere or [len(self._call.exchanges)]
+        found = numbers(without_retractions(answer)) or anywhere or [len(self._call.exchanges)]
         return _within(found[0], schema)
 
     def _string(self, form: str | None, name: str, about: str) -> str:
@@ -200,15 +210,15 @@ class _Filling:
         ):
             return found[0]
         if words & _words("summary overview notes"):
-            return "; ".join(plainly(exchange.answer) for exchange in self._call.exchanges) or "not said"
-        answer = last_word(self._answer(name, about))
+            return "; ".join(without_fillers(exchange.answer) for exchange in self._call.exchanges) or "not said"
+        answer = without_retractions(self._answer(name, about))
         if words & _words("name caller customer") and (found := _NAME.search(answer)):
             return found[1]
-        return plainly(answer)
+        return without_fillers(answer)
 
     def _moment(self, form: str, name: str, about: str) -> str:
         today = self._call.day
-        answer = last_word(self._answer(name, about))
+        answer = without_retractions(self._answer(name, about))
         on = day(answer, today) or self._first(lambda text: day(text, today)) or today
         at = clock(answer) or self._first(clock) or time(9)
         moments = {

@@ -149,7 +149,7 @@ def test_make_demo_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert_a_whole_call("intake", ended)
     assert ended.stdout.startswith("A whole call: examples/intake.json")
     assert "Stand-ins on this machine: LiveKit, Gemini, DynamoDB." in ended.stdout
-    assert "The call passes 4 times as fast as it would" in ended.stdout
+    assert "The call runs at 4 times natural speed" in ended.stdout
     assert (tmp_path / "call.wav").stat().st_size > 1_000_000
 
 

@@ -15,7 +15,7 @@ from google import genai
 from google.genai import errors, types
 from google.genai.live import AsyncSession
 
-from local.hidden_words import MarkReader
+from local.audio_watermark import WatermarkReader
 from local.speech import SAMPLE_BYTES, Speech, Voice, pieces, samples_of, silence
 
 Message = dict[str, Any]
@@ -64,7 +64,7 @@ class Turn:
     @property
     def words(self) -> str:
         """The words that the audio itself carries."""
-        return "".join(MarkReader().read(samples_of(self.pcm)))
+        return "".join(WatermarkReader().read(samples_of(self.pcm)))
 
     @property
     def kinds(self) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.hidden_words import MarkReader, mark
+from local.audio_watermark import WatermarkReader, embed
 from local.pacing import Pacer
 from local.speech import Speech, Voice, parts_of, pieces, samples_of, seconds_of, silence
 
@@ -39,7 +39,7 @@ def spoken(speech: Speech, text: str) -> bytes:
 
 
 def words_in(pcm: bytes, seconds: float = 0.03) -> str:
-    reader = MarkReader()
+    reader = WatermarkReader()
     return "".join(word for piece in pieces(pcm, RATE, seconds) for word in reader.read(samples_of(piece)))
 
 
@@ -103,8 +103,8 @@ def test_marks_are_found_among_noise_in_pieces_of_any_size(texts: list[str], see
     samples: list[int] = []
     for text in texts:
         samples += noise.choices(range(-9, 10), k=seed % 99)
-        samples += mark(noise.choices(range(-9, 10), k=1_100), text)
-    reader = MarkReader()
+        samples += embed(noise.choices(range(-9, 10), k=1_100), text)
+    reader = WatermarkReader()
 
     found = [text for start in range(0, len(samples), size) for text in reader.read(samples[start : start + size])]
     assert found == texts
@@ -113,19 +113,19 @@ def test_marks_are_found_among_noise_in_pieces_of_any_size(texts: list[str], see
 def test_a_mark_is_not_to_be_heard() -> None:
     samples = [100] * 2_000
 
-    assert all(abs(before - after) <= 1 for before, after in zip(samples, mark(samples, "Hello"), strict=True))
+    assert all(abs(before - after) <= 1 for before, after in zip(samples, embed(samples, "Hello"), strict=True))
 
 
 def test_a_mark_that_was_damaged_is_no_mark_and_hides_no_other() -> None:
-    damaged = mark([0] * 1_000, "Hello")
+    damaged = embed([0] * 1_000, "Hello")
     damaged[60] ^= 1
 
-    assert list(MarkReader().read([*damaged, *mark([0] * 1_000, "there")])) == ["there"]
+    assert list(WatermarkReader().read([*damaged, *embed([0] * 1_000, "there")])) == ["there"]
 
 
 def test_a_text_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="are too few for 'Hello'"):
-        mark([0] * 100, "Hello")
+        embed([0] * 100, "Hello")
 
 
 # ---- Pacing ----

@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator
 
 from local.errors import CannotStart
 from local.http_server import serving
+from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_answers import Answers
 from local.stand_ins.gemini_tokens import Tokens
 from local.stand_ins.schema_filling import filled
-from local.stand_ins.spoken import call_of
 from tests.local.conftest import Answer, Background, Site
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own
@@ -62,7 +62,7 @@ BOOKING = prompt(
 
 
 def fill(schema: dict[str, Any], text: str = BOOKING) -> Any:
-    return filled(schema, call_of(text))
+    return filled(schema, parse_call(text))
 
 
 def fill_one(name: str, schema: dict[str, Any] | None = None, text: str = BOOKING) -> Any:

@@ -15,7 +15,7 @@ from mypy_boto3_sqs.client import SQSClient
 from local.aws import aws_stand_in
 from local.poller import Poller, failures
 from local.sqs import client, make_queues
-from local.stack import at_work
+from local.stack import background_tasks
 from local.template import Queue, QueueEvents
 from local.workers import FunctionError, Workers
 from tests.local.conftest import Background, Project
@@ -111,7 +111,7 @@ class Line:
         events = QueueEvents(self.name, batch_size, **{"reports_failures": True, "max_concurrency": None, **terms})
         url = f"{self.sqs.meta.endpoint_url}/000000000000/{self.name}"
         poller = Poller(self.sqs, url, events, "Work", function, pause_seconds=0.05)
-        return self.background.during(at_work([poller.run()]))
+        return self.background.during(background_tasks([poller.run()]))
 
 
 @pytest.fixture(scope="module")

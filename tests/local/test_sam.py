@@ -19,12 +19,12 @@ import yaml
 
 from local import sam, template
 from local.aws import aws_stand_in
-from local.containers import Docker, leave, seen_from_containers
+from local.containers import Docker, forward_to_service, seen_from_containers
 from local.dynamodb import client, make_tables
 from local.errors import CannotStart
 from local.first_key import WORKSPACE
-from local.relay_process import enter
-from local.sample_records import keep_samples
+from local.relay_process import forward_to_socket
+from local.sample_records import save_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
 from pi_voice.adapters.aws import DYNAMODB, AwsService
@@ -136,7 +136,7 @@ def test_only_this_machine_has_another_name_in_containers(url: str, seen: str) -
 
 
 def test_a_sample_gets_a_key_that_opens_the_api(around: Surroundings) -> None:
-    event = sam.let_in(sam.sample_of("ListVoices"), around)
+    event = sam.with_credentials(sam.sample_of("ListVoices"), around)
 
     assert event["headers"]["authorization"] == f"Bearer {around.api_key}"
     assert event["headers"]["host"]
@@ -146,18 +146,18 @@ def test_an_authorization_of_ones_own_stays(around: Surroundings, tmp_path: Path
     own = tmp_path / "event.json"
     own.write_text('{"headers": {"authorization": "Bearer mine"}}')
 
-    assert sam.let_in(sam.event_named(str(own)), around) == {"headers": {"authorization": "Bearer mine"}}
+    assert sam.with_credentials(sam.event_named(str(own)), around) == {"headers": {"authorization": "Bearer mine"}}
 
 
 def test_a_webhook_is_signed_with_the_key_that_the_function_has(around: Surroundings) -> None:
-    event = sam.let_in(sam.sample_of("ReceiveLivekitWebhook"), around)
+    event = sam.with_credentials(sam.sample_of("ReceiveLivekitWebhook"), around)
     others = replace(
         around, services=replace(around.services, webhook_keys=("webhook", "a-secret-of-webhooks-alone-of-32-letters"))
     )
 
     for keys, signed in (
         ((KEYS[0].api_key, KEYS[0].api_secret), event),
-        (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.let_in(event, others)),
+        (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.with_credentials(event, others)),
     ):
         WebhookSignature(WebhookSettings(*keys)).verify(
             signed["headers"]["authorization"], base64.b64decode(signed["body"])
@@ -165,7 +165,7 @@ def test_a_webhook_is_signed_with_the_key_that_the_function_has(around: Surround
 
 
 def test_what_an_operator_sends_stays_as_it_is(around: Surroundings) -> None:
-    assert sam.let_in(sam.sample_of("RevokeApiKey"), around) == sam.sample_of("RevokeApiKey")
+    assert sam.with_credentials(sam.sample_of("RevokeApiKey"), around) == sam.sample_of("RevokeApiKey")
 
 
 def test_what_the_samples_name_is_there_when_one_is_invoked(
@@ -179,7 +179,7 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
     session_id = SessionId(sam.sample_of("GetSession")["pathParameters"]["session_id"])
     key = sam.sample_of("RevokeApiKey")
 
-    background.run(keep_samples(around))
+    background.run(save_samples(around))
 
     settings = AwsSettings.of({**around.machine, "AWS_ENDPOINT_URL_DYNAMODB": around.dynamodb_url})
     with closing(AwsService(settings, DYNAMODB)) as service:
@@ -196,7 +196,7 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
 def test_nothing_is_put_into_a_database_of_ones_own(around: Surroundings, background: Background) -> None:
     own = replace(around.services, dynamodb_url="http://127.0.0.1:1")  # where an attempt would fail
 
-    background.run(keep_samples(replace(around, services=own, dynamodb_url="http://127.0.0.1:1")))
+    background.run(save_samples(replace(around, services=own, dynamodb_url="http://127.0.0.1:1")))
 
 
 # ---- Docker, by a command of that name ----
@@ -275,7 +275,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Docker 
 def test_docker_desktop_needs_no_relay(docker: FakeDocker, background: Background, tmp_path: Path) -> None:
     engine = docker.answers("echo Docker Desktop")
 
-    assert background.enter(engine.way_to(["http://127.0.0.1:1"], IMAGE, "network", tmp_path)) == "host-gateway"
+    assert background.enter(engine.relay_to(["http://127.0.0.1:1"], IMAGE, "network", tmp_path)) == "host-gateway"
 
 
 @on_linux
@@ -289,9 +289,11 @@ def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: Fa
         port = service.sockets[0].getsockname()[1]
         engine = docker.answers('if [ "$1" = run ]; then echo 10.0.0.2; cat; else echo Debian; fi')
         folder = Path(docker.environment["PATH"].partition(":")[0])
-        async with engine.way_to([f"http://127.0.0.1:{port}", "wss://elsewhere"], IMAGE, "network", folder) as address:
+        async with engine.relay_to(
+            [f"http://127.0.0.1:{port}", "wss://elsewhere"], IMAGE, "network", folder
+        ) as address:
             assert address == "10.0.0.2"
-            entrance = await asyncio.start_server(partial(enter, folder / str(port)), "127.0.0.1", 0)
+            entrance = await asyncio.start_server(partial(forward_to_socket, folder / str(port)), "127.0.0.1", 0)
             reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
             writer.write(b"hello " * 100_000)
             writer.write_eof()
@@ -307,7 +309,7 @@ def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: Fa
 
 @on_linux
 def test_a_folder_too_long_for_a_socket_is_one_sentence(docker: FakeDocker, background: Background) -> None:
-    relay = docker.answers("echo Debian").way_to(["http://127.0.0.1:1"], IMAGE, "network", Path("/", "x" * 120))
+    relay = docker.answers("echo Debian").relay_to(["http://127.0.0.1:1"], IMAGE, "network", Path("/", "x" * 120))
 
     with pytest.raises(CannotStart, match=r"^/x+ cannot hold a Unix socket, so set TMPDIR: .*\.$"):
         background.enter(relay)
@@ -315,7 +317,7 @@ def test_a_folder_too_long_for_a_socket_is_one_sentence(docker: FakeDocker, back
 
 def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
     async def scenario(port: int) -> bytes:
-        entrance = await asyncio.start_server(partial(leave, "127.0.0.1", port), "127.0.0.1", 0)
+        entrance = await asyncio.start_server(partial(forward_to_service, "127.0.0.1", port), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
         answer = await reader.read()
         writer.close()

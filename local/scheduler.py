@@ -31,7 +31,7 @@ def seconds_between(environment: Mapping[str, str]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class Scheduler:
     """Calls one function; a run that takes longer than the time between two puts off the next."""
 
     schedule: Schedule

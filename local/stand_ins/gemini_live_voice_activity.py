@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from local.hidden_words import MarkReader
+from local.audio_watermark import WatermarkReader
 
 RATE: Final = 16_000
 SILENCE_SECONDS: Final = 0.7
@@ -45,12 +45,12 @@ class SpeechEnded:
 Heard = SpeechStarted | WordsHeard | SpeechEnded
 
 
-class Hearing:
+class VoiceActivityDetector:
     """Listens to one caller."""
 
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._silence_seconds = silence_seconds
-        self._reader = MarkReader()
+        self._reader = WatermarkReader()
         self._rest = b""
         self._speaks = False
         self._loud = self._quiet = self._frames = 0

@@ -78,7 +78,7 @@ class Call:
     day: date
 
 
-def call_of(text: str) -> Call:
+def parse_call(text: str) -> Call:
     """Find the call in a prompt: each line that is a JSON object with role and text is a turn.
 
     In a prompt without such lines everything was said by the caller.
@@ -125,13 +125,13 @@ def in_digits(text: str) -> str:
     return _WORDED.sub(digits, text)
 
 
-def last_word(text: str) -> str:
+def without_retractions(text: str) -> str:
     """Leave out what was taken back: after "actually" or "no, wait" only the rest counts."""
     parts = [part for part in _SECOND_THOUGHT.split(text) if part.strip(" .,!")]
     return parts[-1] if parts else text
 
 
-def plainly(text: str) -> str:
+def without_fillers(text: str) -> str:
     """Leave out what carries no meaning at the start and the end of an answer."""
     cleaned = _LEAD_IN.sub("", _FILLER.sub("", _COURTESY.sub("", text.strip()))).strip(" .,!?;:-")
     return cleaned or text.strip() or "not said"

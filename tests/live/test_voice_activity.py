@@ -4,14 +4,21 @@ import random
 import struct
 
 from local.speech import silence
-from local.stand_ins.gemini_live_hearing import RATE, Heard, Hearing, SpeechEnded, SpeechStarted, WordsHeard
+from local.stand_ins.gemini_live_voice_activity import (
+    RATE,
+    Heard,
+    SpeechEnded,
+    SpeechStarted,
+    VoiceActivityDetector,
+    WordsHeard,
+)
 from tests.live.callers import spoken
 
 
 def heard(pcm: bytes, piece: int = 997) -> list[Heard]:
     """Listen to audio in pieces of an odd size."""
-    hearing = Hearing()
-    return [what for start in range(0, len(pcm), piece) for what in hearing.listen(pcm[start : start + piece])]
+    detector = VoiceActivityDetector()
+    return [what for start in range(0, len(pcm), piece) for what in detector.listen(pcm[start : start + piece])]
 
 
 def noise(seconds: float, loudness: int) -> bytes:
@@ -57,9 +64,9 @@ def test_the_length_of_speech_leaves_out_the_silence_after_it() -> None:
 
 
 def test_the_end_of_the_audio_ends_only_speech() -> None:
-    hearing = Hearing()
-    assert list(hearing.end()) == []
+    detector = VoiceActivityDetector()
+    assert list(detector.end()) == []
 
-    assert list(hearing.listen(noise(0.5, loudness=3_000))) == [SpeechStarted()]
-    assert list(hearing.end()) == [SpeechEnded("", 0.5)]
-    assert list(hearing.end()) == []
+    assert list(detector.listen(noise(0.5, loudness=3_000))) == [SpeechStarted()]
+    assert list(detector.end()) == [SpeechEnded("", 0.5)]
+    assert list(detector.end()) == []

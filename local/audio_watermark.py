@@ -18,7 +18,7 @@ _LENGTH_BYTES: Final = 1
 _CHECKSUM_BYTES: Final = 4
 
 
-def mark(samples: Sequence[int], text: str) -> list[int]:
+def embed(samples: Sequence[int], text: str) -> list[int]:
     """Return the samples with a text hidden from the first one on; raises ValueError when it does not fit in."""
     content = text.encode()
     length = len(content).to_bytes(_LENGTH_BYTES) if len(content) <= LONGEST_TEXT_BYTES else b""
@@ -29,7 +29,7 @@ def mark(samples: Sequence[int], text: str) -> list[int]:
     return [*marked, *samples[len(bits) :]]
 
 
-class MarkReader:
+class WatermarkReader:
     """Finds the marks in audio that arrives piece by piece."""
 
     def __init__(self) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from local.clock import Clock, seconds_between
 from local.errors import CannotStart
-from local.stack import at_work
+from local.scheduler import Scheduler, seconds_between
+from local.stack import background_tasks
 from local.template import Schedule
 from local.workers import FunctionError
 from tests.local.conftest import Background
@@ -32,7 +32,7 @@ def test_a_schedule_runs_again_and_again_even_after_a_failure(
     background: Background, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 3)
 
     assert capfd.readouterr().err == "Sweep: its scheduled run failed: LookupError: no such luck.\n"
@@ -40,7 +40,7 @@ def test_a_schedule_runs_again_and_again_even_after_a_failure(
 
 def test_a_run_gets_the_event_of_eventbridge(background: Background) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 2)
 
     first, second = sweep.events[:2]
@@ -60,11 +60,11 @@ def test_a_run_gets_the_event_of_eventbridge(background: Background) -> None:
 
 def test_a_clock_that_is_stopped_runs_no_more(background: Background) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 1)
     runs = len(sweep.events)
 
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", another := Sweep()).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", another := Sweep()).run()])):
         until(lambda: len(another.events) >= 3)
 
     assert len(sweep.events) == runs
