@@ -1,9 +1,9 @@
-"""The container's half of the relay: what connects to a port here goes on to the Unix socket of that name.
+"""The container's part of the relay: forward connections on a port to the Unix socket named after the port.
 
     relay_process.py <folder> <port>...
 
-It says its address when it listens, and ends with its standard input: so with whoever started it, in whatever way that
-one ended. It is run as it stands by an image that has nothing but Python; containers.py, the other half, imports it.
+It prints its address once it listens, and exits when its standard input closes, so also when its parent is killed.
+It runs unchanged in an image that has only Python, and containers.py, the other part of the relay, imports it.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def pipe(one: Streams, other: Streams) -> None:
-    """Pass on what each side says until both have said all, or one of them is gone."""
+    """Copy data in both directions until both sides have finished, or one of them disconnects."""
     try:
         await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
     except ConnectionError:
-        pass  # which closing tells the other side
+        pass  # closing the streams informs the other side
     finally:
         one[1].close()
         other[1].close()
@@ -34,7 +34,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 async def forward_to_socket(socket_path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Lead one connection to a Unix socket."""
+    """Forward one connection to a Unix socket."""
     await pipe((reader, writer), await asyncio.open_unix_connection(socket_path))
 
 

@@ -79,7 +79,7 @@ def test_whoever_starts_it_is_told_why_it_does_not_start() -> None:
 
 @pytest.mark.parametrize("port", ["", "many", "65535", "-1"])
 def test_what_is_no_port_is_one_sentence(port: str) -> None:
-    with pytest.raises(CannotStart, match=f"^'{port}' is no port: give a number up to 65534, "):
+    with pytest.raises(CannotStart, match=f"^'{port}' is not a port: give a number up to 65534, "):
         port_of([f"--port={port}"])
 
 
@@ -122,15 +122,15 @@ def test_a_livekit_that_is_nowhere_is_one_sentence() -> None:
 
 
 def test_a_key_that_is_none_is_one_sentence() -> None:
-    assert "PI_VOICE_API_KEY is no API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
+    assert "PI_VOICE_API_KEY is not an API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
 
 
 def test_a_dynamodb_that_is_not_there_is_one_sentence() -> None:
-    assert "The tables cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
+    assert "The tables cannot be created: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
 
 
 def test_an_sqs_that_is_not_there_is_one_sentence() -> None:
-    assert "The queues cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
+    assert "The queues cannot be created: " in refusal("--port", "0", AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
 
 
 def test_a_missing_package_is_one_sentence() -> None:

@@ -211,7 +211,7 @@ def test_an_error_of_the_function_fails_the_whole_batch_and_is_said(
 
     assert bodies(function.events[0]) == ["a", "b"]
     assert (function.receives("a"), function.receives("b")) == (2, 2)
-    assert "Work: its batch of 2 comes back later: LookupError: no such luck.\n" in capfd.readouterr().err
+    assert "Work: a batch of 2 failed and will be retried: LookupError: no such luck.\n" in capfd.readouterr().err
 
 
 def test_a_crash_of_the_worker_costs_no_message(
@@ -268,7 +268,7 @@ def test_a_queue_that_cannot_be_read_is_said_and_tried_again(
 
     def it_is_said() -> bool:
         said.append(capfd.readouterr().err)
-        return "Work: its queue cannot be read: " in "".join(said)
+        return "Work: cannot read the queue: " in "".join(said)
 
     with line.feeding(function):
         until(it_is_said)

@@ -335,10 +335,13 @@ def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("api", "--port", "x"), "'x' is no port:"),
+        (("api", "--port", "x"), "'x' is not a port:"),
         (("invoke",), "FUNCTION is '': it should be one of AddParticipant, "),
         (("invoke", "--function", "Nothing"), "FUNCTION is 'Nothing': it should be one of AddParticipant, "),
-        (("invoke", "--function", "GetAgent", "--event", "nowhere.json"), "EVENT is 'nowhere.json', which is no event"),
+        (
+            ("invoke", "--function", "GetAgent", "--event", "nowhere.json"),
+            "EVENT is 'nowhere.json', which is not an event",
+        ),
         (("invoke", "--function", "GetAgent"), "This needs Docker, and there is no docker on PATH"),
     ],
 )

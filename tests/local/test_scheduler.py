@@ -35,7 +35,7 @@ def test_a_schedule_runs_again_and_again_even_after_a_failure(
     with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 3)
 
-    assert capfd.readouterr().err == "Sweep: its scheduled run failed: LookupError: no such luck.\n"
+    assert capfd.readouterr().err == "Sweep: scheduled run failed: LookupError: no such luck.\n"
 
 
 def test_a_run_gets_the_event_of_eventbridge(background: Background) -> None:
