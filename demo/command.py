@@ -40,7 +40,7 @@ def main() -> None:
     except (CannotStart, CallFailed) as reason:
         sys.exit(str(reason))
     except KeyboardInterrupt:
-        sys.stderr.write("\nEverything has ended.\n")
+        sys.stderr.write("\nStopped.\n")
         sys.exit(_CTRL_C)
 
 
@@ -95,6 +95,6 @@ def _notes(services: Services | None, pace: float) -> Iterator[str]:
                 "the caller's words in their audio, and the stand-in reads them from there."
             )
         if services.livekit is not None:
-            yield "The LiveKit room is real and stays empty: the caller of this demo talks to Gemini only."
+            yield "The LiveKit room is a real one and stays empty: the caller of this demo talks to Gemini only."
     if pace != 1:
         yield f"The call runs at {pace:g} times natural speed; PACE=1 is natural."

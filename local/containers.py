@@ -163,7 +163,7 @@ class Docker:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["docker", *arguments]
         try:
-            return subprocess.run(  # noqa: S603 (all arguments are ours)
+            return subprocess.run(  # noqa: S603 (the arguments come from this module)
                 command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What the sample events name: their agent, their session and their key, kept in a stand-in before one is invoked."""
+"""Records for the sample events: save their agent, session and API key before a function is invoked."""
 
 import base64
 import json
@@ -18,17 +18,17 @@ def _event(name: str) -> Any:
 
 
 SAMPLE_KEY: Final[str] = _event("list_voices")["headers"]["authorization"].removeprefix("Bearer ")
-"""The API key of all samples, which opens nothing."""
+"""The API key of all samples, which is not valid."""
 
 
 async def save_samples(around: Surroundings) -> None:
-    """Keep the samples' agent, session and key, so that a function finds what its sample asks for.
+    """Save the samples' agent, session and key, so that each function finds the records that its sample names.
 
-    They go into a stand-in alone: a database of the user's own keeps what it has.
+    Writes to the stand-in only, never to a database of the user.
     """
     if around.services.dynamodb_url is not None:
         return
-    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as first_key)
+    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as in first_key)
     from pi_voice.adapters.dynamodb import DynamoAgents, DynamoApiKeys, DynamoSessions  # noqa: PLC0415
     from pi_voice.agents import Agent, OwnedAgent  # noqa: PLC0415
     from pi_voice.api_keys import ApiKey, generate  # noqa: PLC0415

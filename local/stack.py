@@ -1,4 +1,4 @@
-"""The stack: everything that serves the template on this machine, started in order and ended together."""
+"""The local stack: start everything that serves the template on this machine, in order, and stop it together."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ TEMPLATE: Final = Path(__file__).parent.parent / "template.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the functions of the template find around them, whoever runs them, and a key that opens their API."""
+    """The services, the template and the environment of the functions, and an API key."""
 
     services: Services
     livekit: LiveKit
@@ -44,7 +44,7 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is running, and what opens it."""
+    """The running stack's URLs and schedulers."""
 
     around: Surroundings
     base_url: str
@@ -55,9 +55,9 @@ class Stack:
 
 @asynccontextmanager
 async def running_services(webhook_url: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
-    """Run all that the functions need but the functions.
+    """Start the services that the functions need, without the functions.
 
-    That is stand-ins for what is not real, tables and queues, and a first API key. Raises CannotStart.
+    These are the stand-ins, the tables and queues, and a first API key. Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
     answers = Answers.of(environment)
@@ -75,7 +75,7 @@ async def running_services(webhook_url: str, environment: Mapping[str, str]) -> 
         variables = function_variables(services, livekit, gemini, dynamodb_url, sqs_url)
         template = load(TEMPLATE, variables, services.parameters)
         machine = machine_variables(environment, dynamodb_url, sqs_url)
-        os.environ.clear()  # no profile or setting of the user's shall lead our own clients elsewhere
+        os.environ.clear()  # so that no AWS profile or setting redirects this process's clients
         os.environ.update(machine)
         await asyncio.to_thread(dynamodb.make_tables, dynamodb.client(dynamodb_url), template.tables)
         queue_urls = await asyncio.to_thread(sqs.make_queues, sqs.client(sqs_url), template.queues)
@@ -86,7 +86,7 @@ async def running_services(webhook_url: str, environment: Mapping[str, str]) -> 
 
 @asynccontextmanager
 async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncIterator[Stack]:
-    """Serve the template: the API on a port (0: any free one), and the webhook's own URL on the next.
+    """Serve the template: the API on a port (0: any free one), and the webhook's function URL on the next.
 
     Raises CannotStart.
     """
@@ -126,9 +126,9 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
 
 
 @asynccontextmanager
-async def background_tasks(work: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
-    """Have coroutines run in the background, and end them."""
-    tasks = [asyncio.create_task(each) for each in work]
+async def background_tasks(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
+    """Run coroutines in the background, and cancel them at the end."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         yield
     finally:

@@ -137,7 +137,7 @@ def test_ctrl_c_ends_a_call_and_says_so(api: LocalApi) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
 
-    assert (process.returncode, errors) == (130, "\nEverything has ended.\n")
+    assert (process.returncode, errors) == (130, "\nStopped.\n")
 
 
 # ---- With an API of its own ----
@@ -268,9 +268,9 @@ def test_without_a_voice_the_caller_of_a_real_gemini_types_and_the_demo_says_so(
         (["--pace", "quick"], {}, "GEMINI_STAND_IN_PACE is 'quick': give a number above 0 and up to 1000."),
         (["--colour"], {}, "Unrecognized arguments: --colour."),
         (["--base", "http://127.0.0.1:9"], {}, "API_KEY is not set: the API named with --base needs a key."),
-        ([], {"LIVEKIT_URL": "wss://x"}, "Half a configuration of LiveKit: with LIVEKIT_URL set, "),
+        ([], {"LIVEKIT_URL": "wss://x"}, "The configuration of LiveKit is incomplete: with LIVEKIT_URL set, "),
     ],
-    ids=["no example", "no pace", "no argument", "no key", "half a configuration"],
+    ids=["no example", "no pace", "no argument", "no key", "incomplete configuration"],
 )
 def test_it_does_not_start_and_says_why(arguments: list[str], environment: dict[str, str], sentence: str) -> None:
     with pytest.raises(CannotStart, match=f"^{re.escape(sentence)}"):

@@ -340,7 +340,7 @@ def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
         (("invoke", "--function", "Nothing"), "FUNCTION is 'Nothing': it should be one of AddParticipant, "),
         (
             ("invoke", "--function", "GetAgent", "--event", "nowhere.json"),
-            "EVENT is 'nowhere.json', which is not an event",
+            "EVENT is 'nowhere.json', which is not ",
         ),
         (("invoke", "--function", "GetAgent"), "This needs Docker, and there is no docker on PATH"),
     ],

@@ -50,7 +50,7 @@ def test_each_service_is_replaced_by_its_own_variables() -> None:
     ],
 )
 def test_half_a_configuration_is_one_plain_sentence(environment: dict[str, str], said: str) -> None:
-    with pytest.raises(CannotStart, match=r"^Half a configuration of [^\n]+\.$") as caught:
+    with pytest.raises(CannotStart, match=r"^The configuration of [^\n]+ is incomplete: [^\n]+\.$") as caught:
         Services.chosen_by(environment)
 
     assert said in str(caught.value)

@@ -1,4 +1,4 @@
-"""What is read of a template, and that what is not understood is said and never skipped."""
+"""The template reader reads what runs locally, and refuses what it does not support."""
 
 import textwrap
 from pathlib import Path
@@ -187,11 +187,11 @@ def test_a_schedule_is_a_rate_of_minutes(tmp_path: Path, rate: str, minutes: int
 @pytest.mark.parametrize(
     ("there", "instead", "said"),
     [
-        ("!Ref Days", "!Base64 x", "uses Fn::Base64 in a way that is not understood locally"),
-        ("!Ref Days", "!Ref Nothing", "uses Ref of Nothing, which is not understood locally"),
-        ("!Ref Days", "!GetAtt Things.StreamArn", "uses StreamArn of Things, which is not understood locally"),
+        ("!Ref Days", "!Base64 x", "uses Fn::Base64 in a way that is not supported locally"),
+        ("!Ref Days", "!Ref Nothing", "uses Ref of Nothing, which is not supported locally"),
+        ("!Ref Days", "!GetAtt Things.StreamArn", "uses StreamArn of Things, which is not supported locally"),
         ("!Ref Days", "[1]", "has [1] where a text belongs"),
-        ("!If [Always", "!If [Unheard", "depends on the condition 'Unheard', which is not there"),
+        ("!If [Always", "!If [Unheard", "depends on the condition 'Unheard', which does not exist"),
         ("CodeUri: hello", "CodeUri: nowhere", "which is not a folder"),
         ("Timeout: 20", "Timeout: soon", "has 'soon' where a number belongs"),
         ("Type: HttpApi, Properties: {Method", "Type: SNS, Properties: {Method", "an event of the type SNS"),
