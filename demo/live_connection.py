@@ -25,7 +25,7 @@ class LiveConnection:
         self._setup: Message = connection["setup"]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._is_open = asyncio.Event()
-        self.hangup = "it hung up without a word"
+        self.hangup = "the connection broke without a close frame"
 
     async def open(self, handle: str | None = None) -> None:
         """Connect and wait for setupComplete; a handle resumes a call. Raises CallFailed."""

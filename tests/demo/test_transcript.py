@@ -1,4 +1,4 @@
-"""Fragments that arrive in any order make turns in the order in which they were said."""
+"""Fragments in any order are assembled into turns in the order of speech."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from demo.transcript import Transcript, Turn
 
 
 class Talk:
-    """A transcript, and a clock that goes on by a second with all that happens."""
+    """A transcript with a clock that advances by a second per event."""
 
     def __init__(self) -> None:
         self.told: list[Turn] = []
@@ -44,7 +44,7 @@ def test_fragments_become_turns(talk: Talk) -> None:
     assert talk.told == talk.transcript.turns
 
 
-def test_what_arrives_when_the_answer_has_begun_still_belongs_to_the_turn_before(talk: Talk) -> None:
+def test_fragments_that_arrive_after_the_answer_has_begun_belong_to_the_turn_before(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).add("user", "Six ")
     talk.at(2).begin("agent")
@@ -72,7 +72,7 @@ def test_an_interruption_ends_the_agents_turn_and_not_the_callers(talk: Talk) ->
     assert talk.turns[2:] == [("user", "Wait.")]
 
 
-def test_what_was_being_said_at_the_end_of_the_call_is_kept(talk: Talk) -> None:
+def test_turns_in_progress_at_the_end_of_the_call_are_included(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).add("user", "And another ")
     talk.at(2).end()
@@ -80,7 +80,7 @@ def test_what_was_being_said_at_the_end_of_the_call_is_kept(talk: Talk) -> None:
     assert talk.turns == [("user", "And another")]
 
 
-def test_who_says_nothing_has_no_turn(talk: Talk) -> None:
+def test_a_turn_without_words_is_left_out(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).begin("agent")
     talk.at(2).end_agents_turn(is_cut=True)
@@ -90,7 +90,7 @@ def test_who_says_nothing_has_no_turn(talk: Talk) -> None:
     assert talk.turns == []
 
 
-def test_a_turn_is_handed_in_with_its_times(talk: Talk) -> None:
+def test_a_turns_message_has_its_times(talk: Talk) -> None:
     talk.at(1.2345).begin("user")
     talk.at(2).add("user", " Hi. ")
     talk.at(9).end()
