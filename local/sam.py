@@ -92,7 +92,7 @@ async def _serve(build: Path, port: int) -> int:
 
 async def _invoke(build: Path, function: str, event: str) -> int:
     document = event_named(event) if event else sample_of(function)
-    async with _sam_local(build, f"http://{HOST}:1/nobody-listens") as sam:
+    async with _sam_local(build, f"http://{HOST}:1/unused") as sam:
         await save_samples(sam.around)
         process = await sam.start("invoke", function, "--event", "-", stdin=asyncio.subprocess.PIPE)
         try:
