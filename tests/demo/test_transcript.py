@@ -9,8 +9,8 @@ class Talk:
     """A transcript with a clock that advances by a second per event."""
 
     def __init__(self) -> None:
-        self.turns: list[Turn] = []
-        self.transcript = Transcript(self.tick, self.turns.append)
+        self.completed: list[Turn] = []
+        self.transcript = Transcript(self.tick, self.completed.append)
         self.now = 0.0
 
     def tick(self) -> float:
@@ -41,7 +41,7 @@ def test_fragments_become_turns(talk: Talk) -> None:
     talk.at(7).end_agents_turn(is_cut=False)
 
     assert talk.turns == [("agent", "Linden, this is Mia."), ("user", "Hi."), ("agent", "Hello.")]
-    assert talk.turns == talk.transcript.turns
+    assert talk.completed == talk.transcript.turns
 
 
 def test_fragments_that_arrive_after_the_answer_has_begun_belong_to_the_turn_before(talk: Talk) -> None:
@@ -65,7 +65,7 @@ def test_an_interruption_ends_the_agents_turn_and_not_the_callers(talk: Talk) ->
     talk.at(3).end_agents_turn(is_cut=True)
     talk.at(4).add("user", "Wait.")
     assert talk.turns == [("user", "Hi."), ("agent", "I would like")]
-    assert [turn.is_cut for turn in talk.turns] == [False, True]
+    assert [turn.is_cut for turn in talk.completed] == [False, True]
     assert [turn.role for turn in talk.transcript.unfinished] == ["user"]
 
     talk.at(5).end()
@@ -95,4 +95,4 @@ def test_a_turns_message_has_its_times(talk: Talk) -> None:
     talk.at(2).add("user", " Hi. ")
     talk.at(9).end()
 
-    assert talk.turns[0].message == {"role": "user", "text": "Hi.", "start_ms": 1234, "end_ms": 2000}
+    assert talk.completed[0].message == {"role": "user", "text": "Hi.", "start_ms": 1234, "end_ms": 2000}

@@ -26,7 +26,7 @@ PATIENCE_SECONDS: Final = 120.0
 MIME: Final = "audio/pcm;rate=16000"
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-"""Standard base64 to URL-safe: the SDK returns bytes in the URL-safe alphabet."""
+"""Translation to URL-safe base64, which the SDK uses for bytes."""
 
 
 @dataclass
