@@ -1,1 +1,1 @@
-"""`make demo`: a whole call, held as a client holds it, against the stack on this machine or the real services."""
+"""`make demo`: hold a whole call as a client does, with the local stack or with real services."""

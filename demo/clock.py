@@ -1,18 +1,18 @@
-"""The time of a call, which passes faster where a stand-in speaks faster than people do."""
+"""The clock of a call, which runs faster than real time if the stand-in speaks faster than people do."""
 
 import asyncio
 import time
 
 
 class CallClock:
-    """Counts the seconds of a call from its start, so many a second of the wall's clock as the pace says."""
+    """Counts the seconds of a call; `pace` is how many of them pass in one second of real time."""
 
     def __init__(self, pace: float) -> None:
         self.pace = pace
         self._began = time.monotonic()
 
     def start(self) -> None:
-        """Begin to count."""
+        """Set the clock to zero."""
         self._began = time.monotonic()
 
     def now(self) -> float:
@@ -20,5 +20,5 @@ class CallClock:
         return (time.monotonic() - self._began) * self.pace
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so many seconds of the call."""
+        """Wait for a number of seconds of the call."""
         await asyncio.sleep(max(0.0, seconds) / self.pace)

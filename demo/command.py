@@ -1,4 +1,4 @@
-"""The command: `python -m demo examples/booking.json` starts the API, holds one call and shows it."""
+"""The command `python -m demo examples/booking.json`: start the API, hold one call and show it."""
 
 import argparse
 import asyncio
@@ -32,39 +32,39 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """Hold a call; exits with 1 and one sentence when that fails, and with 130 after Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # in the background of a script, Ctrl-C may have been switched off
+    """Hold a call; exit with 1 and one sentence on failure, and with 130 after Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT in the background jobs of a script
         signal.signal(number, signal.default_int_handler)
     try:
         run(sys.argv[1:], os.environ)
     except (CannotStart, CallFailed) as reason:
         sys.exit(str(reason))
     except KeyboardInterrupt:
-        sys.stderr.write("\nEverything has ended.\n")
+        sys.stderr.write("\nStopped.\n")
         sys.exit(_CTRL_C)
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Hold a call; raises CannotStart and CallFailed."""
-    wishes = _read(arguments)
-    example = load(Path(wishes.example or DEFAULT_EXAMPLE))
-    recording = Path(wishes.record) if wishes.record else None
-    services = None if wishes.base else Services.chosen_by(environment)
-    pace = _pace(wishes.pace, services)
-    if wishes.base and "API_KEY" not in environment:
+    options = _read(arguments)
+    example = load(Path(options.example or DEFAULT_EXAMPLE))
+    recording = Path(options.record) if options.record else None
+    services = None if options.base else Services.chosen_by(environment)
+    pace = _pace(options.pace, services)
+    if options.base and "API_KEY" not in environment:
         raise CannotStart("API_KEY is not set: the API named with --base needs a key.")
     screen = Screen()
-    screen.title(f"A whole call: {example.path}", *_circumstances(services, pace))
+    screen.title(f"A whole call: {example.path}", *_notes(services, pace))
     walk_through = WalkThrough(screen, example, pace)
-    if wishes.base:
-        asyncio.run(walk_through.take(wishes.base.rstrip("/"), environment["API_KEY"], recording))
+    if options.base:
+        asyncio.run(walk_through.run(options.base.rstrip("/"), environment["API_KEY"], recording))
         return
     with ExitStack() as running:
         began = time.monotonic()
         with screen.waiting("Starting the API ..."):
             api = running.enter_context(running_api({**environment, PACE: str(pace)}))
         screen.step(f"API running after {time.monotonic() - began:.1f} s", api.base_url)
-        asyncio.run(walk_through.take(api.base_url, api.api_key, recording))
+        asyncio.run(walk_through.run(api.base_url, api.api_key, recording))
 
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:
@@ -77,24 +77,24 @@ def _read(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _pace(wanted: str | None, services: Services | None) -> float:
-    """Return how many times faster than people the agent speaks, which only a stand-in of our own does unasked."""
+    """Return the pace of the agent's speech: 1 is natural, and only a stand-in started here speaks faster unasked."""
     if services is not None and services.gemini is not None:
         return 1.0
     return LiveTimes.of({PACE: wanted or ("1" if services is None else DEFAULT_PACE)}).pace
 
 
-def _circumstances(services: Services | None, pace: float) -> Iterator[str]:
-    """Say what is real and what is not, as far as it is known beforehand."""
+def _notes(services: Services | None, pace: float) -> Iterator[str]:
+    """Say which services are stand-ins, where that is known before the call."""
     if services is not None:
         real = {"LiveKit": services.livekit, "Gemini": services.gemini, "DynamoDB": services.dynamodb_url}
         if names := [name for name, service in real.items() if service is None]:
             yield f"Stand-ins on this machine: {', '.join(names)}."
         if services.gemini is None:
             yield (
-                "The stand-in for Gemini asks the agent's questions in turn and understands nothing; it reads the "
-                "caller's words out of their audio, where the demo hides them."
+                "The stand-in for Gemini asks the agent's questions in order and understands no speech: the demo hides "
+                "the caller's words in their audio, and the stand-in reads them from there."
             )
         if services.livekit is not None:
-            yield "The LiveKit room is a real one, and stays empty: the caller of this demo talks to Gemini alone."
+            yield "The LiveKit room is a real one and stays empty: the caller of this demo talks to Gemini only."
     if pace != 1:
-        yield f"The call passes {pace:g} times as fast as it would; PACE=1 is natural."
+        yield f"The call runs at {pace:g} times natural speed; PACE=1 is natural."

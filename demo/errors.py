@@ -1,5 +1,5 @@
-"""What ends a demo early."""
+"""Errors of the demo."""
 
 
 class CallFailed(Exception):
-    """A call that cannot be held or not be ended, as one plain sentence for the person at the terminal."""
+    """A call cannot be held or completed; the message is one plain sentence for the user at the terminal."""

@@ -1,6 +1,6 @@
-"""Examples: an agent as `POST /agents` takes it, and beside it who calls and what they say.
+"""Examples: the body of `POST /agents` in one file, and the caller in a second one.
 
-The caller of `booking.json` stands in `booking.caller.json`.
+The caller of `booking.json` is in `booking.caller.json`.
 """
 
 import json
@@ -16,7 +16,7 @@ Agent = dict[str, Any]
 
 
 class Line(BaseModel):
-    """One thing that the caller says, when the agent has finished or while it still speaks."""
+    """One line of the caller, said after the agent's turn or as an interruption of it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,7 +25,7 @@ class Line(BaseModel):
 
 
 class Participant(BaseModel):
-    """Who calls."""
+    """The caller's identity and name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class Participant(BaseModel):
 
 
 class Caller(BaseModel):
-    """Who calls, for how long the connections have to be good, and what they say."""
+    """The caller, the session's `ttl_seconds`, and the lines that the caller says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class Caller(BaseModel):
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """What the caller says, in order."""
+        """The caller's lines, in order."""
         return tuple(Line(text=line) if isinstance(line, str) else line for line in self.says)
 
 
@@ -72,8 +72,8 @@ def load(path: Path) -> Example:
     try:
         return Example(path, agent, Caller.model_validate(_read(caller)))
     except ValidationError as error:
-        fault = error.errors()[0]
-        raise CannotStart(f"{caller}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}.") from None
+        first = error.errors()[0]
+        raise CannotStart(f"{caller}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
 
 
 def _read(path: Path) -> Any:

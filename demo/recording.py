@@ -22,7 +22,7 @@ class _Sound:
 
 
 class Recording:
-    """What is to be heard in a call, and when, in seconds since it began."""
+    """The sounds of a call, each with its start in seconds since the call began."""
 
     def __init__(self) -> None:
         self._sounds: list[_Sound] = []
@@ -32,7 +32,7 @@ class Recording:
         self._sounds.append(_Sound(role, start, rate, pcm))
 
     def forget_agent_from(self, moment: float) -> None:
-        """Leave out what the agent would have said, had it not been interrupted."""
+        """Remove the agent's audio from a moment on, because an interruption cut it off."""
         self._sounds = [sound for sound in self._sounds if sound.role != "agent" or sound.start < moment]
 
     def save(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Results beside what the agent asked for: one row per value."""
+"""Results beside the agent's output schema: one row per value."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ Json = Any
 
 
 class Row(NamedTuple):
-    """One value: where it stands, what was asked for there, and what came."""
+    """One value: its path, what the schema asks for, and the result."""
 
     path: str
     wanted: str
@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
 
 def rows(agent: dict[str, Json], results: Json) -> list[Row]:
-    """Lay results beside the agent's schema; what the agent asked for and did not get has an empty value."""
+    """Return a row per property of the agent's schema; a property without a result has an empty value."""
     strict, hints = agent.get("output_schema_strict"), agent.get("output_schema")
     if strict is not None:
         return list(_by_schema("", strict, results))
@@ -44,7 +44,7 @@ def _by_hints(path: str, hint: Json, value: Json) -> Iterator[Row]:
 
 
 def _described(schema: Json) -> str:
-    """Say what a schema asks for, in a few words."""
+    """Describe a schema in a few words."""
     if not isinstance(schema, dict):
         return "anything"
     if "enum" in schema:

@@ -1,6 +1,6 @@
-"""What a person sees: each step, who says what and when, the timer, and the results beside the schema.
+"""The demo's output: each step, the turns with speaker and time, the timer, and the results beside the schema.
 
-In a terminal the call is to be watched while it goes on. Elsewhere each line is printed once, when it is complete.
+A terminal shows the call live. Other outputs get each line once, when it is complete.
 """
 
 import sys
@@ -22,13 +22,13 @@ from demo.transcript import Role, Transcript, Turn
 
 _WIDTH_OF_A_FILE: Final = 120
 _WIDEST: Final = 120
-_COLOURS: Final[dict[Role, str]] = {"agent": "cyan", "user": "green"}
+_COLORS: Final[dict[Role, str]] = {"agent": "cyan", "user": "green"}
 _BAR_WIDTH: Final = 30
 _PER_SECOND: Final = 10
 
 
 class Screen:
-    """A terminal, or a file that somebody reads later."""
+    """A terminal, or a file."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=False)
@@ -37,28 +37,28 @@ class Screen:
         self._console.width = min(self._console.width, _WIDEST)
         self._names: dict[Role, str] = {}
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ✓
+            sys.stdout.reconfigure(errors="replace")  # for a terminal whose encoding has no ✓
 
     def title(self, title: str, *lines: str) -> None:
-        """Begin."""
+        """Print the title and the lines below it."""
         self._console.print(Rule(f"[bold]{escape(title)}[/]", align="left"))
         for line in filter(None, lines):
             self._console.print(escape(line), style="dim", soft_wrap=not self._console.is_terminal)
         self._console.print()
 
     def step(self, what: str, *details: str) -> None:
-        """Tell of something that is done, and what came of it."""
+        """Print a finished step and its details."""
         self._console.print(f"[green]✓[/] {escape(what)}")
         for detail in details:
             self._console.print(Text(f"    {detail}"), style="dim", soft_wrap=True)
 
     def note(self, what: str) -> None:
-        """Tell of something that a person should know."""
+        """Print a note."""
         self._console.print(f"[yellow]•[/] {escape(what)}")
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Show that something takes its time."""
+        """Show a spinner with a text."""
         if self._console.is_terminal:
             with self._console.status(escape(what)):
                 yield
@@ -67,7 +67,7 @@ class Screen:
 
     @contextmanager
     def call(self, transcript: Transcript, clock: CallClock, names: dict[Role, str], cap: int | None) -> Iterator[None]:
-        """Show a call while it goes on."""
+        """Show a call live: unfinished turns and the timer."""
         self._names = names
         self._console.print()
         if self._console.is_terminal:
@@ -79,7 +79,7 @@ class Screen:
         self._console.print()
 
     def turn(self, turn: Turn) -> None:
-        """Show what somebody has said."""
+        """Print one turn."""
         if self._console.is_terminal:
             self._console.print(self.turn_line(turn))
         else:
@@ -87,10 +87,10 @@ class Screen:
             self._console.print(Text(f"{in_minutes(turn.start)}  {name}  ").append(_said(turn)), soft_wrap=True)
 
     def turn_line(self, turn: Turn, style: str = "") -> RenderableType:
-        """Lay out one turn: when, who, what."""
+        """Lay out one turn: time, speaker, text."""
         line = Table.grid(padding=(0, 2), pad_edge=False)
         line.add_column(width=5, style="dim")
-        line.add_column(width=self._widest_name, style=_COLOURS[turn.role])
+        line.add_column(width=self._widest_name, style=_COLORS[turn.role])
         line.add_column(style=style)
         line.add_row(in_minutes(turn.start), self._names.get(turn.role), _said(turn))
         return line
@@ -113,7 +113,7 @@ class Screen:
 
 
 class _CallView:
-    """What is being said, and the timer; drawn anew ten times a second."""
+    """The unfinished turns and the timer, redrawn ten times a second."""
 
     def __init__(self, screen: Screen, transcript: Transcript, clock: CallClock, cap: int | None) -> None:
         self._screen = screen
@@ -139,5 +139,5 @@ def _said(turn: Turn) -> Text:
 
 
 def in_minutes(seconds: float) -> str:
-    """Write seconds as a telephone shows them."""
+    """Format seconds as minutes and seconds: 01:05."""
     return f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"

@@ -1,7 +1,8 @@
-"""The transcript of a call, stitched from fragments.
+"""The transcript of a call, assembled from fragments.
 
-Gemini sends what was said in fragments, in no order relative to the audio or between the two speakers: the caller's
-last words often arrive when the answer has begun. So what the caller said stays open until the answer is complete.
+Gemini sends transcriptions in fragments, in no fixed order relative to the audio or between the two speakers. The
+caller's last words often arrive after the answer has begun. So the caller's turn stays open until the answer is
+complete.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ Role = Literal["agent", "user"]
 
 @dataclass(slots=True)
 class Turn:
-    """What one of the two said, and when it began and ended, in seconds since the call began."""
+    """One turn: speaker, text, and start and end in seconds since the call began."""
 
     role: Role
     text: str
@@ -29,7 +30,7 @@ class Turn:
 
 
 class Transcript:
-    """All turns of a call so far; `clock` tells the seconds since it began."""
+    """All turns of a call so far; `clock` returns the seconds since the call began."""
 
     def __init__(self, clock: Callable[[], float], on_turn: Callable[[Turn], None]) -> None:
         self.turns: list[Turn] = []
@@ -39,23 +40,23 @@ class Transcript:
 
     @property
     def unfinished(self) -> list[Turn]:
-        """What is being said, in the order in which it began."""
+        """The turns in progress, by their start."""
         return sorted(self._open.values(), key=lambda turn: turn.start)
 
     def begin(self, role: Role) -> None:
-        """Note that somebody begins to speak: what they said before is complete."""
+        """Begin a speaker's turn, and complete their previous one."""
         self._close(role)
         self._open[role] = Turn(role, "", self._clock(), self._clock())
 
     def add(self, role: Role, fragment: str) -> None:
-        """Take the next fragment of what somebody says."""
+        """Add the next fragment of a speaker's turn."""
         if role not in self._open:
             self.begin(role)
         self._open[role].text += fragment
         self._open[role].end = self._clock()
 
     def end_agents_turn(self, *, is_cut: bool) -> None:
-        """End the agent's turn, and the caller's before it; a caller who cut it short is still speaking."""
+        """End the agent's turn and the caller's before it; after an interruption the caller's new turn stays open."""
         if agents := self._open.get("agent"):
             agents.is_cut, agents.end = is_cut, self._clock()
             for turn in self.unfinished:
@@ -63,7 +64,7 @@ class Transcript:
                     self._close(turn.role)
 
     def end(self) -> None:
-        """End the call, in the middle of whatever is being said."""
+        """Complete the turns in progress at the end of the call."""
         for turn in self.unfinished:
             self._close(turn.role)
 

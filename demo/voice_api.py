@@ -1,4 +1,4 @@
-"""The voice-session API: a backend makes an agent and a session, and the session's client does the rest."""
+"""A client of the voice-session API: agent and session as a backend, the rest as the session's client."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ _REFUSED: Final = 400
 
 
 class VoiceApi:
-    """The API at one address, opened with one key."""
+    """The API at one base URL, called with one API key."""
 
     def __init__(self, client: aiohttp.ClientSession, base_url: str, api_key: str) -> None:
         self._client = client
@@ -30,15 +30,15 @@ class VoiceApi:
         created: Json = (await self._post("/sessions", order))["data"]
         return created
 
-    async def keep_turns(self, session: Json, at: int, turns: list[Json]) -> int:
-        """Have turns of a running call kept, as its client; returns how many are now. Raises CallFailed."""
-        kept = await self._post(
+    async def save_turns(self, session: Json, at: int, turns: list[Json]) -> int:
+        """Save turns during a call, as its client, and return how many are saved in all; raises CallFailed."""
+        saved = await self._post(
             f"/sessions/{session['session_id']}/transcript", {"from": at, "turns": turns}, session["client_token"]
         )
-        return int(kept["data"]["next"])
+        return int(saved["data"]["next"])
 
     async def complete_session(self, session: Json, ending: Json) -> Json:
-        """End a session, as its client, and return it with its results; raises CallFailed."""
+        """Complete a session, as its client, and return it with its results; raises CallFailed."""
         return await self._post(f"/sessions/{session['session_id']}/complete", ending, session["client_token"])
 
     async def _post(self, route: str, body: Json, key: str | None = None) -> Json:

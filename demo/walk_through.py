@@ -1,4 +1,4 @@
-"""The way through a call: make an agent, make a session, talk, complete, look at the results."""
+"""The steps of the demo: create an agent, create a session, hold the call, complete it, show the results."""
 
 import asyncio
 import time
@@ -10,10 +10,10 @@ from typing import Final
 import aiohttp
 
 from demo.call import Call, EndReason
+from demo.caller_input import RATE
+from demo.checkpoint_sender import CheckpointSender
 from demo.errors import CallFailed
 from demo.example import Example
-from demo.keeping import Keeping
-from demo.mouthpiece import RATE
 from demo.results import rows
 from demo.screen import Screen, in_minutes
 from demo.transcript import Role, Turn
@@ -32,25 +32,25 @@ _ENDINGS: Final[Mapping[EndReason, str]] = {
 
 
 class WalkThrough:
-    """One call of an example's caller with its agent; the pace is 1 unless a stand-in speaks faster."""
+    """One call between an example's caller and its agent; the pace is 1 unless the stand-in speaks faster."""
 
     def __init__(self, screen: Screen, example: Example, pace: float) -> None:
         self._screen = screen
         self._example = example
         self._pace = pace
 
-    async def take(self, base_url: str, api_key: str, recording: Path | None) -> None:
-        """Go all the way, and keep a recording if a file is named; raises CallFailed.
+    async def run(self, base_url: str, api_key: str, recording: Path | None) -> None:
+        """Take all steps, and write a recording if a file is given; raises CallFailed.
 
-        Whatever becomes of the call, what was said is completed first.
+        If the call ends early, the session is still completed with the turns so far before CallFailed is raised.
         """
         async with aiohttp.ClientSession() as client:
             api = VoiceApi(client, base_url, api_key)
             session = await self._prepare(api)
             connection = session["connection"]["gemini_live"]
             speech = await self._speech(connection["url"])
-            keeping = Keeping(api, session)
-            call = Call(client, connection, speech, self._pace, self._turn_for(keeping))
+            checkpoints = CheckpointSender(api, session)
+            call = Call(client, connection, speech, self._pace, self._turn_for(checkpoints))
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
@@ -59,7 +59,7 @@ class WalkThrough:
             raise CallFailed(f"The call ended early: {_ENDINGS[reason]} ({call.hangup}).")
 
     async def _prepare(self, api: VoiceApi) -> Json:
-        """Make the agent and the session, as a backend does."""
+        """Create the agent and the session, as a backend does."""
         caller = self._example.caller
         with self._screen.waiting("Creating an agent ..."):
             agent = await api.create_agent(self._example.agent)
@@ -83,7 +83,10 @@ class WalkThrough:
         return session
 
     async def _speech(self, url: str) -> Speech | None:
-        """Give the caller a voice, if they can have one that is understood: only our stand-in understands humming."""
+        """Return the caller's speech, or None to let the caller type.
+
+        Without espeak-ng the voice is hummed. Only the stand-in, which is reached by ws://, understands that.
+        """
         speech = Speech(RATE, Voice(self._example.language, _CALLERS_PITCH))
         if await asyncio.to_thread(speech.has_words):
             return speech
@@ -94,17 +97,17 @@ class WalkThrough:
         self._screen.note(f"{why}: the caller has no voice, and types.")
         return None
 
-    def _turn_for(self, keeping: Keeping) -> Callable[[Turn], None]:
-        """Show each turn once it is complete, and have it kept."""
+    def _turn_for(self, checkpoints: CheckpointSender) -> Callable[[Turn], None]:
+        """Return a callback that shows a completed turn and sends it as a checkpoint."""
 
-        def take(turn: Turn) -> None:
+        def on_turn(turn: Turn) -> None:
             self._screen.turn(turn)
-            keeping.add(turn)
+            checkpoints.add(turn)
 
-        return take
+        return on_turn
 
     async def _hold(self, call: Call, cap: int | None) -> EndReason:
-        """Talk, as a browser does."""
+        """Hold the call, as a browser does."""
         caller = self._example.caller
         names: dict[Role, str] = {"agent": self._example.agent["name"], "user": caller.participant.name}
         with self._screen.call(call.transcript, call.clock, names, cap):
@@ -121,22 +124,22 @@ class WalkThrough:
             self._screen.step(f"Recorded to {file}")
 
     async def _complete(self, api: VoiceApi, session: Json, call: Call, reason: EndReason) -> None:
-        """Hand in the transcript, and show what was made of it."""
-        ending = {
+        """Complete the session with the transcript, and show the results."""
+        request = {
             "transcript": [turn.message for turn in call.transcript.turns],
             "duration_seconds": round(call.seconds, 3),
             "end_reason": reason,
         }
         began = time.monotonic()
         with self._screen.waiting("Completing the session ..."):
-            ended = await api.complete_session(session, ending)
+            ended = await api.complete_session(session, request)
         extraction = ended["extraction"]
         self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s")
         if extraction["status"] in {"failed", "pending"}:
             yet = " yet" if extraction["status"] == "pending" else ""
             raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
-        told = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
-        self._screen.results(rows(self._example.agent, ended["results"]), told)
+        outcome = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
+        self._screen.results(rows(self._example.agent, ended["results"]), outcome)
 
 
 def _clipped(token: str) -> str:

@@ -1,9 +1,9 @@
-"""Makes an API key for a workspace and prints it, alone on standard output.
+"""Create an API key for a workspace and print it, alone on standard output.
 
     create_api_key.py <stack> <workspace> <name>
 
-The key is shown this once and stored nowhere. Whoever may invoke the stack's create-api-key function may do this, the
-first time as well: that is how a new deployment gets its first key.
+The key is shown once and not stored. The caller needs permission to invoke the stack's create-api-key function, and no
+API key, so this also creates a deployment's first key.
 """
 
 import json
@@ -15,7 +15,7 @@ from mypy_boto3_lambda import LambdaClient
 
 
 def create(functions: LambdaClient, stack: str, workspace: str, name: str) -> str:
-    """Return a new key; raises ValueError with the function's own words if it is refused."""
+    """Return a new key; raises ValueError with the function's message if it refuses."""
     answer = functions.invoke(
         FunctionName=f"{stack}-create-api-key",
         Payload=json.dumps({"workspace": workspace, "name": name}).encode(),
@@ -30,7 +30,7 @@ def create(functions: LambdaClient, stack: str, workspace: str, name: str) -> st
 
 
 def main() -> str | None:
-    """Print a new key; return what went wrong."""
+    """Print a new key; return an error message, if any."""
     stack, workspace, name = sys.argv[1:]
     if not workspace or not name:
         return "Say whose key it is and what for: make api-key WORKSPACE=acme NAME=backend"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the folder of a CPython of the Lambda runtime's own minor version: find_python.sh python3.13
+# Print the folder of a CPython with the Lambda runtime's minor version: find_python.sh python3.13
 #
-# Bytecode is only valid for the minor version that wrote it, so no other one will do. A name on PATH is not
-# enough either: pyenv puts names there that do not run.
+# Bytecode is valid only for the minor version that wrote it. Each candidate is run, because pyenv puts names on PATH
+# that do not run.
 set -euo pipefail
 name=$1
 version=${name#python}

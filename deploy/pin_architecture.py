@@ -1,10 +1,10 @@
-"""Lets a built template be deployed only for the architecture it was built for.
+"""Restrict a built template to the architecture it was built for.
 
     pin_architecture.py .aws-sam/build/template.yaml x86_64
 
-`sam build` leaves the parameter open in the template that it writes, while the layer's native code is for one
-processor. So a plain `sam deploy` after `make build ARCH=x86_64` would make arm64 functions that fail at their first
-import. With one value left, CloudFormation refuses that, and `sam local` takes the right one by itself.
+`sam build` writes a template that allows all architectures, but the layer's native code is for one. So a plain
+`sam deploy` after `make build ARCH=x86_64` would create arm64 functions that fail at their first import. With one
+allowed value, CloudFormation refuses other values, and `sam local` uses the right one by default.
 """
 
 import sys
@@ -14,7 +14,7 @@ import yaml
 
 
 def main() -> None:
-    """Narrow the parameter Architecture of the built template to one value."""
+    """Restrict the parameter Architecture of the built template to one value."""
     path, architecture = Path(sys.argv[1]), sys.argv[2]
     template = yaml.safe_load(path.read_text(encoding="utf-8"))
     template["Parameters"]["Architecture"] |= {"Default": architecture, "AllowedValues": [architecture]}

@@ -1,11 +1,11 @@
-"""Stores the keys of LiveKit and Gemini, and the secret of client tokens, where a stack's functions read them.
+"""Store the keys of LiveKit and Gemini, and the client-token secret, where a stack's functions read them.
 
     LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack>
 
-They come from the environment and go straight into the request, so no command line and no process list ever holds
-them. Keys that are not in the environment stay as they are stored: one can be replaced without knowing the others.
-CLIENT_TOKEN_SECRET, which nobody else has to know, is made up here when there is none: replaced, it ends all client
-tokens that are out. CloudFormation cannot make a SecureString, which is why the template does not.
+The keys are read from the environment, so they never appear in a command line or a process list. Keys that are not in
+the environment stay as stored, so one can be replaced without knowing the others. CLIENT_TOKEN_SECRET is generated if
+there is none; replacing it invalidates all client tokens. The template does not create the parameter, because
+CloudFormation cannot create a SecureString.
 """
 
 import json
@@ -22,27 +22,27 @@ from mypy_boto3_ssm import SSMClient
 
 REQUIRED = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "GEMINI_API_KEY")
 
-# LiveKit may sign its webhooks with a key of their own. Without this pair the functions expect the first one.
+# A separate key for LiveKit's webhooks. Without this pair the functions verify webhooks with LIVEKIT_API_KEY.
 OPTIONAL = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
 
-# Signs the tokens of sessions' clients; the functions take none that is shorter.
-MADE_UP = "CLIENT_TOKEN_SECRET"
+# Signs client tokens; the functions refuse shorter secrets.
+GENERATED = "CLIENT_TOKEN_SECRET"
 FEWEST_CHARACTERS = 32
 
 
 def place(cloudformation: CloudFormationClient, stack: str) -> tuple[str, str]:
-    """Return the kind of store and the name that a stack was deployed with."""
+    """Return the parameters SecretsStore and SecretsName of a deployed stack."""
     described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in described["Parameters"]}
     return parameters["SecretsStore"], parameters["SecretsName"]
 
 
 def merged(stored: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what is stored with what the environment says instead; raises ValueError if something is missing."""
-    known = (*REQUIRED, *OPTIONAL, MADE_UP)
+    """Return the stored keys, updated from the environment; raises ValueError if one is missing."""
+    known = (*REQUIRED, *OPTIONAL, GENERATED)
     given = {name: environment[name] for name in known if environment.get(name)}
-    if MADE_UP not in {**stored, **given}:
-        given[MADE_UP] = secrets.token_urlsafe(48)
+    if GENERATED not in {**stored, **given}:
+        given[GENERATED] = secrets.token_urlsafe(48)
     keys = {**stored, **given}
     if missing := [name for name in REQUIRED if name not in keys]:
         raise ValueError(f"Set {', '.join(missing)} in the environment: nothing is stored for them yet.")
@@ -50,8 +50,8 @@ def merged(stored: Mapping[str, str], environment: Mapping[str, str]) -> dict[st
         raise ValueError(f"Set {' and '.join(OPTIONAL)} together, or neither.")
     if not given:
         raise ValueError(f"Nothing to store: set one of {', '.join(known)} in the environment.")
-    if len(keys[MADE_UP]) < FEWEST_CHARACTERS:
-        raise ValueError(f"{MADE_UP} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
+    if len(keys[GENERATED]) < FEWEST_CHARACTERS:
+        raise ValueError(f"{GENERATED} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
     return keys
 
 
@@ -76,7 +76,7 @@ def write_to_secrets_manager(manager: SecretsManagerClient, name: str, environme
 
 
 def main() -> str | None:
-    """Store the keys and say where; return what went wrong."""
+    """Store the keys and print where; return an error message, if any."""
     try:
         store, name = place(boto3.client("cloudformation"), sys.argv[1])
     except (BotoCoreError, ClientError) as fault:
@@ -86,7 +86,7 @@ def main() -> str | None:
             write_to_ssm(boto3.client("ssm"), name, os.environ)
         else:
             write_to_secrets_manager(boto3.client("secretsmanager"), name, os.environ)
-    except ClientError as refusal:  # whose message may quote the request, keys and all
+    except ClientError as refusal:  # its message may quote the request with the keys
         return f"AWS refused {refusal.operation_name} for {name}: {refusal.response['Error']['Code']}."
     except (BotoCoreError, ValueError) as fault:
         return str(fault)

@@ -1,1 +1,1 @@
-"""The whole template on one machine without Docker: gateway, workers, poller, clocks, and stand-ins for services."""
+"""Run the whole template on one machine without Docker: gateway, workers, poller, scheduler, service stand-ins."""

@@ -1,15 +1,15 @@
-"""`python -m local`: checks the interpreter, then hands over to command.py.
+"""`python -m local`: check the Python version, then run command.py.
 
-Only this file and __init__.py are read by a Python that is too old, so they keep to what every Python understands.
+A Python that is too old reads only this file and __init__.py, so both avoid newer syntax.
 """
 
 import signal
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 (the point of this file)
+if sys.version_info < (3, 11):  # noqa: UP036 (this file checks the version)
     sys.exit("Pi Voice needs Python 3.11 or later; this is %d.%d." % sys.version_info[:2])  # noqa: UP031
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing has to be tidied up yet, so Ctrl-C just ends
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to clean up yet
 
 try:
     from local.command import main

@@ -1,4 +1,4 @@
-"""AWS's own services: moto in a process of its own stands in for those that the user names no endpoint of."""
+"""The stand-in for AWS services without an endpoint in the environment: moto, in its own process."""
 
 import asyncio
 import sys
@@ -13,15 +13,15 @@ from botocore.config import Config
 from local.http_server import address, listen
 from local.template import ACCOUNT
 
-PATIENCE: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-"""How our own clients wait."""
+CLIENT_CONFIG: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+"""Timeouts and retries of the local stack's own AWS clients."""
 
 _PROGRAM: Final = Path(__file__).with_name("aws_process.py")
 
 
 @asynccontextmanager
 async def aws_stand_in() -> AsyncIterator[str]:
-    """Run moto and yield its address, which takes requests at once and answers them when moto is up."""
+    """Start moto and yield its URL, which accepts requests immediately and answers them once moto is ready."""
     with listen(0) as listener:
         url = address(listener)
         process = await asyncio.create_subprocess_exec(
@@ -31,8 +31,8 @@ async def aws_stand_in() -> AsyncIterator[str]:
             str(listener.fileno()),
             pass_fds=[listener.fileno()],
             stdin=PIPE,
-            env={"MOTO_ACCOUNT_ID": ACCOUNT},  # and nothing of the user's AWS profile
-            start_new_session=True,  # Ctrl-C is for us alone
+            env={"MOTO_ACCOUNT_ID": ACCOUNT},  # without the user's AWS settings
+            start_new_session=True,  # so Ctrl-C reaches the parent only
         )
     try:
         yield url

@@ -1,8 +1,8 @@
-"""The process of the stand-in for DynamoDB and SQS: moto, one request at a time.
+"""The process of the DynamoDB and SQS stand-in: moto, one request at a time.
 
-It tells the two apart by the service that a request is signed for. Its transactions roll whole tables back, so
-threads would lose each other's writes. Our standard input is a pipe that the parent holds: once it is closed, however
-the parent went, this process ends.
+Moto reads the service from the request's signature. It rolls back whole tables when a transaction fails, so threads
+would lose each other's writes. Standard input is a pipe from the parent: this process exits when the pipe closes,
+even if the parent was killed.
 """
 
 import io
@@ -27,9 +27,9 @@ def main() -> None:
 
 
 class Moto:
-    """Moto as a WSGI application, which does a transaction once, however often it is sent.
+    """Moto as a WSGI application with idempotent transactions.
 
-    DynamoDB knows it by its token, and moto itself does not.
+    DynamoDB recognizes a repeated transaction by its ClientRequestToken; moto alone does not.
     """
 
     def __init__(self) -> None:
@@ -46,9 +46,9 @@ class Moto:
         if token in self._done:
             head, answer = self._done[token]
         else:
-            said: list[Any] = []
-            answer = list(self._moto(environ, lambda *told: said.append(told)))
-            [head] = said
+            started: list[Any] = []
+            answer = list(self._moto(environ, lambda *head: started.append(head)))
+            [head] = started
             if token and head[0].startswith("200"):
                 self._done[token] = head, answer
         start_response(*head)

@@ -1,4 +1,4 @@
-"""The command: `python -m local --port 3000` serves until Ctrl-C and says how to call what it serves."""
+"""The command `python -m local --port 3000`: serve until Ctrl-C, and print how to call the API."""
 
 import argparse
 import asyncio
@@ -12,43 +12,43 @@ from local.errors import CannotStart
 from local.stack import Stack, Surroundings, running_stack
 
 _HIGHEST_PORT: Final = 65_534
-"""The webhook's own URL has the next one."""
+"""The webhook's function URL uses the next port."""
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser whose complaints are sentences like all others."""
+    """An argument parser that raises CannotStart with a full sentence."""
 
     def error(self, message: str) -> Never:
-        """Refuse; raises CannotStart."""
+        """Raise CannotStart."""
         raise CannotStart(f"{message[0].upper()}{message[1:]}.")
 
 
 def main() -> None:
-    """Serve until Ctrl-C or SIGTERM; exits with 1 and one sentence when it cannot start."""
+    """Serve until Ctrl-C or SIGTERM; exit with 1 and one sentence if it cannot start."""
     try:
         asyncio.run(_serve(port_of(sys.argv[1:])))
     except CannotStart as reason:
         sys.exit(str(reason))
     except asyncio.CancelledError:
-        print("\nEverything has ended.")
+        print("\nStopped.")
 
 
 def port_of(arguments: Sequence[str]) -> int:
     """Read the command's arguments; raises CannotStart."""
     parser = Arguments(prog="python -m local", description="Serve the whole template on this machine.")
-    parser.add_argument("--port", default="3000", help="where the API listens; 0 is any free port")
+    parser.add_argument("--port", default="3000", help="port of the API; 0 for any free port")
     return port_named(parser.parse_args(arguments).port)
 
 
 def port_named(text: str) -> int:
-    """Return the port that a text names; raises CannotStart."""
+    """Parse a port; raises CannotStart."""
     if not text.isdecimal() or int(text) > _HIGHEST_PORT:
-        raise CannotStart(f"{text!r} is no port: give a number up to {_HIGHEST_PORT}, as in `make run PORT=3100`.")
+        raise CannotStart(f"{text!r} is not a port: give a number up to {_HIGHEST_PORT}, as in `make run PORT=3100`.")
     return int(text)
 
 
 def end_at_ctrl_c() -> None:
-    """Have Ctrl-C and SIGTERM cancel the current task, once: a second one does not disturb the tidying up."""
+    """Cancel the current task on the first Ctrl-C or SIGTERM, and ignore later ones during the cleanup."""
     loop, this = asyncio.get_running_loop(), asyncio.current_task()
 
     def cancel() -> None:
@@ -68,33 +68,33 @@ async def _serve(port: int) -> None:
 
 def _ready(stack: Stack) -> str:
     return f"""\
-Pi Voice is ready. Ctrl-C ends it.
+Pi Voice is ready. Press Ctrl-C to stop it.
 
-{which_is_which(stack.around)}
-  Schedules  {", ".join(f"{clock.function} every {clock.seconds:g} s" for clock in stack.clocks)}
-  Lambda     for functions without a route: aws lambda invoke --endpoint-url {stack.invoke_url} ...
+{services_in_use(stack.around)}
+  Schedules  {", ".join(f"{scheduler.function} every {scheduler.seconds:g} s" for scheduler in stack.schedulers)}
+  Lambda     functions without a route: aws lambda invoke --endpoint-url {stack.invoke_url} ...
 
 export BASE="{stack.base_url}"
 export API_KEY="{stack.around.api_key}"
 export WEBHOOK_URL="{stack.webhook_url}"
 
-The reference is at {stack.base_url}/docs.
+API reference: {stack.base_url}/docs
 {FIRST_REQUEST}"""
 
 
 FIRST_REQUEST: Final = """\
-Paste the three lines above into another terminal. A first request to try there:
+Paste the three lines above into another terminal, then send a first request there:
 
 curl -s "$BASE/api/v1/voice/voices" -H "Authorization: Bearer $API_KEY"
 """
 
 
-def which_is_which(around: Surroundings) -> str:
-    """Say which services are real and which stand in, a line for each."""
+def services_in_use(around: Surroundings) -> str:
+    """List the services, a line for each, and say which are stand-ins."""
     services = around.services
     return f"""\
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
-  Gemini     {"the real one" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}
+  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
   SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 

@@ -1,8 +1,8 @@
-"""Docker, and the way from its containers to services that listen on this machine's own address alone.
+"""Docker, and the network path from its containers to services on this machine's loopback address.
 
-To a container 127.0.0.1 is the container itself, and nothing of ours listens anywhere else. Docker Desktop leads a
-container to the machine's loopback by itself. On Linux there is a relay in two halves: one on this side that accepts
-on Unix sockets in a folder of its own, and a container that has the folder and listens on a network of its own.
+Inside a container 127.0.0.1 is the container itself, and the services listen on loopback only. Docker Desktop forwards
+containers to the machine's loopback. On Linux a relay in two parts does that: this process accepts on Unix sockets
+in a folder, and a relay container mounts the folder and listens on its own network.
 
     function ── pi-voice.localhost:PORT ──> relay container ── FOLDER/PORT ──> this process ── 127.0.0.1:PORT
 """
@@ -26,8 +26,8 @@ from local.errors import CannotStart
 from local.services import is_loopback
 
 NAME: Final = "pi-voice.localhost"
-"""This machine, to containers. To browsers and to curl any name under localhost is the machine too, so a URL with it
-leads to the same place from either side."""
+"""Name of this machine inside containers. Browsers and curl resolve any name under localhost to this machine, so a URL
+with this name works on both sides."""
 
 _MOUNTED_AT: Final = "/relay"
 _PYTHON: Final = "/var/lang/bin/python3"
@@ -38,7 +38,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def seen_from_containers(url: str) -> str:
-    """Return the URL under which a container finds a service."""
+    """Return the URL under which a container reaches a service."""
     return urlsplit(url)._replace(netloc=f"{NAME}:{_port(url)}").geturl() if is_loopback(url) else url
 
 
@@ -49,47 +49,47 @@ def _port(url: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Docker:
-    """The engine that the docker command leads to."""
+    """The engine that the docker command uses."""
 
     environment: Mapping[str, str]
 
     @classmethod
     def chosen_by(cls, environment: Mapping[str, str]) -> "Docker":
-        """Find the engine as the docker command does, with all of the user's settings; raises CannotStart."""
+        """Find the engine with the docker command and the user's settings; raises CannotStart."""
         if not shutil.which("docker", path=environment.get("PATH")):
-            raise CannotStart("This needs Docker, and there is no docker on PATH: `make run` does without.")
+            raise CannotStart("This needs Docker, and there is no docker on PATH: `make run` works without Docker.")
         docker = cls(environment)
         docker.operating_system()
         return docker
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables that lead to this engine."""
+        """The environment variables that select this engine."""
         return {
             name: value
             for name, value in self.environment.items()
-            if name.startswith("DOCKER_") or name == "XDG_RUNTIME_DIR"  # where a rootless engine is
+            if name.startswith("DOCKER_") or name == "XDG_RUNTIME_DIR"  # for rootless engines
         }
 
     def operating_system(self) -> str:
-        """Return what the engine runs on; raises CannotStart when it does not answer."""
+        """Return the engine's operating system; raises CannotStart if the engine does not answer."""
         ended = self._run("info", "--format", "{{.OperatingSystem}}")
         if ended.returncode or not ended.stdout.strip():
-            said = ended.stderr.strip().splitlines() or ["it says nothing."]
-            raise CannotStart(f"This needs Docker, and its engine does not answer: {said[-1]}")
+            errors = ended.stderr.strip().splitlines() or ["no error message."]
+            raise CannotStart(f"This needs Docker, and its engine does not answer: {errors[-1]}")
         return ended.stdout.strip()
 
     def reaches_loopback(self) -> bool:
-        """Return whether the engine itself leads containers to this machine's loopback."""
+        """Return whether the engine forwards containers to this machine's loopback."""
         return sys.platform != "linux" or self.operating_system() == "Docker Desktop"
 
     def get(self, image: str) -> None:
-        """Pull an image that is not on this machine yet; raises CannotStart."""
+        """Pull an image unless it is on this machine; raises CannotStart."""
         if self._run("image", "inspect", image).returncode == 0:
             return
-        print(f"Pulling {image}, once.", file=sys.stderr, flush=True)
+        print(f"Pulling {image} (first use).", file=sys.stderr, flush=True)
         try:
-            subprocess.run(  # noqa: S603 (the name is the template's)
+            subprocess.run(  # noqa: S603 (the name comes from the template)
                 ["docker", "pull", "--quiet", image],  # noqa: S607 (the user's docker)
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -101,11 +101,11 @@ class Docker:
 
     @contextmanager
     def network(self) -> Iterator[str]:
-        """Make a network and yield its name; at the end it goes, with all containers that are left in it."""
+        """Create a network and yield its name; remove it afterwards, with the containers that are still in it."""
         name = f"pi-voice-local-{secrets.token_hex(4)}"
-        made = self._run("network", "create", name)
-        if made.returncode:
-            raise CannotStart(f"Docker makes no network: {made.stderr.strip().rstrip('.')}.")
+        created = self._run("network", "create", name)
+        if created.returncode:
+            raise CannotStart(f"Docker cannot create a network: {created.stderr.strip().rstrip('.')}.")
         try:
             yield name
         finally:
@@ -115,10 +115,10 @@ class Docker:
             self._run("network", "rm", name)
 
     @asynccontextmanager
-    async def way_to(self, urls: Iterable[str], image: str, network: str, folder: Path) -> AsyncIterator[str]:
-        """Lead containers of a network to services on loopback; yield what NAME has to be to them.
+    async def relay_to(self, urls: Iterable[str], image: str, network: str, folder: Path) -> AsyncIterator[str]:
+        """Relay a network's containers to services on loopback; yield the address that NAME must resolve to.
 
-        The folder is a short path of our own, for a Unix socket per service. Raises CannotStart.
+        The folder gets a Unix socket per service, so its path has to be short. Raises CannotStart.
         """
         if self.reaches_loopback():
             yield "host-gateway"
@@ -127,8 +127,10 @@ class Docker:
         async with AsyncExitStack() as running:
             for port, host in services.items():
                 try:
-                    accepting = await asyncio.start_unix_server(partial(leave, host, port), folder / str(port))
-                except OSError as error:  # a path of more than about a hundred letters
+                    accepting = await asyncio.start_unix_server(
+                        partial(forward_to_service, host, port), folder / str(port)
+                    )
+                except OSError as error:  # a path of more than about 100 characters
                     raise CannotStart(f"{folder} cannot hold a Unix socket, so set TMPDIR: {error}.") from None
                 running.callback(accepting.close)
             yield await running.enter_async_context(self._relay(image, network, folder, services))
@@ -143,25 +145,25 @@ class Docker:
             stdout=PIPE,
             stderr=None,
             env=self.environment,
-            start_new_session=True,  # Ctrl-C is for us alone
+            start_new_session=True,  # so Ctrl-C reaches the parent only
         )
         try:
             address = (await process.stdout.readline()).decode().strip()  # type: ignore[union-attr]
             if not address:
-                raise CannotStart("The relay into Docker did not start; what Docker said is above.")
+                raise CannotStart("The relay container did not start; see Docker's output above.")
             yield address
         finally:
             process.stdin.close()  # type: ignore[union-attr]
             try:
                 await asyncio.wait_for(process.wait(), _END_SECONDS)
             except TimeoutError:
-                process.kill()  # and the network takes the container along
+                process.kill()  # removing the network removes the container
                 await process.wait()
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["docker", *arguments]
         try:
-            return subprocess.run(  # noqa: S603 (all arguments are ours)
+            return subprocess.run(  # noqa: S603 (the arguments come from this module)
                 command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -175,11 +177,11 @@ class Docker:
             return subprocess.CompletedProcess(command, 1, "", f"no answer within {_ENGINE_SECONDS} s")
 
 
-async def leave(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Lead one connection from a Unix socket to a service."""
+async def forward_to_service(host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Forward one connection from a Unix socket to a service."""
     try:
         service = await asyncio.open_connection(host, port)
     except OSError:
-        writer.close()  # as if the caller had been refused
+        writer.close()  # the client sees a refused connection
         return
-    await relay_process.join((reader, writer), service)
+    await relay_process.pipe((reader, writer), service)

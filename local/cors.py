@@ -1,6 +1,6 @@
-"""Cross-origin requests, as an HTTP API answers them once it is told which pages may call it.
+"""CORS, as an HTTP API with a CorsConfiguration handles it.
 
-A preflight never reaches a function, and what a function says about origins itself is dropped.
+A preflight request never reaches a function, and a function's own CORS headers are dropped.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _PREFIX: Final = "access-control-"
 
 
 def preflight(cors: Cors, request: Request) -> Response | None:
-    """Answer a browser's question whether it may call; None for any other request."""
+    """Answer a preflight request; return None for any other request."""
     asks = _header(request, "origin") and _header(request, "access-control-request-method")
     if request.method != "OPTIONS" or not asks:
         return None
@@ -24,20 +24,20 @@ def preflight(cors: Cors, request: Request) -> Response | None:
 
 
 def with_cors(cors: Cors, request: Request, response: Response) -> Response:
-    """Return a response as the page that asked may read it."""
+    """Return a response with the CORS headers for its request."""
     own = tuple((name, value) for name, value in response.headers if not name.startswith(_PREFIX))
     headers = _headers(cors, request, {"expose-headers": ",".join(cors.exposed)})
     return Response(response.status, (*own, *headers), response.body)
 
 
 def _headers(cors: Cors, request: Request, terms: Mapping[str, str]) -> Headers:
-    """Return the headers for an allowed origin, none for another one."""
+    """Return the CORS headers, or none if the origin is not allowed."""
     origin = _header(request, "origin")
     allowed = {"*", f"{origin.partition('://')[0]}://*", origin}
     if not origin or allowed.isdisjoint(cors.origins):
         return ()
-    told = {"allow-origin": "*" if "*" in cors.origins else origin, **terms}
-    return tuple((_PREFIX + name, value) for name, value in told.items() if value)
+    headers = {"allow-origin": "*" if "*" in cors.origins else origin, **terms}
+    return tuple((_PREFIX + name, value) for name, value in headers.items() if value)
 
 
 def _header(request: Request, wanted: str) -> str:

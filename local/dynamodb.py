@@ -1,4 +1,4 @@
-"""DynamoDB: the template's tables, made where they are not there yet."""
+"""DynamoDB: create the template's tables if they are missing."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import PATIENCE
+from local.aws import CLIENT_CONFIG
 from local.errors import CannotStart
 from local.template import Table
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def client(url: str) -> "DynamoDBClient":
-    """Make a client of a DynamoDB, with the credentials of this process's environment."""
-    return boto3.client("dynamodb", endpoint_url=url, config=PATIENCE)
+    """Create a DynamoDB client with the credentials of this process's environment."""
+    return boto3.client("dynamodb", endpoint_url=url, config=CLIENT_CONFIG)
 
 
 def make_tables(dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:
-    """Make the tables that are not there yet; raises CannotStart when DynamoDB refuses or does not answer."""
+    """Create the missing tables; raises CannotStart if DynamoDB refuses or does not answer."""
     try:
         for table in tables:
             _make(dynamodb, table)
     except (BotoCoreError, ClientError) as error:
-        raise CannotStart(f"The tables cannot be made: {str(error).rstrip('.')}.") from None
+        raise CannotStart(f"The tables cannot be created: {str(error).rstrip('.')}.") from None
 
 
 def _make(dynamodb: "DynamoDBClient", table: Table) -> None:

@@ -1,5 +1,5 @@
-"""What keeps the local stack from starting."""
+"""Errors of the local stack."""
 
 
 class CannotStart(Exception):
-    """A reason not to start, as one plain sentence for the person at the terminal."""
+    """The stack cannot start; the message is one plain sentence for the user at the terminal."""

@@ -1,4 +1,4 @@
-"""The gateway: serves the template's HTTP API and its function URL as AWS does, refusals and limits included."""
+"""The gateway: serve the template's HTTP API and its function URL as AWS does, with AWS's errors and limits."""
 
 import asyncio
 import base64
@@ -25,10 +25,10 @@ Answering = Callable[[Request], Awaitable[Response]]
 
 
 class Functions(Protocol):
-    """What the gateway needs of the workers."""
+    """The part of the workers that the gateway uses."""
 
     async def invoke(self, logical_id: str, event: Event, trace_id: str) -> Any:
-        """Call a function with an event and return its answer; raises EventTooLarge and FunctionError."""
+        """Invoke a function with an event and return its answer; raises EventTooLarge and FunctionError."""
 
 
 def http_api(
@@ -38,9 +38,9 @@ def http_api(
     seconds: float = API_SECONDS,
     pages: Iterable[web.RouteDef] = (),
 ) -> web.Application:
-    """Serve the routes of all functions, and pages beside them; an answer that takes too long is given up.
+    """Serve the routes of all functions, and `pages` beside them; `seconds` is the integration timeout.
 
-    Pages of other origins may call what `cors` says, and nothing without it.
+    Without `cors` the gateway adds no CORS headers.
     """
     routes = _Routes(template_functions)
 
@@ -58,9 +58,9 @@ def http_api(
             return _message(404, "Not Found")
         logical_id, route, parameters = found
         event = api_event(request, route, parameters, request_id)
-        # A function that is given up runs on, as it does on AWS.
+        # As on AWS, the function continues after the gateway's timeout.
         call = asyncio.ensure_future(functions.invoke(logical_id, event, event["headers"]["x-amzn-trace-id"]))
-        call.add_done_callback(_look_at)
+        call.add_done_callback(_retrieve_exception)
         try:
             async with asyncio.timeout(seconds):
                 return response_of(await asyncio.shield(call))
@@ -75,7 +75,7 @@ def http_api(
 
 
 def function_url(function: Function, functions: Functions) -> web.Application:
-    """Serve a function's own URL, where every path and method is its."""
+    """Serve a function URL, which accepts every path and method."""
 
     async def answer(request: Request) -> Response:
         event = url_event(request)
@@ -90,7 +90,7 @@ def function_url(function: Function, functions: Functions) -> web.Application:
 
 
 class _Routes:
-    """All routes, the most specific first: a literal segment wins over a parameter, and that over {proxy+}."""
+    """All routes, most specific first: a literal segment, then a parameter, then {proxy+}."""
 
     def __init__(self, functions: Iterable[Function]) -> None:
         routes = [(function.logical_id, route) for function in functions for route in function.routes]
@@ -136,7 +136,7 @@ def _application(answer: Answering, pages: Iterable[web.RouteDef] = ()) -> web.A
         print(f"{received.method} {path} {response.status} {took:.0f} ms", file=sys.stderr, flush=True)
         return _web_response(response)
 
-    app = web.Application(client_max_size=MAX_BODY_BYTES + 1)  # aiohttp takes less than that
+    app = web.Application(client_max_size=MAX_BODY_BYTES + 1)  # aiohttp's limit is exclusive
     app.router.add_routes(pages)
     app.router.add_route("*", "/{path:(?s:.*)}", handle)
     app.on_response_prepare.append(_without_server_header)
@@ -158,7 +158,7 @@ async def _request(received: web.Request) -> Request:
 
 
 def _readable(text: str) -> str:
-    """Undo the server's way of carrying bytes that are not UTF-8."""
+    """Replace the surrogate escapes that aiohttp uses for bytes that are not UTF-8."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -178,7 +178,7 @@ def _message(status: int, message: str) -> Response:
     return Response(status, (("content-type", "application/json"),), body.encode())
 
 
-def _look_at(call: "asyncio.Future[Any]") -> None:
-    """Take note of how a call ended that nobody waits for any more, so that asyncio does not complain."""
+def _retrieve_exception(call: "asyncio.Future[Any]") -> None:
+    """Retrieve the exception of an abandoned call, so that asyncio does not log it as unretrieved."""
     if not call.cancelled():
         call.exception()

@@ -1,7 +1,7 @@
-"""HTTP as Lambda sees it: requests become events of payload format 2.0, and answers become responses.
+"""HTTP for Lambda: requests become events of payload format 2.0, and answers become responses.
 
-What AWS's documentation leaves open was taken from recorded events: an HTTP API decodes `rawPath` and a function
-URL does not; cookies leave the headers; a status code that is not an integer is an invalid answer.
+Where AWS's documentation is silent, recorded events decide: an HTTP API decodes `rawPath` and a function URL does not;
+cookies are removed from the headers; a status code that is not an integer makes the answer invalid.
 """
 
 import base64
@@ -24,7 +24,7 @@ Headers = tuple[tuple[str, str], ...]
 
 _TEXT: Final = re.compile(r"(text/[^;]*|application/(json|javascript|xml))\s*(;.*)?", re.IGNORECASE)
 _STATUSES: Final = range(200, 600)
-_OF_THE_CONNECTION: Final = {
+_HOP_BY_HOP: Final = {
     "connection",
     "expect",
     "keep-alive",
@@ -38,7 +38,7 @@ _OF_THE_CONNECTION: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it arrived; the target is the path and query, still percent-encoded."""
+    """A request; the target is the path and query, percent-encoded."""
 
     method: str
     target: str
@@ -50,18 +50,18 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path, still encoded."""
+        """The path, percent-encoded."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """The query without its question mark, still encoded."""
+        """The query without its question mark, percent-encoded."""
         return self.target.partition("?")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response as it leaves; cookies are headers like any other."""
+    """A response; cookies are ordinary headers."""
 
     status: int
     headers: Headers
@@ -69,18 +69,18 @@ class Response:
 
 
 class InvalidAnswer(Exception):
-    """A function answered what is no HTTP response."""
+    """A function's answer is not a valid HTTP response."""
 
 
 def api_event(request: Request, route: Route, parameters: Mapping[str, str], request_id: str) -> Event:
-    """Make the event of an HTTP API's route, with the decoded parameters of its path."""
+    """Build the event of an HTTP API's route, with the decoded path parameters."""
     event = _event(request, route.key, unquote(request.path))
     event["requestContext"] |= {"accountId": ACCOUNT, "apiId": "local", "requestId": request_id}
     return event | ({"pathParameters": dict(parameters)} if parameters else {})
 
 
 def url_event(request: Request) -> Event:
-    """Make the event of a function URL, which has no routes."""
+    """Build the event of a function URL, which has no routes."""
     event = _event(request, "$default", request.path)
     event["requestContext"] |= {"accountId": "anonymous", "apiId": "local", "requestId": str(uuid.uuid4())}
     return event
@@ -124,11 +124,9 @@ def _event(request: Request, route_key: str, path: str) -> Event:
 
 
 def _headers(request: Request) -> tuple[dict[str, str], list[str]]:
-    """Return the headers as the event carries them, and the cookies, which it carries apart."""
+    """Return the event's headers, and the cookies, which an event holds separately."""
     cookies = [cookie for name, value in request.headers if name.lower() == "cookie" for cookie in value.split("; ")]
-    passed = [
-        (name.lower(), value) for name, value in request.headers if name.lower() not in {"cookie", *_OF_THE_CONNECTION}
-    ]
+    passed = [(name.lower(), value) for name, value in request.headers if name.lower() not in {"cookie", *_HOP_BY_HOP}]
     headers = _joined([*passed, ("x-forwarded-for", request.client)])
     headers.setdefault("content-length", str(len(request.body)))
     headers.setdefault("x-amzn-trace-id", f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)}")
@@ -136,7 +134,7 @@ def _headers(request: Request) -> tuple[dict[str, str], list[str]]:
 
 
 def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Make a mapping of pairs, values of one name joined by commas."""
+    """Return the pairs as a mapping, with the values of a repeated name joined by commas."""
     joined: dict[str, str] = {}
     for name, value in pairs:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
@@ -148,7 +146,7 @@ def _base64(body: bytes) -> str:
 
 
 def response_of(answer: Any) -> Response:
-    """Make the response of a function's answer; raises InvalidAnswer."""
+    """Convert a function's answer to a response; raises InvalidAnswer."""
     match answer:
         case {"statusCode": int(status)} if status in _STATUSES:
             return Response(status, _response_headers(answer), _body(answer))
@@ -171,7 +169,7 @@ def _response_headers(answer: Mapping[str, Any]) -> Headers:
     return tuple(
         (name.lower(), _header_value(value))
         for name, value in pairs
-        if name.lower() not in {"content-length", *_OF_THE_CONNECTION}
+        if name.lower() not in {"content-length", *_HOP_BY_HOP}
     )
 
 

@@ -1,4 +1,4 @@
-"""HTTP servers on this machine's own address."""
+"""HTTP servers on loopback."""
 
 import errno
 import socket
@@ -15,7 +15,7 @@ HOST: Final = "127.0.0.1"
 
 
 def listen(port: int) -> socket.socket:
-    """Take a port, 0 for any free one; raises CannotStart when it is taken."""
+    """Listen on a port, 0 for any free one; raises CannotStart if it is in use."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
@@ -26,7 +26,7 @@ def listen(port: int) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """Return the URL at which a listener can be reached."""
+    """Return the URL of a listener."""
     return f"http://{HOST}:{listener.getsockname()[1]}"
 
 
@@ -34,7 +34,7 @@ def address(listener: socket.socket) -> str:
 async def serving(
     app: web.Application, listener: socket.socket | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Serve an application, on any free port if no listener is given, and yield its address."""
+    """Serve an application, on any free port if no listener is given, and yield its URL."""
     listener = listener or listen(0)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

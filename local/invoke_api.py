@@ -1,4 +1,4 @@
-"""Lambda's own Invoke, for the functions without a route: `aws lambda invoke --endpoint-url ...` and boto3 use it."""
+"""Lambda's Invoke API, for functions without a route: `aws lambda invoke --endpoint-url ...` and boto3 use it."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from local.workers import MAX_EVENT_BYTES, EventTooLarge, FunctionError, Workers
 
 
 def invoke_api(functions: Iterable[Function], workers: Workers) -> web.Application:
-    """Serve the synchronous Invoke of all functions, by their names, ARNs or logical ids."""
+    """Serve synchronous Invoke for all functions, by name, ARN or logical id."""
     logical_ids = {
         name: function.logical_id
         for function in functions

@@ -1,4 +1,4 @@
-"""Pacing: audio passes as fast as it sounds, or a number of times faster."""
+"""Pacing: send audio in real time, or a number of times faster."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 class Pacer:
-    """Holds back one stream of audio, from its first piece on."""
+    """Paces one audio stream, starting with its first piece."""
 
     def __init__(
         self,
@@ -20,7 +20,7 @@ class Pacer:
         self._began: float | None = None
 
     async def reach(self, seconds: float) -> None:
-        """Wait until so many seconds of audio may have passed; others run meanwhile, even if there is no wait."""
+        """Wait until this position of the audio is due; yields to other tasks even if no wait is needed."""
         if self._began is None:
             self._began = self._clock()
         await self._sleep(max(0.0, self._began + seconds / self._pace - self._clock()))

@@ -1,7 +1,7 @@
-"""The poller of a queue: gives a function the queue's messages, as Lambda's event source mapping does.
+"""The queue poller: invoke a function with a queue's messages, as Lambda's event source mapping does.
 
-received ──► worked on ──► deleted
-                 └── failed: comes back after the queue's visibility timeout, and goes to the dead letters at last
+received ──► processed ──► deleted
+                └── failed: visible again after the visibility timeout, and finally in the dead-letter queue
 """
 
 import asyncio
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 Json = Any
 Invoke = Callable[[str, Json], Awaitable[Json]]
-"""Calls the function of a logical id with an event and returns its answer; raises FunctionError."""
+"""Invokes a function by its logical id with an event and returns its answer; raises FunctionError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poller:
-    """Feeds one function from one queue, of which it asks again at once after a message and else after a pause."""
+    """Polls one queue for one function: immediately after a message, and after a pause if the queue was empty."""
 
     sqs: "SQSClient"
     queue_url: str
@@ -35,13 +35,13 @@ class Poller:
     pause_seconds: float = 1.0
 
     async def run(self) -> Never:
-        """Poll until it is cancelled; nothing that fails ends it."""
+        """Poll until canceled; failures do not stop the poller."""
         turns = asyncio.Semaphore(min(self.events.max_concurrency or MAX_WORKERS, MAX_WORKERS))
         async with asyncio.TaskGroup() as batches:
             while True:
                 await turns.acquire()
                 if messages := await self._receive():
-                    batches.create_task(self._work_on(messages)).add_done_callback(lambda _: turns.release())
+                    batches.create_task(self._process(messages)).add_done_callback(lambda _: turns.release())
                 else:
                     turns.release()
                     await asyncio.sleep(self.pause_seconds)
@@ -54,14 +54,14 @@ class Poller:
                 MaxNumberOfMessages=self.events.batch_size,
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["All"],
-                WaitTimeSeconds=0,  # the stand-in serves nobody else while one waits
+                WaitTimeSeconds=0,  # moto handles one request at a time, so a long poll would block all others
             )
-        except Exception as error:  # noqa: BLE001 (whatever it was, the next poll may work)
-            self._say(f"its queue cannot be read: {error}")
+        except Exception as error:  # noqa: BLE001 (the next poll may succeed)
+            self._log(f"cannot read the queue: {error}")
             return []
         return answer.get("Messages", [])
 
-    async def _work_on(self, messages: "list[MessageTypeDef]") -> None:
+    async def _process(self, messages: "list[MessageTypeDef]") -> None:
         event = {"Records": [_record(message, self.events) for message in messages]}
         try:
             answer = await self.invoke(self.function, event)
@@ -70,20 +70,20 @@ class Poller:
             if done := [message for message in messages if message["MessageId"] not in failed]:
                 await asyncio.to_thread(self._delete, done)
         except FunctionError as error:
-            self._say(f"its batch of {len(messages)} comes back later: {error}")
-        except Exception as error:  # noqa: BLE001 (whatever it was, the messages come back)
-            self._say(f"its batch of {len(messages)} could not be deleted: {error}")
+            self._log(f"a batch of {len(messages)} failed and will be retried: {error}")
+        except Exception as error:  # noqa: BLE001 (the queue delivers the messages again)
+            self._log(f"a batch of {len(messages)} could not be deleted: {error}")
 
     def _delete(self, messages: "list[MessageTypeDef]") -> None:
         for message in messages:
             self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
 
-    def _say(self, what: str) -> None:
+    def _log(self, what: str) -> None:
         print(f"{self.function}: {what.rstrip('.')}.", file=sys.stderr, flush=True)
 
 
 def failures(answer: Json, ids: set[str]) -> set[str]:
-    """Return which messages of a batch an answer reports as failed; an answer that Lambda would not take fails all."""
+    """Return the ids that an answer reports as failed; all ids if Lambda would reject the answer."""
     try:
         failed = {failure["itemIdentifier"] for failure in (answer or {}).get("batchItemFailures") or ()}
     except (AttributeError, KeyError, TypeError):

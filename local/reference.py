@@ -1,6 +1,6 @@
-"""The API's reference beside the API: /openapi.json for programs, /docs for people.
+"""The API reference: /openapi.json, and /docs as a web page.
 
-The page is Swagger UI, whose files Powertools carries; nothing is loaded from anywhere else.
+The page is Swagger UI with the files that Powertools ships, so nothing is loaded from other hosts.
 """
 
 from importlib.resources import files
@@ -34,7 +34,7 @@ SwaggerUIBundle({url: "/openapi.json", dom_id: "#reference", deepLinking: true, 
 
 
 def reference() -> list[web.RouteDef]:
-    """Return the routes of the reference."""
+    """Return the routes of the API reference."""
     return [
         web.get("/openapi.json", _document),
         web.get("/docs", _page),

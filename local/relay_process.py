@@ -1,9 +1,9 @@
-"""The container's half of the relay: what connects to a port here goes on to the Unix socket of that name.
+"""The container's part of the relay: forward connections on a port to the Unix socket named after the port.
 
     relay_process.py <folder> <port>...
 
-It says its address when it listens, and ends with its standard input: so with whoever started it, in whatever way that
-one ended. It is run as it stands by an image that has nothing but Python; containers.py, the other half, imports it.
+It prints its address once it listens, and exits when its standard input closes, so also when its parent is killed.
+It runs unchanged in an image that has only Python, and containers.py, the other part of the relay, imports it.
 """
 
 import asyncio
@@ -15,33 +15,33 @@ from pathlib import Path
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def join(one: Streams, other: Streams) -> None:
-    """Pass on what each side says until both have said all, or one of them is gone."""
+async def pipe(one: Streams, other: Streams) -> None:
+    """Copy data in both directions until both sides have finished, or one of them disconnects."""
     try:
-        await asyncio.gather(_pour(one[0], other[1]), _pour(other[0], one[1]))
+        await asyncio.gather(_copy(one[0], other[1]), _copy(other[0], one[1]))
     except ConnectionError:
-        pass  # which closing tells the other side
+        pass  # closing the streams informs the other side
     finally:
         one[1].close()
         other[1].close()
 
 
-async def _pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
     while piece := await source.read(65_536):
         sink.write(piece)
         await sink.drain()
     sink.write_eof()
 
 
-async def enter(socket_path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Lead one connection to a Unix socket."""
-    await join((reader, writer), await asyncio.open_unix_connection(socket_path))
+async def forward_to_socket(socket_path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Forward one connection to a Unix socket."""
+    await pipe((reader, writer), await asyncio.open_unix_connection(socket_path))
 
 
 async def _serve(folder: Path, ports: list[str]) -> None:
     address = socket.gethostbyname(socket.gethostname())
     for port in ports:
-        await asyncio.start_server(partial(enter, folder / port), address, int(port))
+        await asyncio.start_server(partial(forward_to_socket, folder / port), address, int(port))
     print(address, flush=True)
     await asyncio.to_thread(sys.stdin.read)
 

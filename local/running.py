@@ -1,4 +1,4 @@
-"""The local stack as a process of its own, for whatever needs a running API: tests, demos, measurements."""
+"""The local stack as a child process, for tests, the demo and measurements."""
 
 import os
 import re
@@ -22,70 +22,70 @@ _LAST_LINE: Final = "curl -s "
 
 @dataclass
 class LocalApi:
-    """A running stack, as it presents itself in its terminal."""
+    """A running stack, described by its terminal output."""
 
     process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
 
     @property
     def output(self) -> str:
-        """All that was printed so far: logs of the functions, access lines, tracebacks."""
+        """The output so far: function logs, access log, tracebacks."""
         return "".join(self.lines)
 
     @property
     def base_url(self) -> str:
         """The API's origin."""
-        return self._said(r'export BASE="(.+)"')
+        return self._printed(r'export BASE="(.+)"')
 
     @property
     def api_key(self) -> str:
-        """A key of the workspace `local`."""
-        return self._said(r'export API_KEY="(.+)"')
+        """An API key of the workspace `local`."""
+        return self._printed(r'export API_KEY="(.+)"')
 
     @property
     def webhook_url(self) -> str:
-        """The webhook's own URL."""
-        return self._said(r'export WEBHOOK_URL="(.+)"')
+        """The webhook's function URL."""
+        return self._printed(r'export WEBHOOK_URL="(.+)"')
 
     @property
     def invoke_url(self) -> str:
-        """The endpoint of Lambda's Invoke."""
-        return self._said(r"--endpoint-url (\S+)")
+        """The endpoint of Lambda's Invoke API."""
+        return self._printed(r"--endpoint-url (\S+)")
 
     @property
     def livekit_url(self) -> str:
-        """The LiveKit server."""
-        return self._said(r"LiveKit .* (ws\S+)")
+        """The URL of the LiveKit server."""
+        return self._printed(r"LiveKit .* (ws\S+)")
 
     @property
     def gemini_url(self) -> str:
-        """The Gemini API."""
-        return self._said(r"Gemini .* (http\S+)")
+        """The URL of the Gemini API."""
+        return self._printed(r"Gemini .* (http\S+)")
 
     @property
     def dynamodb_url(self) -> str:
-        """The DynamoDB that holds the tables."""
-        return self._said(r"DynamoDB .* (http\S+)")
+        """The endpoint of DynamoDB."""
+        return self._printed(r"DynamoDB .* (http\S+)")
 
     @property
     def sqs_url(self) -> str:
-        """The SQS that holds the queues."""
-        return self._said(r"SQS .* (http\S+)")
+        """The endpoint of SQS."""
+        return self._printed(r"SQS .* (http\S+)")
 
-    def _said(self, pattern: str) -> str:
+    def _printed(self, pattern: str) -> str:
         found = re.search(pattern, self.output)
         if not found:
-            raise LookupError(f"The local stack did not say {pattern}.")
+            raise LookupError(f"The local stack did not print {pattern}.")
         return found[1]
 
 
 @contextmanager
 def running_api(environment: Mapping[str, str] | None = None, port: int = 0) -> Iterator[LocalApi]:
-    """Start the stack, by default on any free port and with our own environment, and end it afterwards.
+    """Start the stack, by default on any free port and with this process's environment, and stop it afterwards.
 
-    Raises CannotStart with what it said if it did not become ready.
+    Raises CannotStart with the stack's output if it did not start.
     """
-    with subprocess.Popen(  # noqa: S603 (our own module)
+    with subprocess.Popen(  # noqa: S603 (a module of this project)
         [sys.executable, "-m", "local", "--port", str(port)],
         cwd=_ROOT,
         env=dict(os.environ if environment is None else environment),
@@ -100,7 +100,7 @@ def running_api(environment: Mapping[str, str] | None = None, port: int = 0) -> 
         reader = threading.Thread(target=_read, args=(api, ready))
         reader.start()
         try:
-            # What it has said tells, not whether it runs: its output ends a moment before the process does.
+            # Check the output and not the process: the output ends a moment before the process does.
             if not ready.wait(_START_SECONDS) or not any(line.startswith(_LAST_LINE) for line in api.lines):
                 raise CannotStart(api.output.strip())
             yield api
@@ -110,7 +110,7 @@ def running_api(environment: Mapping[str, str] | None = None, port: int = 0) -> 
 
 
 def _read(api: LocalApi, ready: threading.Event) -> None:
-    """Keep what the process prints, and tell when it is ready or has ended."""
+    """Collect the process's output, and set `ready` once the process is ready or has ended."""
     for line in api.process.stdout or ():
         api.lines.append(line)
         if line.startswith(_LAST_LINE):

@@ -1,11 +1,11 @@
-"""The built functions in Docker, under the AWS SAM CLI, with the services of `make run` around them.
+"""Run the built functions in Docker with the AWS SAM CLI and the services of `make run`.
 
     python -m local.sam api --build .aws-sam/x86_64 --port 3000
     python -m local.sam invoke --build .aws-sam/x86_64 --function CreateSession --event events/create_session.json
 
-`sam local` sets no variables but those of the template, resolves the names of tables in a way of its own, and takes
-settings from whatever stands beside the template. So it is given a variant of the built template, in a folder of its
-own that goes with the command. The variables of the services, with their keys, come to it by its environment.
+`sam local` sets only the template's variables, resolves table names differently, and reads settings from files beside
+the template. So it gets a variant of the built template, in a temporary folder. The services' variables, keys included,
+are passed in its environment.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from typing import Any, Final
 import yaml
 
 from events.sign_webhook import signed
-from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, which_is_which
+from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, services_in_use
 from local.containers import NAME, Docker, seen_from_containers
 from local.errors import CannotStart
 from local.http_server import HOST, listen
-from local.sample_records import SAMPLE_KEY, keep_samples
+from local.sample_records import SAMPLE_KEY, save_samples
 from local.services import function_variables, is_loopback
 from local.stack import Surroundings, running_services
 from local.template import Template
@@ -41,31 +41,31 @@ CREDENTIALS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _WEBHOOK_PATH: Final = "/api/v1/voice/webhooks/livekit"
 _START_SECONDS: Final = 60
 _FUNCTION_START_SECONDS: Final = 30
-"""What a function may take to start: sam counts it in with the function's own time, which Lambda does not."""
+"""Time for a function's start: unlike Lambda, sam includes it in the function's timeout."""
 
 _END_SECONDS: Final = 15
 
 
 def main() -> None:
-    """Do what the arguments say; exits with sam's status, or with 1 and one sentence when it cannot start."""
+    """Run the command; exit with sam's status, or with 1 and one sentence if it cannot start."""
     try:
         sys.exit(asyncio.run(_run(sys.argv[1:])))
     except CannotStart as reason:
         sys.exit(str(reason))
     except asyncio.CancelledError:
-        print("\nEverything has ended.", file=sys.stderr)
+        print("\nStopped.", file=sys.stderr)
 
 
 async def _run(arguments: Sequence[str]) -> int:
     parser = Arguments(prog="python -m local.sam", description="Run the built functions in Docker.")
     commands = parser.add_subparsers(dest="command", required=True)
     api = commands.add_parser("api", help="serve the whole API")
-    api.add_argument("--port", default="3000", help="where the API listens; 0 is any free port")
-    invoke = commands.add_parser("invoke", help="run one function and print its answer")
-    invoke.add_argument("--function", default="", help="its name in the template")
-    invoke.add_argument("--event", default="", help="a file; without one it is the function's sample")
+    api.add_argument("--port", default="3000", help="port of the API; 0 for any free port")
+    invoke = commands.add_parser("invoke", help="invoke one function and print its answer")
+    invoke.add_argument("--function", default="", help="the function's name in the template")
+    invoke.add_argument("--event", default="", help="a file with the event; default: the function's sample")
     for command in (api, invoke):
-        command.add_argument("--build", required=True, type=Path, help="the folder that sam build made")
+        command.add_argument("--build", required=True, type=Path, help="the output folder of sam build")
     given = parser.parse_args(arguments)
     end_at_ctrl_c()
     if given.command == "api":
@@ -77,7 +77,7 @@ async def _run(arguments: Sequence[str]) -> int:
 
 
 async def _serve(build: Path, port: int) -> int:
-    with listen(port) as listener:  # to find out that it is free, before anything is started
+    with listen(port) as listener:  # check that the port is free before starting anything
         port = listener.getsockname()[1]
     base_url = f"http://{HOST}:{port}"
     async with _sam_local(build, base_url + _WEBHOOK_PATH) as sam:
@@ -92,18 +92,18 @@ async def _serve(build: Path, port: int) -> int:
 
 async def _invoke(build: Path, function: str, event: str) -> int:
     document = event_named(event) if event else sample_of(function)
-    async with _sam_local(build, f"http://{HOST}:1/nobody-listens") as sam:
-        await keep_samples(sam.around)
+    async with _sam_local(build, f"http://{HOST}:1/unused") as sam:
+        await save_samples(sam.around)
         process = await sam.start("invoke", function, "--event", "-", stdin=asyncio.subprocess.PIPE)
         try:
-            await process.communicate(json.dumps(let_in(document, sam.around)).encode())
+            await process.communicate(json.dumps(with_credentials(document, sam.around)).encode())
             return await process.wait()
         finally:
             await _end(process)
 
 
 def sample_of(function: str) -> Any:
-    """Read the sample event of a function; raises CannotStart when there is no such function."""
+    """Read the sample event of a function; raises CannotStart if the function does not exist."""
     samples = {path.stem.title().replace("_", ""): path for path in sorted((_ROOT / "events").glob("*.json"))}
     if function not in samples:
         raise CannotStart(f"FUNCTION is {function!r}: it should be one of {', '.join(samples)}.")
@@ -115,11 +115,11 @@ def event_named(path: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CannotStart(f"EVENT is {path!r}, which is no event in JSON: {error}.") from None
+        raise CannotStart(f"EVENT is {path!r}, which is not a JSON file: {error}.") from None
 
 
-def let_in(event: Any, around: Surroundings) -> Any:
-    """Return an event with the samples' API key replaced by one that opens this API, or with a webhook's signature."""
+def with_credentials(event: Any, around: Surroundings) -> Any:
+    """Return an event with the samples' API key replaced by a valid one, or with a fresh webhook signature."""
     if not isinstance(event, dict) or "headers" not in event:
         return event
     if event.get("rawPath") == _WEBHOOK_PATH:
@@ -132,10 +132,10 @@ def let_in(event: Any, around: Surroundings) -> Any:
 
 def _ready(around: Surroundings, base_url: str) -> str:
     return f"""
-Pi Voice is ready, in Docker. A function starts with its first request. Ctrl-C ends it.
+Pi Voice is ready, in Docker. A function starts with its first request. Press Ctrl-C to stop.
 
-{which_is_which(around)}
-  In answers, {NAME} is this machine: it leads to the same place from the containers and from here.
+{services_in_use(around)}
+  In answers, {NAME} is this machine, both from the containers and from here.
 
 export BASE="{base_url}"
 export API_KEY="{around.api_key}"
@@ -144,35 +144,35 @@ export WEBHOOK_URL="{base_url}{_WEBHOOK_PATH}"
 {FIRST_REQUEST}"""
 
 
-# ---- What sam is given ----
+# ---- Inputs of sam ----
 
 
 @dataclass(frozen=True, slots=True)
 class _Sam:
-    """`sam local` with everything that it needs around it."""
+    """`sam local`, with its options and its environment."""
 
     around: Surroundings
     options: Sequence[str]
     environment: Mapping[str, str]
 
     async def start(self, command: str, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> Process:
-        """Start one of its commands."""
+        """Start a `sam local` command."""
         return await asyncio.create_subprocess_exec(
             str(_SAM),
             *("local", command, *arguments, *self.options),
             cwd=_ROOT,
             env=dict(self.environment),
             stdin=stdin,
-            start_new_session=True,  # Ctrl-C is for us alone
+            start_new_session=True,  # so Ctrl-C reaches the parent only
         )
 
 
 @asynccontextmanager
-async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
-    environment = dict(os.environ)  # which running_services clears
+async def _sam_local(build: Path, webhook_url: str) -> AsyncIterator[_Sam]:
+    environment = dict(os.environ)  # running_services clears os.environ
     docker = Docker.chosen_by(environment)
     async with AsyncExitStack() as running:
-        around = await running.enter_async_context(running_services(webhooks_go_to, environment))
+        around = await running.enter_async_context(running_services(webhook_url, environment))
         built = yaml.safe_load((build / "template.yaml").read_text(encoding="utf-8"))
         image = image_of(built)
         docker.get(image)
@@ -180,14 +180,14 @@ async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="pi-voice-")))
         aws = {around.dynamodb_url, around.sqs_url}
         urls = [url for url in (around.livekit.url, around.gemini.base_url, *aws) if url]
-        address = await running.enter_async_context(docker.way_to(urls, image, network, folder))
+        address = await running.enter_async_context(docker.relay_to(urls, image, network, folder))
 
         variables = variables_for_containers(around)
         own = {**around.machine, **docker.settings, "SAM_CLI_TELEMETRY": "0"}
-        # Made-up credentials are for the functions alone: with any of its own, sam first asks AWS whose they are.
-        made_up = {name: own.pop(name) for name in CREDENTIALS if all(map(is_loopback, aws))}
+        # Only the functions get fake credentials: if sam had any, it would first look up their account at AWS.
+        fake = {name: own.pop(name) for name in CREDENTIALS if all(map(is_loopback, aws))}
         template = folder / "template.yaml"
-        document = variant(built, build, around.template, dict.fromkeys(variables, "") | made_up)
+        document = variant(built, build, around.template, dict.fromkeys(variables, "") | fake)
         template.write_text(yaml.safe_dump(document), encoding="utf-8")
         yield _Sam(
             around,
@@ -200,7 +200,7 @@ async def _sam_local(build: Path, webhooks_go_to: str) -> AsyncIterator[_Sam]:
 
 
 def variables_for_containers(around: Surroundings) -> dict[str, str]:
-    """Return the variables by which functions in containers find their services."""
+    """Return the environment variables of functions in containers."""
     gemini = around.gemini
     return function_variables(
         around.services,
@@ -212,7 +212,7 @@ def variables_for_containers(around: Surroundings) -> dict[str, str]:
 
 
 def image_of(built: Mapping[str, Any]) -> str:
-    """Return the name of AWS's image for the runtime and the processor that a template was built for."""
+    """Return the name of AWS's image for the runtime and the architecture of a built template."""
     version = built["Globals"]["Function"]["Runtime"].removeprefix("python")
     return f"public.ecr.aws/lambda/python:{version}-{built['Parameters']['Architecture']['Default']}"
 
@@ -220,10 +220,9 @@ def image_of(built: Mapping[str, Any]) -> str:
 def variant(
     built: Mapping[str, Any], build: Path, template: Template, variables: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """Return the built template as `sam local` can use it from another folder.
+    """Return the built template with absolute paths and the local stack's variables.
 
-    Each function names its variables with the values of the local stack, and those of the services without: sam fills
-    in what its own environment has under the name, so no key is written to a disk.
+    The services' variables are empty: sam takes their values from its own environment, so no key is written to disk.
     """
     values = {each.logical_id: {**each.environment, **variables} for each in template.functions}
     limits = {each.logical_id: each.timeout_seconds for each in template.functions}
@@ -241,11 +240,11 @@ def variant(
     return {**built, "Globals": {**built["Globals"], "Function": shared}, "Resources": resources}
 
 
-# ---- Its process ----
+# ---- The process of sam ----
 
 
 async def _accepts_connections(port: int, process: Process) -> None:
-    """Wait until sam listens; raises CannotStart when it has ended, or takes too long."""
+    """Wait until sam listens; raises CannotStart if it exits or does not listen within the time limit."""
     deadline = time.monotonic() + _START_SECONDS
     while process.returncode is None and time.monotonic() < deadline:
         try:
@@ -254,11 +253,11 @@ async def _accepts_connections(port: int, process: Process) -> None:
             await asyncio.sleep(0.1)
         else:
             return
-    raise CannotStart("`sam local start-api` did not start; what it said is above.")
+    raise CannotStart("`sam local start-api` did not start; see its output above.")
 
 
 async def _end(process: Process) -> None:
-    """End sam as Ctrl-C would, so that it takes its containers along; what it leaves goes with the network."""
+    """Stop sam with SIGINT, so that it removes its containers; removing the network removes the rest."""
     if process.returncode is None:
         process.send_signal(signal.SIGINT)
         try:

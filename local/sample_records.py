@@ -1,4 +1,4 @@
-"""What the sample events name: their agent, their session and their key, kept in a stand-in before one is invoked."""
+"""Records for the sample events: save their agent, session and API key before a function is invoked."""
 
 import base64
 import json
@@ -18,37 +18,37 @@ def _event(name: str) -> Any:
 
 
 SAMPLE_KEY: Final[str] = _event("list_voices")["headers"]["authorization"].removeprefix("Bearer ")
-"""The API key of all samples, which opens nothing."""
+"""The API key of all samples, which is not valid."""
 
 
-async def keep_samples(around: Surroundings) -> None:
-    """Keep the samples' agent, session and key, so that a function finds what its sample asks for.
+async def save_samples(around: Surroundings) -> None:
+    """Save the samples' agent, session and key, so that each function finds the records that its sample names.
 
-    They go into a stand-in alone: a database of the user's own keeps what it has.
+    Writes to the stand-in only, never to a database of the user.
     """
     if around.services.dynamodb_url is not None:
         return
-    from pi_voice.adapters.aws import AwsService, DYNAMODB  # noqa: PLC0415 (as first_key)
+    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as in first_key)
     from pi_voice.adapters.dynamodb.agents import DynamoAgents  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions  # noqa: PLC0415
     from pi_voice.domain.agents import Agent, OwnedAgent  # noqa: PLC0415
     from pi_voice.domain.api_keys import ApiKey, generate  # noqa: PLC0415
     from pi_voice.domain.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
-    from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS, Session  # noqa: PLC0415
     from pi_voice.domain.session_api import CreateSessionRequest  # noqa: PLC0415
+    from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS  # noqa: PLC0415
     from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
 
     environment = around.template.functions[0].environment
     tables = TableNames.of(environment)
     workspace, now = WorkspaceId(WORKSPACE), int(time.time())
 
-    order = CreateSessionRequest.model_validate_json(_event("create_session")["body"])
-    stamp = {"agent_id": order.agent_id, "version": 1, "created_at": now, "updated_at": now}
+    request = CreateSessionRequest.model_validate_json(_event("create_session")["body"])
+    stamp = {"agent_id": request.agent_id, "version": 1, "created_at": now, "updated_at": now}
     agent = Agent.model_validate_json(json.dumps(json.loads(_event("create_agent")["body"]) | stamp))
     room = json.loads(base64.b64decode(_event("receive_livekit_webhook")["body"]))["room"]
     owned = OwnedAgent(workspace, agent)
-    session = Session.new(SessionId(room["name"]), owned, order, now, DEFAULT_GRACE_SECONDS).opened(room["sid"], now)
+    session = request.new_session(SessionId(room["name"]), owned, now, DEFAULT_GRACE_SECONDS).opened(room["sid"], now)
     to_revoke, secret = _event("revoke_api_key"), generate()
     key = ApiKey(
         key_id=KeyId(to_revoke["key_id"]),

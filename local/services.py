@@ -1,7 +1,7 @@
-"""Which services are the real ones and which are stand-ins: the environment alone decides.
+"""Choose between real services and stand-ins by environment variables.
 
-A real service is chosen by its ordinary variables: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET;
-GEMINI_API_KEY, with GOOGLE_GEMINI_BASE_URL where Google is reached another way; AWS_ENDPOINT_URL_DYNAMODB;
+A service's ordinary variables select the real one: LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET;
+GEMINI_API_KEY, and GOOGLE_GEMINI_BASE_URL for another base URL; AWS_ENDPOINT_URL_DYNAMODB;
 AWS_ENDPOINT_URL_SQS.
 """
 
@@ -33,10 +33,10 @@ _SETTINGS: Final = (
     "RETENTION_DAYS",
 )
 _PARAMETERS: Final = {"CORS_ALLOW_ORIGINS": "CorsAllowOrigins"}
-"""Variables of the terminal that stand for parameters which are no variables of the functions."""
+"""Environment variables for template parameters that are not variables of the functions."""
 
 _SECRET_CHARACTERS: Final = 32
-_OF_THE_MACHINE: Final = (
+_INHERITED: Final = (
     "HOME",
     "HTTPS_PROXY",
     "HTTP_PROXY",
@@ -52,7 +52,7 @@ _OF_THE_MACHINE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LiveKit:
-    """A LiveKit server, and the key that opens it."""
+    """A LiveKit server and its API key."""
 
     url: str
     api_key: str
@@ -61,7 +61,7 @@ class LiveKit:
 
 @dataclass(frozen=True, slots=True)
 class Gemini:
-    """The Gemini API, and the key that opens it; without a URL it is where the template says."""
+    """The Gemini API and its key; without a base URL the template's is used."""
 
     api_key: str
     base_url: str | None
@@ -69,7 +69,7 @@ class Gemini:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the environment asks for; None stands for a stand-in, or for a value of our own choice."""
+    """The services that the environment selects; None means a stand-in or a generated value."""
 
     livekit: LiveKit | None
     webhook_keys: tuple[str, str] | None
@@ -83,7 +83,7 @@ class Services:
 
     @classmethod
     def chosen_by(cls, environment: Mapping[str, str]) -> Self:
-        """Read the environment; raises CannotStart for half a configuration."""
+        """Read the environment; raises CannotStart if a service's variables are incomplete."""
         given = {name: value for name, value in environment.items() if value}
         livekit = _all_or_none("LiveKit", given, _LIVEKIT)
         webhook = _all_or_none("the LiveKit webhook", given, _WEBHOOK)
@@ -109,15 +109,17 @@ class Services:
 def _all_or_none(what: str, given: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, ...]:
     missing = [name for name in names if name not in given]
     if missing and len(missing) < len(names):
-        there = ", ".join(name for name in names if name in given)
-        raise CannotStart(f"Half a configuration of {what}: with {there} set, {' and '.join(missing)} must be set too.")
+        present = ", ".join(name for name in names if name in given)
+        raise CannotStart(
+            f"The configuration of {what} is incomplete: with {present} set, {' and '.join(missing)} must be set too."
+        )
     return tuple(given[name] for name in names if name in given)
 
 
 def function_variables(
     services: Services, livekit: LiveKit, gemini: Gemini, dynamodb_url: str, sqs_url: str
 ) -> dict[str, str]:
-    """Return the variables by which the functions find their services; secrets come as plain variables."""
+    """Return the functions' environment variables for their services, with the secrets as plain values."""
     webhook_key, webhook_secret = services.webhook_keys or (livekit.api_key, livekit.api_secret)
     return {
         **services.settings,
@@ -136,17 +138,18 @@ def function_variables(
 
 
 def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[str, str]:
-    """Return what a process of ours inherits: little of the machine, and credentials that fit AWS's services.
+    """Return the environment of a child process: a few of the machine's variables, and AWS credentials.
 
-    With all of these on loopback they are made up, so that no stray profile can lead to an account; else they are the
-    user's, as variables, which is how Lambda gives them to a function. Raises CannotStart where there are none.
+    If all AWS services are on loopback, the credentials are fake, so that no profile can reach a real account.
+    Otherwise they are the user's, as variables, because Lambda passes them that way. Raises CannotStart if there are
+    none.
     """
-    inherited = {name: environment[name] for name in _OF_THE_MACHINE if name in environment}
+    inherited = {name: environment[name] for name in _INHERITED if name in environment}
     inherited["NO_PROXY"] = ",".join(filter(None, (environment.get("NO_PROXY"), "127.0.0.1,localhost,::1")))
     if not all(map(is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         region = own.get("AWS_REGION") or own.get("AWS_DEFAULT_REGION") or REGION
-        both = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # boto3 reads the second, we the first
+        both = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # the product reads the first, boto3 the second
         return {**inherited, **own, **both, **_credentials(environment)}
     return {
         **inherited,
@@ -161,12 +164,12 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
 
 
 def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """Look up the user's credentials, whether they are in variables, in a profile or in what a profile leads to."""
+    """Look up the user's credentials in variables, in a profile, or in the provider that a profile names."""
     if environment.get("AWS_ACCESS_KEY_ID"):
         return {}
     try:
         found = boto3.Session(profile_name=environment.get("AWS_PROFILE")).get_credentials()
-        frozen = found and found.get_frozen_credentials()  # this asks whoever the profile leads to
+        frozen = found and found.get_frozen_credentials()  # may call the provider that the profile names
     except (BotoCoreError, ClientError) as error:
         raise CannotStart(f"There are no AWS credentials: {str(error).rstrip('.')}.") from None
     if frozen is None:
@@ -180,7 +183,7 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether a URL leads to this machine's own address."""
+    """Return whether a URL's host is a loopback address."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

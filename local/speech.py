@@ -1,6 +1,6 @@
-"""Speech: text as audio, spoken by espeak-ng where it is installed, and else hummed, one soft tone a word.
+"""Speech synthesis: by espeak-ng if it is installed, otherwise hummed, with one soft tone per word.
 
-The audio is PCM, 16 bits, little-endian, mono, and carries its words (`hidden_words.py`).
+The audio is 16-bit little-endian mono PCM, and carries its words as watermarks (`audio_watermark.py`).
 """
 
 import io
@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from local.hidden_words import mark
+from local.audio_watermark import embed
 
 SAMPLE_BYTES: Final = 2
 ESPEAK: Final = "espeak-ng"
 
 _PART: Final = re.compile(r"\S{1,16}\s*")
-"""A word, or a piece of one in languages that write without spaces."""
+"""A word, or a part of one in languages without spaces between words."""
 
 _WORDS_PER_MINUTE: Final = 175
 _ESPEAK_SECONDS: Final = 20
@@ -35,12 +35,12 @@ _TONE: Final = tuple(
     round(_LOUDNESS * (math.sin(2 * math.pi * place / 512) + 0.3 * math.sin(4 * math.pi * place / 512)))
     for place in range(512)
 )
-"""One wave of the tone."""
+"""One period of the tone."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
-    """A word with the space behind it, and how it sounds; all words together are the text."""
+    """A word with the space after it, and its audio; joined, the words are the text."""
 
     text: str
     pcm: bytes
@@ -48,7 +48,7 @@ class SpokenWord:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """Who speaks: a language (a BCP 47 tag), a pitch in hertz, and a speed of which 1 is natural."""
+    """A voice: language (a BCP 47 tag), pitch in hertz, and speed (1 is natural)."""
 
     language: str = "en-US"
     pitch: float = 180.0
@@ -56,34 +56,34 @@ class Voice:
 
 
 class Speech:
-    """Speaks texts with one voice at one sample rate (Hz)."""
+    """Synthesizes texts with one voice at one sample rate in hertz."""
 
     def __init__(self, rate: int, voice: Voice, espeak: str | None = ESPEAK) -> None:
-        """Make a speaker; espeak names the program, and without it all is hummed."""
+        """Prepare the synthesis; `espeak` is the program's name, and None hums everything."""
         self.rate = rate
         self._voice = voice
         self._espeak = espeak and shutil.which(espeak)
 
     def has_words(self) -> bool:
-        """Try whether espeak-ng speaks the voice's language here: whether people would understand what is said."""
+        """Return whether espeak-ng can speak the voice's language on this machine."""
         return self._spoken("a") is not None
 
     def say(self, text: str) -> Iterator[SpokenWord]:
-        """Speak a text; each word takes a while to make, so not in an event loop."""
+        """Synthesize a text word by word; blocks, so call it outside the event loop."""
         parts = parts_of(text)
         spoken = self._spoken(" ".join(text.split())) if parts else None
         sounds = _shared_out(spoken, parts) if spoken else map(self._hummed, parts)
         for part, sound in zip(parts, sounds, strict=True):
-            yield SpokenWord(part, _pcm(mark(sound, part)))
+            yield SpokenWord(part, _pcm(embed(sound, part)))
 
     def _spoken(self, text: str) -> list[int] | None:
-        """Let espeak-ng speak; None where it is missing, does not know the language, or fails otherwise."""
+        """Synthesize by espeak-ng; None if it is missing, does not know the language, or fails."""
         if self._espeak is None:
             return None
         speed, pitch = round(_WORDS_PER_MINUTE * self._voice.speed), round(self._voice.pitch / 4)
         command = [self._espeak, "--stdin", "--stdout", "-v", self._voice.language, "-s", str(speed)]
         try:
-            done = subprocess.run(  # noqa: S603 (our own arguments; the text goes in by the standard input)
+            done = subprocess.run(  # noqa: S603 (fixed arguments; the text is passed on standard input)
                 [*command, "-p", str(pitch)],
                 input=text.encode(),
                 capture_output=True,
@@ -112,28 +112,28 @@ class Speech:
 
 
 def parts_of(text: str) -> list[str]:
-    """Cut a text into what is spoken as one word each, with the space behind it."""
+    """Split a text into its spoken words, each with the space after it."""
     return [part.rstrip() + " " * part[-1:].isspace() for part in _PART.findall(text)]
 
 
 def seconds_of(pcm: bytes, rate: int) -> float:
-    """Return how long audio lasts."""
+    """Return the duration of audio in seconds."""
     return len(pcm) / SAMPLE_BYTES / rate
 
 
 def pieces(pcm: bytes, rate: int, seconds: float) -> Iterator[bytes]:
-    """Cut audio into pieces of one length; the last may be shorter."""
+    """Split audio into pieces of equal length; the last may be shorter."""
     size = round(rate * seconds) * SAMPLE_BYTES
     return (pcm[start : start + size] for start in range(0, len(pcm), size))
 
 
 def silence(rate: int, seconds: float) -> bytes:
-    """Return audio in which nothing is to be heard."""
+    """Return silent audio."""
     return bytes(round(rate * seconds) * SAMPLE_BYTES)
 
 
 def _shared_out(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequence[int]]:
-    """Cut what was spoken in one go into the sounds of its words, by the number of their letters."""
+    """Split the audio of a text into the audio of its words, in proportion to their letters."""
     letters, passed, start = sum(map(len, parts)), 0, 0
     for part in parts:
         passed += len(part)
@@ -143,7 +143,7 @@ def _shared_out(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequen
 
 
 def resampled(samples: Sequence[int], rate: int, wanted: int) -> list[int]:
-    """Change the sample rate by drawing straight lines between samples."""
+    """Change the sample rate by linear interpolation."""
     last, step = len(samples) - 1, rate / wanted
     drawn = []
     for number in range(int(len(samples) / step)):
@@ -154,7 +154,7 @@ def resampled(samples: Sequence[int], rate: int, wanted: int) -> list[int]:
 
 
 def samples_of(pcm: bytes) -> tuple[int, ...]:
-    """Return audio as numbers."""
+    """Return the samples of audio as integers."""
     return struct.unpack(f"<{len(pcm) // SAMPLE_BYTES}h", pcm[: len(pcm) // SAMPLE_BYTES * SAMPLE_BYTES])
 
 

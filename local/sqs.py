@@ -1,4 +1,4 @@
-"""SQS: the template's queues, made where they are not there yet."""
+"""SQS: create the template's queues if they are missing."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.aws import PATIENCE
+from local.aws import CLIENT_CONFIG
 from local.errors import CannotStart
 from local.template import Queue
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def client(url: str) -> "SQSClient":
-    """Make a client of an SQS, with the credentials of this process's environment."""
-    return boto3.client("sqs", endpoint_url=url, config=PATIENCE)
+    """Create an SQS client with the credentials of this process's environment."""
+    return boto3.client("sqs", endpoint_url=url, config=CLIENT_CONFIG)
 
 
 def make_queues(sqs: "SQSClient", queues: Iterable[Queue]) -> dict[str, str]:
-    """Make the queues that are not there yet, and return the URLs of all by their names.
+    """Create the missing queues, and return the URLs of all queues by name.
 
-    Raises CannotStart when SQS refuses or does not answer.
+    Raises CannotStart if SQS refuses or does not answer.
     """
     urls: dict[str, str] = {}
     try:
-        for queue in sorted(queues, key=lambda queue: queue.dead_letters is not None):  # others lead to those without
+        for queue in sorted(queues, key=lambda queue: queue.dead_letters is not None):  # dead-letter queues first
             urls[queue.name] = _make(sqs, queue, urls)
     except (BotoCoreError, ClientError) as error:
-        raise CannotStart(f"The queues cannot be made: {str(error).rstrip('.')}.") from None
+        raise CannotStart(f"The queues cannot be created: {str(error).rstrip('.')}.") from None
     return urls
 
 
@@ -42,5 +42,5 @@ def _make(sqs: "SQSClient", queue: Queue, urls: Mapping[str, str]) -> str:
         attributes["RedrivePolicy"] = json.dumps(redrive)
     try:
         return sqs.create_queue(QueueName=queue.name, Attributes=attributes)["QueueUrl"]
-    except sqs.exceptions.QueueNameExists:  # with attributes of its own
+    except sqs.exceptions.QueueNameExists:  # with other attributes
         return sqs.get_queue_url(QueueName=queue.name)["QueueUrl"]

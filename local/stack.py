@@ -1,4 +1,4 @@
-"""The stack: everything that serves the template on this machine, started in order and ended together."""
+"""The local stack: start everything that serves the template on this machine, in order, and stop it together."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from local import dynamodb, first_key, sqs
 from local.aws import aws_stand_in
-from local.clock import Clock, seconds_between
 from local.gateway import function_url, http_api
 from local.http_server import address, listen, serving
 from local.invoke_api import invoke_api
 from local.poller import Poller
 from local.reference import reference
+from local.scheduler import Scheduler, seconds_between
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_answers import Answers
@@ -29,7 +29,7 @@ TEMPLATE: Final = Path(__file__).parent.parent / "template.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the functions of the template find around them, whoever runs them, and a key that opens their API."""
+    """The services, the template and the environment of the functions, and an API key."""
 
     services: Services
     livekit: LiveKit
@@ -44,20 +44,20 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What is running, and what opens it."""
+    """The running stack's URLs and schedulers."""
 
     around: Surroundings
     base_url: str
     webhook_url: str
     invoke_url: str
-    clocks: tuple[Clock, ...]
+    schedulers: tuple[Scheduler, ...]
 
 
 @asynccontextmanager
-async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
-    """Run all that the functions need but the functions.
+async def running_services(webhook_url: str, environment: Mapping[str, str]) -> AsyncIterator[Surroundings]:
+    """Start the services that the functions need, without the functions.
 
-    That is stand-ins for what is not real, tables and queues, and a first API key. Raises CannotStart.
+    These are the stand-ins, the tables and queues, and a first API key. Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
     answers = Answers.of(environment)
@@ -67,7 +67,7 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
         dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
         gemini = await enter(gemini_stand_in(live_times, answers)) if services.gemini is None else services.gemini
         livekit = (
-            await enter(livekit_stand_in(webhooks_go_to, services.webhook_keys))
+            await enter(livekit_stand_in(webhook_url, services.webhook_keys))
             if services.livekit is None
             else services.livekit
         )
@@ -75,7 +75,7 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
         variables = function_variables(services, livekit, gemini, dynamodb_url, sqs_url)
         template = load(TEMPLATE, variables, services.parameters)
         machine = machine_variables(environment, dynamodb_url, sqs_url)
-        os.environ.clear()  # no profile or setting of the user's shall lead our own clients elsewhere
+        os.environ.clear()  # so that no AWS profile or setting redirects this process's clients
         os.environ.update(machine)
         await asyncio.to_thread(dynamodb.make_tables, dynamodb.client(dynamodb_url), template.tables)
         queue_urls = await asyncio.to_thread(sqs.make_queues, sqs.client(sqs_url), template.queues)
@@ -86,7 +86,7 @@ async def running_services(webhooks_go_to: str, environment: Mapping[str, str]) 
 
 @asynccontextmanager
 async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncIterator[Stack]:
-    """Serve the template: the API on a port (0: any free one), and the webhook's own URL on the next.
+    """Serve the template: the API on a port (0: any free one), and the webhook's function URL on the next.
 
     Raises CannotStart.
     """
@@ -106,8 +106,8 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             for function in functions
             for events in function.queues
         ]
-        clocks = [
-            Clock(schedule, seconds or schedule.minutes * 60, function.logical_id, workers.invoke)
+        schedulers = [
+            Scheduler(schedule, seconds or schedule.minutes * 60, function.logical_id, workers.invoke)
             for function in functions
             for schedule in function.schedules
         ]
@@ -117,16 +117,18 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             base_url=await enter(serving(api, api_listener)),
             webhook_url=await enter(serving(function_url(webhook, workers), url_listener)),
             invoke_url=await enter(serving(invoke_api(functions, workers))),
-            clocks=tuple(clocks),
+            schedulers=tuple(schedulers),
         )
-        await enter(at_work([*(poller.run() for poller in pollers), *(clock.run() for clock in clocks)]))
+        await enter(
+            background_tasks([*(poller.run() for poller in pollers), *(scheduler.run() for scheduler in schedulers)])
+        )
         yield stack
 
 
 @asynccontextmanager
-async def at_work(work: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
-    """Have coroutines run in the background, and end them."""
-    tasks = [asyncio.create_task(each) for each in work]
+async def background_tasks(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
+    """Run coroutines in the background, and cancel them at the end."""
+    tasks = [asyncio.create_task(each) for each in coroutines]
     try:
         yield
     finally:

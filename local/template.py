@@ -1,7 +1,7 @@
-"""What template.yaml says: functions with what calls them, tables and queues. Nothing is run that is not in there.
+"""Read template.yaml: functions with their events, tables and queues. The local stack runs only what it defines.
 
-Only what is asked for is resolved, so an intrinsic in a policy is none of our business; one that stands where we
-look and that we do not know is an error.
+Only the values that the local stack uses are resolved, so an intrinsic in a policy is ignored. An unknown intrinsic in
+a value that is used is an error.
 """
 
 import re
@@ -20,11 +20,11 @@ Properties = dict[str, Node]
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 STACK_NAME: Final = "pi-voice-local"
-"""Not a name that somebody deploys under: pointed at a real DynamoDB, the tables are still our own."""
+"""Differs from the names of deployed stacks, so that with a real DynamoDB the local stack has its own tables."""
 
 _PSEUDO_PARAMETERS: Final[Mapping[str, Node]] = {
     "AWS::AccountId": ACCOUNT,
-    "AWS::NoValue": None,  # what resolves to it is left out
+    "AWS::NoValue": None,  # removes the property
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
     "AWS::StackName": STACK_NAME,
@@ -56,7 +56,7 @@ _NAMES: Final[Mapping[Node, str]] = {
 }
 _QUEUE_ATTRIBUTES: Final = {"MessageRetentionPeriod", "SqsManagedSseEnabled", "VisibilityTimeout"}
 _LARGEST_BATCH: Final = 10
-"""What one ReceiveMessage gives; Lambda gathers more only with a batching window."""
+"""Limit of one ReceiveMessage; Lambda builds larger batches only with a batching window."""
 
 _EVERY: Final = re.compile(r"rate\((?:1 minute|([2-9]|[1-9]\d+) minutes)\)")
 
@@ -70,13 +70,13 @@ class Route:
 
     @property
     def key(self) -> str:
-        """The route as API Gateway names it."""
+        """API Gateway's route key."""
         return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class QueueEvents:
-    """The messages of one queue, as a function gets them."""
+    """An event source mapping: the queue of a function, and how its messages are delivered."""
 
     queue: str
     batch_size: int
@@ -85,20 +85,20 @@ class QueueEvents:
 
     @property
     def queue_arn(self) -> str:
-        """The name by which AWS knows the queue everywhere."""
+        """The queue's ARN."""
         return _queue_arn(self.queue)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A call of a function every so many minutes."""
+    """A schedule with its interval in minutes."""
 
     name: str
     minutes: int
 
     @property
     def arn(self) -> str:
-        """The name by which AWS knows the rule everywhere."""
+        """The ARN of the EventBridge rule."""
         return f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{STACK_NAME}-{self.name}"
 
 
@@ -121,13 +121,13 @@ class Function:
 
     @property
     def arn(self) -> str:
-        """The name by which AWS knows the function everywhere."""
+        """The function's ARN."""
         return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One DynamoDB table: the arguments of CreateTable, and the attribute by which items expire."""
+    """One DynamoDB table: the arguments of CreateTable, and the TTL attribute."""
 
     name: str
     definition: Properties
@@ -136,7 +136,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One SQS queue: its attributes, and the queue that gets what was received too often."""
+    """One SQS queue: its attributes, its dead-letter queue, and the receives before a message goes there."""
 
     name: str
     attributes: Mapping[str, str]
@@ -146,7 +146,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """Which web pages may call the HTTP API, and how."""
+    """The CORS configuration of the HTTP API."""
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
@@ -157,7 +157,7 @@ class Cors:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """All that runs locally."""
+    """The parts of the template that run locally."""
 
     functions: tuple[Function, ...]
     tables: tuple[Table, ...]
@@ -175,10 +175,10 @@ def load(
     parameters: Mapping[str, str] = _NONE,
     queue_urls: Mapping[str, str] = _NONE,
 ) -> Template:
-    """Read a SAM template; `overrides` win over the functions' own environment variables of the same name.
+    """Read a SAM template; `overrides` replace the functions' environment variables of the same name.
 
-    `parameters` win over the defaults of the template's own; a queue without a URL has the one that AWS would give.
-    Raises CannotStart where the template holds what is not understood here.
+    `parameters` replace the defaults of the template's parameters. A queue that is not in `queue_urls` gets an AWS URL.
+    Raises CannotStart if the template uses something that this reader does not support.
     """
     try:
         document = yaml.load(path.read_text(), _Loader)  # noqa: S506 (a SafeLoader)
@@ -189,7 +189,7 @@ def load(
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags, which become their long forms."""
+    """A YAML loader that converts CloudFormation's short tags to their long forms."""
 
 
 def _long_form(loader: _Loader, name: str, node: yaml.ScalarNode | yaml.SequenceNode) -> Properties:
@@ -208,7 +208,7 @@ _Loader.add_multi_constructor("!", _long_form)
 
 @dataclass
 class _Reader:
-    """One template being read; `_at` says where, for the sentence that names a fault."""
+    """Reads one template; `_at` is the current resource, for error messages."""
 
     document: Properties
     folder: Path
@@ -274,15 +274,15 @@ class _Reader:
     def _environment(self, properties: Properties) -> dict[str, str]:
         variables = self._mapping(self._mapping(properties.get("Environment", {})).get("Variables", {}))
         for name in variables.keys() & self.overrides.keys():
-            self._hold_to_parameter(name, variables[name])
+            self._check_against_parameter(name, variables[name])
         return {
             name: self._text(node)
             for name, node in variables.items()
-            if name not in self.overrides  # so a parameter without a default need not have a value here
+            if name not in self.overrides  # so a parameter without a default may be unset
         }
 
-    def _hold_to_parameter(self, variable: str, node: Node) -> None:
-        """Refuse a local value that the parameter behind a variable would not take; empty is unset."""
+    def _check_against_parameter(self, variable: str, node: Node) -> None:
+        """Raise CannotStart if the parameter behind a variable would not accept its local value; empty means unset."""
         value = self.overrides[variable]
         match node:
             case {"Ref": str(name)} if value and name in self._mapping(self.document.get("Parameters", {})):
@@ -319,7 +319,7 @@ class _Reader:
         return Route(self._text(details.get("Method")).upper(), self._text(details.get("Path")))
 
     def _event_source_mapping(self, details: Properties) -> tuple[str, QueueEvents]:
-        """Return which function gets the messages of which queue."""
+        """Return the function's logical id and its queue events."""
         match details.get("FunctionName"):
             case {"Ref": str(function)}:
                 return function, self._queue_events(details)
@@ -385,7 +385,7 @@ class _Reader:
         return Queue(name, attributes, dead_letters, max_receives)
 
     def _queue_behind(self, node: Node) -> str:
-        """Return the name of the queue that an ARN stands for."""
+        """Return the name of the queue that a !GetAtt Arn refers to."""
         match node:
             case {"Fn::GetAtt": [str(logical_id), "Arn"]}:
                 return self._attribute(logical_id, "QueueName")
@@ -468,7 +468,7 @@ class _Reader:
                 return self._resolve(yes if self._condition(name) else no)
             case {"Fn::Join": [str(separator), items]}:
                 return separator.join(self._texts(items))
-        raise self._refusal(f"uses {intrinsic} in a way that is not understood locally")
+        raise self._refusal(f"uses {intrinsic} in a way that is not supported locally")
 
     def _ref(self, name: str) -> Node:
         if name in _PSEUDO_PARAMETERS:
@@ -497,7 +497,7 @@ class _Reader:
                 return _queue_arn(name)
             case "AWS::SQS::Queue", "Ref":
                 return self.queue_urls.get(name, f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}")
-        raise self._refusal(f"uses {attribute} of {logical_id}, which is not understood locally")
+        raise self._refusal(f"uses {attribute} of {logical_id}, which is not supported locally")
 
     def _substitute(self, text: str) -> str:
         def value(match: re.Match[str]) -> str:
@@ -511,7 +511,7 @@ class _Reader:
     def _condition(self, node: Node) -> bool:
         conditions = self._mapping(self.document.get("Conditions", {}))
         if not isinstance(node, str) or node not in conditions:
-            raise self._refusal(f"depends on the condition {node!r}, which is not there")
+            raise self._refusal(f"depends on the condition {node!r}, which does not exist")
         return self._holds(conditions[node])
 
     def _holds(self, condition: Node) -> bool:
@@ -520,9 +520,9 @@ class _Reader:
                 return self._text(left) == self._text(right)
             case {"Fn::Not": [other]}:
                 return not self._holds(other)
-        raise self._refusal(f"depends on the condition {condition!r}, which is not understood locally")
+        raise self._refusal(f"depends on the condition {condition!r}, which is not supported locally")
 
-    # ---- Faults ----
+    # ---- Errors ----
 
     def _refuse_others(self, properties: Properties, known: set[str]) -> None:
         if others := sorted(properties.keys() - known):
@@ -537,6 +537,6 @@ def _queue_arn(name: str) -> str:
 
 
 def _intrinsic(node: Properties) -> str | None:
-    """Return the name of the intrinsic function that a mapping of one key is, None for any other mapping."""
+    """Return the name of the intrinsic function that a mapping with one key calls; None for any other mapping."""
     names = [key for key in node if key in {"Ref", "Condition"} or key.startswith("Fn::")]
     return names[0] if len(node) == 1 and names else None

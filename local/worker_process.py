@@ -1,11 +1,11 @@
-"""The process of one worker: imports a function's handler as Lambda does and calls it, one event at a time.
+"""The process of one worker: import a function's handler as Lambda does, and call it with one event at a time.
 
-`workers.py` starts this file by its path, with the function's own environment and module path, so it uses the
-standard library only. What the function prints goes to the terminal: the two processes talk over a socket, in
-frames of one letter, the length of what follows (4 bytes, big-endian) and JSON.
+`workers.py` starts this file by its path, with the function's environment and module path, so it uses the standard
+library only. Standard output stays free for the function's logs: the processes communicate over a socket, in frames
+of one letter, the payload's length (4 bytes, big-endian) and JSON.
 
-    to the worker   F, the facts of an invocation, and then E, its event
-    from the worker R, it is ready; A, the answer; X, what went wrong, instead of either
+    to the worker   F (metadata of an invocation), then E (its event)
+    from the worker R (ready), A (answer), or X (error, instead of either)
 """
 
 import importlib
@@ -27,11 +27,11 @@ Handler = Callable[[Any, "Context"], Any]
 
 
 class Context:
-    """What Lambda tells a handler about an invocation, under Lambda's own names."""
+    """Lambda's context object, with Lambda's attribute names."""
 
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.aws_request_id: str = facts["request_id"]
-        self.invoked_function_arn: str = facts["arn"]
+    def __init__(self, metadata: dict[str, Any]) -> None:
+        self.aws_request_id: str = metadata["request_id"]
+        self.invoked_function_arn: str = metadata["arn"]
         self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
         self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
         self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
@@ -39,31 +39,31 @@ class Context:
         self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
         self.identity = None
         self.client_context = None
-        self._deadline: float = facts["deadline"]
+        self._deadline: float = metadata["deadline"]
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return what is left of the function's timeout."""
+        """Return the remaining time of the function's timeout, in milliseconds."""
         return max(0, int((self._deadline - time.time()) * 1000))
 
 
 def main() -> None:
-    """Serve the socket whose number is the first argument with the handler that the second one names."""
+    """Serve the socket with the file descriptor of the first argument, with the handler that the second one names."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(channel, frames), daemon=True).start()
     try:
         handler = _import(sys.argv[2])
-    except Exception as error:  # noqa: BLE001 (whatever a module raises when it is imported)
+    except Exception as error:  # noqa: BLE001 (an import may raise anything)
         _send(channel, b"X", _described(error))
         return
     _send(channel, b"R", b"null")
     while True:
-        facts, event = json.loads(frames.get()), json.loads(frames.get())
-        if facts["trace_id"]:
-            os.environ["_X_AMZN_TRACE_ID"] = facts["trace_id"]
+        metadata, event = json.loads(frames.get()), json.loads(frames.get())
+        if metadata["trace_id"]:
+            os.environ["_X_AMZN_TRACE_ID"] = metadata["trace_id"]
         try:
-            kind, answer = b"A", _json(handler(event, Context(facts)))
-        except Exception as error:  # noqa: BLE001 (whatever a handler raises, or returns that is not JSON)
+            kind, answer = b"A", _json(handler(event, Context(metadata)))
+        except Exception as error:  # noqa: BLE001 (a handler may raise anything, or return what is not JSON)
             kind, answer = b"X", _described(error)
         _send(channel, kind, answer)
 
@@ -75,22 +75,22 @@ def _import(name: str) -> Handler:
 
 
 def _listen(channel: socket.socket, frames: "queue.SimpleQueue[bytes]") -> None:
-    """Pass on what arrives; once the other end is gone, however it went, this process ends at once."""
+    """Queue incoming frames, and exit as soon as the parent's end of the socket is closed."""
     try:
         with channel.makefile("rb") as stream:
             while header := stream.read(HEADER.size):
                 _, length = HEADER.unpack(header)
                 frame = stream.read(length)
-                if len(frame) == length:  # what was cut short is nothing to work on
+                if len(frame) == length:  # an incomplete frame is dropped
                     frames.put(frame)
-    finally:  # a socket is reset, not ended, where the other end went with something of ours unread
+    finally:  # the socket is reset, not closed, if the parent left data unread
         os._exit(0)
 
 
 def _send(channel: socket.socket, kind: bytes, payload: bytes) -> None:
     try:
         channel.sendall(HEADER.pack(kind, len(payload)) + payload)
-    except OSError:  # the other end is gone, which the other thread has yet to notice
+    except OSError:  # the parent is gone, and the listening thread has not noticed yet
         os._exit(0)
 
 
@@ -99,7 +99,7 @@ def _json(value: Any) -> bytes:
 
 
 def _described(error: Exception) -> bytes:
-    """Show an exception in the terminal, and describe it as Lambda does to whoever invoked the function."""
+    """Print an exception's traceback, and return Lambda's description of the error for the caller."""
     traceback.print_exception(error)
     details = {
         "errorMessage": str(error),

@@ -1,8 +1,8 @@
-"""Workers: the processes that run the functions, each one request at a time, as Lambda does it.
+"""Workers: the processes that run the functions, each with one request at a time, as in Lambda.
 
-A function starts with its first request. While all its workers are busy it gets another one, up to a few, and
-from then on requests wait for their turn. A worker whose code has changed since it started is replaced before the
-next request.
+A function's first worker starts with its first request. If all its workers are busy, another one starts, up to
+MAX_WORKERS; further requests wait. A worker whose code has changed since it started is replaced before the next
+request.
 """
 
 import asyncio
@@ -22,28 +22,28 @@ from local.template import Function
 from local.worker_process import HEADER
 
 MAX_WORKERS: Final = 4
-"""How many workers one function may have."""
+"""Maximum number of workers per function."""
 
 MAX_EVENT_BYTES: Final = 6 * 1024 * 1024
 MAX_ANSWER_BYTES: Final = MAX_EVENT_BYTES + 100
 
 _START_SECONDS: Final = 30
-"""Lambda gives a function 10 s to start on a machine of its own; here it shares the cores."""
+"""Lambda's limit is 10 s, but here the functions share the machine's cores."""
 
 _END_SECONDS: Final = 2
 _PROGRAM: Final = Path(__file__).with_name("worker_process.py")
 
 Json = Any
 Code = frozenset[tuple[str, int]]
-"""The modules of a function and of its layers, each with the nanosecond of its last change."""
+"""The modules of a function and of its layers, each with its modification time in nanoseconds."""
 
 
 class EventTooLarge(Exception):
-    """An event is larger than Lambda takes."""
+    """An event is larger than Lambda's limit."""
 
 
 class FunctionError(Exception):
-    """A function raised, crashed, ran out of time or answered too much; `details` are what Lambda would tell."""
+    """A function raised, crashed, timed out or answered too much; `details` is Lambda's error document."""
 
     def __init__(self, details: dict[str, Json]) -> None:
         super().__init__(f"{details['errorType']}: {details['errorMessage']}")
@@ -57,14 +57,14 @@ class Workers:
         self._crews = {function.logical_id: _Crew(function, environment) for function in functions}
 
     async def invoke(self, logical_id: str, event: Json, trace_id: str = "") -> Json:
-        """Call a function with an event and return its answer; raises EventTooLarge and FunctionError."""
+        """Invoke a function with an event and return its answer; raises EventTooLarge and FunctionError."""
         payload = json.dumps(event, ensure_ascii=False).encode()
         if len(payload) > MAX_EVENT_BYTES:
             raise EventTooLarge
         return await self._crews[logical_id].invoke(payload, trace_id)
 
     async def stop(self) -> None:
-        """End every worker, whatever it is doing."""
+        """Stop all workers, busy or not."""
         await asyncio.gather(*(crew.stop() for crew in self._crews.values()))
 
 
@@ -84,32 +84,32 @@ class _Crew:
             try:
                 return await worker.call(event, trace_id)
             finally:
-                if worker.is_fit:
+                if worker.is_reusable:
                     self._idle.append(worker)
                 else:
-                    await self._dismiss(worker)
+                    await self._discard(worker)
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._all))
 
     async def _take(self) -> "_Worker":
-        """Return a worker that is free and runs the code as it is now, a new one if there is none."""
+        """Return an idle worker with the current code, or start a new one."""
         code = _code_of(self.function)
         while self._idle:
             worker = self._idle.pop()
-            if worker.is_fit and worker.code == code:
+            if worker.is_reusable and worker.code == code:
                 return worker
-            await self._dismiss(worker)
+            await self._discard(worker)
         worker = _Worker(self.function, code)
         self._all.add(worker)
         try:
             await worker.start(self.environment)
         except BaseException:
-            await self._dismiss(worker)
+            await self._discard(worker)
             raise
         return worker
 
-    async def _dismiss(self, worker: "_Worker") -> None:
+    async def _discard(self, worker: "_Worker") -> None:
         self._all.discard(worker)
         await worker.stop()
 
@@ -126,17 +126,17 @@ class _Worker:
         self._writer: asyncio.StreamWriter | None = None
 
     @property
-    def is_fit(self) -> bool:
-        """Whether the worker can take a request: no call is under way or was given up, and it lives."""
+    def is_reusable(self) -> bool:
+        """Whether the worker can take a request: it is running, and no call is in progress or was abandoned."""
         return self._free and not self._reader.at_eof()
 
     async def start(self, environment: Mapping[str, str]) -> None:
-        """Start the process and wait until the handler is imported; raises FunctionError if it is not."""
+        """Start the process and wait until the handler is imported; raises FunctionError if that fails."""
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # the folder of the program is not the function's
+                "-P",  # keep this folder off the function's module path
                 str(_PROGRAM),
                 str(theirs.fileno()),
                 self._function.handler,
@@ -144,22 +144,22 @@ class _Worker:
                 stdin=DEVNULL,
                 cwd=self._function.code,
                 env={**environment, **_variables(self._function)},
-                start_new_session=True,  # Ctrl-C is for us alone; we end the workers
+                start_new_session=True,  # so Ctrl-C reaches the parent only, which stops the workers
             )
         self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         await self._receive(_START_SECONDS, "was not ready")
 
     async def call(self, event: bytes, trace_id: str) -> Json:
-        """Pass on one event and return the answer; raises FunctionError."""
+        """Send one event and return the answer; raises FunctionError."""
         self._free = False
         limit = self._function.timeout_seconds
-        facts = {
+        metadata = {
             "request_id": str(uuid.uuid4()),
             "arn": self._function.arn,
             "trace_id": trace_id,
             "deadline": time.time() + limit,
         }
-        self._send(b"F", json.dumps(facts).encode())
+        self._send(b"F", json.dumps(metadata).encode())
         self._send(b"E", event)
         answer = await self._receive(limit, "timed out")
         if len(answer) > MAX_ANSWER_BYTES:
@@ -167,7 +167,7 @@ class _Worker:
         return json.loads(answer)
 
     async def stop(self) -> None:
-        """End the process: it goes by itself once the socket is closed, or it is made to."""
+        """Close the socket, which makes the process exit, and kill it if it does not."""
         if self._writer is None:
             return
         self._writer.close()
@@ -183,8 +183,8 @@ class _Worker:
         if self._writer is not None:
             self._writer.write(HEADER.pack(kind, len(payload)) + payload)
 
-    async def _receive(self, seconds: int, in_vain: str) -> bytes:
-        """Wait for one frame; raises FunctionError if it tells of an error, or does not come in time or at all."""
+    async def _receive(self, seconds: int, problem: str) -> bytes:
+        """Wait for one frame; raises FunctionError if it reports an error, or does not arrive within the time limit."""
         try:
             async with asyncio.timeout(seconds):
                 kind, length = HEADER.unpack(await self._reader.readexactly(HEADER.size))
@@ -193,7 +193,7 @@ class _Worker:
         except TimeoutError:
             self._process.kill()
             await self.stop()
-            raise self._failure("Sandbox.Timedout", f"{in_vain} after {seconds} s and was ended") from None
+            raise self._failure("Sandbox.Timedout", f"{problem} after {seconds} s and was ended") from None
         except (asyncio.IncompleteReadError, ConnectionError):
             await self.stop()
             status = self._process.returncode
@@ -215,12 +215,12 @@ def _code_of(function: Function) -> Code:
 def _changed_at(module: Path) -> int:
     try:
         return module.stat().st_mtime_ns
-    except FileNotFoundError:  # an editor is just replacing it
+    except FileNotFoundError:  # an editor is replacing the file
         return 0
 
 
 def _variables(function: Function) -> dict[str, str]:
-    """Return the environment variables that Lambda would set for a function."""
+    """Return the environment variables that Lambda sets for a function."""
     return {
         **function.environment,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),

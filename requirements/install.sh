@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes virtual environments from locks, side by side: install.sh python3 .venv requirements/dev.txt [...]
+# Create virtual environments from lock files, in parallel: install.sh python3 .venv requirements/dev.txt [...]
 #
-# Once an environment is complete, a copy of the lock in it says so. It is made anew when the lock changes, when making it
-# was interrupted, and when a version is asked for by name (python3.13) that is not the one in it.
+# A copy of the lock file marks a complete environment. An environment is recreated if its lock file has changed, if its
+# creation was interrupted, or if a Python version is named (python3.13) that is not the one in it.
 set -euo pipefail
 python=$1
 shift
@@ -12,9 +12,9 @@ install() {
   echo "Setting up $venv ..." >&2
   "$python" -m venv --clear "$venv"
   "$venv/bin/python" -m pip install --quiet --require-hashes -r requirements/pip.txt
-  # The lock names every package, so there is nothing to resolve. Compiling on all cores is faster than pip's own.
+  # The lock file names every package, so no resolution is needed. Compiling on all cores is faster than pip does it.
   "$venv/bin/python" -m pip install --quiet --no-compile --no-deps --require-hashes -r "$lock"
-  "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true # some packages carry templates that are no Python yet
+  "$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true # some packages contain templates that are not valid Python
   cp "$lock" "$venv/installed"
 }
 

@@ -1,4 +1,4 @@
-"""Gemini: auth_tokens, generateContent and the Live API, which refuse what Google refuses."""
+"""The Gemini stand-in: auth_tokens, generateContent and the Live API, which refuse what Google refuses."""
 
 import json
 import secrets
@@ -49,7 +49,7 @@ Method = Callable[[str, Any, web.Request], Message]
 def gemini_app(
     tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE, planned: Answers | None = None
 ) -> web.Application:
-    """Make the Gemini API: one API key, the tokens that were minted, the calls that these open, and answers."""
+    """Build the stand-in's application for one API key, its tokens and its planned answers."""
     answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
@@ -60,7 +60,7 @@ def gemini_app(
         model = request.match_info["model"]
         if not model.startswith("gemini-"):
             raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
-        # Google publishes no definition of v1 to go by: what it takes is read as v1beta.
+        # Google publishes no definition of v1, so v1 requests are read as v1beta.
         order = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
         return _generated(order, answers)
 
@@ -143,7 +143,7 @@ def _check_contents(contents: list[Message]) -> None:
 
 
 def _schema(config: Message) -> Message | None:
-    """Return the schema that the answer has to obey; raises GeminiError for a configuration Google refuses."""
+    """Return the response schema, if any; raises GeminiError for a configuration that Google refuses."""
     if config.keys() & {"presencePenalty", "frequencyPenalty"}:
         raise GeminiError(400, "Penalty is not enabled for this model")
     schemas = [config[name] for name in ("responseSchema", "responseJsonSchema") if name in config]
@@ -161,7 +161,7 @@ def _schema(config: Message) -> Message | None:
 
 
 def _max_items(schema: Any, depth: int = 0) -> int:
-    """Add up the bounds on the length of arrays, wherever they stand; raises GeminiError when that is too deep."""
+    """Return the sum of all maxItems at any depth; raises GeminiError if the schema is nested too deeply."""
     if depth > _DEEPEST:
         raise GeminiError(400, "The specified schema exceeds the maximum allowed nesting depth.")
     match schema:

@@ -1,7 +1,7 @@
-"""How the extraction model of the stand-in answers: well by itself, and in any other way that it is told to.
+"""The answers of the stand-in's extraction model: good ones by default, or as configured.
 
-GEMINI_STAND_IN_EXTRACTION says how it answers every request; `PUT /stand-in/answers` takes a list of the next answers.
-An answer is one of the names in BEHAVIOURS, {"results": ..., "fields": ...} for exactly these results (and evidence),
+GEMINI_STAND_IN_EXTRACTION sets the behavior for all requests; `PUT /stand-in/answers` takes a list of the next
+answers. An answer is a name from BEHAVIORS, {"results": ..., "fields": ...} for exactly these results (and evidence),
 or {"text": "..."}.
 """
 
@@ -14,46 +14,46 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from local.errors import CannotStart
+from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.schema_filling import filled
-from local.stand_ins.spoken import call_of
 
-BEHAVIOUR: Final = "GEMINI_STAND_IN_EXTRACTION"
-BEHAVIOURS: Final = ("well", "badly", "truncated", "blocked", "invented")
+BEHAVIOR: Final = "GEMINI_STAND_IN_EXTRACTION"
+BEHAVIORS: Final = ("well", "badly", "truncated", "blocked", "invented")
 MODEL_VERSION: Final = "stand-in"
 
 _LETTERS_PER_TOKEN: Final = 4
-_WITHOUT_SCHEMA: Final = "This is a stand-in: it fills schemas, and says nothing of its own."
-_NOBODY_SAID: Final = "what nobody said in any turn"
+_WITHOUT_SCHEMA: Final = "This is a stand-in: it only fills schemas."
+_INVENTED_QUOTE: Final = "an invented quote that is in no turn"
 
 Json = Any
 
 
 class Answers:
-    """What the model will answer next."""
+    """The planned answers of the model."""
 
-    def __init__(self, behaviour: str = "well") -> None:
-        self._behaviour = behaviour
+    def __init__(self, behavior: str = "well") -> None:
+        self._behavior = behavior
         self._next: deque[Json] = deque()
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the behaviour, GEMINI_STAND_IN_EXTRACTION; raises CannotStart."""
-        behaviour = environment.get(BEHAVIOUR) or "well"
-        if behaviour not in BEHAVIOURS:
-            raise CannotStart(f"{BEHAVIOUR} is {behaviour!r}: give one of {', '.join(BEHAVIOURS)}.")
-        return cls(behaviour)
+        """Read GEMINI_STAND_IN_EXTRACTION; raises CannotStart."""
+        behavior = environment.get(BEHAVIOR) or "well"
+        if behavior not in BEHAVIORS:
+            raise CannotStart(f"{BEHAVIOR} is {behavior!r}: give one of {', '.join(BEHAVIORS)}.")
+        return cls(behavior)
 
     def plan(self, answers: list[Json]) -> None:
-        """Answer the next requests with these, one after the other; raises ValueError for what is no answer."""
+        """Set the answers to the next requests, in order; raises ValueError for an invalid answer."""
         if not all(map(_is_answer, answers)):
-            message = f"Give a list, each item one of {', '.join(BEHAVIOURS)}, or an object with results or text."
+            message = f"Give a list, each item one of {', '.join(BEHAVIORS)}, or an object with results or text."
             raise ValueError(message)
         self._next = deque(answers)
 
     def answer(self, prompt: str, schema: Message | None, *, is_json: bool) -> Message:
-        """Answer a well-formed request as Google would write it."""
-        answer = self._next.popleft() if self._next else self._behaviour
+        """Answer a valid request in Google's format."""
+        answer = self._next.popleft() if self._next else self._behavior
         used = {"promptTokenCount": len(prompt) // _LETTERS_PER_TOKEN}
         said = {"modelVersion": MODEL_VERSION, "responseId": secrets.token_urlsafe(16)}
         if answer == "blocked":
@@ -74,7 +74,7 @@ class Answers:
 
 
 def add_plan(app: web.Application, answers: Answers) -> None:
-    """Let tests say what the model answers next."""
+    """Add the route by which tests plan answers."""
 
     async def plan(request: web.Request) -> web.Response:
         try:
@@ -88,7 +88,7 @@ def add_plan(app: web.Application, answers: Answers) -> None:
 
 
 def _is_answer(answer: Json) -> bool:
-    return answer in BEHAVIOURS if isinstance(answer, str) else isinstance(answer, dict) and bool(answer)
+    return answer in BEHAVIORS if isinstance(answer, str) else isinstance(answer, dict) and bool(answer)
 
 
 def _text(answer: Json, prompt: str, schema: Message) -> str:
@@ -100,14 +100,14 @@ def _text(answer: Json, prompt: str, schema: Message) -> str:
         results = answer.get("results")
         evidence = [{"path": path, **claim} for path, claim in answer.get("fields", {}).items()]
     else:
-        results = [] if answer == "badly" else filled(asked, call_of(prompt))
-        evidence = _evidence(results, prompt, _NOBODY_SAID if answer == "invented" else None)
-    told = {"results": results, "evidence": evidence} if wants_evidence else results
-    return json.dumps(told, ensure_ascii=False)
+        results = [] if answer == "badly" else filled(asked, parse_call(prompt))
+        evidence = _evidence(results, prompt, _INVENTED_QUOTE if answer == "invented" else None)
+    answer = {"results": results, "evidence": evidence} if wants_evidence else results
+    return json.dumps(answer, ensure_ascii=False)
 
 
 def _evidence(results: Json, prompt: str, made_up: str | None) -> list[Json]:
-    """Claim for each value the first turn of the caller that holds it to the letter, or words that nobody said."""
+    """Cite for each value the first turn of the caller that contains it literally, or a made-up quote."""
     claims = []
     for path, value in _leaves(results):
         claim: dict[str, Json] = {"path": path, "status": "not_mentioned", "turn": None, "quote": None}

@@ -1,4 +1,4 @@
-"""Errors as Google writes them."""
+"""Errors in Google's format."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ _STATUSES: Final = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT
 
 
 class GeminiError(Exception):
-    """A refusal, with Google's code, status and message."""
+    """An error response with Google's code, status and message."""
 
     def __init__(self, code: int, message: str, *details: dict[str, Any]) -> None:
         super().__init__(message)
@@ -15,6 +15,6 @@ class GeminiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
+        """The JSON body of the response."""
         error = {"code": self.code, "message": str(self), "status": _STATUSES[self.code]}
         return {"error": {**error, **({"details": list(self.details)} if self.details else {})}}

@@ -1,7 +1,7 @@
-"""The Live API's WebSocket for ephemeral tokens: lets clients in, passes their messages on, hangs up as Google does.
+"""The Live API's WebSocket for ephemeral tokens: admit clients, dispatch messages, close connections as Google does.
 
-opened ──token──► let in ──setup──► in conversation ──► the client goes
-   └─1007 1008 1011──┴──1007 1008 1011──┴──1007, 1008 after goAway, 1011 when the token's time is over
+opened ──token──► admitted ──setup──► in conversation ──► closed by the client
+   └─1007 1008 1011──┴──1007 1008 1011──┴──1007, 1008 after goAway, 1011 when the token expires
 """
 
 import asyncio
@@ -26,7 +26,7 @@ PACE: Final = "GEMINI_STAND_IN_PACE"
 _HIGHEST_PACE: Final = 1_000
 _SERVICE: Final = r"google.ai.generativelanguage.{version:v1alpha|v1beta}.GenerativeService"
 _PATH: Final = f"/{{slash:/?}}ws/{_SERVICE}.BidiGenerateContentConstrained"
-"""The SDKs write a second slash where the base URL ends with one."""
+"""The SDKs write a second slash if the base URL ends with one."""
 
 _CONTENT: Final = (WSMsgType.TEXT, WSMsgType.BINARY)
 _SCHEME: Final = "Token "
@@ -40,7 +40,7 @@ _OVERSTAYED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LiveTimes:
-    """How fast the agent speaks (1: as fast as it sounds), how long a connection lasts, and when goAway tells so."""
+    """The agent's pace (1 is real time), the lifetime of a connection, and how long before its end goAway is sent."""
 
     pace: float = 1.0
     connection_seconds: float = 600.0
@@ -48,7 +48,7 @@ class LiveTimes:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the pace, GEMINI_STAND_IN_PACE; raises CannotStart."""
+        """Read GEMINI_STAND_IN_PACE; raises CannotStart."""
         pace = environment.get(PACE) or "1"
         try:
             if 0 < float(pace) <= _HIGHEST_PACE:
@@ -62,7 +62,7 @@ AS_GOOGLE: Final = LiveTimes()
 
 
 def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes) -> None:
-    """Serve the Live API for the tokens that were minted, and for no API key."""
+    """Serve the Live API for ephemeral tokens only; API keys are not accepted."""
     access = Access(tokens)
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
@@ -75,20 +75,20 @@ def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes) -> None
                 if isinstance(hangup, Hangup):
                     await socket.close(code=hangup.code, message=hangup.reason)
         except* ConnectionError:
-            pass  # the client has gone in the middle of a sentence
+            pass  # the client disconnected while the agent was speaking
         return socket
 
     app.router.add_get(_PATH, serve)
 
 
 def _tokens_of(request: web.Request) -> list[str]:
-    """Find the token where browsers send it, and where the Python SDK does."""
+    """Return the tokens of the query, where browsers send them, and of the header, where the Python SDK does."""
     scheme, _, token = request.headers.get("Authorization", "").partition(_SCHEME)
     return [*request.query.getall("access_token", []), *([token] if token and not scheme else [])]
 
 
 class _Connection:
-    """One WebSocket from its first message to its last."""
+    """One WebSocket connection."""
 
     def __init__(self, socket: web.WebSocketResponse, access: Access, times: LiveTimes) -> None:
         self._socket = socket
@@ -97,7 +97,7 @@ class _Connection:
         self._version = ""
 
     async def serve(self, tokens: list[str], version: str) -> None:
-        """Talk until the client goes; raises Hangup, alone or in a group."""
+        """Serve the connection until the client closes it; raises Hangup, alone or in a group."""
         self._version = version
         token = self._access.token(tokens, version)
         token_seconds = (token.expires_at - datetime.now(UTC)).total_seconds()
@@ -112,12 +112,12 @@ class _Connection:
         """Send one message, in a binary frame."""
         await self._socket.send_bytes(json.dumps(message).encode())
 
-    def keep(self, interview: Interview) -> str:
-        """Return a resumption handle for what a call has come to."""
-        return self._access.keep(interview)
+    def new_handle(self, interview: Interview) -> str:
+        """Return a resumption handle for the current state of a call."""
+        return self._access.new_handle(interview)
 
     def pacer(self) -> Pacer:
-        """Return what holds back the audio of one turn."""
+        """Return a pacer for the audio of one turn."""
         return Pacer(self._times.pace)
 
     async def _converse(self, token: EphemeralToken) -> None:

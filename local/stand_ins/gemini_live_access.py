@@ -1,4 +1,4 @@
-"""Who is let in to the Live API, and with which setup: tokens, what they lock, and sessions that can be resumed."""
+"""Access to the Live API: check tokens, apply the setup that they lock, and resume sessions."""
 
 import re
 import secrets
@@ -25,11 +25,11 @@ _NO_MODEL: Final = (
     "{model} is not found for API version {version}, or is not supported for bidiGenerateContent. Call ListModels "
     "to see the list of available models and their supported methods."
 )
-_NOT_PLAYED: Final = "The stand-in does not play {} of realtimeInputConfig."
+_NOT_SUPPORTED: Final = "The stand-in does not support {} of realtimeInputConfig."
 
 
 class Hangup(Exception):
-    """The server closes the connection, with a WebSocket close code and a reason, clipped to what a frame holds."""
+    """Closes the connection with a WebSocket close code and a reason, truncated to the size of a close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -38,7 +38,7 @@ class Hangup(Exception):
 
 
 class Access:
-    """Counts the uses of tokens, and keeps what resumption handles stand for."""
+    """Counts the uses of tokens, and stores the states behind resumption handles."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
@@ -46,7 +46,7 @@ class Access:
         self._interviews: dict[str, Interview] = {}
 
     def token(self, names: Sequence[str], version: str) -> EphemeralToken:
-        """Find the token that a connection was opened with; raises Hangup."""
+        """Return the token that a connection was opened with; raises Hangup."""
         if not names:
             raise Hangup(REFUSED, _UNREGISTERED)
         if len(names) > 1:
@@ -59,9 +59,9 @@ class Access:
         return token
 
     def admit(self, token: EphemeralToken, setup: Message) -> tuple[Message, Interview | None]:
-        """Begin or resume a session: return the setup that counts, and how far a resumed one had come.
+        """Begin or resume a session: return the effective setup, and the state of a resumed session.
 
-        Raises Hangup. Resuming is not a use of the token.
+        Raises Hangup. Resuming does not count as a use of the token.
         """
         _check_model(setup, token.version)
         setup = _locked(setup, token)
@@ -77,23 +77,23 @@ class Access:
         self._uses[token.name] += 1
         return setup, None
 
-    def keep(self, interview: Interview) -> str:
-        """Return a handle by which any connection can go on from here."""
+    def new_handle(self, interview: Interview) -> str:
+        """Return a handle with which another connection can resume from this state."""
         handle = secrets.token_urlsafe(32)
         self._interviews[handle] = interview
         return handle
 
 
 def expired() -> Hangup:
-    """What ends a connection when its token's time is over."""
+    """Return the Hangup for an expired token."""
     return Hangup(ENDED, "auth token has expired")
 
 
 def _locked(setup: Message, token: EphemeralToken) -> Message:
-    """Return the setup that counts.
+    """Return the effective setup.
 
-    Without a mask the token's setup replaces the client's; with one, its fields do, and a field that the token does
-    not have is locked to nothing.
+    Without a mask the token's setup replaces the client's. With a mask only the masked fields are replaced, and those
+    that the token's setup lacks are removed.
     """
     if not token.mask:
         return setup if token.setup is None else token.setup
@@ -116,9 +116,9 @@ def _check(setup: Message, version: str) -> None:
         raise Hangup(INVALID_ARGUMENT, "Request contains an invalid argument.")
     activity = setup.get("realtimeInputConfig", {})
     if activity.get("activityHandling") == "NO_INTERRUPTION":
-        raise Hangup(INVALID_ARGUMENT, _NOT_PLAYED.format("NO_INTERRUPTION"))
+        raise Hangup(INVALID_ARGUMENT, _NOT_SUPPORTED.format("NO_INTERRUPTION"))
     if activity.get("automaticActivityDetection", {}).get("disabled"):
-        raise Hangup(INVALID_ARGUMENT, _NOT_PLAYED.format("automaticActivityDetection.disabled"))
+        raise Hangup(INVALID_ARGUMENT, _NOT_SUPPORTED.format("automaticActivityDetection.disabled"))
 
 
 def _check_model(setup: Message, version: str) -> None:

@@ -1,7 +1,7 @@
-"""The agent that the Live stand-in plays: it greets, asks its questions in turn, and closes.
+"""The Live stand-in's agent: greet, ask the questions in order, close.
 
-It reads what to say from the system instruction that Pi Voice writes, and understands nothing of what it hears:
-whatever the caller says answers the question that was asked last, and ticks it off.
+It parses Pi Voice's system instruction for its lines, and does not interpret the caller's words: anything that the
+caller says counts as the answer to the last question.
 """
 
 import re
@@ -35,7 +35,7 @@ _PHRASES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What an agent has to say, in which language, and how fast (1 is an even pace)."""
+    """An agent's lines, language and speed (1 is natural)."""
 
     greeting: str
     questions: tuple[str, ...]
@@ -46,7 +46,7 @@ class Script:
 
     @classmethod
     def of(cls, instruction: str) -> Self:
-        """Read a system instruction; what it does not tell is made up."""
+        """Parse a system instruction, with defaults for the parts that it lacks."""
         sections = _sections(instruction)
         manner = sections.get("How to speak", "")
         language = _found(_LANGUAGE, manner) or "en-US"
@@ -64,14 +64,14 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Interview:
-    """How far a call has come: whether the agent has greeted, and how many of its questions it has asked."""
+    """The state of a call: whether the agent has greeted, and the number of questions that it has asked."""
 
     script: Script
     has_greeted: bool = False
     asked: int = 0
 
     def reply(self) -> "Reply":
-        """Say what comes next, once the caller has said something."""
+        """Return the agent's reply to the caller's turn."""
         script = self.script
         question = " ".join(script.questions[self.asked : self.asked + 1])
         if not self.has_greeted:
@@ -88,7 +88,7 @@ class Interview:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One turn of the agent, and where the call stands once it is said."""
+    """One turn of the agent, and the states of the call after it."""
 
     text: str
     question_at: int
@@ -96,18 +96,18 @@ class Reply:
     with_question: Interview
 
     def cut_after(self, said: str) -> Interview:
-        """Tell where the call stands when no more than this was said: a question not yet begun is asked again."""
+        """Return the state after an interruption: a question of which no word was said is asked again."""
         return self.with_question if len(said) > self.question_at + 1 else self.without_question
 
 
 def _sections(instruction: str) -> dict[str, str]:
-    """Cut an instruction at its headings; the last one of a name counts, since the agent's own text comes first."""
+    """Split an instruction at its headings; the last of a name wins, because the agent's own text comes first."""
     _, *parts = _SECTION.split(instruction)
     return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
 
 
 def _numbered(text: str) -> list[str]:
-    """Return the items of a numbered list; lines that do not begin the next one belong to the one before."""
+    """Return the items of a numbered list; other lines continue the previous item."""
     items: list[str] = []
     for line in text.splitlines():
         number, _, item = line.partition(". ")

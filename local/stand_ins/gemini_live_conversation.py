@@ -1,7 +1,7 @@
-"""One conversation over one Live connection, after its setup: what the client sends comes in, the agent's turns go out.
+"""The conversation over one Live connection, after its setup.
 
-A turn of the agent is audio at the pace at which it sounds, with transcriptions around it whose fragments run ahead
-of the audio or lag behind, as they do with Gemini. Whoever speaks or types while the agent speaks interrupts it.
+A turn of the agent is audio in real time, with transcription fragments ahead of the audio or behind it, as with Gemini.
+The caller's voice or text during the agent's turn interrupts it.
 
     waiting ──the caller's turn──► speaking ──generationComplete, turnComplete──► waiting
                                       └─────the caller's voice or text: interrupted, turnComplete──► waiting
@@ -19,13 +19,13 @@ from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, SpokenWord, Voice, parts_of, pieces, seconds_of
 from local.stand_ins.gemini_live_access import INVALID_ARGUMENT, Hangup
 from local.stand_ins.gemini_live_agent import Interview, Reply, Script
-from local.stand_ins.gemini_live_hearing import (
+from local.stand_ins.gemini_live_voice_activity import (
     RATE,
     SILENCE_SECONDS,
     Heard,
-    Hearing,
     SpeechEnded,
     SpeechStarted,
+    VoiceActivityDetector,
     WordsHeard,
 )
 from local.stand_ins.gemini_messages import Message
@@ -37,7 +37,7 @@ SETUP_FIRST: Final = "setup must be the first message and only the first"
 _AUDIO_IN: Final = f"audio/pcm;rate={RATE}"
 _AUDIO_OUT: Final = f"audio/pcm;rate={ANSWER_RATE}"
 _WORDS_AHEAD: Final = (2, 1, 0, 0)
-"""How far the transcription is ahead of the audio when a word begins, in turn; one word is level with it."""
+"""Words by which the transcription is ahead of the audio at the start of a word, in rotation; 1 is in step."""
 
 _LOWEST_VOICE_HERTZ: Final = 110
 _VOICES_HERTZ: Final = 120
@@ -49,28 +49,30 @@ _NO_ACTIVITY: Final = "Explicit activity control is not supported when automatic
 _NO_AUDIO: Final = f"The stand-in takes {_AUDIO_IN} only, in whole samples of 16 bits, as base64."
 
 
-class Line(Protocol):
-    """What a conversation needs of its connection."""
+class Connection(Protocol):
+    """The part of a connection that a conversation uses."""
 
     async def send(self, message: Message) -> None:
         """Send one message to the client."""
 
-    def keep(self, interview: Interview) -> str:
-        """Return a resumption handle for what a call has come to."""
+    def new_handle(self, interview: Interview) -> str:
+        """Return a resumption handle for the current state of a call."""
 
     def pacer(self) -> Pacer:
-        """Return what holds back the audio of one turn."""
+        """Return a pacer for the audio of one turn."""
 
 
 class Conversation:
-    """Hears a caller and speaks as the agent of a setup; hands out resumption handles if the setup asks for them."""
+    """Talks to a caller as the agent of a setup; sends resumption handles if the setup asks for them."""
 
-    def __init__(self, setup: Message, interview: Interview | None, line: Line, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, setup: Message, interview: Interview | None, connection: Connection, tasks: asyncio.TaskGroup
+    ) -> None:
         self._setup = setup
         self._interview = interview or Interview(Script.of(_instruction(setup)))
-        self._line = line
+        self._connection = connection
         self._tasks = tasks
-        self._hearing = Hearing(_silence_seconds(setup))
+        self._detector = VoiceActivityDetector(_silence_seconds(setup))
         self._speech = Speech(ANSWER_RATE, _voice(setup, self._interview.script))
         self._usage = _Usage()
         self._late_words = ""
@@ -79,7 +81,7 @@ class Conversation:
         self._said = ""
 
     async def receive(self, message: Message) -> None:
-        """Take one message of the client; raises Hangup."""
+        """Handle one message of the client; raises Hangup."""
         if len(message) != 1:
             raise Hangup(INVALID_ARGUMENT, _ONE_KIND)
         match message:
@@ -91,12 +93,12 @@ class Conversation:
                 await self._take_client_content(content)
 
     async def stop(self) -> None:
-        """Fall silent."""
+        """Stop the agent's turn."""
         if self._turn:
             self._turn.cancel()
             await asyncio.wait([self._turn])
 
-    # ---- What the caller says ----
+    # ---- The caller's input ----
 
     async def _take_realtime_input(self, content: Message) -> None:
         if "mediaChunks" in content:
@@ -106,9 +108,9 @@ class Conversation:
         if "audio" in content:
             pcm = _pcm(content["audio"])
             self._usage.heard_seconds += seconds_of(pcm, RATE)
-            await self._hear(self._hearing.listen(pcm))
+            await self._hear(self._detector.listen(pcm))
         if content.get("audioStreamEnd"):
-            await self._hear(self._hearing.end())
+            await self._hear(self._detector.end())
         if "text" in content:
             self._usage.read_letters += len(content["text"])
             await self._answer()
@@ -133,11 +135,11 @@ class Conversation:
                     await self._answer()
 
     async def _transcribe_late_words(self) -> None:
-        """Tell the caller's latest words, which Gemini often does only when the answer has begun."""
+        """Send the caller's latest words, which Gemini often does only after the answer has begun."""
         await self._transcribe("input", self._late_words)
         self._late_words = ""
 
-    # ---- What the agent says ----
+    # ---- The agent's turns ----
 
     async def _answer(self) -> None:
         await self._interrupt()
@@ -145,33 +147,33 @@ class Conversation:
         self._turn = self._tasks.create_task(self._speak(self._reply))
 
     async def _interrupt(self) -> None:
-        """Stop speaking at once, in the middle of a word."""
+        """Interrupt the agent's turn, even in the middle of a word."""
         if self._reply is None:
             return
         await self.stop()
         await self._transcribe_late_words()
-        await self._line.send({"serverContent": {"interrupted": True}})
+        await self._connection.send({"serverContent": {"interrupted": True}})
         await self._end_turn(self._reply.cut_after(self._said))
 
     async def _speak(self, reply: Reply) -> None:
         if self._is_resumable:
-            await self._line.send({"sessionResumptionUpdate": {"resumable": False}})
-        pacer, words = self._line.pacer(), self._speech.say(reply.text)
-        parts, told, spoken = parts_of(reply.text), 0, 0
+            await self._connection.send({"sessionResumptionUpdate": {"resumable": False}})
+        pacer, words = self._connection.pacer(), self._speech.say(reply.text)
+        parts, transcribed, spoken = parts_of(reply.text), 0, 0
         while word := await asyncio.to_thread(next, words, None):
-            due = max(told, spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)])
-            await self._transcribe("output", "".join(parts[told:due]))
+            due = max(transcribed, spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)])
+            await self._transcribe("output", "".join(parts[transcribed:due]))
             await self._sound(word, pacer)
-            told, spoken = due, spoken + 1
-        await self._transcribe("output", "".join(parts[told:]))
-        await self._line.send({"serverContent": {"generationComplete": True}})
+            transcribed, spoken = due, spoken + 1
+        await self._transcribe("output", "".join(parts[transcribed:]))
+        await self._connection.send({"serverContent": {"generationComplete": True}})
         await self._end_turn(reply.with_question)
 
     async def _sound(self, word: SpokenWord, pacer: Pacer) -> None:
         for piece in pieces(word.pcm, ANSWER_RATE, PIECE_SECONDS):
             await pacer.reach(self._usage.spoken_seconds)
             blob = {"mimeType": _AUDIO_OUT, "data": base64.b64encode(piece).decode()}
-            await self._line.send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})
+            await self._connection.send({"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}})
             self._usage.spoken_seconds += seconds_of(piece, ANSWER_RATE)
             await self._transcribe_late_words()
         self._said += word.text
@@ -179,14 +181,14 @@ class Conversation:
     async def _end_turn(self, interview: Interview) -> None:
         self._interview, self._reply = interview, None
         usage, self._usage.spoken_seconds = self._usage.message, 0.0
-        await self._line.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
+        await self._connection.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
         if self._is_resumable:
-            handle = self._line.keep(interview)
-            await self._line.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
+            handle = self._connection.new_handle(interview)
+            await self._connection.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
 
     async def _transcribe(self, what: str, text: str) -> None:
         if text and f"{what}AudioTranscription" in self._setup:
-            await self._line.send({"serverContent": {f"{what}Transcription": {"text": text}}})
+            await self._connection.send({"serverContent": {f"{what}Transcription": {"text": text}}})
 
     @property
     def _is_resumable(self) -> bool:
@@ -195,7 +197,7 @@ class Conversation:
 
 @dataclass(slots=True)
 class _Usage:
-    """What a conversation has taken so far, and what the turn has given."""
+    """Usage: the input of the conversation so far, and the output of the current turn."""
 
     heard_seconds: float = 0.0
     read_letters: int = 0
@@ -218,7 +220,7 @@ class _Usage:
 
 
 def _pcm(blob: Message) -> bytes:
-    """Return the audio of a blob; base64 may be of either alphabet, and without its padding."""
+    """Decode the audio of a blob, in standard or URL-safe base64, with or without padding."""
     form, data = "".join(blob.get("mimeType", "").lower().split()), blob.get("data", "")
     try:
         pcm = base64.b64decode(data.rstrip("=") + "=" * (-len(data.rstrip("=")) % 4), altchars=b"-_", validate=True)
@@ -239,7 +241,7 @@ def _silence_seconds(setup: Message) -> float:
 
 
 def _voice(setup: Message, script: Script) -> Voice:
-    """Give each of Gemini's voices a pitch of its own."""
+    """Return a voice whose pitch depends on the name of Gemini's voice."""
     config = setup.get("generationConfig", {}).get("speechConfig", {}).get("voiceConfig", {})
     name = config.get("prebuiltVoiceConfig", {}).get("voiceName", "Puck")
     return Voice(script.language, _LOWEST_VOICE_HERTZ + zlib.crc32(name.encode()) % _VOICES_HERTZ, script.speed)

@@ -1,4 +1,4 @@
-"""Ephemeral tokens of the Live API: what may be asked of one, and what is remembered of those that were minted."""
+"""Ephemeral tokens of the Live API: check the requests for them, and store the tokens."""
 
 import secrets
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _SETUP: Final = "BidiGenerateContentSetup"
 
 @dataclass(frozen=True, slots=True)
 class EphemeralToken:
-    """A token: how often (0: any number of times) and until when it opens a session, and what it locks.
+    """A token: the number of sessions it may open (0: unlimited), its expiry, and the setup it locks.
 
-    Without a mask the whole setup is locked; without a setup nothing is.
+    Without a mask the whole setup is locked. Without a setup nothing is locked.
     """
 
     name: str
@@ -31,17 +31,17 @@ class EphemeralToken:
 
 
 class Tokens:
-    """All tokens that have not expired yet."""
+    """The tokens that have not expired."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, EphemeralToken] = {}
 
     def find(self, name: str) -> EphemeralToken | None:
-        """Return the token of a name, None if there was none or it was forgotten after it had expired."""
+        """Return the token of a name; None if it does not exist or was removed after its expiry."""
         return self._tokens.get(name)
 
     def mint(self, order: Message, version: str, now: datetime) -> EphemeralToken:
-        """Make a token of a well-formed order; raises GeminiError."""
+        """Mint a token for a valid request; raises GeminiError."""
         uses = int(order.get("uses", 1))
         if uses < 0:
             raise GeminiError(400, "uses must not be negative.")
@@ -75,7 +75,7 @@ def _time(order: Message, name: str, now: datetime, default: timedelta) -> datet
 
 
 def _mask(text: str, version: str) -> tuple[str, ...]:
-    """Read a mask of top-level fields and of single fields of generationConfig, which is what Google takes."""
+    """Parse a mask of top-level fields and fields of generationConfig, the only ones that Google accepts."""
     paths = tuple(_camel_path(path) for path in text.split(",") if path)
     known = {*fields(version)[_SETUP], *(f"generationConfig.{name}" for name in fields(version)["GenerationConfig"])}
     if not known.issuperset(paths):
@@ -89,7 +89,7 @@ def _camel_path(path: str) -> str:
 
 
 def _refuse_outside(mask: tuple[str, ...], setup: Message) -> None:
-    """Refuse a setup that has fields which the mask does not name: they would not be locked."""
+    """Refuse a setup with fields outside the mask, because they would not be locked."""
     given = {name for name in setup if name != "generationConfig"}
     given |= {f"generationConfig.{name}" for name in setup.get("generationConfig", {})}
     outside = sorted(path for path in given if path not in mask and path.partition(".")[0] not in mask)

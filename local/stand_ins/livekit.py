@@ -1,7 +1,7 @@
-"""LiveKit's rooms over HTTP: the Twirp service RoomService, which refuses what a LiveKit server refuses.
+"""The LiveKit stand-in: the Twirp service RoomService over HTTP, which refuses what a LiveKit server refuses.
 
-Statuses, codes and texts are those of livekit-server 1.13.5; tests/real/test_livekit_conformance.py holds both to the
-same answers. Nobody can join these rooms: they close when their empty timeout has passed, or when they are deleted.
+Statuses, codes and texts are those of livekit-server 1.13.5; tests/real/test_livekit_conformance.py compares both.
+These rooms cannot be joined: they close when their empty timeout has passed, or when they are deleted.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from local.stand_ins.livekit_tokens import MAX_NAME_BYTES, Bearer, TokenRefused,
 from local.stand_ins.livekit_webhooks import Webhooks, new_id
 
 API_KEY: Final = "local-stand-in"
-API_SECRET: Final = "the-secret-of-the-stand-in-opens-nothing"  # noqa: S105 (as it says)
+API_SECRET: Final = "the-secret-of-the-stand-in-opens-nothing"  # noqa: S105 (the stand-in's secret is public)
 
 EMPTY_TIMEOUT_SECONDS: Final = 300
 DEPARTURE_TIMEOUT_SECONDS: Final = 20
@@ -55,7 +55,7 @@ _BEARER: Final = web.RequestKey("bearer", Bearer)
 
 @asynccontextmanager
 async def livekit_stand_in(webhook_url: str, webhook_key: tuple[str, str] | None) -> AsyncIterator[LiveKit]:
-    """Serve the stand-in; webhooks are signed with the API key unless there is a key of their own."""
+    """Serve the stand-in; webhooks are signed with `webhook_key`, or with the API key if it is None."""
     key = (API_KEY, API_SECRET)
     async with aiohttp.ClientSession() as client:
         webhooks = Webhooks(client, webhook_url, webhook_key or key)
@@ -69,7 +69,7 @@ async def livekit_stand_in(webhook_url: str, webhook_key: tuple[str, str] | None
 
 
 class Refusal(Exception):
-    """An error as Twirp writes it."""
+    """An error in Twirp's format."""
 
     def __init__(self, status: int, code: str, message: str, **meta: str) -> None:
         super().__init__(message)
@@ -78,14 +78,14 @@ class Refusal(Exception):
 
 
 class Rooms:
-    """All rooms that are open."""
+    """The open rooms."""
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
         self._open: dict[str, _OpenRoom] = {}
 
     def create(self, order: CreateRoomRequest) -> Room:
-        """Open a room; one that is open already under this name is left as it is."""
+        """Open a room, or return the open room of this name unchanged."""
         if len(order.name.encode()) > MAX_NAME_BYTES:
             text = f"twirp error unknown: room name length exceeds limits: max length {MAX_NAME_BYTES}"
             raise Refusal(400, "invalid_argument", text)
@@ -97,7 +97,7 @@ class Rooms:
         return self._open[order.name].room
 
     def list(self, order: ListRoomsRequest) -> ListRoomsResponse:
-        """Return all rooms, or those of the names asked for."""
+        """Return all rooms, or those with the requested names."""
         rooms = [entry.room for entry in self._open.values()]
         return ListRoomsResponse(rooms=[room for room in rooms if not order.names or room.name in order.names])
 
@@ -108,13 +108,13 @@ class Rooms:
         return DeleteRoomResponse()
 
     def describe(self, order: UpdateRoomMetadataRequest) -> Room:
-        """Change what a room says about itself."""
+        """Set a room's metadata."""
         room = self._find(order.room)
         room.metadata = order.metadata
         return room
 
     def stop(self) -> None:
-        """Forget all rooms, without a word to anybody."""
+        """Remove all rooms without sending webhooks."""
         for entry in self._open.values():
             entry.end.cancel()
         self._open.clear()
@@ -157,7 +157,7 @@ def _new_room(order: CreateRoomRequest) -> Room:
 
 @dataclass(frozen=True, slots=True)
 class _Method:
-    """One method of RoomService: what it reads, which grant it wants, and what it does."""
+    """One method of RoomService: its request message, its grant check, and its implementation."""
 
     order: Callable[[], Message]
     is_granted: Callable[[Bearer, Any], bool]
@@ -165,7 +165,7 @@ class _Method:
 
 
 def livekit_app(rooms: Rooms, key: tuple[str, str]) -> web.Application:
-    """Make the HTTP side of a LiveKit server that holds these rooms and knows one API key."""
+    """Build the HTTP application of a LiveKit server with these rooms and one API key."""
     methods = {
         "CreateRoom": _Method(CreateRoomRequest, lambda bearer, _: bearer.may("roomCreate"), rooms.create),
         "ListRooms": _Method(ListRoomsRequest, lambda bearer, _: bearer.may("roomList"), rooms.list),
@@ -237,7 +237,7 @@ async def _answered(request: web.Request, methods: dict[str, _Method]) -> web.Re
 
 
 def _in_full(answer: Message) -> dict[str, Any]:
-    """Write an answer with all its fields, as the server does: those that are not set as zeros, messages as null."""
+    """Return an answer with all its fields, as the server does: unset fields as zeros, unset messages as null."""
     written = MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     for room in (written, *written.get("rooms", ())):
         if "sid" in room:

@@ -1,6 +1,6 @@
-"""LiveKit's tokens: whom a request comes from, and whether they could join a room; refused in the server's words.
+"""LiveKit's access tokens: authenticate requests, and check whether a token may join a room.
 
-The texts are those of livekit-server 1.13.5, but that a token without expiry is refused already, as by later servers.
+The texts are those of livekit-server 1.13.5. Tokens without expiry are refused, which only later servers do.
 """
 
 import base64
@@ -15,10 +15,10 @@ from google.protobuf.message import DecodeError
 from livekit.protocol.rtc import WrappedJoinRequest
 
 MAX_NAME_BYTES: Final = 256
-"""Of a room as of an identity."""
+"""Limit for names of rooms and for identities."""
 
 _LEEWAY_SECONDS: Final = 60
-_NOBODY: Final = "no permissions to access the room"
+_NO_PERMISSIONS: Final = "no permissions to access the room"
 _TEXTS: Final = ("room", "destinationRoom")
 _LISTS: Final = ("canPublishSources",)
 _BOOLEANS: Final = (
@@ -46,7 +46,7 @@ _GO_TYPES: Final[Mapping[str, tuple[type, str]]] = {
 
 
 class TokenRefused(Exception):
-    """A request that is refused for its token, in plain text."""
+    """A request is refused because of its token; the response is plain text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -56,28 +56,28 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who holds a token, and what it grants; None is a token without a word about rooms."""
+    """A token's identity and video grants; None if the token has no video grants."""
 
     identity: str
     grants: Mapping[str, Any] | None
 
     def may(self, grant: str, room: str | None = None) -> bool:
-        """Tell whether something is granted; with a room, in this room."""
+        """Return whether a grant is given, for one room if a room is named."""
         grants = self.grants or {}
         return grants.get(grant) is True and (room is None or grants.get("room", "") == room)
 
 
-NOBODY: Final = Bearer("", None)
+ANONYMOUS: Final = Bearer("", None)
 
 
 def bearer_of(request: web.Request, key: tuple[str, str]) -> Bearer:
-    """Return whom a request comes from, NOBODY if it has no token; raises TokenRefused."""
+    """Authenticate a request; return ANONYMOUS if it has no token. Raises TokenRefused."""
     header = request.headers.get("Authorization", "")
     if header and not header.startswith("Bearer "):
         raise TokenRefused(401, "invalid authorization header. Must start with Bearer ")
     token = header.removeprefix("Bearer ") or request.query.get("access_token", "")
     if not token:
-        return NOBODY
+        return ANONYMOUS
     try:
         issuer = jwt.decode(token, options={"verify_signature": False}).get("iss", "")
     except jwt.InvalidTokenError:
@@ -98,9 +98,9 @@ def bearer_of(request: web.Request, key: tuple[str, str]) -> Bearer:
 
 
 def check_join(request: web.Request, bearer: Bearer, *, needs_join_request: bool) -> None:
-    """Check that somebody could join a room with this request; raises TokenRefused."""
+    """Check that a request may join a room; raises TokenRefused."""
     if bearer.grants is None:
-        raise TokenRefused(401, _NOBODY)
+        raise TokenRefused(401, _NO_PERMISSIONS)
     join_request = request.query.get("join_request", "")
     if join_request:
         _check_join_request(join_request)
@@ -131,7 +131,7 @@ def _check_join_request(text: str) -> None:
 
 
 def _grants(video: object) -> Mapping[str, Any] | None:
-    """Read the grants of a token; raises DecodeError of jwt for what Go cannot read into its struct."""
+    """Read a token's video grants; raises jwt.DecodeError for values that Go cannot decode into its struct."""
     if video is None:
         return None
     if not isinstance(video, dict):
@@ -159,7 +159,7 @@ def _unreadable(value: object, field: str, go_type: str) -> str:
 
 
 def _in_words(error: Exception, token: str) -> str:
-    """Say what is wrong with a token as the server's own library does."""
+    """Return the server library's message for an invalid token."""
     match error:
         case jwt.InvalidAlgorithmError():
             return f"token signature is invalid: signing method {jwt.get_unverified_header(token)['alg']} is invalid"

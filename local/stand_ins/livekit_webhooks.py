@@ -1,4 +1,4 @@
-"""LiveKit's webhooks: signed as a LiveKit server signs them, in order for each room, and tried five times."""
+"""LiveKit's webhooks: signed as by a LiveKit server, delivered in order per room, with five attempts each."""
 
 import asyncio
 import base64
@@ -18,14 +18,14 @@ from livekit.protocol.models import Room
 from livekit.protocol.webhook import WebhookEvent
 
 PAUSES_SECONDS: Final = (1.0, 2.0, 4.0, 8.0)
-"""How long a LiveKit server waits after each failure but the last."""
+"""A LiveKit server's pauses after failed attempts, except the last."""
 
 _TOKEN_SECONDS: Final = 300
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 
 
 class Webhooks:
-    """Delivers events to one address, signed by one key."""
+    """Delivers events to one URL, signed with one key."""
 
     def __init__(
         self, client: aiohttp.ClientSession, url: str, key: tuple[str, str], pauses: Sequence[float] = PAUSES_SECONDS
@@ -38,7 +38,7 @@ class Webhooks:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def send(self, event: str, room: Room) -> None:
-        """Have an event delivered once all earlier ones of the same room are, or were given up."""
+        """Queue an event; it is delivered after all earlier events of the room were delivered or given up."""
         message = WebhookEvent(event=event, room=room, id=new_id("EV_"), created_at=int(time.time()))
         delivery = asyncio.create_task(
             self._deliver(MessageToJson(message, indent=None).encode(), self._latest.get(room.name)),
@@ -49,7 +49,7 @@ class Webhooks:
         delivery.add_done_callback(lambda done: self._forget(room.name, done))
 
     async def stop(self) -> None:
-        """Give up what is not delivered yet."""
+        """Cancel all pending deliveries."""
         deliveries = list(self._under_way)
         for delivery in deliveries:
             delivery.cancel()
@@ -70,7 +70,7 @@ class Webhooks:
             if pause is not None:
                 await asyncio.sleep(pause)
         what = asyncio.current_task()
-        print(f"LiveKit's stand-in gave up the webhook {what and what.get_name()}.", file=sys.stderr)
+        print(f"The LiveKit stand-in gave up the webhook {what and what.get_name()}.", file=sys.stderr)
 
     def _sign(self, body: bytes) -> str:
         now = int(time.time())
@@ -79,7 +79,7 @@ class Webhooks:
         return jwt.encode(claims, self._api_secret, algorithm="HS256")
 
     async def _post(self, body: bytes, token: str) -> bool:
-        """Try once; an answer that asks for no other try counts as delivered, whatever it says."""
+        """Send once; return True unless the answer asks for a retry (429 or 5xx) or there is none."""
         headers = {
             "Authorization": token,
             "Content-Type": "application/webhook+json",
@@ -93,5 +93,5 @@ class Webhooks:
 
 
 def new_id(prefix: str) -> str:
-    """Make an id as LiveKit does: a prefix for its kind, and twelve letters and digits."""
+    """Generate an id in LiveKit's format: a prefix for its kind, and twelve letters and digits."""
     return prefix + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(12))

@@ -1,7 +1,7 @@
-"""The extraction model's answers: any JSON Schema filled from a call, the same way every time.
+"""The extraction model's answers: fill any JSON Schema from a call, deterministically.
 
-Nothing is understood. A property takes the caller's answer to the question whose words are most like the property's
-own, and of that answer what its type and format ask for. No value is null or missing where one is asked for.
+Matching is by words only. A property takes the caller's answer to the question whose words are most similar to the
+property's, and the part of that answer that fits its type and format. No requested value is null or missing.
 """
 
 import math
@@ -11,17 +11,27 @@ from datetime import datetime, time
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
-from local.stand_ins.spoken import Call, Exchange, clock, day, in_digits, is_yes, last_word, numbers, plainly
+from local.stand_ins.answer_parsing import (
+    Call,
+    Exchange,
+    clock,
+    day,
+    in_digits,
+    is_yes,
+    numbers,
+    without_fillers,
+    without_retractions,
+)
 
 Json = Any
 Schema = dict[str, Json]
 _Found = TypeVar("_Found")
 
 _UNROLLED: Final = 3
-"""How often a schema that contains itself is opened, where it need not be."""
+"""Maximum depth to which optional parts of a recursive schema are expanded."""
 
 _REFERENCES: Final = 50
-"""How many references are followed at most, one inside the other."""
+"""Maximum number of nested references to follow."""
 
 _STOP_WORDS: Final = """
     a an and any are as at be by can could did do does for from had has have i if in is it may me of on or our
@@ -77,12 +87,12 @@ _NOTHING_SAID: Final = Exchange("", "not said")
 
 
 def filled(schema: Schema, call: Call) -> Json:
-    """Return a value of a schema, taken from what was said in a call."""
+    """Return a value that matches a schema, taken from a call."""
     return _Filling(schema, call).value(schema, "", "", 0)
 
 
 class _Filling:
-    """One schema being filled from one call; an answer that was taken is rather not taken again."""
+    """Fills one schema from one call, and prefers answers that were not used yet."""
 
     def __init__(self, root: Schema, call: Call) -> None:
         self._root = root
@@ -90,7 +100,7 @@ class _Filling:
         self._taken: set[Exchange] = set()
 
     def value(self, schema: Json, name: str, about: str, unrolled: int) -> Json:
-        """Fill one schema; its name and what is said about it are all that tells what it is for."""
+        """Fill one schema; its name and its descriptions (`about`) select the answer."""
         schema, unrolled = self._resolved(schema, unrolled)
         about = f"{about} {schema.get('title', '')} {schema.get('description', '')}"
         match _kind(schema):
@@ -104,13 +114,13 @@ class _Filling:
     # ---- Schemas ----
 
     def _resolved(self, schema: Json, unrolled: int) -> tuple[Schema, int]:
-        """Follow references and choose among alternatives until a schema says itself what it wants."""
+        """Follow references and choose among alternatives until a schema without either is found."""
         while isinstance(schema, dict) and unrolled < _REFERENCES:
             if "$ref" in schema:
                 schema, unrolled = self._target(schema["$ref"]), unrolled + 1
             elif options := schema.get("anyOf") or schema.get("oneOf"):
-                told = {key: schema[key] for key in ("title", "description") if key in schema}
-                schema = {**told, **self._chosen(options)}
+                described = {key: schema[key] for key in ("title", "description") if key in schema}
+                schema = {**described, **self._chosen(options)}
             else:
                 return schema, unrolled
         return {}, unrolled
@@ -144,7 +154,7 @@ class _Filling:
         return (items + [items[-1]] * least)[: min(max(len(items), least), most)]
 
     def _several(self, inner: Schema, name: str, about: str) -> list[Json]:
-        """Return all that an answer lists, for the kinds of values that one answer can hold several of."""
+        """Return all values that an answer lists, for types of which one answer can hold several."""
         match _kind(inner):
             case _ if members := inner.get("enum"):
                 return _mentioned(members, self._answer(name, about, lambda text: bool(_mentioned(members, text))))
@@ -152,8 +162,8 @@ class _Filling:
                 answer = self._answer(name, about, lambda text: bool(numbers(text)))
                 return [_within(number, inner) for number in numbers(answer)]
             case "string" if "format" not in inner:
-                parts = _LIST.split(plainly(self._answer(name, about)))
-                return [plainly(part) for part in parts if part.strip(" .")]
+                parts = _LIST.split(without_fillers(self._answer(name, about)))
+                return [without_fillers(part) for part in parts if part.strip(" .")]
         return []
 
     # ---- Values ----
@@ -181,12 +191,12 @@ class _Filling:
 
     def _boolean(self, name: str, about: str) -> bool:
         answer = self._answer(name, about, lambda text: is_yes(text) is not None)
-        return is_yes(last_word(answer)) is not False
+        return is_yes(without_retractions(answer)) is not False
 
     def _number(self, schema: Schema, name: str, about: str) -> float:
         answer = self._answer(name, about, lambda text: bool(numbers(text)))
         anywhere = self._first(lambda text: numbers(text) or None)
-        found = numbers(last_word(answer)) or anywhere or [len(self._call.exchanges)]
+        found = numbers(without_retractions(answer)) or anywhere or [len(self._call.exchanges)]
         return _within(found[0], schema)
 
     def _string(self, form: str | None, name: str, about: str) -> str:
@@ -200,15 +210,15 @@ class _Filling:
         ):
             return found[0]
         if words & _words("summary overview notes"):
-            return "; ".join(plainly(exchange.answer) for exchange in self._call.exchanges) or "not said"
-        answer = last_word(self._answer(name, about))
+            return "; ".join(without_fillers(exchange.answer) for exchange in self._call.exchanges) or "not said"
+        answer = without_retractions(self._answer(name, about))
         if words & _words("name caller customer") and (found := _NAME.search(answer)):
             return found[1]
-        return plainly(answer)
+        return without_fillers(answer)
 
     def _moment(self, form: str, name: str, about: str) -> str:
         today = self._call.day
-        answer = last_word(self._answer(name, about))
+        answer = without_retractions(self._answer(name, about))
         on = day(answer, today) or self._first(lambda text: day(text, today)) or today
         at = clock(answer) or self._first(clock) or time(9)
         moments = {
@@ -218,24 +228,24 @@ class _Filling:
         }
         return moments[form]
 
-    # ---- Where a value comes from ----
+    # ---- Answers ----
 
     def _first(self, find: Callable[[str], _Found | None]) -> _Found | None:
-        """Return the first thing that is found in what the caller said."""
+        """Return the first match in the caller's answers."""
         return next((found for exchange in self._call.exchanges if (found := find(exchange.answer))), None)
 
     def _answer(self, name: str, about: str, fits: Callable[[str], bool] = lambda _: False) -> str:
-        """Return the answer to the question that is most likely about a property."""
-        words, told = _words(name), _words(about)
+        """Return the answer to the question that is most similar to a property."""
+        words, described = _words(name), _words(about)
         hints = {hint for word in words for hint in _HINTS.get(word, ())}
 
-        def likeness(exchange: Exchange) -> int:
+        def similarity(exchange: Exchange) -> int:
             asked = _words(exchange.question)
-            return 4 * len(words & asked) + 2 * len(hints & asked) + len(told & asked)
+            return 4 * len(words & asked) + 2 * len(hints & asked) + len(described & asked)
 
         def preference(exchange: Exchange) -> tuple[int, bool, bool]:
             is_fresh, is_question = exchange not in self._taken, "?" in exchange.question
-            return likeness(exchange) + fits(exchange.answer), is_fresh, is_question
+            return similarity(exchange) + fits(exchange.answer), is_fresh, is_question
 
         exchange = max(self._call.exchanges, key=preference, default=_NOTHING_SAID)
         self._taken.add(exchange)
@@ -243,7 +253,7 @@ class _Filling:
 
 
 def _kind(schema: Schema) -> str:
-    """Return a schema's type in small letters: the first one that is not null, or the one it implies."""
+    """Return a schema's type in lower case: the first that is not null, or the implied one."""
     kinds = schema.get("type")
     if isinstance(kinds, str):
         return kinds.lower()
@@ -254,7 +264,7 @@ def _kind(schema: Schema) -> str:
 
 
 def _within(number: float, schema: Schema) -> float:
-    """Bring a number within a schema's bounds."""
+    """Clamp a number to a schema's bounds."""
     least, most = float(schema.get("minimum", -math.inf)), float(schema.get("maximum", math.inf))
     if _kind(schema) == "integer":
         least = math.ceil(least) if math.isfinite(least) else least
@@ -265,7 +275,7 @@ def _within(number: float, schema: Schema) -> float:
 
 
 def _mentioned(members: Iterable[Json], text: str) -> list[Json]:
-    """Return the members of an enumeration that a text names, in the order in which it does."""
+    """Return the enum members that a text names, in the order of the text."""
     places = {}
     for member in members:
         word = str(member).replace("_", " ").replace("-", " ")
@@ -276,7 +286,7 @@ def _mentioned(members: Iterable[Json], text: str) -> list[Json]:
 
 
 def _words(text: str) -> set[str]:
-    """Return the words of a text that carry meaning, in their shortest form."""
+    """Return the stems of a text's words, without stop words."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", text)
     return {_stem(word) for word in re.findall(r"[^\W_]+", apart.lower()) if word not in _STOPPED}
 

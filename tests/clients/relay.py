@@ -1,4 +1,4 @@
-"""A way to Gemini on which turns of the agent are held back, so that a test says what comes before them."""
+"""A relay to Gemini that delays the agent's turns until a test's condition holds."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,8 +12,8 @@ from local.http_server import serving
 
 
 @asynccontextmanager
-async def held_back(session: Any, is_so: Callable[[], bool]) -> AsyncIterator[Any]:
-    """Yield a session whose call goes over a relay: no turn of the agent but the first ends before something is so."""
+async def delayed_turns(session: Any, condition: Callable[[], bool]) -> AsyncIterator[Any]:
+    """Yield a session over the relay, which holds the ends of all agent turns but the first until a condition holds."""
     live = session["connection"]["gemini_live"]
 
     async def relay(request: web.Request) -> web.WebSocketResponse:
@@ -26,7 +26,7 @@ async def held_back(session: Any, is_so: Callable[[], bool]) -> AsyncIterator[An
                 async for frame in gemini:
                     turns += b"turnComplete" in frame.data
                     if turns > 1:
-                        await _until(is_so)
+                        await _until(condition)
                     await client.send_bytes(frame.data)
             there.cancel()
         return client
@@ -44,9 +44,9 @@ async def _pass_on(client: web.WebSocketResponse, gemini: aiohttp.ClientWebSocke
     await gemini.close()
 
 
-async def _until(is_so: Callable[[], bool]) -> None:
-    """Wait for a minute at most: what was not kept then is sent again with the next turn."""
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for up to a minute: turns that were not saved by then are sent again with the next turn."""
     for _ in range(600):
-        if await asyncio.to_thread(is_so):
+        if await asyncio.to_thread(condition):
             return
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The two reference clients hold whole calls with the stand-in: the Python one here, the browser's in Chromium."""
+"""The two reference clients hold whole calls with the stand-in: the Python one here, the browser one in Chromium."""
 
 import asyncio
 import importlib.util
@@ -20,8 +20,8 @@ from typing import Any, Final
 import pytest
 
 from local.running import running_api
-from tests.clients.relay import held_back
-from tests.clients.troubles import GOODBYE, Troubles
+from tests.clients.faults import GOODBYE, Faults
+from tests.clients.relay import delayed_turns
 
 ROOT: Final = Path(__file__).parents[2]
 CLIENTS: Final = ROOT / "docs" / "clients"
@@ -45,16 +45,16 @@ const reply = (turns) => {
   if (value === "CLOSE") setTimeout(() => (location.href = "about:blank"));
   return done ? null : { text: value };
 };
-const told = await holdCall(session, base, reply, (audio) => { sound += audio ? atob(audio).length : 0; })
+const ended = await holdCall(session, base, reply, (audio) => { sound += audio ? atob(audio).length : 0; })
   .catch((error) => ({ error: String(error) }));
-await fetch("/told", { method: "POST", body: JSON.stringify({ ...told, sound }) });
+await fetch("/ended", { method: "POST", body: JSON.stringify({ ...ended, sound }) });
 </script>
 """.replace("GOODBYE", GOODBYE)
 PATIENCE_SECONDS: Final = 300
-"""More than anything takes here, the start of a browser on a busy machine included."""
+"""Longer than any step takes, including the start of a browser on a busy machine."""
 
 MANY: Final = [f"Line {number}." for number in range(1_000)]
-"""What somebody says who goes on until the other side says goodbye."""
+"""More lines than a call needs until the agent says goodbye."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Api:
 
 
 class Site:
-    """The web site of whoever uses the API: another origin than the API's."""
+    """The web site of an API user, on another origin than the API."""
 
     def __init__(self) -> None:
         self.served: dict[str, tuple[str, str]] = {}
-        self.told = told = SimpleQueue[dict[str, Any]]()
+        self.ended = ended = SimpleQueue[dict[str, Any]]()
         served = self.served
 
         class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ class Site:
                 self._answer(*served.get(self.path, ("text/plain", "")))
 
             def do_POST(self) -> None:
-                told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                ended.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 self._answer("text/plain", "")
 
             def _answer(self, kind: str, text: str) -> None:
@@ -103,14 +103,14 @@ class Site:
                 self.wfile.write(text.encode())
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.origin = f"http://127.0.0.1:{self.server.server_port}"
 
     @contextmanager
     def visited(self, tmp_path: Path, base: str, session: Any, says: list[str]) -> Iterator[None]:
-        """Serve a page that holds a call, and have Chromium look at it."""
+        """Serve a page that holds a call, and open it in Chromium."""
         self.served.update(
             {
                 "/": ("text/html", PAGE),
@@ -150,7 +150,7 @@ def python_client() -> Any:
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PAUSES = tuple(pause / 50 for pause in module.PAUSES)  # the copy is ours, and nobody has to wait
+    module.PAUSES = tuple(pause / 50 for pause in module.PAUSES)  # a private copy of the module, with shorter pauses
     return module
 
 
@@ -177,11 +177,11 @@ def until(happens: Callable[[], bool]) -> None:
 # ---- Python ----
 
 
-def test_the_python_client_holds_a_whole_call_keeps_it_on_the_way_and_gets_its_results(api: Api) -> None:
+def test_the_python_client_holds_a_whole_call_with_checkpoints_and_results(api: Api) -> None:
     session = api.session()
 
     async def call() -> Any:
-        async with held_back(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
+        async with delayed_turns(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
             return await python_client().hold_call(held, api.url, typing(SAYS))
 
     state = asyncio.run(call())
@@ -192,7 +192,7 @@ def test_the_python_client_holds_a_whole_call_keeps_it_on_the_way_and_gets_its_r
     assert 0 < state["checkpoint_turns"] < len(state["transcript"])
 
 
-def test_the_python_client_goes_on_with_other_tokens_where_its_own_is_refused(api: Api) -> None:
+def test_the_python_client_renews_a_refused_token(api: Api) -> None:
     session = api.session()
     session["connection"]["gemini_live"]["token"] = "auth_tokens/forged"
 
@@ -209,7 +209,7 @@ def test_the_python_client_ends_the_call_at_its_cap(api: Api) -> None:
     assert (state["status"], state["end_reason"]) == ("completed", "client_timer")
 
 
-def test_the_python_client_hangs_up_when_the_session_was_stopped(api: Api) -> None:
+def test_the_python_client_ends_the_call_when_the_session_was_stopped(api: Api) -> None:
     session = api.session()
     session["connection"]["gemini_live"]["token"] = "auth_tokens/forged"
     api.ask(f"/sessions/{session['session_id']}/stop", {}, session["client_token"])
@@ -218,121 +218,121 @@ def test_the_python_client_hangs_up_when_the_session_was_stopped(api: Api) -> No
         asyncio.run(python_client().hold_call(session, api.url, typing(SAYS)))
 
 
-# ---- Python, with an API and a Gemini that have their troubles ----
+# ---- Python, with injected faults ----
 
 
-def call_with(troubles: Troubles, says: list[str]) -> Any:
+def call_with(faults: Faults, says: list[str]) -> Any:
     async def call() -> Any:
-        async with troubles.served() as (session, base):
+        async with faults.served() as (session, base):
             return await python_client().hold_call(session, base, typing(says))
 
     return asyncio.run(call())
 
 
-def test_turns_that_could_not_be_sent_are_sent_with_the_next() -> None:
-    troubles = Troubles(transcript=[503, None, 500])
-    troubles.has_shown = lambda: len(troubles.kept) > 2
+def test_turns_that_failed_to_send_are_sent_with_the_next_turn() -> None:
+    faults = Faults(transcript=[503, None, 500])
+    faults.is_done = lambda: len(faults.saved) > 2
 
-    state = call_with(troubles, MANY)
+    state = call_with(faults, MANY)
 
     said = [turn["text"] for turn in state["transcript"]][1::2]
     assert said == MANY[: len(said)]
-    assert troubles.kept == state["transcript"][: len(troubles.kept)]
-    assert len(troubles.kept) > 2
+    assert faults.saved == state["transcript"][: len(faults.saved)]
+    assert len(faults.saved) > 2
 
 
-def test_a_gap_says_from_where_to_send() -> None:
-    troubles = Troubles(forgets_after=2)
-    troubles.has_shown = lambda: troubles.gaps > 0 and len(troubles.kept) > 2
+def test_after_a_gap_turns_are_sent_from_the_next_expected_one() -> None:
+    faults = Faults(loses_turns_after=2)
+    faults.is_done = lambda: faults.gaps > 0 and len(faults.saved) > 2
 
-    state = call_with(troubles, MANY)
+    state = call_with(faults, MANY)
 
-    assert troubles.gaps > 0
-    assert troubles.kept == state["transcript"][: len(troubles.kept)]
-    assert len(troubles.kept) > 2
+    assert faults.gaps > 0
+    assert faults.saved == state["transcript"][: len(faults.saved)]
+    assert len(faults.saved) > 2
 
 
-def test_a_completion_whose_answer_got_lost_is_asked_for_again_under_the_same_key() -> None:
-    troubles = Troubles(complete=[None, 503])
+def test_a_completion_without_an_answer_is_retried_with_the_same_idempotency_key() -> None:
+    faults = Faults(complete=[None, 503])
 
-    state = call_with(troubles, ["One."])
+    state = call_with(faults, ["One."])
 
     assert state["status"] == "completed"
-    assert len(troubles.keys) == 3
-    assert len(set(troubles.keys)) == 1
-    assert len(set(troubles.endings)) == 1
+    assert len(faults.keys) == 3
+    assert len(set(faults.keys)) == 1
+    assert len(set(faults.completions)) == 1
 
 
-def test_a_completion_that_is_refused_for_good_is_not_repeated() -> None:
-    troubles = Troubles(complete=[413])
+def test_a_completion_with_a_permanent_error_is_not_retried() -> None:
+    faults = Faults(complete=[413])
 
     with pytest.raises(ConnectionError, match="could not be completed: voice_transcript_too_large"):
-        call_with(troubles, ["One."])
-    assert len(troubles.keys) == 1
+        call_with(faults, ["One."])
+    assert len(faults.keys) == 1
 
 
-def test_a_session_that_somebody_else_has_completed_is_looked_up() -> None:
-    assert call_with(Troubles(complete=[409]), ["One."])["completed_by"] == "somebody else"
+def test_a_session_that_another_client_has_completed_is_read() -> None:
+    assert call_with(Faults(complete=[409]), ["One."])["completed_by"] == "another client"
 
 
-def test_a_token_that_runs_out_is_renewed_and_the_conversation_resumed() -> None:
-    troubles = Troubles(token_turns=2)
+def test_an_expired_token_is_renewed_and_the_conversation_resumed() -> None:
+    faults = Faults(token_turns=2)
 
-    state = call_with(troubles, ["One.", "Two.", "Three.", "Four.", "Five."])
+    state = call_with(faults, ["One.", "Two.", "Three.", "Four.", "Five."])
 
     assert [turn["text"] for turn in state["transcript"]][1::2] == ["One.", "Two.", "Three.", "Four.", "Five."]
-    assert troubles.renewals == [True, True]
+    assert faults.renewals == [True, True]
 
 
-def test_a_conversation_that_cannot_be_resumed_is_taken_up_again() -> None:
-    troubles = Troubles(token_turns=2, knows_handles=False)
+def test_a_conversation_that_cannot_be_resumed_is_started_again() -> None:
+    faults = Faults(token_turns=2, knows_handles=False)
 
-    state = call_with(troubles, ["One.", "Two.", "Three."])
+    state = call_with(faults, ["One.", "Two.", "Three."])
 
     assert state["status"] == "completed"
-    assert troubles.renewals == [True, False]
+    assert faults.renewals == [True, False]
 
 
-def test_a_gemini_that_lets_nobody_in_is_given_up() -> None:
-    troubles = Troubles(token_turns=0)
+def test_attempts_to_reach_a_gemini_that_refuses_all_tokens_are_limited() -> None:
+    faults = Faults(token_turns=0)
 
     with pytest.raises(ConnectionError, match="close code 1011"):
-        call_with(troubles, ["One."])
-    assert 1 < len(troubles.renewals) < 10
+        call_with(faults, ["One."])
+    assert 1 < len(faults.renewals) < 10
 
 
 # ---- The browser ----
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_browser_s_client_gets_over_the_same_troubles(site: Site, tmp_path: Path) -> None:
-    troubles = Troubles(transcript=[503, None], forgets_after=2, complete=[None, 503], token_turns=2)
-    troubles.has_shown = lambda: troubles.gaps > 0 and len(troubles.renewals) > 2
+def test_the_browser_client_recovers_from_the_same_faults(site: Site, tmp_path: Path) -> None:
+    faults = Faults(transcript=[503, None], loses_turns_after=2, complete=[None, 503], token_turns=2)
+    faults.is_done = lambda: faults.gaps > 0 and len(faults.renewals) > 2
 
     async def call() -> Any:
-        async with troubles.served() as (session, base):
+        async with faults.served() as (session, base):
             with site.visited(tmp_path, base, session, MANY):
-                return await asyncio.to_thread(site.told.get, timeout=PATIENCE_SECONDS)
+                return await asyncio.to_thread(site.ended.get, timeout=PATIENCE_SECONDS)
 
     state = asyncio.run(call())
 
     said = [turn["text"] for turn in state["transcript"]][1::2]
     assert said == MANY[: len(said)]
-    assert troubles.kept == state["transcript"][: len(troubles.kept)]
-    assert (troubles.gaps, troubles.renewals) == (1, [True] * (len(said) // 2))
-    assert (len(troubles.keys), len(set(troubles.keys)), len(set(troubles.endings))) == (3, 1, 1)
+    assert faults.saved == state["transcript"][: len(faults.saved)]
+    assert (faults.gaps, faults.renewals) == (1, [True] * (len(said) // 2))
+    assert (len(faults.keys), len(set(faults.keys)), len(set(faults.completions))) == (3, 1, 1)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_the_browser_s_client_holds_a_whole_call_from_another_origin_and_completes_it(
+def test_the_browser_client_holds_a_whole_call_from_another_origin_and_completes_it(
     api: Api, site: Site, tmp_path: Path
 ) -> None:
     session = api.session()
 
     async def call() -> Any:
-        async with held_back(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
+        async with delayed_turns(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
             with site.visited(tmp_path, api.url, held, SAYS):
-                return await asyncio.to_thread(site.told.get, timeout=PATIENCE_SECONDS)
+                return await asyncio.to_thread(site.ended.get, timeout=PATIENCE_SECONDS)
 
     state = asyncio.run(call())
 
@@ -344,7 +344,7 @@ def test_the_browser_s_client_holds_a_whole_call_from_another_origin_and_complet
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_what_was_said_before_the_tab_was_closed_is_kept_to_the_last_word(api: Api, site: Site, tmp_path: Path) -> None:
+def test_all_turns_before_the_tab_was_closed_are_saved(api: Api, site: Site, tmp_path: Path) -> None:
     session = api.session()
 
     with site.visited(tmp_path, api.url, session, [SAYS[0], "CLOSE"]):

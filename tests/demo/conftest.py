@@ -1,4 +1,4 @@
-"""What the tests of the demo share."""
+"""Fixtures for the tests of the demo."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A call as a client holds it, with the stand-in at the other end."""
+"""The demo's client holds calls with the Gemini Live stand-in."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 PACE: Final = 20.0
 PATIENCE_SECONDS: Final = 600
-"""More than any call here takes, with the time that a test lets pass."""
+"""Longer than any call here takes, including the time by which a test moves the clock."""
 
 LINES: Final = (Line(text="My name is Erik Dahl."), Line(text="Yes, rather."))
 WHOLE_CALL: Final = [
@@ -39,7 +39,7 @@ WHOLE_CALL: Final = [
 
 
 class Client:
-    """Holds calls at one pace, and counts the connections that it takes."""
+    """Holds one call at a fixed pace."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str, *, has_voice: bool = True) -> None:
         connection = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
@@ -51,9 +51,9 @@ class Client:
             return await self.call.hold(lines, cap)
 
     async def caller_speaks(self) -> None:
-        """Wait until the caller has been heard to say something."""
+        """Wait until some of the caller's words are transcribed."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # A transcript tells of a turn only once it is complete, so there is nothing else to wait for.
+            # A transcript reports a turn only once it is complete, so poll the unfinished ones.
             while not any(turn.role == "user" and turn.text for turn in self.call.transcript.unfinished):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -74,7 +74,7 @@ async def gemini() -> AsyncIterator[Gemini]:
         yield gemini
 
 
-async def test_a_whole_call_is_stitched_into_its_transcript(gemini: Gemini) -> None:
+async def test_a_whole_call_is_assembled_into_its_transcript(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
         reason = await client.hold()
 
@@ -92,8 +92,8 @@ async def test_a_caller_without_a_voice_types(gemini: Gemini) -> None:
     assert client.said == WHOLE_CALL
 
 
-async def test_a_caller_may_interrupt(gemini: Gemini) -> None:
-    # However slow a machine is, the agent does not come to the end of this before somebody has said two words.
+async def test_a_caller_can_interrupt(gemini: Gemini) -> None:
+    # Long enough that even on a slow machine the caller speaks before the agent has finished it.
     question = f"Are you in pain, {'or perhaps in great pain, ' * 15}now?"
     greeting, closing = "Fjord Dental, this is Nora.", WHOLE_CALL[4][1]
     nora = agent(
@@ -107,11 +107,11 @@ async def test_a_caller_may_interrupt(gemini: Gemini) -> None:
     assert [turn.is_cut for turn in client.call.transcript.turns] == [False, False, True, False, False]
     answer, reply = client.said[3:]
     assert answer == WHOLE_CALL[3]
-    # A question that was cut off before a word of it was out is asked again; how far it had come is a matter of time.
+    # A question of which no word was said is asked again; whether one was said depends on timing.
     assert reply in (WHOLE_CALL[4], ("agent", f"Thank you. {question}"))
 
 
-async def test_a_call_is_hung_up_at_its_cap_and_not_before(gemini: Gemini) -> None:
+async def test_a_call_ends_at_its_cap_and_not_before(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
         reason = await client.hold([Line(text="Well, " * 80)], cap=30)
 
@@ -119,7 +119,7 @@ async def test_a_call_is_hung_up_at_its_cap_and_not_before(gemini: Gemini) -> No
     assert client.call.seconds >= 30
 
 
-async def test_what_was_said_before_a_call_is_hung_up_at_its_cap_is_kept(gemini: Gemini) -> None:
+async def test_the_transcript_of_a_call_that_ends_at_its_cap_is_complete(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
         holding = asyncio.create_task(client.hold([Line(text="Well, " * 80)], cap=5_000))
         await client.caller_speaks()
@@ -131,14 +131,14 @@ async def test_what_was_said_before_a_call_is_hung_up_at_its_cap_is_kept(gemini:
     assert client.said[1][1].startswith("Well,")
 
 
-async def test_a_long_call_goes_over_several_connections_and_nobody_notices() -> None:
+async def test_a_long_call_reconnects_without_losing_words() -> None:
     connections = 0
 
     async def count(*_: object) -> None:
         nonlocal connections
         connections += 1
         if connections > 1:
-            await asyncio.sleep(0.1)  # in which the caller goes on to speak
+            await asyncio.sleep(0.1)  # the caller continues to speak
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_start.append(count)
@@ -153,7 +153,7 @@ async def test_a_long_call_goes_over_several_connections_and_nobody_notices() ->
     assert connections > 1
 
 
-async def test_a_lost_connection_ends_the_call_and_keeps_what_was_said(gemini: Gemini) -> None:
+async def test_a_lost_connection_ends_the_call_with_its_transcript(gemini: Gemini) -> None:
     async with client_of(gemini, seconds=300) as client:
         holding = asyncio.create_task(client.hold([Line(text="Well, " * 80)]))
         await client.caller_speaks()
@@ -165,7 +165,7 @@ async def test_a_lost_connection_ends_the_call_and_keeps_what_was_said(gemini: G
     assert client.call.hangup == "close code 1011, auth token has expired"
 
 
-async def test_a_call_that_is_refused_says_why(gemini: Gemini) -> None:
+async def test_a_refused_call_reports_geminis_reason(gemini: Gemini) -> None:
     async with aiohttp.ClientSession() as http:
         client = Client(http, gemini.url, "auth_tokens/none")
 
@@ -173,7 +173,7 @@ async def test_a_call_that_is_refused_says_why(gemini: Gemini) -> None:
             await client.hold()
 
 
-async def test_nobody_is_there() -> None:
+async def test_an_unreachable_gemini_is_reported() -> None:
     async with aiohttp.ClientSession() as http:
         client = Client(http, "http://127.0.0.1:9", "auth_tokens/none")
 
@@ -183,7 +183,7 @@ async def test_nobody_is_there() -> None:
 
 @asynccontextmanager
 async def gemini_that(answers: Callable[[web.WebSocketResponse], Awaitable[None]]) -> AsyncIterator[str]:
-    """Serve a Live API that is ready, and then does only this."""
+    """Serve a Live API that completes the setup and then runs `answers`."""
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -199,7 +199,7 @@ async def gemini_that(answers: Callable[[web.WebSocketResponse], Awaitable[None]
         yield url
 
 
-async def test_an_agent_that_never_answers_is_not_waited_for_for_ever() -> None:
+async def test_the_wait_for_a_silent_agent_is_limited() -> None:
     async def keep_silent(socket: web.WebSocketResponse) -> None:
         async for _ in socket:
             pass
@@ -211,9 +211,9 @@ async def test_an_agent_that_never_answers_is_not_waited_for_for_ever() -> None:
     assert client.said == []
 
 
-async def test_a_connection_that_breaks_without_a_word_is_lost() -> None:
+async def test_a_connection_that_breaks_without_a_close_frame_is_lost() -> None:
     async def vanish(socket: web.WebSocketResponse) -> None:
-        assert socket._req is not None  # noqa: SLF001 (there is no other way to be this rude)
+        assert socket._req is not None  # noqa: SLF001 (aiohttp has no public way to abort a connection)
         assert socket._req.transport is not None  # noqa: SLF001
         socket._req.transport.abort()  # noqa: SLF001
 
@@ -221,10 +221,10 @@ async def test_a_connection_that_breaks_without_a_word_is_lost() -> None:
         client = Client(http, url, "auth_tokens/any")
 
         assert await client.hold() == "connection_lost"
-    assert client.call.hangup == "it hung up without a word"
+    assert client.call.hangup == "the connection broke without a close frame"
 
 
-async def test_a_call_can_be_kept_as_a_recording_of_both_sides(gemini: Gemini, tmp_path: Path) -> None:
+async def test_a_recording_holds_both_sides_of_a_call(gemini: Gemini, tmp_path: Path) -> None:
     async with client_of(gemini) as client:
         await client.hold()
     client.call.recording.save(tmp_path / "call.wav")
@@ -232,7 +232,7 @@ async def test_a_call_can_be_kept_as_a_recording_of_both_sides(gemini: Gemini, t
     with wave.open(str(tmp_path / "call.wav"), "rb") as file:
         frames = file.readframes(file.getnframes())
         assert (file.getnchannels(), file.getframerate()) == (2, 24_000)
-        # On a busy machine the call takes longer; what was said does not.
+        # On a busy machine the call takes longer, but its audio does not.
         assert 10 < file.getnframes() / 24_000 < client.call.seconds + 2
     assert any(frames[0::4])
     assert any(frames[2::4])

@@ -1,4 +1,4 @@
-"""`make demo` as a person meets it: what it shows, that it exits with 0, and why it does not start."""
+"""`make demo` in a terminal: its output, its exit status, and the reasons not to start."""
 
 import asyncio
 import json
@@ -20,19 +20,19 @@ from aiohttp import web
 
 from demo.command import run
 from demo.errors import CallFailed
-from local.certificate import loopback_tls
 from local.errors import CannotStart
 from local.http_server import serving
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini_live import PACE, LiveTimes
 from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
 from tests.local.processes import children, is_running, until
+from tests.support.tls import loopback_tls
 
 ROOT: Final = Path(__file__).parents[2]
 CLEAN: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 FAST: Final = "20"
 UNHURRIED: Final = "4"
-"""A pace at which a call lasts longer than a busy machine needs for what has to happen in it."""
+"""A pace at which a call is long enough for the events of a test, even on a busy machine."""
 
 SECONDS: Final = 600
 
@@ -40,7 +40,7 @@ Ended = subprocess.CompletedProcess[str]
 
 
 def demo(*arguments: str, **environment: str) -> Ended:
-    """Run the command until it ends."""
+    """Run the command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "demo", *arguments],
         cwd=ROOT,
@@ -92,14 +92,14 @@ def test_a_whole_call_is_shown_with_its_results(api: LocalApi, name: str, tmp_pa
     assert_a_whole_call(name, demo(uncapped, "--base", api.base_url, "--pace", FAST, API_KEY=api.api_key))
 
 
-def test_a_call_that_is_hung_up_at_its_cap_is_shown_with_its_results(api: LocalApi) -> None:
+def test_a_call_that_ends_at_its_cap_is_shown_with_its_results(api: LocalApi) -> None:
     ended = demo("examples/support.json", "--base", api.base_url, "--pace", "3", API_KEY=api.api_key)
 
     assert_a_whole_call("support", ended)
 
 
 def without_a_cap(name: str, folder: Path) -> str:
-    """Copy an example, but for the cap, which a busy machine would reach in the middle of a fast call."""
+    """Copy an example without its cap, which a fast call on a busy machine would reach."""
     agent = json.loads((ROOT / f"examples/{name}.json").read_text(encoding="utf-8"))
     agent["behaviors"]["max_duration_seconds"] = None
     (folder / f"{name}.json").write_text(json.dumps(agent), encoding="utf-8")
@@ -112,12 +112,12 @@ def assert_a_whole_call(name: str, ended: Ended) -> None:
     assert (ended.returncode, ended.stderr) == (0, ""), text
     assert [part for part in SHOWN[name] if part not in text] == []
     assert "extraction succeeded by stand-in" in text
-    assert not set("\x1b\r") & set(text)  # a file gets plain lines
+    assert not set("\x1b\r") & set(text)  # files get plain lines
     assert [line for line in text.splitlines() if line != line.rstrip()] == []
-    assert [len(token) for token in re.findall(r"token (\S+)", text)] == [19, 19]  # none is shown whole
+    assert [len(token) for token in re.findall(r"token (\S+)", text)] == [19, 19]  # no token is shown in full
 
 
-def test_the_turns_of_a_call_are_kept_while_it_goes_on(api: LocalApi) -> None:
+def test_the_turns_of_a_call_are_saved_during_the_call(api: LocalApi) -> None:
     demo("examples/booking.json", "--base", api.base_url, "--pace", UNHURRIED, API_KEY=api.api_key)
 
     request = urllib.request.Request(f"{api.base_url}/api/v1/voice/sessions")  # noqa: S310 (loopback)
@@ -128,7 +128,7 @@ def test_the_turns_of_a_call_are_kept_while_it_goes_on(api: LocalApi) -> None:
     assert newest["checkpoint_turns"] > 0
 
 
-def test_ctrl_c_ends_a_call_and_says_so(api: LocalApi) -> None:
+def test_ctrl_c_ends_a_call_with_a_message(api: LocalApi) -> None:
     with started("--base", api.base_url, API_KEY=api.api_key) as process:
         assert process.stdout
         for line in process.stdout:
@@ -137,26 +137,26 @@ def test_ctrl_c_ends_a_call_and_says_so(api: LocalApi) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=SECONDS)
 
-    assert (process.returncode, errors) == (130, "\nEverything has ended.\n")
+    assert (process.returncode, errors) == (130, "\nStopped.\n")
 
 
-# ---- With an API of its own ----
+# ---- With its own API ----
 
 
-def test_make_demo_needs_nothing_but_itself(tmp_path: Path) -> None:
+def test_make_demo_runs_without_arguments_or_services(tmp_path: Path) -> None:
     ended = demo("--pace", UNHURRIED, "--record", str(tmp_path / "call.wav"))
 
     assert_a_whole_call("intake", ended)
     assert ended.stdout.startswith("A whole call: examples/intake.json")
     assert "Stand-ins on this machine: LiveKit, Gemini, DynamoDB." in ended.stdout
-    assert "The call passes 4 times as fast as it would" in ended.stdout
+    assert "The call runs at 4 times natural speed" in ended.stdout
     assert (tmp_path / "call.wav").stat().st_size > 1_000_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_whatever_ends_it_leaves_no_process_behind(number: signal.Signals) -> None:
+def test_a_signal_leaves_no_process_behind(number: signal.Signals) -> None:
     with started() as process:
-        until(lambda: any(map(children, children(process.pid))))  # it has got beyond starting that process
+        until(lambda: any(map(children, children(process.pid))))  # the stack has started its own children
         [stack] = children(process.pid)
         process.send_signal(number)
         process.communicate(timeout=SECONDS)
@@ -181,12 +181,12 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
-# ---- With a Gemini that is not our stand-in, as far as the demo can tell ----
+# ---- With a Gemini that looks real to the demo ----
 
 
 @pytest.fixture
-def anothers(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An API whose sessions lead to a Gemini over TLS, and the file by which that is trusted."""
+def remote_api(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Serve an API whose sessions use a Gemini over TLS; yield its URL and the CA's file."""
     tls, ready, over = loopback_tls(tmp_path), threading.Event(), asyncio.Event()
     served: list[str] = []
 
@@ -207,7 +207,7 @@ def anothers(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def voice_api(gemini: Gemini) -> web.Application:
-    """As much of Pi Voice as a demo needs."""
+    """Build the part of Pi Voice's API that the demo uses."""
 
     async def create_agent(request: web.Request) -> web.Response:
         return web.json_response({"data": {"agent_id": "a", "version": 1, **await request.json()}}, status=201)
@@ -246,10 +246,10 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "nora.json"
 
 
-def test_without_a_voice_the_caller_of_a_real_gemini_types_and_the_demo_says_so(
-    anothers: tuple[str, Path], example: Path
+def test_without_espeak_the_caller_types_to_a_real_gemini_with_a_note(
+    remote_api: tuple[str, Path], example: Path
 ) -> None:
-    base, ca_file = anothers
+    base, ca_file = remote_api
     ended = demo(str(example), "--base", base, "--pace", FAST, API_KEY="any", SSL_CERT_FILE=str(ca_file), PATH="")
 
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
@@ -258,7 +258,7 @@ def test_without_a_voice_the_caller_of_a_real_gemini_types_and_the_demo_says_so(
     assert "│ Erik Dahl., No pain. │" in ended.stdout
 
 
-# ---- Why it does not start ----
+# ---- Reasons not to start ----
 
 
 @pytest.mark.parametrize(
@@ -266,30 +266,30 @@ def test_without_a_voice_the_caller_of_a_real_gemini_types_and_the_demo_says_so(
     [
         (["none.json"], {}, "There is no none.json: an example is an agent, and a caller in a .caller.json beside it."),
         (["--pace", "quick"], {}, "GEMINI_STAND_IN_PACE is 'quick': give a number above 0 and up to 1000."),
-        (["--colour"], {}, "Unrecognized arguments: --colour."),
+        (["--color"], {}, "Unrecognized arguments: --color."),
         (["--base", "http://127.0.0.1:9"], {}, "API_KEY is not set: the API named with --base needs a key."),
-        ([], {"LIVEKIT_URL": "wss://x"}, "Half a configuration of LiveKit: with LIVEKIT_URL set, "),
+        ([], {"LIVEKIT_URL": "wss://x"}, "The configuration of LiveKit is incomplete: with LIVEKIT_URL set, "),
     ],
-    ids=["no example", "no pace", "no argument", "no key", "half a configuration"],
+    ids=["missing example", "invalid pace", "unknown argument", "missing key", "incomplete configuration"],
 )
-def test_it_does_not_start_and_says_why(arguments: list[str], environment: dict[str, str], sentence: str) -> None:
+def test_an_error_at_start_is_reported(arguments: list[str], environment: dict[str, str], sentence: str) -> None:
     with pytest.raises(CannotStart, match=f"^{re.escape(sentence)}"):
         run(arguments, environment)
 
 
-def test_why_it_does_not_start_is_one_plain_sentence() -> None:
+def test_an_error_at_start_is_one_sentence_and_status_1() -> None:
     ended = demo("none.json")
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(r"There is no none\.json: [^\n]+\.\n", ended.stderr)
 
 
-def test_an_api_that_is_not_there_is_told() -> None:
+def test_an_unreachable_api_is_reported() -> None:
     with pytest.raises(CallFailed, match=r"^POST /agents was not answered: .*\.$"):
         run(["--base", "http://127.0.0.1:9"], {"API_KEY": "any"})
 
 
-def test_what_the_api_refuses_is_told(api: LocalApi, example: Path) -> None:
+def test_a_refusal_of_the_api_is_reported(api: LocalApi, example: Path) -> None:
     agent = json.loads(example.read_text(encoding="utf-8"))
     example.write_text(json.dumps({**agent, "language": "Klingon!"}), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The examples are agents that the API takes, each with a caller who has something to say to every question."""
+"""The examples are valid agents, each with a caller who answers every question."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not pa
 NAMES: Final = [path.stem for path in EXAMPLES]
 
 
-def test_there_are_four_of_them() -> None:
+def test_there_are_four_examples() -> None:
     assert NAMES == ["booking", "intake", "support", "survey"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
-def test_an_example_is_an_agent_that_can_be_called(path: Path) -> None:
+def test_an_example_is_a_valid_agent_with_a_valid_caller(path: Path) -> None:
     example = load(path)
     spec = CreateAgentRequest.model_validate_json(path.read_text(encoding="utf-8"))
     caller = example.caller
@@ -38,7 +38,7 @@ def test_an_example_is_an_agent_that_can_be_called(path: Path) -> None:
     assert len(caller.lines) == len(spec.questions)
 
 
-def test_one_of_them_has_a_strict_schema_one_speaks_another_language_and_one_caller_interrupts() -> None:
+def test_the_examples_cover_a_strict_schema_another_language_and_an_interruption() -> None:
     examples = [load(path) for path in EXAMPLES]
 
     assert [example.path.stem for example in examples if "output_schema_strict" in example.agent] == ["intake"]
@@ -46,7 +46,7 @@ def test_one_of_them_has_a_strict_schema_one_speaks_another_language_and_one_cal
     assert [ex.path.stem for ex in examples if any(line.interrupts for line in ex.caller.lines)] == ["support"]
 
 
-# ---- What is no example ----
+# ---- Invalid examples ----
 
 
 AN_AGENT: Final = json.dumps({"name": "Mia", "instructions": "Be kind."})
@@ -54,7 +54,7 @@ A_CALLER: Final = json.dumps({"participant": {"identity": "a", "name": "Ana"}, "
 
 
 def refusal(folder: Path, agent_text: str | None, caller_text: str | None) -> str:
-    """Try to load an example, and return the sentence that says why it is none, with the folder left out."""
+    """Load an invalid example, and return the error message without the folder."""
     for name, text in (("mia.json", agent_text), ("mia.caller.json", caller_text)):
         if text is not None:
             (folder / name).write_text(text, encoding="utf-8")
@@ -63,21 +63,21 @@ def refusal(folder: Path, agent_text: str | None, caller_text: str | None) -> st
     return str(refused.value).replace(f"{folder}/", "")
 
 
-def test_the_agent_is_missing(tmp_path: Path) -> None:
+def test_a_missing_agent_is_refused(tmp_path: Path) -> None:
     missing = "There is no mia.json: an example is an agent, and a caller in a .caller.json beside it."
 
     assert refusal(tmp_path, None, A_CALLER) == missing
 
 
-def test_the_caller_is_missing(tmp_path: Path) -> None:
+def test_a_missing_caller_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, AN_AGENT, None).startswith("There is no mia.caller.json: ")
 
 
-def test_a_file_holds_no_json(tmp_path: Path) -> None:
+def test_a_file_without_json_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, "{", A_CALLER).startswith("mia.json cannot be read: Expecting property name")
 
 
-def test_the_agent_is_no_object(tmp_path: Path) -> None:
+def test_an_agent_that_is_no_object_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, "[]", A_CALLER) == "mia.json is no agent: it has to be a JSON object."
 
 
@@ -89,5 +89,5 @@ def test_the_agent_is_no_object(tmp_path: Path) -> None:
         ({"participant": {"identity": "a"}}, "participant.name: Field required."),
     ],
 )
-def test_the_caller_is_not_described_as_it_should(tmp_path: Path, change: dict[str, object], fault: str) -> None:
+def test_an_invalid_caller_is_refused(tmp_path: Path, change: dict[str, object], fault: str) -> None:
     assert refusal(tmp_path, AN_AGENT, json.dumps({**json.loads(A_CALLER), **change})) == f"mia.caller.json: {fault}"

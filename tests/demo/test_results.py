@@ -1,4 +1,4 @@
-"""Results stand beside what was asked for."""
+"""Results are shown beside the output schema."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def strict(schema: dict[str, Any], results: Any) -> list[Row]:
     return rows({"output_schema_strict": schema}, results)
 
 
-def test_hints_and_their_values_stand_side_by_side() -> None:
+def test_hints_are_paired_with_their_values() -> None:
     hints = {"name": "Full name", "visit": {"day": "string"}, "wishes": ["string"], "guests": [{"age": "integer"}]}
     results = {"name": "Ana", "visit": {"day": "Friday"}, "wishes": ["window", "quiet"], "guests": [{"age": 7}]}
 
@@ -24,11 +24,11 @@ def test_hints_and_their_values_stand_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("results", [None, {}, {"visit": None}, []])
-def test_what_did_not_come_is_empty(results: Any) -> None:
+def test_a_missing_result_is_empty(results: Any) -> None:
     assert rows({"output_schema": {"visit": {"day": "string"}}}, results) == [Row("visit.day", "string", "")]
 
 
-def test_a_schema_is_told_in_a_few_words() -> None:
+def test_a_schema_is_described_in_a_few_words() -> None:
     properties = {
         "pain": {"type": "integer", "minimum": 0, "maximum": 10, "description": "How strong"},
         "when": {"type": "string", "format": "date"},

@@ -1,4 +1,4 @@
-"""Fragments that arrive in any order make turns in the order in which they were said."""
+"""Fragments in any order are assembled into turns in the order of speech."""
 
 import pytest
 
@@ -6,11 +6,11 @@ from demo.transcript import Transcript, Turn
 
 
 class Talk:
-    """A transcript, and a clock that goes on by a second with all that happens."""
+    """A transcript with a clock that advances by a second per event."""
 
     def __init__(self) -> None:
-        self.told: list[Turn] = []
-        self.transcript = Transcript(self.tick, self.told.append)
+        self.completed: list[Turn] = []
+        self.transcript = Transcript(self.tick, self.completed.append)
         self.now = 0.0
 
     def tick(self) -> float:
@@ -41,10 +41,10 @@ def test_fragments_become_turns(talk: Talk) -> None:
     talk.at(7).end_agents_turn(is_cut=False)
 
     assert talk.turns == [("agent", "Linden, this is Mia."), ("user", "Hi."), ("agent", "Hello.")]
-    assert talk.told == talk.transcript.turns
+    assert talk.completed == talk.transcript.turns
 
 
-def test_what_arrives_when_the_answer_has_begun_still_belongs_to_the_turn_before(talk: Talk) -> None:
+def test_fragments_that_arrive_after_the_answer_has_begun_belong_to_the_turn_before(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).add("user", "Six ")
     talk.at(2).begin("agent")
@@ -65,14 +65,14 @@ def test_an_interruption_ends_the_agents_turn_and_not_the_callers(talk: Talk) ->
     talk.at(3).end_agents_turn(is_cut=True)
     talk.at(4).add("user", "Wait.")
     assert talk.turns == [("user", "Hi."), ("agent", "I would like")]
-    assert [turn.is_cut for turn in talk.told] == [False, True]
+    assert [turn.is_cut for turn in talk.completed] == [False, True]
     assert [turn.role for turn in talk.transcript.unfinished] == ["user"]
 
     talk.at(5).end()
     assert talk.turns[2:] == [("user", "Wait.")]
 
 
-def test_what_was_being_said_at_the_end_of_the_call_is_kept(talk: Talk) -> None:
+def test_turns_in_progress_at_the_end_of_the_call_are_included(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).add("user", "And another ")
     talk.at(2).end()
@@ -80,7 +80,7 @@ def test_what_was_being_said_at_the_end_of_the_call_is_kept(talk: Talk) -> None:
     assert talk.turns == [("user", "And another")]
 
 
-def test_who_says_nothing_has_no_turn(talk: Talk) -> None:
+def test_a_turn_without_words_is_left_out(talk: Talk) -> None:
     talk.at(0).begin("user")
     talk.at(1).begin("agent")
     talk.at(2).end_agents_turn(is_cut=True)
@@ -90,9 +90,9 @@ def test_who_says_nothing_has_no_turn(talk: Talk) -> None:
     assert talk.turns == []
 
 
-def test_a_turn_is_handed_in_with_its_times(talk: Talk) -> None:
+def test_a_turns_message_has_its_times(talk: Talk) -> None:
     talk.at(1.2345).begin("user")
     talk.at(2).add("user", " Hi. ")
     talk.at(9).end()
 
-    assert talk.told[0].message == {"role": "user", "text": "Hi.", "start_ms": 1234, "end_ms": 2000}
+    assert talk.completed[0].message == {"role": "user", "text": "Hi.", "start_ms": 1234, "end_ms": 2000}

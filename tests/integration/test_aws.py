@@ -23,7 +23,6 @@ from botocore.credentials import Credentials
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from local.certificate import loopback_tls
 from local.http_server import serving
 from pi_voice.adapters.aws import (
     DYNAMODB,
@@ -50,6 +49,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.patience import LONG
+from tests.support.tls import loopback_tls
 
 ALL = (DYNAMODB, SQS, SSM, SECRETS_MANAGER)
 KEYS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "ge/heim+"}

@@ -15,7 +15,7 @@ from google import genai
 from google.genai import errors, types
 from google.genai.live import AsyncSession
 
-from local.hidden_words import MarkReader
+from local.audio_watermark import WatermarkReader
 from local.speech import SAMPLE_BYTES, Speech, Voice, pieces, samples_of, silence
 
 Message = dict[str, Any]
@@ -26,17 +26,17 @@ PATIENCE_SECONDS: Final = 120.0
 MIME: Final = "audio/pcm;rate=16000"
 
 _URL_SAFE: Final = str.maketrans("+/", "-_")
-"""The SDK writes bytes in the other alphabet of base64."""
+"""Translation to URL-safe base64, which the SDK uses for bytes."""
 
 
 @dataclass
 class Turn:
-    """One turn of the agent, as it arrived: what came in which order, and what the caller was understood to say."""
+    """The messages of one turn of the agent in order, including the transcription of the caller."""
 
     messages: list[Message] = field(default_factory=list)
 
     def content(self, name: str) -> list[Any]:
-        """All that arrived under one name of serverContent."""
+        """Return the values of one field of serverContent."""
         return [message["serverContent"][name] for message in self.messages if name in message.get("serverContent", {})]
 
     @property
@@ -64,11 +64,11 @@ class Turn:
     @property
     def words(self) -> str:
         """The words that the audio itself carries."""
-        return "".join(MarkReader().read(samples_of(self.pcm)))
+        return "".join(WatermarkReader().read(samples_of(self.pcm)))
 
     @property
     def kinds(self) -> list[str]:
-        """What came, in order."""
+        """The kinds of the messages, in order."""
         return [
             name
             for message in self.messages
@@ -78,7 +78,7 @@ class Turn:
 
 
 class Caller(Protocol):
-    """What both callers can do."""
+    """The methods of both callers."""
 
     async def type(self, text: str) -> None: ...
 
@@ -88,7 +88,7 @@ class Caller(Protocol):
 
 
 def spoken(text: str, rest: float = 0.8) -> bytes:
-    """A text as a microphone would hear it, and the silence by which a turn ends."""
+    """Return a text as microphone audio, followed by the silence that ends a turn."""
     words = Speech(RATE_IN, Voice(pitch=260), espeak=None).say(text)
     return b"".join(word.pcm for word in words) + silence(RATE_IN, rest)
 
@@ -98,7 +98,7 @@ def audio_message(pcm: bytes, mime: str = MIME) -> Message:
 
 
 class BareCaller:
-    """Speaks the protocol as a browser would write it."""
+    """Uses the protocol directly, as a browser does."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
@@ -113,7 +113,7 @@ class BareCaller:
         return message
 
     async def hangup(self) -> tuple[int, str]:
-        """Pass over all that still comes, and tell the close code and the reason."""
+        """Skip further messages, and return the close code and the reason."""
         while (frame := await self.socket.receive(PATIENCE_SECONDS)).type is aiohttp.WSMsgType.BINARY:
             pass
         assert frame.type is aiohttp.WSMsgType.CLOSE, frame
@@ -130,25 +130,25 @@ class BareCaller:
             await self.send(audio_message(piece))
 
     async def turn(self) -> Turn:
-        """Hear the agent until its turn is complete."""
+        """Receive the agent's messages until its turn is complete."""
         return await self.until("turnComplete")
 
     async def until(self, kind: str) -> Turn:
-        """Hear the agent until one kind of message has come."""
+        """Receive the agent's messages up to the first of one kind."""
         turn = Turn()
         while kind not in turn.kinds:
             turn.messages.append(await self.receive())
         return turn
 
     async def handle(self) -> str:
-        """Wait for the next handle by which the call can be resumed."""
+        """Wait for the next resumption handle."""
         while not (update := (await self.receive()).get("sessionResumptionUpdate", {})).get("resumable"):
             pass
         return str(update["newHandle"])
 
 
 class SdkCaller:
-    """Speaks through google-genai's live client."""
+    """Uses google-genai's live client."""
 
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -160,7 +160,7 @@ class SdkCaller:
         options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args=ours)
         client = genai.Client(api_key=token, http_options=options)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.ExperimentalWarning)  # it says so of every ephemeral token
+            warnings.simplefilter("ignore", errors.ExperimentalWarning)  # google-genai warns for every ephemeral token
             config = types.LiveConnectConfig(session_resumption=types.SessionResumptionConfig())
             async with client.aio.live.connect(model=model.removeprefix("models/"), config=config) as session:
                 yield cls(session)
@@ -175,11 +175,11 @@ class SdkCaller:
             await self._session.send_realtime_input(audio=types.Blob(data=piece, mime_type=MIME))
 
     async def send_turn(self, text: str) -> None:
-        """Send a whole turn as text, as in a chat."""
+        """Send a whole turn as text, as in a chat client."""
         await self._session.send_client_content(turns=types.Content(role="user", parts=[types.Part(text=text)]))
 
     async def turn(self) -> Turn:
-        """Hear the agent until its turn is complete."""
+        """Receive the agent's messages until its turn is complete."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             return Turn([self._as_sent(message) async for message in self._session.receive()])
 
@@ -188,5 +188,5 @@ class SdkCaller:
 
 
 def shuffled(pcm: bytes) -> Iterator[int]:
-    """Return audio whose words are lost, as they are on any way through a microphone."""
+    """Yield the samples with the watermark destroyed, as by a microphone."""
     return (sample & ~1 for sample in samples_of(pcm))

@@ -1,4 +1,4 @@
-"""The Live stand-in for one test, and those who call it."""
+"""Fixtures: the Gemini Live stand-in and its callers."""
 
 import asyncio
 import ssl
@@ -12,7 +12,6 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from local.certificate import LoopbackTls, loopback_tls
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
@@ -22,6 +21,7 @@ from pi_voice.domain.prompts import instruction_for
 from pi_voice.ports import LiveTokenRequest
 from tests.live.callers import BareCaller, Message, SdkCaller
 from tests.moving_clock import MovableLoop
+from tests.support.tls import LoopbackTls, loopback_tls
 from tests.unit.examples import agent
 
 MODEL: Final = "models/gemini-3.1-flash-live-preview"
@@ -40,7 +40,7 @@ NORA: Final = instruction_for(
 
 
 def soon(seconds: float = 60) -> datetime:
-    """A moment that is far enough ahead to be taken on a busy machine."""
+    """Return a time far enough ahead for a busy machine."""
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
@@ -50,14 +50,14 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_breaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A connection that ends by an error of the stand-in's own is only seen in the log."""
+def no_logged_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail on errors in the log, where the stand-in's own exceptions appear."""
     yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelname == "ERROR"] == []
 
 
 class AgingTokens(Tokens):
-    """Tokens for which time can pass."""
+    """Tokens whose age can be advanced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class AgingTokens(Tokens):
 
 
 class Gemini:
-    """The stand-in, as far as a test calls it."""
+    """A client of the stand-in."""
 
     def __init__(self, url: str, tokens: AgingTokens, client: aiohttp.ClientSession, tls: LoopbackTls | None) -> None:
         self.url = url
@@ -87,7 +87,7 @@ class Gemini:
         self._calls = AsyncExitStack()
 
     async def token(self, instruction: str = NORA, seconds: float = 600, **changes: Any) -> str:
-        """Mint a token as Pi Voice does; changes are of the request's fields, None leaves one out."""
+        """Mint a token as Pi Voice does; `changes` replaces fields of the request, and None removes one."""
         expires_at = int(datetime.now(UTC).timestamp() + seconds)
         body = {**token_request(LiveTokenRequest(instruction, "Leda", expires_at), MODEL), **changes}
         wanted = {name: value for name, value in body.items() if value is not None}
@@ -97,7 +97,7 @@ class Gemini:
             return str((await response.json())["name"])
 
     async def socket(self, *tokens: str, version: str = "v1alpha") -> BareCaller:
-        """Open the WebSocket, and send nothing yet."""
+        """Open the WebSocket without sending a message."""
         query = "&".join(f"access_token={token}" for token in tokens)
         socket = await self._client.ws_connect(f"{self.url}/ws/{SERVICE.format(version)}?{query}")
         self._calls.push_async_callback(socket.close)
@@ -111,7 +111,7 @@ class Gemini:
         return BareCaller(socket)
 
     async def call(self, token: str | None = None, /, **setup: Any) -> BareCaller:
-        """Open the WebSocket with a token, a new one unless one is given, and set the call up."""
+        """Open the WebSocket with a token, by default a new one, and complete the setup."""
         caller = await self.socket(token or await self.token())
         await caller.send({"setup": {**SETUP, **setup}})
         assert await caller.receive() == {"setupComplete": {}}
@@ -127,7 +127,7 @@ class Gemini:
         return await self._calls.enter_async_context(SdkCaller.calling(self.url, await self.token(), MODEL, trusting))
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass at once, for the tokens that there are and for all time limits."""
+        """Move the time forward, for all existing tokens and all time limits."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, MovableLoop)
         loop.let_pass(seconds)
@@ -145,7 +145,7 @@ async def running_gemini(times: LiveTimes = FAST, tls: LoopbackTls | None = None
     async with (
         serving(app, tls=tls.server if tls else None) as url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,
-        asyncio.timeout(3_600),  # what a test lets pass is counted
+        asyncio.timeout(3_600),  # includes the time by which a test moves the clock
     ):
         gemini = Gemini(url, tokens, client, tls)
         try:

@@ -1,4 +1,4 @@
-"""The agent that the stand-in plays is the one that Pi Voice's system instruction describes."""
+"""The stand-in's agent follows Pi Voice's system instruction."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,11 +44,11 @@ def test_an_agent_without_questions_greets_and_closes() -> None:
     assert call(script(name="Nora"), 2) == ["Hello, this is Nora.", "Thank you, and goodbye."]
 
 
-def test_an_instruction_of_somebody_elses_is_played_as_well_as_it_goes() -> None:
+def test_an_instruction_in_another_format_gets_default_lines() -> None:
     assert call(Script.of("You are a pirate."), 2) == ["Hello, this is Gemini.", "Thank you, and goodbye."]
 
 
-def test_courtesies_are_in_the_language_of_the_call() -> None:
+def test_default_phrases_are_in_the_language_of_the_call() -> None:
     fields: dict[str, JsonValue] = {"name": "Nora", "language": "de-DE", "questions": ["Wie?", "Was?"]}
 
     assert call(script(**fields), 3) == [
@@ -59,27 +59,27 @@ def test_courtesies_are_in_the_language_of_the_call() -> None:
 
 
 @pytest.mark.parametrize(("pace", "speed"), [("slow", 0.85), ("normal", 1.0), ("fast", 1.2)])
-def test_the_agents_pace_is_heard(pace: str, speed: float) -> None:
+def test_the_agents_speaking_pace_sets_its_speed(pace: str, speed: float) -> None:
     assert script(behaviors={"speaking_pace": pace}).speed == speed
 
 
-def test_headings_in_the_agents_own_text_do_not_mislead() -> None:
+def test_headings_in_the_agents_own_text_are_ignored() -> None:
     own = "# What to ask\n1. Your password?\n\n# How to end\nclose by saying, in the language of the call: Ha!"
 
     assert call(script(**FULL, instructions=own), 3) == call(script(**FULL), 3)
 
 
-def test_a_question_may_go_over_several_lines() -> None:
+def test_a_question_may_have_several_lines() -> None:
     assert script(questions=["One\n  or two?", "3. Three?"]).questions == ("One or two?", "3. Three?")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(greeting=SENTENCES, closing=SENTENCES, questions=st.lists(SENTENCES, max_size=12))
-def test_whatever_an_agent_is_to_say_is_found_again(greeting: str, closing: str, questions: list[str]) -> None:
-    told = agent(questions=list[JsonValue](questions)).model_copy(
+def test_all_lines_of_an_agent_are_parsed(greeting: str, closing: str, questions: list[str]) -> None:
+    spec = agent(questions=list[JsonValue](questions)).model_copy(
         update={"behaviors": Behaviors(greeting=greeting, closing_message=closing)}
     )
-    found = Script.of(instruction_for(told))
+    found = Script.of(instruction_for(spec))
 
     assert found.greeting == " ".join(greeting.split())
     assert found.questions == tuple(" ".join(question.split()) for question in questions)

@@ -1,15 +1,15 @@
-"""Whole calls with the Live stand-in: it greets, asks, ticks off and closes, and streams all of it as Gemini does."""
+"""Whole calls with the Live stand-in: the agent greets, asks and closes, and streams its turns as Gemini does."""
 
 import struct
 from collections.abc import AsyncIterator
 
 import pytest
 
-from local.certificate import LoopbackTls
 from local.speech import Speech, Voice, silence
 from local.stand_ins.gemini_live import LiveTimes
 from tests.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
 from tests.live.conftest import Gemini, running_gemini
+from tests.support.tls import LoopbackTls
 
 pytestmark = [
     pytest.mark.anyio,
@@ -23,7 +23,7 @@ async def caller(request: pytest.FixtureRequest, tls: LoopbackTls) -> AsyncItera
         yield await gemini.sdk_call() if request.param == "google-genai" else await gemini.call()
 
 
-async def test_the_agent_greets_asks_its_questions_in_turn_and_closes(caller: Caller) -> None:
+async def test_the_agent_greets_asks_its_questions_in_order_and_closes(caller: Caller) -> None:
     await caller.type("The caller is on the line.")
     said = [await caller.turn()]
     for answer in ("My name is Erik Dahl.", "Yes, rather."):
@@ -39,7 +39,7 @@ async def test_the_agent_greets_asks_its_questions_in_turn_and_closes(caller: Ca
     assert [turn.words for turn in said] == [turn.text for turn in said]
 
 
-async def test_googles_sdk_can_send_a_whole_turn_as_in_a_chat(tls: LoopbackTls) -> None:
+async def test_googles_sdk_can_send_a_whole_turn_as_text(tls: LoopbackTls) -> None:
     async with running_gemini(tls=tls) as gemini:
         caller = await gemini.sdk_call()
         assert isinstance(caller, SdkCaller)
@@ -54,10 +54,10 @@ async def test_the_agent_does_not_speak_first(gemini: Gemini) -> None:
     await caller.type("The caller is on the line.")
     usage = [message["usageMetadata"] for message in (await caller.turn()).messages if "usageMetadata" in message]
 
-    assert [use["promptTokensDetails"][0]["tokenCount"] for use in usage] == [125]  # all of it was heard before
+    assert [use["promptTokensDetails"][0]["tokenCount"] for use in usage] == [125]  # all audio arrived before the turn
 
 
-async def test_a_turn_is_all_audio_and_transcription_and_then_generation_and_turn_are_complete(gemini: Gemini) -> None:
+async def test_a_turn_is_audio_and_transcription_then_generation_complete_then_turn_complete(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     turn = await caller.turn()
@@ -68,7 +68,7 @@ async def test_a_turn_is_all_audio_and_transcription_and_then_generation_and_tur
     assert (last_but_one, last, usage) == ("generationComplete", "turnComplete", "usageMetadata")
 
 
-async def test_transcriptions_come_in_fragments_that_are_not_level_with_the_audio(gemini: Gemini) -> None:
+async def test_transcription_fragments_are_ahead_of_the_audio_or_behind_it(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     turn = await caller.turn()
@@ -79,7 +79,7 @@ async def test_transcriptions_come_in_fragments_that_are_not_level_with_the_audi
     assert len(turn.fragments[0].split()) == 2
 
 
-async def test_the_last_words_of_the_caller_are_transcribed_when_the_answer_has_begun(gemini: Gemini) -> None:
+async def test_the_callers_last_words_are_transcribed_after_the_answer_has_begun(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     await caller.turn()
@@ -89,7 +89,7 @@ async def test_the_last_words_of_the_caller_are_transcribed_when_the_answer_has_
     assert kinds.index("modelTurn") < len(kinds) - 1 - kinds[::-1].index("inputTranscription")
 
 
-async def test_the_audio_is_all_that_was_spoken_in_pieces_of_forty_milliseconds_at_most(gemini: Gemini) -> None:
+async def test_the_audio_arrives_completely_in_pieces_of_at_most_forty_milliseconds(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     turn = await caller.turn()
@@ -124,10 +124,10 @@ async def test_nothing_is_transcribed_unless_the_setup_asks_for_it(gemini: Gemin
     assert turn.heard == turn.text == ""
 
 
-# ---- When a turn of the caller begins and ends ----
+# ---- Begin and end of the caller's turn ----
 
 
-async def test_whoever_speaks_in_words_that_are_not_hidden_is_heard_but_not_understood(gemini: Gemini) -> None:
+async def test_speech_without_a_watermark_is_detected_but_not_transcribed(gemini: Gemini) -> None:
     caller = await gemini.call()
     pcm = struct.pack(f"<{len(spoken('Hello there!')) // 2}h", *shuffled(spoken("Hello there!")))
     await caller.sound(pcm)
@@ -142,14 +142,14 @@ async def test_a_pause_between_two_sentences_does_not_end_a_turn(gemini: Gemini)
     assert (await caller.turn()).heard == "One moment.It is Erik."
 
 
-async def test_the_setup_may_ask_for_less_silence(gemini: Gemini) -> None:
+async def test_the_setup_can_shorten_the_silence_that_ends_a_turn(gemini: Gemini) -> None:
     caller = await gemini.call(realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
     await caller.sound(spoken("Hello?", rest=0.3))
 
     assert (await caller.turn()).heard == "Hello?"
 
 
-async def test_the_end_of_the_audio_ends_a_turn_at_once(gemini: Gemini) -> None:
+async def test_the_end_of_the_audio_stream_ends_a_turn_immediately(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.sound(spoken("Hello?", rest=0))
     await caller.send({"realtimeInput": {"audioStreamEnd": True}})
@@ -157,7 +157,7 @@ async def test_the_end_of_the_audio_ends_a_turn_at_once(gemini: Gemini) -> None:
     assert (await caller.turn()).heard == "Hello?"
 
 
-async def test_history_is_not_answered(gemini: Gemini) -> None:
+async def test_initial_history_is_not_answered(gemini: Gemini) -> None:
     caller = await gemini.call(historyConfig={"initialHistoryInClientContent": True})
     history = {"turns": [{"role": "user", "parts": [{"text": "Hello?"}]}], "turnComplete": True}
     await caller.send({"clientContent": history})
@@ -179,7 +179,7 @@ async def unhurried() -> AsyncIterator[Gemini]:
         yield gemini
 
 
-async def test_a_caller_who_speaks_up_silences_the_agent_in_the_middle_of_a_word(unhurried: Gemini) -> None:
+async def test_the_callers_speech_interrupts_the_agent_in_the_middle_of_a_word(unhurried: Gemini) -> None:
     caller = await unhurried.call()
     await caller.type("The caller is on the line.")
     await caller.until("modelTurn")
@@ -192,7 +192,7 @@ async def test_a_caller_who_speaks_up_silences_the_agent_in_the_middle_of_a_word
     assert (await caller.turn()).heard == "Excuse me!"
 
 
-async def test_a_text_silences_the_agent_too(unhurried: Gemini) -> None:
+async def test_a_text_interrupts_the_agent(unhurried: Gemini) -> None:
     caller = await unhurried.call()
     await caller.type("The caller is on the line.")
     await caller.until("modelTurn")
@@ -201,7 +201,7 @@ async def test_a_text_silences_the_agent_too(unhurried: Gemini) -> None:
     assert "interrupted" in (await caller.turn()).kinds
 
 
-async def test_a_question_that_was_not_begun_is_asked_again(unhurried: Gemini) -> None:
+async def test_an_interrupted_question_is_asked_again_if_no_word_was_said(unhurried: Gemini) -> None:
     caller = await unhurried.call()
     await caller.type("The caller is on the line.")
     await caller.until("modelTurn")
@@ -211,7 +211,7 @@ async def test_a_question_that_was_not_begun_is_asked_again(unhurried: Gemini) -
     assert (await caller.turn()).text.endswith("What is your name?")
 
 
-async def test_a_question_that_was_begun_counts_as_asked(unhurried: Gemini) -> None:
+async def test_an_interrupted_question_counts_as_asked_if_a_word_was_said(unhurried: Gemini) -> None:
     caller = await unhurried.call()
     await caller.type("The caller is on the line.")
     turn = await caller.until("modelTurn")

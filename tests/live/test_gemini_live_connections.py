@@ -1,4 +1,4 @@
-"""A call that outlives its connection: goAway, and going on with a handle."""
+"""Calls that outlast their connection: goAway and resumption."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from tests.live.conftest import Gemini, running_gemini, soon
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_end_of_a_connection_is_announced_and_comes() -> None:
+async def test_goaway_announces_the_end_of_a_connection() -> None:
     async with running_gemini(LiveTimes(pace=50, connection_seconds=300, warning_seconds=0.4)) as gemini:
         caller = await gemini.call(await gemini.token(seconds=600))
         await caller.type("Hello?")
@@ -25,13 +25,13 @@ async def test_the_end_of_a_connection_is_announced_and_comes() -> None:
     assert reason.startswith("Connection aborted because the client failed to close the connection after receiving a ")
 
 
-async def test_a_call_goes_on_where_it_was_over_another_connection(gemini: Gemini) -> None:
+async def test_a_resumed_call_continues_where_it_was(gemini: Gemini) -> None:
     token = await gemini.token()
     first = await gemini.call(token)
     await first.type("Hello?")
     handle = await first.handle()
     await first.socket.close()
-    second = await gemini.resume(token, handle)  # not another use of the token
+    second = await gemini.resume(token, handle)  # does not count as a use of the token
     await second.say("Erik.")
 
     assert (await second.turn()).text == "Thank you. Are you in pain?"
@@ -47,7 +47,7 @@ async def test_a_fresh_token_resumes_an_old_call(gemini: Gemini) -> None:
     assert (await second.turn()).text == "Thank you. Are you in pain?"
 
 
-async def test_a_call_can_be_resumed_when_no_session_can_be_begun_any_more(gemini: Gemini) -> None:
+async def test_a_call_can_be_resumed_after_new_session_expire_time(gemini: Gemini) -> None:
     token = await gemini.token(newSessionExpireTime=soon(60).isoformat())
     first = await gemini.call(token)
     await first.type("Hello?")
@@ -57,7 +57,7 @@ async def test_a_call_can_be_resumed_when_no_session_can_be_begun_any_more(gemin
     await gemini.resume(token, handle)
 
 
-async def test_a_handle_is_good_for_its_own_moment_even_if_the_call_went_on(gemini: Gemini) -> None:
+async def test_a_handle_resumes_the_state_of_its_own_time_even_if_the_call_continued(gemini: Gemini) -> None:
     token = await gemini.token()
     first = await gemini.call(token)
     await first.type("Hello?")
@@ -70,14 +70,14 @@ async def test_a_handle_is_good_for_its_own_moment_even_if_the_call_went_on(gemi
     assert (await second.turn()).text == "Thank you. Are you in pain?"
 
 
-async def test_while_the_agent_speaks_there_is_nothing_to_resume(gemini: Gemini) -> None:
+async def test_while_the_agent_speaks_the_session_is_not_resumable(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("Hello?")
 
     assert await caller.receive() == {"sessionResumptionUpdate": {"resumable": False}}
 
 
-async def test_handles_are_only_told_to_those_who_ask(gemini: Gemini) -> None:
+async def test_handles_are_sent_only_if_the_setup_asks_for_them(gemini: Gemini) -> None:
     caller = await gemini.socket(await gemini.token())
     await caller.send({"setup": {"model": "models/gemini-3.1-flash-live-preview"}})
     await caller.type("Hello?")
@@ -87,14 +87,14 @@ async def test_handles_are_only_told_to_those_who_ask(gemini: Gemini) -> None:
     assert "sessionResumptionUpdate" not in (await caller.turn()).kinds
 
 
-async def test_what_is_no_handle_is_refused(gemini: Gemini) -> None:
+async def test_an_unknown_handle_is_refused(gemini: Gemini) -> None:
     caller = await gemini.socket(await gemini.token())
     await caller.send({"setup": {"model": "models/gemini-live", "sessionResumption": {"handle": "none"}}})
 
     assert await caller.hangup() == (1008, "BidiGenerateContent session not found")
 
 
-async def test_a_caller_who_goes_in_the_middle_of_a_sentence_leaves_nothing_behind() -> None:
+async def test_a_caller_who_disconnects_during_a_turn_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
     async with running_gemini(LiveTimes(pace=1)) as gemini:
         caller = await gemini.call()

@@ -1,4 +1,4 @@
-"""What the Live API does not take: the code and the reason with which the stand-in hangs up."""
+"""The stand-in refuses invalid connections and messages with Google's close codes and reasons."""
 
 import asyncio
 from typing import Any, Final
@@ -26,7 +26,7 @@ def unknown(name: str, at: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "path",
     [
-        "v1alpha.GenerativeService.BidiGenerateContent",  # for API keys, which a browser must not have
+        "v1alpha.GenerativeService.BidiGenerateContent",  # for API keys, which do not belong in a browser
         "v1alpha.GenerativeService.BidiGenerateMusic",
         "v1.GenerativeService.BidiGenerateContentConstrained",
         "v1alpha.PredictionService.BidiGenerateContentConstrained",
@@ -40,30 +40,30 @@ async def test_any_other_path_is_not_found(gemini: Gemini, path: str) -> None:
             await client.ws_connect(url)
 
 
-async def test_without_a_token_nobody_is_let_in(gemini: Gemini) -> None:
+async def test_a_connection_without_a_token_is_refused(gemini: Gemini) -> None:
     code, reason = await (await gemini.socket()).hangup()
 
     assert code == 1008
     assert reason.startswith("Method doesn't allow unregistered callers")
 
 
-async def test_two_tokens_are_one_too_many(gemini: Gemini) -> None:
+async def test_a_connection_with_two_tokens_is_refused(gemini: Gemini) -> None:
     token = await gemini.token()
 
     assert (await (await gemini.socket(token, token)).hangup())[0] == 1007
 
 
-async def test_what_is_no_token_is_refused(gemini: Gemini) -> None:
+async def test_an_unknown_token_is_refused(gemini: Gemini) -> None:
     hangup = await (await gemini.socket("auth_tokens/none")).hangup()
 
     assert hangup == (1007, "API key not valid. Please pass a valid API key.")
 
 
-async def test_a_token_opens_only_the_version_that_it_was_minted_for(gemini: Gemini) -> None:
+async def test_a_token_is_valid_only_for_its_api_version(gemini: Gemini) -> None:
     assert (await (await gemini.socket(await gemini.token(), version="v1beta")).hangup())[0] == 1007
 
 
-async def test_a_token_opens_one_session_unless_it_says_otherwise(gemini: Gemini) -> None:
+async def test_a_token_opens_one_session_by_default(gemini: Gemini) -> None:
     token = await gemini.token()
     await gemini.call(token)
     second = await gemini.socket(token)
@@ -72,13 +72,13 @@ async def test_a_token_opens_one_session_unless_it_says_otherwise(gemini: Gemini
     assert await second.hangup() == (1011, "Token has been used too many times")
 
 
-async def test_a_token_may_be_for_two_sessions_or_for_any_number(gemini: Gemini) -> None:
+async def test_a_token_may_be_for_several_sessions_or_unlimited(gemini: Gemini) -> None:
     for token in (await gemini.token(uses=2), await gemini.token(uses=0)):
         await gemini.call(token)
         await gemini.call(token)
 
 
-async def test_a_setup_that_is_refused_is_no_use_of_the_token(gemini: Gemini) -> None:
+async def test_a_refused_setup_does_not_count_as_a_use_of_the_token(gemini: Gemini) -> None:
     token = await gemini.token()
     refused = await gemini.socket(token)
     await refused.send({"setup": {"model": "gemini-3.1-flash-live-preview"}})
@@ -87,14 +87,14 @@ async def test_a_setup_that_is_refused_is_no_use_of_the_token(gemini: Gemini) ->
     await gemini.call(token)
 
 
-async def test_a_token_is_refused_once_it_has_expired(gemini: Gemini) -> None:
+async def test_an_expired_token_is_refused(gemini: Gemini) -> None:
     token = await gemini.token(expireTime=soon(60).isoformat())
     gemini.let_pass(60)
 
     assert await (await gemini.socket(token)).hangup() == (1011, "auth token has expired")
 
 
-async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sentence() -> None:
+async def test_a_call_ends_when_its_token_expires_even_during_a_turn() -> None:
     async with running_gemini(LiveTimes(pace=1)) as gemini:
         caller = await gemini.call(await gemini.token(expireTime=soon(300).isoformat()))
         await caller.type("The caller is on the line.")
@@ -104,7 +104,7 @@ async def test_a_call_is_hung_up_when_its_token_expires_in_the_middle_of_a_sente
         assert await caller.hangup() == (1011, "auth token has expired")
 
 
-async def test_nobody_is_waited_for_longer_than_their_token_is_good(gemini: Gemini) -> None:
+async def test_a_connection_without_a_setup_ends_when_its_token_expires(gemini: Gemini) -> None:
     token = await gemini.token(expireTime=soon(60).isoformat())
     gemini.let_pass(59.5)
     caller = await gemini.socket(token)
@@ -112,11 +112,11 @@ async def test_nobody_is_waited_for_longer_than_their_token_is_good(gemini: Gemi
     assert await caller.hangup() == (1011, "auth token has expired")
 
 
-async def test_a_session_can_only_be_begun_while_the_token_says_so(gemini: Gemini) -> None:
+async def test_a_session_can_begin_only_before_new_session_expire_time(gemini: Gemini) -> None:
     token = await gemini.token(newSessionExpireTime=soon(60).isoformat())
     gemini.let_pass(59.5)
     caller = await gemini.socket(token)
-    await asyncio.sleep(0.6)  # what was left, and more
+    await asyncio.sleep(0.6)  # longer than the remaining time
     await caller.send({"setup": SETUP})
 
     assert await caller.hangup() == (1011, "auth token has expired for new sessions")
@@ -140,7 +140,7 @@ SETUPS: Final[dict[str, tuple[Any, tuple[int, str]]]] = {
 
 
 @pytest.mark.parametrize(("message", "hangup"), SETUPS.values(), ids=SETUPS)
-async def test_a_first_message_other_than_a_good_setup_is_refused(
+async def test_a_first_message_other_than_a_valid_setup_is_refused(
     gemini: Gemini, message: object, hangup: tuple[int, str]
 ) -> None:
     caller = await gemini.socket(await gemini.token())
@@ -150,7 +150,7 @@ async def test_a_first_message_other_than_a_good_setup_is_refused(
 
 
 @pytest.mark.parametrize("text", ["", "hello", "[" * 5_000])
-async def test_what_is_no_json_is_refused(gemini: Gemini, text: str) -> None:
+async def test_a_message_that_is_not_json_is_refused(gemini: Gemini, text: str) -> None:
     caller = await gemini.socket(await gemini.token())
     await caller.socket.send_str(text)
 
@@ -158,18 +158,18 @@ async def test_what_is_no_json_is_refused(gemini: Gemini, text: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["models/gemini-9-live-and-kicking", "models/gemini-3.8-live", MODEL])
-async def test_models_that_talk_are_known_by_their_names(gemini: Gemini, model: str) -> None:
+async def test_live_models_are_recognized_by_name(gemini: Gemini, model: str) -> None:
     await gemini.call(model=model)
 
 
-async def test_a_model_that_does_not_talk_is_not_found(gemini: Gemini) -> None:
+async def test_a_model_without_live_support_is_not_found(gemini: Gemini) -> None:
     caller = await gemini.socket(await gemini.token())
     await caller.send({"setup": {"model": "models/gemini-3.5-flash-lite"}})
     code, reason = await caller.hangup()
 
     assert code == 1008
     assert reason.startswith("models/gemini-3.5-flash-lite is not found for API version v1alpha, or is not supported")
-    assert len(reason.encode()) <= 123  # a frame that closes holds no more
+    assert len(reason.encode()) <= 123  # the maximum of a close frame
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ async def test_a_model_that_does_not_talk_is_not_found(gemini: Gemini) -> None:
     ],
     ids=["answers in writing", "no interruptions", "no activity detection"],
 )
-async def test_what_the_stand_in_does_not_play_is_refused_and_not_ignored(gemini: Gemini, setup: Message) -> None:
+async def test_unsupported_settings_are_refused_and_not_ignored(gemini: Gemini, setup: Message) -> None:
     caller = await gemini.socket(await gemini.token(bidiGenerateContentSetup=None, fieldMask=None))
     await caller.send({"setup": {**SETUP, **setup}})
 
     assert (await caller.hangup())[0] == 1007
 
 
-# ---- In the call ----
+# ---- During the call ----
 
 
 TAKEN: Final = "The stand-in takes audio/pcm;rate=16000 only, in whole samples of 16 bits, as base64."
@@ -208,13 +208,13 @@ MESSAGES: Final[dict[str, tuple[Message, str]]] = {
 
 
 @pytest.mark.parametrize(("message", "reason"), MESSAGES.values(), ids=MESSAGES)
-async def test_a_message_that_means_nothing_ends_the_call(gemini: Gemini, message: Message, reason: str) -> None:
+async def test_an_invalid_message_ends_the_call(gemini: Gemini, message: Message, reason: str) -> None:
     caller = await gemini.call()
     await caller.send(message)
-    code, told = await caller.hangup()
+    code, closed_with = await caller.hangup()
 
     assert code == 1007
-    assert told.startswith(reason)
+    assert closed_with.startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ async def test_a_message_that_means_nothing_ends_the_call(gemini: Gemini, messag
         {"realtimeInput": {"audio": {"data": "-_8", "mimeType": "audio/PCM; rate=16000"}}},
         {"toolResponse": {"functionResponses": []}},
     ],
-    ids=["in snake_case", "video", "in the other base64", "a tool's response"],
+    ids=["in snake_case", "video", "in URL-safe base64", "a tool's response"],
 )
-async def test_all_that_gemini_takes_is_taken(gemini: Gemini, message: Message) -> None:
+async def test_valid_messages_are_accepted(gemini: Gemini, message: Message) -> None:
     caller = await gemini.call()
     await caller.send(message)
     await caller.type("Hello?")
@@ -235,7 +235,7 @@ async def test_all_that_gemini_takes_is_taken(gemini: Gemini, message: Message) 
     assert (await caller.turn()).text
 
 
-async def test_messages_may_come_in_binary_frames(gemini: Gemini) -> None:
+async def test_messages_in_binary_frames_are_accepted(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.socket.send_bytes(b'{"realtimeInput": {"text": "Hello?"}}')
 

@@ -1,4 +1,4 @@
-"""What the tests of the local stack share: an event loop in the background, and templates with tiny functions."""
+"""Helpers for the tests of the local stack: a background event loop, and templates with tiny functions."""
 
 import asyncio
 import http.client
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Background:
-    """An event loop in a thread of its own, and what runs in it until the end of the tests."""
+    """An event loop in its own thread, and the contexts that stay open in it until the tests end."""
 
     def __init__(self) -> None:
         self._loop = MovableLoop()
@@ -38,7 +38,7 @@ class Background:
 
     @contextmanager
     def during(self, context: AbstractAsyncContextManager[Result]) -> Iterator[Result]:
-        """Hold a context for as long as a test needs it."""
+        """Enter a context in the loop, and exit it at the end of the with statement."""
         result = self.run(context.__aenter__())
         try:
             yield result
@@ -46,7 +46,7 @@ class Background:
             self.run(context.__aexit__(None, None, None))
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass at once, for all that runs here."""
+        """Move the loop's clock forward."""
         self._loop.call_soon_threadsafe(self._loop.let_pass, seconds)
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ def background() -> Iterator[Background]:
 
 @dataclass
 class Project:
-    """A folder with a template and functions, each a few lines of code."""
+    """A folder with a template and small functions."""
 
     folder: Path
     _resources: dict[str, Any] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Project:
     def function(self, name: str, code: str, *routes: str, **properties: Any) -> None:
         """Add a function with the code of its module, and routes such as "GET /things".
 
-        It has more time than it needs on any machine, unless the test says otherwise.
+        Its timeout is long enough for any machine, unless the test sets another.
         """
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -124,7 +124,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """A server, called without anything in between that would make a request prettier than it is."""
+    """A server, called by http.client, which sends requests without normalizing them."""
 
     url: str
 

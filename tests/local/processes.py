@@ -1,4 +1,4 @@
-"""Which processes there are, for tests that want none left behind."""
+"""Queries for processes, for tests that check that none is left."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started and that run."""
+    """Return the running children of a process."""
     return {process for process, parent in _running() if parent == pid}
 
 
@@ -19,7 +19,7 @@ def is_running(pid: int) -> bool:
 
 
 def is_reaped(pid: int) -> bool:
-    """Whether nothing is left of a process of ours: while it is noticed to have ended, threads of it may still be."""
+    """Return whether a child process is gone; after it has exited, threads of it may remain for a moment."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -27,17 +27,17 @@ def is_reaped(pid: int) -> bool:
     return False
 
 
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait until something holds, for as long as a slow machine may need."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, for up to five minutes."""
     for _ in range(6_000):
-        if is_so():
+        if condition():
             return
         time.sleep(0.05)
-    pytest.fail("It never came true.")
+    pytest.fail("The condition did not become true.")
 
 
 def _running() -> Iterator[tuple[int, int]]:
-    """All processes and their parents, without those that have ended and wait to be noticed."""
+    """Yield all processes and their parents, except zombies."""
     for pid, parent, state in _in_proc() if Path("/proc/self/stat").exists() else _by_ps():
         if state != "Z":
             yield pid, parent
@@ -47,7 +47,7 @@ def _in_proc() -> Iterator[tuple[int, int, str]]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         yield int(stat.parent.name), int(parent), state
 

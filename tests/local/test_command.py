@@ -1,4 +1,4 @@
-"""`make run` as a person meets it: what it prints, why it does not start, and that nothing is left when it ends."""
+"""`make run` in a terminal: what it prints, why it does not start, and that it leaves no process behind."""
 
 import ast
 import os
@@ -23,13 +23,13 @@ from tests.local.processes import children, is_running, until
 ROOT = Path(__file__).parents[2]
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 UNDISTURBED = {**CLEAN, "SCHEDULE_SECONDS": "86400"}
-"""No run of the clock's starts a worker more."""
+"""The scheduler never runs, so it starts no additional worker."""
 
 SECONDS = 300
 
 
 def refusal(*arguments: str, python: tuple[str, ...] = (), **environment: str) -> str:
-    """Run the command, assert that it refuses with one plain sentence and exit status 1, and return the sentence."""
+    """Run the command, assert that it exits with status 1 and prints one sentence, and return the sentence."""
     ended = subprocess.run(
         [sys.executable, *python, "-m", "local", *arguments],
         cwd=ROOT,
@@ -51,16 +51,16 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-# ---- Why it does not start ----
+# ---- Reasons not to start ----
 
 
-def test_a_busy_port_is_one_sentence() -> None:
+def test_a_port_in_use_is_refused_in_one_sentence() -> None:
     with taken_port() as port:
         assert refusal("--port", str(port)).startswith(f"Port {port} is in use: choose another")
 
 
-def test_a_busy_port_for_the_webhook_is_one_sentence_too() -> None:
-    for _ in range(10):  # the port before it may be somebody else's
+def test_a_port_in_use_for_the_webhook_is_refused_in_one_sentence() -> None:
+    for _ in range(10):  # another process may use the port before it
         with taken_port() as port:
             said = refusal("--port", str(port - 1))
         if said.startswith(f"Port {port} is in use: choose another"):
@@ -68,31 +68,31 @@ def test_a_busy_port_for_the_webhook_is_one_sentence_too() -> None:
     pytest.fail(said)
 
 
-def test_whoever_starts_it_is_told_why_it_does_not_start() -> None:
+def test_running_api_raises_the_reason_why_the_stack_does_not_start() -> None:
     with (
         taken_port() as port,
         pytest.raises(CannotStart, match=f"^Port {port} is in use: [^\n]+$"),
         running_api(UNDISTURBED, port),
     ):
-        pytest.fail("It has started.")
+        pytest.fail("The stack has started.")
 
 
 @pytest.mark.parametrize("port", ["", "many", "65535", "-1"])
-def test_what_is_no_port_is_one_sentence(port: str) -> None:
-    with pytest.raises(CannotStart, match=f"^'{port}' is no port: give a number up to 65534, "):
+def test_an_invalid_port_is_refused_in_one_sentence(port: str) -> None:
+    with pytest.raises(CannotStart, match=f"^'{port}' is not a port: give a number up to 65534, "):
         port_of([f"--port={port}"])
 
 
-def test_an_unknown_argument_is_one_sentence() -> None:
-    with pytest.raises(CannotStart, match=r"^Unrecognized arguments: --colour\.$"):
-        port_of(["--colour"])
+def test_an_unknown_argument_is_refused_in_one_sentence() -> None:
+    with pytest.raises(CannotStart, match=r"^Unrecognized arguments: --color\.$"):
+        port_of(["--color"])
 
 
 def test_the_port_is_3000_unless_another_is_given() -> None:
     assert (port_of([]), port_of(["--port", "3100"])) == (3000, 3100)
 
 
-def test_half_a_configuration_is_one_sentence() -> None:
+def test_an_incomplete_configuration_is_refused_in_one_sentence() -> None:
     said = refusal("--port", "0", LIVEKIT_URL="wss://mine")
 
     assert said.endswith("with LIVEKIT_URL set, LIVEKIT_API_KEY and LIVEKIT_API_SECRET must be set too.")
@@ -109,37 +109,37 @@ def test_half_a_configuration_is_one_sentence() -> None:
         ("POWERTOOLS_LOG_LEVEL", "bogus"),
     ],
 )
-def test_a_value_that_the_template_would_not_take_is_one_sentence(variable: str, value: str) -> None:
+def test_a_value_outside_the_parameters_bounds_is_refused_in_one_sentence(variable: str, value: str) -> None:
     setting: dict[str, Any] = {variable: value}
 
     assert refusal("--port", "0", **setting).startswith(f"{variable} is {value!r}: it should be ")
 
 
-def test_a_livekit_that_is_nowhere_is_one_sentence() -> None:
+def test_an_invalid_livekit_url_is_refused_in_one_sentence() -> None:
     said = refusal("--port", "0", LIVEKIT_URL="foo", LIVEKIT_API_KEY="k", LIVEKIT_API_SECRET="s")
 
     assert said == "LIVEKIT_URL is 'foo': it should be a WebSocket address, as in wss://example.livekit.cloud."
 
 
-def test_a_key_that_is_none_is_one_sentence() -> None:
-    assert "PI_VOICE_API_KEY is no API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
+def test_an_invalid_api_key_is_refused_in_one_sentence() -> None:
+    assert "PI_VOICE_API_KEY is not an API key" in refusal("--port", "0", PI_VOICE_API_KEY="pi_live_short")
 
 
-def test_a_dynamodb_that_is_not_there_is_one_sentence() -> None:
-    assert "The tables cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
+def test_an_unreachable_dynamodb_is_reported_in_one_sentence() -> None:
+    assert "The tables cannot be created: " in refusal("--port", "0", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
 
 
-def test_an_sqs_that_is_not_there_is_one_sentence() -> None:
-    assert "The queues cannot be made: " in refusal("--port", "0", AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
+def test_an_unreachable_sqs_is_reported_in_one_sentence() -> None:
+    assert "The queues cannot be created: " in refusal("--port", "0", AWS_ENDPOINT_URL_SQS="http://127.0.0.1:9")
 
 
-def test_a_missing_package_is_one_sentence() -> None:
+def test_a_missing_package_is_reported_in_one_sentence() -> None:
     said = refusal(python=("-S",))  # no site-packages
 
     assert re.fullmatch(r"The Python package \w+ is missing: `make run` installs all that is needed\.", said)
 
 
-def test_an_old_python_is_one_sentence() -> None:
+def test_an_old_python_is_refused_in_one_sentence() -> None:
     pretend = "import runpy, sys; sys.version_info = (3, 10, 4); runpy.run_module('local', run_name='__main__')"
     ended = subprocess.run([sys.executable, "-c", pretend], cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -147,24 +147,24 @@ def test_an_old_python_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "__main__.py"])
-def test_the_file_that_says_so_can_be_read_by_an_old_python(name: str) -> None:
+def test_the_version_check_can_be_parsed_by_an_old_python(name: str) -> None:
     tree = ast.parse((ROOT / "local" / name).read_text(), feature_version=(3, 4))
 
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.AnnAssign)]
 
 
-# ---- What it prints, and how it ends ----
+# ---- Output and shutdown ----
 
 
 def processes_of(api: LocalApi) -> set[int]:
-    """Have a worker started, and return all processes below the command's."""
+    """Start a worker by a request, and return the command's child processes."""
     assert Site(api.base_url).get("/api/v1/voice/voices").status == 401
     below = children(api.process.pid)
-    assert len(below) == 2  # AWS's stand-in and the worker
+    assert len(below) == 2  # moto and the worker
     return below
 
 
-def test_it_prints_what_to_paste_and_ctrl_c_leaves_nothing_behind() -> None:
+def test_the_printed_lines_work_and_ctrl_c_leaves_no_process_behind() -> None:
     with running_api(UNDISTURBED) as api:
         exports = [line for line in api.lines if line.startswith("export ")]
         [curl] = [line for line in api.lines if line.startswith("curl ")]
@@ -185,7 +185,7 @@ def test_it_prints_what_to_paste_and_ctrl_c_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
-def test_nothing_is_left_behind_when_it_is_killed(number: signal.Signals, status: int) -> None:
+def test_no_process_is_left_behind_when_it_is_killed(number: signal.Signals, status: int) -> None:
     with running_api(UNDISTURBED) as api:
         below = processes_of(api)
         api.process.send_signal(number)

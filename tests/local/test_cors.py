@@ -1,4 +1,4 @@
-"""Pages of other origins may call as an HTTP API lets them, and not at all unless they are named."""
+"""The gateway handles CORS as an HTTP API does."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ CORS = Cors(
 
 
 class OneAnswer:
-    """All functions in one: its answer has its own idea of who may read it."""
+    """A function for all routes, whose answer has its own CORS header."""
 
     async def invoke(self, _: str, event: Mapping[str, Any], __: str) -> Any:
         method = event["requestContext"]["http"]["method"]
@@ -49,7 +49,7 @@ def cors_of(answer: Answer) -> dict[str, str]:
     }
 
 
-def test_a_preflight_is_answered_by_the_gateway_itself(api: Site) -> None:
+def test_the_gateway_answers_preflight_requests(api: Site) -> None:
     answer = api.call("OPTIONS", "/things", headers=[HERE, ASKS, ("Access-Control-Request-Headers", "authorization")])
 
     assert (answer.status, answer.body) == (204, b"")
@@ -61,20 +61,20 @@ def test_a_preflight_is_answered_by_the_gateway_itself(api: Site) -> None:
     }
 
 
-def test_a_preflight_of_another_origin_is_told_nothing(api: Site) -> None:
+def test_a_preflight_request_of_another_origin_gets_no_cors_headers(api: Site) -> None:
     answer = api.call("OPTIONS", "/things", headers=[THERE, ASKS])
 
     assert (answer.status, cors_of(answer)) == (204, {})
 
 
 @pytest.mark.parametrize("headers", [[], [HERE], [ASKS]])
-def test_what_is_no_preflight_is_a_request_without_a_route(api: Site, headers: list[tuple[str, str]]) -> None:
+def test_an_options_request_that_is_no_preflight_is_404(api: Site, headers: list[tuple[str, str]]) -> None:
     answer = api.call("OPTIONS", "/things", headers=headers)
 
     assert (answer.status, answer.json) == (404, {"message": "Not Found"})
 
 
-def test_an_answer_can_be_read_by_the_page_that_asked(api: Site) -> None:
+def test_an_answer_carries_the_cors_headers_for_an_allowed_origin(api: Site) -> None:
     answer = api.post("/things", {}, HERE)
 
     assert (answer.status, answer.header("x-method")) == (201, "POST")
@@ -84,34 +84,36 @@ def test_an_answer_can_be_read_by_the_page_that_asked(api: Site) -> None:
     }
 
 
-def test_a_refusal_of_the_gateway_can_be_read_too(api: Site) -> None:
+def test_an_error_of_the_gateway_carries_cors_headers(api: Site) -> None:
     answer = api.get("/nowhere", HERE)
 
     assert (answer.status, cors_of(answer)["access-control-allow-origin"]) == (404, "https://here.example")
 
 
 @pytest.mark.parametrize("headers", [[], [THERE], [("Origin", "null")], [("Origin", "https://here.example:8443")]])
-def test_for_nobody_else_there_is_a_word_on_origins_not_even_the_function_s(
-    api: Site, headers: list[tuple[str, str]]
-) -> None:
+def test_other_origins_get_no_cors_headers_not_even_the_functions(api: Site, headers: list[tuple[str, str]]) -> None:
     answer = api.get("/things", *headers)
 
     assert (answer.status, cors_of(answer)) == (201, {})
 
 
 @pytest.mark.parametrize(
-    ("allowed", "told"), [("*", "*"), ("https://*", "https://here.example"), ("http://*", None)], ids=str
+    ("allowed", "origin"), [("*", "*"), ("https://*", "https://here.example"), ("http://*", None)], ids=str
 )
-def test_an_origin_may_be_any(background: Background, project: Project, allowed: str, told: str | None) -> None:
-    anybody = site(background, project, Cors((allowed,), ("GET",), (), (), None))
-    told_headers = {"access-control-allow-origin": told} if told else {}
-    methods = {"access-control-allow-methods": "GET"} if told else {}
+def test_an_allowed_origin_may_be_a_wildcard(
+    background: Background, project: Project, allowed: str, origin: str | None
+) -> None:
+    wildcard = site(background, project, Cors((allowed,), ("GET",), (), (), None))
+    headers = {"access-control-allow-origin": origin} if origin else {}
+    methods = {"access-control-allow-methods": "GET"} if origin else {}
 
-    assert cors_of(anybody.get("/things", HERE)) == told_headers
-    assert cors_of(anybody.call("OPTIONS", "/things", headers=[HERE, ASKS])) == told_headers | methods
+    assert cors_of(wildcard.get("/things", HERE)) == headers
+    assert cors_of(wildcard.call("OPTIONS", "/things", headers=[HERE, ASKS])) == headers | methods
 
 
-def test_without_a_configuration_the_gateway_has_no_part_in_it(background: Background, project: Project) -> None:
+def test_without_a_configuration_the_gateway_leaves_cors_to_the_functions(
+    background: Background, project: Project
+) -> None:
     plain = site(background, project, None)
 
     assert plain.call("OPTIONS", "/things", headers=[HERE, ASKS]).status == 404

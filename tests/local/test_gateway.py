@@ -56,7 +56,7 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
     project.function("Answer", ANSWER, "POST /answer")
     project.function("Large", LARGE, "GET /large")
     project.function("Broken", BROKEN, "GET /broken")
-    project.function("BrokenToo", BROKEN)  # a worker shows what it says in the terminal in which it was started
+    project.function("BrokenToo", BROKEN)  # a worker writes to the terminal in which it was started
     project.function("Slow", SLOW, "GET /slow")
     crew = Workers(project.template().functions, {})
     yield crew
@@ -111,18 +111,18 @@ def test_an_event_has_the_form_of_payload_version_2(api: Site) -> None:
 
 
 def test_header_names_are_lower_case_and_repeated_ones_are_joined(api: Site) -> None:
-    headers = api.get("/echo", ("X-Colour", "red"), ("x-cOLOUR", "grün")).json["headers"]
+    headers = api.get("/echo", ("X-Color", "red"), ("x-cOLOR", "grün")).json["headers"]
 
-    assert headers["x-colour"] == "red,grün"
+    assert headers["x-color"] == "red,grün"
 
 
-def test_headers_of_the_connection_stay_outside(api: Site) -> None:
+def test_hop_by_hop_headers_are_removed(api: Site) -> None:
     headers = api.get("/echo", ("Connection", "keep-alive"), ("TE", "trailers")).json["headers"]
 
     assert not {"connection", "te"} & headers.keys()
 
 
-def test_cookies_leave_the_headers(api: Site) -> None:
+def test_cookies_are_removed_from_the_headers(api: Site) -> None:
     event = api.get("/echo", ("Cookie", "a=1; b=2"), ("Cookie", "c=3")).json
 
     assert event["cookies"] == ["a=1", "b=2", "c=3"]
@@ -136,7 +136,7 @@ def test_repeated_query_parameters_are_joined_and_decoded_and_the_raw_query_is_a
     assert event["queryStringParameters"] == {"tag": "a b,c/d", "empty": ""}
 
 
-def test_a_line_break_is_a_character_of_a_path_like_any_other(api: Site) -> None:
+def test_a_path_may_contain_an_encoded_line_break(api: Site) -> None:
     assert api.get("/echo/one%0Atwo").json["pathParameters"] == {"name": "one\ntwo"}
     assert api.get("/echo/one/deep/two%0A/three").json["pathParameters"] == {"name": "one", "rest": "two\n/three"}
     assert api.get("/no%0Asuch").json == {"message": "Not Found"}
@@ -314,7 +314,7 @@ def test_a_function_that_takes_too_long_is_a_503(impatient_api: Site) -> None:
 @pytest.mark.parametrize(
     ("method", "target"), [("POST", "/"), ("DELETE", "/any/where"), ("GET", "/a%20b?c=%20"), ("GET", "/a%0Ab")]
 )
-def test_a_function_url_takes_any_path_and_leaves_it_encoded(url: Site, method: str, target: str) -> None:
+def test_a_function_url_accepts_any_path_and_leaves_it_encoded(url: Site, method: str, target: str) -> None:
     event = url.call(method, target).json
 
     path, _, query = target.partition("?")
@@ -354,7 +354,7 @@ def test_one_connection_carries_many_requests(api: Site) -> None:
     assert statuses == [(200, b"again")] * 3
 
 
-def test_bytes_that_are_not_utf_8_do_no_harm(api: Site) -> None:
+def test_bytes_that_are_not_utf_8_are_replaced(api: Site) -> None:
     connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=300)
     connection.putrequest("POST", "/echo/%ff")
     connection.putheader("X-Odd", b"\xff")

@@ -1,4 +1,4 @@
-"""Gemini's stand-in fills any schema from the transcript it is sent, and refuses what Google refuses."""
+"""The Gemini stand-in fills any schema from a transcript, and refuses what Google refuses."""
 
 import asyncio
 import json
@@ -13,11 +13,11 @@ from jsonschema import Draft202012Validator
 
 from local.errors import CannotStart
 from local.http_server import serving
+from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_answers import Answers
 from local.stand_ins.gemini_tokens import Tokens
 from local.stand_ins.schema_filling import filled
-from local.stand_ins.spoken import call_of
 from tests.local.conftest import Answer, Background, Site
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own
@@ -32,7 +32,7 @@ def site(background: Background) -> Site:
 
 
 def prompt(*turns: tuple[str, str]) -> str:
-    """A transcript as the product sends it."""
+    """Return a transcript in the product's format."""
     lines = [
         json.dumps({"turn": number, "role": role, "text": text}, ensure_ascii=False)
         for number, (role, text) in enumerate(turns, start=1)
@@ -62,7 +62,7 @@ BOOKING = prompt(
 
 
 def fill(schema: dict[str, Any], text: str = BOOKING) -> Any:
-    return filled(schema, call_of(text))
+    return filled(schema, parse_call(text))
 
 
 def fill_one(name: str, schema: dict[str, Any] | None = None, text: str = BOOKING) -> Any:
@@ -109,7 +109,7 @@ def test_a_property_gets_the_answer_to_its_question(name: str, schema: dict[str,
         ("I do not know.", "2026-11-22"),
     ],
 )
-def test_days_are_those_after_the_call(said: str, day: str) -> None:
+def test_days_are_resolved_to_dates_after_the_call(said: str, day: str) -> None:
     text = prompt(("agent", "What day suits you?"), ("user", said))
 
     assert fill_one("day", {"type": "string", "format": "date"}, text) == day
@@ -126,7 +126,7 @@ def test_days_are_those_after_the_call(said: str, day: str) -> None:
         ("No idea.", "09:00:00Z"),
     ],
 )
-def test_times_are_read_as_people_say_them(said: str, clock: str) -> None:
+def test_spoken_times_are_parsed(said: str, clock: str) -> None:
     text = prompt(("agent", "What time?"), ("user", said))
 
     assert fill_one("time", {"type": "string", "format": "time"}, text) == clock
@@ -142,7 +142,7 @@ def test_times_are_read_as_people_say_them(said: str, clock: str) -> None:
         ("It doesn\u2019t.", False),
     ],
 )
-def test_yes_and_no_are_told_apart_by_the_first_word_that_says_so(said: str, agreed: object) -> None:
+def test_the_first_yes_or_no_word_decides(said: str, agreed: object) -> None:
     text = prompt(("agent", "Do you want a newsletter?"), ("user", said))
 
     assert fill_one("newsletter", {"type": "boolean"}, text) is agreed
@@ -154,7 +154,7 @@ def test_properties_without_a_question_take_the_answers_in_order() -> None:
     assert fill({"type": "object", "properties": {"p": {}, "q": {}}}, text) == {"p": "Red", "q": "Green"}
 
 
-def test_a_prompt_without_turns_was_said_by_the_caller() -> None:
+def test_a_prompt_without_turns_counts_as_the_callers_words() -> None:
     assert fill_one("anything", None, "My name is Bob.") == "Bob"
 
 
@@ -184,7 +184,7 @@ def test_a_prompt_without_turns_was_said_by_the_caller() -> None:
         ({"type": "null"}, None),
     ],
 )
-def test_every_keyword_that_google_honours_is_honoured(schema: dict[str, Any], value: object) -> None:
+def test_every_keyword_that_google_supports_is_supported(schema: dict[str, Any], value: object) -> None:
     text = prompt(("agent", "How many people?"), ("user", "Four. No wait, five of us."))
     root = {"type": "object", "properties": {"people": schema}, "$defs": {"a/b": {"type": "integer"}}}
 
@@ -194,7 +194,7 @@ def test_every_keyword_that_google_honours_is_honoured(schema: dict[str, Any], v
     assert type(filled_value) is type(value)
 
 
-def test_a_schema_that_contains_itself_ends() -> None:
+def test_a_recursive_schema_is_filled_to_a_limited_depth() -> None:
     node = {"type": "object", "properties": {"name": {"type": "string"}, "child": {"$ref": "#/$defs/node"}}}
     tree = fill({"$ref": "#/$defs/node", "$defs": {"node": node}})
 
@@ -203,7 +203,7 @@ def test_a_schema_that_contains_itself_ends() -> None:
 
 
 @pytest.mark.parametrize("target", ["#", "#/$defs/loop", "#/nowhere"])
-def test_a_reference_that_leads_nowhere_is_a_text(target: str) -> None:
+def test_an_unresolvable_reference_is_filled_with_a_text(target: str) -> None:
     assert isinstance(fill({"$ref": target, "$defs": {"loop": {"$ref": "#/$defs/loop"}}}), str)
 
 
@@ -250,7 +250,7 @@ def leaves(value: Any) -> list[Any]:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schema=SCHEMAS, answers=st.lists(st.text(max_size=30), max_size=4))
-def test_whatever_is_asked_for_is_given_validly_and_never_null(schema: dict[str, Any], answers: list[str]) -> None:
+def test_results_are_valid_and_never_null(schema: dict[str, Any], answers: list[str]) -> None:
     root = {
         "type": "object",
         "properties": {"value": schema},
@@ -280,7 +280,7 @@ def order(config: dict[str, Any] | None = None, text: str = BOOKING, **fields: A
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha", "v1beta"])
-def test_an_answer_looks_like_gemini_s_and_says_whose_it_is(site: Site, version: str) -> None:
+def test_an_answer_has_geminis_format_and_names_the_stand_in(site: Site, version: str) -> None:
     answer = ask(site, order(), version)
 
     assert answer.status == 200
@@ -291,7 +291,7 @@ def test_an_answer_looks_like_gemini_s_and_says_whose_it_is(site: Site, version:
     assert usage["totalTokenCount"] == usage["promptTokenCount"] + usage["candidatesTokenCount"] > 0
 
 
-def test_the_genuine_sdk_gets_an_answer(site: Site) -> None:
+def test_googles_sdk_gets_an_answer(site: Site) -> None:
     async def generate() -> types.GenerateContentResponse:
         client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=site.url, api_version="v1beta"))
         async with client.aio as gemini:
@@ -313,7 +313,7 @@ def test_the_genuine_sdk_gets_an_answer(site: Site) -> None:
     assert answer.model_version == "stand-in"
 
 
-def test_the_older_schema_works_too_and_refuses_unknown_keywords(site: Site) -> None:
+def test_the_older_schema_field_works_and_refuses_unknown_keywords(site: Site) -> None:
     schema = {"type": "OBJECT", "properties": {"name": {"type": "STRING", "nullable": True}}}
     config = {"responseMimeType": "application/json", "responseSchema": schema}
 
@@ -325,7 +325,7 @@ def test_the_older_schema_works_too_and_refuses_unknown_keywords(site: Site) -> 
     )
 
 
-def test_without_a_schema_there_is_only_a_sentence(site: Site) -> None:
+def test_without_a_schema_the_answer_is_one_sentence(site: Site) -> None:
     answer = ask(site, order({}))
 
     assert "stand-in" in answer.json["candidates"][0]["content"]["parts"][0]["text"]
@@ -371,7 +371,7 @@ OBJECT = {"responseJsonSchema": {"type": "object"}}
         (order({**JSON_TYPE, "responseJsonSchema": nested(101)}), "exceeds the maximum allowed nesting depth"),
     ],
 )
-def test_what_google_refuses_is_refused(site: Site, body: dict[str, Any], said: str) -> None:
+def test_requests_that_google_refuses_are_refused(site: Site, body: dict[str, Any], said: str) -> None:
     assert said in refused(ask(site, body))
 
 
@@ -382,7 +382,7 @@ def test_an_unknown_model_is_not_found(site: Site) -> None:
     assert answer.json["error"]["message"].startswith("models/gpt-5 is not found for API version v1beta")
 
 
-# ---- Told to answer otherwise ----
+# ---- Configured answers ----
 
 WITH_EVIDENCE = {
     "type": "object",
@@ -395,7 +395,7 @@ WITH_EVIDENCE = {
 
 
 def generated(answers: Answers, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Have a booking extracted."""
+    """Extract a booking."""
     return answers.answer(BOOKING, schema or WITH_EVIDENCE, is_json=True)
 
 
@@ -403,26 +403,26 @@ def text_of(answer: dict[str, Any]) -> str:
     return str(answer["candidates"][0]["content"]["parts"][0]["text"])
 
 
-def test_evidence_is_claimed_for_what_the_caller_said_to_the_letter() -> None:
+def test_evidence_quotes_the_callers_literal_words() -> None:
     answer = json.loads(text_of(generated(Answers())))
 
     assert answer["results"]["name"] == "Ada Lovelace"
     assert {"path": "name", "status": "found", "turn": 2, "quote": "Ada Lovelace"} in answer["evidence"]
 
 
-def test_answers_are_given_as_planned_and_then_well_again() -> None:
+def test_planned_answers_are_given_in_order_and_then_good_ones() -> None:
     answers = Answers()
     answers.plan(["badly", {"text": "Sure!"}, {"results": {"name": 1}, "fields": {"name": {"status": "found"}}}])
 
-    told = [text_of(generated(answers)) for _ in range(4)]
+    texts = [text_of(generated(answers)) for _ in range(4)]
 
-    assert json.loads(told[0])["results"] == []
-    assert told[1] == "Sure!"
-    assert json.loads(told[2]) == {"results": {"name": 1}, "evidence": [{"path": "name", "status": "found"}]}
-    assert json.loads(told[3])["results"]["name"] == "Ada Lovelace"
+    assert json.loads(texts[0])["results"] == []
+    assert texts[1] == "Sure!"
+    assert json.loads(texts[2]) == {"results": {"name": 1}, "evidence": [{"path": "name", "status": "found"}]}
+    assert json.loads(texts[3])["results"]["name"] == "Ada Lovelace"
 
 
-def test_an_answer_may_be_cut_off_or_blocked_as_google_does_it() -> None:
+def test_an_answer_can_be_truncated_or_blocked_as_by_google() -> None:
     answers = Answers()
     answers.plan(["truncated", "blocked"])
 
@@ -433,7 +433,7 @@ def test_an_answer_may_be_cut_off_or_blocked_as_google_does_it() -> None:
     assert "candidates" not in blocked
 
 
-def test_the_environment_says_how_every_answer_is() -> None:
+def test_the_environment_sets_the_behavior_of_every_answer() -> None:
     answers = Answers.of({"GEMINI_STAND_IN_EXTRACTION": "invented"})
 
     claims = json.loads(text_of(generated(answers)))["evidence"]
@@ -442,11 +442,11 @@ def test_the_environment_says_how_every_answer_is() -> None:
     assert all(claim["quote"] not in BOOKING for claim in claims)
 
 
-def test_a_behaviour_that_there_is_not_is_refused() -> None:
+def test_an_unknown_behavior_is_refused() -> None:
     with pytest.raises(CannotStart, match="GEMINI_STAND_IN_EXTRACTION is 'often'"):
         Answers.of({"GEMINI_STAND_IN_EXTRACTION": "often"})
 
 
 @pytest.mark.parametrize("plan", [b"", b"{}", b'["often"]', b"[{}]", b"[7]"])
-def test_a_plan_that_is_none_is_refused(site: Site, plan: bytes) -> None:
+def test_an_invalid_plan_is_refused(site: Site, plan: bytes) -> None:
     assert site.call("PUT", "/stand-in/answers", plan).status == 400

@@ -1,4 +1,4 @@
-"""Gemini's stand-in mints ephemeral tokens as Google does, and refuses what Google refuses."""
+"""The Gemini stand-in mints ephemeral tokens as Google does, and refuses what Google refuses."""
 
 import asyncio
 import copy
@@ -62,18 +62,18 @@ def mint(site: Site, body: Any, version: str = "v1alpha") -> Answer:
 
 
 def refused(answer: Answer, status: int = 400) -> str:
-    """Assert that an answer is an error in Google's form, and return its message."""
+    """Assert that an answer is an error in Google's format, and return its message."""
     error = answer.json["error"]
     status_name = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED"}[status]
     assert (answer.status, error["code"], error["status"]) == (status, status, status_name)
     return str(error["message"])
 
 
-# ---- What works ----
+# ---- Valid requests ----
 
 
 @pytest.mark.parametrize("version", ["v1alpha", "v1beta"])
-def test_a_token_is_a_name_and_nothing_else(site: Site, version: str) -> None:
+def test_the_answer_is_the_tokens_name_only(site: Site, version: str) -> None:
     answer = mint(site, order(), version)
 
     assert answer.status == 200
@@ -81,7 +81,7 @@ def test_a_token_is_a_name_and_nothing_else(site: Site, version: str) -> None:
     assert answer.json["name"].startswith("auth_tokens/")
 
 
-def test_what_a_token_locks_is_remembered(site: Site, tokens: Tokens) -> None:
+def test_a_token_stores_the_setup_that_it_locks(site: Site, tokens: Tokens) -> None:
     asked = order(uses=3)
     token = tokens.find(mint(site, asked).json["name"])
 
@@ -91,7 +91,7 @@ def test_what_a_token_locks_is_remembered(site: Site, tokens: Tokens) -> None:
     assert token.start_before == datetime.fromisoformat(asked["newSessionExpireTime"])
 
 
-def test_an_empty_order_has_google_s_defaults(site: Site, tokens: Tokens) -> None:
+def test_an_empty_request_gets_googles_defaults(site: Site, tokens: Tokens) -> None:
     before = datetime.now(UTC)
     token = tokens.find(mint(site, {}).json["name"])
     after = datetime.now(UTC)
@@ -102,7 +102,7 @@ def test_an_empty_order_has_google_s_defaults(site: Site, tokens: Tokens) -> Non
     assert before <= token.start_before - timedelta(seconds=60) <= after
 
 
-def test_snake_case_is_as_good_as_camel_case(site: Site, tokens: Tokens) -> None:
+def test_snake_case_is_accepted_like_camel_case(site: Site, tokens: Tokens) -> None:
     body = {
         "expire_time": soon(minutes=5),
         "bidi_generate_content_setup": {
@@ -121,7 +121,7 @@ def test_snake_case_is_as_good_as_camel_case(site: Site, tokens: Tokens) -> None
     }
 
 
-def test_the_genuine_sdk_gets_a_token(site: Site, tokens: Tokens) -> None:
+def test_googles_sdk_gets_a_token(site: Site, tokens: Tokens) -> None:
     async def create() -> types.AuthToken:
         options = types.HttpOptions(base_url=site.url, api_version="v1alpha", extra_body={"fieldMask": MASK})
         live = types.LiveConnectConfig(
@@ -155,7 +155,7 @@ def test_the_genuine_sdk_gets_a_token(site: Site, tokens: Tokens) -> None:
     assert token.setup["generationConfig"] == SETUP["generationConfig"]
 
 
-# ---- What is refused ----
+# ---- Refused requests ----
 
 
 def test_v1_has_no_tokens(site: Site) -> None:
@@ -208,7 +208,7 @@ def test_unknown_names_and_wrong_values_are_refused_at_any_depth(site: Site, cha
     assert said in refused(mint(site, order(**change)))
 
 
-def test_every_fault_is_told_at_once(site: Site) -> None:
+def test_all_violations_are_reported_together(site: Site) -> None:
     answer = mint(site, order(x=1, y=2))
 
     assert refused(answer).count("Cannot find field.") == 2
@@ -218,19 +218,19 @@ def test_every_fault_is_told_at_once(site: Site) -> None:
 
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
 @pytest.mark.parametrize("time", ["2030-01-01T00:00:00", "2030-01-01", "2030-13-01T00:00:00Z", 1_900_000_000, "soon"])
-def test_a_time_without_offset_is_no_time(site: Site, name: str, time: object) -> None:
+def test_a_time_without_an_offset_is_refused(site: Site, name: str, time: object) -> None:
     assert "timestamps must end with 'Z' or have a valid timezone offset" in refused(mint(site, order(**{name: time})))
 
 
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
-def test_a_time_is_in_the_future_and_less_than_20_hours_ahead(site: Site, name: str) -> None:
+def test_a_time_must_be_in_the_future_and_less_than_20_hours_ahead(site: Site, name: str) -> None:
     assert "must be in the future" in refused(mint(site, order(**{name: soon(seconds=-5)})))
     assert "less than 20 hours" in refused(mint(site, order(**{name: soon(hours=20.1)})))
     assert mint(site, order(**{name: soon(hours=19.9)})).status == 200
 
 
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
-def test_a_time_is_measured_to_the_instant(name: str) -> None:
+def test_the_limits_of_a_time_are_exact(name: str) -> None:
     now, instant = datetime.now(UTC), timedelta(microseconds=1)
 
     def take(ahead: timedelta) -> object:
@@ -247,7 +247,7 @@ def test_a_time_is_measured_to_the_instant(name: str) -> None:
     "mask",
     ["systemInstruction.parts", "tools.0", "contextWindowCompression.slidingWindow", "voice", "model;tools", "*"],
 )
-def test_a_mask_of_what_google_does_not_know_is_refused(site: Site, mask: str) -> None:
+def test_a_mask_with_unknown_fields_is_refused(site: Site, mask: str) -> None:
     assert refused(mint(site, order(fieldMask=mask))) == "field_mask is invalid for BidiGenerateContentSetup"
 
 
@@ -255,14 +255,14 @@ def test_a_mask_of_what_google_does_not_know_is_refused(site: Site, mask: str) -
     ("mask", "outside"),
     [(MASK.replace("tools,", ""), ""), ("model", "system_instruction"), ("generationConfig.topK", "speech_config")],
 )
-def test_a_setup_must_not_have_more_than_its_mask(site: Site, mask: str, outside: str) -> None:
+def test_a_setup_with_fields_outside_its_mask_is_refused(site: Site, mask: str, outside: str) -> None:
     answer = mint(site, order(fieldMask=mask))
 
     assert answer.status == (400 if outside else 200)
     assert outside in (refused(answer) if outside else "")
 
 
-def test_the_sdk_s_own_way_of_locking_is_refused_as_by_google(site: Site) -> None:
+def test_the_sdks_way_of_locking_fields_is_refused_as_by_google(site: Site) -> None:
     async def create() -> None:
         live = types.LiveConnectConfig(system_instruction="Be kind.")
         constraints = types.LiveConnectConstraints(model=str(SETUP["model"]), config=live)
@@ -276,5 +276,5 @@ def test_the_sdk_s_own_way_of_locking_is_refused_as_by_google(site: Site) -> Non
 
 
 @pytest.mark.parametrize(("body", "said"), [("{", "Invalid JSON payload"), ("[]", "Root element must be a message")])
-def test_what_is_no_json_object_is_refused(site: Site, body: str, said: str) -> None:
+def test_a_body_that_is_no_json_object_is_refused(site: Site, body: str, said: str) -> None:
     assert said in refused(site.call("POST", "/v1alpha/auth_tokens", body, [("x-goog-api-key", KEY)]))

@@ -1,4 +1,4 @@
-"""Lambda's Invoke, as boto3 and the AWS command line use it."""
+"""Lambda's Invoke API, as boto3 and the AWS CLI use it."""
 
 import json
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_a_function_is_invoked_by_any_of_its_names(awslambda: LambdaClient, name
     assert invoke(awslambda, name, {"number": 21}) == ({"twice": 42}, None)
 
 
-def test_a_function_s_error_is_told_as_lambda_tells_it(awslambda: LambdaClient) -> None:
+def test_a_functions_error_is_returned_in_lambdas_format(awslambda: LambdaClient) -> None:
     details, error = invoke(awslambda, "Double", {})
 
     assert error == "Unhandled"
@@ -59,7 +59,7 @@ def test_an_unknown_function_is_not_found(awslambda: LambdaClient) -> None:
         invoke(awslambda, "Nothing", {})
 
 
-def test_what_is_not_json_is_refused(awslambda: LambdaClient) -> None:
+def test_an_event_that_is_not_json_is_refused(awslambda: LambdaClient) -> None:
     with pytest.raises(awslambda.exceptions.InvalidRequestContentException):
         awslambda.invoke(FunctionName="Double", Payload=b"{")
 

@@ -1,4 +1,4 @@
-"""The webhooks of LiveKit's stand-in, received as ours is: bytes, signature and order."""
+"""The LiveKit stand-in's webhooks: bytes, signature and order."""
 
 import asyncio
 import base64
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Receiver:
-    """Whoever gets the webhooks, with the statuses it answers, one after the other and 200 in the end."""
+    """A receiver of webhooks; `answers` are the statuses of its next answers, and later ones are 200."""
 
     answers: list[int] = field(default_factory=list)
     received: list[tuple[bytes, str, str]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Receiver:
 
 
 class Sender:
-    """Rooms with webhooks to a receiver, driven from outside their event loop."""
+    """Rooms that send webhooks to a receiver, called from outside their event loop."""
 
     def __init__(self, background: Background, answers: list[int]) -> None:
         self.receiver = Receiver(answers)
@@ -81,12 +81,12 @@ class Sender:
         return self.receiver.received
 
     def events(self, number: int) -> list[tuple[str, str]]:
-        """Wait for a number of webhooks and return their kinds and rooms."""
+        """Wait for a number of webhooks and return their events and rooms."""
         bodies = [json.loads(body) for body, _, _ in self.received(number)]
         return [(body["event"], body["room"]["name"]) for body in bodies]
 
 
-def test_a_room_tells_when_it_starts_and_when_it_is_finished(background: Background) -> None:
+def test_a_room_sends_a_webhook_when_it_starts_and_when_it_is_finished(background: Background) -> None:
     sender = Sender(background, [])
     room = sender.open("one", metadata="first", empty_timeout=600)
     sender.describe("one", "last")
@@ -116,7 +116,7 @@ def test_the_body_is_camel_case_without_zeros_and_with_large_numbers_as_text(bac
     assert "metadata" not in event["room"]
 
 
-def test_the_fields_are_those_of_a_server_s_webhooks(background: Background) -> None:
+def test_the_fields_are_those_of_a_livekit_servers_webhooks(background: Background) -> None:
     sender = Sender(background, [])
     sender.open("one", metadata="told")
     sender.close("one")
@@ -144,14 +144,14 @@ def test_the_signature_is_bare_short_lived_and_binds_the_bytes(background: Backg
 
 
 @pytest.mark.parametrize("failure", [500, 503, 429])
-def test_a_failure_is_tried_again_with_the_same_bytes_and_token(background: Background, failure: int) -> None:
+def test_a_failed_webhook_is_retried_with_the_same_bytes_and_token(background: Background, failure: int) -> None:
     sender = Sender(background, [failure, failure])
     sender.open("one")
 
     assert len(set(sender.received(3))) == 1
 
 
-def test_a_webhook_is_given_up_after_five_tries_and_the_next_one_follows(
+def test_a_webhook_is_given_up_after_five_attempts_and_the_next_one_is_sent(
     background: Background, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sender = Sender(background, [500] * 5)
@@ -162,7 +162,7 @@ def test_a_webhook_is_given_up_after_five_tries_and_the_next_one_follows(
     assert "gave up the webhook room_started of one" in capsys.readouterr().err
 
 
-def test_a_refusal_is_not_tried_again(background: Background) -> None:
+def test_a_refused_webhook_is_not_retried(background: Background) -> None:
     sender = Sender(background, [401])
     sender.open("one")
     sender.close("one")
@@ -170,7 +170,7 @@ def test_a_refusal_is_not_tried_again(background: Background) -> None:
     assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
 
 
-def test_the_same_room_opened_twice_tells_it_once(background: Background) -> None:
+def test_opening_a_room_twice_sends_one_webhook(background: Background) -> None:
     sender = Sender(background, [])
     sender.open("one")
     sender.open("one")
@@ -179,14 +179,14 @@ def test_the_same_room_opened_twice_tells_it_once(background: Background) -> Non
     assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
 
 
-def test_a_room_that_closes_by_itself_tells_it_too(background: Background) -> None:
+def test_a_room_that_times_out_sends_a_webhook(background: Background) -> None:
     sender = Sender(background, [])
     sender.open("one", empty_timeout=1)
 
     assert sender.events(2) == [("room_started", "one"), ("room_finished", "one")]
 
 
-def test_the_end_gives_up_all_that_is_under_way() -> None:
+def test_stopping_cancels_pending_webhooks() -> None:
     async def left_over() -> list[str]:
         async with aiohttp.ClientSession() as client:
             webhooks = Webhooks(client, "http://127.0.0.1:9", (KEY, SECRET))

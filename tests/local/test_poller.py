@@ -1,4 +1,4 @@
-"""Queues feed functions as Lambda's event source mappings do: nothing is lost, and what always fails is put aside."""
+"""The poller invokes functions as Lambda's event source mappings do, and loses no message."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from mypy_boto3_sqs.client import SQSClient
 from local.aws import aws_stand_in
 from local.poller import Poller, failures
 from local.sqs import client, make_queues
-from local.stack import at_work
+from local.stack import background_tasks
 from local.template import Queue, QueueEvents
 from local.workers import FunctionError, Workers
 from tests.local.conftest import Background, Project
@@ -46,7 +46,7 @@ def bodies(event: Event) -> list[str]:
 
 @dataclass
 class Function:
-    """A function that remembers its events; what it answers is told it, nothing by default."""
+    """A function that records its events and answers by `answer`."""
 
     answer: Answering = lambda _: None
     events: list[Event] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Function:
 
 @dataclass
 class Line:
-    """A queue with its dead letters. What was received and not deleted comes back when the test says so."""
+    """A queue with its dead-letter queue; received messages become visible again when the test says so."""
 
     sqs: SQSClient
     background: Background
@@ -83,7 +83,7 @@ class Line:
             self.sqs.send_message(QueueUrl=url, MessageBody=message, **options)
 
     def bring_back(self, event: Event) -> None:
-        """Have it be time for the messages of an event to come back: that of those that are deleted never is."""
+        """Make the messages of an event visible again, except deleted ones."""
         url = self.sqs.get_queue_url(QueueName=self.name)["QueueUrl"]
         for record in event["Records"]:
             with suppress(self.sqs.exceptions.ReceiptHandleIsInvalid):
@@ -92,9 +92,9 @@ class Line:
                 )
 
     def count(self, name: str = "") -> int:
-        """Count the messages of the queue, hidden ones too.
+        """Count the messages of the queue, invisible ones included.
 
-        Twice, because moto counts those that can be seen before the hidden ones, and misses what appears in between.
+        Counts twice, because moto counts the visible messages first, and misses those that become visible in between.
         """
         url = self.sqs.get_queue_url(QueueName=name or self.name)["QueueUrl"]
         kinds: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -107,11 +107,11 @@ class Line:
     def feeding(
         self, function: Callable[[str, Event], Awaitable[Any]], batch_size: int = 10, **terms: Any
     ) -> AbstractContextManager[None]:
-        """Have the queue feed a function for as long as the context is held."""
+        """Poll the queue for a function while the context is open."""
         events = QueueEvents(self.name, batch_size, **{"reports_failures": True, "max_concurrency": None, **terms})
         url = f"{self.sqs.meta.endpoint_url}/000000000000/{self.name}"
         poller = Poller(self.sqs, url, events, "Work", function, pause_seconds=0.05)
-        return self.background.during(at_work([poller.run()]))
+        return self.background.during(background_tasks([poller.run()]))
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +130,9 @@ def line(sqs: SQSClient, background: Background) -> Line:
     return Line(sqs, background).make()
 
 
-def test_a_message_arrives_as_lambda_sends_it_and_is_deleted(line: Line) -> None:
+def test_a_message_arrives_in_lambdas_format_and_is_deleted(line: Line) -> None:
     attributes = {
-        "colour": {"DataType": "String", "StringValue": "red"},
+        "color": {"DataType": "String", "StringValue": "red"},
         "bytes": {"DataType": "Binary", "BinaryValue": b"\0\1"},
     }
     function = Function()
@@ -158,7 +158,7 @@ def test_a_message_arrives_as_lambda_sends_it_and_is_deleted(line: Line) -> None
     assert record == {
         "body": '{"a": 1}',
         "messageAttributes": {
-            "colour": {"stringValue": "red", **lists, "dataType": "String"},
+            "color": {"stringValue": "red", **lists, "dataType": "String"},
             "bytes": {"binaryValue": "AAE=", **lists, "dataType": "Binary"},
         },
         "md5OfBody": hashlib.md5(b'{"a": 1}', usedforsecurity=False).hexdigest(),
@@ -168,7 +168,7 @@ def test_a_message_arrives_as_lambda_sends_it_and_is_deleted(line: Line) -> None
     }
 
 
-def test_a_batch_is_as_large_as_it_may_be(line: Line) -> None:
+def test_a_batch_has_at_most_batch_size_messages(line: Line) -> None:
     line.send("a", "b", "c")
     function = Function()
     with line.feeding(function, batch_size=2):
@@ -177,7 +177,7 @@ def test_a_batch_is_as_large_as_it_may_be(line: Line) -> None:
     assert sorted(len(event["Records"]) for event in function.events) == [1, 2]
 
 
-def test_only_what_is_reported_as_failed_comes_back(line: Line) -> None:
+def test_only_messages_reported_as_failed_are_retried(line: Line) -> None:
     def refuse_bad(event: Event) -> Any:
         failed = [
             r for r in event["Records"] if (r["body"], r["attributes"]["ApproximateReceiveCount"]) == ("bad", "1")
@@ -195,7 +195,7 @@ def test_only_what_is_reported_as_failed_comes_back(line: Line) -> None:
     assert line.dead() == 0
 
 
-def test_an_error_of_the_function_fails_the_whole_batch_and_is_said(
+def test_an_error_of_the_function_fails_the_whole_batch_and_is_reported(
     line: Line, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def broken_at_first(event: Event) -> Any:
@@ -203,7 +203,7 @@ def test_an_error_of_the_function_fails_the_whole_batch_and_is_said(
 
     line.send("a", "b")
     function = Function(broken_at_first)
-    # One poller for both: a poller that is ended may be in the middle of a receive, which takes what has come back.
+    # One poller for both: a canceled poller may be in a receive call, which would take the messages.
     with line.feeding(function):
         until(lambda: len(function.events) == 1)
         line.bring_back(function.events[0])
@@ -211,10 +211,10 @@ def test_an_error_of_the_function_fails_the_whole_batch_and_is_said(
 
     assert bodies(function.events[0]) == ["a", "b"]
     assert (function.receives("a"), function.receives("b")) == (2, 2)
-    assert "Work: its batch of 2 comes back later: LookupError: no such luck.\n" in capfd.readouterr().err
+    assert "Work: a batch of 2 failed and will be retried: LookupError: no such luck.\n" in capfd.readouterr().err
 
 
-def test_a_crash_of_the_worker_costs_no_message(
+def test_a_crash_of_the_worker_loses_no_message(
     line: Line, background: Background, project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
     project.function("Work", CRASHES)
@@ -239,12 +239,12 @@ def test_a_crash_of_the_worker_costs_no_message(
     assert line.dead() == 0
 
 
-def test_what_was_received_too_often_goes_to_the_dead_letters(line: Line) -> None:
+def test_a_message_received_too_often_goes_to_the_dead_letter_queue(line: Line) -> None:
     line.send("hopeless")
     function = Function(broken)
     with line.feeding(function):
         for number in range(MAX_RECEIVES):
-            until(lambda: len(function.events) > number)  # noqa: B023 (it is called at once)
+            until(lambda: len(function.events) > number)  # noqa: B023 (called within the iteration)
             line.bring_back(function.events[number])
         until(lambda: line.dead() == 1)
 
@@ -252,7 +252,7 @@ def test_what_was_received_too_often_goes_to_the_dead_letters(line: Line) -> Non
     assert line.count() == 0
 
 
-def test_without_reports_the_answer_does_not_count(line: Line) -> None:
+def test_without_failure_reports_the_answer_is_ignored(line: Line) -> None:
     line.send("a")
     function = Function(lambda _: {"batchItemFailures": [{"itemIdentifier": ""}]})
     with line.feeding(function, reports_failures=False):
@@ -261,22 +261,22 @@ def test_without_reports_the_answer_does_not_count(line: Line) -> None:
     assert len(function.events) == 1
 
 
-def test_a_queue_that_cannot_be_read_is_said_and_tried_again(
+def test_an_unreadable_queue_is_reported_and_retried(
     sqs: SQSClient, background: Background, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    line, function, said = Line(sqs, background), Function(), []
+    line, function, output = Line(sqs, background), Function(), []
 
-    def it_is_said() -> bool:
-        said.append(capfd.readouterr().err)
-        return "Work: its queue cannot be read: " in "".join(said)
+    def is_reported() -> bool:
+        output.append(capfd.readouterr().err)
+        return "Work: cannot read the queue: " in "".join(output)
 
     with line.feeding(function):
-        until(it_is_said)
+        until(is_reported)
         line.make().send("at last")
         until(lambda: len(function.events) == 1)
 
 
-def test_no_more_batches_are_worked_on_at_once_than_allowed(line: Line, sqs: SQSClient, background: Background) -> None:
+def test_concurrent_batches_are_limited(line: Line, sqs: SQSClient, background: Background) -> None:
     at_once, gate = [0, 0], threading.Event()  # now, and at most
 
     async def work(_: str, __: Event) -> None:
@@ -298,7 +298,7 @@ def test_no_more_batches_are_worked_on_at_once_than_allowed(line: Line, sqs: SQS
     assert at_once[1] == 2
 
 
-def test_queues_that_are_there_are_left_alone(line: Line) -> None:
+def test_existing_queues_are_unchanged(line: Line) -> None:
     line.send("kept")
     again = make_queues(line.sqs, line.queues)
     changed = make_queues(line.sqs, [Queue(line.name, {"VisibilityTimeout": "7"}, None, 0)])
@@ -326,9 +326,9 @@ def test_an_answer_without_failures_is_a_success(answer: object) -> None:
     ],
     ids=str,
 )
-def test_an_answer_that_lambda_would_not_understand_fails_the_batch(answer: object) -> None:
+def test_an_answer_that_lambda_would_reject_fails_the_batch(answer: object) -> None:
     assert failures(answer, {"1", "2"}) == {"1", "2"}
 
 
-def test_the_failures_of_an_answer_are_those_it_names() -> None:
+def test_the_failures_of_an_answer_are_the_ids_it_names() -> None:
     assert failures({"batchItemFailures": [{"itemIdentifier": "2"}]}, {"1", "2"}) == {"2"}

@@ -1,4 +1,4 @@
-"""The reference beside the API."""
+"""The API reference of the local stack."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from local.workers import Workers
 from tests.local.conftest import Background, Site
 
 
-def test_the_reference_is_served_whole_from_here(background: Background) -> None:
+def test_the_reference_loads_nothing_from_other_hosts(background: Background) -> None:
     site = Site(background.enter(serving(http_api((), Workers((), {}), pages=reference()))))
 
     document, page = site.get("/openapi.json"), site.get("/docs")
@@ -19,7 +19,7 @@ def test_the_reference_is_served_whole_from_here(background: Background) -> None
     assert json.loads(document.body) == json.loads(Path(DOCUMENT).read_text())
     assert document.header("content-type") == "application/json"
     assert page.header("content-type").startswith("text/html")
-    assert b"//" not in page.body.replace(b'"/', b"")  # nothing from another host
+    assert b"//" not in page.body.replace(b'"/', b"")  # no URL of another host
     assert b"SwaggerUIBundle" in script.body
     assert b".swagger-ui" in style.body
     assert site.get("/docs/nothing.js").json == {"message": "Not Found"}

@@ -1,4 +1,4 @@
-"""Edited code is live at the next request, and code that is broken for a while does no lasting harm."""
+"""Edited code is live at the next request, also after a broken edit."""
 
 import json
 from collections.abc import Iterator

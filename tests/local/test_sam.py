@@ -1,4 +1,4 @@
-"""`make sam-invoke` and `make sam-api` as far as they go without Docker; with it they are tested in tests/real."""
+"""`make sam-invoke` and `make sam-api` without Docker; tests/real tests them with Docker."""
 
 import asyncio
 import base64
@@ -19,12 +19,12 @@ import yaml
 
 from local import sam, template
 from local.aws import aws_stand_in
-from local.containers import Docker, leave, seen_from_containers
+from local.containers import Docker, forward_to_service, seen_from_containers
 from local.dynamodb import client, make_tables
 from local.errors import CannotStart
 from local.first_key import WORKSPACE
-from local.relay_process import enter
-from local.sample_records import keep_samples
+from local.relay_process import forward_to_socket
+from local.sample_records import save_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
 from pi_voice.adapters.aws import DYNAMODB, AwsService
@@ -64,12 +64,12 @@ def around(dynamodb_url: str) -> Surroundings:
     )
 
 
-# ---- What sam is given ----
+# ---- Inputs of sam ----
 
 
 @pytest.fixture
 def built() -> dict[str, Any]:
-    """As much of a built template as matters."""
+    """The relevant parts of a built template."""
     return {
         "Parameters": {"Architecture": {"Default": "arm64"}},
         "Globals": {"Function": {"Runtime": "python3.13", "Environment": {"Variables": {"A": {"Ref": "Secret"}}}}},
@@ -81,7 +81,7 @@ def built() -> dict[str, Any]:
     }
 
 
-def test_functions_run_in_awss_image_of_what_they_were_built_for(built: dict[str, Any]) -> None:
+def test_functions_run_in_awss_image_for_their_runtime_and_architecture(built: dict[str, Any]) -> None:
     assert sam.image_of(built) == IMAGE
 
 
@@ -92,14 +92,14 @@ def test_a_variant_finds_the_build_from_any_folder(built: dict[str, Any], around
     assert resources["VoiceLayer"]["Properties"]["ContentUri"] == str(Path("build/VoiceLayer").resolve())
 
 
-def test_a_function_has_its_own_time_and_some_to_start(built: dict[str, Any], around: Surroundings) -> None:
+def test_a_functions_timeout_is_extended_by_its_start(built: dict[str, Any], around: Surroundings) -> None:
     resources = sam.variant(built, Path("build"), around.template, {})["Resources"]
     [own] = [each.timeout_seconds for each in around.template.functions if each.logical_id == "CreateSession"]
 
     assert resources["CreateSession"]["Properties"]["Timeout"] > own
 
 
-def test_a_variant_names_local_tables_and_no_key(built: dict[str, Any], around: Surroundings) -> None:
+def test_a_variant_has_the_local_tables_and_no_secrets(built: dict[str, Any], around: Surroundings) -> None:
     variables = sam.variables_for_containers(around)
 
     variant = sam.variant(built, Path("build"), around.template, dict.fromkeys(variables, ""))
@@ -111,7 +111,7 @@ def test_a_variant_names_local_tables_and_no_key(built: dict[str, Any], around: 
     assert not [text for text in (KEYS[0].api_secret, KEYS[1].api_key) if text in yaml.safe_dump(variant)]
 
 
-def test_containers_get_the_keys_by_their_environment(around: Surroundings) -> None:
+def test_containers_get_the_keys_in_their_environment(around: Surroundings) -> None:
     variables = sam.variables_for_containers(around)
 
     assert variables["LIVEKIT_API_SECRET"] == KEYS[0].api_secret
@@ -130,47 +130,47 @@ def test_containers_get_the_keys_by_their_environment(around: Surroundings) -> N
         ("https://dynamodb.eu-west-1.amazonaws.com", "https://dynamodb.eu-west-1.amazonaws.com"),
     ],
 )
-def test_only_this_machine_has_another_name_in_containers(url: str, seen: str) -> None:
+def test_only_loopback_urls_change_for_containers(url: str, seen: str) -> None:
     assert seen_from_containers(url) == seen
 
 
 # ---- Events ----
 
 
-def test_a_sample_gets_a_key_that_opens_the_api(around: Surroundings) -> None:
-    event = sam.let_in(sam.sample_of("ListVoices"), around)
+def test_a_sample_gets_a_valid_api_key(around: Surroundings) -> None:
+    event = sam.with_credentials(sam.sample_of("ListVoices"), around)
 
     assert event["headers"]["authorization"] == f"Bearer {around.api_key}"
     assert event["headers"]["host"]
 
 
-def test_an_authorization_of_ones_own_stays(around: Surroundings, tmp_path: Path) -> None:
+def test_another_authorization_header_is_unchanged(around: Surroundings, tmp_path: Path) -> None:
     own = tmp_path / "event.json"
     own.write_text('{"headers": {"authorization": "Bearer mine"}}')
 
-    assert sam.let_in(sam.event_named(str(own)), around) == {"headers": {"authorization": "Bearer mine"}}
+    assert sam.with_credentials(sam.event_named(str(own)), around) == {"headers": {"authorization": "Bearer mine"}}
 
 
-def test_a_webhook_is_signed_with_the_key_that_the_function_has(around: Surroundings) -> None:
-    event = sam.let_in(sam.sample_of("ReceiveLivekitWebhook"), around)
+def test_a_webhook_is_signed_with_the_functions_key(around: Surroundings) -> None:
+    event = sam.with_credentials(sam.sample_of("ReceiveLivekitWebhook"), around)
     others = replace(
         around, services=replace(around.services, webhook_keys=("webhook", "a-secret-of-webhooks-alone-of-32-letters"))
     )
 
     for keys, signed in (
         ((KEYS[0].api_key, KEYS[0].api_secret), event),
-        (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.let_in(event, others)),
+        (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.with_credentials(event, others)),
     ):
         LiveKitWebhookVerifier(WebhookSettings(*keys)).verify(
             signed["headers"]["authorization"], base64.b64decode(signed["body"])
         )
 
 
-def test_what_an_operator_sends_stays_as_it_is(around: Surroundings) -> None:
-    assert sam.let_in(sam.sample_of("RevokeApiKey"), around) == sam.sample_of("RevokeApiKey")
+def test_an_operators_event_is_unchanged(around: Surroundings) -> None:
+    assert sam.with_credentials(sam.sample_of("RevokeApiKey"), around) == sam.sample_of("RevokeApiKey")
 
 
-def test_what_the_samples_name_is_there_when_one_is_invoked(
+def test_the_samples_records_are_saved_before_one_is_invoked(
     around: Surroundings, background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in around.machine.items():
@@ -181,7 +181,7 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
     session_id = SessionId(sam.sample_of("GetSession")["pathParameters"]["session_id"])
     key = sam.sample_of("RevokeApiKey")
 
-    background.run(keep_samples(around))
+    background.run(save_samples(around))
 
     settings = AwsSettings.of({**around.machine, "AWS_ENDPOINT_URL_DYNAMODB": around.dynamodb_url})
     with closing(AwsService(settings, DYNAMODB)) as service:
@@ -195,17 +195,17 @@ def test_what_the_samples_name_is_there_when_one_is_invoked(
     assert [each.key_id for each in keys] == [key["key_id"]]
 
 
-def test_nothing_is_put_into_a_database_of_ones_own(around: Surroundings, background: Background) -> None:
-    own = replace(around.services, dynamodb_url="http://127.0.0.1:1")  # where an attempt would fail
+def test_nothing_is_saved_to_the_users_own_database(around: Surroundings, background: Background) -> None:
+    own = replace(around.services, dynamodb_url="http://127.0.0.1:1")  # a write would fail
 
-    background.run(keep_samples(replace(around, services=own, dynamodb_url="http://127.0.0.1:1")))
+    background.run(save_samples(replace(around, services=own, dynamodb_url="http://127.0.0.1:1")))
 
 
-# ---- Docker, by a command of that name ----
+# ---- A fake docker command ----
 
 
 class FakeDocker:
-    """A docker command that notes what it is asked, and answers by a script."""
+    """A docker command that records its arguments and runs a script."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -224,40 +224,40 @@ class FakeDocker:
 
 @pytest.fixture
 def docker() -> Iterator[FakeDocker]:
-    with tempfile.TemporaryDirectory() as folder:  # whose path is short enough for sockets
+    with tempfile.TemporaryDirectory() as folder:  # its path is short enough for sockets
         yield FakeDocker(Path(folder))
 
 
-def test_without_docker_there_is_one_sentence(tmp_path: Path) -> None:
+def test_missing_docker_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"^This needs Docker, and there is no docker on PATH: .*\.$"):
         Docker.chosen_by({"PATH": str(tmp_path)})
 
 
-def test_an_engine_that_does_not_answer_is_told_in_dockers_words(docker: FakeDocker) -> None:
+def test_an_unreachable_engine_is_reported_with_dockers_message(docker: FakeDocker) -> None:
     docker.answers("echo 'Cannot connect to the Docker daemon.' >&2; exit 1")
 
     with pytest.raises(CannotStart, match=r"^This needs Docker, and .*: Cannot connect to the Docker daemon\.$"):
         Docker.chosen_by(docker.environment)
 
 
-def test_the_settings_of_docker_are_all_that_sam_gets_of_the_users() -> None:
+def test_sam_gets_only_the_docker_settings_of_the_users_environment() -> None:
     settings = {"DOCKER_HOST": "unix:///x", "XDG_RUNTIME_DIR": "/run/user/1000"}
 
     assert Docker({**settings, "AWS_PROFILE": "mine", "PATH": "/bin"}).settings == settings
 
 
-def test_an_image_that_is_there_is_not_pulled(docker: FakeDocker) -> None:
+def test_a_local_image_is_not_pulled(docker: FakeDocker) -> None:
     docker.answers("").get(IMAGE)
 
     assert docker.asked == [f"image inspect {IMAGE}"]
 
 
-def test_an_image_that_cannot_be_pulled_is_one_sentence(docker: FakeDocker) -> None:
+def test_an_image_that_cannot_be_pulled_is_reported_in_one_sentence(docker: FakeDocker) -> None:
     with pytest.raises(CannotStart, match=r"cannot be pulled, and it is not on this machine\.$"):
         docker.answers("exit 1").get(IMAGE)
 
 
-def test_a_network_goes_with_all_containers_that_are_left_in_it(docker: FakeDocker) -> None:
+def test_a_network_is_removed_with_its_remaining_containers(docker: FakeDocker) -> None:
     engine = docker.answers('if [ "$1" = ps ]; then echo one; echo two; fi')
     with engine.network() as name:
         pass
@@ -270,18 +270,18 @@ def test_a_network_goes_with_all_containers_that_are_left_in_it(docker: FakeDock
     ]
 
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Docker is in a machine of its own")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="on other systems Docker runs in a virtual machine")
 
 
 @on_linux
 def test_docker_desktop_needs_no_relay(docker: FakeDocker, background: Background, tmp_path: Path) -> None:
     engine = docker.answers("echo Docker Desktop")
 
-    assert background.enter(engine.way_to(["http://127.0.0.1:1"], IMAGE, "network", tmp_path)) == "host-gateway"
+    assert background.enter(engine.relay_to(["http://127.0.0.1:1"], IMAGE, "network", tmp_path)) == "host-gateway"
 
 
 @on_linux
-def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: FakeDocker) -> None:
+def test_a_relay_forwards_a_port_in_the_network_to_a_service_on_loopback(docker: FakeDocker) -> None:
     async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.read()).upper())
         writer.close()
@@ -291,9 +291,11 @@ def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: Fa
         port = service.sockets[0].getsockname()[1]
         engine = docker.answers('if [ "$1" = run ]; then echo 10.0.0.2; cat; else echo Debian; fi')
         folder = Path(docker.environment["PATH"].partition(":")[0])
-        async with engine.way_to([f"http://127.0.0.1:{port}", "wss://elsewhere"], IMAGE, "network", folder) as address:
+        async with engine.relay_to(
+            [f"http://127.0.0.1:{port}", "wss://elsewhere"], IMAGE, "network", folder
+        ) as address:
             assert address == "10.0.0.2"
-            entrance = await asyncio.start_server(partial(enter, folder / str(port)), "127.0.0.1", 0)
+            entrance = await asyncio.start_server(partial(forward_to_socket, folder / str(port)), "127.0.0.1", 0)
             reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
             writer.write(b"hello " * 100_000)
             writer.write_eof()
@@ -308,23 +310,23 @@ def test_a_relay_leads_from_a_port_elsewhere_to_a_service_on_loopback(docker: Fa
 
 
 @on_linux
-def test_a_folder_too_long_for_a_socket_is_one_sentence(docker: FakeDocker, background: Background) -> None:
-    relay = docker.answers("echo Debian").way_to(["http://127.0.0.1:1"], IMAGE, "network", Path("/", "x" * 120))
+def test_a_path_too_long_for_a_socket_is_reported_in_one_sentence(docker: FakeDocker, background: Background) -> None:
+    relay = docker.answers("echo Debian").relay_to(["http://127.0.0.1:1"], IMAGE, "network", Path("/", "x" * 120))
 
     with pytest.raises(CannotStart, match=r"^/x+ cannot hold a Unix socket, so set TMPDIR: .*\.$"):
         background.enter(relay)
 
 
-def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
+def test_a_connection_to_a_stopped_service_is_closed() -> None:
     async def scenario(port: int) -> bytes:
-        entrance = await asyncio.start_server(partial(leave, "127.0.0.1", port), "127.0.0.1", 0)
+        entrance = await asyncio.start_server(partial(forward_to_service, "127.0.0.1", port), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*entrance.sockets[0].getsockname())
         answer = await reader.read()
         writer.close()
         entrance.close()
         return answer
 
-    with socket.socket() as holder:  # has the port, so that nobody else gets it, and does not listen
+    with socket.socket() as holder:  # reserves the port without listening
         holder.bind(("127.0.0.1", 0))
         assert asyncio.run(scenario(holder.getsockname()[1])) == b""
 
@@ -335,14 +337,19 @@ def test_who_asks_for_a_service_that_is_gone_is_hung_up_on() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("api", "--port", "x"), "'x' is no port:"),
+        (("api", "--port", "x"), "'x' is not a port:"),
         (("invoke",), "FUNCTION is '': it should be one of AddParticipant, "),
         (("invoke", "--function", "Nothing"), "FUNCTION is 'Nothing': it should be one of AddParticipant, "),
-        (("invoke", "--function", "GetAgent", "--event", "nowhere.json"), "EVENT is 'nowhere.json', which is no event"),
+        (
+            ("invoke", "--function", "GetAgent", "--event", "nowhere.json"),
+            "EVENT is 'nowhere.json', which is not ",
+        ),
         (("invoke", "--function", "GetAgent"), "This needs Docker, and there is no docker on PATH"),
     ],
 )
-def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+def test_an_error_at_start_is_reported_in_one_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "local.sam", *arguments, "--build", "nowhere"],
         cwd=ROOT,
@@ -357,7 +364,7 @@ def test_what_keeps_it_from_starting_is_one_sentence(tmp_path: Path, arguments: 
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_build_is_made_anew_only_when_what_it_is_made_of_has_changed(tmp_path: Path) -> None:
+def test_a_build_is_repeated_only_if_its_sources_have_changed(tmp_path: Path) -> None:
     def steps() -> str:
         return subprocess.run(
             ["make", "--dry-run", "sam-invoke", "FUNCTION=GetAgent", f"LOCAL_BUILD_DIR={tmp_path}"],  # noqa: S607

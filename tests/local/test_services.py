@@ -1,4 +1,4 @@
-"""Which services are real and which stand in, and that half a configuration is said at once."""
+"""The environment selects real services or stand-ins, and an incomplete configuration is refused."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ LOOPBACK = "http://127.0.0.1:3"
 AWS = LOOPBACK, "http://127.0.0.1:4"
 
 
-def test_without_a_word_everything_stands_in() -> None:
+def test_without_variables_all_services_are_stand_ins() -> None:
     services = Services.chosen_by({"HOME": "/home/me", "LIVEKIT_URL": "", "GEMINI_API_KEY": ""})
 
     assert (services.livekit, services.gemini, services.api_key) == (None, None, None)
@@ -49,8 +49,8 @@ def test_each_service_is_replaced_by_its_own_variables() -> None:
         ({"GOOGLE_GEMINI_BASE_URL": "https://proxy"}, "GEMINI_API_KEY must be set too"),
     ],
 )
-def test_half_a_configuration_is_one_plain_sentence(environment: dict[str, str], said: str) -> None:
-    with pytest.raises(CannotStart, match=r"^Half a configuration of [^\n]+\.$") as caught:
+def test_an_incomplete_configuration_is_refused_in_one_sentence(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(CannotStart, match=r"^The configuration of [^\n]+ is incomplete: [^\n]+\.$") as caught:
         Services.chosen_by(environment)
 
     assert said in str(caught.value)
@@ -79,27 +79,27 @@ def test_functions_get_their_services_as_plain_variables() -> None:
     }
 
 
-def test_the_secret_of_client_tokens_is_another_one_at_every_start() -> None:
+def test_the_generated_client_token_secret_differs_at_every_start() -> None:
     services = Services.chosen_by({})
-    made_up = {function_variables(services, *STAND_INS, *AWS)["CLIENT_TOKEN_SECRET"] for _ in range(2)}
+    generated = {function_variables(services, *STAND_INS, *AWS)["CLIENT_TOKEN_SECRET"] for _ in range(2)}
 
-    assert len(made_up) == 2
-    assert {len(secret) for secret in made_up} == {64}
+    assert len(generated) == 2
+    assert {len(secret) for secret in generated} == {64}
 
 
-def test_a_short_secret_of_client_tokens_is_one_plain_sentence() -> None:
+def test_a_short_client_token_secret_is_refused_in_one_sentence() -> None:
     with pytest.raises(CannotStart, match=r"^CLIENT_TOKEN_SECRET is too short: it needs 32 characters or more\.$"):
         Services.chosen_by({"CLIENT_TOKEN_SECRET": "s" * 31})
 
 
-def test_the_pages_that_may_call_become_the_template_s_parameter() -> None:
+def test_allowed_origins_are_passed_as_the_templates_parameter() -> None:
     assert Services.chosen_by({"CORS_ALLOW_ORIGINS": "https://a,https://b"}).parameters == {
         "CorsAllowOrigins": "https://a,https://b"
     }
     assert Services.chosen_by({}).parameters == {}
 
 
-def test_a_webhook_key_of_its_own_is_passed_on() -> None:
+def test_a_separate_webhook_key_is_passed_to_the_functions() -> None:
     services = Services.chosen_by({"LIVEKIT_WEBHOOK_API_KEY": "k", "LIVEKIT_WEBHOOK_API_SECRET": "s"})
     variables = function_variables(services, *STAND_INS, *AWS)
 
@@ -107,7 +107,7 @@ def test_a_webhook_key_of_its_own_is_passed_on() -> None:
     assert variables["LIVEKIT_API_KEY"] == "stand-in"
 
 
-def test_google_is_where_the_template_says_unless_an_address_is_given() -> None:
+def test_the_templates_gemini_url_is_used_unless_another_is_set() -> None:
     services = Services.chosen_by({"GEMINI_API_KEY": "g"})
     assert services.gemini
 
@@ -115,7 +115,7 @@ def test_google_is_where_the_template_says_unless_an_address_is_given() -> None:
 
 
 @pytest.mark.parametrize("url", [LOOPBACK, "http://localhost:8000", "http://[::1]:8000"])
-def test_on_loopback_credentials_are_made_up_and_no_profile_is_read(url: str) -> None:
+def test_on_loopback_credentials_are_fake_and_profiles_are_ignored(url: str) -> None:
     variables = machine_variables({"PATH": "/bin", "AWS_PROFILE": "work", "AWS_ACCESS_KEY_ID": "real"}, url)
 
     assert (variables["PATH"], variables["AWS_ACCESS_KEY_ID"]) == ("/bin", "local")
@@ -123,18 +123,18 @@ def test_on_loopback_credentials_are_made_up_and_no_profile_is_read(url: str) ->
     assert "AWS_PROFILE" not in variables
 
 
-def test_one_service_elsewhere_needs_credentials_of_one_s_own() -> None:
+def test_one_remote_service_needs_the_users_credentials() -> None:
     variables = machine_variables({"AWS_ACCESS_KEY_ID": "real"}, LOOPBACK, "https://sqs.us-east-1.amazonaws.com")
 
     assert variables["AWS_ACCESS_KEY_ID"] == "real"
 
 
-ELSEWHERE = "https://dynamodb.eu-west-1.amazonaws.com"
+REMOTE = "https://dynamodb.eu-west-1.amazonaws.com"
 
 
 @pytest.fixture
 def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep this machine's accounts out; the file is where a test may write its own."""
+    """Hide this machine's AWS credentials, and return a credentials file that a test may write."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -143,9 +143,9 @@ def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "credentials"
 
 
-def test_elsewhere_credentials_are_the_user_s_own() -> None:
+def test_remote_services_get_the_users_credentials() -> None:
     own = {"AWS_ACCESS_KEY_ID": "real", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1", "OTHER": "x"}
-    variables = machine_variables(own, ELSEWHERE)
+    variables = machine_variables(own, REMOTE)
 
     assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]) == ("real", "secret")
     assert variables["AWS_REGION"] == "eu-west-1"
@@ -153,42 +153,40 @@ def test_elsewhere_credentials_are_the_user_s_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_elsewhere_boto3_and_ourselves_go_to_the_same_region(name: str) -> None:
-    variables = machine_variables({"AWS_ACCESS_KEY_ID": "real", name: "eu-west-1"}, ELSEWHERE)
+def test_for_remote_services_both_region_variables_are_set(name: str) -> None:
+    variables = machine_variables({"AWS_ACCESS_KEY_ID": "real", name: "eu-west-1"}, REMOTE)
 
     assert (variables["AWS_REGION"], variables["AWS_DEFAULT_REGION"]) == ("eu-west-1", "eu-west-1")
 
 
-def test_elsewhere_a_profile_that_leads_nowhere_is_told_in_one_plain_sentence(no_credentials: Path) -> None:
+def test_a_profile_without_credentials_is_reported_in_one_sentence(no_credentials: Path) -> None:
     no_credentials.write_text(
         "[sso]\nsso_start_url = https://example.test\nsso_region = eu-west-1\nsso_account_id = 1\nsso_role_name = x\n"
     )
 
     with pytest.raises(CannotStart, match=r"^There are no AWS credentials: [^\n]+[^.]\.$"):
-        machine_variables({"AWS_PROFILE": "sso"}, ELSEWHERE)
+        machine_variables({"AWS_PROFILE": "sso"}, REMOTE)
 
 
 @pytest.mark.parametrize("token", ["", "for an hour"])
-def test_elsewhere_a_profile_s_credentials_are_looked_up_as_functions_know_no_profile(
-    no_credentials: Path, token: str
-) -> None:
+def test_a_profiles_credentials_are_passed_to_the_functions_as_variables(no_credentials: Path, token: str) -> None:
     lines = ["[work]", "aws_access_key_id = real", "aws_secret_access_key = secret"]
     no_credentials.write_text("\n".join([*lines, *([f"aws_session_token = {token}"] if token else [])]))
-    variables = machine_variables({"AWS_PROFILE": "work"}, ELSEWHERE)
+    variables = machine_variables({"AWS_PROFILE": "work"}, REMOTE)
 
     assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_SECRET_ACCESS_KEY"]) == ("real", "secret")
     assert variables.get("AWS_SESSION_TOKEN", "") == token
 
 
-@pytest.mark.parametrize("own", [{}, {"AWS_PROFILE": "nobody's"}])
-def test_elsewhere_without_credentials_one_plain_sentence_is_said(no_credentials: Path, own: dict[str, str]) -> None:
+@pytest.mark.parametrize("own", [{}, {"AWS_PROFILE": "unknown"}])
+def test_missing_credentials_are_reported_in_one_sentence(no_credentials: Path, own: dict[str, str]) -> None:
     del no_credentials
 
     with pytest.raises(CannotStart, match=r"^There are no AWS credentials: [^\n]+[^.]\.$"):
-        machine_variables(own, ELSEWHERE)
+        machine_variables(own, REMOTE)
 
 
-def test_a_proxy_is_used_for_the_world_and_not_for_this_machine() -> None:
+def test_a_proxy_is_used_except_for_loopback() -> None:
     variables = machine_variables({"HTTPS_PROXY": "http://proxy", "NO_PROXY": "intranet"}, LOOPBACK)
 
     assert variables["HTTPS_PROXY"] == "http://proxy"

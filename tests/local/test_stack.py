@@ -1,4 +1,4 @@
-"""The whole stack on the real template: every part of it is reached and reaches the others."""
+"""The whole stack with the real template: its parts are reachable and work together."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def stack() -> Iterator[LocalApi]:
         "RETENTION_DAYS": "7",
         "SCHEDULE_SECONDS": "1",
         "CORS_ALLOW_ORIGINS": f"https://other.example,{PAGE}",
-        "POWERTOOLS_LOG_LEVEL": "DEBUG",  # a run that finds nothing to do says so there alone
+        "POWERTOOLS_LOG_LEVEL": "DEBUG",  # a sweep without due records is logged at this level only
     }
     with running_api({**clean, **own, "PI_VOICE_API_KEY": FIXED_KEY}) as running:
         yield running
@@ -45,7 +45,7 @@ def stack() -> Iterator[LocalApi]:
 
 @pytest.fixture(scope="module")
 def aws() -> boto3.Session:
-    return boto3.Session("nobody", "nothing", region_name="us-east-1")
+    return boto3.Session("local", "local", region_name="us-east-1")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def sqs(stack: LocalApi, aws: boto3.Session) -> Iterator[SQSClient]:
 
 
 class Caller:
-    """Somebody with a key."""
+    """A client with an API key."""
 
     def __init__(self, stack: LocalApi, key: str) -> None:
         self._site = Site(stack.base_url)
@@ -99,7 +99,7 @@ def start_session(caller: Caller) -> Any:
     return started.json["data"]
 
 
-def test_the_key_asked_for_is_the_one_that_works(stack: LocalApi, caller: Caller) -> None:
+def test_the_configured_api_key_is_valid(stack: LocalApi, caller: Caller) -> None:
     assert stack.api_key == FIXED_KEY
     assert len(caller.get("/voices").json["data"]) == 30
 
@@ -132,7 +132,7 @@ def test_livekit_s_webhooks_reach_the_session(stack: LocalApi, caller: Caller) -
 
 
 @pytest.mark.parametrize("path", ["/", "/any/where"])
-def test_the_webhook_s_own_url_takes_any_path_and_believes_nobody(stack: LocalApi, path: str) -> None:
+def test_the_webhooks_function_url_accepts_any_path_and_requires_a_signature(stack: LocalApi, path: str) -> None:
     answer = Site(stack.webhook_url).call("POST", path, b"{}", [("Content-Type", "application/webhook+json")])
 
     assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_webhook_signature")
@@ -149,11 +149,11 @@ def test_functions_without_a_route_can_be_invoked(stack: LocalApi, aws: boto3.Se
     assert Caller(stack, key["api_key"]).get("/voices").status == 200
 
 
-def test_an_address_of_the_gateway_itself_is_not_there(stack: LocalApi) -> None:
+def test_the_root_path_is_404(stack: LocalApi) -> None:
     assert Site(stack.base_url).get("/").json == {"message": "Not Found"}
 
 
-def test_settings_of_the_terminal_reach_the_functions(dynamodb: DynamoDBClient, caller: Caller) -> None:
+def test_settings_of_the_environment_reach_the_functions(dynamodb: DynamoDBClient, caller: Caller) -> None:
     session_id = start_session(caller)["session_id"]
     row = dynamodb.get_item(
         TableName="pi-voice-local-voice_sessions", Key={"session_id": {"S": session_id}}, ConsistentRead=True
@@ -162,7 +162,7 @@ def test_settings_of_the_terminal_reach_the_functions(dynamodb: DynamoDBClient, 
     assert "ttl" in row  # RETENTION_DAYS is 7, not the template's 0
 
 
-def test_a_page_that_was_named_may_call(stack: LocalApi) -> None:
+def test_a_preflight_request_of_an_allowed_origin_succeeds(stack: LocalApi) -> None:
     asks = [("Origin", PAGE), ("Access-Control-Request-Method", "POST")]
     answer = Site(stack.base_url).call("OPTIONS", f"{BASE}/sessions", headers=asks)
 
@@ -170,10 +170,10 @@ def test_a_page_that_was_named_may_call(stack: LocalApi) -> None:
     assert "authorization" in answer.header("access-control-allow-headers").split(",")
 
 
-# ---- What nobody calls ----
+# ---- Queues and schedules ----
 
 
-def test_queues_are_those_of_the_template(sqs: SQSClient) -> None:
+def test_queues_have_the_templates_attributes(sqs: SQSClient) -> None:
     attributes = sqs.get_queue_attributes(QueueUrl=queue(sqs), AttributeNames=["All"])["Attributes"]
 
     assert attributes["VisibilityTimeout"] == "540"
@@ -183,14 +183,14 @@ def test_queues_are_those_of_the_template(sqs: SQSClient) -> None:
     }
 
 
-def test_messages_of_the_queue_reach_their_function(stack: LocalApi, sqs: SQSClient) -> None:
+def test_messages_of_the_queue_reach_the_function(stack: LocalApi, sqs: SQSClient) -> None:
     sqs.send_message(QueueUrl=queue(sqs), MessageBody='{"session_id": "one-that-is-not-there"}')
 
     until(lambda: "one-that-is-not-there" in stack.output)
     until(lambda: waiting(sqs) == 0)
 
 
-def test_the_clock_has_the_sweeper_run(stack: LocalApi) -> None:
+def test_the_scheduler_runs_the_sweeper(stack: LocalApi) -> None:
     assert "SweepSessions every 1 s" in stack.output
     until(lambda: stack.output.count('"swept"') >= 2)
 
@@ -207,7 +207,7 @@ def waiting(sqs: SQSClient) -> int:
 # ---- DynamoDB ----
 
 
-def test_tables_are_those_of_the_template(dynamodb: DynamoDBClient) -> None:
+def test_tables_have_the_templates_indexes_and_ttl(dynamodb: DynamoDBClient) -> None:
     sessions = dynamodb.describe_table(TableName="pi-voice-local-voice_sessions")["Table"]
     ttl = dynamodb.describe_time_to_live(TableName="pi-voice-local-voice_sessions")["TimeToLiveDescription"]
 
@@ -215,7 +215,7 @@ def test_tables_are_those_of_the_template(dynamodb: DynamoDBClient) -> None:
     assert (ttl["TimeToLiveStatus"], ttl["AttributeName"]) == ("ENABLED", "ttl")
 
 
-def test_tables_that_are_there_are_left_alone(dynamodb: DynamoDBClient) -> None:
+def test_existing_tables_are_unchanged(dynamodb: DynamoDBClient) -> None:
     def items() -> int:
         return dynamodb.scan(TableName="pi-voice-local-voice_api_keys")["Count"]
 
@@ -225,7 +225,7 @@ def test_tables_that_are_there_are_left_alone(dynamodb: DynamoDBClient) -> None:
     assert items() == before > 0
 
 
-def test_racing_transactions_have_one_winner_and_lose_nobody_s_write(dynamodb: DynamoDBClient) -> None:
+def test_of_racing_transactions_one_wins_and_no_other_write_is_lost(dynamodb: DynamoDBClient) -> None:
     table = "pi-voice-local-voice_agents"
 
     def race(number: int) -> bool:
@@ -250,7 +250,7 @@ def test_racing_transactions_have_one_winner_and_lose_nobody_s_write(dynamodb: D
     assert written["Count"] == 32
 
 
-def test_a_transaction_that_is_sent_again_under_its_token_is_done_once(dynamodb: DynamoDBClient) -> None:
+def test_a_transaction_sent_twice_with_one_token_is_applied_once(dynamodb: DynamoDBClient) -> None:
     put: Any = {
         "TableName": "pi-voice-local-voice_agents",
         "Item": {"agent_id": {"S": "once"}, "version": {"N": "1"}},

@@ -1,4 +1,4 @@
-"""What is read of a template, and that what is not understood is said and never skipped."""
+"""The template reader reads what runs locally, and refuses what it does not support."""
 
 import textwrap
 from pathlib import Path
@@ -140,7 +140,7 @@ def test_variables_are_resolved_and_may_be_overridden(tmp_path: Path) -> None:
     }
 
 
-def test_a_table_is_read_as_createtable_wants_it(tmp_path: Path) -> None:
+def test_a_table_is_read_as_the_arguments_of_createtable(tmp_path: Path) -> None:
     [things] = load(write(tmp_path), {"URL": ""}).tables
 
     assert things.definition == {
@@ -152,7 +152,7 @@ def test_a_table_is_read_as_createtable_wants_it(tmp_path: Path) -> None:
     assert (things.name, things.ttl_attribute) == ("pi-voice-local-things", "ttl")
 
 
-def test_a_queue_is_read_with_its_dead_letters(tmp_path: Path) -> None:
+def test_a_queue_is_read_with_its_dead_letter_queue(tmp_path: Path) -> None:
     work, dead = load(write(tmp_path), {"URL": ""}).queues
 
     attributes = {"SqsManagedSseEnabled": "true", "VisibilityTimeout": "540"}
@@ -160,18 +160,18 @@ def test_a_queue_is_read_with_its_dead_letters(tmp_path: Path) -> None:
     assert dead == Queue("pi-voice-local-Dead", {}, None, 0)
 
 
-def test_a_queue_s_url_is_the_one_that_it_has_here(tmp_path: Path) -> None:
+def test_a_reference_to_a_queue_resolves_to_its_local_url(tmp_path: Path) -> None:
     here = "http://127.0.0.1:1/000000000000/pi-voice-local-work"
     [hello] = load(write(tmp_path), {"URL": ""}, queue_urls={"pi-voice-local-work": here}).functions
 
     assert hello.environment["QUEUE"] == here
 
 
-def test_without_origins_no_page_may_call(tmp_path: Path) -> None:
+def test_without_origins_there_is_no_cors_configuration(tmp_path: Path) -> None:
     assert load(write(tmp_path), {"URL": ""}).cors is None
 
 
-def test_the_pages_that_may_call_come_from_a_parameter(tmp_path: Path) -> None:
+def test_allowed_origins_come_from_a_parameter(tmp_path: Path) -> None:
     cors = load(write(tmp_path), {"URL": ""}, {"Origins": "https://a.example, https://b.example"}).cors
 
     assert cors == Cors(("https://a.example", "https://b.example"), ("GET", "POST"), ("a",), ("b",), 60)
@@ -187,11 +187,11 @@ def test_a_schedule_is_a_rate_of_minutes(tmp_path: Path, rate: str, minutes: int
 @pytest.mark.parametrize(
     ("there", "instead", "said"),
     [
-        ("!Ref Days", "!Base64 x", "uses Fn::Base64 in a way that is not understood locally"),
-        ("!Ref Days", "!Ref Nothing", "uses Ref of Nothing, which is not understood locally"),
-        ("!Ref Days", "!GetAtt Things.StreamArn", "uses StreamArn of Things, which is not understood locally"),
+        ("!Ref Days", "!Base64 x", "uses Fn::Base64 in a way that is not supported locally"),
+        ("!Ref Days", "!Ref Nothing", "uses Ref of Nothing, which is not supported locally"),
+        ("!Ref Days", "!GetAtt Things.StreamArn", "uses StreamArn of Things, which is not supported locally"),
         ("!Ref Days", "[1]", "has [1] where a text belongs"),
-        ("!If [Always", "!If [Unheard", "depends on the condition 'Unheard', which is not there"),
+        ("!If [Always", "!If [Unheard", "depends on the condition 'Unheard', which does not exist"),
         ("CodeUri: hello", "CodeUri: nowhere", "which is not a folder"),
         ("Timeout: 20", "Timeout: soon", "has 'soon' where a number belongs"),
         ("Type: HttpApi, Properties: {Method", "Type: SNS, Properties: {Method", "an event of the type SNS"),
@@ -221,7 +221,7 @@ def test_a_schedule_is_a_rate_of_minutes(tmp_path: Path, rate: str, minutes: int
         ("[!Ref Code]", "[arn:aws:lambda:x]", "a layer that is not a !Ref"),
     ],
 )
-def test_what_is_not_understood_is_said_in_a_sentence(tmp_path: Path, there: str, instead: str, said: str) -> None:
+def test_unsupported_parts_are_refused_in_one_sentence(tmp_path: Path, there: str, instead: str, said: str) -> None:
     assert there in TEMPLATE
 
     with pytest.raises(CannotStart, match=r"^\w+ .*\.$") as caught:
@@ -236,7 +236,7 @@ def test_a_parameter_without_default_or_value_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [", None])
-def test_a_template_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: str | None) -> None:
+def test_an_unreadable_template_is_refused_in_one_sentence(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "template.yaml"
     if text:
         path.write_text(text)

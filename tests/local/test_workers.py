@@ -1,4 +1,4 @@
-"""Workers run functions as Lambda does: one request at a time in a process, which is replaced when it breaks."""
+"""Workers run functions as Lambda does: one request at a time per process, which is replaced when it fails."""
 
 import asyncio
 import itertools
@@ -44,7 +44,7 @@ OBEDIENT = """
         exec(event.get("do", ""))
         return {"pid": os.getpid(), "calls": calls}
 """
-TELLS = """
+REPORTS = """
     import os, sys
 
     def handler(event, context):
@@ -63,8 +63,8 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
     project.layer("Shared", "layer")
     project.function("Turns", TAKES_TURNS)
     project.function("Obedient", OBEDIENT)
-    variables = {"Environment": {"Variables": {"COLOUR": "red", "NUMBER": 5, "FLAG": True}}}
-    project.function("Tells", TELLS, Timeout=300, MemorySize=512, Layers=[{"Ref": "Shared"}], **variables)
+    variables = {"Environment": {"Variables": {"COLOR": "red", "NUMBER": 5, "FLAG": True}}}
+    project.function("Reports", REPORTS, Timeout=300, MemorySize=512, Layers=[{"Ref": "Shared"}], **variables)
     project.function(
         "UsesLayer",
         "import shared_code\ndef handler(event, context): return shared_code.MEANING",
@@ -72,13 +72,13 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
     )
     project.function("CannotStart", "raise RuntimeError('not today')")
     project.function("Odd", "def handler(event, context): return {1, 2}")
-    crew = Workers(project.template(COLOUR="green").functions, {"PATH": os.environ["PATH"], "COLOUR": "machine's"})
-    yield crew
-    background.run(crew.stop())
+    pool = Workers(project.template(COLOR="green").functions, {"PATH": os.environ["PATH"], "COLOR": "machine's"})
+    yield pool
+    background.run(pool.stop())
 
 
 class Caller:
-    """Calls functions and waits for their answers."""
+    """Invokes functions and waits for their answers."""
 
     def __init__(self, background: Background, workers: Workers) -> None:
         self._background = background
@@ -104,18 +104,18 @@ def call(background: Background, workers: Workers) -> Caller:
     return Caller(background, workers)
 
 
-def test_requests_one_after_the_other_share_a_process(call: Caller) -> None:
+def test_sequential_requests_share_a_process(call: Caller) -> None:
     assert len({call("Turns")["pid"] for _ in range(5)}) == 1
 
 
-def test_requests_at_once_get_more_processes_up_to_a_few_and_then_wait_their_turn(call: Caller) -> None:
+def test_concurrent_requests_start_processes_up_to_the_maximum_and_then_wait(call: Caller) -> None:
     answers = call.at_once(MAX_WORKERS * 5, "Turns")
 
     assert len(answers) == MAX_WORKERS * 5
     assert 1 < len({answer["pid"] for answer in answers}) <= MAX_WORKERS
 
 
-def test_a_process_never_has_two_requests_at_once(call: Caller) -> None:
+def test_a_process_handles_one_request_at_a_time(call: Caller) -> None:
     answers = sorted(call.at_once(MAX_WORKERS * 5, "Turns"), key=lambda answer: (answer["pid"], answer["began"]))
 
     for earlier, later in itertools.pairwise(answers):
@@ -145,7 +145,7 @@ def test_a_crash_is_an_error_and_the_next_request_gets_a_new_process(
     assert after["calls"] == 1
 
 
-def test_a_process_that_dies_between_requests_costs_no_request(call: Caller) -> None:
+def test_a_process_that_dies_between_requests_fails_no_request(call: Caller) -> None:
     before = call("Obedient")
     os.kill(before["pid"], signal.SIGKILL)
     until(lambda: is_reaped(before["pid"]))
@@ -153,7 +153,7 @@ def test_a_process_that_dies_between_requests_costs_no_request(call: Caller) -> 
     assert call("Obedient")["pid"] != before["pid"]
 
 
-def test_a_function_over_its_timeout_is_ended_and_replaced(
+def test_a_function_over_its_timeout_is_killed_and_replaced(
     call: Caller, background: Background, tmp_path: Path
 ) -> None:
     before = call("Obedient")
@@ -171,10 +171,10 @@ def test_a_function_over_its_timeout_is_ended_and_replaced(
     assert call("Obedient")["calls"] == 1
 
 
-def test_what_a_function_prints_goes_to_the_terminal_and_not_into_the_answer(
+def test_a_functions_output_goes_to_the_terminal_and_not_into_the_answer(
     call: Caller, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    call.failing("Obedient", do="os._exit(0)")  # so that the next one starts with the terminal of this test
+    call.failing("Obedient", do="os._exit(0)")  # the next worker starts with this test's terminal
     answer = call("Obedient", do="print('hello'); os.write(1, b'raw'); print('oops', file=sys.stderr)")
 
     shown = capfd.readouterr()
@@ -195,35 +195,35 @@ def test_an_answer_that_is_not_json_is_an_error(call: Caller) -> None:
     assert call.failing("Odd")["errorType"] == "TypeError"
 
 
-def test_a_function_finds_its_own_folder_and_its_layers_first(call: Caller, project: Project) -> None:
+def test_a_function_has_its_own_folder_and_its_layers_first_on_its_path(call: Caller, project: Project) -> None:
     assert call("UsesLayer") == 42
-    told = call("Tells")
-    assert told["path"][:2] == [str(project.folder / "Tells"), str(project.folder / "layer")]
-    assert told["cwd"] == str(project.folder / "Tells")
+    answer = call("Reports")
+    assert answer["path"][:2] == [str(project.folder / "Reports"), str(project.folder / "layer")]
+    assert answer["cwd"] == str(project.folder / "Reports")
 
 
-def test_the_environment_is_the_template_s_with_overrides_and_lambda_s_own(call: Caller) -> None:
-    environment = call("Tells")["environment"]
+def test_the_environment_is_the_templates_with_overrides_and_lambdas_variables(call: Caller) -> None:
+    environment = call("Reports")["environment"]
 
-    assert (environment["COLOUR"], environment["NUMBER"], environment["FLAG"]) == ("green", "5", "true")
-    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "pi-voice-local-Tells"
+    assert (environment["COLOR"], environment["NUMBER"], environment["FLAG"]) == ("green", "5", "true")
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "pi-voice-local-Reports"
     assert environment["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "512"
     assert environment["_HANDLER"] == "app.handler"
     assert environment["PATH"] == os.environ["PATH"]
     assert "HOME" not in environment
 
 
-def test_the_context_is_lambda_s(call: Caller) -> None:
-    first, second = (call("Tells")["context"] for _ in range(2))
+def test_the_context_has_lambdas_attributes(call: Caller) -> None:
+    first, second = (call("Reports")["context"] for _ in range(2))
 
-    assert first["function_name"] == "pi-voice-local-Tells"
+    assert first["function_name"] == "pi-voice-local-Reports"
     assert first["memory_limit_in_mb"] == "512"
-    assert first["invoked_function_arn"].endswith(":function:pi-voice-local-Tells")
+    assert first["invoked_function_arn"].endswith(":function:pi-voice-local-Reports")
     assert 0 < first["remaining"] <= 300_000
     assert first["aws_request_id"] != second["aws_request_id"]
 
 
-def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: Project, tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_killed(project: Project, tmp_path: Path) -> None:
     project.function("Idle", TAKES_TURNS)
     project.function("Busy", TAKES_TURNS.replace("0.02", "600"))
     project.template()
@@ -260,10 +260,10 @@ def test_workers_end_with_whoever_started_them_even_if_that_is_killed(project: P
     until(lambda: not is_running(idle) and not is_running(busy))
 
 
-@pytest.mark.parametrize("peek", [0, socket.MSG_PEEK], ids=["all it said was read", "what it said was not read"])
+@pytest.mark.parametrize("peek", [0, socket.MSG_PEEK], ids=["output read", "output unread"])
 @pytest.mark.parametrize("cut", [b"", b"F\0", b"F\0\0\0\5nul"], ids=["between frames", "in a header", "in a frame"])
-def test_a_worker_ends_with_its_socket_however_that_was_left(tmp_path: Path, cut: bytes, peek: int) -> None:
-    """What is closed with something unread in it is reset, and what is cut short ends in the middle of a frame."""
+def test_a_worker_exits_silently_when_its_socket_is_closed(tmp_path: Path, cut: bytes, peek: int) -> None:
+    """A socket that is closed with unread data is reset, and a truncated stream ends within a frame."""
     with worker_process_in(tmp_path) as (worker, ours):
         ours.sendall(cut)
         assert ours.recv(len(READY), peek | socket.MSG_WAITALL) == READY
@@ -272,16 +272,16 @@ def test_a_worker_ends_with_its_socket_however_that_was_left(tmp_path: Path, cut
         assert (worker.communicate(timeout=LONG), worker.returncode) == (("", ""), 0)
 
 
-def test_a_worker_that_nobody_listens_to_any_more_ends_without_a_word(tmp_path: Path) -> None:
+def test_a_worker_exits_silently_when_it_cannot_answer(tmp_path: Path) -> None:
     with worker_process_in(tmp_path) as (worker, ours):
-        ours.shutdown(socket.SHUT_RD)  # as if it had not been noticed yet that the other end is gone
+        ours.shutdown(socket.SHUT_RD)  # the worker's write fails before its read ends
 
         assert (worker.communicate(timeout=LONG), worker.returncode) == (("", ""), 0)
 
 
 @contextmanager
 def worker_process_in(folder: Path) -> Iterator[tuple[subprocess.Popen[str], socket.socket]]:
-    """Start a worker's process by itself, and yield it with our end of its socket."""
+    """Start a worker process alone, and yield it with the parent's end of its socket."""
     (folder / "app.py").write_text("def handler(event, context): return None")
     ours, theirs = socket.socketpair()
     with (

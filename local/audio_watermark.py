@@ -1,10 +1,9 @@
-"""Words hidden in audio: written into the lowest bits of its samples, where nobody can hear them.
+"""Audio watermarks: text in the least significant bits of audio samples, where it is inaudible.
 
-Our stand-in for Gemini Live cannot recognise speech. Audio that `speech.py` makes carries its own words, so whoever
-gets its samples as they were can read them. A microphone, a resampler or a codec loses the words. The reasons are in
-docs/adr/0011.
+The stand-in for Gemini Live cannot recognize speech. Audio from `speech.py` carries its own words, which can be read as
+long as the samples are unchanged. A microphone, a resampler or a codec destroys them. See docs/adr/0011.
 
-    a mark: a pattern of 32 bits, the length of the text in bytes (8 bits), the text as UTF-8, its CRC (32 bits)
+    a watermark: a pattern of 32 bits, the length of the text in bytes (8 bits), the text as UTF-8, its CRC (32 bits)
 """
 
 import zlib
@@ -18,25 +17,25 @@ _LENGTH_BYTES: Final = 1
 _CHECKSUM_BYTES: Final = 4
 
 
-def mark(samples: Sequence[int], text: str) -> list[int]:
-    """Return the samples with a text hidden from the first one on; raises ValueError when it does not fit in."""
+def embed(samples: Sequence[int], text: str) -> list[int]:
+    """Return the samples with a text embedded from the first sample on; raises ValueError if it does not fit."""
     content = text.encode()
     length = len(content).to_bytes(_LENGTH_BYTES) if len(content) <= LONGEST_TEXT_BYTES else b""
     bits = _bits(_PATTERN_BYTES + length + content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES))
     if not length or len(bits) > len(samples):
         raise ValueError(f"{len(samples)} samples are too few for {text!r}.")
-    marked = [sample & ~1 | bit for sample, bit in zip(samples, bits, strict=False)]
-    return [*marked, *samples[len(bits) :]]
+    embedded = [sample & ~1 | bit for sample, bit in zip(samples, bits, strict=False)]
+    return [*embedded, *samples[len(bits) :]]
 
 
-class MarkReader:
-    """Finds the marks in audio that arrives piece by piece."""
+class WatermarkReader:
+    """Finds watermarks in audio that arrives in pieces."""
 
     def __init__(self) -> None:
         self._bits = b""
 
     def read(self, samples: Sequence[int]) -> Iterator[str]:
-        """Take the next samples, and yield the texts that end in them."""
+        """Read the next samples, and yield the texts that end in them."""
         self._bits += bytes(sample & 1 for sample in samples)
         while (start := self._bits.find(_PATTERN)) >= 0:
             text, end = _content(self._bits, start + len(_PATTERN))
@@ -50,7 +49,7 @@ class MarkReader:
 
 
 def _content(bits: bytes, start: int) -> tuple[str | None, int]:
-    """Return the text of a mark, None if there is none, and where it ends."""
+    """Return a watermark's text, or None if it is invalid, and the position where it ends."""
     at = start + 8 * _LENGTH_BYTES
     length = int.from_bytes(_bytes(bits[start:at]))
     end = at + 8 * (length + _CHECKSUM_BYTES)

@@ -1,4 +1,4 @@
-"""The clock of a schedule: calls a function every so often, as EventBridge does."""
+"""The scheduler: invoke a function at a fixed rate, as EventBridge does."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ _LONGEST: Final = 86_400
 
 
 def seconds_between(environment: Mapping[str, str]) -> float | None:
-    """Return how often schedules are to run here, None as often as they say themselves; raises CannotStart."""
+    """Return SCHEDULE_SECONDS, or None to use the template's rates; raises CannotStart."""
     wanted = environment.get(SCHEDULE_SECONDS)
     if not wanted:
         return None
@@ -31,8 +31,8 @@ def seconds_between(environment: Mapping[str, str]) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """Calls one function; a run that takes longer than the time between two puts off the next."""
+class Scheduler:
+    """Invokes one function at a fixed interval, which is counted from the end of the previous run."""
 
     schedule: Schedule
     seconds: float
@@ -40,13 +40,13 @@ class Clock:
     invoke: Invoke
 
     async def run(self) -> Never:
-        """Call until it is cancelled; a run that fails is told, and the next happens."""
+        """Run until canceled; a failed run is reported, and the schedule continues."""
         while True:
             await asyncio.sleep(self.seconds)
             try:
                 await self.invoke(self.function, self._event())
-            except Exception as error:  # noqa: BLE001 (whatever it was, the next run may work)
-                print(f"{self.function}: its scheduled run failed: {error}.", file=sys.stderr, flush=True)
+            except Exception as error:  # noqa: BLE001 (the next run may succeed)
+                print(f"{self.function}: scheduled run failed: {error}.", file=sys.stderr, flush=True)
 
     def _event(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""An API and a Gemini that have their troubles, so that a client shows how it gets over them."""
+"""An API and a Gemini with injected faults, to test how a client recovers."""
 
 import asyncio
 import json
@@ -21,36 +21,36 @@ CODES = {
 
 
 @dataclass
-class Troubles:
-    """What goes wrong, in order (None: the answer gets lost), and what the client did about it."""
+class Faults:
+    """The faults in order (None drops the answer), and a record of the client's requests."""
 
     transcript: Sequence[int | None] = ()
     complete: Sequence[int | None] = ()
-    forgets_after: int | None = None
-    """How many turns there are when all but the first are forgotten, once."""
+    loses_turns_after: int | None = None
+    """Number of turns after which all but the first are lost, once."""
     token_turns: int | None = None
-    """How many turns one token is good for."""
+    """Number of turns for which one token is valid."""
     knows_handles: bool = True
-    has_shown: Callable[[], bool] = lambda: False
-    """Whether all has gone wrong that should, so that the agent says goodbye."""
+    is_done: Callable[[], bool] = lambda: False
+    """Whether the test has seen all its faults, so that the agent says goodbye."""
 
-    kept: list[dict[str, str]] = field(default_factory=list)
+    saved: list[dict[str, str]] = field(default_factory=list)
     gaps: int = 0
     keys: list[str] = field(default_factory=list)
-    endings: list[str] = field(default_factory=list)
+    completions: list[str] = field(default_factory=list)
     renewals: list[bool] = field(default_factory=list)
     turns_of: dict[str, int] = field(default_factory=dict)
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[tuple[dict[str, Any], str]]:
-        """Serve both, and yield a session and the API's base URL."""
+        """Serve the API and Gemini, and yield a session and the API's base URL."""
         self._transcript, self._complete = iter(self.transcript), iter(self.complete)
         app = web.Application()
         session = "/api/v1/voice/sessions/s"
         app.router.add_get("/live", self._live)
-        app.router.add_post(f"{session}/transcript", self._keep)
+        app.router.add_post(f"{session}/transcript", self._save)
         app.router.add_post(f"{session}/renew", self._renew)
-        app.router.add_post(f"{session}/complete", self._end)
+        app.router.add_post(f"{session}/complete", self._complete_session)
         app.router.add_get(session, self._get)
         app.router.add_options("/{path:.*}", _preflight)
         app.on_response_prepare.append(_for_every_page)
@@ -71,7 +71,7 @@ class Troubles:
         return {"url": f"{self._url}/live", "token": token, "setup": {"setup": {"model": "models/m"}}}
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
-        """Say "Hello." to whoever comes anew, "Yes?" to each answer, and hang up when the token is used up."""
+        """Greet a new caller with "Hello.", reply "Yes?" to each answer, and close when the token is used up."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         token = request.query["access_token"]
@@ -83,7 +83,7 @@ class Troubles:
         else:
             await self._send(socket, {"setupComplete": {}})
             if handle:
-                await self._speak(socket, token, self._reply())  # to what was said before the connection was lost
+                await self._speak(socket, token, self._reply())  # to the words before the connection was lost
             async for frame in socket:
                 if self._is_used_up(token):
                     await socket.close(code=1011, message=b"auth token has expired")
@@ -93,12 +93,12 @@ class Troubles:
 
     async def _speak(self, socket: web.WebSocketResponse, token: str, text: str) -> None:
         self.turns_of[token] = self.turns_of.get(token, 0) + 1
-        await asyncio.sleep(0.1)  # so that not too much is said while something is sent to the API
+        await asyncio.sleep(0.1)  # limits the turns during one request to the API
         await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
         await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
 
     def _reply(self) -> str:
-        return GOODBYE if self.has_shown() else "Yes?"
+        return GOODBYE if self.is_done() else "Yes?"
 
     async def _send(self, socket: web.WebSocketResponse, message: dict[str, Any]) -> None:
         await socket.send_bytes(json.dumps(message).encode())
@@ -106,19 +106,19 @@ class Troubles:
     def _is_used_up(self, token: str) -> bool:
         return self.token_turns is not None and self.turns_of.get(token, 0) >= self.token_turns
 
-    async def _keep(self, request: web.Request) -> web.Response:
+    async def _save(self, request: web.Request) -> web.Response:
         body = await request.json()
         if (status := next(self._transcript, 200)) != 200:
-            return self._trouble(request, status)
-        if self.forgets_after is not None and len(self.kept) >= self.forgets_after:
-            self.forgets_after = None
-            del self.kept[1:]
-        if body["from"] > len(self.kept):
+            return self._fault(request, status)
+        if self.loses_turns_after is not None and len(self.saved) >= self.loses_turns_after:
+            self.loses_turns_after = None
+            del self.saved[1:]
+        if body["from"] > len(self.saved):
             self.gaps += 1
-            error = {"code": "voice_transcript_gap", "retryable": False, "next": len(self.kept)}
+            error = {"code": "voice_transcript_gap", "retryable": False, "next": len(self.saved)}
             return web.json_response({"error": error}, status=409)
-        self.kept[body["from"] :] = body["turns"]
-        return web.json_response({"data": {"session_id": "s", "next": len(self.kept)}})
+        self.saved[body["from"] :] = body["turns"]
+        return web.json_response({"data": {"session_id": "s", "next": len(self.saved)}})
 
     async def _renew(self, request: web.Request) -> web.Response:
         self.renewals.append((await request.json())["has_resumption_handle"])
@@ -126,17 +126,17 @@ class Troubles:
         connection = {"gemini_live": self._connection(f"token-{number}")}
         return web.json_response({"data": {"client_token": f"pi_sess_{number}", "connection": connection}})
 
-    async def _end(self, request: web.Request) -> web.Response:
+    async def _complete_session(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers["Idempotency-Key"])
-        self.endings.append(await request.text())
+        self.completions.append(await request.text())
         if (status := next(self._complete, 200)) != 200:
-            return self._trouble(request, status)
+            return self._fault(request, status)
         return web.json_response({"status": "completed", **await request.json()})
 
     async def _get(self, _: web.Request) -> web.Response:
-        return web.json_response({"data": {"status": "completed", "completed_by": "somebody else"}})
+        return web.json_response({"data": {"status": "completed", "completed_by": "another client"}})
 
-    def _trouble(self, request: web.Request, status: int | None) -> web.Response:
+    def _fault(self, request: web.Request, status: int | None) -> web.Response:
         if status is None:
             assert request.transport is not None
             request.transport.abort()

@@ -1,4 +1,4 @@
-"""What was said in a call, as far as one can tell without understanding it: answers, numbers, days, yes and no."""
+"""Parse a call's transcript by patterns: answers, numbers, days, times, yes and no."""
 
 import json
 import re
@@ -64,7 +64,7 @@ _CLOCK: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What the agent asked, if it did, and what the caller said to it."""
+    """The agent's question, if any, and the caller's answer."""
 
     question: str
     answer: str
@@ -72,16 +72,16 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call: its exchanges in order, and the day on which it was held."""
+    """A call: its exchanges in order, and its date."""
 
     exchanges: tuple[Exchange, ...]
     day: date
 
 
-def call_of(text: str) -> Call:
-    """Find the call in a prompt: each line that is a JSON object with role and text is a turn.
+def parse_call(text: str) -> Call:
+    """Parse the call in a prompt: each line that is a JSON object with role and text is a turn.
 
-    In a prompt without such lines everything was said by the caller.
+    If there are no such lines, the whole prompt counts as the caller's words.
     """
     lines = [line.strip() for line in text.replace("\u2019", "'").split("\n") if line.strip()]
     turns = [turn for line in lines if (turn := _turn(line))]
@@ -116,7 +116,7 @@ def _exchanges(turns: list[tuple[str, str]]) -> list[Exchange]:
 
 
 def in_digits(text: str) -> str:
-    """Write the number words of a text, up to ninety-nine, as digits."""
+    """Replace a text's number words, up to ninety-nine, by digits."""
 
     def digits(match: re.Match[str]) -> str:
         tens, unit, small = (word and word.lower() for word in match.groups())
@@ -125,25 +125,25 @@ def in_digits(text: str) -> str:
     return _WORDED.sub(digits, text)
 
 
-def last_word(text: str) -> str:
-    """Leave out what was taken back: after "actually" or "no, wait" only the rest counts."""
+def without_retractions(text: str) -> str:
+    """Return the text after the last retraction, such as "actually" or "no, wait"."""
     parts = [part for part in _SECOND_THOUGHT.split(text) if part.strip(" .,!")]
     return parts[-1] if parts else text
 
 
-def plainly(text: str) -> str:
-    """Leave out what carries no meaning at the start and the end of an answer."""
+def without_fillers(text: str) -> str:
+    """Remove filler words at the start and the end of an answer."""
     cleaned = _LEAD_IN.sub("", _FILLER.sub("", _COURTESY.sub("", text.strip()))).strip(" .,!?;:-")
     return cleaned or text.strip() or "not said"
 
 
 def numbers(text: str) -> list[float]:
-    """Return the numbers of a text in order."""
+    """Return the numbers in a text, in order."""
     return [float(number.replace(",", "")) for number in _NUMBER.findall(in_digits(text))]
 
 
 def is_yes(text: str) -> bool | None:
-    """Tell whether an answer agrees, by its first word that says so; None if there is none."""
+    """Return whether the first yes or no word of an answer is a yes; None if it has neither."""
     yes, no = _YES.search(text), _NO.search(text)
     if yes and no:
         return yes.start() < no.start()
@@ -151,7 +151,7 @@ def is_yes(text: str) -> bool | None:
 
 
 def day(text: str, today: date) -> date | None:
-    """Return the day that a text names, the next one of that name if it leaves that open."""
+    """Return the day that a text names; without a year or a week, the next such day."""
     text = in_digits(text.lower())
     if iso := _ISO_DATE.search(text):
         return _date(*map(int, iso.groups()))

@@ -1,17 +1,24 @@
-"""When a caller speaks, by the energy of their audio."""
+"""Voice activity detection by the energy of the audio."""
 
 import random
 import struct
 
 from local.speech import silence
-from local.stand_ins.gemini_live_hearing import RATE, Heard, Hearing, SpeechEnded, SpeechStarted, WordsHeard
+from local.stand_ins.gemini_live_voice_activity import (
+    RATE,
+    Heard,
+    SpeechEnded,
+    SpeechStarted,
+    VoiceActivityDetector,
+    WordsHeard,
+)
 from tests.live.callers import spoken
 
 
 def heard(pcm: bytes, piece: int = 997) -> list[Heard]:
-    """Listen to audio in pieces of an odd size."""
-    hearing = Hearing()
-    return [what for start in range(0, len(pcm), piece) for what in hearing.listen(pcm[start : start + piece])]
+    """Process audio in pieces of an odd size."""
+    detector = VoiceActivityDetector()
+    return [what for start in range(0, len(pcm), piece) for what in detector.listen(pcm[start : start + piece])]
 
 
 def noise(seconds: float, loudness: int) -> bytes:
@@ -20,7 +27,7 @@ def noise(seconds: float, loudness: int) -> bytes:
     return struct.pack(f"<{count}h", *(generator.randint(-loudness, loudness) for _ in range(count)))
 
 
-def test_a_turn_begins_brings_words_and_ends() -> None:
+def test_a_turn_is_detected_with_its_words() -> None:
     first, *words, last = heard(silence(RATE, 1) + spoken("My name is Erik."))
 
     assert first == SpeechStarted()
@@ -29,19 +36,19 @@ def test_a_turn_begins_brings_words_and_ends() -> None:
     assert last.text == "My name is Erik."
 
 
-def test_it_does_not_matter_in_which_pieces_audio_arrives() -> None:
+def test_the_size_of_audio_pieces_does_not_matter() -> None:
     pcm = spoken("My name is Erik.")
 
     assert heard(pcm, 2) == heard(pcm, 640) == heard(pcm, len(pcm))
 
 
-def test_two_turns_are_told_apart() -> None:
+def test_two_turns_are_detected_separately() -> None:
     ended = [what.text for what in heard(spoken("One.") + spoken("Two.")) if isinstance(what, SpeechEnded)]
 
     assert ended == ["One.", "Two."]
 
 
-def test_a_quiet_room_is_not_speech_and_a_loud_one_is() -> None:
+def test_quiet_noise_is_not_speech_and_loud_noise_is() -> None:
     assert heard(noise(2, loudness=200)) == []
     assert SpeechStarted() in heard(noise(2, loudness=3_000))
 
@@ -57,9 +64,9 @@ def test_the_length_of_speech_leaves_out_the_silence_after_it() -> None:
 
 
 def test_the_end_of_the_audio_ends_only_speech() -> None:
-    hearing = Hearing()
-    assert list(hearing.end()) == []
+    detector = VoiceActivityDetector()
+    assert list(detector.end()) == []
 
-    assert list(hearing.listen(noise(0.5, loudness=3_000))) == [SpeechStarted()]
-    assert list(hearing.end()) == [SpeechEnded("", 0.5)]
-    assert list(hearing.end()) == []
+    assert list(detector.listen(noise(0.5, loudness=3_000))) == [SpeechStarted()]
+    assert list(detector.end()) == [SpeechEnded("", 0.5)]
+    assert list(detector.end()) == []

@@ -1,12 +1,12 @@
-"""Schedules run as EventBridge's do, whatever one run brings."""
+"""The scheduler invokes functions as EventBridge does, and continues after a failed run."""
 
 from typing import Any
 
 import pytest
 
-from local.clock import Clock, seconds_between
 from local.errors import CannotStart
-from local.stack import at_work
+from local.scheduler import Scheduler, seconds_between
+from local.stack import background_tasks
 from local.template import Schedule
 from local.workers import FunctionError
 from tests.local.conftest import Background
@@ -28,19 +28,17 @@ class Sweep:
             raise FunctionError({"errorType": "LookupError", "errorMessage": "no such luck"})
 
 
-def test_a_schedule_runs_again_and_again_even_after_a_failure(
-    background: Background, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_schedule_continues_after_a_failed_run(background: Background, capfd: pytest.CaptureFixture[str]) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 3)
 
-    assert capfd.readouterr().err == "Sweep: its scheduled run failed: LookupError: no such luck.\n"
+    assert capfd.readouterr().err == "Sweep: scheduled run failed: LookupError: no such luck.\n"
 
 
-def test_a_run_gets_the_event_of_eventbridge(background: Background) -> None:
+def test_a_run_gets_eventbridges_event(background: Background) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 2)
 
     first, second = sweep.events[:2]
@@ -58,26 +56,26 @@ def test_a_run_gets_the_event_of_eventbridge(background: Background) -> None:
     }
 
 
-def test_a_clock_that_is_stopped_runs_no_more(background: Background) -> None:
+def test_a_canceled_scheduler_does_not_run_again(background: Background) -> None:
     sweep = Sweep()
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", sweep).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", sweep).run()])):
         until(lambda: len(sweep.events) >= 1)
     runs = len(sweep.events)
 
-    with background.during(at_work([Clock(SCHEDULE, 0.01, "Sweep", another := Sweep()).run()])):
+    with background.during(background_tasks([Scheduler(SCHEDULE, 0.01, "Sweep", another := Sweep()).run()])):
         until(lambda: len(another.events) >= 3)
 
     assert len(sweep.events) == runs
 
 
-def test_impatient_people_have_schedules_run_more_often() -> None:
+def test_schedule_seconds_overrides_the_rate_of_all_schedules() -> None:
     assert seconds_between({"SCHEDULE_SECONDS": "0.5"}) == 0.5
     assert seconds_between({"SCHEDULE_SECONDS": ""}) is None
     assert seconds_between({}) is None
 
 
 @pytest.mark.parametrize("wanted", ["often", "0", "-1", "nan", "inf"])
-def test_what_is_no_number_of_seconds_is_one_plain_sentence(wanted: str) -> None:
+def test_an_invalid_number_of_seconds_is_refused_in_one_sentence(wanted: str) -> None:
     with pytest.raises(
         CannotStart, match=rf"^SCHEDULE_SECONDS is '{wanted}': give a number above 0 and up to 86400\.$"
     ):

@@ -1,6 +1,6 @@
-"""Hearing: when the caller speaks, by the energy of their audio, and the words that the audio carries.
+"""Voice activity detection by the energy of the caller's audio, and the words that the audio carries.
 
-Time is counted in audio, never by a clock, so it does not matter how fast the audio arrives.
+Time is measured in audio, not by a clock, so the result does not depend on how fast the audio arrives.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from local.hidden_words import MarkReader
+from local.audio_watermark import WatermarkReader
 
 RATE: Final = 16_000
 SILENCE_SECONDS: Final = 0.7
@@ -17,7 +17,7 @@ SILENCE_SECONDS: Final = 0.7
 _FRAME_SECONDS: Final = 0.02
 _FRAME: Final = struct.Struct(f"<{round(RATE * _FRAME_SECONDS)}h")
 _LOUD: Final = 500
-"""The root mean square of a frame in which somebody speaks; a quiet room is a tenth of that."""
+"""Minimum root mean square of a frame with speech; a quiet room is at a tenth of that."""
 
 _FRAMES_TO_START: Final = 3
 
@@ -29,14 +29,14 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class WordsHeard:
-    """The caller has said some more words."""
+    """The caller has said more words."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """The caller has been silent for long enough; all the words they said, and for how long they spoke."""
+    """The caller's turn has ended by silence: its words, and the duration of the speech in seconds."""
 
     text: str
     seconds: float
@@ -45,19 +45,19 @@ class SpeechEnded:
 Heard = SpeechStarted | WordsHeard | SpeechEnded
 
 
-class Hearing:
-    """Listens to one caller."""
+class VoiceActivityDetector:
+    """Detects the voice activity of one caller."""
 
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._silence_seconds = silence_seconds
-        self._reader = MarkReader()
+        self._reader = WatermarkReader()
         self._rest = b""
         self._speaks = False
         self._loud = self._quiet = self._frames = 0
         self._words: list[str] = []
 
     def listen(self, pcm: bytes) -> Iterator[Heard]:
-        """Take the next audio (16 kHz, 16 bits, little-endian, mono) and tell what it brings."""
+        """Process the next audio (16 kHz, 16-bit little-endian mono), and yield what it contains."""
         pcm = self._rest + pcm
         whole = len(pcm) // _FRAME.size * _FRAME.size
         self._rest = pcm[whole:]
@@ -65,7 +65,7 @@ class Hearing:
             yield from self._frame(frame)
 
     def end(self) -> Iterator[Heard]:
-        """Take the end of the audio, which ends speech at once."""
+        """Process the end of the audio, which ends speech immediately."""
         if self._speaks:
             yield self._ended()
 

@@ -1,21 +1,21 @@
-"""What a client does with what Gemini sends: plays it, notes what was said, and keeps what a resumption needs."""
+"""Gemini's messages: play the audio, collect the transcript, and store the resumption handle."""
 
 import asyncio
 import base64
 from typing import Any, Final
 
 from demo.clock import CallClock
-from demo.live_line import Message
+from demo.live_connection import Message
 from demo.recording import Recording
 from demo.transcript import Transcript
 from local.speech import seconds_of
 
 RATE: Final = 24_000
-"""What Gemini speaks, in hertz."""
+"""Sample rate of Gemini's audio output, in hertz."""
 
 
-class Earpiece:
-    """Hears the agent; audio counts as heard when it would have been played, not when it arrives."""
+class ServerMessages:
+    """Handles the messages of one call; audio counts as heard when it would have been played, not when it arrives."""
 
     def __init__(self, transcript: Transcript, clock: CallClock, recording: Recording) -> None:
         self._transcript = transcript
@@ -27,46 +27,46 @@ class Earpiece:
         self._is_cut = False
         self._heard_until = 0.0
         self._handle: str | None = None
-        self._must_move = False
+        self._must_reconnect = False
 
     # ---- The agent's turns ----
 
     def expect_turn(self) -> None:
-        """Forget the agent's last turn: the caller is about to say something."""
+        """Reset the state of the agent's turn, before the caller speaks."""
         self._begun.clear()
         self._complete.clear()
 
     async def turn_begun(self) -> None:
-        """Wait until the agent speaks, or has spoken."""
+        """Wait until the agent's turn has begun."""
         await self._begun.wait()
 
     async def turn_heard(self) -> None:
-        """Wait until the agent has finished, and the last word was heard."""
+        """Wait until the agent's turn is complete and all its audio would have been played."""
         await self._complete.wait()
         await self._clock.sleep(self._heard_until - self._clock.now())
 
-    # ---- Moving to another connection ----
+    # ---- Reconnecting ----
 
     @property
-    def should_move(self) -> bool:
-        """Whether this connection is about to end, and the call can go on with another one from here."""
-        return self._must_move and self._handle is not None
+    def should_reconnect(self) -> bool:
+        """Whether this connection is about to end and the call can be resumed over another one."""
+        return self._must_reconnect and self._handle is not None
 
     def take_handle(self) -> str | None:
-        """Return what resumes the call, once; None if nothing does."""
-        handle, self._handle, self._must_move = self._handle, None, False
+        """Return the resumption handle and forget it; None if there is none."""
+        handle, self._handle, self._must_reconnect = self._handle, None, False
         return handle
 
     # ---- Messages ----
 
     def take(self, message: Message) -> None:
-        """Take one message."""
+        """Handle one message."""
         if content := message.get("serverContent"):
             self._take_content(content)
         if update := message.get("sessionResumptionUpdate"):
             self._handle = update.get("newHandle") if update.get("resumable") else None
         if "goAway" in message:
-            self._must_move = True
+            self._must_reconnect = True
 
     def _take_content(self, content: dict[str, Any]) -> None:
         if transcription := content.get("inputTranscription"):

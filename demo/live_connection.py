@@ -1,4 +1,4 @@
-"""The WebSocket to Gemini Live: opened with a session's token, and opened again where a long call goes on."""
+"""The WebSocket to Gemini Live: opened with a session's token, and reopened when a call outlasts its connection."""
 
 import asyncio
 import json
@@ -16,8 +16,8 @@ _CONTENT: Final = (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
 _CLOSING_SECONDS: Final = 2.0
 
 
-class LiveLine:
-    """One call's connection; what is said while it moves to another one waits until that is open."""
+class LiveConnection:
+    """One call's connection; messages sent during a reconnect wait until the new connection is open."""
 
     def __init__(self, client: aiohttp.ClientSession, connection: Message) -> None:
         self._client = client
@@ -25,10 +25,10 @@ class LiveLine:
         self._setup: Message = connection["setup"]
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._is_open = asyncio.Event()
-        self.hangup = "it hung up without a word"
+        self.hangup = "the connection broke without a close frame"
 
     async def open(self, handle: str | None = None) -> None:
-        """Connect and wait until Gemini is ready, with a handle in the middle of a call; raises CallFailed."""
+        """Connect and wait for setupComplete; a handle resumes a call. Raises CallFailed."""
         await self.close()
         timeout = aiohttp.ClientWSTimeout(ws_close=_CLOSING_SECONDS)
         try:
@@ -43,7 +43,7 @@ class LiveLine:
         self._is_open.set()
 
     async def receive(self) -> Message | None:
-        """Wait for the next message; None when the other side has hung up."""
+        """Wait for the next message; None once Gemini has closed the connection."""
         frame = await self._socket.receive() if self._socket else None
         if frame and frame.type in _CONTENT:
             message: Message = json.loads(frame.data)
@@ -53,20 +53,20 @@ class LiveLine:
         return None
 
     async def send(self, message: Message) -> None:
-        """Send one message, once the line is open; one over which it breaks is lost, as on any telephone."""
+        """Send one message once the connection is open; a message is lost if the connection breaks while it is sent."""
         await self._is_open.wait()
         if self._socket:
-            with suppress(ConnectionError):  # whoever receives is told
+            with suppress(ConnectionError):  # `receive` reports the end of the connection
                 await self._socket.send_json(message)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._is_open.clear()
         if self._socket:
             await self._socket.close()
 
     def _note(self, frame: aiohttp.WSMessage | None) -> None:
-        """Remember why the other side has hung up, as far as it said."""
+        """Store the close code and the reason, if Gemini sent them."""
         if frame and frame.type is aiohttp.WSMsgType.CLOSE:
             self.hangup = f"close code {frame.data}, {frame.extra or 'without a reason'}"
 
