@@ -1,8 +1,8 @@
-"""API keys: how they look, how they are checked, and what is kept of them.
+"""API keys: their format, checksum and hash.
 
-A key is `pi_live_`, 43 letters and digits that hold 256 random bits, and 6 more that check the rest, so that a
-mistyped key is told from an unknown one without a look-up. Only the SHA-256 of the whole is ever stored: with
-256 random bits there is nothing to guess, so a slow hash would only slow us down.
+A key is `pi_live_`, 43 letters and digits that encode 256 random bits, and 6 more that encode a CRC-32 of those 43. The
+checksum rejects a mistyped key without a lookup. Only the SHA-256 of the whole key is stored; 256 random bits cannot be
+guessed, so a slow hash would add no security.
 """
 
 import hashlib
@@ -28,27 +28,27 @@ WorkspaceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0
 
 
 class CreateApiKeyRequest(Document):
-    """What an operator asks for: a key of a workspace, which begins to exist with its first key."""
+    """Event of the CreateApiKey function. A workspace is created with its first key."""
 
     workspace: WorkspaceName
     name: Annotated[str, StringConstraints(min_length=1, max_length=120)] = "default"
 
 
 class ListApiKeysRequest(Document):
-    """Whose keys to list."""
+    """Event of the ListApiKeys function."""
 
     workspace: WorkspaceName
 
 
 class RevokeApiKeyRequest(Document):
-    """Which key to revoke."""
+    """Event of the RevokeApiKey function."""
 
     workspace: WorkspaceName
     key_id: str
 
 
 class ApiKey(Document):
-    """A key as an operator sees it later: without the secret."""
+    """An API key without its secret, as stored and as listed."""
 
     key_id: KeyId
     workspace: WorkspaceId
@@ -59,7 +59,7 @@ class ApiKey(Document):
 
 
 class CreatedApiKey(Document):
-    """A new key with its secret, which is shown this once and stored nowhere."""
+    """A new API key with its secret, which is returned once and not stored."""
 
     key_id: KeyId
     workspace: WorkspaceId
@@ -70,22 +70,22 @@ class CreatedApiKey(Document):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A key's secret, kept out of every representation that might be logged."""
+    """The secret of an API key; its `repr` does not contain it, so that logs do not either."""
 
     _text: str
 
     def reveal(self) -> str:
-        """Return the secret itself, for the one answer that shows it."""
+        """Return the secret, for the response that creates the key."""
         return self._text
 
     @property
     def hash(self) -> KeyHash:
-        """What is stored instead of the secret."""
+        """SHA-256 of the secret, which is stored instead of it."""
         return KeyHash(hashlib.sha256(self._text.encode()).hexdigest())
 
     @property
     def hint(self) -> str:
-        """The last letters, by which a person tells keys apart."""
+        """Last four characters of the secret, to tell keys apart in a list."""
         return self._text[-_HINT_LETTERS:]
 
     def __repr__(self) -> str:
@@ -93,13 +93,13 @@ class Secret:
 
 
 def generate() -> Secret:
-    """Make a new key."""
+    """Return a new random key."""
     letters = _base62(secrets.randbits(256), _RANDOM_LETTERS)
     return Secret(PREFIX + letters + _check(letters))
 
 
 def parse(text: str) -> Secret:
-    """Read a key as a caller sends it; raises InvalidApiKey when it was mistyped."""
+    """Parse a key from a request; raises InvalidApiKey if its format or checksum is wrong."""
     letters = text.removeprefix(PREFIX)
     random, check = letters[:_RANDOM_LETTERS], letters[_RANDOM_LETTERS:]
     if not text.startswith(PREFIX) or len(random) != _RANDOM_LETTERS or check != _check(random):

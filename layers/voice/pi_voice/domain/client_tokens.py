@@ -1,7 +1,7 @@
-"""Client tokens: what a browser holds instead of an API key. Each opens the routes of one session, for a while.
+"""Client tokens: short-lived credentials for browsers, each limited to the routes of one session.
 
 A token is `pi_sess_` and base64url of the session's id (16 bytes), its expiry (5 bytes, Unix seconds) and an
-HMAC-SHA256 of both. So it is checked without a look-up, and kept nowhere.
+HMAC-SHA256 of both. It is verified without a lookup, and not stored.
 """
 
 import base64
@@ -18,35 +18,35 @@ PREFIX: Final = "pi_sess_"
 _ID_BYTES: Final = 16
 _EXPIRY_BYTES: Final = 5
 _CONTEXT: Final = b"pi-voice client token 1:"
-"""What this use of the secret signs, so that a signature made for another can never pass here."""
+"""Prefix of the signed bytes, so that a signature made with the same secret for another purpose is not valid here."""
 
-_REFUSED: Final = "The client token is mistyped or has expired. Use an API key."
+_INVALID: Final = "The client token is mistyped or has expired. Use an API key."
 
 
 class ClientTokens:
-    """Makes and checks client tokens by one secret of the deployment."""
+    """Signs and verifies client tokens with the deployment's secret."""
 
     def __init__(self, secret: str, clock: Clock = time.time) -> None:
         self._secret = secret.encode()
         self._clock = clock
 
     def issue(self, session_id: SessionId, expires_at: int) -> str:
-        """Make a session's token, good until a Unix second."""
+        """Return a token for a session, valid until `expires_at` in Unix seconds."""
         signed = uuid.UUID(session_id).bytes + expires_at.to_bytes(_EXPIRY_BYTES, "big")
         return PREFIX + base64.urlsafe_b64encode(signed + self._mac(signed)).decode().rstrip("=")
 
     def session_of(self, token: str) -> SessionId:
-        """Return the id of the session that a token opens; raises InvalidApiKey."""
+        """Verify a token and return the id of its session; raises InvalidApiKey."""
         letters = token.removeprefix(PREFIX)
         try:
             raw = base64.b64decode(letters + "=" * (-len(letters) % 4), altchars=b"-_", validate=True)
             session_id = SessionId(str(uuid.UUID(bytes=raw[:_ID_BYTES])))
         except ValueError:
-            raise InvalidApiKey(_REFUSED) from None
+            raise InvalidApiKey(_INVALID) from None
         expires_at = int.from_bytes(raw[_ID_BYTES : _ID_BYTES + _EXPIRY_BYTES], "big")
-        # The whole text is compared, because base64 has more than one spelling of the same bytes.
+        # Compare the whole text, because the same bytes have more than one encoding in base64.
         if not hmac.compare_digest(token, self.issue(session_id, expires_at)) or expires_at <= self._clock():
-            raise InvalidApiKey(_REFUSED)
+            raise InvalidApiKey(_INVALID)
         return session_id
 
     def _mac(self, signed: bytes) -> bytes:

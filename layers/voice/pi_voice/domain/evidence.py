@@ -1,4 +1,4 @@
-"""Evidence: where in the call each value was said, as the model claims it and as the transcript bears it out."""
+"""Evidence: for each value, where in the call it was said, as the model claims and verified in the transcript."""
 
 import re
 import unicodedata
@@ -22,26 +22,26 @@ INSTRUCTION: Final = (
     "letter. Without such words `turn` and `quote` are null."
 )
 
-_CLAIMS: Final = ("found", "not_mentioned", "conflicting")
+_STATUSES: Final = ("found", "not_mentioned", "conflicting")
 _ENTRY: Final[JsonSchema] = {
     "type": "object",
     "properties": {
         "path": {"type": "string"},
-        "status": {"type": "string", "enum": [*_CLAIMS]},
+        "status": {"type": "string", "enum": [*_STATUSES]},
         "turn": {"type": ["integer", "null"]},
         "quote": {"type": ["string", "null"]},
     },
     "required": ["path", "status", "turn", "quote"],
     "propertyOrdering": ["path", "status", "turn", "quote"],
 }
-_ALIKE: Final = str.maketrans(
+_PLAIN_CHARACTERS: Final = str.maketrans(
     "\u2018\u2019\u201a\u201b\u2032`\u201c\u201d\u201e\u2033\u2010\u2011\u2012\u2013\u2014\u2212",
     "''''''\"\"\"\"------",
 )
 
 
 def with_evidence(sent: JsonSchema) -> JsonSchema:
-    """Return the schema of an answer that holds results and the evidence for them."""
+    """Return the schema of an answer with results and their evidence."""
     results = {keyword: value for keyword, value in sent.items() if keyword != "$defs"}
     wrapped: JsonSchema = {
         "type": "object",
@@ -53,14 +53,14 @@ def with_evidence(sent: JsonSchema) -> JsonSchema:
 
 
 def split_answer(answer: JsonValue) -> tuple[JsonValue, JsonValue]:
-    """Take an answer of that schema apart: the results, and what is claimed of them."""
+    """Split an answer of that schema into results and claims."""
     if isinstance(answer, dict):
         return answer.get("results"), answer.get("evidence")
     return answer, None
 
 
 def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """Yield each single value of results with its path; an empty list or object is one too."""
+    """Yield each single value of results with its path; an empty list or object is also a single value."""
     match value:
         case {} if value:
             for name, inner in value.items():
@@ -73,19 +73,19 @@ def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
 
 
 def verify_evidence(results: JsonValue, claims: JsonValue, turns: Sequence[TranscriptTurn]) -> dict[str, Evidence]:
-    """Hold what the model claims of each value to the transcript.
+    """Verify the model's claim for each value against the transcript.
 
-    A quote that is not in its turn proves nothing, and neither does a claim without one: that is `unverified`.
+    A value is `unverified` if its quote is not in its turn, or if the model gave no quote.
     """
-    claimed = {
+    claims_by_path = {
         claim["path"]: claim
         for claim in (claims if isinstance(claims, list) else [])
         if isinstance(claim, dict) and isinstance(claim.get("path"), str)
     }
-    return {path: _one(value, claimed.get(path, {}), turns) for path, value in leaves(results)}
+    return {path: _verify(value, claims_by_path.get(path, {}), turns) for path, value in leaves(results)}
 
 
-def _one(value: JsonValue, claim: Mapping[str, JsonValue], turns: Sequence[TranscriptTurn]) -> Evidence:
+def _verify(value: JsonValue, claim: Mapping[str, JsonValue], turns: Sequence[TranscriptTurn]) -> Evidence:
     is_empty = value in (None, [], {})
     status, turn, quote = claim.get("status"), claim.get("turn"), claim.get("quote")
     if status not in ("found", "conflicting"):
@@ -104,26 +104,26 @@ def _one(value: JsonValue, claim: Mapping[str, JsonValue], turns: Sequence[Trans
 
 
 def contains_quote(text: str, quote: str) -> bool:
-    """Tell whether a text holds a quote in whole words; case, spaces and the form of letters do not count."""
-    wanted = _folded(quote).strip(" .,;:!?\"'-\u2026")
-    if not wanted:
+    """Return whether a text contains a quote as whole words; case, spaces and Unicode forms are ignored."""
+    words = _normalize(quote).strip(" .,;:!?\"'-\u2026")
+    if not words:
         return False
-    said, start = _folded(text), -1
-    while (start := said.find(wanted, start + 1)) >= 0:
-        end = start + len(wanted)
-        if not _in_word(said[start - 1 : start], wanted[0]) and not _in_word(wanted[-1], said[end : end + 1]):
+    spoken, start = _normalize(text), -1
+    while (start := spoken.find(words, start + 1)) >= 0:
+        end = start + len(words)
+        if not _in_word(spoken[start - 1 : start], words[0]) and not _in_word(words[-1], spoken[end : end + 1]):
             return True
     return False
 
 
-def _folded(text: str) -> str:
-    """Bring what looks or sounds the same to one form (NFKC, case folding, plain quotes and dashes, single spaces)."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_ALIKE)).casefold())
+def _normalize(text: str) -> str:
+    """Normalize a text for comparison: NFKC, case folding, plain quotes and dashes, single spaces."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_PLAIN_CHARACTERS)).casefold())
     return re.sub(r"\s+", " ", folded).strip()
 
 
 def _in_word(left: str, right: str) -> bool:
-    """Tell whether a word goes on between two letters, in the scripts that put spaces between words."""
+    """Return whether two adjacent characters belong to one word, in scripts that separate words by spaces."""
     return _is_spaced(left) and _is_spaced(right)
 
 

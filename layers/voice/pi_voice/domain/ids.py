@@ -1,4 +1,4 @@
-"""The names by which things are known, and how new ones are made."""
+"""Types of ids, and UUIDs."""
 
 import os
 import time
@@ -14,11 +14,11 @@ KeyId = NewType("KeyId", str)
 KeyHash = NewType("KeyHash", str)
 
 Clock = Callable[[], float]
-"""Tells the time in Unix seconds, as `time.time` does."""
+"""Function that returns the time in Unix seconds, such as `time.time`."""
 
 
 def uuid7(clock: Clock = time.time) -> str:
-    """Make a UUID of version 7 (RFC 9562, section 5.7), which sorts by the millisecond it was made in."""
+    """Return a new UUID of version 7 (RFC 9562, section 5.7), which sorts by its creation time in milliseconds."""
     milliseconds = int(clock() * 1000)
     random = int.from_bytes(os.urandom(10), "big")
     value = (milliseconds & (2**48 - 1)) << 80 | random
@@ -28,7 +28,7 @@ def uuid7(clock: Clock = time.time) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether a text is a UUID in the form in which we hand ids out."""
+    """Return whether a text is a UUID in lowercase with hyphens, as all our ids are."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:

@@ -1,4 +1,4 @@
-"""Output schemas: what an agent asks for, as the JSON Schema that Gemini fills and that results are held to."""
+"""Output schemas: compile hints to JSON Schema, adapt it for Gemini, and validate results against it."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +23,7 @@ GEMINI_KEYWORDS: Final = frozenset(
         "additionalProperties", "required", "propertyOrdering",
     }
 )  # fmt: skip
-"""The keywords that Gemini honours in `responseJsonSchema`, by Google's definition of GenerationConfig."""
+"""Keywords that Gemini supports in `responseJsonSchema`, from Google's reference of GenerationConfig."""
 
 GEMINI_FORMATS: Final = frozenset({"date-time", "date", "time"})
 
@@ -47,37 +47,37 @@ IN_WORDS: Final = {
     "format": "format {}",
     "const": "exactly {}",
 }
-"""What the model is told in words, because it would ignore the keyword, or find it too much to hold."""
+"""Description of keywords that Gemini ignores, or that would make the schema too complex for it."""
 
-_MAX_FAULTS: Final = 20
-_MAX_SHOWN: Final = 10
-_MAX_PLACE: Final = 200
+_MAX_ERRORS: Final = 20
+_MAX_NAMES: Final = 10
+_MAX_PATH_CHARACTERS: Final = 200
 
 
 def compile_output_schema(
     output_schema: JsonSchema | None, output_schema_strict: JsonSchema | None
 ) -> JsonSchema | None:
-    """Return the JSON Schema of the results that are asked for, None where none are; a strict schema wins over hints.
+    """Return the JSON Schema of the results, None if neither is given; a strict schema wins over hints.
 
-    What is asked for has to be checked before (`pi_voice.schema_check`).
+    The arguments must be valid (`output_schema_validation`).
     """
     if output_schema_strict is not None:
         return output_schema_strict
-    return _object(output_schema) if output_schema else None
+    return _compile_object(output_schema) if output_schema else None
 
 
-def _object(hints: dict[str, JsonValue]) -> JsonSchema:
-    """Compile an object whose keys are all there, each with a value or null."""
+def _compile_object(hints: dict[str, JsonValue]) -> JsonSchema:
+    """Compile an object of hints: all keys are required, and each value may be null."""
     return {
         "type": "object",
-        "properties": {name: _nullable(_one(hint)) for name, hint in hints.items()},
+        "properties": {name: _nullable(_compile_hint(hint)) for name, hint in hints.items()},
         "required": list(hints),
         "additionalProperties": False,
         "propertyOrdering": list(hints),
     }
 
 
-def _one(hint: JsonValue) -> JsonSchema:
+def _compile_hint(hint: JsonValue) -> JsonSchema:
     match hint:
         case "array":
             return {"type": "array", "items": {"type": "string"}}
@@ -86,9 +86,9 @@ def _one(hint: JsonValue) -> JsonSchema:
         case str() if hint in TYPE_NAMES:
             return {"type": hint}
         case {}:
-            return _object(hint)
+            return _compile_object(hint)
         case [inner]:
-            return {"type": "array", "items": _one(inner)}
+            return {"type": "array", "items": _compile_hint(inner)}
         case _:
             return {"type": "string", "description": hint}
 
@@ -98,12 +98,12 @@ def _nullable(schema: JsonSchema) -> JsonSchema:
 
 
 def gemini_schema(schema: JsonSchema) -> JsonSchema:
-    """Return the schema that Gemini is sent: what it ignores or cannot hold is told in words, or left out.
+    """Return the schema for Gemini: unsupported or costly keywords are described in words, or left out.
 
-    `violations` holds results to all of it afterwards.
+    `violations` validates results against the whole schema afterwards.
     """
     if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # Gemini takes no other keyword beside it
+        return {"$ref": schema["$ref"]}  # Gemini accepts no other keyword beside it
     sent: JsonSchema = {}
     for keyword, value in schema.items():
         match value:
@@ -117,13 +117,13 @@ def gemini_schema(schema: JsonSchema) -> JsonSchema:
                 sent[keyword] = [gemini_schema(inner) for inner in value if isinstance(inner, dict)]
             case _:
                 sent[keyword] = value
-    if words := ", ".join(_words(schema)):
-        told = sent.get("description")
-        sent["description"] = f"{told} ({words})" if told else words
+    if words := ", ".join(_in_words(schema)):
+        description = sent.get("description")
+        sent["description"] = f"{description} ({words})" if description else words
     return sent
 
 
-def _words(schema: JsonSchema) -> Iterator[str]:
+def _in_words(schema: JsonSchema) -> Iterator[str]:
     for keyword, words in IN_WORDS.items():
         value = schema.get(keyword)
         if isinstance(value, str | int | float) and not (keyword == "format" and value in GEMINI_FORMATS):
@@ -131,60 +131,60 @@ def _words(schema: JsonSchema) -> Iterator[str]:
 
 
 def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
-    """Name where results do not obey their schema (draft 2020-12, formats checked); empty when they do.
+    """Validate results against their schema (draft 2020-12, with formats) and return up to 20 errors.
 
-    At most 20. The messages tell what the schema asks for, and nothing of the results.
+    Messages contain the schema's requirements, never values of the results.
     """
     validator = _validator_class()
     errors = validator(schema, format_checker=validator.FORMAT_CHECKER).iter_errors(results)
-    return [ErrorDetail(_place(error), _told(error)) for error in errors][:_MAX_FAULTS]
+    return [ErrorDetail(_path(error), _message(error)) for error in errors][:_MAX_ERRORS]
 
 
-def _place(error: "ValidationError") -> str:
-    """Name a place in results on one line, and briefly: where a schema leaves keys open, they are the model's words."""
+def _path(error: "ValidationError") -> str:
+    """Return the path of an error on one line, shortened: unless the schema names the keys, the model chooses them."""
     steps = ".".join(map(str, error.absolute_path))
-    return " ".join(steps.split())[:_MAX_PLACE]
+    return " ".join(steps.split())[:_MAX_PATH_CHARACTERS]
 
 
 @cache
 def _validator_class() -> type["Draft202012Validator"]:
-    """Make a validator whose patterns take a time that grows with the text alone.
+    """Return a validator class that matches patterns with RE2, in time linear in the text.
 
-    Python's own regular expressions may take for ever on a short text; RE2's cannot.
+    Python's `re` can take exponential time on a short text.
     """
-    import re2  # noqa: PLC0415 (with jsonschema 150 ms; only what is held to a schema pays)
+    import re2  # noqa: PLC0415 (with jsonschema 150 ms, only when results are validated)
     from jsonschema import Draft202012Validator, validators  # noqa: PLC0415
     from jsonschema.exceptions import ValidationError  # noqa: PLC0415
 
-    def pattern(_: object, wanted: str, text: object, __: object) -> Iterator[ValidationError]:
-        if isinstance(text, str) and not re2.search(wanted, text):
+    def pattern(_: object, expression: str, text: object, __: object) -> Iterator[ValidationError]:
+        if isinstance(text, str) and not re2.search(expression, text):
             yield ValidationError("does not match")
 
-    made: type[Draft202012Validator] = validators.extend(  # type: ignore[no-untyped-call]
+    validator_class: type[Draft202012Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft202012Validator, {"pattern": pattern}
     )
-    return made
+    return validator_class
 
 
-def _told(error: "ValidationError") -> str:
-    """Say what a schema asks for in a place where it was not obeyed."""
-    wanted, told = error.validator_value, f"Breaks {error.validator}."
-    match error.validator, wanted:
+def _message(error: "ValidationError") -> str:
+    """Return what the schema requires at the place of an error."""
+    required, message = error.validator_value, f"Breaks {error.validator}."
+    match error.validator, required:
         case "type", [*kinds]:
-            told = f"Should be of type {' or '.join(map(str, kinds))}."
+            message = f"Should be of type {' or '.join(map(str, kinds))}."
         case "type", kind:
-            told = f"Should be of type {kind}."
+            message = f"Should be of type {kind}."
         case "required", [*names] if isinstance(error.instance, dict):
-            told = f"Lacks {_listed([str(name) for name in names if name not in error.instance])}."
+            message = f"Lacks {_shortened([str(name) for name in names if name not in error.instance])}."
         case "enum", [*members]:
-            told = f"Should be one of {_listed([str(member) for member in members])}."
+            message = f"Should be one of {_shortened([str(member) for member in members])}."
         case "additionalProperties", False:
-            told = "Has a property that the schema does not name."
-        case str(keyword), str() | int() | float() if keyword in IN_WORDS and not isinstance(wanted, bool):
-            told = f"Breaks {keyword}: {IN_WORDS[keyword].format(wanted)}."
-    return told
+            message = "Has a property that the schema does not name."
+        case str(keyword), str() | int() | float() if keyword in IN_WORDS and not isinstance(required, bool):
+            message = f"Breaks {keyword}: {IN_WORDS[keyword].format(required)}."
+    return message
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(names[:_MAX_SHOWN]) + more
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

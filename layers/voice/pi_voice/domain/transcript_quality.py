@@ -1,4 +1,4 @@
-"""Transcript quality: how much of the call a transcript holds, by counting and by the clock."""
+"""Transcript quality: signs of missing or repeated speech, from the turns and their times."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,11 +8,12 @@ from pi_voice.domain.extractions import TranscriptQuality
 from pi_voice.domain.transcripts import TranscriptTurn
 
 GAP_SECONDS: Final = 10.0
+"""Minimum length of a pause that counts as a gap."""
 
 
 def assess_quality(turns: Sequence[TranscriptTurn], duration_seconds: float | None) -> TranscriptQuality:
-    """Describe a transcript; what needs times that the turns do not have is None."""
-    said = [turn["text"] for turn in turns if turn["role"] == "user"]
+    """Return the quality of a transcript; values that need times are None if the turns have none."""
+    user_texts = [turn["text"] for turn in turns if turn["role"] == "user"]
     pauses = [
         (start - end) / 1000
         for before, after in pairwise(turns)
@@ -20,15 +21,15 @@ def assess_quality(turns: Sequence[TranscriptTurn], duration_seconds: float | No
     ]
     ends = [end for turn in turns if (end := turn.get("end_ms")) is not None]
     return TranscriptQuality(
-        agent_turns=len(turns) - len(said),
-        user_turns=len(said),
-        user_is_silent=not any(letter.isalnum() for text in said for letter in text),
-        repeated_turns=sum(_said(before) == _said(after) for before, after in pairwise(turns)),
+        agent_turns=len(turns) - len(user_texts),
+        user_turns=len(user_texts),
+        user_is_silent=not any(letter.isalnum() for text in user_texts for letter in text),
+        repeated_turns=sum(_normalized(before) == _normalized(after) for before, after in pairwise(turns)),
         gaps=sum(pause > GAP_SECONDS for pause in pauses),
         longest_gap_seconds=round(max(0.0, *pauses), 1) if pauses else None,
         coverage=round(min(1.0, max(ends) / 1000 / duration_seconds), 2) if ends and duration_seconds else None,
     )
 
 
-def _said(turn: TranscriptTurn) -> tuple[str, str]:
+def _normalized(turn: TranscriptTurn) -> tuple[str, str]:
     return turn["role"], " ".join(turn["text"].casefold().split())

@@ -13,7 +13,7 @@ VoiceName = Literal[
 
 
 class Voice(Document):
-    """One voice, and the word that Google describes it by."""
+    """A prebuilt voice, with Google's one-word description."""
 
     name: VoiceName
     style: str
