@@ -29,7 +29,7 @@ async def _request() -> None:
 
 
 class FakeClock:
-    """A clock that stands until it is moved."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.now = now
@@ -38,19 +38,19 @@ class FakeClock:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Advance the clock without waiting."""
         await _request()
         self.now += seconds
 
 
 async def no_pause(_: float) -> None:
-    """Let no time pass at all."""
+    """Sleep without waiting."""
     await _request()
 
 
 @dataclass(frozen=True)
 class FakeCaller:
-    """A caller whose key is good."""
+    """A caller with a valid key."""
 
     name: str = "acme"
 
@@ -80,7 +80,7 @@ class FakeClient:
 
 
 class UnknownCaller:
-    """A caller whose key is well-formed and unknown."""
+    """A caller with a well-formed, unknown key."""
 
     async def authenticate(self) -> None:
         await self.workspace()
@@ -95,7 +95,7 @@ class UnknownCaller:
 
 
 class FakeApiKeys:
-    """API keys, and how often one was looked up."""
+    """API keys, and the number of lookups."""
 
     def __init__(self) -> None:
         self.kept: dict[KeyHash, ApiKey] = {}
@@ -127,7 +127,7 @@ class FakeApiKeys:
 
 
 class FakeAgents:
-    """Agents: heads, and versions that outlive them."""
+    """Agents: heads, and versions that remain after a delete."""
 
     def __init__(self, *agents: Agent, workspace: str = "acme") -> None:
         self.heads = {agent.agent_id: OwnedAgent(WorkspaceId(workspace), agent) for agent in agents}
@@ -167,13 +167,13 @@ class FakeAgents:
 
 
 class FakeSessions:
-    """Sessions, and what they were told of their rooms."""
+    """Sessions, and the room events merged into them."""
 
     def __init__(self, *sessions: Session) -> None:
         self.kept = {session.session_id: session for session in sessions}
         self.told: list[RoomEvent] = []
         self.writes = 0
-        """How often a session was changed."""
+        """Number of changes to stored sessions."""
 
     async def get(self, session_id: SessionId) -> Session | None:
         await _request()
@@ -190,7 +190,7 @@ class FakeSessions:
             return None
         if completion.expires_at not in (None, session.expires_at):
             return None
-        return self._keep(
+        return self._update(
             session,
             status="completed",
             completed_at=completion.completed_at,
@@ -206,15 +206,15 @@ class FakeSessions:
 
     async def fail(self, failed: Session) -> Session | None:
         await _request()
-        kept = self._active(failed.session_id)
-        if kept is None or kept.checkpoint_turns or kept.expires_at != failed.expires_at:
+        session = self._active(failed.session_id)
+        if session is None or session.checkpoint_turns or session.expires_at != failed.expires_at:
             return None
-        return self._keep(
-            kept,
+        return self._update(
+            session,
             status=failed.status,
             failed_at=failed.failed_at,
             failure=failed.failure,
-            end_reason=kept.end_reason or failed.end_reason,
+            end_reason=session.end_reason or failed.end_reason,
             due_at=failed.due_at,
         )
 
@@ -224,21 +224,21 @@ class FakeSessions:
         if session is None:
             return None
         first = now if session.hung_up_at is None else session.hung_up_at
-        return self._keep(session, hung_up_at=first, end_reason=session.end_reason or reason, due_at=now)
+        return self._update(session, hung_up_at=first, end_reason=session.end_reason or reason, due_at=now)
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         await _request()
         session = self._active(session_id)
         if session is None or not session.is_ongoing:
             return None
-        return self._keep(session, expires_at=max(session.expires_at, expires_at))
+        return self._update(session, expires_at=max(session.expires_at, expires_at))
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
         await _request()
-        kept = self.kept.get(session.session_id)
-        if kept is None or kept.due_at != session.due_at:
-            return kept
-        return self._keep(kept, due_at=due_at)
+        current = self.kept.get(session.session_id)
+        if current is None or current.due_at != session.due_at:
+            return current
+        return self._update(current, due_at=due_at)
 
     async def save_extraction(
         self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
@@ -249,7 +249,7 @@ class FakeSessions:
             raise SessionNotFound
         if (session.transcript_id, session.extraction) != (before.transcript_id, before.extraction):
             return session
-        return self._keep(session, results=results, extraction=extraction, due_at=due_at)
+        return self._update(session, results=results, extraction=extraction, due_at=due_at)
 
     async def due(self, now: int) -> AsyncIterator[SessionId]:
         await _request()
@@ -280,20 +280,20 @@ class FakeSessions:
         if session is None or event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
-        return self._keep(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))
+        return self._update(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))
 
     def _active(self, session_id: SessionId) -> Session | None:
         session = self.kept.get(session_id)
         return session if session is not None and session.status == "active" else None
 
-    def _keep(self, session: Session, **changes: Any) -> Session:
+    def _update(self, session: Session, **changes: Any) -> Session:
         self.writes += 1
         self.kept[session.session_id] = replace(session, **changes)
         return self.kept[session.session_id]
 
 
 class FakeCheckpoints:
-    """Turns that are kept while a call goes on; how many there are, its session tells."""
+    """Turns saved during the call. Their number is in the session."""
 
     def __init__(self, sessions: FakeSessions) -> None:
         self.kept: dict[SessionId, list[TranscriptTurn]] = {}
@@ -341,7 +341,7 @@ class FakeExtractionQueue:
 
 
 class FakeTranscripts:
-    """Transcripts, and which of them are to disappear."""
+    """Transcripts, and the ids of those that expire."""
 
     def __init__(self) -> None:
         self.kept: dict[TranscriptId, list[TranscriptTurn]] = {}
@@ -366,7 +366,7 @@ class FakeTranscripts:
 
 
 class FakeRooms:
-    """LiveKit's rooms, and whom a token was signed for."""
+    """LiveKit rooms that were opened and closed, and the tokens that were signed."""
 
     def __init__(self) -> None:
         self.opened: list[SessionId] = []
@@ -389,7 +389,7 @@ class FakeRooms:
 
 
 class FakeLiveTokens:
-    """Gemini Live's tokens, and what they were locked to."""
+    """Gemini Live tokens, and the requests for them."""
 
     def __init__(self) -> None:
         self.orders: list[LiveTokenRequest] = []
@@ -421,7 +421,7 @@ class Asked:
 
 
 class FakeExtractionModel:
-    """Returns its answers in request, the last one repeatedly; raises those that are exceptions."""
+    """Returns its answers in order, the last one repeatedly; raises those that are exceptions."""
 
     name = "fake-model"
 
@@ -452,13 +452,13 @@ class FakeRateLimiter:
         self.taken.append(workspace)
 
 
-# ruff: noqa: ARG002 (who only fails looks at nothing)
+# ruff: noqa: ARG002 (failing fakes ignore their arguments)
 
 # ---- Fakes that fail ------------------------------------------------------------------------------------
 
 
 class FailingRooms(FakeRooms):
-    """LiveKit answers everything with one error."""
+    """LiveKit fails every request with the same error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -474,7 +474,7 @@ class FailingRooms(FakeRooms):
 
 
 class HangingRooms(FakeRooms):
-    """LiveKit takes the request for a room and never answers it."""
+    """LiveKit does not respond to the request for a room."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -491,7 +491,7 @@ class HangingRooms(FakeRooms):
 
 
 class FailingLiveTokens(FakeLiveTokens):
-    """Gemini answers with one error."""
+    """Gemini fails every request with the same error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -503,7 +503,7 @@ class FailingLiveTokens(FakeLiveTokens):
 
 
 class AgentsThatNeverSave(FakeAgents):
-    """Somebody else is always faster."""
+    """A concurrent request always saves first."""
 
     async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
         await _request()
@@ -511,14 +511,14 @@ class AgentsThatNeverSave(FakeAgents):
 
 
 class SessionsThatCannotGet(FakeSessions):
-    """A table that cannot be read, and says so before anybody else has said a word."""
+    """Reads fail at once, before any concurrent request."""
 
     async def get(self, session_id: SessionId) -> Session | None:
         raise StorageError
 
 
 class SessionsThatCannotAdd(FakeSessions):
-    """The store fails when a session is to be kept."""
+    """Storing a new session fails."""
 
     async def add(self, session: Session) -> bool:
         await _request()
@@ -526,7 +526,7 @@ class SessionsThatCannotAdd(FakeSessions):
 
 
 class SessionsThatCannotComplete(FakeSessions):
-    """The store fails when a session is to be completed."""
+    """Completing a session fails."""
 
     async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         await _request()
@@ -534,7 +534,7 @@ class SessionsThatCannotComplete(FakeSessions):
 
 
 class SessionsThatCannotRecord(FakeSessions):
-    """The store fails when results are to be kept."""
+    """Storing results fails."""
 
     async def save_extraction(
         self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
@@ -544,7 +544,7 @@ class SessionsThatCannotRecord(FakeSessions):
 
 
 class SessionsThatCannotSchedule(FakeSessions):
-    """The store fails when it is said when a session is due."""
+    """Setting the due time fails."""
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
         await _request()
@@ -552,7 +552,7 @@ class SessionsThatCannotSchedule(FakeSessions):
 
 
 class CheckpointsThatCannotRead(FakeCheckpoints):
-    """The store fails when kept turns are to be read."""
+    """Reading saved turns fails."""
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
@@ -568,7 +568,7 @@ class QueueThatCannotPut(FakeExtractionQueue):
 
 
 class TranscriptsThatCannotPut(FakeTranscripts):
-    """The store fails in the middle of a transcript."""
+    """Storing a transcript fails after a part was written."""
 
     async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await super().put(transcript_id, turns)
@@ -576,7 +576,7 @@ class TranscriptsThatCannotPut(FakeTranscripts):
 
 
 class TranscriptsThatCannotExpire(FakeTranscripts):
-    """The store fails when a transcript is to be let go."""
+    """Setting the expiry of a transcript fails."""
 
     async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
@@ -584,7 +584,7 @@ class TranscriptsThatCannotExpire(FakeTranscripts):
 
 
 class TranscriptsThatCannotDelete(FakeTranscripts):
-    """The store fails when a transcript is to be removed."""
+    """Deleting a transcript fails."""
 
     async def delete(self, transcript_id: TranscriptId) -> None:
         await _request()
@@ -592,7 +592,7 @@ class TranscriptsThatCannotDelete(FakeTranscripts):
 
 
 class SlowFailingModel(FakeExtractionModel):
-    """Takes its time, and then fails."""
+    """Fails after some time."""
 
     def __init__(self, clock: FakeClock, seconds: float, error: VoiceError) -> None:
         super().__init__(error)

@@ -1,4 +1,4 @@
-"""An agent, a session and what is said in it, for the tests to start from."""
+"""Example agent, session and transcript for the unit tests."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 
 GIVEN_UP = NOW + 600 + 86_400
-"""When the session of `session()` is not waited for any more: its ttl and a day's grace are over."""
+"""`abandoned_at` of `session()`: 600 s lifetime and one day of grace."""
 
 TURNS: list[TranscriptTurn] = [
     {"role": "agent", "text": "Which city?"},
@@ -34,46 +34,51 @@ QUALITY = TranscriptQuality(
     longest_gap_seconds=None,
     coverage=None,
 )
-"""What TURNS are like."""
+"""Quality of TURNS."""
 
 ANSWERED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "attempts": 1}
-"""What is told of an extraction whose first answer was good."""
+"""Fields of an extraction that succeeded at the first attempt."""
 
 
 def spec(**fields: JsonValue) -> CreateAgentRequest:
-    """Read an agent as a caller sends it."""
+    """Parse a request to create an agent."""
     return CreateAgentRequest.model_validate_json(
         json.dumps({"name": "Ana", "instructions": "Take the call.", **fields})
     )
 
 
 def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
-    """Make a version of an agent."""
-    stamp: dict[str, JsonValue] = {"agent_id": AGENT_ID, "version": version, "created_at": NOW, "updated_at": NOW}
+    """Return one version of an agent."""
+    version_fields: dict[str, JsonValue] = {
+        "agent_id": AGENT_ID,
+        "version": version,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
     return Agent.model_validate_json(
-        json.dumps({"name": "Ana", "instructions": "Take the call.", **stamp, **fields}),
+        json.dumps({"name": "Ana", "instructions": "Take the call.", **version_fields, **fields}),
     )
 
 
 def an_extraction(**fields: Any) -> Extraction:
-    """Describe an extraction from TURNS by version 1 of an agent."""
+    """Return an extraction from TURNS with version 1 of the agent."""
     return Extraction(**{"agent_version": 1, "transcript": QUALITY, **fields})
 
 
 def new_session(**fields: JsonValue) -> CreateSessionRequest:
-    """Read an order for a session as a caller sends it."""
-    order: dict[str, JsonValue] = {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}}
-    return CreateSessionRequest.model_validate_json(json.dumps({**order, **fields}))
+    """Parse a request to create a session."""
+    required: dict[str, JsonValue] = {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}}
+    return CreateSessionRequest.model_validate_json(json.dumps({**required, **fields}))
 
 
 def ending(**fields: JsonValue) -> CompleteSessionRequest:
-    """Read the end of a call as a caller sends it."""
+    """Parse a request to complete a session with TURNS."""
     transcript: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
     return CompleteSessionRequest.model_validate_json(json.dumps({"transcript": transcript, **fields}))
 
 
 def session(workspace: str = "acme", agent_version: int = 1) -> Session:
-    """Make an active session with a room."""
+    """Return an active session with a room."""
     return Session(
         session_id=SESSION_ID,
         workspace=WorkspaceId(workspace),

@@ -15,88 +15,88 @@ from tests.unit.examples import NOW, SESSION_ID, session
 COLLEAGUE = AddParticipantRequest(identity="colleague", name="Lee")
 
 
-def admit(
-    order: AddParticipantRequest = COLLEAGUE,
+def add(
+    request: AddParticipantRequest = COLLEAGUE,
     *,
-    to: Session | None = None,
+    stored: Session | None = None,
     caller: SessionCaller = FakeCaller("acme"),  # noqa: B008 (it never changes)
     rooms: FakeRooms | None = None,
     now: float = NOW,
 ) -> AddedParticipant:
-    """Let somebody into the one session there is."""
-    admission = AddParticipant(FakeSessions(to or session()), rooms or FakeRooms(), FakeClock(now))
-    return asyncio.run(admission(SESSION_ID, order, caller))
+    """Add a participant to the only session."""
+    add_participant = AddParticipant(FakeSessions(stored or session()), rooms or FakeRooms(), FakeClock(now))
+    return asyncio.run(add_participant(SESSION_ID, request, caller))
 
 
-def test_another_person_gets_a_token_of_their_own_until_the_session_expires() -> None:
+def test_an_added_participant_gets_a_token_that_is_valid_until_the_session_expires() -> None:
     rooms = FakeRooms()
 
-    admitted = admit(rooms=rooms)
+    added = add(rooms=rooms)
 
-    assert admitted.session_id == SESSION_ID
-    assert admitted.participant == Participant(identity="colleague", name="Lee")
-    assert admitted.expires_at == 1_800_000_600
-    assert admitted.connection.livekit.token == "livekit-token-for-colleague"
-    assert admitted.connection.livekit.room == SESSION_ID
+    assert added.session_id == SESSION_ID
+    assert added.participant == Participant(identity="colleague", name="Lee")
+    assert added.expires_at == 1_800_000_600
+    assert added.connection.livekit.token == "livekit-token-for-colleague"
+    assert added.connection.livekit.room == SESSION_ID
     assert rooms.tokens == [(Participant(identity="colleague", name="Lee"), ("microphone",), 1_800_000_600)]
 
 
-def test_another_person_publishes_the_media_that_were_asked_for() -> None:
+def test_an_added_participant_may_publish_the_requested_media() -> None:
     rooms = FakeRooms()
 
-    admit(AddParticipantRequest(identity="colleague", media=("microphone", "camera")), rooms=rooms)
+    add(AddParticipantRequest(identity="colleague", media=("microphone", "camera")), rooms=rooms)
 
     assert [media for _, media, _ in rooms.tokens] == [("microphone", "camera")]
 
 
-def test_the_session_s_own_participant_would_be_thrown_out_and_cannot_be_admitted_again() -> None:
+def test_the_identity_of_the_session_s_own_participant_is_rejected() -> None:
     rooms = FakeRooms()
 
-    with pytest.raises(InvalidRequest) as refusal:
-        admit(AddParticipantRequest(identity="caller-1"), rooms=rooms)
+    with pytest.raises(InvalidRequest) as raised:
+        add(AddParticipantRequest(identity="caller-1"), rooms=rooms)
 
-    assert [detail.path for detail in refusal.value.details] == ["identity"]
+    assert [detail.path for detail in raised.value.details] == ["identity"]
     assert rooms.tokens == []
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_nobody_is_admitted_to_a_session_that_has_ended(status: str) -> None:
+def test_no_participant_is_added_to_an_ended_session(status: str) -> None:
     with pytest.raises(SessionNotActive):
-        admit(to=replace(session(), status=status))  # type: ignore[arg-type]
+        add(stored=replace(session(), status=status))  # type: ignore[arg-type]
 
 
-def test_nobody_is_admitted_to_a_call_that_was_hung_up() -> None:
+def test_no_participant_is_added_to_a_call_that_was_hung_up() -> None:
     with pytest.raises(SessionNotActive):
-        admit(to=replace(session(), hung_up_at=NOW + 5, end_reason="stopped"))
+        add(stored=replace(session(), hung_up_at=NOW + 5, end_reason="stopped"))
 
 
-def test_who_comes_after_the_expiry_is_told_so() -> None:
+def test_after_the_expiry_the_error_says_that_the_connections_have_expired() -> None:
     with pytest.raises(SessionNotActive, match="connections have expired"):
-        admit(now=NOW + 600)
+        add(now=NOW + 600)
 
 
-def test_nobody_is_admitted_to_a_session_that_has_expired() -> None:
-    assert admit(now=NOW + 599.9).expires_at == NOW + 600
+def test_a_participant_can_be_added_until_the_session_expires() -> None:
+    assert add(now=NOW + 599.9).expires_at == NOW + 600
     with pytest.raises(SessionNotActive):
-        admit(now=NOW + 600)
+        add(now=NOW + 600)
 
 
-def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> None:
-    never_was = SessionId("019a0000-0000-7000-8000-00000000000f")
+def test_another_workspace_s_session_gives_the_same_error_as_an_unknown_session() -> None:
+    unknown_id = SessionId("019a0000-0000-7000-8000-00000000000f")
 
     with pytest.raises(SessionNotFound):
-        admit(caller=FakeCaller("globex"))
+        add(caller=FakeCaller("globex"))
     with pytest.raises(SessionNotFound):
-        asyncio.run(AddParticipant(FakeSessions(), FakeRooms())(never_was, COLLEAGUE, FakeCaller("acme")))
+        asyncio.run(AddParticipant(FakeSessions(), FakeRooms())(unknown_id, COLLEAGUE, FakeCaller("acme")))
 
 
-def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
+def test_another_workspace_s_ended_session_is_not_found() -> None:
     with pytest.raises(SessionNotFound):
-        admit(to=replace(session(), status="completed"), caller=FakeCaller("globex"))
+        add(stored=replace(session(), status="completed"), caller=FakeCaller("globex"))
 
 
-def test_who_may_not_call_learns_nothing_of_sessions() -> None:
+def test_an_unknown_key_gives_the_same_error_for_existing_and_unknown_sessions() -> None:
     with pytest.raises(InvalidApiKey):
-        admit(caller=UnknownCaller())
+        add(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
         asyncio.run(AddParticipant(FakeSessions(), FakeRooms())(SESSION_ID, COLLEAGUE, UnknownCaller()))

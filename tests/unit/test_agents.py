@@ -13,16 +13,16 @@ FIFTY_QUESTIONS: JsonValue = ["q" * 500] * 50
 SIXTEEN_PAIRS: JsonValue = {f"{number:040}": "v" * 500 for number in range(16)}
 
 
-def refusals(**fields: JsonValue) -> list[str]:
-    """Return the places that are refused, none when the agent is fine."""
+def error_paths(**fields: JsonValue) -> list[str]:
+    """Return the paths of the validation errors of an agent."""
     try:
         spec(**fields)
     except ValidationError as error:
-        return [".".join(str(step) for step in fault["loc"]) for fault in error.errors()]
+        return [".".join(str(step) for step in detail["loc"]) for detail in error.errors()]
     return []
 
 
-def test_an_agent_needs_a_name_and_instructions_and_nothing_else() -> None:
+def test_all_fields_but_name_and_instructions_have_defaults() -> None:
     agent = CreateAgentRequest.model_validate_json('{"name": "Ana", "instructions": "Take the call."}')
 
     assert agent.model_dump(mode="json") == {
@@ -47,14 +47,14 @@ def test_an_agent_needs_a_name_and_instructions_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "instructions"])
-def test_a_field_that_is_required_cannot_be_missing(field: str) -> None:
+def test_name_and_instructions_are_required(field: str) -> None:
     fields = {"name": "Ana", "instructions": "Take the call."}
     del fields[field]
 
-    with pytest.raises(ValidationError) as refusal:
+    with pytest.raises(ValidationError) as raised:
         CreateAgentRequest.model_validate_json(json.dumps(fields))
 
-    assert [(fault["loc"], fault["type"]) for fault in refusal.value.errors()] == [((field,), "missing")]
+    assert [(detail["loc"], detail["type"]) for detail in raised.value.errors()] == [((field,), "missing")]
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_a_field_that_is_required_cannot_be_missing(field: str) -> None:
     ],
     ids=lambda fields: str(fields)[:60],
 )
-def test_a_field_is_taken_up_to_its_bounds(fields: dict[str, JsonValue]) -> None:
-    assert refusals(**fields) == []
+def test_a_value_within_its_bounds_is_valid(fields: dict[str, JsonValue]) -> None:
+    assert error_paths(**fields) == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "path"),
     [
         ({"name": ""}, "name"),
         ({"name": " \t\n"}, "name"),
@@ -159,18 +159,18 @@ def test_a_field_is_taken_up_to_its_bounds(fields: dict[str, JsonValue]) -> None
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_field_that_is_out_of_bounds_is_named(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(**fields) == [place]
+def test_an_invalid_value_has_an_error_with_its_path(fields: dict[str, JsonValue], path: str) -> None:
+    assert error_paths(**fields) == [path]
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
-    places = refusals(name="", language="?", behaviors={"max_duration_seconds": 1}, nonsense=1)
+def test_all_errors_are_reported_at_once() -> None:
+    paths = error_paths(name="", language="?", behaviors={"max_duration_seconds": 1}, nonsense=1)
 
-    assert sorted(places) == ["behaviors.max_duration_seconds", "language", "name", "nonsense"]
+    assert sorted(paths) == ["behaviors.max_duration_seconds", "language", "name", "nonsense"]
 
 
 @pytest.mark.parametrize("number", ["1e999", "NaN", "Infinity"])
-def test_a_schema_holds_only_numbers_that_json_has(number: str) -> None:
+def test_numbers_in_a_schema_must_be_finite(number: str) -> None:
     text = f'{{"name": "Ana", "instructions": "i", "output_schema_strict": {{"minimum": {number}}}}}'
 
     with pytest.raises(ValidationError):
@@ -181,8 +181,8 @@ def test_a_schema_holds_only_numbers_that_json_has(number: str) -> None:
     "tag",
     ["de", "EN", "fil", "en-US", "zh-Hant-TW", "sl-rozaj-biske", "es-419", "de-DE-u-co-phonebk", "en-x-pirate"],
 )
-def test_a_language_is_a_bcp_47_tag(tag: str) -> None:
-    assert refusals(language=tag, voice={"language_code": tag}) == []
+def test_a_bcp_47_tag_is_a_valid_language(tag: str) -> None:
+    assert error_paths(language=tag, voice={"language_code": tag}) == []
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_a_language_is_a_bcp_47_tag(tag: str) -> None:
         "en-abcdefgh-abcdefgh-abcdefgh-abcdef",  # 36 characters
     ],
 )
-def test_what_is_no_bcp_47_tag_is_no_language(tag: str) -> None:
-    assert refusals(language=tag) == ["language"]
+def test_any_other_text_is_an_invalid_language(tag: str) -> None:
+    assert error_paths(language=tag) == ["language"]
 
 
 def test_the_voice_s_language_wins_over_the_agent_s() -> None:
@@ -201,7 +201,7 @@ def test_the_voice_s_language_wins_over_the_agent_s() -> None:
     assert spec(language="fr-FR", voice={"language_code": "fr-CA"}).spoken_language == "fr-CA"
 
 
-# RFC 7396, appendix A; those of its examples whose document and patch are objects
+# The examples of RFC 7396, appendix A, whose document and patch are objects
 @pytest.mark.parametrize(
     ("document", "patch", "result"),
     [
@@ -215,34 +215,32 @@ def test_the_voice_s_language_wins_over_the_agent_s() -> None:
         ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
         ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
-        # and one more: what was no object becomes one
+        # not in the RFC: a text is replaced by an object
         ({"a": "b"}, {"a": {"b": "c"}}, {"a": {"b": "c"}}),
     ],
 )
-def test_a_merge_patch_does_what_the_rfc_s_examples_say(
+def test_merge_follows_the_rfc_s_examples(
     document: dict[str, JsonValue], patch: MergePatch, result: dict[str, JsonValue]
 ) -> None:
     assert merge(document, patch) == result
 
 
 def _json_objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    anything = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | _objects(inner), max_leaves=10)
-    return _objects(anything)
+    nested = st.recursive(values, lambda inner: st.lists(inner, max_size=3) | _objects(inner), max_leaves=10)
+    return _objects(nested)
 
 
 def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 
 
-SOMETHING: st.SearchStrategy[Any] = st.booleans() | st.integers() | st.text(max_size=3)
-DOCUMENTS = _json_objects(SOMETHING)
-PATCHES = _json_objects(st.none() | SOMETHING)
+SCALARS: st.SearchStrategy[Any] = st.booleans() | st.integers() | st.text(max_size=3)
+DOCUMENTS = _json_objects(SCALARS)
+PATCHES = _json_objects(st.none() | SCALARS)
 
 
 @given(DOCUMENTS, PATCHES)
-def test_a_merge_patch_leaves_the_document_that_it_is_applied_to_alone(
-    document: dict[str, JsonValue], patch: MergePatch
-) -> None:
+def test_merge_changes_neither_the_document_nor_the_patch(document: dict[str, JsonValue], patch: MergePatch) -> None:
     before = json.dumps([document, patch])
 
     merge(document, patch)
@@ -251,16 +249,14 @@ def test_a_merge_patch_leaves_the_document_that_it_is_applied_to_alone(
 
 
 @given(DOCUMENTS, PATCHES)
-def test_a_merge_patch_that_is_applied_twice_changes_nothing_more(
-    document: dict[str, JsonValue], patch: MergePatch
-) -> None:
+def test_applying_a_merge_patch_twice_is_the_same_as_once(document: dict[str, JsonValue], patch: MergePatch) -> None:
     once = merge(document, patch)
 
     assert merge(once, patch) == once
 
 
 @given(DOCUMENTS, PATCHES)
-def test_a_merge_patch_touches_only_what_it_names(document: dict[str, JsonValue], patch: MergePatch) -> None:
+def test_a_merge_patch_changes_only_the_fields_it_names(document: dict[str, JsonValue], patch: MergePatch) -> None:
     merged = merge(document, patch)
 
     for name in document.keys() | patch.keys():

@@ -9,7 +9,7 @@ from pi_voice.domain.pagination import Page, PageQuery
 
 
 class Note(Document):
-    """A document to try things with."""
+    """A document with one field of each type."""
 
     text: str = "t"
     number: int = 1
@@ -23,16 +23,16 @@ def note(**fields: JsonValue) -> Note:
     return Note.model_validate_json(json.dumps(fields))
 
 
-def test_a_field_that_nobody_knows_is_an_error() -> None:
+def test_an_unknown_field_is_an_error() -> None:
     with pytest.raises(ValidationError, match="Extra inputs"):
         note(txet="typo")
 
 
-def test_a_document_does_not_change() -> None:
-    frozen = note()
+def test_a_document_is_immutable() -> None:
+    document = note()
 
     with pytest.raises(ValidationError, match="frozen"):
-        frozen.text = "another"  # type: ignore[misc]
+        document.text = "another"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -49,31 +49,31 @@ def test_a_document_does_not_change() -> None:
         ("share", False),
     ],
 )
-def test_no_value_is_converted_into_another_type(field: str, value: JsonValue) -> None:
+def test_a_value_of_another_type_is_not_converted(field: str, value: JsonValue) -> None:
     with pytest.raises(ValidationError):
         note(**{field: value})
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_a_number_is_finite(number: str) -> None:
+def test_a_number_must_be_finite(number: str) -> None:
     with pytest.raises(ValidationError):
         Note.model_validate_json(f'{{"share": {number}}}')
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "[1, [NaN]]", '{"a": [{"b": 1e999}]}'])
-def test_a_number_is_finite_wherever_any_json_may_stand(number: str) -> None:
+def test_a_number_in_free_json_must_be_finite(number: str) -> None:
     for text in (f'{{"anything": {number}}}', f'{{"object": {{"k": {number}}}}}'):
         with pytest.raises(ValidationError, match="must hold finite numbers only"):
             Note.model_validate_json(text)
 
 
-def test_any_json_is_taken_as_it_is() -> None:
+def test_free_json_is_not_changed() -> None:
     anything: dict[str, JsonValue] = {"k": [None, True, 1, 1.5, 1e308, "text", {"deeper": []}]}
 
     assert note(anything=anything, object=anything) == Note(anything=anything, object=anything)
 
 
-def test_metadata_are_up_to_16_pairs() -> None:
+def test_metadata_has_up_to_16_pairs() -> None:
     sixteen: dict[str, JsonValue] = {f"k{number}": "v" for number in range(16)}
 
     assert len(note(metadata=sixteen).metadata) == 16
@@ -85,44 +85,44 @@ def test_metadata_are_up_to_16_pairs() -> None:
     "metadata",
     [{"k" * 41: "v"}, {"": "v"}, {"k": "v" * 501}, {"k": 1}, {"k": None}, {"k": True}, {"k": {}}, ["k"], None],
 )
-def test_a_pair_of_metadata_is_a_short_key_and_a_text(metadata: JsonValue) -> None:
+def test_metadata_has_keys_of_1_to_40_and_texts_of_up_to_500_characters(metadata: JsonValue) -> None:
     assert note(metadata={"k" * 40: "v" * 500, "empty": ""}).metadata == {"k" * 40: "v" * 500, "empty": ""}
     with pytest.raises(ValidationError):
         note(metadata=metadata)
 
 
-def test_the_default_of_metadata_is_nobody_s_to_change() -> None:
+def test_the_default_metadata_is_not_shared_between_documents() -> None:
     Note().metadata["k"] = "v"
 
     assert Note().metadata == {}
 
 
-@pytest.mark.parametrize(("limit", "read_as"), [("1", 1), ("20", 20), ("100", 100)])
-def test_a_query_s_limit_is_read_from_text(limit: str, read_as: int) -> None:
-    assert PageQuery.model_validate({"limit": limit}).limit == read_as
+@pytest.mark.parametrize(("text", "limit"), [("1", 1), ("20", 20), ("100", 100)])
+def test_a_query_s_limit_is_parsed_from_text(text: str, limit: int) -> None:
+    assert PageQuery.model_validate({"limit": text}).limit == limit
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "ten", ""])
-def test_a_query_s_limit_is_a_number_from_1_to_100(limit: str) -> None:
+def test_any_other_limit_than_1_to_100_is_rejected(limit: str) -> None:
     with pytest.raises(ValidationError):
         PageQuery.model_validate({"limit": limit})
 
 
-def test_a_query_that_says_nothing_gets_twenty_from_the_start() -> None:
+def test_an_empty_query_asks_for_twenty_from_the_start() -> None:
     assert (PageQuery().limit, PageQuery().cursor) == (20, None)
 
 
-def test_a_page_is_written_as_data_and_next_cursor() -> None:
+def test_a_page_has_data_and_next_cursor() -> None:
     assert Page[Note](data=[]).model_dump_json() == '{"data":[],"next_cursor":null}'
 
 
-def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() -> None:
+def test_an_invalid_request_has_a_detail_for_each_error() -> None:
     sent = b'{"txet": "typo", "number": "1", "metadata": {"k": 1}, "object": {"n": 1e999}}'
 
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: Note.model_validate_json(sent))
 
-    assert [(detail.path, detail.message) for detail in refusal.value.details] == [
+    assert [(detail.path, detail.message) for detail in raised.value.details] == [
         ("number", "Input should be a valid integer."),
         ("metadata.k", "Input should be a valid string."),
         ("object", "must hold finite numbers only."),
@@ -130,32 +130,32 @@ def test_what_a_caller_sent_is_read_or_refused_with_every_fault_by_its_path() ->
     ]
 
 
-def test_a_field_that_is_missing_is_named() -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_a_missing_field_has_a_detail() -> None:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: Page[Note].model_validate_json(b'{"data": [{}], "next_cursor": 7}'))
-    assert [detail.path for detail in refusal.value.details] == ["next_cursor"]
+    assert [detail.path for detail in raised.value.details] == ["next_cursor"]
 
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: Page[Note].model_validate_json(b"{}"))
-    assert [(detail.path, detail.message) for detail in refusal.value.details] == [("data", "Is required.")]
+    assert [(detail.path, detail.message) for detail in raised.value.details] == [("data", "Is required.")]
 
 
-def test_a_key_that_is_refused_is_named_by_itself() -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_a_rejected_metadata_key_is_the_end_of_its_path() -> None:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: note(metadata={"k" * 41: "v"}))
 
-    assert [detail.path for detail in refusal.value.details] == ["metadata." + "k" * 41]
+    assert [detail.path for detail in raised.value.details] == ["metadata." + "k" * 41]
 
 
-def test_no_more_than_fifty_faults_are_named() -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_an_invalid_request_has_at_most_fifty_details() -> None:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: note(**{f"typo-{number}": 1 for number in range(60)}))
 
-    assert len(refusal.value.details) == 50
+    assert len(raised.value.details) == 50
 
 
-def test_nothing_that_was_sent_is_repeated() -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_details_do_not_quote_the_request() -> None:
+    with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: note(number="hush-4711", text=["hush-4711"], metadata={"k": ["hush-4711"]}))
 
-    assert "hush-4711" not in repr(refusal.value.details)
+    assert "hush-4711" not in repr(raised.value.details)

@@ -12,7 +12,7 @@ from tests.fakes import FakeClock
 from tests.unit.examples import NOW, SESSION_ID
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
-UNTIL = NOW + 600
+EXPIRES_AT = NOW + 600
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
@@ -20,81 +20,82 @@ def tokens(now: float = NOW, secret: str = SECRET) -> ClientTokens:
     return ClientTokens(secret, FakeClock(now))
 
 
-TOKEN = tokens().issue(SESSION_ID, UNTIL)
+TOKEN = tokens().issue(SESSION_ID, EXPIRES_AT)
 
 
-def raw(token: str = TOKEN) -> bytes:
-    """Read a token's bytes."""
+def decoded(token: str = TOKEN) -> bytes:
+    """Decode a token's bytes."""
     letters = token.removeprefix(PREFIX)
     return base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
 
 
-def written(signed: bytes) -> str:
-    """Write bytes as a token."""
+def encoded(signed: bytes) -> str:
+    """Encode bytes as a token."""
     return PREFIX + base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
 
-def assert_refused(token: str, clock: float = NOW) -> None:
-    with pytest.raises(InvalidApiKey) as refusal:
+def assert_invalid(token: str, clock: float = NOW) -> None:
+    with pytest.raises(InvalidApiKey) as raised:
         tokens(clock).session_of(token)
-    assert refusal.value.message.startswith("The client token is mistyped or has expired.")
-    assert refusal.value.__cause__ is None
-    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None
+    assert raised.value.message.startswith("The client token is mistyped or has expired.")
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
 
 
 @given(st.uuids(), st.integers(NOW + 1, 2**40 - 1))
-def test_a_token_opens_the_session_that_it_was_made_for(session_id: uuid.UUID, until: int) -> None:
-    token = tokens().issue(SessionId(str(session_id)), until)
+def test_a_token_gives_the_session_it_was_issued_for(session_id: uuid.UUID, expires_at: int) -> None:
+    token = tokens().issue(SessionId(str(session_id)), expires_at)
 
     assert tokens().session_of(token) == str(session_id)
 
 
-def test_a_token_fits_a_header_and_is_known_by_its_beginning() -> None:
+def test_a_token_has_a_prefix_and_71_letters_of_base64url() -> None:
     assert TOKEN.startswith("pi_sess_")
     assert set(TOKEN.removeprefix("pi_sess_")) <= set(ALPHABET)
     assert len(TOKEN) == 79
 
 
-def test_the_same_session_and_the_same_end_give_the_same_token_and_any_other_another() -> None:
+def test_a_token_depends_on_its_session_and_expiry_only() -> None:
     other = SessionId("019a0000-0000-7000-8000-00000000000f")
 
-    assert tokens(NOW + 5).issue(SESSION_ID, UNTIL) == TOKEN
-    assert tokens().issue(SESSION_ID, UNTIL + 1) != TOKEN
-    assert tokens().issue(other, UNTIL) != TOKEN
+    assert tokens(NOW + 5).issue(SESSION_ID, EXPIRES_AT) == TOKEN
+    assert tokens().issue(SESSION_ID, EXPIRES_AT + 1) != TOKEN
+    assert tokens().issue(other, EXPIRES_AT) != TOKEN
 
 
-def test_a_token_is_good_until_its_second_comes() -> None:
-    assert tokens(UNTIL - 0.1).session_of(TOKEN) == SESSION_ID
-    assert_refused(TOKEN, UNTIL)
-    assert_refused(TOKEN, UNTIL + 86_400)
+def test_a_token_is_valid_until_its_expiry() -> None:
+    assert tokens(EXPIRES_AT - 0.1).session_of(TOKEN) == SESSION_ID
+    assert_invalid(TOKEN, EXPIRES_AT)
+    assert_invalid(TOKEN, EXPIRES_AT + 86_400)
 
 
-def test_a_token_of_another_deployment_opens_nothing() -> None:
-    assert_refused(tokens(secret="another-secret-of-thirty-two-bytes").issue(SESSION_ID, UNTIL))
+def test_a_token_of_another_secret_is_invalid() -> None:
+    assert_invalid(tokens(secret="another-secret-of-thirty-two-bytes").issue(SESSION_ID, EXPIRES_AT))
 
 
-def test_neither_its_session_nor_its_end_can_be_exchanged() -> None:
+def test_a_token_with_another_session_or_expiry_is_invalid() -> None:
     other = SessionId("019a0000-0000-7000-8000-00000000000f")
-    theirs, later = raw(tokens().issue(other, UNTIL)), raw(tokens().issue(SESSION_ID, UNTIL + 1))
+    other_session = decoded(tokens().issue(other, EXPIRES_AT))
+    later = decoded(tokens().issue(SESSION_ID, EXPIRES_AT + 1))
 
-    assert_refused(written(theirs[:16] + raw()[16:]))
-    assert_refused(written(raw()[:16] + later[16:21] + raw()[21:]))
+    assert_invalid(encoded(other_session[:16] + decoded()[16:]))
+    assert_invalid(encoded(decoded()[:16] + later[16:21] + decoded()[21:]))
 
 
 @pytest.mark.parametrize("place", range(53))
-def test_a_token_with_a_bit_of_any_byte_turned_opens_nothing(place: int) -> None:
+def test_a_token_with_one_flipped_bit_is_invalid(place: int) -> None:
     for bit in range(8):
-        turned = bytearray(raw())
-        turned[place] ^= 1 << bit
-        assert_refused(written(bytes(turned)))
+        flipped = bytearray(decoded())
+        flipped[place] ^= 1 << bit
+        assert_invalid(encoded(bytes(flipped)))
 
 
 @given(st.integers(0, len(TOKEN) - 1), st.sampled_from(ALPHABET + "+/= .é"))
-def test_a_token_with_any_letter_exchanged_opens_nothing(place: int, letter: str) -> None:
-    exchanged = TOKEN[:place] + letter + TOKEN[place + 1 :]
+def test_a_token_with_one_other_letter_is_invalid(place: int, letter: str) -> None:
+    changed = TOKEN[:place] + letter + TOKEN[place + 1 :]
 
-    if exchanged != TOKEN:
-        assert_refused(exchanged)
+    if changed != TOKEN:
+        assert_invalid(changed)
 
 
 @pytest.mark.parametrize(
@@ -113,18 +114,18 @@ def test_a_token_with_any_letter_exchanged_opens_nothing(place: int, letter: str
         " " + TOKEN,
         TOKEN.removeprefix(PREFIX),
         PREFIX + TOKEN,
-        written(raw()[1:]),
-        written(raw()[21:]),
-        written(raw()[:21]),
-        written(b"\0" * 53),
+        encoded(decoded()[1:]),
+        encoded(decoded()[21:]),
+        encoded(decoded()[:21]),
+        encoded(b"\0" * 53),
     ],
     ids=ascii,
 )
-def test_what_is_no_token_opens_nothing(token: str) -> None:
-    assert_refused(token)
+def test_a_malformed_token_is_invalid(token: str) -> None:
+    assert_invalid(token)
 
 
-@given(st.text() | st.text(ALPHABET, max_size=80) | st.binary(max_size=60).map(written))
-def test_nothing_that_was_not_made_here_opens_anything(text: str) -> None:
+@given(st.text() | st.text(ALPHABET, max_size=80) | st.binary(max_size=60).map(encoded))
+def test_any_other_text_is_an_invalid_token(text: str) -> None:
     for token in (text, PREFIX + text):
-        assert_refused(token)
+        assert_invalid(token)

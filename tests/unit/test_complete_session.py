@@ -59,13 +59,13 @@ CITY = agent(output_schema={"city": "string"})
 WITHOUT_TRANSCRIPT = CompleteSessionRequest()
 
 
-class World:
-    """All that completion needs, and what became of it."""
+class Setup:
+    """A CompleteSession on fakes."""
 
     def __init__(
         self,
         *,
-        of: Agent = CITY,
+        with_agent: Agent = CITY,
         sessions: FakeSessions | None = None,
         transcripts: FakeTranscripts | None = None,
         checkpoints: FakeCheckpoints | None = None,
@@ -73,7 +73,7 @@ class World:
         queue: FakeExtractionQueue | None = None,
         rooms: FakeRooms | None = None,
     ) -> None:
-        self.agents = FakeAgents(of)
+        self.agents = FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(session())
         self.transcripts = transcripts or FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
@@ -83,26 +83,30 @@ class World:
         self.clock = FakeClock(NOW + 90)
 
     @property
-    def closing(self) -> EndSession:
+    def end_session(self) -> EndSession:
         return EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
 
     @property
-    def completion(self) -> CompleteSession:
+    def complete_session(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        results = ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
-        return CompleteSession(self.sessions, self.closing, results, lambda: self.rooms)
+        extract_results = ExtractResults(
+            self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock
+        )
+        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms)
 
-    def complete(self, end: CompleteSessionRequest | None = None, caller: SessionCaller = ACME) -> session_api.Session:
-        return asyncio.run(self.completion(SESSION_ID, end or ending(), caller))
+    def complete(
+        self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME
+    ) -> session_api.Session:
+        return asyncio.run(self.complete_session(SESSION_ID, request or ending(), caller))
 
-    async def keep(self, at: int, *turns: TranscriptTurn) -> int:
-        """Keep turns as the call goes, and tell how many are kept then."""
-        keeping = SaveTranscript(self.sessions, self.checkpoints)
-        sent = SaveTranscriptRequest.model_validate({"from": at, "turns": list(turns)})
-        return (await keeping(SESSION_ID, sent, ACME)).next
+    async def save(self, at: int, *turns: TranscriptTurn) -> int:
+        """Save turns during the call, and return how many are saved."""
+        save_transcript = SaveTranscript(self.sessions, self.checkpoints)
+        request = SaveTranscriptRequest.model_validate({"from": at, "turns": list(turns)})
+        return (await save_transcript(SESSION_ID, request, ACME)).next
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
-        """Run calls at once and return what each answered or raised."""
+        """Run calls concurrently, and return their results and exceptions."""
 
         async def all_of_them() -> list[Any]:
             return await asyncio.gather(*calls, return_exceptions=True)
@@ -111,19 +115,19 @@ class World:
 
     @property
     def session(self) -> Session:
-        """The session as it is kept."""
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
     @property
     def transcript(self) -> list[TranscriptTurn]:
-        """The transcript that the session points to, which is the only one that stays."""
+        """The transcript of the session. All other stored transcripts must expire."""
         assert self.session.transcript_id is not None
         assert self.transcripts.expiring == self.transcripts.kept.keys() - {self.session.transcript_id}
         return self.transcripts.kept.get(self.session.transcript_id, [])
 
 
-class Onlooker(FakeExtractionModel):
-    """A model that looks at what is kept in the moment that it is asked."""
+class ObservingModel(FakeExtractionModel):
+    """Records what is stored when the model is asked."""
 
     def __init__(self, sessions: FakeSessions, transcripts: FakeTranscripts) -> None:
         super().__init__('{"city": "Oslo"}')
@@ -132,344 +136,340 @@ class Onlooker(FakeExtractionModel):
         self.seen: list[tuple[str, str, list[Any]]] = []
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-        kept = self._sessions.kept[SESSION_ID]
-        assert kept.extraction is not None
-        assert kept.transcript_id is not None
-        self.seen.append((kept.status, kept.extraction.status, self._transcripts.kept[kept.transcript_id]))
+        stored = self._sessions.kept[SESSION_ID]
+        assert stored.extraction is not None
+        assert stored.transcript_id is not None
+        self.seen.append((stored.status, stored.extraction.status, self._transcripts.kept[stored.transcript_id]))
         return await super().generate(request, seconds)
 
 
-# ---- When all goes well ---------------------------------------------------------------------------------
+# ---- Success --------------------------------------------------------------------------------------------
 
 
-def test_a_session_s_own_client_completes_it_too() -> None:
-    assert World().complete(caller=FakeClient(SESSION_ID)).results == {"city": "Oslo"}
+def test_a_session_s_own_client_can_complete_it() -> None:
+    assert Setup().complete(caller=FakeClient(SESSION_ID)).results == {"city": "Oslo"}
 
 
 def test_an_active_session_is_completed_with_its_transcript_and_results() -> None:
-    world = World()
+    setup = Setup()
 
-    state = world.complete(ending(duration_seconds=85.5, end_reason="hang_up"))
+    completed = setup.complete(ending(duration_seconds=85.5, end_reason="hang_up"))
 
-    assert (state.session_id, state.status) == (SESSION_ID, "completed")
-    assert (state.completed_at, state.completed_by) == (1_800_000_090, "client")
-    assert (state.duration_seconds, state.end_reason) == (85.5, "hang_up")
-    assert state.transcript == TURNS
-    assert state.results == {"city": "Oslo"}
-    assert state.extraction == an_extraction(**ANSWERED, extracted_at=NOW + 90)
-
-
-def test_what_is_answered_is_what_is_kept() -> None:
-    world = World()
-
-    state = world.complete()
-
-    assert world.session.status == "completed"
-    assert world.session.results == state.results
-    assert world.session.extraction == state.extraction
-    assert world.session.transcript_id is not None
-    assert world.transcripts.kept == {world.session.transcript_id: TURNS}
-    assert world.transcripts.expiring == set()
+    assert (completed.session_id, completed.status) == (SESSION_ID, "completed")
+    assert (completed.completed_at, completed.completed_by) == (1_800_000_090, "client")
+    assert (completed.duration_seconds, completed.end_reason) == (85.5, "hang_up")
+    assert completed.transcript == TURNS
+    assert completed.results == {"city": "Oslo"}
+    assert completed.extraction == an_extraction(**ANSWERED, extracted_at=NOW + 90)
 
 
-def test_the_call_is_safe_before_the_model_is_asked() -> None:
+def test_the_response_is_what_is_stored() -> None:
+    setup = Setup()
+
+    completed = setup.complete()
+
+    assert setup.session.status == "completed"
+    assert setup.session.results == completed.results
+    assert setup.session.extraction == completed.extraction
+    assert setup.session.transcript_id is not None
+    assert setup.transcripts.kept == {setup.session.transcript_id: TURNS}
+    assert setup.transcripts.expiring == set()
+
+
+def test_session_and_transcript_are_stored_before_the_model_is_asked() -> None:
     sessions, transcripts = FakeSessions(session()), FakeTranscripts()
-    model = Onlooker(sessions, transcripts)
+    model = ObservingModel(sessions, transcripts)
 
-    World(sessions=sessions, transcripts=transcripts, model=model).complete()
+    Setup(sessions=sessions, transcripts=transcripts, model=model).complete()
 
     assert model.seen == [("completed", "pending", TURNS)]
 
 
 def test_a_session_can_be_completed_after_it_has_expired() -> None:
-    world = World()
-    world.clock.now = NOW + 100_000
+    setup = Setup()
+    setup.clock.now = NOW + 100_000
 
-    assert world.complete().completed_at == 1_800_100_000
-
-
-def test_an_agent_without_a_schema_gives_no_results_and_asks_no_model() -> None:
-    world = World(of=agent())
-
-    state = world.complete()
-
-    assert (state.status, state.results, state.transcript) == ("completed", None, TURNS)
-    assert state.extraction == world.session.extraction
-    assert state.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW + 90)
-    assert world.model.asked == []
+    assert setup.complete().completed_at == 1_800_100_000
 
 
-def test_a_call_in_which_nothing_was_said_gives_no_results_and_asks_no_model() -> None:
-    world = World()
+def test_without_an_output_schema_the_model_is_not_asked() -> None:
+    setup = Setup(with_agent=agent())
 
-    state = world.complete(ending(transcript=[]))
+    completed = setup.complete()
 
-    assert (state.status, state.results, state.transcript) == ("completed", None, [])
-    assert state.extraction == world.session.extraction == Extraction(status="skipped")
-    assert world.model.asked == []
-    assert world.transcripts.kept == {}
-
-
-def test_a_call_in_which_nothing_was_said_does_not_even_need_its_agent() -> None:
-    world = World(sessions=FakeSessions(session(agent_version=7)))  # which is nowhere
-
-    assert world.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+    assert (completed.status, completed.results, completed.transcript) == ("completed", None, TURNS)
+    assert completed.extraction == setup.session.extraction
+    assert completed.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW + 90)
+    assert setup.model.asked == []
 
 
-def test_an_agent_that_was_edited_during_the_call_changes_nothing_about_it() -> None:
-    world = World(of=CITY)
+def test_with_an_empty_transcript_the_model_is_not_asked() -> None:
+    setup = Setup()
+
+    completed = setup.complete(ending(transcript=[]))
+
+    assert (completed.status, completed.results, completed.transcript) == ("completed", None, [])
+    assert completed.extraction == setup.session.extraction == Extraction(status="skipped")
+    assert setup.model.asked == []
+    assert setup.transcripts.kept == {}
+
+
+def test_with_an_empty_transcript_the_agent_is_not_read() -> None:
+    setup = Setup(sessions=FakeSessions(session(agent_version=7)))  # there is no version 7
+
+    assert setup.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+
+
+def test_results_follow_the_agent_version_of_the_session() -> None:
+    setup = Setup(with_agent=CITY)
     edited = agent(version=2, output_schema={"mood": "string"})
-    asyncio.run(world.agents.save((asyncio.run(ACME.workspace())), edited))
+    asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), edited))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert state.results == {"city": "Oslo"}
-    assert world.model.asked[0].schema["required"] == ["city"]
-
-
-def test_an_agent_that_was_deleted_during_the_call_changes_nothing_about_it() -> None:
-    world = World(of=CITY)
-    asyncio.run(world.agents.delete((asyncio.run(ACME.workspace())), AGENT_ID))
-
-    assert world.complete().results == {"city": "Oslo"}
+    assert completed.results == {"city": "Oslo"}
+    assert setup.model.asked[0].schema["required"] == ["city"]
 
 
-# ---- What was kept as the call went ---------------------------------------------------------------------
+def test_results_are_extracted_after_the_agent_was_deleted() -> None:
+    setup = Setup(with_agent=CITY)
+    asyncio.run(setup.agents.delete(asyncio.run(ACME.workspace()), AGENT_ID))
+
+    assert setup.complete().results == {"city": "Oslo"}
 
 
-def test_without_a_transcript_what_was_kept_as_the_call_went_becomes_it() -> None:
-    world = World()
-    asyncio.run(world.keep(0, TURNS[0]))
-    asyncio.run(world.keep(1, TURNS[1]))
-
-    state = world.complete(WITHOUT_TRANSCRIPT)
-
-    assert (state.status, state.transcript, state.checkpoint_turns) == ("completed", TURNS, 2)
-    assert state.results == {"city": "Oslo"}
-    assert world.transcript == TURNS
+# ---- Checkpoints ----------------------------------------------------------------------------------------
 
 
-def test_without_a_transcript_and_with_nothing_kept_nothing_was_said() -> None:
-    world = World()
+def test_without_a_transcript_in_the_request_the_saved_turns_are_the_transcript() -> None:
+    setup = Setup()
+    asyncio.run(setup.save(0, TURNS[0]))
+    asyncio.run(setup.save(1, TURNS[1]))
 
-    state = world.complete(WITHOUT_TRANSCRIPT)
+    completed = setup.complete(WITHOUT_TRANSCRIPT)
 
-    assert (state.status, state.transcript) == ("completed", [])
-    assert state.extraction == Extraction(status="skipped")
-    assert (world.transcripts.kept, world.session.due_at) == ({}, None)
+    assert (completed.status, completed.transcript, completed.checkpoint_turns) == ("completed", TURNS, 2)
+    assert completed.results == {"city": "Oslo"}
+    assert setup.transcript == TURNS
+
+
+def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() -> None:
+    setup = Setup()
+
+    completed = setup.complete(WITHOUT_TRANSCRIPT)
+
+    assert (completed.status, completed.transcript) == ("completed", [])
+    assert completed.extraction == Extraction(status="skipped")
+    assert (setup.transcripts.kept, setup.session.due_at) == ({}, None)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
-def test_a_transcript_that_is_sent_is_final_even_an_empty_one(sent: list[JsonValue]) -> None:
-    world = World()
-    asyncio.run(world.keep(0, *TURNS))
+def test_a_transcript_in_the_request_replaces_the_saved_turns_even_an_empty_one(sent: list[JsonValue]) -> None:
+    setup = Setup()
+    asyncio.run(setup.save(0, *TURNS))
 
-    state = world.complete(ending(transcript=sent))
+    completed = setup.complete(ending(transcript=sent))
 
-    assert state.transcript == world.transcript == sent
+    assert completed.transcript == setup.transcript == sent
 
 
-def test_what_was_kept_and_cannot_be_read_leaves_the_session_as_it_was() -> None:
+def test_if_the_saved_turns_cannot_be_read_the_session_does_not_change() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
-    asyncio.run(world.keep(0, *TURNS))
-    before = world.session
+    setup = Setup(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
+    asyncio.run(setup.save(0, *TURNS))
+    before = setup.session
 
     with pytest.raises(StorageError):
-        world.complete(WITHOUT_TRANSCRIPT)
+        setup.complete(WITHOUT_TRANSCRIPT)
 
-    assert world.session == before
-    assert world.transcripts.kept == {}
-
-
-def test_a_call_that_was_hung_up_is_completed_and_keeps_the_reason_why_it_ended() -> None:
-    world = World(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)))
-
-    state = world.complete(ending(end_reason="completed"))
-
-    assert (state.status, state.end_reason, state.hung_up_at) == ("completed", "stopped", NOW + 60)
-    assert world.session.due_at is None
+    assert setup.session == before
+    assert setup.transcripts.kept == {}
 
 
-# ---- Hanging up whoever is left -------------------------------------------------------------------------
+def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> None:
+    setup = Setup(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)))
+
+    completed = setup.complete(ending(end_reason="completed"))
+
+    assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
+    assert setup.session.due_at is None
 
 
-def test_a_completed_session_s_room_is_closed() -> None:
-    world = World()
-
-    world.complete()
-
-    assert world.rooms.closed == [SESSION_ID]
+# ---- Closing the room -----------------------------------------------------------------------------------
 
 
-def test_the_room_is_closed_while_the_model_thinks() -> None:
-    both = asyncio.Barrier(2)  # lets nobody pass before two have come
+def test_the_room_of_a_completed_session_is_closed() -> None:
+    setup = Setup()
 
-    class MeetingRooms(FakeRooms):
+    setup.complete()
+
+    assert setup.rooms.closed == [SESSION_ID]
+
+
+def test_the_room_is_closed_while_the_model_answers() -> None:
+    both = asyncio.Barrier(2)  # passed only if both requests are in flight
+
+    class RoomsAtBarrier(FakeRooms):
         async def close(self, session_id: SessionId) -> None:
             await both.wait()
             await super().close(session_id)
 
-    class MeetingModel(FakeExtractionModel):
+    class ModelAtBarrier(FakeExtractionModel):
         async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
             await both.wait()
             return await super().generate(request, seconds)
 
-    world = World(rooms=MeetingRooms(), model=MeetingModel('{"city": "Oslo"}'))
+    setup = Setup(rooms=RoomsAtBarrier(), model=ModelAtBarrier('{"city": "Oslo"}'))
 
     async def complete() -> session_api.Session:
-        async with asyncio.timeout(60):  # only a failure takes that long
-            return await world.completion(SESSION_ID, ending(), ACME)
+        async with asyncio.timeout(60):  # reached only if the test fails
+            return await setup.complete_session(SESSION_ID, ending(), ACME)
 
     assert asyncio.run(complete()).results == {"city": "Oslo"}
-    assert world.rooms.closed == [SESSION_ID]
+    assert setup.rooms.closed == [SESSION_ID]
 
 
 @pytest.mark.parametrize("error", [LiveKitUnavailable(), RuntimeError("a bug")], ids=repr)
-def test_a_room_that_cannot_be_closed_costs_nothing_and_is_left_to_the_sweeper(error: Exception) -> None:
-    world = World(rooms=FailingRooms(error))
+def test_if_the_room_cannot_be_closed_the_session_stays_due_for_the_sweeper(error: Exception) -> None:
+    setup = Setup(rooms=FailingRooms(error))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert (state.status, state.results) == ("completed", {"city": "Oslo"})
-    assert state.extraction == world.session.extraction
-    assert world.session.due_at == NOW + 90 + 120
+    assert (completed.status, completed.results) == ("completed", {"city": "Oslo"})
+    assert completed.extraction == setup.session.extraction
+    assert setup.session.due_at == NOW + 90 + 120
 
 
-@pytest.mark.parametrize("said", [TURNS, []], ids=["with turns", "without"])
-def test_until_its_room_is_closed_a_completed_session_is_due(said: list[Any]) -> None:
-    class Watched(FakeRooms):
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
+def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -> None:
+    class ObservingRooms(FakeRooms):
         async def close(self, session_id: SessionId) -> None:
-            for _ in range(100):  # so that everything else is over
+            for _ in range(100):  # lets all other tasks finish
                 await asyncio.sleep(0)
-                seen.add((world.session.status, world.session.due_at))
+                seen.add((setup.session.status, setup.session.due_at))
             await super().close(session_id)
 
     seen: set[tuple[str, int | None]] = set()
-    world = World(rooms=Watched())
+    setup = Setup(rooms=ObservingRooms())
 
-    world.complete(ending(transcript=said))
+    setup.complete(ending(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
-    assert (world.rooms.closed, world.session.due_at) == ([SESSION_ID], None)
+    assert (setup.rooms.closed, setup.session.due_at) == ([SESSION_ID], None)
 
 
-@pytest.mark.parametrize("said", [TURNS, []], ids=["with turns", "without"])
-def test_to_be_completed_a_session_is_written_twice(said: list[Any]) -> None:
-    world = World()
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
+def test_completing_a_session_takes_two_writes(turns: list[Any]) -> None:
+    setup = Setup()
 
-    world.complete(ending(transcript=said))
+    setup.complete(ending(transcript=turns))
 
-    assert world.sessions.writes == 2
-
-
-def test_an_empty_call_whose_room_cannot_be_closed_is_left_to_the_sweeper() -> None:
-    world = World(rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert world.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
-
-    assert (world.sessions.writes, world.session.due_at) == (1, NOW + 90 + 120)
+    assert setup.sessions.writes == 2
 
 
-def test_an_empty_call_of_which_nobody_can_say_that_it_is_done_with_is_left_to_the_sweeper() -> None:
-    world = World(sessions=SessionsThatCannotSchedule(session()))
+def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> None:
+    setup = Setup(rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.complete(ending(transcript=[])).status == "completed"
+    assert setup.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
 
-    assert world.session.due_at == NOW + 90 + 120
+    assert (setup.sessions.writes, setup.session.due_at) == (1, NOW + 90 + 120)
 
 
-def test_a_livekit_that_is_not_even_configured_costs_nothing() -> None:
-    def nowhere() -> Rooms:
+def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
+    setup = Setup(sessions=SessionsThatCannotSchedule(session()))
+
+    assert setup.complete(ending(transcript=[])).status == "completed"
+
+    assert setup.session.due_at == NOW + 90 + 120
+
+
+def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
+    def unconfigured() -> Rooms:
         raise RuntimeError("LIVEKIT_URL is not set.")
 
-    world = World()
-    results = ExtractResults(
-        world.agents, world.sessions, world.transcripts, Extractor(world.model), world.queue, world.clock
+    setup = Setup()
+    extract_results = ExtractResults(
+        setup.agents, setup.sessions, setup.transcripts, Extractor(setup.model), setup.queue, setup.clock
     )
-    completion = CompleteSession(world.sessions, world.closing, results, nowhere)
+    complete_session = CompleteSession(setup.sessions, setup.end_session, extract_results, unconfigured)
 
-    assert asyncio.run(completion(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
+    assert asyncio.run(complete_session(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
 
 
-def test_nobody_is_hung_up_by_a_call_that_lost_the_race_or_was_refused() -> None:
-    world = World(sessions=FakeSessions(replace(session(), status="completed")))
+def test_a_rejected_request_does_not_close_the_room() -> None:
+    setup = Setup(sessions=FakeSessions(replace(session(), status="completed")))
 
     with pytest.raises(SessionNotActive):
-        world.complete()
+        setup.complete()
 
-    assert world.rooms.closed == []
-
-
-# ---- When calls race ------------------------------------------------------------------------------------
+    assert setup.rooms.closed == []
 
 
-def test_of_fifty_calls_at_once_one_wins_and_its_transcript_is_the_one_that_stays() -> None:
-    world = World()
-    endings = [ending(transcript=[{"role": "user", "text": f"Call {number}."}]) for number in range(50)]
+# ---- Concurrent requests --------------------------------------------------------------------------------
 
-    outcomes = world.race(*(world.completion(SESSION_ID, end, ACME) for end in endings))
+
+def test_of_fifty_concurrent_requests_one_succeeds_and_only_its_transcript_remains() -> None:
+    setup = Setup()
+    requests = [ending(transcript=[{"role": "user", "text": f"Request {number}."}]) for number in range(50)]
+
+    outcomes = setup.race(*(setup.complete_session(SESSION_ID, request, ACME) for request in requests))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
-    assert world.session.transcript_id is not None
-    assert world.transcripts.kept[world.session.transcript_id] == winner.transcript
-    assert world.transcripts.expiring == world.transcripts.kept.keys() - {world.session.transcript_id}
-    assert len(world.transcripts.kept) == 50
-    assert len(world.model.asked) == 1
+    assert setup.session.transcript_id is not None
+    assert setup.transcripts.kept[setup.session.transcript_id] == winner.transcript
+    assert setup.transcripts.expiring == setup.transcripts.kept.keys() - {setup.session.transcript_id}
+    assert len(setup.transcripts.kept) == 50
+    assert len(setup.model.asked) == 1
 
 
-def test_a_loser_is_told_so_even_when_its_transcript_cannot_be_let_go() -> None:
-    world = World(transcripts=TranscriptsThatCannotExpire())
+def test_a_losing_request_raises_session_not_active_even_if_its_transcript_cannot_expire() -> None:
+    setup = Setup(transcripts=TranscriptsThatCannotExpire())
 
-    outcomes = world.race(*(world.completion(SESSION_ID, ending(), ACME) for _ in range(2)))
+    outcomes = setup.race(*(setup.complete_session(SESSION_ID, ending(), ACME) for _ in range(2)))
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Session", "SessionNotActive"]
 
 
-def test_of_calls_without_a_transcript_one_wins_too() -> None:
-    world = World()
-    asyncio.run(world.keep(0, *TURNS))
+def test_of_concurrent_requests_without_a_transcript_one_succeeds() -> None:
+    setup = Setup()
+    asyncio.run(setup.save(0, *TURNS))
 
-    outcomes = world.race(*(world.completion(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
+    outcomes = setup.race(*(setup.complete_session(SESSION_ID, WITHOUT_TRANSCRIPT, ACME) for _ in range(10)))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 9
-    assert winner.transcript == world.transcript == TURNS
+    assert winner.transcript == setup.transcript == TURNS
 
 
-def late(turns: int) -> Awaitable[None]:
-    """Let so many others take their turn first."""
-
-    async def wait() -> None:
-        for _ in range(turns):
-            await asyncio.sleep(0)
-
-    return wait()
+async def yield_to_others(times: int) -> None:
+    """Let other tasks run before this one continues."""
+    for _ in range(times):
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("head_start", range(12))
-def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_never_lost(head_start: int) -> None:
-    world = World()
-    asyncio.run(world.keep(0, *TURNS))
+def test_turns_acknowledged_during_the_completion_are_in_the_transcript(head_start: int) -> None:
+    setup = Setup()
+    asyncio.run(setup.save(0, *TURNS))
     more: list[TranscriptTurn] = [{"role": "user", "text": f"And {number}."} for number in range(4)]
     acknowledged: list[int] = [2]
 
     async def append() -> None:
-        await late(head_start)
+        await yield_to_others(head_start)
         for number, turn in enumerate(more, start=2):
-            acknowledged.append(await world.keep(number, turn))
+            acknowledged.append(await setup.save(number, turn))
 
-    completed, appended = world.race(world.completion(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
+    completed, appended = setup.race(setup.complete_session(SESSION_ID, WITHOUT_TRANSCRIPT, ACME), append())
 
     assert isinstance(completed, session_api.Session)
     assert appended is None or isinstance(appended, SessionNotActive)
-    assert completed.transcript == world.transcript == [*TURNS, *more][: acknowledged[-1]]
+    assert completed.transcript == setup.transcript == [*TURNS, *more][: acknowledged[-1]]
 
 
-def test_turns_that_come_faster_than_they_can_be_read_are_told_to_the_caller_and_lose_nothing() -> None:
-    class Growing(FakeCheckpoints):
-        """Somebody keeps another turn whenever what is kept has been read."""
+def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raised() -> None:
+    class GrowingCheckpoints(FakeCheckpoints):
+        """Another request saves a turn during every read."""
 
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
@@ -477,132 +477,132 @@ def test_turns_that_come_faster_than_they_can_be_read_are_told_to_the_caller_and
             return turns
 
     sessions = FakeSessions(session())
-    world = World(sessions=sessions, checkpoints=Growing(sessions))
-    asyncio.run(world.keep(0, *TURNS))
+    setup = Setup(sessions=sessions, checkpoints=GrowingCheckpoints(sessions))
+    asyncio.run(setup.save(0, *TURNS))
 
-    with pytest.raises(StorageError) as refusal:
-        world.complete(WITHOUT_TRANSCRIPT)
+    with pytest.raises(StorageError) as raised:
+        setup.complete(WITHOUT_TRANSCRIPT)
 
-    assert refusal.value.retryable
-    assert world.session.status == "active"
-    assert world.transcripts.expiring == world.transcripts.kept.keys()
+    assert raised.value.retryable
+    assert setup.session.status == "active"
+    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
 
 
-def test_a_session_that_is_deleted_while_what_was_kept_is_read_is_not_active_any_more() -> None:
-    class Deleting(FakeCheckpoints):
+def test_a_session_deleted_while_its_turns_are_read_is_not_active() -> None:
+    class DeletingCheckpoints(FakeCheckpoints):
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
             await sessions.delete(SESSION_ID)
             return turns
 
     sessions = FakeSessions(session())
-    world = World(sessions=sessions, checkpoints=Deleting(sessions))
-    asyncio.run(world.keep(0, *TURNS))
+    setup = Setup(sessions=sessions, checkpoints=DeletingCheckpoints(sessions))
+    asyncio.run(setup.save(0, *TURNS))
 
     with pytest.raises(SessionNotActive):
-        world.complete(WITHOUT_TRANSCRIPT)
+        setup.complete(WITHOUT_TRANSCRIPT)
 
-    assert world.transcripts.expiring == world.transcripts.kept.keys()
+    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
 
 
-def test_the_request_that_completed_a_session_is_known_again_and_no_other() -> None:
-    world = World()
-    complete = world.completion
-    asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
-    before = world.session
+def test_only_a_repeat_of_the_completing_request_raises_already_processed() -> None:
+    setup = Setup()
+    complete_session = setup.complete_session
+    asyncio.run(complete_session(SESSION_ID, ending(), ACME, "this-request"))
+    before = setup.session
 
-    with pytest.raises(AlreadyProcessed) as carried_out:
-        asyncio.run(complete(SESSION_ID, ending(), ACME, "this-request"))
-    for another in ("another-request", None):
+    with pytest.raises(AlreadyProcessed) as repeated:
+        asyncio.run(complete_session(SESSION_ID, ending(), ACME, "this-request"))
+    for other_hash in ("another-request", None):
         with pytest.raises(SessionNotActive):
-            asyncio.run(complete(SESSION_ID, ending(), ACME, another))
+            asyncio.run(complete_session(SESSION_ID, ending(), ACME, other_hash))
 
-    assert carried_out.value.resource_id == SESSION_ID
-    assert world.session == before
+    assert repeated.value.resource_id == SESSION_ID
+    assert setup.session == before
 
 
 @pytest.mark.parametrize("request_hash", ["a-request", None])
-def test_a_session_that_was_completed_without_a_key_is_answered_to_nobody(request_hash: str | None) -> None:
-    world = World()
-    world.complete()
+def test_a_session_completed_without_a_key_raises_session_not_active(request_hash: str | None) -> None:
+    setup = Setup()
+    setup.complete()
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(world.completion(SESSION_ID, ending(), ACME, request_hash))
+        asyncio.run(setup.complete_session(SESSION_ID, ending(), ACME, request_hash))
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_session_that_has_ended_is_not_completed_again(status: Any) -> None:
-    world = World(sessions=FakeSessions(replace(session(), status=status)))
+def test_an_ended_session_cannot_be_completed(status: Any) -> None:
+    setup = Setup(sessions=FakeSessions(replace(session(), status=status)))
 
     with pytest.raises(SessionNotActive):
-        world.complete()
+        setup.complete()
 
-    assert world.transcripts.kept == {}
-    assert world.model.asked == []
-
-
-# ---- When the store fails -------------------------------------------------------------------------------
+    assert setup.transcripts.kept == {}
+    assert setup.model.asked == []
 
 
-def test_when_the_transcript_cannot_be_kept_the_session_stays_active_and_no_piece_stays_behind() -> None:
-    world = World(transcripts=TranscriptsThatCannotPut())
-
-    with pytest.raises(StorageError):
-        world.complete()
-
-    assert world.session == session()
-    assert world.transcripts.expiring == world.transcripts.kept.keys()
-    assert world.model.asked == []
+# ---- Storage errors -------------------------------------------------------------------------------------
 
 
-def test_when_it_is_unknown_whether_the_session_was_completed_its_transcript_stays() -> None:
-    world = World(sessions=SessionsThatCannotComplete(session()))
+def test_if_the_transcript_cannot_be_stored_the_session_stays_active_and_its_parts_expire() -> None:
+    setup = Setup(transcripts=TranscriptsThatCannotPut())
 
     with pytest.raises(StorageError):
-        world.complete()
+        setup.complete()
 
-    assert list(world.transcripts.kept.values()) == [TURNS]
-    assert world.transcripts.expiring == set()
-    assert world.model.asked == []
-
-
-def test_when_the_results_cannot_be_kept_the_caller_has_them_all_the_same() -> None:
-    world = World(sessions=SessionsThatCannotRecord(session()))
-
-    state = world.complete()
-
-    assert (state.status, state.transcript) == ("completed", TURNS)
-    assert state.results == {"city": "Oslo"}
-    assert state.extraction is not None
-    assert state.extraction.status == "succeeded"
-    assert world.session.extraction == Extraction(status="pending")
+    assert setup.session == session()
+    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
+    assert setup.model.asked == []
 
 
-def test_a_session_that_is_deleted_while_the_model_thinks_is_answered_and_not_made_again() -> None:
-    class Deleting(FakeExtractionModel):
+def test_if_the_outcome_of_the_write_is_unknown_the_transcript_stays() -> None:
+    setup = Setup(sessions=SessionsThatCannotComplete(session()))
+
+    with pytest.raises(StorageError):
+        setup.complete()
+
+    assert list(setup.transcripts.kept.values()) == [TURNS]
+    assert setup.transcripts.expiring == set()
+    assert setup.model.asked == []
+
+
+def test_results_that_cannot_be_stored_are_returned_to_the_caller() -> None:
+    setup = Setup(sessions=SessionsThatCannotRecord(session()))
+
+    completed = setup.complete()
+
+    assert (completed.status, completed.transcript) == ("completed", TURNS)
+    assert completed.results == {"city": "Oslo"}
+    assert completed.extraction is not None
+    assert completed.extraction.status == "succeeded"
+    assert setup.session.extraction == Extraction(status="pending")
+
+
+def test_a_session_deleted_while_the_model_answers_is_returned_but_not_stored_again() -> None:
+    class DeletingModel(FakeExtractionModel):
         async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-            await world.sessions.delete(SESSION_ID)
+            await setup.sessions.delete(SESSION_ID)
             return await super().generate(request, seconds)
 
-    world = World(model=Deleting('{"city": "Oslo"}'))
+    setup = Setup(model=DeletingModel('{"city": "Oslo"}'))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert state.results == {"city": "Oslo"}
-    assert world.sessions.kept == {}
-
-
-# ---- When the extraction fails --------------------------------------------------------------------------
+    assert completed.results == {"city": "Oslo"}
+    assert setup.sessions.kept == {}
 
 
-def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
-    world = World(model=FakeExtractionModel(GeminiUnavailable()))
+# ---- Extraction errors ----------------------------------------------------------------------------------
 
-    state = world.complete()
 
-    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
-    assert state.extraction == world.session.extraction
-    assert state.extraction == an_extraction(
+def test_if_gemini_is_unavailable_the_session_is_completed_and_its_extraction_queued() -> None:
+    setup = Setup(model=FakeExtractionModel(GeminiUnavailable()))
+
+    completed = setup.complete()
+
+    assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
+    assert completed.extraction == setup.session.extraction
+    assert completed.extraction == an_extraction(
         status="pending",
         model="fake-model",
         attempts=3,
@@ -610,27 +610,27 @@ def test_a_model_that_is_away_delays_the_results_and_nothing_else() -> None:
             code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
         ),
     )
-    assert world.queue.waiting == [SESSION_ID]
+    assert setup.queue.waiting == [SESSION_ID]
 
 
-def test_a_model_that_refuses_costs_the_results_and_nothing_else() -> None:
-    world = World(model=FakeExtractionModel(GeminiError("The schema is too complex.")))
+def test_if_gemini_refuses_the_session_is_completed_and_its_extraction_failed() -> None:
+    setup = Setup(model=FakeExtractionModel(GeminiError("The schema is too complex.")))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
-    assert state.extraction == world.session.extraction
-    assert state.extraction == an_extraction(
+    assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
+    assert completed.extraction == setup.session.extraction
+    assert completed.extraction == an_extraction(
         status="failed",
         model="fake-model",
         attempts=1,
         extracted_at=NOW + 90,
         error=ErrorInfo(code="gemini_error", message="The schema is too complex."),
     )
-    assert world.queue.waiting == []
+    assert setup.queue.waiting == []
 
 
-BROKEN = Extraction(
+INTERNAL_ERROR = Extraction(
     status="pending",
     attempts=1,
     error=ErrorInfo(
@@ -640,88 +640,88 @@ BROKEN = Extraction(
 )
 
 
-def test_an_extraction_that_breaks_in_a_way_nobody_thought_of_delays_the_results_and_nothing_else() -> None:
-    world = World(model=FakeExtractionModel(RuntimeError("the caller said: my card is 4711")))
+def test_after_an_unexpected_error_the_session_is_completed_and_its_extraction_queued() -> None:
+    setup = Setup(model=FakeExtractionModel(RuntimeError("the caller said: my card is 4711")))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert (state.status, state.transcript, state.results) == ("completed", TURNS, None)
-    assert state.extraction == world.session.extraction == BROKEN
-    assert world.queue.waiting == [SESSION_ID]
+    assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
+    assert completed.extraction == setup.session.extraction == INTERNAL_ERROR
+    assert setup.queue.waiting == [SESSION_ID]
 
 
-def test_an_agent_s_version_that_cannot_be_found_delays_the_results_and_nothing_else() -> None:
-    world = World(sessions=FakeSessions(session(agent_version=7)))
+def test_if_the_agent_version_is_not_found_the_session_is_completed_and_its_extraction_pending() -> None:
+    setup = Setup(sessions=FakeSessions(session(agent_version=7)))
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert (state.status, state.transcript, state.extraction) == ("completed", TURNS, BROKEN)
+    assert (completed.status, completed.transcript, completed.extraction) == ("completed", TURNS, INTERNAL_ERROR)
 
 
 @pytest.mark.parametrize("error", [GeminiUnavailable(), RuntimeError("a bug")], ids=repr)
-def test_results_that_can_be_neither_had_nor_queued_nor_kept_cost_nothing_else(error: Exception) -> None:
-    world = World(
+def test_if_extraction_queue_storage_and_livekit_all_fail_the_session_is_completed_and_due(error: Exception) -> None:
+    setup = Setup(
         sessions=SessionsThatCannotRecord(session()),
         queue=QueueThatCannotPut(),
         model=FakeExtractionModel(error),
         rooms=FailingRooms(LiveKitUnavailable()),
     )
 
-    state = world.complete()
+    completed = setup.complete()
 
-    assert (state.status, state.transcript) == ("completed", TURNS)
-    assert state.extraction is not None
-    assert state.extraction.status == "pending"
-    assert world.session.due_at == NOW + 90 + 120  # the sweeper looks after it
+    assert (completed.status, completed.transcript) == ("completed", TURNS)
+    assert completed.extraction is not None
+    assert completed.extraction.status == "pending"
+    assert setup.session.due_at == NOW + 90 + 120  # for the sweeper
 
 
 @pytest.mark.parametrize(
     "text", ['{"city": "\\ud800"}', '{"city": 1e999}', "[" * 1_000, '{"city": ' + "9" * 5_000 + "}"]
 )
-def test_an_answer_that_could_not_be_passed_on_costs_the_results_and_nothing_else(text: str) -> None:
-    state = World(model=FakeExtractionModel(text)).complete()
+def test_after_an_answer_that_is_not_valid_json_the_session_is_completed_without_results(text: str) -> None:
+    completed = Setup(model=FakeExtractionModel(text)).complete()
 
-    assert (state.status, state.results) == ("completed", None)
-    assert state.extraction is not None
-    assert state.extraction.status == "failed"
-    assert state.model_dump_json()
-
-
-# ---- What is refused ------------------------------------------------------------------------------------
+    assert (completed.status, completed.results) == ("completed", None)
+    assert completed.extraction is not None
+    assert completed.extraction.status == "failed"
+    assert completed.model_dump_json()
 
 
-def test_a_transcript_that_is_too_large_leaves_the_session_as_it_was() -> None:
-    world = World()
+# ---- Rejected requests ----------------------------------------------------------------------------------
+
+
+def test_a_transcript_that_is_too_large_does_not_change_the_session() -> None:
+    setup = Setup()
 
     with pytest.raises(TranscriptTooLarge):
-        world.complete(ending(transcript=[{"role": "user", "text": "a" * 20_001}]))
+        setup.complete(ending(transcript=[{"role": "user", "text": "a" * 20_001}]))
 
-    assert world.session == session()
-    assert world.transcripts.kept == {}
-
-
-def test_another_workspace_s_session_is_as_unknown_as_one_that_never_was() -> None:
-    world = World()
-    never_was = SessionId("019a0000-0000-7000-8000-00000000000f")
-
-    with pytest.raises(SessionNotFound):
-        world.complete(caller=FakeCaller("globex"))
-    with pytest.raises(SessionNotFound):
-        asyncio.run(world.completion(never_was, ending(), ACME))
-
-    assert world.session == session()
-    assert world.transcripts.kept == {}
+    assert setup.session == session()
+    assert setup.transcripts.kept == {}
 
 
-def test_another_workspace_does_not_learn_that_a_session_has_ended() -> None:
-    world = World(sessions=FakeSessions(replace(session(), status="completed")))
+def test_another_workspace_s_session_gives_the_same_error_as_an_unknown_session() -> None:
+    setup = Setup()
+    unknown_id = SessionId("019a0000-0000-7000-8000-00000000000f")
 
     with pytest.raises(SessionNotFound):
-        world.complete(caller=FakeCaller("globex"))
+        setup.complete(caller=FakeCaller("globex"))
+    with pytest.raises(SessionNotFound):
+        asyncio.run(setup.complete_session(unknown_id, ending(), ACME))
+
+    assert setup.session == session()
+    assert setup.transcripts.kept == {}
 
 
-def test_who_may_not_call_learns_nothing_of_sessions() -> None:
+def test_another_workspace_s_ended_session_is_not_found() -> None:
+    setup = Setup(sessions=FakeSessions(replace(session(), status="completed")))
+
+    with pytest.raises(SessionNotFound):
+        setup.complete(caller=FakeCaller("globex"))
+
+
+def test_an_unknown_key_gives_the_same_error_for_existing_and_unknown_sessions() -> None:
     with pytest.raises(InvalidApiKey):
-        World().complete(caller=UnknownCaller())
+        Setup().complete(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
-        World(sessions=FakeSessions()).complete(caller=UnknownCaller())
+        Setup(sessions=FakeSessions()).complete(caller=UnknownCaller())

@@ -43,8 +43,8 @@ from tests.unit.examples import AGENT_ID, agent, new_session
 ACME = FakeCaller("acme")
 
 
-class World:
-    """All that provisioning needs, and what became of it."""
+class Setup:
+    """A CreateSession on fakes."""
 
     def __init__(
         self,
@@ -63,387 +63,387 @@ class World:
         self.live_tokens = live_tokens or FakeLiveTokens()
 
     @property
-    def provisioning(self) -> CreateSession:
-        connecting = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return CreateSession(self.agents, self.sessions, connecting, self.grace_seconds, self.clock)
+    def create_session(self) -> CreateSession:
+        issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
+        return CreateSession(self.agents, self.sessions, issue_connections, self.grace_seconds, self.clock)
 
-    def start(self, order: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
-        return asyncio.run(asyncio.wait_for(self.provisioning(order or new_session(), caller), LONG))
+    def create(self, request: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
+        return asyncio.run(asyncio.wait_for(self.create_session(request or new_session(), caller), LONG))
 
     @property
     def session(self) -> Session:
-        """The one session that was kept."""
-        (kept,) = self.sessions.kept.values()
-        return kept
+        """The only stored session."""
+        (stored,) = self.sessions.kept.values()
+        return stored
 
 
-class SessionsThatTell(FakeSessions):
-    """Sessions that say when one is about to be kept, and when it was; Gemini takes less time than that."""
+class ObservableSessions(FakeSessions):
+    """Signal when a session is about to be stored, and when it was. The write takes longer than Gemini."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_asked = asyncio.Event()
-        self.was_kept = asyncio.Event()
+        self.is_adding = asyncio.Event()
+        self.was_added = asyncio.Event()
 
     async def add(self, session: Session) -> bool:
-        self.is_asked.set()
+        self.is_adding.set()
         for _ in range(10):
             await asyncio.sleep(0)
         is_new = await super().add(session)
-        self.was_kept.set()
+        self.was_added.set()
         return is_new
 
 
-class LateTokens(FailingLiveTokens):
-    """Gemini fails, but not before something else has happened."""
+class LateFailingLiveTokens(FailingLiveTokens):
+    """Gemini fails after an event."""
 
-    def __init__(self, error: Exception, moment: asyncio.Event) -> None:
+    def __init__(self, error: Exception, event: asyncio.Event) -> None:
         super().__init__(error)
-        self._moment = moment
+        self._event = event
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-        await self._moment.wait()
+        await self._event.wait()
         return await super().issue(request)
 
 
-# ---- When all goes well ---------------------------------------------------------------------------------
+# ---- Success --------------------------------------------------------------------------------------------
 
 
-def test_a_session_starts_with_both_connections() -> None:
-    world = World(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
+def test_a_created_session_has_both_connections() -> None:
+    setup = Setup(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
 
-    started = world.start(new_session(ttl_seconds=900, metadata={"order": "4711"}))
+    created = setup.create(new_session(ttl_seconds=900, metadata={"order": "4711"}))
 
-    assert is_uuid(started.session_id)
-    assert (started.agent_id, started.agent_version, started.status) == (AGENT_ID, 4, "active")
-    assert (started.ttl_seconds, started.max_duration_seconds) == (900, 300)
-    assert (started.created_at, started.expires_at) == (1_800_000_000, 1_800_000_900)
-    assert started.participant == Participant(identity="caller-1")
-    assert started.metadata == {"order": "4711"}
-    assert started.connection.livekit.url == "wss://livekit.test"
-    assert started.connection.livekit.token == "livekit-token-for-caller-1"
-    assert started.connection.livekit.room == started.session_id
-    assert started.connection.gemini_live.token == "auth_tokens/fake"
-
-
-def test_a_session_is_kept_with_its_room_and_without_its_tokens() -> None:
-    world = World()
-
-    started = world.start()
-
-    assert world.session.session_id == started.session_id
-    assert world.session.workspace == "acme"
-    assert world.session.status == "active"
-    assert world.session.livekit.room_name == started.session_id
-    assert world.session.livekit.room_sid == "RM_first"
-    assert world.session.livekit.started_at == 1_800_000_000
-    assert started.client_token not in repr(world.session)
-    assert "livekit-token" not in repr(world.session)
-    assert "auth_tokens" not in repr(world.session)
+    assert is_uuid(created.session_id)
+    assert (created.agent_id, created.agent_version, created.status) == (AGENT_ID, 4, "active")
+    assert (created.ttl_seconds, created.max_duration_seconds) == (900, 300)
+    assert (created.created_at, created.expires_at) == (1_800_000_000, 1_800_000_900)
+    assert created.participant == Participant(identity="caller-1")
+    assert created.metadata == {"order": "4711"}
+    assert created.connection.livekit.url == "wss://livekit.test"
+    assert created.connection.livekit.token == "livekit-token-for-caller-1"
+    assert created.connection.livekit.room == created.session_id
+    assert created.connection.gemini_live.token == "auth_tokens/fake"
 
 
-def test_the_live_token_is_locked_to_the_agent_and_to_the_session_s_expiry() -> None:
-    world = World(FakeAgents(agent(instructions="Ask for the city.", voice={"name": "Kore"})))
+def test_a_session_is_stored_with_its_room_and_without_its_tokens() -> None:
+    setup = Setup()
 
-    world.start(new_session(ttl_seconds=900))
+    created = setup.create()
 
-    (order,) = world.live_tokens.orders
-    assert "Ask for the city." in order.instruction
-    assert (order.voice, order.expires_at) == ("Kore", 1_800_000_900)
-
-
-def test_the_participant_publishes_the_media_that_were_asked_for() -> None:
-    world = World()
-
-    world.start(new_session(media=["microphone", "camera"]))
-
-    assert world.rooms.tokens == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
+    assert setup.session.session_id == created.session_id
+    assert setup.session.workspace == "acme"
+    assert setup.session.status == "active"
+    assert setup.session.livekit.room_name == created.session_id
+    assert setup.session.livekit.room_sid == "RM_first"
+    assert setup.session.livekit.started_at == 1_800_000_000
+    assert created.client_token not in repr(setup.session)
+    assert "livekit-token" not in repr(setup.session)
+    assert "auth_tokens" not in repr(setup.session)
 
 
-def test_both_providers_are_asked_at_the_same_time() -> None:
-    both = asyncio.Barrier(2)  # lets nobody pass before two have come
+def test_the_live_token_is_locked_to_the_agent_and_expires_with_the_session() -> None:
+    setup = Setup(FakeAgents(agent(instructions="Ask for the city.", voice={"name": "Kore"})))
 
-    class MeetingRooms(FakeRooms):
+    setup.create(new_session(ttl_seconds=900))
+
+    (request,) = setup.live_tokens.orders
+    assert "Ask for the city." in request.instruction
+    assert (request.voice, request.expires_at) == ("Kore", 1_800_000_900)
+
+
+def test_the_participant_may_publish_the_requested_media() -> None:
+    setup = Setup()
+
+    setup.create(new_session(media=["microphone", "camera"]))
+
+    assert setup.rooms.tokens == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
+
+
+def test_livekit_and_gemini_are_asked_concurrently() -> None:
+    both = asyncio.Barrier(2)  # passed only if both requests are in flight
+
+    class RoomsAtBarrier(FakeRooms):
         async def open(self, session: Session) -> CreatedRoom:
             await both.wait()
             return await super().open(session)
 
-    class MeetingTokens(FakeLiveTokens):
+    class LiveTokensAtBarrier(FakeLiveTokens):
         async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await both.wait()
             return await super().issue(request)
 
-    world = World(rooms=MeetingRooms(), live_tokens=MeetingTokens())
-    world.start()
+    setup = Setup(rooms=RoomsAtBarrier(), live_tokens=LiveTokensAtBarrier())
+    setup.create()
 
-    assert world.session.status == "active"
+    assert setup.session.status == "active"
 
 
-def test_a_session_is_kept_while_gemini_is_still_at_work() -> None:
-    class SlowTokens(FakeLiveTokens):
+def test_a_session_is_stored_while_the_gemini_request_is_in_flight() -> None:
+    class SlowLiveTokens(FakeLiveTokens):
         async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-            await sessions.was_kept.wait()
+            await sessions.was_added.wait()
             return await super().issue(request)
 
-    sessions = SessionsThatTell()
-    world = World(sessions=sessions, live_tokens=SlowTokens())
+    sessions = ObservableSessions()
+    setup = Setup(sessions=sessions, live_tokens=SlowLiveTokens())
 
-    world.start()
+    setup.create()
 
-    assert world.session.status == "active"
+    assert setup.session.status == "active"
 
 
 @pytest.mark.parametrize("grace", [0, 3_600, 86_400])
-def test_the_client_s_own_token_is_good_until_the_session_is_given_up(grace: int) -> None:
-    world = World(grace_seconds=grace)
+def test_the_client_token_is_valid_until_the_grace_time_is_over(grace: int) -> None:
+    setup = Setup(grace_seconds=grace)
 
-    started = world.start()
+    created = setup.create()
 
-    world.clock.now = started.expires_at + grace - 1
-    assert world.client_tokens.session_of(started.client_token) == started.session_id
-    world.clock.now += 1
+    setup.clock.now = created.expires_at + grace - 1
+    assert setup.client_tokens.session_of(created.client_token) == created.session_id
+    setup.clock.now += 1
     with pytest.raises(InvalidApiKey):
-        world.client_tokens.session_of(started.client_token)
+        setup.client_tokens.session_of(created.client_token)
 
 
 @pytest.mark.parametrize("grace", [60, 86_400])
-def test_a_session_is_due_when_its_end_and_its_grace_are_over(grace: int) -> None:
-    world = World(grace_seconds=grace)
+def test_a_session_is_due_when_its_grace_time_is_over(grace: int) -> None:
+    setup = Setup(grace_seconds=grace)
 
-    world.start(new_session(ttl_seconds=900))
+    setup.create(new_session(ttl_seconds=900))
 
-    assert (world.session.grace_seconds, world.session.due_at) == (grace, 1_800_000_900 + grace)
-
-
-def test_what_the_participant_may_publish_is_kept_for_a_renewal() -> None:
-    world = World()
-
-    world.start(new_session(media=["microphone", "camera"]))
-
-    assert world.session.media == ("microphone", "camera")
+    assert (setup.session.grace_seconds, setup.session.due_at) == (grace, 1_800_000_900 + grace)
 
 
-# ---- Answering again ------------------------------------------------------------------------------------
+def test_the_requested_media_are_stored_for_renewals() -> None:
+    setup = Setup()
+
+    setup.create(new_session(media=["microphone", "camera"]))
+
+    assert setup.session.media == ("microphone", "camera")
 
 
-def test_a_session_that_was_started_is_answered_again_with_fresh_tokens_until_the_same_end() -> None:
-    world = World(FakeAgents(agent(instructions="Ask for the city.")))
-    first = world.start()
-    world.clock.now += 60
+# ---- Repeated requests ----------------------------------------------------------------------------------
 
-    again = asyncio.run(world.provisioning.repeat(first.session_id, ACME))
 
-    assert again == first  # the fakes' tokens are all alike
-    assert len(world.sessions.kept) == 1
-    assert world.rooms.opened == [first.session_id, first.session_id]
-    assert [order.expires_at for order in world.live_tokens.orders] == [first.expires_at, first.expires_at]
-    assert world.live_tokens.orders[0] == world.live_tokens.orders[1]
+def test_a_repeated_request_gets_new_tokens_with_the_original_expiry() -> None:
+    setup = Setup(FakeAgents(agent(instructions="Ask for the city.")))
+    first = setup.create()
+    setup.clock.now += 60
+
+    repeated = asyncio.run(setup.create_session.repeat(first.session_id, ACME))
+
+    assert repeated == first  # the fakes' tokens are equal
+    assert len(setup.sessions.kept) == 1
+    assert setup.rooms.opened == [first.session_id, first.session_id]
+    assert [request.expires_at for request in setup.live_tokens.orders] == [first.expires_at, first.expires_at]
+    assert setup.live_tokens.orders[0] == setup.live_tokens.orders[1]
 
 
 @pytest.mark.parametrize(
-    "over",
+    "changes",
     [{"status": "completed"}, {"status": "failed"}, {"hung_up_at": 1_800_000_001}, {"expires_at": 1_800_000_000}],
     ids=str,
 )
-def test_a_call_that_is_over_is_not_answered_again_with_tokens(over: dict[str, Any]) -> None:
-    world = World()
-    first = world.start()
-    world.sessions.kept[first.session_id] = replace(world.session, **over)
+def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, Any]) -> None:
+    setup = Setup()
+    first = setup.create()
+    setup.sessions.kept[first.session_id] = replace(setup.session, **changes)
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(world.provisioning.repeat(first.session_id, ACME))
+        asyncio.run(setup.create_session.repeat(first.session_id, ACME))
 
-    assert len(world.live_tokens.orders) == 1
-
-
-# ---- When a provider fails ------------------------------------------------------------------------------
-
-LIVEKIT_FAILS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not answer in time.")]
-GEMINI_FAILS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")]
+    assert len(setup.live_tokens.orders) == 1
 
 
-@pytest.mark.parametrize("error", LIVEKIT_FAILS, ids=lambda error: error.code)
-def test_when_livekit_fails_the_caller_hears_of_it_and_a_failed_session_says_why(error: ProviderError) -> None:
-    world = World(rooms=FailingRooms(error))
+# ---- Provider errors ------------------------------------------------------------------------------------
 
-    with pytest.raises(type(error)) as failure:
-        world.start()
-
-    assert failure.value is error
-    assert (world.session.status, world.session.end_reason) == ("failed", "failed")
-    assert world.session.failed_at == 1_800_000_000
-    assert world.session.failure is not None
-    assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
-    assert world.session.livekit.room_sid is None
-    assert world.session.due_at is None
+LIVEKIT_ERRORS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not answer in time.")]
+GEMINI_ERRORS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")]
 
 
-@pytest.mark.parametrize("error", GEMINI_FAILS, ids=lambda error: error.code)
-def test_when_gemini_fails_the_room_is_gone_again_and_a_failed_session_says_why(error: ProviderError) -> None:
-    world = World(live_tokens=FailingLiveTokens(error))
+@pytest.mark.parametrize("error", LIVEKIT_ERRORS, ids=lambda error: error.code)
+def test_a_livekit_error_is_raised_and_the_session_is_stored_as_failed(error: ProviderError) -> None:
+    setup = Setup(rooms=FailingRooms(error))
 
-    with pytest.raises(type(error)) as failure:
-        world.start()
+    with pytest.raises(type(error)) as raised:
+        setup.create()
 
-    assert failure.value is error
-    assert world.rooms.closed == [world.session.session_id]
-    assert world.session.status == "failed"
-    assert world.session.failure is not None
-    assert (world.session.failure.code, world.session.failure.message) == (error.code, error.message)
+    assert raised.value is error
+    assert (setup.session.status, setup.session.end_reason) == ("failed", "failed")
+    assert setup.session.failed_at == 1_800_000_000
+    assert setup.session.failure is not None
+    assert (setup.session.failure.code, setup.session.failure.message) == (error.code, error.message)
+    assert setup.session.livekit.room_sid is None
+    assert setup.session.due_at is None
 
 
-@pytest.mark.parametrize("moment", ["is_asked", "was_kept"])
-def test_when_gemini_fails_a_session_that_was_kept_already_or_is_about_to_be_has_failed(moment: str) -> None:
-    sessions = SessionsThatTell()
-    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable(), getattr(sessions, moment)))
+@pytest.mark.parametrize("error", GEMINI_ERRORS, ids=lambda error: error.code)
+def test_a_gemini_error_is_raised_the_room_closed_and_the_session_stored_as_failed(error: ProviderError) -> None:
+    setup = Setup(live_tokens=FailingLiveTokens(error))
+
+    with pytest.raises(type(error)) as raised:
+        setup.create()
+
+    assert raised.value is error
+    assert setup.rooms.closed == [setup.session.session_id]
+    assert setup.session.status == "failed"
+    assert setup.session.failure is not None
+    assert (setup.session.failure.code, setup.session.failure.message) == (error.code, error.message)
+
+
+@pytest.mark.parametrize("event", ["is_adding", "was_added"])
+def test_a_session_that_is_stored_before_gemini_fails_becomes_failed(event: str) -> None:
+    sessions = ObservableSessions()
+    setup = Setup(sessions=sessions, live_tokens=LateFailingLiveTokens(GeminiUnavailable(), getattr(sessions, event)))
 
     with pytest.raises(GeminiUnavailable):
-        world.start()
+        setup.create()
 
-    assert world.rooms.closed == [world.session.session_id]
-    assert (world.session.status, world.session.end_reason) == ("failed", "failed")
-    assert world.session.failure is not None
-    assert world.session.failure.code == "gemini_unavailable"
-    assert world.session.livekit.room_sid == "RM_first"
-    assert world.session.due_at is None
+    assert setup.rooms.closed == [setup.session.session_id]
+    assert (setup.session.status, setup.session.end_reason) == ("failed", "failed")
+    assert setup.session.failure is not None
+    assert setup.session.failure.code == "gemini_unavailable"
+    assert setup.session.livekit.room_sid == "RM_first"
+    assert setup.session.due_at is None
 
 
-def test_when_gemini_fails_nobody_waits_for_livekit() -> None:
+def test_a_gemini_error_cancels_the_livekit_request() -> None:
     rooms = HangingRooms()
-    world = World(rooms=rooms, live_tokens=FailingLiveTokens(GeminiUnavailable()))
+    setup = Setup(rooms=rooms, live_tokens=FailingLiveTokens(GeminiUnavailable()))
 
     with pytest.raises(GeminiUnavailable):
-        world.start()
+        setup.create()
 
     assert rooms.given_up
-    assert rooms.closed == [world.session.session_id]  # LiveKit may have made it all the same
+    assert rooms.closed == [setup.session.session_id]  # the cancelled request may have taken effect
 
 
-def test_when_both_fail_the_caller_hears_of_one_and_the_session_tells_of_the_same() -> None:
-    world = World(rooms=FailingRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
+def test_if_both_providers_fail_the_same_error_is_raised_and_stored() -> None:
+    setup = Setup(rooms=FailingRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
 
-    with pytest.raises(ProviderError) as failure:
-        world.start()
+    with pytest.raises(ProviderError) as raised:
+        setup.create()
 
-    assert world.session.failure is not None
-    assert failure.value.code in ("livekit_unavailable", "gemini_error")
-    assert world.session.failure.code == failure.value.code
+    assert setup.session.failure is not None
+    assert raised.value.code in ("livekit_unavailable", "gemini_error")
+    assert setup.session.failure.code == raised.value.code
 
 
-def test_when_the_room_cannot_be_removed_the_caller_still_hears_of_the_first_failure() -> None:
-    class StubbornRooms(FailingRooms):
+def test_the_first_error_is_raised_even_if_the_room_cannot_be_closed() -> None:
+    class RoomsThatCannotClose(FailingRooms):
         async def open(self, session: Session) -> CreatedRoom:
             return await FakeRooms.open(self, session)
 
-    world = World(rooms=StubbornRooms(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
+    setup = Setup(rooms=RoomsThatCannotClose(LiveKitUnavailable()), live_tokens=FailingLiveTokens(GeminiError()))
 
     with pytest.raises(GeminiError):
-        world.start()
+        setup.create()
 
-    assert world.session.failure is not None
-    assert world.session.failure.code == "gemini_error"
+    assert setup.session.failure is not None
+    assert setup.session.failure.code == "gemini_error"
 
 
-def test_when_the_failed_session_cannot_be_kept_either_the_caller_still_hears_of_the_provider() -> None:
-    world = World(sessions=SessionsThatCannotAdd(), live_tokens=FailingLiveTokens(GeminiUnavailable()))
+def test_the_provider_error_is_raised_even_if_the_failed_session_cannot_be_stored() -> None:
+    setup = Setup(sessions=SessionsThatCannotAdd(), live_tokens=FailingLiveTokens(GeminiUnavailable()))
 
     with pytest.raises(GeminiUnavailable):
-        world.start()
+        setup.create()
 
-    assert len(world.rooms.closed) == 1
+    assert len(setup.rooms.closed) == 1
 
 
-def test_when_gemini_fails_and_then_the_session_cannot_be_kept_the_caller_hears_of_gemini() -> None:
-    class SessionsThatTellAndFail(SessionsThatTell):
+def test_the_gemini_error_is_raised_even_if_the_write_in_flight_fails() -> None:
+    class ObservableSessionsThatFail(ObservableSessions):
         async def add(self, session: Session) -> bool:
             await super().add(session)
             self.kept.clear()
             raise StorageError
 
-    sessions = SessionsThatTellAndFail()
-    world = World(sessions=sessions, live_tokens=LateTokens(GeminiUnavailable(), sessions.is_asked))
+    sessions = ObservableSessionsThatFail()
+    setup = Setup(sessions=sessions, live_tokens=LateFailingLiveTokens(GeminiUnavailable(), sessions.is_adding))
 
     with pytest.raises(GeminiUnavailable):
-        world.start()
+        setup.create()
 
-    assert world.rooms.closed == world.rooms.opened
-
-
-# ---- When something else fails --------------------------------------------------------------------------
+    assert setup.rooms.closed == setup.rooms.opened
 
 
-def test_when_the_session_cannot_be_kept_the_room_is_gone_again() -> None:
-    world = World(sessions=SessionsThatCannotAdd())
+# ---- Storage errors and unexpected errors ---------------------------------------------------------------
+
+
+def test_if_the_session_cannot_be_stored_the_room_is_closed() -> None:
+    setup = Setup(sessions=SessionsThatCannotAdd())
 
     with pytest.raises(StorageError):
-        world.start()
+        setup.create()
 
-    assert world.rooms.closed == world.rooms.opened
+    assert setup.rooms.closed == setup.rooms.opened
 
 
-def test_when_the_session_cannot_be_kept_nobody_waits_for_gemini() -> None:
-    class HangingTokens(FakeLiveTokens):
+def test_a_storage_error_cancels_the_gemini_request() -> None:
+    class HangingLiveTokens(FakeLiveTokens):
         async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await asyncio.Event().wait()
             return await super().issue(request)
 
-    world = World(sessions=SessionsThatCannotAdd(), live_tokens=HangingTokens())
+    setup = Setup(sessions=SessionsThatCannotAdd(), live_tokens=HangingLiveTokens())
 
     with pytest.raises(StorageError):
-        world.start()
+        setup.create()
 
-    assert world.rooms.closed == world.rooms.opened
+    assert setup.rooms.closed == setup.rooms.opened
 
 
-@pytest.mark.parametrize("moment", ["is_asked", "was_kept"])
-def test_when_something_breaks_that_nobody_thought_of_the_room_is_gone_and_the_session_has_failed(moment: str) -> None:
-    sessions = SessionsThatTell()
-    world = World(sessions=sessions, live_tokens=LateTokens(RuntimeError("a bug"), getattr(sessions, moment)))
+@pytest.mark.parametrize("event", ["is_adding", "was_added"])
+def test_after_an_unexpected_error_the_room_is_closed_and_the_session_is_failed(event: str) -> None:
+    sessions = ObservableSessions()
+    setup = Setup(sessions=sessions, live_tokens=LateFailingLiveTokens(RuntimeError("a bug"), getattr(sessions, event)))
 
     with pytest.raises(RuntimeError, match="a bug"):
-        world.start()
+        setup.create()
 
-    assert world.rooms.closed == [world.session.session_id]
-    assert world.session.status == "failed"
-    assert world.session.failure is not None
-    assert world.session.failure.code == "internal_error"
+    assert setup.rooms.closed == [setup.session.session_id]
+    assert setup.session.status == "failed"
+    assert setup.session.failure is not None
+    assert setup.session.failure.code == "internal_error"
 
 
-# ---- What is refused before anybody is asked ------------------------------------------------------------
+# ---- Rejected requests ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("agent_id", ["019a0000-0000-7000-8000-00000000000f", "no-id", ""])
-def test_a_session_with_an_unknown_agent_does_not_start(agent_id: str) -> None:
-    world = World()
+def test_an_unknown_agent_is_rejected_before_any_provider_is_asked(agent_id: str) -> None:
+    setup = Setup()
 
     with pytest.raises(AgentNotFound):
-        world.start(new_session(agent_id=agent_id))
+        setup.create(new_session(agent_id=agent_id))
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
 
 
-def test_a_session_with_another_workspace_s_agent_does_not_start() -> None:
-    world = World()
+def test_another_workspace_s_agent_is_rejected_before_any_provider_is_asked() -> None:
+    setup = Setup()
 
     with pytest.raises(AgentNotFound):
-        world.start(caller=FakeCaller("globex"))
+        setup.create(caller=FakeCaller("globex"))
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
 
 
-def test_a_session_whose_ttl_is_too_short_does_not_start() -> None:
-    world = World(FakeAgents(agent(behaviors={"max_duration_seconds": 900})))
+def test_a_ttl_that_is_too_short_is_rejected_before_any_provider_is_asked() -> None:
+    setup = Setup(FakeAgents(agent(behaviors={"max_duration_seconds": 900})))
 
     with pytest.raises(TtlTooShort):
-        world.start(new_session(ttl_seconds=600))
+        setup.create(new_session(ttl_seconds=600))
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
 
 
-def test_who_may_not_call_hears_that_and_not_that_there_is_no_agent() -> None:
-    world = World(FakeAgents())
+def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
+    setup = Setup(FakeAgents())
 
     with pytest.raises(InvalidApiKey):
-        world.start(caller=UnknownCaller())
+        setup.create(caller=UnknownCaller())
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})

@@ -50,10 +50,10 @@ def test_an_error_has_the_status_and_the_code_of_the_contract(
     assert (error.status, error.code, error.retryable) == (status, code, retryable)
 
 
-def test_the_contract_knows_every_error_there_is() -> None:
-    known = {error for error, _, _, _ in CONTRACT}
+def test_the_contract_lists_every_error() -> None:
+    listed = {error for error, _, _, _ in CONTRACT}
 
-    assert _leaves(VoiceError) <= known
+    assert _leaves(VoiceError) <= listed
 
 
 def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
@@ -61,19 +61,19 @@ def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
     return {error} if not children else set().union(*(_leaves(child) for child in children))
 
 
-OWN_WORDS = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge, RateLimited)
+COMPUTED_MESSAGES = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge, RateLimited)
 
 
 @pytest.mark.parametrize(
-    "error", [error for error, *_ in CONTRACT if error not in OWN_WORDS], ids=lambda error: error.__name__
+    "error", [error for error, *_ in CONTRACT if error not in COMPUTED_MESSAGES], ids=lambda error: error.__name__
 )
-def test_an_error_says_what_to_do_next_unless_it_is_told_better(error: type[VoiceError]) -> None:
+def test_an_error_has_a_default_message(error: type[VoiceError]) -> None:
     assert error().message.endswith(".")
     assert error("Do this.").message == "Do this."
     assert str(error("Do this.")) == "Do this."
 
 
-def test_a_ttl_that_is_too_short_comes_with_the_smallest_that_would_do() -> None:
+def test_ttl_too_short_names_the_smallest_valid_ttl() -> None:
     error = TtlTooShort(ttl_seconds=600, max_duration_seconds=900)
 
     assert error.message == (
@@ -81,11 +81,11 @@ def test_a_ttl_that_is_too_short_comes_with_the_smallest_that_would_do() -> None
     )
 
 
-def test_a_body_that_is_too_large_comes_with_the_limit() -> None:
+def test_request_too_large_names_the_limit() -> None:
     assert RequestTooLarge(1_048_576).message == "The body is too large. Send at most 1,048,576 bytes."
 
 
-def test_who_missed_turns_or_wrote_others_learns_which_one_is_wanted() -> None:
+def test_transcript_gap_and_conflict_name_the_next_turn_to_send() -> None:
     gap, conflict = TranscriptGap(7), TranscriptConflict(3, 7)
 
     assert (gap.next, gap.message) == (7, "Turns are missing. Send turn 7 and all turns after it.")
@@ -94,14 +94,14 @@ def test_who_missed_turns_or_wrote_others_learns_which_one_is_wanted() -> None:
     assert conflict.message.endswith("the next turn to send is 7.")
 
 
-def test_who_asked_too_often_learns_when_to_ask_again() -> None:
+def test_rate_limited_has_the_time_to_wait() -> None:
     error = RateLimited(12.5)
 
     assert error.retry_after_seconds == 12.5
     assert error.message == "Too many extractions were requested. Wait for Retry-After seconds and try again."
 
 
-def test_a_provider_s_wish_for_a_pause_is_kept() -> None:
+def test_a_provider_error_has_the_time_to_wait_if_it_is_known() -> None:
     assert errors.GeminiUnavailable(retry_after_seconds=3.5).retry_after_seconds == 3.5
     assert errors.GeminiUnavailable().retry_after_seconds is None
     assert issubclass(errors.UpstreamTimeout, ProviderError)

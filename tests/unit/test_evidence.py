@@ -11,7 +11,7 @@ from pi_voice.domain.extractions import Evidence
 from pi_voice.domain.output_schema import violations
 from pi_voice.domain.transcripts import TranscriptTurn
 
-# ruff: noqa: RUF001 (letters that look alike are what is folded)
+# ruff: noqa: RUF001 (similar letters are test data)
 
 CALL: list[TranscriptTurn] = [
     {"role": "agent", "text": "Which city, and for how many?"},
@@ -23,12 +23,12 @@ NOT_MENTIONED = Evidence(status="not_mentioned")
 
 
 def claim(path: str, status: str = "found", turn: JsonValue = 1, quote: JsonValue = "Oslo") -> JsonValue:
-    """Claim what the model claims of one value."""
+    """Return the model's claim about one value."""
     return {"path": path, "status": status, "turn": turn, "quote": quote}
 
 
-def of_city(value: JsonValue, *claims: JsonValue) -> Evidence:
-    """Return what is known of one value after its claims were checked."""
+def evidence_of_city(value: JsonValue, *claims: JsonValue) -> Evidence:
+    """Verify claims about the value of `city`."""
     return verify_evidence({"city": value}, list(claims), CALL)["city"]
 
 
@@ -65,7 +65,7 @@ def of_city(value: JsonValue, *claims: JsonValue) -> Evidence:
         ("Oslo", '"Oslo"'),
     ],
 )
-def test_a_quote_is_there_however_it_is_spelled_spaced_or_quoted(text: str, quote: str) -> None:
+def test_a_quote_is_found_despite_case_spaces_quotation_marks_and_unicode_forms(text: str, quote: str) -> None:
     assert contains_quote(text, quote)
 
 
@@ -88,11 +88,11 @@ def test_a_quote_is_there_however_it_is_spelled_spaced_or_quoted(text: str, quot
         ("Seventeen", "seven"),
     ],
 )
-def test_a_quote_that_is_not_there_word_for_word_is_none(text: str, quote: str) -> None:
+def test_a_quote_that_does_not_match_in_whole_words_is_not_found(text: str, quote: str) -> None:
     assert not contains_quote(text, quote)
 
 
-def test_a_word_is_looked_for_behind_one_that_only_begins_like_it() -> None:
+def test_a_word_is_found_after_a_longer_word_that_contains_it() -> None:
     assert contains_quote("Osloer are from Oslo", "Oslo")
     assert contains_quote("15 or 5", "5")
 
@@ -101,7 +101,7 @@ def test_a_word_is_looked_for_behind_one_that_only_begins_like_it() -> None:
     st.lists(st.sampled_from(["Oslo", "five", "ÆØÅ", "straße", "東京", "42", "it’s"]), min_size=1, max_size=8),
     st.data(),
 )
-def test_words_in_a_row_are_always_found(words: list[str], data: st.DataObject) -> None:
+def test_consecutive_words_of_a_text_are_found(words: list[str], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(words) - 1))
     last = data.draw(st.integers(first, len(words) - 1))
 
@@ -116,18 +116,18 @@ def test_any_two_texts_can_be_compared(text: str, quote: str) -> None:
 # ---- Claims ---------------------------------------------------------------------------------------------
 
 
-def test_a_value_whose_quote_is_in_its_turn_is_found() -> None:
-    assert of_city("Oslo", claim("city")) == Evidence(status="found", turn=1, quote="Oslo")
+def test_a_value_with_a_quote_from_its_turn_is_found() -> None:
+    assert evidence_of_city("Oslo", claim("city")) == Evidence(status="found", turn=1, quote="Oslo")
 
 
-def test_values_on_which_the_call_does_not_settle_conflict() -> None:
-    told = of_city("Oslo", claim("city", "conflicting", 1, "no, wait"))
+def test_a_conflicting_value_with_a_quote_from_its_turn_is_conflicting() -> None:
+    checked = evidence_of_city("Oslo", claim("city", "conflicting", 1, "no, wait"))
 
-    assert told == Evidence(status="conflicting", turn=1, quote="no, wait")
+    assert checked == Evidence(status="conflicting", turn=1, quote="no, wait")
 
 
 @pytest.mark.parametrize(
-    "made_up",
+    "invalid",
     [
         claim("city", quote="Bergen"),
         claim("city", turn=0),
@@ -147,8 +147,8 @@ def test_values_on_which_the_call_does_not_settle_conflict() -> None:
     ],
     ids=str,
 )
-def test_a_quote_that_is_not_in_its_turn_proves_nothing(made_up: JsonValue) -> None:
-    assert of_city("Oslo", made_up) == UNVERIFIED
+def test_a_claim_without_a_quote_from_its_turn_is_unverified(invalid: JsonValue) -> None:
+    assert evidence_of_city("Oslo", invalid) == UNVERIFIED
 
 
 @pytest.mark.parametrize(
@@ -165,46 +165,46 @@ def test_a_quote_that_is_not_in_its_turn_proves_nothing(made_up: JsonValue) -> N
     ],
     ids=str,
 )
-def test_a_value_of_which_nothing_good_is_claimed_is_unverified(claims: list[JsonValue]) -> None:
-    assert of_city("Oslo", *claims) == UNVERIFIED
+def test_a_value_without_a_usable_claim_is_unverified(claims: list[JsonValue]) -> None:
+    assert evidence_of_city("Oslo", *claims) == UNVERIFIED
 
 
 @pytest.mark.parametrize("claims", [None, "city", {}, {"city": "found"}, 7], ids=str)
-def test_claims_that_are_no_list_are_none(claims: JsonValue) -> None:
+def test_claims_that_are_not_a_list_are_ignored(claims: JsonValue) -> None:
     assert verify_evidence({"city": "Oslo"}, claims, CALL) == {"city": UNVERIFIED}
 
 
-@pytest.mark.parametrize("nothing", [None, [], {}], ids=str)
-def test_a_value_that_is_nothing_was_not_mentioned_unless_it_is_claimed_to_be(nothing: JsonValue) -> None:
-    assert of_city(nothing) == NOT_MENTIONED
-    assert of_city(nothing, claim("city", "not_mentioned", None, None)) == NOT_MENTIONED
-    assert of_city(nothing, claim("city", quote="no")) == Evidence(status="found", turn=1, quote="no")
-    assert of_city(nothing, claim("city", quote="made up")) == UNVERIFIED
+@pytest.mark.parametrize("empty", [None, [], {}], ids=str)
+def test_an_empty_value_was_not_mentioned_unless_the_model_claims_otherwise(empty: JsonValue) -> None:
+    assert evidence_of_city(empty) == NOT_MENTIONED
+    assert evidence_of_city(empty, claim("city", "not_mentioned", None, None)) == NOT_MENTIONED
+    assert evidence_of_city(empty, claim("city", quote="no")) == Evidence(status="found", turn=1, quote="no")
+    assert evidence_of_city(empty, claim("city", quote="made up")) == UNVERIFIED
 
 
 @pytest.mark.parametrize("value", [0, False, "", 0.0], ids=repr)
-def test_zero_no_and_an_empty_text_are_values(value: JsonValue) -> None:
-    assert of_city(value) == UNVERIFIED
+def test_zero_false_and_an_empty_text_are_not_empty_values(value: JsonValue) -> None:
+    assert evidence_of_city(value) == UNVERIFIED
 
 
-def test_of_several_claims_about_one_value_the_last_counts() -> None:
-    assert of_city("Oslo", claim("city", quote="made up"), claim("city")).status == "found"
+def test_the_last_of_several_claims_about_a_value_counts() -> None:
+    assert evidence_of_city("Oslo", claim("city", quote="made up"), claim("city")).status == "found"
 
 
-def test_claims_about_what_is_not_in_the_results_are_left_out() -> None:
+def test_claims_about_unknown_paths_are_ignored() -> None:
     assert verify_evidence({"city": "Oslo"}, [claim("city"), claim("town"), claim("")], CALL).keys() == {"city"}
 
 
-def test_a_long_quote_is_cut() -> None:
+def test_a_long_quote_is_truncated_to_500_characters() -> None:
     long: list[TranscriptTurn] = [{"role": "user", "text": "word " * 300}]
 
-    told = verify_evidence({"it": "x"}, [claim("it", turn=0, quote="word " * 200)], long)["it"]
+    checked = verify_evidence({"it": "x"}, [claim("it", turn=0, quote="word " * 200)], long)["it"]
 
-    assert told.quote is not None
-    assert len(told.quote) == 500
+    assert checked.quote is not None
+    assert len(checked.quote) == 500
 
 
-def test_every_single_value_has_its_evidence() -> None:
+def test_every_value_has_evidence() -> None:
     results: JsonValue = {
         "city": "Oslo",
         "guests": [{"name": "Kim", "age": None}, {"name": "Lea", "age": 7}],
@@ -213,9 +213,9 @@ def test_every_single_value_has_its_evidence() -> None:
         "more": {},
     }
 
-    told = verify_evidence(results, [claim("guests.1.age", quote="five"), claim("tags.0", turn=2)], CALL)
+    checked = verify_evidence(results, [claim("guests.1.age", quote="five"), claim("tags.0", turn=2)], CALL)
 
-    assert {path: known.status for path, known in told.items()} == {
+    assert {path: found.status for path, found in checked.items()} == {
         "city": "unverified",
         "guests.0.name": "unverified",
         "guests.0.age": "not_mentioned",
@@ -236,26 +236,26 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(JSON)
-def test_each_path_leads_to_its_value(results: Any) -> None:
+def test_each_path_of_leaves_leads_to_its_value(results: Any) -> None:
     for path, value in leaves(results):
-        found = results
+        value_at_path = results
         for step in path.split(".") if path else []:
-            found = found[int(step)] if isinstance(found, list) else found[step]
-        assert found == value
+            value_at_path = value_at_path[int(step)] if isinstance(value_at_path, list) else value_at_path[step]
+        assert value_at_path == value
 
 
 @given(JSON, JSON)
-def test_whatever_is_claimed_of_whatever_nothing_is_found_that_nobody_said(results: Any, claims: Any) -> None:
-    told = verify_evidence(results, claims, CALL)
+def test_arbitrary_claims_never_give_found_evidence(results: Any, claims: Any) -> None:
+    checked = verify_evidence(results, claims, CALL)
 
-    assert told.keys() == dict(leaves(results)).keys()
-    assert {known.status for known in told.values()} <= {"unverified", "not_mentioned"}
-
-
-# ---- What is asked --------------------------------------------------------------------------------------
+    assert checked.keys() == dict(leaves(results)).keys()
+    assert {found.status for found in checked.values()} <= {"unverified", "not_mentioned"}
 
 
-def test_the_schema_of_an_answer_holds_results_and_a_list_of_claims() -> None:
+# ---- Schema and instruction -----------------------------------------------------------------------------
+
+
+def test_the_answer_schema_has_results_and_a_list_of_claims() -> None:
     sent: Any = with_evidence({"type": "object", "properties": {"city": {"type": "string"}}})
 
     assert sent["required"] == sent["propertyOrdering"] == ["results", "evidence"]
@@ -266,22 +266,22 @@ def test_the_schema_of_an_answer_holds_results_and_a_list_of_claims() -> None:
     assert "$defs" not in sent
 
 
-def test_definitions_stay_at_the_root_where_references_look_for_them() -> None:
+def test_definitions_stay_at_the_root_of_the_answer_schema() -> None:
     definitions: JsonValue = {"city": {"type": "string"}}
     sent = with_evidence({"type": "object", "properties": {"a": {"$ref": "#/$defs/city"}}, "$defs": definitions})
 
     assert sent["$defs"] == definitions
     assert violations({"results": {"a": "Oslo"}, "evidence": []}, sent) == []
-    assert [fault.path for fault in violations({"results": {"a": 1}, "evidence": []}, sent)] == ["results.a"]
+    assert [detail.path for detail in violations({"results": {"a": 1}, "evidence": []}, sent)] == ["results.a"]
 
 
-def test_an_answer_is_taken_apart() -> None:
+def test_an_answer_is_split_into_results_and_claims() -> None:
     assert split_answer({"results": {"city": "Oslo"}, "evidence": []}) == ({"city": "Oslo"}, [])
     assert split_answer({"city": "Oslo"}) == (None, None)
     assert split_answer(["x"]) == (["x"], None)
     assert split_answer(None) == (None, None)
 
 
-def test_the_model_is_told_what_each_status_means_and_how_to_quote() -> None:
+def test_the_instruction_explains_each_status_and_how_to_quote() -> None:
     for word in ("found", "not_mentioned", "conflicting", "`path`", "`turn`", "`quote`", "letter by letter"):
         assert word in evidence.INSTRUCTION

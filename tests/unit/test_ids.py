@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 from pi_voice.domain.ids import is_uuid, uuid7
 
 
-def test_an_id_is_a_uuid_of_version_7_and_of_the_rfc_s_variant() -> None:
-    made = [uuid.UUID(uuid7()) for _ in range(1_000)]
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    ids = [uuid.UUID(uuid7()) for _ in range(1_000)]
 
-    assert {(one.version, one.variant) for one in made} == {(7, uuid.RFC_4122)}
+    assert {(generated.version, generated.variant) for generated in ids} == {(7, uuid.RFC_4122)}
 
 
-def test_an_id_begins_with_the_millisecond_it_was_made_in() -> None:
-    made = uuid7(lambda: 1_800_000_000.123)
+def test_an_id_begins_with_its_timestamp_in_milliseconds() -> None:
+    generated = uuid7(lambda: 1_800_000_000.123)
 
-    assert made.startswith("01a3185c-507b-7")
+    assert generated.startswith("01a3185c-507b-7")
 
 
 @given(st.lists(st.integers(0, 2**48 - 1), min_size=2, max_size=2, unique=True))
-def test_ids_sort_by_the_time_they_were_made_in(milliseconds: list[int]) -> None:
+def test_ids_sort_by_their_time(milliseconds: list[int]) -> None:
     earlier, later = sorted(milliseconds)
 
     first = uuid7(lambda: (earlier + 0.5) / 1000)
@@ -29,10 +29,10 @@ def test_ids_sort_by_the_time_they_were_made_in(milliseconds: list[int]) -> None
     assert first < second
 
 
-def test_ids_of_one_millisecond_differ() -> None:
-    made = {uuid7(lambda: 1_800_000_000.0) for _ in range(1_000)}
+def test_ids_of_the_same_millisecond_differ() -> None:
+    ids = {uuid7(lambda: 1_800_000_000.0) for _ in range(1_000)}
 
-    assert len(made) == 1_000
+    assert len(ids) == 1_000
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_ids_of_one_millisecond_differ() -> None:
         "",
     ],
 )
-def test_only_the_form_in_which_we_hand_ids_out_is_an_id(text: str) -> None:
+def test_any_other_form_of_a_uuid_is_not_accepted(text: str) -> None:
     assert not is_uuid(text)
 
 
-def test_what_we_hand_out_is_an_id() -> None:
+def test_a_generated_id_is_a_uuid() -> None:
     assert is_uuid(uuid7())

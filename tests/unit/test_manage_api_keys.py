@@ -10,65 +10,65 @@ from tests.fakes import FakeApiKeys, FakeClock
 from tests.unit.examples import NOW
 
 
-def issue(
+def create_api_key(
     keys: FakeApiKeys, clock: FakeClock, workspace: str = "acme", name: str = "backend"
 ) -> api_keys.CreatedApiKey:
-    """Make a key as an operator does."""
+    """Create a key as an operator does."""
     return asyncio.run(ManageApiKeys(keys, clock).create_api_key(CreateApiKeyRequest(workspace=workspace, name=name)))
 
 
-def test_a_key_is_issued_with_its_secret_once() -> None:
+def test_a_created_key_is_returned_with_its_secret() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
 
-    issued = issue(keys, clock, name="backend")
+    created = create_api_key(keys, clock, name="backend")
 
-    assert api_keys.parse(issued.api_key).reveal() == issued.api_key
-    assert (issued.workspace, issued.name, issued.created_at) == ("acme", "backend", 1_800_000_000)
+    assert api_keys.parse(created.api_key).reveal() == created.api_key
+    assert (created.workspace, created.name, created.created_at) == ("acme", "backend", 1_800_000_000)
 
 
-def test_nothing_that_is_kept_of_a_key_holds_its_secret() -> None:
+def test_the_secret_of_a_key_is_not_stored() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
 
-    issued = issue(keys, clock)
+    created = create_api_key(keys, clock)
 
-    assert issued.api_key not in repr(keys.kept)
-    assert [key.hint for key in keys.kept.values()] == [issued.api_key[-4:]]
+    assert created.api_key not in repr(keys.kept)
+    assert [key.hint for key in keys.kept.values()] == [created.api_key[-4:]]
 
 
 def test_a_workspace_s_keys_are_listed_newest_first_without_their_secrets() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    issued = []
+    created = []
     for name in ("first", "second"):
-        issued.append(issue(keys, clock, name=name))
+        created.append(create_api_key(keys, clock, name=name))
         clock.now += 1
-    issue(keys, clock, "globex")
+    create_api_key(keys, clock, "globex")
 
     page = asyncio.run(ManageApiKeys(keys, clock).list_api_keys(ListApiKeysRequest(workspace="acme")))
 
     assert [key.name for key in page.data] == ["second", "first"]
     assert page.next_cursor is None
-    assert all(key.api_key not in page.model_dump_json() for key in issued)
+    assert all(key.api_key not in page.model_dump_json() for key in created)
 
 
-def test_a_key_is_revoked_once_and_the_first_time_stands() -> None:
+def test_revoking_a_key_again_keeps_the_first_time() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    order = RevokeApiKeyRequest(workspace="acme", key_id=issue(keys, clock).key_id)
+    request = RevokeApiKeyRequest(workspace="acme", key_id=create_api_key(keys, clock).key_id)
 
-    first = asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(order))
+    first = asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(request))
     clock.now += 100
-    second = asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(order))
+    second = asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(request))
 
     assert first.revoked_at == NOW
     assert second == first
 
 
 @pytest.mark.parametrize("workspace", ["globex", "acme"])
-def test_a_key_that_a_workspace_does_not_have_cannot_be_revoked(workspace: str) -> None:
+def test_a_key_of_another_workspace_or_an_unknown_key_cannot_be_revoked(workspace: str) -> None:
     keys, clock = FakeApiKeys(), FakeClock()
-    key_id = issue(keys, clock, "acme").key_id
-    order = RevokeApiKeyRequest(workspace=workspace, key_id=key_id if workspace == "globex" else "no-such-key")
+    key_id = create_api_key(keys, clock, "acme").key_id
+    request = RevokeApiKeyRequest(workspace=workspace, key_id=key_id if workspace == "globex" else "no-such-key")
 
     with pytest.raises(ApiKeyNotFound):
-        asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(order))
+        asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(request))
 
     assert [key.revoked_at for key in keys.kept.values()] == [None]
