@@ -12,7 +12,7 @@ from pi_voice.domain.agents import CreateAgentRequest
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.session_api import CreateSessionRequest
-from pi_voice.domain.sessions import CallLimits, Participant
+from pi_voice.domain.sessions import Participant
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
@@ -29,11 +29,11 @@ def test_an_example_is_a_valid_agent_with_a_valid_caller(path: Path) -> None:
     spec = CreateAgentRequest.model_validate_json(path.read_text(encoding="utf-8"))
     caller = example.caller
     participant = Participant(**caller.participant.model_dump())
-    order = CreateSessionRequest(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
+    request = CreateSessionRequest(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
 
     assert compile_output_schema(spec.output_schema, spec.output_schema_strict)
     assert validate_output_schema(spec.output_schema, spec.output_schema_strict) == []
-    assert CallLimits.agree(order, spec.behaviors).max_duration_seconds
+    assert request.call_limit(spec.behaviors)
     assert example.language == spec.spoken_language
     assert len(caller.lines) == len(spec.questions)
 

@@ -33,6 +33,7 @@ from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.settings import AwsSettings, TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.template.conftest import environment
@@ -162,7 +163,7 @@ def test_a_webhook_is_signed_with_the_functions_key(around: Surroundings) -> Non
         (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.with_credentials(event, others)),
     ):
         LiveKitWebhookVerifier(WebhookSettings(*keys)).verify(
-            signed["headers"]["authorization"], base64.b64decode(signed["body"])
+            SignedWebhook(signed["headers"]["authorization"], base64.b64decode(signed["body"]))
         )
 
 
@@ -187,7 +188,7 @@ def test_the_samples_records_are_saved_before_one_is_invoked(
     with closing(AwsService(settings, DYNAMODB)) as service:
         agent = background.run(DynamoAgents(service, tables.agents).current(agent_id))
         session = background.run(DynamoSessions(service, tables.sessions).get(session_id))
-        keys = background.run(DynamoApiKeys(service, tables.api_keys).of(WorkspaceId(key["workspace"])))
+        keys = background.run(DynamoApiKeys(service, tables.api_keys).in_workspace(WorkspaceId(key["workspace"])))
     assert agent
     assert session
     assert agent.workspace == session.workspace == WORKSPACE
