@@ -1,7 +1,7 @@
-"""Pi Voice: one voice call, two real-time connections, and results one can trust."""
+"""Pi Voice: voice calls over LiveKit and Gemini Live, with validated results."""
 
 import gc
 import os
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    gc.disable()  # what a container makes while it starts, stays; `http.run` turns it on again (docs/adr/0019)
+    gc.disable()  # objects of the cold start are never garbage; `runner.run` enables it again (docs/adr/0019)

@@ -1,4 +1,4 @@
-"""Settings: what a deployment says about itself, in environment variables and in one secret."""
+"""Settings of a deployment, from environment variables and one secret."""
 
 import json
 from collections.abc import Mapping
@@ -17,33 +17,33 @@ _ENDPOINTS: Final = {
 
 
 class SettingsError(Exception):
-    """The deployment is not configured in full; the message says what to set."""
+    """A setting is missing or not valid; the message says what to set."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwsSettings:
-    """Where AWS is reached and with which credentials, in the variables that Lambda sets and boto3 reads."""
+    """Region, credentials and endpoints of AWS, from the variables that Lambda sets and boto3 reads."""
 
     region: str
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str = field(repr=False)
     endpoints: Mapping[str, str]
-    """Addresses of services that are not reached at AWS's own."""
+    """Custom endpoint URLs by service, such as local ones."""
 
     url_suffix: str
-    """What AWS's addresses end in, in this part of the world."""
+    """Domain of AWS endpoints in this partition, such as `amazonaws.com`."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read where AWS is; raises SettingsError."""
+        """Read the settings of AWS; raises SettingsError."""
         return cls(
             region=environment.get("AWS_REGION") or _required(environment, "AWS_DEFAULT_REGION"),
             access_key_id=_required(environment, "AWS_ACCESS_KEY_ID"),
             secret_access_key=_required(environment, "AWS_SECRET_ACCESS_KEY"),
             session_token=environment.get("AWS_SESSION_TOKEN", ""),
             endpoints={
-                service: _checked(address)
+                service: _endpoint_url(address)
                 for service, name in _ENDPOINTS.items()
                 if (address := environment.get(name) or environment.get("AWS_ENDPOINT_URL"))
             },
@@ -51,13 +51,13 @@ class AwsSettings:
         )
 
     def endpoint(self, service: str) -> str:
-        """Return a service's address, without a path."""
+        """Return the endpoint URL of a service, without a path."""
         return self.endpoints.get(service) or f"https://{service}.{self.region}.{self.url_suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
-    """The five DynamoDB tables, and for how many days calls are kept (0 is for good)."""
+    """Names of the five DynamoDB tables, and the retention of sessions in days (0: no expiry)."""
 
     agents: str
     sessions: str
@@ -68,7 +68,7 @@ class TableNames:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the tables' names; raises SettingsError."""
+        """Read the names of the tables and the retention; raises SettingsError."""
         return cls(
             agents=_required(environment, "VOICE_AGENTS_TABLE"),
             sessions=_required(environment, "VOICE_SESSIONS_TABLE"),
@@ -80,7 +80,7 @@ class TableNames:
 
 
 def grace_seconds(environment: Mapping[str, str]) -> int:
-    """Return for how long after its end a call's transcript may still come; raises SettingsError."""
+    """Return how long after a session's expiry its transcript may still arrive, in seconds; raises SettingsError."""
     text = environment.get("GRACE_SECONDS") or "86400"
     if not text.isdecimal():
         raise SettingsError("GRACE_SECONDS should be a number of seconds.")
@@ -88,7 +88,7 @@ def grace_seconds(environment: Mapping[str, str]) -> int:
 
 
 def client_token_secret(environment: Mapping[str, str]) -> str:
-    """Return the secret that signs client tokens; raises SettingsError where it is missing or short."""
+    """Return the secret that signs client tokens; raises SettingsError if it is missing or too short."""
     secret = _required(environment, "CLIENT_TOKEN_SECRET")
     if len(secret) < _SECRET_CHARACTERS:
         raise SettingsError(f"CLIENT_TOKEN_SECRET should have at least {_SECRET_CHARACTERS} characters.")
@@ -96,7 +96,7 @@ def client_token_secret(environment: Mapping[str, str]) -> str:
 
 
 def queue_url(environment: Mapping[str, str]) -> str:
-    """Return the URL of the queue of unfinished extractions; raises SettingsError."""
+    """Return the URL of the extraction queue; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
 
 
@@ -121,7 +121,7 @@ class ExtractionSettings:
 
 @dataclass(frozen=True, slots=True)
 class LiveKitSettings:
-    """Where LiveKit is (`wss://` or, on one's own machine, `ws://`) and what opens it."""
+    """URL of LiveKit (`wss://`, or `ws://` for a local server), with its API key and secret."""
 
     url: str
     api_key: str
@@ -144,25 +144,25 @@ class LiveKitSettings:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
-    """The key that LiveKit signs its webhooks with; empty where there is none, and then nothing is believed."""
+    """API key and secret that sign LiveKit's webhooks; if either is empty, every webhook is refused."""
 
     api_key: str
     api_secret: str = field(repr=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the webhook's key, which is LiveKit's API key unless it has one of its own."""
-        own = environment.get("LIVEKIT_WEBHOOK_API_KEY"), environment.get("LIVEKIT_WEBHOOK_API_SECRET")
-        if any(own):
-            return cls(own[0] or "", own[1] or "")
+        """Read the webhook key pair, LiveKit's own if the webhook has none."""
+        webhook_pair = environment.get("LIVEKIT_WEBHOOK_API_KEY"), environment.get("LIVEKIT_WEBHOOK_API_SECRET")
+        if any(webhook_pair):
+            return cls(webhook_pair[0] or "", webhook_pair[1] or "")
         return cls(environment.get("LIVEKIT_API_KEY", ""), environment.get("LIVEKIT_API_SECRET", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class GeminiSettings:
-    """Which models are used, where Google is reached, and what opens it.
+    """API key, models and endpoint of Gemini.
 
-    `api_version` is that of ephemeral tokens and of the WebSocket, which have to agree.
+    `api_version` applies to ephemeral tokens and to the WebSocket; both must use the same.
     """
 
     api_key: str = field(repr=False)
@@ -184,7 +184,7 @@ class GeminiSettings:
 
     @property
     def live_url(self) -> str:
-        """The WebSocket that ephemeral tokens open."""
+        """WebSocket URL that accepts ephemeral tokens."""
         url = urlsplit(self.base_url)
         service = f"google.ai.generativelanguage.{self.api_version}.GenerativeService"
         return url._replace(
@@ -193,17 +193,19 @@ class GeminiSettings:
         ).geturl()
 
 
-def _checked(address: str) -> str:
-    """Return the address of an AWS service, if it is one that can be asked."""
+def _endpoint_url(address: str) -> str:
+    """Return the endpoint URL of an AWS service if it is valid."""
     url = urlsplit(address)
     if url.scheme not in ("http", "https") or not url.netloc or url.path not in ("", "/"):
-        raise SettingsError("AWS_ENDPOINT_URL and its like should be such as http://127.0.0.1:8000, without a path.")
+        raise SettingsError(
+            "AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_* should look like http://127.0.0.1:8000, without a path."
+        )
     return address
 
 
 def _days(text: str) -> int:
     if not text.isdecimal():
-        raise SettingsError("RETENTION_DAYS should be a number of days; 0 keeps calls for good.")
+        raise SettingsError("RETENTION_DAYS should be a number of days; 0 means no expiry.")
     return int(text)
 
 

@@ -1,7 +1,7 @@
-"""AWS's services that speak JSON: signed POSTs over kept connections.
+"""Client for AWS services with a JSON protocol: signed POSTs over persistent connections.
 
-boto3 sends the same request, to the byte of its signature (a test holds that), but takes 190 ms more of every cold
-start and four times the time of every request: docs/adr/0021 has the figures, and says where boto3 stays.
+boto3 sends the same requests, byte for byte (verified by a test), but adds 190 ms to every cold start and takes four
+times as long per request: docs/adr/0021 has the figures, and names the places that use boto3.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from pydantic_core import to_json
 from pi_voice.settings import AwsSettings
 
 TIME_LIMIT_SECONDS: Final = 2.0
-"""How long the other side may be silent: while it connects, and between any two pieces of its answer."""
+"""Time limit for connecting, and for each read from the socket."""
 
 PATIENCE_SECONDS: Final = 8.0
-"""What a request may take, repeats included: the limit above starts anew with every byte that trickles in."""
+"""Time limit of a request with its retries; the limit above restarts with every byte that arrives."""
 
 TRIES: Final = 3
 
@@ -46,34 +46,34 @@ _BUSY: Final = {
     "TransactionInProgressException",
 }
 _DEAD_CONNECTION: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""How a kept connection turns out to be dead when it is used again."""
+"""Errors of a reused connection that the server has closed."""
 
 
 class Refused(Exception):
-    """AWS did nothing of what it was asked for: its code says why, and its answer may hold more."""
+    """AWS returned an error: the request had no effect. `code` is AWS's error code, `answer` the response."""
 
     def __init__(self, operation: str, code: str, answer: Mapping[str, Any], status: int = 400) -> None:
-        super().__init__(f"{operation}: {code}")  # and not the message, which may repeat what was sent
+        super().__init__(f"{operation}: {code}")  # without the message, which may quote the request
         self.code = code
         self.answer = answer
         self.is_passing = status >= _BROKEN or status in (_TIMED_OUT, _TOO_MANY) or code in _BUSY
 
 
 class Unanswered(Exception):
-    """AWS did not answer, or not in JSON. Perhaps it did what it was asked for."""
+    """AWS did not respond, or not in JSON. The request may or may not have taken effect."""
 
     is_passing = True
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How a service wants to be spoken to."""
+    """Protocol of a service: its signing name, target prefix and JSON version."""
 
     service: str
     target: str
     version: str
     says_nothing: bool = False
-    """Whether its answer is empty where there is nothing to say."""
+    """Whether the service may return an empty body."""
 
 
 DYNAMODB: Final = Protocol("dynamodb", "DynamoDB_20120810", "1.0")
@@ -83,9 +83,9 @@ SECRETS_MANAGER: Final = Protocol("secretsmanager", "secretsmanager", "1.1")
 
 
 class AwsService:
-    """One service, which threads may ask side by side.
+    """Client for one service, safe for concurrent threads.
 
-    What fails on its way is asked again, so a request has to be one that may be carried out twice.
+    Failed requests are retried, so every request must be idempotent.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class AwsService:
         self._idle: list[HTTPConnection] = []
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to one request; blocks. Raises Refused, Unanswered.
+        """Send one request and return its response; blocks. Raises Refused, Unanswered.
 
-        It is not sent again when that could not be answered within the patience: whoever asked has gone by then, and a
-        write would be done behind their back.
+        No attempt starts if it could not finish within `patience_seconds`: the caller has given up by then, and a write
+        would go unnoticed.
         """
         body = to_json(arguments)
         last_start = time.monotonic() + self.patience_seconds - self._time_limit_seconds
@@ -122,10 +122,10 @@ class AwsService:
                 if not failure.is_passing or attempt == self._tries or time.monotonic() + pause > last_start:
                     raise
             time.sleep(pause)
-        raise AssertionError  # counting does not end
+        raise AssertionError  # count() is infinite
 
     def close(self) -> None:
-        """Close the connections that are kept; the next request opens one again."""
+        """Close all idle connections; the next request opens a new one."""
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -133,12 +133,12 @@ class AwsService:
     def _ask_once(self, operation: str, body: bytes) -> dict[str, Any]:
         try:
             status, content = self._exchange(operation, body)
-        except (OSError, HTTPException, ValueError) as error:  # ValueError repeats a header that cannot be sent
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a header with invalid characters
             raise Unanswered(f"{operation}: {type(error).__name__}") from None
         answer = self._read(content)
         if status != _OK:
-            told = answer or {}
-            raise Refused(operation, str(told.get("__type", status)).rpartition("#")[2], told, status)
+            body_fields = answer or {}
+            raise Refused(operation, str(body_fields.get("__type", status)).rpartition("#")[2], body_fields, status)
         if answer is None:
             raise Unanswered(f"{operation}: not JSON")
         return answer
@@ -152,7 +152,7 @@ class AwsService:
         try:
             return self._over(connection, body, headers)
         except (OSError, HTTPException) as error:
-            self.close()  # the others have been silent for as long
+            self.close()  # the other idle connections are as old
             if not isinstance(error, _DEAD_CONNECTION):
                 raise
         return self._over(self._connection(), body, headers)
@@ -170,7 +170,7 @@ class AwsService:
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)  # http.client opens it again where the answer said that it closes
+        self._idle.append(connection)  # http.client reconnects if the server closed it
         return response.status, content
 
     def _read(self, content: bytes) -> dict[str, Any] | None:
@@ -185,17 +185,17 @@ class AwsService:
 
 @cache
 def trust() -> ssl.SSLContext:
-    """Read all the world's certificates, once in a process."""
+    """Load the root certificates, once per process."""
     return ssl.create_default_context()
 
 
 def signed_headers(
     settings: AwsSettings, protocol: Protocol, host: str, operation: str, body: bytes, now: time.struct_time
 ) -> dict[str, str]:
-    """Write the headers of a request with its signature (AWS IAM User Guide, "Signature Version 4")."""
+    """Return the headers of a request, signed with Signature Version 4 (AWS IAM User Guide)."""
     moment, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
     token = {"x-amz-security-token": settings.session_token} if settings.session_token else {}
-    headers = {  # in the order of their names, as they are signed
+    headers = {  # sorted by name, as the signature requires
         "content-type": f"application/x-amz-json-{protocol.version}",
         "host": host,
         "x-amz-date": moment,
@@ -207,8 +207,8 @@ def signed_headers(
     canonical = f"POST\n/\n\n{lines}\n{names}\n{hashlib.sha256(body).hexdigest()}"
     scope = (day, settings.region, protocol.service, "aws4_request")
     place = "/".join(scope)
-    told = f"AWS4-HMAC-SHA256\n{moment}\n{place}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    signature = hmac.digest(_signing_key(settings.secret_access_key, scope), told.encode(), "sha256").hex()
+    string_to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{place}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    signature = hmac.digest(_signing_key(settings.secret_access_key, scope), string_to_sign.encode(), "sha256").hex()
     return {
         **headers,
         "authorization": f"AWS4-HMAC-SHA256 Credential={settings.access_key_id}/{place}, "
@@ -219,7 +219,7 @@ def signed_headers(
 
 @lru_cache(maxsize=8)
 def _signing_key(secret_access_key: str, scope: tuple[str, ...]) -> bytes:
-    """Derive a day's key, the same for all requests to one service."""
+    """Derive the signing key of a day, region and service."""
     key = b"AWS4" + secret_access_key.encode()
     for part in scope:
         key = hmac.digest(key, part.encode(), "sha256")

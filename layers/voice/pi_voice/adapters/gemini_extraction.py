@@ -1,4 +1,4 @@
-"""Gemini's non-live model, which reads transcripts; by google-genai."""
+"""Gemini's extraction model, through google-genai."""
 
 import asyncio
 from functools import cached_property
@@ -17,11 +17,11 @@ from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
 
 API_VERSION: Final = "v1beta"
-MAX_OUTPUT_TOKENS: Final = 16_384  # thinking cannot be switched off, and takes its share of these
+MAX_OUTPUT_TOKENS: Final = 16_384  # thoughts included; thinking cannot be switched off
 
 _BAD_REQUEST: Final = 400
-_BUSY: Final = (408, 429)
-_BROKEN: Final = 500
+_RETRYABLE: Final = (408, 429)
+_SERVER_ERROR: Final = 500
 _BLOCKED: Final = frozenset(
     {
         types.FinishReason.SAFETY,
@@ -36,20 +36,20 @@ _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 class GeminiExtractionModel:
-    """Asks for JSON of a schema, one attempt a call."""
+    """Generates JSON that follows a schema; one attempt per call."""
 
-    def __init__(self, settings: GeminiSettings, web: HttpClient) -> None:
+    def __init__(self, settings: GeminiSettings, http_client: HttpClient) -> None:
         self.name = settings.extraction_model
         self._settings = settings
-        self._web = web
+        self._http_client = http_client
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-        """Ask once; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
+        """Send one request; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
 
-        The last turn is always the user's, because the model refuses a request that ends with its own.
+        The last message must be the user's, because the model refuses a request that ends with its own.
         """
         try:
-            async with asyncio.timeout(seconds):  # the SDK has no time limit of its own
+            async with asyncio.timeout(seconds):  # the SDK has no time limit
                 response = await self._client.models.generate_content(
                     model=self.name,
                     contents=[
@@ -65,34 +65,34 @@ class GeminiExtractionModel:
                     ),
                 )
         except TimeoutError:
-            logger.warning("the extraction model did not answer", seconds=seconds)
+            logger.warning("extraction_model_timed_out", seconds=seconds)
             raise UpstreamTimeout("Gemini did not answer in time.") from None
         except errors.APIError as error:
-            logger.warning("the extraction model refused", status=error.code)
+            logger.warning("extraction_request_refused", status=error.code)
             raise _translated(error) from None
         except (aiohttp.ClientError, OSError) as error:
-            logger.warning("the extraction model cannot be reached", error=type(error).__name__)
+            logger.warning("extraction_model_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
-        except (TypeError, ValueError) as error:  # the SDK's and pydantic's, for an answer that is no answer
-            logger.warning("the extraction model answered nonsense", error=type(error).__name__)
+        except (TypeError, ValueError) as error:  # the SDK and pydantic raise these for an invalid response
+            logger.warning("extraction_response_invalid", error=type(error).__name__)
             raise GeminiError from None
-        return _said(response, self.name)
+        return _model_response(response, self.name)
 
     @cached_property
     def _client(self) -> AsyncClient:
-        """The SDK's client, made at its first use, because the HTTP session needs a running event loop."""
+        """The SDK's client, created on first use, because the HTTP session needs a running event loop."""
         options = types.HttpOptions(
             base_url=self._settings.base_url,
             api_version=API_VERSION,
-            aiohttp_client=self._web.session,
-            # Without any options the SDK would wait up to ten seconds by itself after a broken connection.
+            aiohttp_client=self._http_client.session,
+            # By default the SDK would wait up to ten seconds before its own retry.
             retry_options=types.HttpRetryOptions(attempts=1),
         )
         return genai.Client(api_key=self._settings.api_key, vertexai=False, http_options=options).aio
 
 
-def _said(response: types.GenerateContentResponse, asked: str) -> ModelResponse:
-    """Take the text of a finished answer; a block or a truncation is HTTP 200 without one."""
+def _model_response(response: types.GenerateContentResponse, requested_model: str) -> ModelResponse:
+    """Return the text of a finished answer, or how it ended; blocked and truncated answers are HTTP 200 too."""
     candidate = response.candidates[0] if response.candidates else None
     reason = candidate.finish_reason if candidate else None
     end: Literal["finished", "truncated", "blocked", "broken"] = "broken"
@@ -103,30 +103,30 @@ def _said(response: types.GenerateContentResponse, asked: str) -> ModelResponse:
     elif reason in _BLOCKED or (candidate is None and response.prompt_feedback is not None):
         end = "blocked"
     if end != "finished":
-        logger.warning("the extraction model gave no answer", end=end, reason=reason.name if reason else None)
-    used = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
+        logger.warning("extraction_answer_unusable", end=end, reason=reason.name if reason else None)
+    usage = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
     return ModelResponse(
         text=(response.text or "") if end == "finished" else "",
-        model=response.model_version or asked,
+        model=response.model_version or requested_model,
         end=end,
-        input_tokens=used.prompt_token_count or 0,
-        output_tokens=(used.candidates_token_count or 0) + (used.thoughts_token_count or 0),
+        input_tokens=usage.prompt_token_count or 0,
+        output_tokens=(usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0),
     )
 
 
 def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
-    if error.code in _BUSY or error.code >= _BROKEN:
+    if error.code in _RETRYABLE or error.code >= _SERVER_ERROR:
         return GeminiUnavailable(retry_after_seconds=_retry_after(error.details))
     if error.code == _BAD_REQUEST:
         return GeminiError(
-            "Gemini refused the extraction request. Most often the output schema is too complex for it: "
+            "Gemini refused the extraction request. The usual cause is a complex output schema: "
             "make it flatter, with fewer and shorter names and enums."
         )
     return GeminiError()
 
 
 def _retry_after(details: object) -> float | None:
-    """Find the pause that Google asks for (google.rpc.RetryInfo, a duration such as "3.5s")."""
+    """Return the delay that Google requests, in seconds (google.rpc.RetryInfo, a duration such as "3.5s")."""
     match details:
         case {"error": {"details": [*infos]}}:
             for info in infos:

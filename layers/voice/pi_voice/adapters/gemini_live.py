@@ -1,6 +1,6 @@
-"""Gemini Live: ephemeral tokens, minted by one plain POST.
+"""Gemini Live: ephemeral tokens, created by one POST.
 
-The SDK would do the same, byte for byte (a test holds that), for half a second more of every cold start:
+The SDK sends the same request, byte for byte (verified by a test), but adds half a second to every cold start:
 docs/adr/0003 has the figures.
 """
 
@@ -20,24 +20,25 @@ from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
 
 TIME_LIMIT_SECONDS: Final = 5.0
+"""Time limit of a request with its retry."""
 
 LOCKED_FIELDS: Final = (
     "model,generationConfig,systemInstruction,tools,inputAudioTranscription,outputAudioTranscription,"
     "contextWindowCompression"
 )
-"""The fields of the setup that the browser cannot change.
+"""Fields of the setup that the client cannot change.
 
-`tools` is locked to nothing, so that nobody can add one; `sessionResumption` is left to the browser, which could
-not resume otherwise.
+`tools` is locked while empty, so that clients cannot add any. `sessionResumption` is not locked, because the client
+sends its resumption handle there.
 """
 
 _OK: Final = 200
-_BUSY: Final = (408, 429)
-_BROKEN: Final = 500
+_RETRYABLE: Final = (408, 429)
+_SERVER_ERROR: Final = 500
 
 
-class _Minted(BaseModel):
-    """Google's answer: the token's name is the token itself."""
+class _AuthToken(BaseModel):
+    """Google's response; `name` is the token itself."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -45,26 +46,26 @@ class _Minted(BaseModel):
 
 
 class GeminiLiveTokens:
-    """Tokens that open one Live connection each, locked to one agent's setup."""
+    """Ephemeral tokens, each valid for one Live connection and locked to one agent's setup."""
 
     def __init__(
-        self, settings: GeminiSettings, web: HttpClient, time_limit_seconds: float = TIME_LIMIT_SECONDS
+        self, settings: GeminiSettings, http_client: HttpClient, time_limit_seconds: float = TIME_LIMIT_SECONDS
     ) -> None:
         self._settings = settings
-        self._web = web
+        self._http_client = http_client
         self._time_limit_seconds = time_limit_seconds
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-        """Make a token that is good until the order's expiry.
+        """Create a token that is valid until the request's `expires_at`.
 
         Raises GeminiError, GeminiUnavailable, UpstreamTimeout.
         """
         model = f"models/{self._settings.live_model.removeprefix('models/')}"
         answer = await self._post(json.dumps(token_request(request, model)).encode())
         try:
-            token = _Minted.model_validate_json(answer).name
+            token = _AuthToken.model_validate_json(answer).name
         except ValidationError:
-            logger.warning("gemini answered with something else than a token")
+            logger.warning("gemini_response_invalid")
             raise GeminiError from None
         return GeminiLiveConnection(
             url=self._settings.live_url,
@@ -74,7 +75,7 @@ class GeminiLiveTokens:
         )
 
     async def _post(self, body: bytes) -> bytes:
-        """Send the one request, again if a kept connection turns out to be dead: a token more does no harm."""
+        """Send the request, once more if the reused connection was closed; an unused token does no harm."""
         try:
             async with asyncio.timeout(self._time_limit_seconds):
                 try:
@@ -82,26 +83,26 @@ class GeminiLiveTokens:
                 except DEAD_CONNECTION:
                     status, answer = await self._exchange(body)
         except TimeoutError:
-            logger.warning("gemini did not answer", seconds=self._time_limit_seconds)
+            logger.warning("gemini_timed_out", seconds=self._time_limit_seconds)
             raise UpstreamTimeout("Gemini did not answer in time. Try again in a moment.") from None
         except aiohttp.ClientError as error:
-            logger.warning("gemini cannot be reached", error=type(error).__name__)
+            logger.warning("gemini_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
         if status == _OK:
             return answer
-        logger.warning("gemini refused", status=status)
-        raise GeminiUnavailable if status in _BUSY or status >= _BROKEN else GeminiError
+        logger.warning("gemini_request_refused", status=status)
+        raise GeminiUnavailable if status in _RETRYABLE or status >= _SERVER_ERROR else GeminiError
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         url = f"{self._settings.base_url}/{self._settings.api_version}/auth_tokens"
         headers = {"x-goog-api-key": self._settings.api_key, "Content-Type": "application/json"}
-        # A redirect would carry the key to wherever it leads.
-        async with self._web.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        # A redirect would send the API key to another host.
+        async with self._http_client.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             return response.status, await response.read()
 
 
 def token_request(request: LiveTokenRequest, model: str) -> dict[str, Any]:
-    """Write the AuthToken resource (v1alpha) that locks a connection to what the request says."""
+    """Return the AuthToken resource (v1alpha) that locks a connection to the requested setup."""
     expiry = datetime.fromtimestamp(request.expires_at, UTC).isoformat()
     return {
         "expireTime": expiry,
@@ -114,7 +115,7 @@ def token_request(request: LiveTokenRequest, model: str) -> dict[str, Any]:
                 "speechConfig": {"voice_config": {"prebuilt_voice_config": {"voice_name": request.voice}}},
             },
             "systemInstruction": {"parts": [{"text": request.instruction}], "role": "user"},
-            # Without the transcriptions there would be nothing to extract from.
+            # Without transcriptions there is no transcript to extract results from.
             "inputAudioTranscription": {},
             "outputAudioTranscription": {},
             # Without compression an audio session ends after 15 minutes.

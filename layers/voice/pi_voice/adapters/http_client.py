@@ -1,15 +1,15 @@
-"""The HTTP session that the adapters of both providers share."""
+"""HTTP session that the adapters of LiveKit and Gemini share."""
 
 from typing import Final
 
 import aiohttp
 
 DEAD_CONNECTION: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-"""How a kept connection turns out to be dead: closed, or reset, as a NAT gateway does after minutes of silence."""
+"""Errors of a reused connection that was closed, or reset, as NAT gateways do after minutes without traffic."""
 
 
 class HttpClient:
-    """One aiohttp session per container, made at its first use, because it needs a running event loop."""
+    """One aiohttp session per container, created on first use, because it needs a running event loop."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -18,7 +18,7 @@ class HttpClient:
     def session(self) -> aiohttp.ClientSession:
         """The session; connections stay open between the requests of one container."""
         if self._session is None:
-            # The time limits are the adapters': each bounds a whole exchange, retries included.
+            # The adapters set the time limits: each covers a request with its retries.
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         return self._session
 

@@ -24,7 +24,7 @@ from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.logs import logger
 
 RECORD_SECONDS: Final = 86_400
-"""How long a key is remembered."""
+"""How long a key is stored."""
 
 _CONFIG: Final = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
 _THREADS: Final = 4

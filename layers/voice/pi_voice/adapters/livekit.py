@@ -1,4 +1,4 @@
-"""LiveKit: rooms by its server API, and the tokens that let people in."""
+"""LiveKit: rooms through its server API, and access tokens."""
 
 import asyncio
 import time
@@ -23,63 +23,63 @@ from pi_voice.ports import CreatedRoom
 from pi_voice.settings import LiveKitSettings
 
 TIME_LIMIT_SECONDS: Final = 5.0
-"""What one exchange may take, with everything that the SDK retries inside it; the SDK's own limit does not hold."""
+"""Time limit of a request with the SDK's retries; the SDK's own limit does not cover them."""
 
 DEPARTURE_SECONDS: Final = 60
-"""How long a room stays after the last person left: enough for a phone to find its network again.
+"""How long a room stays open after the last participant left, so that a phone can reconnect.
 
-LiveKit's own 20 s would close the room under a caller who is still reconnecting; a re-join would then open a
-second room of the same name that knows nothing of the first.
+LiveKit's default of 20 s would close the room of a caller who is still reconnecting. The caller would then join a
+second room of the same name, without the state of the first.
 """
 
-_BUSY: Final = (408, 429)
-_BROKEN: Final = 500
+_RETRYABLE: Final = (408, 429)
+_SERVER_ERROR: Final = 500
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class LiveKitRooms:
-    """Rooms whose name is their session's id."""
+    """LiveKit rooms; the name of a room is the id of its session."""
 
     def __init__(
         self,
         settings: LiveKitSettings,
-        web: HttpClient,
+        http_client: HttpClient,
         clock: Clock = time.time,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
     ) -> None:
         self._settings = settings
-        self._web = web
+        self._http_client = http_client
         self._clock = clock
         self._time_limit_seconds = time_limit_seconds
 
     async def open(self, session: Session) -> CreatedRoom:
-        """Make a session's room, empty for up to its ttl; a repeat finds the same room.
+        """Create a session's room, which may stay empty for the session's `ttl_seconds`. Idempotent.
 
         Raises LiveKitError, LiveKitUnavailable, UpstreamTimeout.
         """
-        # Everybody in the room can read its metadata: the session's id and nothing more.
-        order = api.CreateRoomRequest(
+        # All participants can read the metadata, so it contains only the session's id.
+        request = api.CreateRoomRequest(
             name=session.session_id,
             empty_timeout=session.ttl_seconds,
             departure_timeout=DEPARTURE_SECONDS,
             metadata=f'{{"session_id":"{session.session_id}"}}',
         )
-        room = await self._within_limits(lambda: self._rooms().create_room(order))
+        room = await self._request(lambda: self._room_service().create_room(request))
         if room is None or not room.sid:
             raise LiveKitError
         return CreatedRoom(room.sid, started_at=room.creation_time or int(self._clock()))
 
     async def close(self, session_id: SessionId) -> None:
-        """Remove a session's room and everybody in it; one that is gone already is fine.
+        """Delete a session's room if it exists, and disconnect its participants.
 
         Raises LiveKitError, LiveKitUnavailable, UpstreamTimeout.
         """
-        order = api.DeleteRoomRequest(room=session_id)
-        await self._within_limits(lambda: self._rooms().delete_room(order), missing_is_fine=True)
+        request = api.DeleteRoomRequest(room=session_id)
+        await self._request(lambda: self._room_service().delete_room(request), allow_not_found=True)
 
     def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
-        """Sign a token that lets one person into the session's room until the session expires."""
+        """Sign a token for one participant to join the session's room until the session expires."""
         room = session.session_id
         token = (
             api.AccessToken(self._settings.api_key, self._settings.api_secret)
@@ -97,41 +97,44 @@ class LiveKitRooms:
                     can_update_own_metadata=False,
                 )
             )
-            # A join after the room has closed opens it anew; then with the same timeouts.
+            # A join after the room was closed creates it again, with the same timeouts.
             .with_room_config(RoomConfiguration(empty_timeout=session.ttl_seconds, departure_timeout=DEPARTURE_SECONDS))
         )
         return LiveKitConnection(url=self._settings.url, token=token.to_jwt(), room=room)
 
-    def _rooms(self) -> RoomService:
+    def _room_service(self) -> RoomService:
         settings = self._settings
-        return RoomService(self._web.session, settings.url, settings.api_key, settings.api_secret)
+        return RoomService(self._http_client.session, settings.url, settings.api_key, settings.api_secret)
 
-    async def _within_limits(
-        self, exchange: Callable[[], Awaitable[Answer]], *, missing_is_fine: bool = False
-    ) -> Answer | None:
-        """Do one exchange, again if a kept connection turns out to be dead, and translate what goes wrong.
+    async def _request(
+        self, send: Callable[[], Awaitable[Response]], *, allow_not_found: bool = False
+    ) -> Response | None:
+        """Send a request, once more if the reused connection was closed, and translate errors.
 
-        Both exchanges that we do may be repeated: LiveKit makes and deletes rooms by name.
+        Both requests are idempotent: LiveKit creates and deletes rooms by name.
         """
         try:
             async with asyncio.timeout(self._time_limit_seconds):
                 try:
-                    return await exchange()
+                    return await send()
                 except DEAD_CONNECTION:
-                    return await exchange()
+                    return await send()
         except TimeoutError:
-            logger.warning("livekit did not answer", seconds=self._time_limit_seconds)
+            logger.warning("livekit_timed_out", seconds=self._time_limit_seconds)
             raise UpstreamTimeout("LiveKit did not answer in time. Try again in a moment.") from None
         except ServerError as error:
-            if missing_is_fine and error.code == ServerErrorCode.NOT_FOUND:
+            if allow_not_found and error.code == ServerErrorCode.NOT_FOUND:
                 return None
-            logger.warning("livekit refused", status=error.status)
-            if error.status in _BUSY or error.status >= _BROKEN:
+            logger.warning("livekit_request_refused", status=error.status)
+            if error.status in _RETRYABLE or error.status >= _SERVER_ERROR:
                 raise LiveKitUnavailable from None
             raise LiveKitError from None
         except aiohttp.ClientError as error:
-            logger.warning("livekit cannot be reached", error=type(error).__name__)
+            logger.warning("livekit_unreachable", error=type(error).__name__)
             raise LiveKitUnavailable from None
-        except (DecodeError, AttributeError):  # the latter is the SDK's, for an error whose body is no JSON object
-            logger.warning("livekit answered with something else than a room")
+        except (
+            DecodeError,
+            AttributeError,
+        ):  # the SDK raises AttributeError for an error whose body is not a JSON object
+            logger.warning("livekit_response_invalid")
             raise LiveKitError from None

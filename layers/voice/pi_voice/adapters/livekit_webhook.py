@@ -1,7 +1,7 @@
-"""LiveKit's webhook signature, checked more strictly than livekit-api's own receiver does.
+"""Verification of LiveKit's webhook signature, stricter than livekit-api's `WebhookReceiver`.
 
-That one takes a validity of years, a missing `sha256` for a crash and an empty secret for "look in the
-environment", and it imports the whole SDK. The signature itself is PyJWT's work, there as here.
+The SDK's receiver accepts tokens valid for years, crashes if `sha256` is missing, reads the environment if the secret
+is empty, and imports the whole SDK. PyJWT verifies the signature in both.
 """
 
 import base64
@@ -18,18 +18,21 @@ from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.settings import WebhookSettings
 
 MAX_VALIDITY_SECONDS: Final = 600
+"""Maximum time until a token expires."""
+
 LEEWAY_SECONDS: Final = 60
+"""Tolerated clock skew."""
 
 
 class LiveKitWebhookVerifier:
-    """Tells LiveKit's webhooks from everybody else's."""
+    """Verifies that LiveKit signed a webhook."""
 
     def __init__(self, settings: WebhookSettings, clock: Clock = time.time) -> None:
         self._settings = settings
         self._clock = clock
 
     def verify(self, webhook: SignedWebhook) -> None:
-        """Check that LiveKit signed exactly these bytes, and lately; raises InvalidWebhookSignature."""
+        """Check that LiveKit signed exactly this body, with a short-lived token; raises InvalidWebhookSignature."""
         if not self._settings.api_key or not self._settings.api_secret:
             raise InvalidWebhookSignature
         try:
@@ -41,11 +44,11 @@ class LiveKitWebhookVerifier:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["iss", "exp", "sha256"]},
             )
-        except (jwt.InvalidTokenError, ValueError, RecursionError):  # the last two are those of the parsers below PyJWT
+        except (jwt.InvalidTokenError, ValueError, RecursionError):  # the last two are from parsers of PyJWT
             raise InvalidWebhookSignature from None
         exp, sha256 = claims["exp"], claims["sha256"]
-        lately = isinstance(exp, int | float) and exp <= self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
+        is_recent = isinstance(exp, int | float) and exp <= self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
         digest = base64.b64encode(hashlib.sha256(webhook.body).digest())
-        signed = isinstance(sha256, str) and hmac.compare_digest(sha256.encode(errors="replace"), digest)
-        if not (lately and signed):
+        is_of_body = isinstance(sha256, str) and hmac.compare_digest(sha256.encode(errors="replace"), digest)
+        if not (is_recent and is_of_body):
             raise InvalidWebhookSignature

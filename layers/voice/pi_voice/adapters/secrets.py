@@ -1,4 +1,4 @@
-"""Secrets: one JSON object in SSM Parameter Store or in Secrets Manager, read once per container."""
+"""Secrets: one JSON object in SSM Parameter Store or Secrets Manager, read once per container."""
 
 from contextlib import closing
 from typing import Any, Final
@@ -9,10 +9,10 @@ from pi_voice.adapters.aws import SECRETS_MANAGER, SSM, AwsService, Protocol
 from pi_voice.settings import AwsSettings
 
 _TRIES: Final = 5
-"""SSM serves 40 reads a second by default, and a burst of cold starts asks for more."""
+"""Number of attempts; SSM allows 40 reads per second by default, and a burst of cold starts exceeds that."""
 
 _PATIENCE_SECONDS: Final = 30.0
-"""Without its secrets a container can do nothing, so all of its tries are made; their pauses add up to 15 s at most."""
+"""Time limit that allows all attempts, as a container cannot work without secrets; their pauses total 15 s at most."""
 
 _SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
 
@@ -20,7 +20,7 @@ _SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_er
 def read(location: str, aws: AwsSettings) -> dict[str, str]:
     """Read the secrets at `ssm:<name>` or `secretsmanager:<name>`.
 
-    Raises Refused, Unanswered, and what pydantic raises; ValueError for another location.
+    Raises Refused, Unanswered, pydantic's ValidationError, and ValueError for another location.
     """
     store, _, name = location.partition(":")
     match store:
