@@ -25,7 +25,7 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from local import template
 from local.sqs import make_queues
 from pi_voice import container
-from pi_voice.entrypoints import http
+from pi_voice.entrypoints.runner import run
 from pi_voice.logs import logger
 from tests.functions.providers import Providers
 from tests.functions.work import Work
@@ -145,10 +145,10 @@ class Functions:
 
     def start_over(self) -> None:
         """Let all containers end, so that the next requests start new ones."""
-        http.run(container.http_client().close())
+        run(container.http_client().close())
         container.dynamodb_service().close()
         self._handlers.clear()
-        for factory in vars(wiring).values():
+        for factory in vars(container).values():
             if hasattr(factory, "cache_clear"):
                 factory.cache_clear()
 

@@ -58,7 +58,7 @@ def test_a_hole_is_refused_with_the_turn_that_is_wanted(api: Api, session: dict[
     error = keep(api, session, 3, said("d")).error("voice_transcript_gap", 409)
 
     assert error.next == 1
-    assert error.message == "Turns are missing. The next one wanted is 1: send from there on."
+    assert error.message == "Turns are missing. Send turn 1 and all turns after it."
     assert not error.retryable
     assert complete(api, session) == said("a")
 
@@ -71,7 +71,7 @@ def test_other_words_for_turns_that_are_kept_are_refused_with_the_turn_that_is_w
     error = keep(api, session, 1, said("x", "c")).error("voice_transcript_conflict", 409)
 
     assert error.next == 2
-    assert error.message.startswith("Turn 1 is kept already and says something else.")
+    assert error.message.startswith("Turn 1 is already saved with a different text.")
     assert complete(api, session) == said("a", "b")
 
 

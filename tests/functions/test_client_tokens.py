@@ -86,7 +86,7 @@ def test_a_token_opens_no_route_that_is_for_keys_alone(api: Api, method: str, ro
     answer = api.client_of(session).call(method, path, body={} if method in ("POST", "PATCH") else None)
 
     error = answer.error("invalid_api_key", 401)
-    assert error.message == "A client token opens its own session alone. Use an API key for this route."
+    assert error.message == "A client token is valid for its own session only. Use an API key for this route."
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
 

@@ -269,14 +269,6 @@ def test_a_megabyte_of_transcript_with_every_letter_escaped_is_taken(api: Api) -
     assert api.post("/extractions/preview", body).data["extraction"]["status"] == "succeeded"
 
 
-def test_a_long_transcript_is_read_in_windows(api: Api) -> None:
-    turns = [{"role": "user", "text": f"{number} " + "I go on. " * 1_000} for number in range(100)]
-
-    extraction = api.post("/extractions/preview", {**PASTED, "transcript": turns}).data["extraction"]
-
-    assert (extraction["status"], extraction["windows"], extraction["attempts"]) == ("succeeded", 3, 3)
-
-
 # ---- The price, and the workspace's rate ----------------------------------------------------------------
 
 
