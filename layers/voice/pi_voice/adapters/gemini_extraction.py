@@ -68,13 +68,13 @@ class GeminiExtractionModel:
             logger.warning("extraction_model_timed_out", seconds=seconds)
             raise UpstreamTimeout("Gemini did not answer in time.") from None
         except errors.APIError as error:
-            logger.warning("extraction_request_refused", status=error.code)
+            logger.warning("extraction_model_refused", status=error.code)
             raise _translated(error) from None
         except (aiohttp.ClientError, OSError) as error:
             logger.warning("extraction_model_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
         except (TypeError, ValueError) as error:  # the SDK and pydantic raise these for an invalid response
-            logger.warning("extraction_response_invalid", error=type(error).__name__)
+            logger.warning("extraction_model_response_invalid", error=type(error).__name__)
             raise GeminiError from None
         return _model_response(response, self.name)
 
@@ -103,7 +103,7 @@ def _model_response(response: types.GenerateContentResponse, requested_model: st
     elif reason in _BLOCKED or (candidate is None and response.prompt_feedback is not None):
         end = "blocked"
     if end != "finished":
-        logger.warning("extraction_answer_unusable", end=end, reason=reason.name if reason else None)
+        logger.warning("extraction_model_answer_unusable", end=end, reason=reason.name if reason else None)
     usage = response.usage_metadata or types.GenerateContentResponseUsageMetadata()
     return ModelResponse(
         text=(response.text or "") if end == "finished" else "",
@@ -119,8 +119,8 @@ def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
         return GeminiUnavailable(retry_after_seconds=_retry_after(error.details))
     if error.code == _BAD_REQUEST:
         return GeminiError(
-            "Gemini refused the extraction request. The usual cause is a complex output schema: "
-            "make it flatter, with fewer and shorter names and enums."
+            "Gemini refused the extraction request, probably because the output schema is too complex. "
+            "Make it flatter, with fewer and shorter names and enums."
         )
     return GeminiError()
 

@@ -65,7 +65,7 @@ class GeminiLiveTokens:
         try:
             token = _AuthToken.model_validate_json(answer).name
         except ValidationError:
-            logger.warning("gemini_response_invalid")
+            logger.warning("gemini_live_response_invalid")
             raise GeminiError from None
         return GeminiLiveConnection(
             url=self._settings.live_url,
@@ -83,14 +83,14 @@ class GeminiLiveTokens:
                 except DEAD_CONNECTION:
                     status, answer = await self._exchange(body)
         except TimeoutError:
-            logger.warning("gemini_timed_out", seconds=self._time_limit_seconds)
+            logger.warning("gemini_live_timed_out", seconds=self._time_limit_seconds)
             raise UpstreamTimeout("Gemini did not answer in time. Try again in a moment.") from None
         except aiohttp.ClientError as error:
-            logger.warning("gemini_unreachable", error=type(error).__name__)
+            logger.warning("gemini_live_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
         if status == _OK:
             return answer
-        logger.warning("gemini_request_refused", status=status)
+        logger.warning("gemini_live_refused", status=status)
         raise GeminiUnavailable if status in _RETRYABLE or status >= _SERVER_ERROR else GeminiError
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
