@@ -12,16 +12,9 @@ from pi_voice.domain.output_schema import (
     JsonSchema,
     compile_output_schema,
     gemini_schema,
-    relaxed,
     violations,
 )
-
-
-def hinted(**hints: JsonValue) -> JsonSchema:
-    """Compile hints."""
-    schema = compile_output_schema(hints, None)
-    assert schema is not None
-    return schema
+from tests.unit.hints import HINTS, compile_hints
 
 
 def strict(schema: dict[str, Any]) -> JsonSchema:
@@ -31,7 +24,7 @@ def strict(schema: dict[str, Any]) -> JsonSchema:
 
 def told(results: JsonValue, schema: JsonSchema) -> list[tuple[str, str]]:
     """Return the paths and the messages of all violations."""
-    return [(fault.path, fault.message) for fault in violations(results, schema)]
+    return [(detail.path, detail.message) for detail in violations(results, schema)]
 
 
 # ---- Which schema ---------------------------------------------------------------------------------------
@@ -93,7 +86,7 @@ def test_a_strict_schema_is_taken_as_it_is_and_wins_over_hints() -> None:
     ids=str,
 )
 def test_a_hint_becomes_a_property_that_may_be_null(hint: JsonValue, compiled: JsonSchema) -> None:
-    assert hinted(value=hint) == {
+    assert compile_hints(value=hint) == {
         "type": "object",
         "properties": {"value": compiled},
         "required": ["value"],
@@ -103,39 +96,25 @@ def test_a_hint_becomes_a_property_that_may_be_null(hint: JsonValue, compiled: J
 
 
 def test_all_keys_are_required_and_keep_their_order() -> None:
-    schema = hinted(zip="string", city="string", age="integer")
+    schema = compile_hints(zip="string", city="string", age="integer")
 
     assert schema["required"] == ["zip", "city", "age"]
     assert schema["propertyOrdering"] == ["zip", "city", "age"]
 
 
-HINTS = st.recursive(
-    st.sampled_from(["string", "number", "integer", "boolean", "array", "object"])
-    | st.text(min_size=1).filter(str.strip),
-    lambda inner: (
-        st.dictionaries(st.text(min_size=1).filter(str.strip), inner, min_size=1, max_size=4)
-        | st.lists(inner, min_size=1, max_size=1)
-    ),
-    max_leaves=20,
-)
-HINTED: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
-    st.text(min_size=1).filter(str.strip), HINTS, min_size=1, max_size=4
-)
-
-
-@given(HINTED)
+@given(HINTS)
 def test_hints_compile_to_a_schema_that_takes_null_for_every_key(hints: dict[str, Any]) -> None:
-    schema = hinted(**hints)
+    schema = compile_hints(**hints)
 
     Draft202012Validator.check_schema(schema)
     assert violations(dict.fromkeys(hints), schema) == []
 
 
-@given(HINTED, st.data())
+@given(HINTS, st.data())
 def test_hints_compile_to_a_schema_that_misses_a_missing_key_and_an_unknown_one(
     hints: dict[str, Any], data: st.DataObject
 ) -> None:
-    schema = hinted(**hints)
+    schema = compile_hints(**hints)
     missing = data.draw(st.sampled_from(sorted(hints)))
     unknown = data.draw(st.text().filter(lambda name: name not in hints))
 
@@ -278,7 +257,7 @@ def test_a_pattern_is_searched_for_as_re2_reads_it(pattern: str, good: str, bad:
     schema = strict({"properties": {"it": {"type": "string", "pattern": pattern}}})
 
     assert violations({"it": good}, schema) == []
-    assert [fault.path for fault in violations({"it": bad}, schema)] == ["it"]
+    assert [detail.path for detail in violations({"it": bad}, schema)] == ["it"]
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "^([a-zA-Z]+)*$", r"^(\w+\s?)+$", "(.*a){25}b"])
@@ -291,7 +270,7 @@ def test_a_pattern_that_would_take_python_for_ever_is_held(pattern: str) -> None
         }
     )
 
-    assert "it" in [fault.path for fault in violations({"it": text}, schema)]
+    assert "it" in [detail.path for detail in violations({"it": text}, schema)]
 
 
 def test_a_pattern_is_about_texts_alone() -> None:
@@ -336,7 +315,7 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
         "additionalProperties": False,
         "required": ["minimum"],
     }
-    assert [fault.path for fault in violations({"minimum": 9}, wanted)] == ["minimum"]
+    assert [detail.path for detail in violations({"minimum": 9}, wanted)] == ["minimum"]
 
 
 @pytest.mark.parametrize(
@@ -370,13 +349,13 @@ def test_a_format_that_gemini_knows_is_sent_as_it_is(form: str) -> None:
 
 
 def test_what_cannot_be_said_in_a_few_words_is_left_out_and_held_afterwards() -> None:
-    it: JsonSchema = {"type": "string", "not": {"const": "x"}, "default": "y", "const": None, "nullable": True}
+    it: JsonSchema = {"type": "string", "not": {"const": "x"}, "dedetail": "y", "const": None, "nullable": True}
 
     assert gemini_schema(it) == {"type": "string"}
 
 
 def test_beside_a_reference_nothing_is_sent() -> None:
-    assert gemini_schema({"$ref": "#/$defs/city", "pattern": "^x", "default": 1}) == {"$ref": "#/$defs/city"}
+    assert gemini_schema({"$ref": "#/$defs/city", "pattern": "^x", "dedetail": 1}) == {"$ref": "#/$defs/city"}
 
 
 def test_no_bound_on_the_length_of_an_array_is_sent_however_deep_it_stands() -> None:
@@ -416,62 +395,10 @@ def test_only_what_gemini_honours_and_can_hold_is_sent(schema: dict[str, Any]) -
     assert gemini_schema(sent) == sent
 
 
-# ---- What a part of a long call is asked for ------------------------------------------------------------
-
-
-def test_a_part_need_not_tell_what_cannot_be_null() -> None:
-    sent = gemini_schema(
-        strict(
-            {
-                "properties": {
-                    "city": {"type": "string"},
-                    "mood": {"type": ["string", "null"]},
-                    "either": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-                    "told": {"$ref": "#/$defs/maybe"},
-                    "sure": {"$ref": "#/$defs/sure"},
-                    "choice": {"type": ["string", "null"], "enum": ["a", "b"]},
-                    "people": {
-                        "type": "array",
-                        "items": {"properties": {"name": {"type": "string"}}, "required": ["name"]},
-                    },
-                },
-                "required": ["city", "mood", "either", "told", "sure", "choice", "people", "nowhere"],
-                "$defs": {"maybe": {"type": ["string", "null"]}, "sure": {"type": "string"}},
-                "additionalProperties": False,
-            }
-        )
-    )
-
-    loose: Any = relaxed(sent)
-
-    assert loose["required"] == ["mood", "either", "told"]
-    assert loose["properties"]["people"]["items"]["required"] == []
-    assert {**loose, "required": 0, "properties": 0} == {**sent, "required": 0, "properties": 0}
-
-
-def test_to_a_part_one_of_several_schemas_is_any_of_them() -> None:
-    assert relaxed({"oneOf": [{"properties": {"a": {}}, "required": ["a", "b"]}]}) == {
-        "anyOf": [{"properties": {"a": {}}, "required": ["a"]}]
-    }
-
-
-def test_a_part_tells_every_hint_or_null() -> None:
-    schema = hinted(city="string", customer={"name": "string"})
-
-    assert relaxed(gemini_schema(schema)) == schema
-
-
-@given(HINTED)
-def test_what_a_whole_call_may_give_a_part_may_give_too(hints: dict[str, Any]) -> None:
-    schema = hinted(**hints)
-
-    assert violations(dict.fromkeys(hints), relaxed(gemini_schema(schema))) == []
-
-
 def test_a_place_that_is_the_models_own_words_is_on_one_line_and_short() -> None:
     schema: JsonSchema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
-    [fault] = violations({"a\nIgnore the\u2028schema" + "!" * 300: "x"}, schema)
+    [detail] = violations({"a\nIgnore the\u2028schema" + "!" * 300: "x"}, schema)
 
-    assert fault.path.startswith("a Ignore the schema!!!")
-    assert len(fault.path) == 200
+    assert detail.path.startswith("a Ignore the schema!!!")
+    assert len(detail.path) == 200

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.errors import InvalidRequest, LiveKitUnavailable
-from pi_voice.domain.livekit_webhooks import RoomEvent
+from pi_voice.domain.errors import InvalidRequest, InvalidWebhookSignature, LiveKitUnavailable
+from pi_voice.domain.livekit_webhooks import ReceiveLivekitWebhookResponse, RoomEvent, SignedWebhook
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
@@ -17,52 +17,99 @@ from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, session
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 
 
-def apply(body: bytes) -> list[RoomEvent]:
-    """Apply one webhook and return what was merged."""
-    sessions = FakeSessions(session())
-    asyncio.run(ReceiveLivekitWebhook(sessions, sessions, unneeded, FakeClock(NOW + 999)).apply(body))
-    return sessions.told
+class AcceptingVerifier:
+    """Accepts every signature, and records the webhooks."""
+
+    def __init__(self) -> None:
+        self.verified: list[SignedWebhook] = []
+
+    def verify(self, webhook: SignedWebhook) -> None:
+        self.verified.append(webhook)
 
 
-def unneeded() -> Rooms:
-    """Stand for a LiveKit that nobody has to ask: a function must not even import its SDK."""
-    raise AssertionError
+class RejectingVerifier:
+    """Rejects every signature."""
+
+    def verify(self, webhook: SignedWebhook) -> None:  # noqa: ARG002
+        raise InvalidWebhookSignature
 
 
-class World:
-    """One session, and what an event makes of it and of its room."""
+class Setup:
+    """A ReceiveLivekitWebhook on fakes."""
 
     def __init__(
-        self, of: Session, rooms: FakeRooms | None = None, sessions: type[FakeSessions] = FakeSessions
+        self, stored: Session | None = None, rooms: FakeRooms | None = None, sessions: FakeSessions | None = None
     ) -> None:
-        self.sessions = sessions(of)
+        self.sessions = sessions or FakeSessions(stored or session())
         self.rooms = rooms or FakeRooms()
+        self.verifier = AcceptingVerifier()
 
-    def apply(self, body: bytes) -> None:
-        events = ReceiveLivekitWebhook(self.sessions, self.sessions, lambda: self.rooms, FakeClock(NOW + 999))
-        asyncio.run(events.apply(body))
+    def receive(self, body: bytes) -> ReceiveLivekitWebhookResponse:
+        receive_livekit_webhook = ReceiveLivekitWebhook(
+            self.verifier, self.sessions, lambda: self.rooms, FakeClock(NOW + 999)
+        )
+        return asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
 
     @property
     def session(self) -> Session:
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
 
+def unused_rooms() -> Rooms:
+    """Fail if LiveKit's SDK would be imported, which most events must not cause."""
+    raise AssertionError
+
+
+def merged_events(body: bytes) -> list[RoomEvent]:
+    """Receive one webhook, and return the room events that were merged."""
+    sessions = FakeSessions(session())
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeClock(NOW + 999))
+    asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
+    return sessions.told
+
+
 def event(kind: str, *, at: JsonValue = str(NOW + 10), room: JsonValue = None, **fields: JsonValue) -> bytes:
-    """Write an event as LiveKit does: camelCase, and an int64 as a string."""
-    written: dict[str, JsonValue] = {"event": kind, "id": "EV_1", "createdAt": at, "room": room or ROOM, **fields}
-    return json.dumps(written).encode()
+    """Return an event as LiveKit writes it: camelCase, and an int64 as a string."""
+    document: dict[str, JsonValue] = {"event": kind, "id": "EV_1", "createdAt": at, "room": room or ROOM, **fields}
+    return json.dumps(document).encode()
+
+
+# ---- Signature ------------------------------------------------------------------------------------------
+
+
+def test_a_webhook_is_verified_with_its_token_and_raw_body() -> None:
+    setup = Setup()
+
+    response = setup.receive(event("room_started"))
+
+    assert setup.verifier.verified == [SignedWebhook("token", event("room_started"))]
+    assert response == ReceiveLivekitWebhookResponse(received=True)
+
+
+@pytest.mark.parametrize("body", [event("room_started"), b"not an event"], ids=["event", "other"])
+def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
+    sessions = FakeSessions(session())
+
+    with pytest.raises(InvalidWebhookSignature):
+        asyncio.run(ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms)(SignedWebhook("token", body)))
+
+    assert sessions.told == []
+
+
+# ---- Room events ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "room_event"),
     [
         ("room_started", RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_010)),
         ("participant_joined", RoomEvent(SESSION_ID, "RM_first", joined_at=1_800_000_010)),
         ("room_finished", RoomEvent(SESSION_ID, "RM_first", finished_at=1_800_000_010)),
     ],
 )
-def test_an_event_tells_when_something_happened_to_a_room(kind: str, told: RoomEvent) -> None:
-    assert apply(event(kind, participant={"identity": "caller-1"})) == [told]
+def test_an_event_is_merged_with_its_time(kind: str, room_event: RoomEvent) -> None:
+    assert merged_events(event(kind, participant={"identity": "caller-1"})) == [room_event]
 
 
 @pytest.mark.parametrize(
@@ -79,40 +126,40 @@ def test_an_event_tells_when_something_happened_to_a_room(kind: str, told: RoomE
         "ROOM_FINISHED",
     ],
 )
-def test_an_event_of_another_kind_is_dropped(kind: str) -> None:
-    assert apply(event(kind)) == []
+def test_an_event_of_another_kind_is_ignored(kind: str) -> None:
+    assert merged_events(event(kind)) == []
 
 
 @pytest.mark.parametrize(
     "name", ["", "lobby", SESSION_ID.upper(), SESSION_ID + "-2", "{" + SESSION_ID + "}", SESSION_ID.replace("-", "")]
 )
-def test_an_event_of_a_room_that_is_not_ours_is_dropped(name: str) -> None:
-    assert apply(event("room_finished", room={"sid": "RM_first", "name": name})) == []
+def test_an_event_of_a_room_not_named_by_a_session_id_is_ignored(name: str) -> None:
+    assert merged_events(event("room_finished", room={"sid": "RM_first", "name": name})) == []
 
 
 @pytest.mark.parametrize("room", [{"name": SESSION_ID}, {"name": SESSION_ID, "sid": ""}, {"sid": "RM_first"}], ids=str)
-def test_an_event_that_does_not_say_which_room_is_dropped(room: JsonValue) -> None:
-    assert apply(event("room_finished", room=room)) == []
+def test_an_event_without_the_room_s_name_or_sid_is_ignored(room: JsonValue) -> None:
+    assert merged_events(event("room_finished", room=room)) == []
 
 
-def test_an_event_without_a_room_is_dropped() -> None:
-    assert apply(b'{"event": "egress_ended"}') == []
-    assert apply(b'{"event": "room_finished"}') == []
+def test_an_event_without_a_room_is_ignored() -> None:
+    assert merged_events(b'{"event": "egress_ended"}') == []
+    assert merged_events(b'{"event": "room_finished"}') == []
 
 
 @pytest.mark.parametrize("at", [str(NOW), NOW], ids=["as a string", "as a number"])
-def test_a_time_is_read_as_protobuf_writes_it(at: JsonValue) -> None:
-    assert apply(event("room_started", at=at)) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_000)]
+def test_a_time_is_parsed_from_a_string_or_a_number(at: JsonValue) -> None:
+    assert merged_events(event("room_started", at=at)) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_000)]
 
 
-def test_an_event_that_does_not_say_when_happened_now() -> None:
+def test_an_event_without_a_time_is_merged_with_the_current_time() -> None:
     body = json.dumps({"event": "room_started", "room": ROOM}).encode()
 
-    assert apply(body) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_999)]
+    assert merged_events(body) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_999)]
 
 
 @pytest.mark.parametrize(
-    ("metadata", "read"),
+    ("metadata", "parsed"),
     [
         ('{"mood": "good", "n": [1, null]}', {"mood": "good", "n": [1, None]}),
         ("{}", {}),
@@ -134,22 +181,24 @@ def test_an_event_that_does_not_say_when_happened_now() -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_finished_room_s_metadata_are_a_small_json_object_or_nothing(metadata: str, read: JsonValue) -> None:
-    (told,) = apply(event("room_finished", room={**ROOM, "metadata": metadata}))
+def test_metadata_of_a_finished_room_is_stored_if_it_is_a_json_object_of_at_most_4_kb(
+    metadata: str, parsed: JsonValue
+) -> None:
+    (room_event,) = merged_events(event("room_finished", room={**ROOM, "metadata": metadata}))
 
-    assert told.metadata == read
-    assert told.finished_at == 1_800_000_010
+    assert room_event.metadata == parsed
+    assert room_event.finished_at == 1_800_000_010
 
 
 @pytest.mark.parametrize("kind", ["room_started", "participant_joined"])
-def test_metadata_count_when_the_room_is_finished_only(kind: str) -> None:
-    (told,) = apply(event(kind, room={**ROOM, "metadata": '{"mood": "good"}'}))
+def test_metadata_is_ignored_before_the_room_is_finished(kind: str) -> None:
+    (room_event,) = merged_events(event(kind, room={**ROOM, "metadata": '{"mood": "good"}'}))
 
-    assert told.metadata is None
+    assert room_event.metadata is None
 
 
 @pytest.mark.parametrize("kind", ["room_started", "participant_joined", "room_finished"])
-def test_the_turn_password_and_all_that_is_not_asked_for_is_never_taken(kind: str) -> None:
+def test_the_turn_password_and_other_fields_are_not_merged(kind: str) -> None:
     room: JsonValue = {
         **ROOM,
         "turnPassword": "hush-4711",
@@ -157,10 +206,10 @@ def test_the_turn_password_and_all_that_is_not_asked_for_is_never_taken(kind: st
         "numParticipants": 1,
     }
 
-    told = apply(event(kind, room=room, participant={"identity": "hush-4711", "metadata": "hush-4711"}))
+    merged = merged_events(event(kind, room=room, participant={"identity": "hush-4711", "metadata": "hush-4711"}))
 
-    assert len(told) == 1
-    assert "hush-4711" not in repr(told)
+    assert len(merged) == 1
+    assert "hush-4711" not in repr(merged)
 
 
 @pytest.mark.parametrize(
@@ -190,99 +239,100 @@ def test_the_turn_password_and_all_that_is_not_asked_for_is_never_taken(kind: st
     ],
     ids=lambda body: str(body)[:60],
 )
-def test_a_signed_body_that_is_no_event_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
-        apply(body)
+def test_a_signed_body_that_is_not_an_event_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        merged_events(body)
 
-    assert refusal.value.message == "The body is signed, but it is no LiveKit webhook event."
+    assert raised.value.message == "The body is signed, but it is not a LiveKit webhook event."
 
 
-def test_an_event_of_a_session_that_is_not_there_changes_nothing() -> None:
+def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     sessions = FakeSessions()
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
 
     for kind in ("room_started", "participant_joined", "room_finished"):
-        asyncio.run(ReceiveLivekitWebhook(sessions, sessions, unneeded).apply(event(kind)))
+        asyncio.run(receive_livekit_webhook(SignedWebhook("token", event(kind))))
 
     assert sessions.kept == {}
 
 
-# ---- What a join calls for ------------------------------------------------------------------------------
+# ---- Joins ----------------------------------------------------------------------------------------------
 
 
-def with_cap(seconds: int | None, **changes: Any) -> Session:
+def capped_session(seconds: int | None, **changes: Any) -> Session:
     return replace(session(), max_duration_seconds=seconds, **changes)
 
 
-def test_a_call_with_a_cap_is_looked_after_when_that_is_over() -> None:
-    world = World(with_cap(60))
+def test_a_session_with_a_cap_is_due_when_the_cap_ends() -> None:
+    setup = Setup(capped_session(60))
 
-    world.apply(event("participant_joined", at=NOW + 10))
+    setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert world.session.due_at == NOW + 10 + 60 + 15
-    assert world.rooms.closed == []
+    assert setup.session.due_at == NOW + 10 + 60 + 15
+    assert setup.rooms.closed == []
 
 
-def test_a_call_without_a_cap_is_looked_after_when_it_was() -> None:
-    world = World(with_cap(None))
+def test_a_session_without_a_cap_keeps_its_due_time() -> None:
+    setup = Setup(capped_session(None))
 
-    world.apply(event("participant_joined"))
+    setup.receive(event("participant_joined"))
 
-    assert world.session.due_at == GIVEN_UP
+    assert setup.session.due_at == GIVEN_UP
 
 
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])
-def test_only_a_join_begins_the_count(kind: str) -> None:
-    world = World(with_cap(60))
+def test_events_other_than_joins_do_not_start_the_cap(kind: str) -> None:
+    setup = Setup(capped_session(60))
 
-    world.apply(event(kind))
+    setup.receive(event(kind))
 
-    assert world.session.due_at == GIVEN_UP
+    assert setup.session.due_at == GIVEN_UP
 
 
-def test_the_cap_counts_from_the_first_join_however_often_and_in_whatever_order_joins_are_told() -> None:
-    world = World(with_cap(60))
+def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of_order() -> None:
+    setup = Setup(capped_session(60))
 
     for second in (20, 30, 10, 10, 20):
-        world.apply(event("participant_joined", at=NOW + second))
+        setup.receive(event("participant_joined", at=NOW + second))
 
-    assert world.session.due_at == NOW + 10 + 75
+    assert setup.session.due_at == NOW + 10 + 75
 
 
-def test_of_two_joins_that_are_told_at_once_the_first_counts_whichever_is_faster() -> None:
+def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
     class Overtaken(FakeSessions):
-        """A later join is told of, and looked after, between merging this one and looking after it."""
+        """A later join sets the due time between the merge and the schedule of this one."""
 
-        async def schedule(self, before: Session, due_at: int | None) -> Session | None:
-            if before.due_at == GIVEN_UP:
+        async def schedule(self, session: Session, due_at: int | None) -> Session | None:
+            if session.due_at == GIVEN_UP:
                 self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], due_at=NOW + 90 + 75)
-            return await super().schedule(before, due_at)
+            return await super().schedule(session, due_at)
 
-    world = World(with_cap(60), sessions=Overtaken)
+    setup = Setup(sessions=Overtaken(capped_session(60)))
 
-    world.apply(event("participant_joined", at=NOW + 10))
+    setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert world.session.due_at == NOW + 10 + 75
-
-
-def test_an_event_whose_schedule_got_lost_is_sent_again_and_schedules() -> None:
-    facts = session().livekit.model_copy(update={"first_joined_at": NOW + 10})
-    world = World(with_cap(60, livekit=facts))  # merged, but not scheduled: a crash
-
-    world.apply(event("participant_joined", at=NOW + 10))
-
-    assert world.session.due_at == NOW + 10 + 75
+    assert setup.session.due_at == NOW + 10 + 75
 
 
-def test_a_session_that_is_due_earlier_stays_so() -> None:
-    world = World(with_cap(1_800, due_at=NOW + 600))
+def test_a_repeated_join_sets_the_due_time_that_a_crash_lost() -> None:
+    room = session().livekit.model_copy(update={"first_joined_at": NOW + 10})
+    setup = Setup(capped_session(60, livekit=room))  # merged, but not scheduled
 
-    world.apply(event("participant_joined", at=NOW + 10))
+    setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert world.session.due_at == NOW + 600
+    assert setup.session.due_at == NOW + 10 + 75
+
+
+def test_an_earlier_due_time_stays() -> None:
+    setup = Setup(capped_session(1_800, due_at=NOW + 600))
+
+    setup.receive(event("participant_joined", at=NOW + 10))
+
+    assert setup.session.due_at == NOW + 600
 
 
 @pytest.mark.parametrize(
-    "over",
+    "changes",
     [
         {"status": "completed"},
         {"status": "failed"},
@@ -292,27 +342,27 @@ def test_a_session_that_is_due_earlier_stays_so() -> None:
     ids=str,
 )
 @pytest.mark.parametrize("cap", [60, None])
-def test_who_joins_a_call_that_is_over_is_hung_up(over: dict[str, Any], cap: int | None) -> None:
-    world = World(with_cap(cap, **over))
+def test_a_join_after_the_end_of_a_call_closes_the_room(changes: dict[str, Any], cap: int | None) -> None:
+    setup = Setup(capped_session(cap, **changes))
 
-    world.apply(event("participant_joined"))
+    setup.receive(event("participant_joined"))
 
-    assert world.rooms.closed == [SESSION_ID]
-    assert world.session.due_at == GIVEN_UP
-    assert world.session.is_on is False
+    assert setup.rooms.closed == [SESSION_ID]
+    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.is_ongoing is False
 
 
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])
-def test_other_events_of_a_call_that_is_over_close_nothing(kind: str) -> None:
-    world = World(with_cap(60, status="completed"))
+def test_other_events_after_the_end_of_a_call_do_not_close_the_room(kind: str) -> None:
+    setup = Setup(capped_session(60, status="completed"))
 
-    world.apply(event(kind))
+    setup.receive(event(kind))
 
-    assert world.rooms.closed == []
+    assert setup.rooms.closed == []
 
 
-def test_a_room_that_cannot_be_closed_is_told_so_that_livekit_sends_the_event_again() -> None:
-    world = World(with_cap(60, status="completed"), FailingRooms(LiveKitUnavailable()))
+def test_a_webhook_fails_if_the_room_cannot_be_closed() -> None:
+    setup = Setup(capped_session(60, status="completed"), FailingRooms(LiveKitUnavailable()))
 
     with pytest.raises(LiveKitUnavailable):
-        world.apply(event("participant_joined"))
+        setup.receive(event("participant_joined"))

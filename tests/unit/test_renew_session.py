@@ -67,7 +67,7 @@ class World:
         self.client_tokens = ClientTokens("a-secret-of-more-than-thirty-two-bytes", self.clock)
 
     @property
-    def renewing(self) -> RenewSession:
+    def renew_session(self) -> RenewSession:
         return self.renewing_by(self.clock)
 
     def renewing_by(self, clock: FakeClock) -> RenewSession:
@@ -75,11 +75,11 @@ class World:
         return RenewSession(self.agents, self.sessions, self.checkpoints, connecting, clock)
 
     @property
-    def hanging_up(self) -> StopSession:
+    def stop_session(self) -> StopSession:
         return StopSession(self.sessions, self.rooms, self.clock)
 
     def renew(self, order: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
-        return asyncio.run(self.renewing.renew(SESSION_ID, order or RenewSessionRequest(), caller))
+        return asyncio.run(self.renew_session(SESSION_ID, order or RenewSessionRequest(), caller))
 
     def keep(self, *turns: TranscriptTurn) -> None:
         assert asyncio.run(self.checkpoints.append(self.session, turns, 100))
@@ -115,9 +115,7 @@ def test_a_call_gets_fresh_tokens_for_the_same_room_and_the_same_agent(caller: S
     assert renewed.connection.livekit.room == SESSION_ID
     assert renewed.connection.gemini_live.token == "auth_tokens/fake"
     assert world.rooms.opened == [SESSION_ID]
-    assert world.rooms.admitted == [
-        (Participant(identity="caller-1", name="Kim"), ("microphone", "camera"), NOW + 1_100)
-    ]
+    assert world.rooms.tokens == [(Participant(identity="caller-1", name="Kim"), ("microphone", "camera"), NOW + 1_100)]
     assert (world.order.voice, world.order.expires_at) == ("Kore", NOW + 1_100)
 
 
@@ -127,7 +125,7 @@ def test_the_session_s_end_moves_and_it_is_looked_after_when_it_was() -> None:
     world.renew()
 
     assert world.session == replace(session(), expires_at=NOW + 1_100)
-    assert (world.session.given_up_at, world.session.due_at) == (GIVEN_UP + 500, GIVEN_UP)
+    assert (world.session.abandoned_at, world.session.due_at) == (GIVEN_UP + 500, GIVEN_UP)
 
 
 def test_the_client_s_own_token_is_good_until_the_new_end_and_the_grace() -> None:
@@ -276,13 +274,13 @@ def test_a_call_that_is_stopped_while_it_is_renewed_is_over_and_its_room_is_clos
     async def stop() -> None:
         for _ in range(head_start):
             await asyncio.sleep(0)
-        await world.hanging_up.stop(SESSION_ID, ACME)
+        await world.stop_session(SESSION_ID, ACME)
 
-    renewed, stopped = world.race(world.renewing.renew(SESSION_ID, RenewSessionRequest(), ACME), stop())
+    renewed, stopped = world.race(world.renew_session(SESSION_ID, RenewSessionRequest(), ACME), stop())
 
     assert stopped is None
     assert isinstance(renewed, RenewedSession | SessionNotActive)
-    assert (world.session.is_on, world.session.end_reason) == (False, "stopped")
+    assert (world.session.is_ongoing, world.session.end_reason) == (False, "stopped")
     assert not rooms.is_open
 
 
@@ -306,10 +304,7 @@ def test_renewals_at_once_all_succeed() -> None:
     world = World()
 
     outcomes = world.race(
-        *(
-            world.renewing_by(FakeClock(now)).renew(SESSION_ID, RenewSessionRequest(), ACME)
-            for now in (NOW + 502, NOW + 501)
-        )
+        *(world.renewing_by(FakeClock(now))(SESSION_ID, RenewSessionRequest(), ACME) for now in (NOW + 502, NOW + 501))
     )
 
     assert [outcome.expires_at for outcome in outcomes] == [NOW + 1_102, NOW + 1_101]
@@ -338,8 +333,8 @@ def test_when_a_provider_fails_the_call_goes_on_as_it_was(world: World, error: t
 
 def test_when_one_provider_fails_nobody_waits_for_the_other() -> None:
     class Hanging(FakeLiveTokens):
-        async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
-            await super().mint(order)
+        async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
+            await super().issue(request)
             await asyncio.Event().wait()
             raise AssertionError
 

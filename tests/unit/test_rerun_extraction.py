@@ -11,18 +11,16 @@ from pi_voice.domain.errors import (
     GeminiUnavailable,
     InvalidApiKey,
     InvalidOutputSchema,
-    InvalidRequest,
     RateLimited,
     SessionActive,
     SessionNotCompleted,
     SessionNotFound,
     StorageError,
-    TranscriptTooLarge,
     VoiceError,
 )
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import TranscriptId
-from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest, RerunExtractionRequest
+from pi_voice.domain.session_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Caller, ModelRequest, ModelResponse
 from pi_voice.use_cases.extractor import Extractor
@@ -32,7 +30,7 @@ from tests.fakes import (
     FakeCaller,
     FakeClock,
     FakeExtractionModel,
-    FakeRates,
+    FakeRateLimiter,
     FakeSessions,
     FakeTranscripts,
     UnknownCaller,
@@ -41,7 +39,7 @@ from tests.fakes import (
 from tests.unit.examples import AGENT_ID, ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, session
 
 ACME = FakeCaller()
-STRANGER = FakeCaller("globex")
+GLOBEX = FakeCaller("globex")
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
@@ -51,8 +49,8 @@ BUSY = ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or
 STRICT: JsonValue = {"type": "object", "properties": {"mood": {"type": "string", "pattern": "^[a-z]+$"}}}
 
 
-def completed(extraction: Extraction | None = FIRST, **changes: Any) -> Session:
-    """Make a completed session that has its results, or as its extraction says."""
+def completed_session(extraction: Extraction | None = FIRST, **changes: Any) -> Session:
+    """Make a completed session, with results if its extraction succeeded."""
     ended = replace(
         session(),
         status="completed",
@@ -67,179 +65,176 @@ def completed(extraction: Extraction | None = FIRST, **changes: Any) -> Session:
     return replace(ended, **changes)
 
 
-def order(**fields: JsonValue) -> RerunExtractionRequest:
-    """Read an order for another extraction as a caller sends it."""
+def rerun_request(**fields: JsonValue) -> RerunExtractionRequest:
+    """Parse a request for another extraction."""
     return RerunExtractionRequest.model_validate_json(json.dumps(fields))
 
 
-def pasted(**fields: JsonValue) -> PreviewExtractionRequest:
-    """Read an order for a preview as a caller sends it."""
-    turns: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
-    wanted: dict[str, JsonValue] = {"transcript": turns, "output_schema": {"city": "string"}}
-    return PreviewExtractionRequest.model_validate_json(json.dumps({**wanted, **fields}))
-
-
-def run(at: int, city: str | None = None, **fields: Any) -> ExtractionRun:
-    """Describe a run as the history has it."""
-    what: dict[str, Any] = {
+def extraction_run(at: int, city: str | None = None, **fields: Any) -> ExtractionRun:
+    """Return a run of the history: successful if it has a city, else failed."""
+    defaults: dict[str, Any] = {
         "status": "succeeded" if city else "failed",
         "agent_version": 1,
         "model": "fake-model-001",
         "results": {"city": city} if city else None,
         "error": None,
     }
-    return ExtractionRun(**{"at": at, **what, **fields})
+    return ExtractionRun(**{"at": at, **defaults, **fields})
 
 
-class World:
-    """All that extracting again needs, and what became of it."""
+class Setup:
+    """A RerunExtraction on fakes."""
 
     def __init__(
         self,
         *answers: str | ModelResponse | Exception,
-        of: Agent = CITY,
+        with_agent: Agent = CITY,
         sessions: FakeSessions | None = None,
-        rates: FakeRates | None = None,
+        rate_limiter: FakeRateLimiter | None = None,
         model: FakeExtractionModel | None = None,
     ) -> None:
-        self.agents = FakeAgents(of)
-        self.sessions = sessions or FakeSessions(completed())
+        self.agents = FakeAgents(with_agent)
+        self.sessions = sessions or FakeSessions(completed_session())
         self.transcripts = FakeTranscripts()
         self.transcripts.kept[TRANSCRIPT_ID] = TURNS
-        self.rates = rates or FakeRates()
+        self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW + 1_000)
 
     @property
-    def again(self) -> RerunExtraction:
+    def rerun_extraction(self) -> RerunExtraction:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        return RerunExtraction(self.agents, self.sessions, self.transcripts, extractor, self.rates, self.clock)
+        return RerunExtraction(self.agents, self.sessions, self.transcripts, extractor, self.rate_limiter, self.clock)
 
-    def extract(self, wanted: RerunExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
+    def rerun(self, request: RerunExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
+        """Extract again, one second later than before."""
         self.clock.now += 1
-        return asyncio.run(self.again.extract(SESSION_ID, wanted or order(), caller))
-
-    def preview(self, wanted: PreviewExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
-        return asyncio.run(self.again.preview(wanted or pasted(), caller))
+        return asyncio.run(self.rerun_extraction(SESSION_ID, request or rerun_request(), caller))
 
     @property
     def session(self) -> Session:
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
     @property
     def extraction(self) -> Extraction:
+        """The stored extraction."""
         assert self.session.extraction is not None
         return self.session.extraction
 
 
-# ---- By hand --------------------------------------------------------------------------------------------
+# ---- Results --------------------------------------------------------------------------------------------
 
 
-def test_results_that_are_extracted_again_become_the_session_s_results_and_a_run() -> None:
-    world = World()
+def test_the_new_results_replace_the_session_s_results_and_become_a_run() -> None:
+    setup = Setup()
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert (told.session_id, told.results, told.warnings) == (SESSION_ID, {"city": "Oslo"}, [])
-    assert told.extraction.runs == [run(NOW + 1_001, "Oslo"), run(NOW + 90, "Trondheim")]
-    assert (told.extraction.status, told.extraction.extracted_at) == ("succeeded", NOW + 1_001)
-    assert (world.session.results, world.extraction) == (told.results, told.extraction)
-    assert world.session.due_at is None
+    assert (extracted.session_id, extracted.results, extracted.warnings) == (SESSION_ID, {"city": "Oslo"}, [])
+    assert extracted.extraction.runs == [extraction_run(NOW + 1_001, "Oslo"), extraction_run(NOW + 90, "Trondheim")]
+    assert (extracted.extraction.status, extracted.extraction.extracted_at) == ("succeeded", NOW + 1_001)
+    assert (setup.session.results, setup.extraction) == (extracted.results, extracted.extraction)
+    assert setup.session.due_at is None
 
 
-def test_it_is_asked_as_after_the_call_within_its_own_time() -> None:
-    world = World()
+def test_the_model_gets_the_stored_transcript_and_20_seconds() -> None:
+    setup = Setup()
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    [asked] = world.model.asked
+    [asked] = setup.model.asked
     assert asked.seconds == 20.0
     assert "The call began on Friday, 2027-01-15 08:00 UTC." in asked.text
     assert TURNS[1]["text"] in asked.text
-    assert told.extraction.agent_version == 1
+    assert extracted.extraction.agent_version == 1
 
 
-def test_the_agent_s_current_schema_is_used_not_the_one_of_the_call() -> None:
-    world = World('{"mood": "calm"}')
+def test_the_agent_s_current_schema_is_used() -> None:
+    setup = Setup('{"mood": "calm"}')
     edited = agent(version=2, output_schema={"mood": "string"})
-    asyncio.run(world.agents.save(session().workspace, edited))
+    asyncio.run(setup.agents.save(session().workspace, edited))
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert told.results == {"mood": "calm"}
-    assert told.extraction.agent_version == 2
-
-
-def test_an_agent_that_was_deleted_wants_what_it_wanted_when_the_call_began() -> None:
-    world = World()
-    world.agents.heads.clear()
-
-    told = world.extract()
-
-    assert (told.results, told.extraction.agent_version) == ({"city": "Oslo"}, 1)
+    assert extracted.results == {"mood": "calm"}
+    assert extracted.extraction.agent_version == 2
 
 
-def test_a_schema_may_be_given_for_one_run_alone() -> None:
-    world = World('{"mood": "calm"}')
+def test_the_session_s_agent_version_is_used_if_the_agent_was_deleted() -> None:
+    setup = Setup()
+    setup.agents.heads.clear()
 
-    told = world.extract(order(output_schema_strict=STRICT, output_schema={"city": "string"}))
+    extracted = setup.rerun()
 
-    assert told.results == {"mood": "calm"}
-    assert (told.extraction.agent_version, told.extraction.runs[0].agent_version) == (None, None)
-    assert [warning.path for warning in told.warnings] == ["output_schema_strict#/properties/mood/pattern"]
-    assert world.agents.heads[AGENT_ID].agent == CITY
+    assert (extracted.results, extracted.extraction.agent_version) == ({"city": "Oslo"}, 1)
 
 
-PROOF = '{"results": {"city": "Oslo"}, "evidence": [{"path": "city", "status": "found", "turn": 1, "quote": "Oslo"}]}'
+def test_a_schema_in_the_request_is_used_once_and_not_stored() -> None:
+    setup = Setup('{"mood": "calm"}')
+
+    extracted = setup.rerun(rerun_request(output_schema_strict=STRICT, output_schema={"city": "string"}))
+
+    assert extracted.results == {"mood": "calm"}
+    assert (extracted.extraction.agent_version, extracted.extraction.runs[0].agent_version) == (None, None)
+    assert [warning.path for warning in extracted.warnings] == ["output_schema_strict#/properties/mood/pattern"]
+    assert setup.agents.heads[AGENT_ID].agent == CITY
+
+
+WITH_EVIDENCE = (
+    '{"results": {"city": "Oslo"}, "evidence": [{"path": "city", "status": "found", "turn": 1, "quote": "Oslo"}]}'
+)
 
 
 @pytest.mark.parametrize(
-    ("of_agent", "wanted", "is_told"),
+    ("of_agent", "requested", "is_returned"),
     [(False, None, False), (True, None, True), (False, True, True), (True, False, False)],
 )
-@pytest.mark.parametrize("given", [{}, {"output_schema": {"city": "string"}}], ids=["agent's", "given"])
-def test_evidence_is_told_as_the_agent_has_it_or_as_the_order_says(
-    given: dict[str, JsonValue], *, of_agent: bool, wanted: bool | None, is_told: bool
+@pytest.mark.parametrize("schema", [{}, {"output_schema": {"city": "string"}}], ids=["agent's", "requested"])
+def test_evidence_is_returned_as_the_request_says_or_else_as_the_agent_says(
+    schema: dict[str, JsonValue], *, of_agent: bool, requested: bool | None, is_returned: bool
 ) -> None:
-    world = World(PROOF if is_told else OSLO, of=agent(output_schema={"city": "string"}, evidence=of_agent))
+    setup = Setup(
+        WITH_EVIDENCE if is_returned else OSLO, with_agent=agent(output_schema={"city": "string"}, evidence=of_agent)
+    )
 
-    told = world.extract(order(evidence=wanted, **given))
+    extracted = setup.rerun(rerun_request(evidence=requested, **schema))
 
-    proof = {"city": Evidence(status="found", turn=1, quote="Oslo")}
-    assert told.extraction.fields == (proof if is_told else None)
-
-
-def test_an_agent_without_a_schema_has_nothing_to_extract_and_its_session_stays_as_it_is() -> None:
-    world = World(of=agent())
-
-    told = world.extract()
-
-    assert (told.results, told.extraction.status) == (None, "skipped")
-    assert world.session == completed()
-    assert world.model.asked == []
+    evidence = {"city": Evidence(status="found", turn=1, quote="Oslo")}
+    assert extracted.extraction.fields == (evidence if is_returned else None)
 
 
-@pytest.mark.parametrize("said", ["nothing", "lost"])
-def test_a_call_of_which_no_word_is_left_has_nothing_to_extract(said: str) -> None:
-    world = World(sessions=FakeSessions(completed(turns=0 if said == "nothing" else 2)))
-    world.transcripts.kept.clear()
+def test_an_agent_without_a_schema_is_skipped_and_the_session_is_unchanged() -> None:
+    setup = Setup(with_agent=agent())
 
-    assert world.extract().extraction.status == "skipped"
-    assert world.session.results == {"city": "Trondheim"}
+    extracted = setup.rerun()
 
-
-def test_a_preview_shows_what_would_come_of_it_and_keeps_nothing() -> None:
-    world = World()
-
-    told = world.extract(order(preview=True))
-
-    assert (told.results, told.extraction.runs) == ({"city": "Oslo"}, [])
-    assert (told.session_id, told.extraction.extracted_at) == (SESSION_ID, NOW + 1_001)
-    assert world.session == completed()
-    assert world.rates.taken == ["acme"]
+    assert (extracted.results, extracted.extraction.status) == (None, "skipped")
+    assert setup.session == completed_session()
+    assert setup.model.asked == []
 
 
-# ---- When it fails --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("turns", [0, 2], ids=["no turns", "transcript expired"])
+def test_a_session_without_a_transcript_is_skipped(turns: int) -> None:
+    setup = Setup(sessions=FakeSessions(completed_session(turns=turns)))
+    setup.transcripts.kept.clear()
+
+    assert setup.rerun().extraction.status == "skipped"
+    assert setup.session.results == {"city": "Trondheim"}
+
+
+def test_a_preview_returns_results_and_stores_nothing() -> None:
+    setup = Setup()
+
+    extracted = setup.rerun(rerun_request(preview=True))
+
+    assert (extracted.results, extracted.extraction.runs) == ({"city": "Oslo"}, [])
+    assert (extracted.session_id, extracted.extraction.extracted_at) == (SESSION_ID, NOW + 1_001)
+    assert setup.session == completed_session()
+    assert setup.rate_limiter.taken == ["acme"]
+
+
+# ---- Failed runs ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,295 +242,205 @@ def test_a_preview_shows_what_would_come_of_it_and_keeps_nothing() -> None:
     [("{}", "schema_violation"), (GeminiUnavailable(), "gemini_unavailable")],
     ids=["schema", "busy"],
 )
-def test_a_run_that_fails_is_told_and_takes_no_results_away(answer: str | Exception, code: str) -> None:
-    world = World(answer)
+def test_a_failed_run_is_recorded_and_keeps_the_earlier_results(answer: str | Exception, code: str) -> None:
+    setup = Setup(answer)
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert (told.results, told.extraction.status) == (None, "failed")
-    assert told.extraction.error is not None
-    assert told.extraction.error.code == code
-    assert world.session.results == {"city": "Trondheim"}
-    assert world.extraction == FIRST.model_copy(update={"runs": told.extraction.runs})
-    failed, first = told.extraction.runs
+    assert (extracted.results, extracted.extraction.status) == (None, "failed")
+    assert extracted.extraction.error is not None
+    assert extracted.extraction.error.code == code
+    assert setup.session.results == {"city": "Trondheim"}
+    assert setup.extraction == FIRST.model_copy(update={"runs": extracted.extraction.runs})
+    failed, first = extracted.extraction.runs
     assert (failed.at, failed.status, failed.results, failed.error) == (
         NOW + 1_001,
         "failed",
         None,
-        told.extraction.error,
+        extracted.extraction.error,
     )
-    assert first == run(NOW + 90, "Trondheim")
+    assert first == extraction_run(NOW + 90, "Trondheim")
 
 
-def test_a_run_that_fails_where_there_were_no_results_tells_its_own_reason() -> None:
+def test_a_failed_run_replaces_an_earlier_failure() -> None:
     before = an_extraction(status="failed", attempts=18, error=BUSY, extracted_at=NOW + 90)
-    world = World("{}", sessions=FakeSessions(completed(before)))
+    setup = Setup("{}", sessions=FakeSessions(completed_session(before)))
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert world.extraction == told.extraction
-    assert [each.error.code for each in told.extraction.runs if each.error] == [
+    assert setup.extraction == extracted.extraction
+    assert [each.error.code for each in extracted.extraction.runs if each.error] == [
         "schema_violation",
         "gemini_unavailable",
     ]
 
 
-def test_a_run_that_succeeds_after_failures_brings_the_results() -> None:
-    world = World("{}", "{}", OSLO)
+def test_a_run_that_succeeds_after_failures_stores_its_results() -> None:
+    setup = Setup("{}", "{}", OSLO)
 
-    world.extract()
-    world.extract()
+    setup.rerun()
+    setup.rerun()
 
-    assert world.session.results == {"city": "Oslo"}
-    assert [each.status for each in world.extraction.runs] == ["succeeded", "failed", "succeeded"]
+    assert setup.session.results == {"city": "Oslo"}
+    assert [each.status for each in setup.extraction.runs] == ["succeeded", "failed", "succeeded"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [(OSLO, "succeeded"), ("{}", "pending")], ids=["good", "bad"])
-def test_results_that_are_still_being_waited_for_are_waited_for_unless_they_come_by_hand(
-    answer: str, status: str
-) -> None:
+def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str, status: str) -> None:
     pending = an_extraction(status="pending", attempts=3, error=BUSY)
-    world = World(answer, sessions=FakeSessions(completed(pending, due_at=NOW + 3_600)))
+    setup = Setup(answer, sessions=FakeSessions(completed_session(pending, due_at=NOW + 3_600)))
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert world.extraction.status == status
-    assert world.session.due_at == NOW + 3_600  # its room may still be open
-    assert len(told.extraction.runs) == 1
-    assert world.extraction.runs == told.extraction.runs
-
-
-def test_what_came_from_the_queue_after_a_run_by_hand_is_in_the_history_too() -> None:
-    by_hand = run(NOW + 100)
-    from_queue = an_extraction(**ANSWERED, extracted_at=NOW + 500, runs=[by_hand])
-    world = World(sessions=FakeSessions(completed(from_queue)))
-
-    told = world.extract()
-
-    assert [each.at for each in told.extraction.runs] == [NOW + 1_001, NOW + 500, NOW + 100]
-    assert told.extraction.runs[1].results == {"city": "Trondheim"}
+    assert setup.extraction.status == status
+    assert setup.session.due_at == NOW + 3_600  # its room may still be open
+    assert len(extracted.extraction.runs) == 1
+    assert setup.extraction.runs == extracted.extraction.runs
 
 
-def test_a_session_of_old_that_does_not_tell_when_it_was_extracted_is_put_where_it_was_completed() -> None:
-    world = World(sessions=FakeSessions(completed(Extraction(status="succeeded", model="old", attempts=1))))
+def test_a_queued_extraction_that_ended_after_a_run_is_in_the_history() -> None:
+    earlier_run = extraction_run(NOW + 100)
+    from_queue = an_extraction(**ANSWERED, extracted_at=NOW + 500, runs=[earlier_run])
+    setup = Setup(sessions=FakeSessions(completed_session(from_queue)))
 
-    told = world.extract()
+    extracted = setup.rerun()
 
-    assert told.extraction.runs[1] == run(NOW + 85, "Trondheim", agent_version=None, model="old")
+    assert [each.at for each in extracted.extraction.runs] == [NOW + 1_001, NOW + 500, NOW + 100]
+    assert extracted.extraction.runs[1].results == {"city": "Trondheim"}
+
+
+def test_an_extraction_without_an_end_time_is_dated_by_the_session_s_completion_session() -> None:
+    setup = Setup(sessions=FakeSessions(completed_session(Extraction(status="succeeded", model="old", attempts=1))))
+
+    extracted = setup.rerun()
+
+    assert extracted.extraction.runs[1] == extraction_run(NOW + 85, "Trondheim", agent_version=None, model="old")
 
 
 @pytest.mark.parametrize("before", [None, Extraction(status="skipped")], ids=["none", "skipped"])
-def test_what_was_never_extracted_has_no_first_run(before: Extraction | None) -> None:
-    world = World(sessions=FakeSessions(completed(before)))
+def test_the_history_starts_with_the_new_run_if_there_was_no_extraction(before: Extraction | None) -> None:
+    setup = Setup(sessions=FakeSessions(completed_session(before)))
 
-    assert [each.at for each in world.extract().extraction.runs] == [NOW + 1_001]
+    assert [each.at for each in setup.rerun().extraction.runs] == [NOW + 1_001]
 
 
 # ---- History --------------------------------------------------------------------------------------------
 
 
-def test_runs_are_kept_newest_first_up_to_ten() -> None:
-    world = World()
+def test_the_history_has_the_latest_ten_runs_newest_first() -> None:
+    setup = Setup()
 
     for _ in range(12):
-        world.extract()
+        setup.rerun()
 
-    assert [each.at for each in world.extraction.runs] == [NOW + 1_012 - number for number in range(10)]
+    assert [each.at for each in setup.extraction.runs] == [NOW + 1_012 - number for number in range(10)]
 
 
-def test_ten_failures_in_a_row_leave_the_results_and_no_old_run_behind_them() -> None:
-    world = World("{}")
+def test_ten_failures_in_a_row_fill_the_history_and_keep_the_results() -> None:
+    setup = Setup("{}")
 
     for _ in range(12):
-        world.extract()
+        setup.rerun()
 
-    assert world.session.results == {"city": "Trondheim"}
-    assert [each.at for each in world.extraction.runs] == [NOW + 1_012 - number for number in range(10)]
+    assert setup.session.results == {"city": "Trondheim"}
+    assert [each.at for each in setup.extraction.runs] == [NOW + 1_012 - number for number in range(10)]
 
 
-def test_runs_are_kept_up_to_so_many_bytes_and_the_newest_always() -> None:
-    world = World(json.dumps({"city": "x" * 60_000}))
+def test_the_history_has_at_most_150000_bytes_but_always_the_newest_run() -> None:
+    setup = Setup(json.dumps({"city": "x" * 60_000}))
 
     for number, runs in enumerate([2, 3, 2]):
-        told = world.extract()
-        assert len(told.extraction.runs) == runs, number
-    world.model = FakeExtractionModel(json.dumps({"city": "é" * 70_000}))
-    assert len(world.extract().extraction.runs) == 1
-    assert world.extraction.runs[0].results == {"city": "é" * 70_000}
+        extracted = setup.rerun()
+        assert len(extracted.extraction.runs) == runs, number
+    setup.model = FakeExtractionModel(json.dumps({"city": "é" * 70_000}))
+    assert len(setup.rerun().extraction.runs) == 1
+    assert setup.extraction.runs[0].results == {"city": "é" * 70_000}
 
 
-def test_of_two_at_once_both_are_kept() -> None:
-    world = World(OSLO, BERGEN)
+def test_two_concurrent_runs_are_both_in_the_history() -> None:
+    setup = Setup(OSLO, BERGEN)
 
     async def race() -> list[ExtractedResults]:
-        return await asyncio.gather(*(world.again.extract(SESSION_ID, order(), ACME) for _ in range(2)))
+        return await asyncio.gather(*(setup.rerun_extraction(SESSION_ID, rerun_request(), ACME) for _ in range(2)))
 
-    told = asyncio.run(race())
+    extracted = asyncio.run(race())
 
-    assert [each.results for each in told] == [{"city": "Oslo"}, {"city": "Bergen"}]
-    kept = [each.results for each in world.extraction.runs]
-    assert len(kept) == 3
-    assert {"city": "Trondheim"} in kept
-    assert kept[0] == world.session.results
-    assert all(each.results in kept for each in told)
+    assert [each.results for each in extracted] == [{"city": "Oslo"}, {"city": "Bergen"}]
+    stored = [each.results for each in setup.extraction.runs]
+    assert len(stored) == 3
+    assert {"city": "Trondheim"} in stored
+    assert stored[0] == setup.session.results
+    assert all(each.results in stored for each in extracted)
 
 
-def test_results_that_are_always_overtaken_are_given_up() -> None:
-    class Restless(FakeSessions):
-        async def record(self, before: Session, *_: Any) -> Session:
+def test_a_run_fails_if_every_write_is_overtaken() -> None:
+    class AlwaysOvertaken(FakeSessions):
+        async def save_extraction(self, before: Session, *_: Any) -> Session:
             number = before.extraction.attempts if before.extraction else 0
-            return completed(an_extraction(status="pending", attempts=number + 1))
+            return completed_session(an_extraction(status="pending", attempts=number + 1))
 
     with pytest.raises(StorageError):
-        World(sessions=Restless(completed())).extract()
+        Setup(sessions=AlwaysOvertaken(completed_session())).rerun()
 
 
-def test_a_session_that_is_deleted_meanwhile_is_not_made_again() -> None:
-    sessions = FakeSessions(completed())
+def test_a_session_that_is_deleted_during_the_run_is_not_stored_again() -> None:
+    sessions = FakeSessions(completed_session())
 
-    class Deleting(FakeExtractionModel):
-        async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:
+    class DeletingModel(FakeExtractionModel):
+        async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
             await sessions.delete(SESSION_ID)
-            return await super().answer(question, seconds)
+            return await super().generate(request, seconds)
 
-    world = World(sessions=sessions, model=Deleting(OSLO))
+    setup = Setup(sessions=sessions, model=DeletingModel(OSLO))
 
     with pytest.raises(SessionNotFound):
-        world.extract()
+        setup.rerun()
     assert sessions.kept == {}
 
 
-# ---- Refusals -------------------------------------------------------------------------------------------
+# ---- Errors ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted", "caller", "refusal"),
+    ("stored", "fields", "caller", "error"),
     [
-        (completed(), {}, STRANGER, SessionNotFound),
+        (completed_session(), {}, GLOBEX, SessionNotFound),
         (None, {}, ACME, SessionNotFound),
         (session(), {}, ACME, SessionActive),
         (replace(session(), status="failed"), {}, ACME, SessionNotCompleted),
-        (completed(), {"output_schema": {"city": 1}}, ACME, InvalidOutputSchema),
-        (completed(), {"output_schema_strict": {"type": "array"}}, ACME, InvalidOutputSchema),
-        (completed(), {}, UnknownCaller(), InvalidApiKey),
+        (completed_session(), {"output_schema": {"city": 1}}, ACME, InvalidOutputSchema),
+        (completed_session(), {"output_schema_strict": {"type": "array"}}, ACME, InvalidOutputSchema),
+        (completed_session(), {}, UnknownCaller(), InvalidApiKey),
     ],
 )
-def test_who_may_not_or_cannot_extract_hears_why_and_it_does_not_count(
-    there: Session | None, wanted: dict[str, JsonValue], caller: Caller, refusal: type[VoiceError]
+def test_a_rejected_request_does_not_count_toward_the_rate_limit(
+    stored: Session | None, fields: dict[str, JsonValue], caller: Caller, error: type[VoiceError]
 ) -> None:
-    world = World(sessions=FakeSessions(*([there] if there else [])))
+    setup = Setup(sessions=FakeSessions(*([stored] if stored else [])))
 
-    with pytest.raises(refusal):
-        world.extract(order(**wanted), caller)
+    with pytest.raises(error):
+        setup.rerun(rerun_request(**fields), caller)
 
-    assert (world.rates.taken, world.model.asked) == ([], [])
-    assert world.sessions.kept == ({SESSION_ID: there} if there else {})
+    assert (setup.rate_limiter.taken, setup.model.asked) == ([], [])
+    assert setup.sessions.kept == ({SESSION_ID: stored} if stored else {})
 
 
-def test_a_call_that_goes_on_has_to_be_completed_first() -> None:
-    with pytest.raises(SessionActive) as refusal:
-        World(sessions=FakeSessions(session())).extract()
+def test_an_active_session_must_be_completed_first() -> None:
+    with pytest.raises(SessionActive) as raised:
+        Setup(sessions=FakeSessions(session())).rerun()
 
-    assert refusal.value.message == "The session is still active. Complete it first, then extract its results."
+    assert raised.value.message == "The session is still active. Complete it first, then extract its results."
 
 
 @pytest.mark.parametrize("preview", [False, True])
-def test_a_workspace_that_asks_too_often_is_told_when_to_come_back_and_nothing_is_asked(*, preview: bool) -> None:
-    world = World(rates=FakeRates(limit=1))
-    world.extract(order(preview=preview))
-    before = world.session
+def test_a_workspace_over_its_rate_limit_gets_the_time_to_wait(*, preview: bool) -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    setup.rerun(rerun_request(preview=preview))
+    before = setup.session
 
-    with pytest.raises(RateLimited) as refusal:
-        world.extract(order(preview=preview))
-    with pytest.raises(RateLimited):
-        world.preview()
+    with pytest.raises(RateLimited) as raised:
+        setup.rerun(rerun_request(preview=preview))
 
-    assert refusal.value.retry_after_seconds == 41.5
-    assert world.session == before
-    assert len(world.model.asked) == 1
-
-
-# ---- Preview of a pasted transcript ---------------------------------------------------------------------
-
-
-def test_a_pasted_transcript_is_read_by_a_schema_and_nothing_is_kept() -> None:
-    world = World()
-
-    told = world.preview()
-
-    assert (told.session_id, told.results, told.warnings) == (None, {"city": "Oslo"}, [])
-    assert told.extraction == an_extraction(**{**ANSWERED, "agent_version": None}, extracted_at=NOW + 1_000)
-    assert (world.session, world.rates.taken) == (completed(), ["acme"])
-
-
-def test_a_strict_schema_wins_and_is_warned_of() -> None:
-    world = World('{"mood": "calm"}')
-
-    told = world.preview(pasted(output_schema_strict=STRICT))
-
-    assert told.results == {"mood": "calm"}
-    assert [warning.path for warning in told.warnings] == ["output_schema_strict#/properties/mood/pattern"]
-
-
-def test_evidence_is_told_if_it_is_wanted() -> None:
-    told = World(PROOF).preview(pasted(evidence=True))
-
-    assert told.extraction.fields == {"city": Evidence(status="found", turn=1, quote="Oslo")}
-
-
-@pytest.mark.parametrize(
-    ("called_at", "began"),
-    [(None, "Friday, 2027-01-15 08:16 UTC"), (0, "Thursday, 1970-01-01 00:00 UTC"), (NOW, "Friday, 2027-01-15 08:00")],
-)
-def test_a_call_without_a_time_began_now(called_at: int | None, began: str) -> None:
-    world = World()
-
-    world.preview(pasted(called_at=called_at))
-
-    assert world.model.asked[0].text.startswith(f"The call began on {began}")
-    assert world.model.asked[0].seconds == 20.0
-
-
-def test_the_transcript_s_quality_is_told_with_the_duration_that_is_given() -> None:
-    turns: JsonValue = [{"role": "user", "text": "Oslo.", "start_ms": 0, "end_ms": 5_000}]
-
-    told = World().preview(pasted(transcript=turns, duration_seconds=20))
-
-    assert told.extraction.transcript is not None
-    assert (told.extraction.transcript.coverage, told.extraction.transcript.agent_turns) == (0.25, 0)
-
-
-def test_a_preview_that_fails_says_why() -> None:
-    told = World("{}").preview()
-
-    assert (told.results, told.extraction.status) == (None, "failed")
-    assert told.extraction.error is not None
-    assert told.extraction.error.code == "schema_violation"
-
-
-@pytest.mark.parametrize(
-    ("fields", "refusal", "path"),
-    [
-        ({"output_schema": None}, InvalidRequest, "output_schema"),
-        ({"output_schema": {}}, InvalidRequest, "output_schema"),
-        ({"output_schema": {"a": 1}}, InvalidOutputSchema, "output_schema.a"),
-        ({"output_schema_strict": {}}, InvalidOutputSchema, "output_schema_strict#"),
-        ({"transcript": [{"role": "user", "text": "x" * 20_001}]}, TranscriptTooLarge, "transcript.0.text"),
-        ({"transcript": [{"role": "user", "text": "x" * 19_999}] * 55}, TranscriptTooLarge, "transcript"),
-    ],
-)
-def test_a_preview_that_makes_no_sense_is_refused_and_does_not_count(
-    fields: dict[str, JsonValue], refusal: type[VoiceError], path: str
-) -> None:
-    world = World()
-
-    with pytest.raises(refusal) as refused:
-        world.preview(pasted(**fields))
-
-    assert [fault.path for fault in refused.value.faults] == [path]
-    assert (world.rates.taken, world.model.asked) == ([], [])
-
-
-def test_who_may_not_call_previews_nothing() -> None:
-    with pytest.raises(InvalidApiKey):
-        World().preview(caller=UnknownCaller())
+    assert raised.value.retry_after_seconds == 41.5
+    assert setup.session == before
+    assert len(setup.model.asked) == 1

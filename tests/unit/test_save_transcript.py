@@ -45,10 +45,10 @@ class World:
     def __init__(self, sessions: FakeSessions | None = None, checkpoints: FakeCheckpoints | None = None) -> None:
         self.sessions = sessions or FakeSessions(session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.keeping = SaveTranscript(self.sessions, self.checkpoints)
+        self.save_transcript = SaveTranscript(self.sessions, self.checkpoints)
 
     def keep(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SaveTranscriptResponse:
-        return asyncio.run(self.keeping.keep(SESSION_ID, sent(at, turns), caller))
+        return asyncio.run(self.save_transcript(SESSION_ID, sent(at, turns), caller))
 
     @property
     def turns(self) -> list[TranscriptTurn]:
@@ -153,7 +153,7 @@ def test_kept_turns_that_come_with_other_words_are_refused_and_nothing_of_them_i
         world.keep(at, turns)
 
     assert refusal.value.next == 2
-    assert refusal.value.message.startswith(f"Turn {number} is kept already")
+    assert refusal.value.message.startswith(f"Turn {number} is already saved")
     assert world.turns == said("a", "b")
 
 
@@ -190,7 +190,7 @@ def refused(world: World, at: int, turns: list[TranscriptTurn]) -> list[str]:
     with pytest.raises(TranscriptTooLarge) as refusal:
         world.keep(at, turns)
     assert world.sessions.kept[SESSION_ID] == before
-    return [fault.path for fault in refusal.value.faults]
+    return [detail.path for detail in refusal.value.details]
 
 
 def with_kept(turns: int, size: int) -> World:
@@ -304,7 +304,7 @@ def test_of_two_writers_neither_can_put_a_word_between_the_other_s() -> None:
         """Send one turn after the other, until another's stands in its place."""
         for number, turn in enumerate(turns):
             try:
-                await world.keeping.keep(SESSION_ID, sent(number, [turn]), ACME)
+                await world.save_transcript(SESSION_ID, sent(number, [turn]), ACME)
             except TranscriptConflict:
                 return number
         return len(turns)
@@ -322,7 +322,9 @@ def test_of_many_that_send_the_same_all_succeed_and_it_is_kept_once() -> None:
     world = World()
 
     async def race() -> list[SaveTranscriptResponse]:
-        return await asyncio.gather(*(world.keeping.keep(SESSION_ID, sent(0, said("a", "b")), ACME) for _ in range(20)))
+        return await asyncio.gather(
+            *(world.save_transcript(SESSION_ID, sent(0, said("a", "b")), ACME) for _ in range(20))
+        )
 
     assert {kept.next for kept in asyncio.run(race())} == {2}
     assert world.turns == said("a", "b")
@@ -349,7 +351,7 @@ def test_a_session_that_is_deleted_between_reading_and_writing_is_not_active_any
     sessions = FakeSessions(session())
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(SaveTranscript(sessions, Deleting(sessions)).keep(SESSION_ID, sent(0, said("a")), ACME))
+        asyncio.run(SaveTranscript(sessions, Deleting(sessions))(SESSION_ID, sent(0, said("a")), ACME))
 
 
 def test_who_always_loses_is_told_to_try_again() -> None:

@@ -18,8 +18,10 @@ from pi_voice.domain.session_api import (
     CreateSessionRequest,
     ListSessionsQuery,
     SaveTranscriptRequest,
+    Session,
+    SessionSummary,
 )
-from pi_voice.domain.sessions import CallLimits, ReopenedRoom, Session, state_of, summary_of
+from pi_voice.domain.sessions import ReopenedRoom
 from tests.unit.examples import AGENT_ID, GIVEN_UP, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
 
 ABSENT = object()
@@ -27,113 +29,113 @@ CAPS = st.integers(60, 1800)
 TTLS = st.integers(60, 3600)
 
 
-def agreed(ttl: int | object, cap: int | object | None, agent_s_cap: int | None) -> CallLimits:
-    """Settle the terms of a request that may leave fields out."""
-    said = {"ttl_seconds": ttl, "max_duration_seconds": cap}
-    fields: dict[str, JsonValue] = {name: value for name, value in said.items() if value is not ABSENT}  # type: ignore[misc]
-    return CallLimits.agree(new_session(**fields), Behaviors(max_duration_seconds=agent_s_cap))
+def call_limit(ttl: int | object, limit: int | object | None, agent_limit: int | None) -> int | None:
+    """Return the time limit of a call whose request may omit fields."""
+    values = {"ttl_seconds": ttl, "max_duration_seconds": limit}
+    fields: dict[str, JsonValue] = {name: value for name, value in values.items() if value is not ABSENT}  # type: ignore[misc]
+    return new_session(**fields).call_limit(Behaviors(max_duration_seconds=agent_limit))
 
 
-# ---- The duration and ttl rule --------------------------------------------------------------------------
+# ---- Time limit and ttl ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("ttl", "cap", "agent_s_cap", "terms"),
+    ("ttl", "requested", "agent_limit", "limit"),
     [
-        (ABSENT, ABSENT, None, CallLimits(600, None)),
-        (ABSENT, ABSENT, 600, CallLimits(600, 600)),
-        (ABSENT, 300, 600, CallLimits(600, 300)),
-        (ABSENT, None, 600, CallLimits(600, None)),
-        (ABSENT, None, 1800, CallLimits(600, None)),
-        (60, None, 1800, CallLimits(60, None)),
-        (60, 60, 1800, CallLimits(60, 60)),
-        (900, 900, None, CallLimits(900, 900)),
-        (3600, ABSENT, 1800, CallLimits(3600, 1800)),
-        (3600, 1800, 60, CallLimits(3600, 1800)),
+        (ABSENT, ABSENT, None, None),
+        (ABSENT, ABSENT, 600, 600),
+        (ABSENT, 300, 600, 300),
+        (ABSENT, None, 600, None),
+        (ABSENT, None, 1800, None),
+        (60, None, 1800, None),
+        (60, 60, 1800, 60),
+        (900, 900, None, 900),
+        (3600, ABSENT, 1800, 1800),
+        (3600, 1800, 60, 1800),
     ],
 )
-def test_the_terms_of_a_call_are_the_request_s_else_the_agent_s(
-    ttl: object, cap: object, agent_s_cap: int | None, terms: CallLimits
+def test_the_time_limit_is_that_of_the_request_or_else_of_the_agent(
+    ttl: object, requested: object, agent_limit: int | None, limit: int | None
 ) -> None:
-    assert agreed(ttl, cap, agent_s_cap) == terms
+    assert call_limit(ttl, requested, agent_limit) == limit
 
 
 @pytest.mark.parametrize(
-    ("ttl", "cap", "agent_s_cap"),
+    ("ttl", "requested", "agent_limit"),
     [(ABSENT, 601, None), (ABSENT, ABSENT, 601), (599, 600, None), (1799, ABSENT, 1800), (60, 61, 60)],
 )
-def test_connections_that_would_expire_before_the_call_may_end_are_refused(
-    ttl: object, cap: object, agent_s_cap: int | None
-) -> None:
+def test_a_ttl_below_the_time_limit_is_rejected(ttl: object, requested: object, agent_limit: int | None) -> None:
     with pytest.raises(TtlTooShort):
-        agreed(ttl, cap, agent_s_cap)
+        call_limit(ttl, requested, agent_limit)
 
 
 @given(TTLS, CAPS, st.none() | CAPS)
-def test_a_cap_of_the_request_s_own_wins_over_the_agent_s(ttl: int, cap: int, agent_s_cap: int | None) -> None:
-    if ttl >= cap:
-        assert agreed(ttl, cap, agent_s_cap) == CallLimits(ttl, cap)
+def test_a_time_limit_in_the_request_overrides_the_agent_s(ttl: int, requested: int, agent_limit: int | None) -> None:
+    if ttl >= requested:
+        assert call_limit(ttl, requested, agent_limit) == requested
     else:
         with pytest.raises(TtlTooShort):
-            agreed(ttl, cap, agent_s_cap)
+            call_limit(ttl, requested, agent_limit)
 
 
 @given(TTLS, CAPS)
-def test_the_agent_s_cap_holds_where_the_request_says_none(ttl: int, agent_s_cap: int) -> None:
-    if ttl >= agent_s_cap:
-        assert agreed(ttl, ABSENT, agent_s_cap) == CallLimits(ttl, agent_s_cap)
+def test_the_agent_s_time_limit_applies_if_the_request_has_none(ttl: int, agent_limit: int) -> None:
+    if ttl >= agent_limit:
+        assert call_limit(ttl, ABSENT, agent_limit) == agent_limit
     else:
         with pytest.raises(TtlTooShort):
-            agreed(ttl, ABSENT, agent_s_cap)
+            call_limit(ttl, ABSENT, agent_limit)
 
 
 @given(TTLS, st.none() | CAPS)
-def test_a_cap_of_null_is_no_cap_whatever_the_agent_says(ttl: int, agent_s_cap: int | None) -> None:
-    assert agreed(ttl, None, agent_s_cap) == CallLimits(ttl, None)
+def test_null_in_the_request_removes_the_agent_s_time_limit(ttl: int, agent_limit: int | None) -> None:
+    assert call_limit(ttl, None, agent_limit) is None
 
 
 @given(TTLS, st.none() | CAPS | st.just(ABSENT), st.none() | CAPS)
-def test_a_ttl_that_is_refused_comes_with_one_that_is_not(ttl: int, cap: object, agent_s_cap: int | None) -> None:
+def test_the_error_for_a_short_ttl_names_the_smallest_accepted_one(
+    ttl: int, requested: object, agent_limit: int | None
+) -> None:
     try:
-        agreed(ttl, cap, agent_s_cap)
-    except TtlTooShort as refusal:
-        advised = re.search(r"Ask for a ttl_seconds of at least (\d+)\.$", refusal.message)
+        call_limit(ttl, requested, agent_limit)
+    except TtlTooShort as error:
+        advised = re.search(r"Ask for a ttl_seconds of at least (\d+)\.$", error.message)
         assert advised is not None
         smallest = int(advised[1])
-        assert agreed(smallest, cap, agent_s_cap).ttl_seconds == smallest
+        call_limit(smallest, requested, agent_limit)
         with pytest.raises(TtlTooShort):
-            agreed(smallest - 1, cap, agent_s_cap)
+            call_limit(smallest - 1, requested, agent_limit)
 
 
-# ---- What a caller asks for -----------------------------------------------------------------------------
+# ---- Create requests ------------------------------------------------------------------------------------
 
 
-def refusals(
+def invalid_paths(
     model: type[CreateSessionRequest | AddParticipantRequest | CompleteSessionRequest | SaveTranscriptRequest],
     **fields: JsonValue,
 ) -> list[str]:
-    """Return the places that are refused, none when the request is fine."""
+    """Return the paths of the validation errors; empty if the request is valid."""
     required: dict[str, JsonValue] = {
-        "NewSession": {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}},
-        "NewParticipant": {"identity": "colleague"},
-        "Ending": {"transcript": []},
-        "Checkpoint": {},
+        "CreateSessionRequest": {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}},
+        "AddParticipantRequest": {"identity": "colleague"},
+        "CompleteSessionRequest": {"transcript": []},
+        "SaveTranscriptRequest": {},
     }
     try:
         model.model_validate_json(json.dumps({**dict(required[model.__name__]), **fields}))  # type: ignore[arg-type]
     except ValidationError as error:
-        return [".".join(str(step) for step in fault["loc"]) for fault in error.errors()]
+        return [".".join(str(step) for step in detail["loc"]) for detail in error.errors()]
     return []
 
 
-def test_a_session_needs_an_agent_and_a_participant_and_nothing_else() -> None:
-    order = CreateSessionRequest.model_validate_json('{"agent_id": "a", "participant": {"identity": "caller-1"}}')
+def test_a_create_request_requires_an_agent_and_a_participant_only() -> None:
+    request = CreateSessionRequest.model_validate_json('{"agent_id": "a", "participant": {"identity": "caller-1"}}')
 
-    assert order.participant.name == ""
-    assert order.ttl_seconds == 600
-    assert order.max_duration_seconds is None
-    assert order.media == ("microphone",)
-    assert order.metadata == {}
+    assert request.participant.name == ""
+    assert request.ttl_seconds == 600
+    assert request.max_duration_seconds is None
+    assert request.media == ("microphone",)
+    assert request.metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -154,12 +156,12 @@ def test_a_session_needs_an_agent_and_a_participant_and_nothing_else() -> None:
     ],
     ids=str,
 )
-def test_a_session_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonValue]) -> None:
-    assert refusals(CreateSessionRequest, **fields) == []
+def test_a_create_request_is_valid_within_the_bounds_of_its_fields(fields: dict[str, JsonValue]) -> None:
+    assert invalid_paths(CreateSessionRequest, **fields) == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "path"),
     [
         ({"agent_id": None}, "agent_id"),
         ({"agent_id": 7}, "agent_id"),
@@ -198,12 +200,14 @@ def test_a_session_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonV
     ],
     ids=str,
 )
-def test_a_session_s_field_that_is_out_of_bounds_is_named(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(CreateSessionRequest, **fields) == [place]
+def test_a_create_request_with_an_invalid_field_is_rejected_with_its_path(
+    fields: dict[str, JsonValue], path: str
+) -> None:
+    assert invalid_paths(CreateSessionRequest, **fields) == [path]
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "path"),
     [
         ({"identity": ""}, "identity"),
         ({"identity": "i" * 129}, "identity"),
@@ -216,29 +220,31 @@ def test_a_session_s_field_that_is_out_of_bounds_is_named(fields: dict[str, Json
     ],
     ids=str,
 )
-def test_another_participant_is_held_to_the_same_bounds(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(AddParticipantRequest, identity="i" * 128, name="n" * 128, media=["microphone", "camera"]) == []
-    assert refusals(AddParticipantRequest, **fields) == [place]
+def test_an_added_participant_has_the_same_bounds(fields: dict[str, JsonValue], path: str) -> None:
+    assert (
+        invalid_paths(AddParticipantRequest, identity="i" * 128, name="n" * 128, media=["microphone", "camera"]) == []
+    )
+    assert invalid_paths(AddParticipantRequest, **fields) == [path]
 
 
 @pytest.mark.parametrize("status", ["active", "completed", "failed", None])
-def test_sessions_are_listed_by_a_status_that_there_is(status: str | None) -> None:
+def test_a_list_can_be_filtered_by_status(status: str | None) -> None:
     assert ListSessionsQuery.model_validate({"status": status} if status else {}).status == status
 
 
 @pytest.mark.parametrize("status", ["", "Active", "ended", "pending"])
-def test_sessions_are_listed_by_no_other_status(status: str) -> None:
+def test_a_list_cannot_be_filtered_by_an_unknown_status(status: str) -> None:
     with pytest.raises(ValidationError):
         ListSessionsQuery.model_validate({"status": status})
 
 
-# ---- What a client tells at the end ---------------------------------------------------------------------
+# ---- Complete and transcript requests -------------------------------------------------------------------
 
 
-def test_an_ending_needs_a_transcript_and_nothing_else() -> None:
-    end = CompleteSessionRequest.model_validate_json('{"transcript": []}')
+def test_a_complete_request_with_only_a_transcript_has_defaults() -> None:
+    request = CompleteSessionRequest.model_validate_json('{"transcript": []}')
 
-    assert (end.transcript, end.duration_seconds, end.end_reason) == ([], None, "completed")
+    assert (request.transcript, request.duration_seconds, request.end_reason) == ([], None, "completed")
 
 
 @pytest.mark.parametrize(
@@ -256,12 +262,12 @@ def test_an_ending_needs_a_transcript_and_nothing_else() -> None:
     ],
     ids=str,
 )
-def test_an_ending_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonValue]) -> None:
-    assert refusals(CompleteSessionRequest, **fields) == []
+def test_a_complete_request_is_valid_within_the_bounds_of_its_fields(fields: dict[str, JsonValue]) -> None:
+    assert invalid_paths(CompleteSessionRequest, **fields) == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "path"),
     [
         ({"transcript": {}}, "transcript"),
         ({"transcript": "Hi"}, "transcript"),
@@ -291,12 +297,14 @@ def test_an_ending_s_fields_are_taken_up_to_their_bounds(fields: dict[str, JsonV
     ],
     ids=str,
 )
-def test_an_ending_s_field_that_is_out_of_bounds_is_named(fields: dict[str, JsonValue], place: str) -> None:
-    assert refusals(CompleteSessionRequest, **fields) == [place]
+def test_a_complete_request_with_an_invalid_field_is_rejected_with_its_path(
+    fields: dict[str, JsonValue], path: str
+) -> None:
+    assert invalid_paths(CompleteSessionRequest, **fields) == [path]
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("sent", "parsed"),
     [
         ("95", "95"),
         ("95.0", "95"),
@@ -308,13 +316,13 @@ def test_an_ending_s_field_that_is_out_of_bounds_is_named(fields: dict[str, Json
         ("8.64e4", "86400"),
     ],
 )
-def test_a_duration_is_kept_to_the_millisecond_and_whole_seconds_as_whole_numbers(said: str, kept: str) -> None:
-    end = CompleteSessionRequest.model_validate_json(f'{{"transcript": [], "duration_seconds": {said}}}')
+def test_a_duration_is_rounded_to_milliseconds_and_whole_seconds_are_integers(sent: str, parsed: str) -> None:
+    request = CompleteSessionRequest.model_validate_json(f'{{"transcript": [], "duration_seconds": {sent}}}')
 
-    assert repr(end.duration_seconds) == kept
+    assert repr(request.duration_seconds) == parsed
 
 
-def test_an_ending_without_a_transcript_is_not_one_with_an_empty_transcript() -> None:
+def test_an_absent_transcript_differs_from_an_empty_one() -> None:
     assert CompleteSessionRequest.model_validate_json("{}").transcript is None
     assert CompleteSessionRequest.model_validate_json('{"transcript": null}').transcript is None
     assert CompleteSessionRequest.model_validate_json('{"transcript": []}').transcript == []
@@ -324,7 +332,7 @@ TURN = {"role": "user", "text": "Hi"}
 
 
 @pytest.mark.parametrize(
-    ("fields", "places"),
+    ("fields", "paths"),
     [
         ({"from": 0, "turns": [TURN]}, []),
         ({"from": 5_000, "turns": [TURN] * 500}, []),
@@ -342,15 +350,17 @@ TURN = {"role": "user", "text": "Hi"}
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_checkpoint_is_some_turns_and_where_they_begin(fields: dict[str, JsonValue], places: list[str]) -> None:
-    assert refusals(SaveTranscriptRequest, **fields) == places
+def test_a_transcript_request_has_turns_and_the_index_of_the_first(
+    fields: dict[str, JsonValue], paths: list[str]
+) -> None:
+    assert invalid_paths(SaveTranscriptRequest, **fields) == paths
 
 
-# ---- A session's life -----------------------------------------------------------------------------------
+# ---- States of a session --------------------------------------------------------------------------------
 
 
-def test_a_session_begins_active_with_the_version_of_its_agent_and_a_room_of_its_own_name() -> None:
-    order = new_session(
+def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_its_id() -> None:
+    request = new_session(
         ttl_seconds=900,
         participant={"identity": "kim", "name": "Kim"},
         media=["microphone", "camera"],
@@ -358,21 +368,21 @@ def test_a_session_begins_active_with_the_version_of_its_agent_and_a_room_of_its
     )
     owned = OwnedAgent(WorkspaceId("acme"), agent(version=7, behaviors={"max_duration_seconds": 300}))
 
-    begun = Session.new(SESSION_ID, owned, order, NOW, grace_seconds=3_600)
+    created = request.new_session(SESSION_ID, owned, NOW, grace_seconds=3_600)
 
-    assert begun.status == "active"
-    assert begun.workspace == "acme"
-    assert (begun.agent_id, begun.agent_version) == (AGENT_ID, 7)
-    assert (begun.ttl_seconds, begun.max_duration_seconds) == (900, 300)
-    assert (begun.created_at, begun.expires_at) == (1_800_000_000, 1_800_000_900)
-    assert (begun.given_up_at, begun.due_at) == (1_800_004_500, 1_800_004_500)
-    assert begun.livekit.room_name == SESSION_ID
-    assert begun.livekit.room_sid is None
-    assert begun.media == ("microphone", "camera")
-    assert begun.metadata == {"order": "4711"}
+    assert created.status == "active"
+    assert created.workspace == "acme"
+    assert (created.agent_id, created.agent_version) == (AGENT_ID, 7)
+    assert (created.ttl_seconds, created.max_duration_seconds) == (900, 300)
+    assert (created.created_at, created.expires_at) == (1_800_000_000, 1_800_000_900)
+    assert (created.abandoned_at, created.due_at) == (1_800_004_500, 1_800_004_500)
+    assert created.livekit.room_name == SESSION_ID
+    assert created.livekit.room_sid is None
+    assert created.media == ("microphone", "camera")
+    assert created.metadata == {"order": "4711"}
 
 
-def test_a_session_notes_its_room() -> None:
+def test_an_opened_session_has_the_room_that_livekit_created() -> None:
     opened = session().opened("RM_xyz", started_at=NOW + 1)
 
     assert opened.livekit.room_sid == "RM_xyz"
@@ -380,20 +390,20 @@ def test_a_session_notes_its_room() -> None:
     assert opened.livekit.room_name == SESSION_ID
 
 
-def test_a_session_that_fails_keeps_why() -> None:
-    why = ErrorInfo(code="livekit_unavailable", message="Try again in a moment.")
+def test_a_failed_session_has_the_reason_of_the_failure() -> None:
+    failure = ErrorInfo(code="livekit_unavailable", message="Try again in a moment.")
 
-    failed = session().failed(why, "failed", now=NOW + 5)
+    failed = session().failed(failure, "failed", now=NOW + 5)
 
     assert failed.status == "failed"
     assert failed.failed_at == 1_800_000_005
     assert failed.end_reason == "failed"
     assert failed.due_at is None
-    assert failed.failure == why
+    assert failed.failure == failure
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_on"),
+    ("changes", "is_ongoing"),
     [
         ({}, True),
         ({"hung_up_at": NOW}, False),
@@ -403,55 +413,55 @@ def test_a_session_that_fails_keeps_why() -> None:
     ],
     ids=str,
 )
-def test_a_call_is_on_until_it_ends_or_is_hung_up(changes: dict[str, Any], *, is_on: bool) -> None:
-    assert replace(session(), **changes).is_on == is_on
+def test_a_call_is_ongoing_until_it_ends_or_is_hung_up(changes: dict[str, Any], *, is_ongoing: bool) -> None:
+    assert replace(session(), **changes).is_ongoing == is_ongoing
 
 
 @pytest.mark.parametrize(
-    ("cap", "joined", "others", "over_at"),
+    ("cap", "joined", "other_joins", "cap_ends_at"),
     [
         (None, None, [], None),
         (None, NOW, [], None),
         (60, None, [], None),
         (60, NOW, [], NOW + 75),
         (60, NOW + 9, [NOW + 3, None], NOW + 78),
-        (60, None, [None, NOW + 3], NOW + 78),  # nobody came before our room had closed
+        (60, None, [None, NOW + 3], NOW + 78),  # the first room closed before anyone joined
     ],
 )
-def test_a_call_is_over_its_cap_so_long_after_the_first_join_and_a_little_more(
-    cap: int | None, joined: int | None, others: list[int | None], over_at: int | None
+def test_the_cap_ends_15_seconds_late_counted_from_the_first_join(
+    cap: int | None, joined: int | None, other_joins: list[int | None], cap_ends_at: int | None
 ) -> None:
-    rooms = [ReopenedRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(others)]
-    facts = session().livekit.model_copy(update={"first_joined_at": joined, "other_rooms": rooms})
-    call = replace(session(), max_duration_seconds=cap, livekit=facts)
+    rooms = [ReopenedRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(other_joins)]
+    room = session().livekit.model_copy(update={"first_joined_at": joined, "other_rooms": rooms})
+    call = replace(session(), max_duration_seconds=cap, livekit=room)
 
-    assert call.cap_ends_at == over_at
-    assert call.next_due_at == (GIVEN_UP if over_at is None else over_at)
+    assert call.cap_ends_at == cap_ends_at
+    assert call.next_due_at == (GIVEN_UP if cap_ends_at is None else cap_ends_at)
     assert replace(call, hung_up_at=NOW + 80).next_due_at == GIVEN_UP
 
 
-def test_a_session_that_is_renewed_is_waited_for_longer() -> None:
+def test_a_renewed_session_is_due_later() -> None:
     assert replace(session(), expires_at=NOW + 900).next_due_at == GIVEN_UP + 300
 
 
-LISTED = {
+SUMMARY_FIELDS = {
     "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",
     "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata",
 }  # fmt: skip
-ROOM = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
+ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 
 
-def test_a_session_s_state_has_exactly_the_fields_of_the_contract() -> None:
-    shown = json.loads(state_of(session(), None).model_dump_json())
+def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
+    document = json.loads(Session.with_transcript(session(), None).model_dump_json())
 
-    assert shown.keys() == LISTED | {"transcript", "results", "extraction"}
-    assert shown["livekit"].keys() == ROOM
-    assert shown["participant"] == {"identity": "caller-1", "name": "Kim"}
+    assert document.keys() == SUMMARY_FIELDS | {"transcript", "results", "extraction"}
+    assert document["livekit"].keys() == ROOM_FIELDS
+    assert document["participant"] == {"identity": "caller-1", "name": "Kim"}
 
 
-def test_a_list_shows_a_session_without_transcript_results_and_extraction() -> None:
-    assert json.loads(summary_of(session()).model_dump_json()).keys() == LISTED
+def test_a_summary_has_no_transcript_results_or_extraction() -> None:
+    assert json.loads(SessionSummary.of(session()).model_dump_json()).keys() == SUMMARY_FIELDS
 
 
 SKIPPED: dict[str, Any] = {
@@ -465,15 +475,14 @@ SKIPPED: dict[str, Any] = {
     "input_tokens": 0,
     "output_tokens": 0,
     "cost_usd": None,
-    "windows": 1,
     "fields": None,
     "transcript": None,
     "runs": [],
 }
 
 
-def test_a_session_s_state_shows_what_is_known_of_it() -> None:
-    known = replace(
+def test_a_completed_session_is_returned_with_transcript_results_and_extraction() -> None:
+    completed = replace(
         session(),
         status="completed",
         completed_at=NOW + 60,
@@ -484,25 +493,27 @@ def test_a_session_s_state_shows_what_is_known_of_it() -> None:
         extraction=Extraction(status="succeeded", model="m", attempts=1),
     )
 
-    shown = json.loads(state_of(known, TURNS).model_dump_json())
+    document = json.loads(Session.with_transcript(completed, TURNS).model_dump_json())
 
-    assert shown["transcript"] == [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Oslo."}]
-    assert shown["results"] == {"city": "Oslo"}
-    assert shown["extraction"] == {**SKIPPED, "status": "succeeded", "model": "m", "attempts": 1}
-    assert (shown["completed_at"], shown["completed_by"]) == (1_800_000_060, "client")
-    assert shown["duration_seconds"] == 55.5
+    assert document["transcript"] == [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Oslo."}]
+    assert document["results"] == {"city": "Oslo"}
+    assert document["extraction"] == {**SKIPPED, "status": "succeeded", "model": "m", "attempts": 1}
+    assert (document["completed_at"], document["completed_by"]) == (1_800_000_060, "client")
+    assert document["duration_seconds"] == 55.5
 
 
-def test_an_extraction_that_was_skipped_took_no_model_and_no_attempt() -> None:
+def test_a_skipped_extraction_has_no_model_and_no_attempts() -> None:
     skipped = replace(session(), status="completed", extraction=Extraction(status="skipped"))
 
-    shown = json.loads(state_of(skipped, []).model_dump_json())
+    document = json.loads(Session.with_transcript(skipped, []).model_dump_json())
 
-    assert shown["extraction"] == SKIPPED
+    assert document["extraction"] == SKIPPED
 
 
-def test_what_is_the_workspace_s_or_the_store_s_alone_is_never_shown() -> None:
-    shown = state_of(replace(session(workspace="a-secret-name")), ending().transcript).model_dump_json()
+def test_workspace_and_transcript_id_are_never_returned() -> None:
+    document = Session.with_transcript(
+        replace(session(workspace="a-secret-name")), ending().transcript
+    ).model_dump_json()
 
-    assert "a-secret-name" not in shown
-    assert "transcript_id" not in shown
+    assert "a-secret-name" not in document
+    assert "transcript_id" not in document

@@ -61,24 +61,19 @@ def test_a_queue_is_named_by_its_url() -> None:
         queue_url({"EXTRACTION_QUEUE_URL": ""})
 
 
-def test_a_call_is_read_at_once_up_to_400_000_characters_and_extracted_by_hand_60_times_a_minute() -> None:
-    assert ExtractionSettings.of({}) == ExtractionSettings(window_characters=400_000, per_minute=60, price=None)
-    assert ExtractionSettings.of({"EXTRACTION_WINDOW_CHARACTERS": "", "EXTRACTIONS_PER_MINUTE": ""}) == (
-        ExtractionSettings(400_000, 60, None)
-    )
+def test_extractions_are_limited_to_60_a_minute_by_default() -> None:
+    assert ExtractionSettings.of({}) == ExtractionSettings(per_minute=60, price=None)
+    assert ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": ""}) == ExtractionSettings(60, None)
 
 
-def test_how_much_is_read_at_once_and_how_often_can_be_set() -> None:
-    told = ExtractionSettings.of({"EXTRACTION_WINDOW_CHARACTERS": "9000", "EXTRACTIONS_PER_MINUTE": "1"})
-
-    assert (told.window_characters, told.per_minute) == (9_000, 1)
+def test_the_rate_limit_of_extractions_can_be_set() -> None:
+    assert ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": "1"}).per_minute == 1
 
 
-@pytest.mark.parametrize("name", ["EXTRACTION_WINDOW_CHARACTERS", "EXTRACTIONS_PER_MINUTE"])
 @pytest.mark.parametrize("text", ["0", "00", "-1", "1.5", "many", " 60"])
-def test_a_limit_of_extraction_that_is_no_number_above_0_is_refused(name: str, text: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} should be a whole number above 0.$"):
-        ExtractionSettings.of({name: text})
+def test_a_rate_limit_that_is_no_whole_number_above_0_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^EXTRACTIONS_PER_MINUTE should be a whole number above 0\.$"):
+        ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": text})
 
 
 PRICES = '{"lite": {"input": 0.3, "output": 2.5}, "pro": {"input": 2, "output": 12}}'

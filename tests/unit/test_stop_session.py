@@ -37,11 +37,11 @@ class World:
         self.clock = FakeClock(NOW + 60)
 
     @property
-    def hanging_up(self) -> StopSession:
+    def stop_session(self) -> StopSession:
         return StopSession(self.sessions, self.rooms, self.clock)
 
     def stop(self, caller: SessionCaller = ACME) -> session_api.Session:
-        return asyncio.run(self.hanging_up.stop(SESSION_ID, caller))
+        return asyncio.run(self.stop_session(SESSION_ID, caller))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
         async def all_of_them() -> list[Any]:
@@ -77,7 +77,7 @@ def test_the_note_is_there_before_the_room_is_closed_so_that_a_join_in_between_f
 
     world.stop()
 
-    assert [(call.is_on, call.due_at) for call in seen] == [(False, NOW + 60)]
+    assert [(call.is_ongoing, call.due_at) for call in seen] == [(False, NOW + 60)]
 
 
 def test_a_repeat_hangs_up_again_and_the_first_time_stands() -> None:
@@ -104,14 +104,14 @@ def test_when_livekit_is_down_the_caller_hears_of_it_and_the_room_is_left_to_the
     with pytest.raises(LiveKitUnavailable):
         world.stop()
 
-    assert (world.session.is_on, world.session.end_reason) == (False, "stopped")
+    assert (world.session.is_ongoing, world.session.end_reason) == (False, "stopped")
     assert world.session.due_at == NOW + 60  # now
 
 
 def test_many_stops_at_once_all_succeed() -> None:
     world = World()
 
-    outcomes = world.race(*(world.hanging_up.stop(SESSION_ID, ACME) for _ in range(10)))
+    outcomes = world.race(*(world.stop_session(SESSION_ID, ACME) for _ in range(10)))
 
     assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
     assert (world.session.hung_up_at, world.session.due_at) == (NOW + 60, GIVEN_UP)
@@ -133,14 +133,14 @@ def test_a_call_that_is_stopped_and_completed_at_once_ends_completed_and_due_as_
     head_start: int, said: list[Any]
 ) -> None:
     world = World()
-    closing = EndSession(world.sessions, FakeTranscripts(), FakeCheckpoints(world.sessions), world.clock)
+    end_session = EndSession(world.sessions, FakeTranscripts(), FakeCheckpoints(world.sessions), world.clock)
 
     async def complete() -> None:
         for _ in range(head_start):
             await asyncio.sleep(0)
-        await closing.end(session(), ending(transcript=said), "client")
+        await end_session(session(), ending(transcript=said), "client")
 
-    stopped, completed = world.race(world.hanging_up.stop(SESSION_ID, ACME), complete())
+    stopped, completed = world.race(world.stop_session(SESSION_ID, ACME), complete())
 
     assert completed is None
     assert world.session.status == "completed"

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from pi_voice.adapters.dynamodb.sessions import DUE_SHARDS
 from pi_voice.domain.errors import LiveKitUnavailable, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, TranscriptId
+from pi_voice.domain.session_api import SweepSessionsResult
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.use_cases.sweep_sessions import SweepSessions, SweepSessionsResult
+from pi_voice.use_cases.sweep_sessions import SweepSessions
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
@@ -34,158 +34,161 @@ def id_of(number: int) -> SessionId:
     return SessionId(f"019a0000-0000-7000-8000-{0x1000 + number:012x}")
 
 
-def one_of_many(number: int, **changes: Any) -> Session:
-    """Make one of many sessions, which are spread over the shards."""
-    facts = session().livekit.model_copy(update={"room_name": id_of(number)})
-    return replace(session(), session_id=id_of(number), livekit=facts, **changes)
+def numbered_session(number: int, **changes: Any) -> Session:
+    """Make one of many sessions, with an id of its own."""
+    room = session().livekit.model_copy(update={"room_name": id_of(number)})
+    return replace(session(), session_id=id_of(number), livekit=room, **changes)
 
 
-def with_cap(joined: int | None, **changes: Any) -> Session:
-    """Make a session with a cap of a minute, that somebody joined."""
-    facts = session().livekit.model_copy(update={"first_joined_at": joined})
-    return replace(session(), max_duration_seconds=60, livekit=facts, **changes)
+def capped_session(joined_at: int | None, **changes: Any) -> Session:
+    """Make a session with a cap of a minute and a first join."""
+    room = session().livekit.model_copy(update={"first_joined_at": joined_at})
+    return replace(session(), max_duration_seconds=60, livekit=room, **changes)
 
 
-class World:
-    """All that sweeping needs, and what became of it."""
+class Setup:
+    """A SweepSessions on fakes."""
 
     def __init__(
         self,
-        *kept: Session,
+        *stored: Session,
         now: float = GIVEN_UP,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
         queue: FakeExtractionQueue | None = None,
         rooms: FakeRooms | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
-        self.sessions = sessions or FakeSessions(*kept)
+        self.sessions = sessions or FakeSessions(*stored)
         self.transcripts = FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.queue = queue or FakeExtractionQueue()
         self.rooms = rooms or FakeRooms()
-        self.clock = FakeClock(now)
+        self.clock = clock or FakeClock(now)
 
     @property
-    def sweeping(self) -> SweepSessions:
-        closing = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
-        hanging_up = StopSession(self.sessions, self.rooms, self.clock)
-        return SweepSessions(self.sessions, closing, hanging_up, self.queue, self.clock)
+    def sweep_sessions(self) -> SweepSessions:
+        end_session = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
+        stop_session = StopSession(self.sessions, self.rooms, self.clock)
+        return SweepSessions(self.sessions, end_session, stop_session, self.queue, self.clock)
 
     def sweep(self) -> SweepSessionsResult:
-        return asyncio.run(self.sweeping.sweep())
+        return asyncio.run(self.sweep_sessions())
 
-    def sweep_twice_at_once(self) -> list[SweepSessionsResult]:
+    def sweep_twice_concurrently(self) -> list[SweepSessionsResult]:
         async def race() -> list[SweepSessionsResult]:
-            return list(await asyncio.gather(self.sweeping.sweep(), self.sweeping.sweep()))
+            return list(await asyncio.gather(self.sweep_sessions(), self.sweep_sessions()))
 
         return asyncio.run(race())
 
-    def keep(self, *turns: TranscriptTurn, of: SessionId = SESSION_ID) -> None:
-        assert asyncio.run(self.checkpoints.append(self.sessions.kept[of], turns, 100))
+    def save(self, *turns: TranscriptTurn, session_id: SessionId = SESSION_ID) -> None:
+        """Save turns as checkpoints of a session."""
+        assert asyncio.run(self.checkpoints.append(self.sessions.kept[session_id], turns, 100))
 
     @property
     def session(self) -> Session:
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
 
-# ---- Sessions that nobody completed ---------------------------------------------------------------------
+# ---- Abandoned sessions ---------------------------------------------------------------------------------
 
 
-def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_its_results_are_wanted() -> None:
-    world = World(session())
-    world.keep(*TURNS)
+def test_an_abandoned_session_is_completed_with_its_checkpoints_and_its_extraction_is_queued() -> None:
+    setup = Setup(session())
+    setup.save(*TURNS)
 
-    assert world.sweep() == SweepSessionsResult(completed=1)
+    assert setup.sweep() == SweepSessionsResult(completed=1)
 
-    assert (world.session.status, world.session.completed_by, world.session.end_reason) == (
+    assert (setup.session.status, setup.session.completed_by, setup.session.end_reason) == (
         "completed",
         "sweeper",
         "expired",
     )
-    assert (world.session.completed_at, world.session.duration_seconds) == (GIVEN_UP, None)
-    assert world.session.transcript_id is not None
-    assert world.transcripts.kept == {world.session.transcript_id: TURNS}
-    assert world.session.extraction == Extraction(status="pending")
-    assert (world.queue.waiting, world.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert world.session.due_at == GIVEN_UP + 3_600
+    assert (setup.session.completed_at, setup.session.duration_seconds) == (GIVEN_UP, None)
+    assert setup.session.transcript_id is not None
+    assert setup.transcripts.kept == {setup.session.transcript_id: TURNS}
+    assert setup.session.extraction == Extraction(status="pending")
+    assert (setup.queue.waiting, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
+    assert setup.session.due_at == GIVEN_UP + 3_600
 
 
-def test_a_session_of_which_nothing_was_kept_fails_and_says_why() -> None:
-    world = World(session())
+def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
+    setup = Setup(session())
 
-    assert world.sweep() == SweepSessionsResult(failed=1)
+    assert setup.sweep() == SweepSessionsResult(failed=1)
 
-    assert (world.session.status, world.session.failed_at, world.session.end_reason) == ("failed", GIVEN_UP, "expired")
-    assert world.session.failure is not None
-    assert world.session.failure.code == "expired"
-    assert world.session.due_at is None
-    assert world.rooms.closed == [SESSION_ID]
-    assert (world.transcripts.kept, world.queue.waiting) == ({}, [])
+    assert (setup.session.status, setup.session.failed_at, setup.session.end_reason) == (
+        "failed",
+        GIVEN_UP,
+        "expired",
+    )
+    assert setup.session.failure is not None
+    assert setup.session.failure.code == "expired"
+    assert setup.session.due_at is None
+    assert setup.rooms.closed == [SESSION_ID]
+    assert (setup.transcripts.kept, setup.queue.waiting) == ({}, [])
 
 
-@pytest.mark.parametrize("kept", [TURNS, []], ids=["with turns", "without"])
-def test_a_call_that_was_hung_up_and_never_completed_keeps_the_reason_why_it_ended(kept: list[TranscriptTurn]) -> None:
-    world = World(replace(session(), hung_up_at=NOW + 60, end_reason="stopped"))
-    if kept:
-        world.keep(*kept)
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
+def test_an_abandoned_session_that_was_hung_up_keeps_its_end_reason(turns: list[TranscriptTurn]) -> None:
+    setup = Setup(replace(session(), hung_up_at=NOW + 60, end_reason="stopped"))
+    if turns:
+        setup.save(*turns)
 
-    assert world.sweep() in (SweepSessionsResult(completed=1), SweepSessionsResult(failed=1))
-    assert world.session.end_reason == "stopped"
+    assert setup.sweep() in (SweepSessionsResult(completed=1), SweepSessionsResult(failed=1))
+    assert setup.session.end_reason == "stopped"
 
 
 @pytest.mark.parametrize("now", [NOW, NOW + 600, GIVEN_UP - 1])
-def test_a_session_is_waited_for_until_its_grace_is_over(now: int) -> None:
-    world = World(session(), now=now)
-    world.keep(*TURNS)
-    before = world.session
+def test_a_session_is_not_abandoned_before_its_grace_time_is_over(now: int) -> None:
+    setup = Setup(session(), now=now)
+    setup.save(*TURNS)
+    before = setup.session
 
-    assert world.sweep() == SweepSessionsResult()
-    assert world.session == before
-
-
-def test_a_session_that_was_renewed_is_waited_for_longer() -> None:
-    world = World(replace(session(), expires_at=NOW + 900))  # due as it was before
-
-    assert world.sweep() == SweepSessionsResult()
-
-    assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP + 300)
+    assert setup.sweep() == SweepSessionsResult()
+    assert setup.session == before
 
 
-def test_a_session_whose_kept_turns_cannot_be_read_is_tried_again() -> None:
+def test_a_renewed_session_is_abandoned_later() -> None:
+    setup = Setup(replace(session(), expires_at=NOW + 900))  # renewal does not change the due time
+
+    assert setup.sweep() == SweepSessionsResult()
+
+    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP + 300)
+
+
+def test_a_session_whose_checkpoints_cannot_be_read_stays_due() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
-    world.keep(*TURNS)
-    before = world.session
+    setup = Setup(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
+    setup.save(*TURNS)
+    before = setup.session
 
-    assert world.sweep() == SweepSessionsResult(errors=1)
-    assert world.session == before
-
-
-def test_a_turn_that_comes_in_the_last_moment_is_not_lost() -> None:
-    class Late(FakeSessions):
-        """A turn is kept between reading the session and ending it."""
-
-        async def fail(self, *arguments: Any) -> Session | None:
-            world.keep_now()
-            return await super().fail(*arguments)
-
-    class LateWorld(World):
-        def keep_now(self) -> None:
-            self.checkpoints.kept[SESSION_ID] = TURNS
-            self.sessions.kept[SESSION_ID] = replace(self.session, checkpoint_turns=2)
-
-    world = LateWorld(sessions=Late(session()))
-
-    assert world.sweep() == SweepSessionsResult()
-    assert world.session.status == "active"
-    assert world.sweep() == SweepSessionsResult(completed=1)
-    assert list(world.transcripts.kept.values()) == [TURNS]
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.session == before
 
 
-@pytest.mark.parametrize("turns", [[], TURNS], ids=["nothing-kept", "turns-kept"])
-def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[TranscriptTurn]) -> None:
-    class Renewed(FakeSessions):
-        """More time is given between reading the session and ending it."""
+def test_a_turn_that_is_saved_while_its_session_is_swept_is_not_lost() -> None:
+    class SavedMeanwhile(FakeSessions):
+        """Turns are saved between the read of the session and its end."""
+
+        async def fail(self, failed: Session) -> Session | None:
+            setup.checkpoints.kept[SESSION_ID] = TURNS
+            self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], checkpoint_turns=2)
+            return await super().fail(failed)
+
+    setup = Setup(sessions=SavedMeanwhile(session()))
+
+    assert setup.sweep() == SweepSessionsResult()
+    assert setup.session.status == "active"
+    assert setup.sweep() == SweepSessionsResult(completed=1)
+    assert list(setup.transcripts.kept.values()) == [TURNS]
+
+
+@pytest.mark.parametrize("turns", [[], TURNS], ids=["without checkpoints", "with checkpoints"])
+def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[TranscriptTurn]) -> None:
+    class RenewedMeanwhile(FakeSessions):
+        """The session is renewed between its read and its end."""
 
         def renew_now(self) -> None:
             self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], expires_at=NOW + 1_200)
@@ -198,213 +201,210 @@ def test_a_call_that_is_renewed_in_the_last_moment_goes_on(turns: list[Transcrip
             self.renew_now()
             return await super().complete(*arguments)
 
-    world = World(sessions=Renewed(session()))
+    setup = Setup(sessions=RenewedMeanwhile(session()))
     if turns:
-        world.keep(*turns)
+        setup.save(*turns)
 
-    assert world.sweep() == SweepSessionsResult()
-    assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP)
-    assert world.transcripts.kept.keys() == world.transcripts.expiring
+    assert setup.sweep() == SweepSessionsResult()
+    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP)
+    assert setup.transcripts.kept.keys() == setup.transcripts.expiring
 
-    assert world.sweep() == SweepSessionsResult()
-    assert (world.session.status, world.session.due_at) == ("active", GIVEN_UP + 600)
-
-
-def test_a_completed_session_that_cannot_be_queued_is_picked_up_by_the_next_run() -> None:
-    world = World(session(), queue=QueueThatCannotPut())
-    world.keep(*TURNS)
-
-    assert world.sweep() == SweepSessionsResult(errors=1)
-    assert (world.session.status, world.session.due_at) == ("completed", GIVEN_UP + 120)
-
-    world.queue, world.clock.now = FakeExtractionQueue(), GIVEN_UP + 120
-    assert world.sweep() == SweepSessionsResult(queued=1)
-    assert world.queue.waiting == [SESSION_ID]
+    assert setup.sweep() == SweepSessionsResult()
+    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP + 600)
 
 
-# ---- Calls over their cap -------------------------------------------------------------------------------
+def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -> None:
+    setup = Setup(session(), queue=QueueThatCannotPut())
+    setup.save(*TURNS)
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert (setup.session.status, setup.session.due_at) == ("completed", GIVEN_UP + 120)
+
+    setup.queue, setup.clock.now = FakeExtractionQueue(), GIVEN_UP + 120
+    assert setup.sweep() == SweepSessionsResult(queued=1)
+    assert setup.queue.waiting == [SESSION_ID]
 
 
-def test_a_call_over_its_cap_is_hung_up_and_waits_for_its_transcript() -> None:
-    world = World(with_cap(NOW, due_at=NOW + 75), now=NOW + 75)
-
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
-
-    assert world.rooms.closed == [SESSION_ID]
-    assert (world.session.status, world.session.end_reason, world.session.hung_up_at) == ("active", "cap", NOW + 75)
-    assert world.session.due_at == GIVEN_UP
-    assert world.sweep() == SweepSessionsResult()
+# ---- Call limits ----------------------------------------------------------------------------------------
 
 
-def test_a_call_is_given_fifteen_seconds_more_than_its_cap() -> None:
-    world = World(with_cap(NOW, due_at=NOW + 74), now=NOW + 74)
+def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
+    setup = Setup(capped_session(NOW, due_at=NOW + 75), now=NOW + 75)
 
-    assert world.sweep() == SweepSessionsResult()
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
 
-    assert (world.rooms.closed, world.session.due_at) == ([], NOW + 75)
-
-
-def test_a_call_whose_room_could_not_be_closed_is_hung_up_again() -> None:
-    world = World(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60), now=NOW + 61)
-
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
-
-    assert world.rooms.closed == [SESSION_ID]
-    assert (world.session.end_reason, world.session.hung_up_at) == ("stopped", NOW + 60)
-    assert world.session.due_at == GIVEN_UP
+    assert setup.rooms.closed == [SESSION_ID]
+    assert (setup.session.status, setup.session.end_reason, setup.session.hung_up_at) == ("active", "cap", NOW + 75)
+    assert setup.session.due_at == GIVEN_UP
+    assert setup.sweep() == SweepSessionsResult()
 
 
-def test_while_livekit_is_down_a_call_over_its_cap_stays_due() -> None:
-    world = World(with_cap(NOW, due_at=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
+def test_a_call_is_hung_up_15_seconds_after_its_cap() -> None:
+    setup = Setup(capped_session(NOW, due_at=NOW + 74), now=NOW + 74)
 
-    assert world.sweep() == SweepSessionsResult(errors=1)
-    assert (world.session.is_on, world.session.end_reason, world.session.due_at) == (False, "cap", NOW + 75)
+    assert setup.sweep() == SweepSessionsResult()
 
-    world.rooms, world.clock.now = FakeRooms(), NOW + 135
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
-    assert world.session.due_at == GIVEN_UP
+    assert (setup.rooms.closed, setup.session.due_at) == ([], NOW + 75)
 
 
-# ---- What was left behind of sessions that ended --------------------------------------------------------
+def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> None:
+    setup = Setup(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60), now=NOW + 61)
+
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
+
+    assert setup.rooms.closed == [SESSION_ID]
+    assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
+    assert setup.session.due_at == GIVEN_UP
 
 
-def completed(status: Any = "pending", **changes: Any) -> Session:
+def test_a_call_over_its_cap_stays_due_while_livekit_is_down() -> None:
+    setup = Setup(capped_session(NOW, due_at=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert (setup.session.is_ongoing, setup.session.end_reason, setup.session.due_at) == (False, "cap", NOW + 75)
+
+    setup.rooms, setup.clock.now = FakeRooms(), NOW + 135
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
+    assert setup.session.due_at == GIVEN_UP
+
+
+# ---- Ended sessions -------------------------------------------------------------------------------------
+
+
+def completed_session(status: Any = "pending", **changes: Any) -> Session:
     ended = replace(session(), status="completed", transcript_id=TRANSCRIPT_ID, turns=2, due_at=NOW + 120)
     return replace(ended, extraction=Extraction(status=status), **changes)
 
 
-def test_an_extraction_that_was_left_behind_is_queued_and_looked_after_later() -> None:
-    world = World(completed(), now=NOW + 120)
+def test_a_pending_extraction_is_queued_again_and_checked_an_hour_later() -> None:
+    setup = Setup(completed_session(), now=NOW + 120)
 
-    assert world.sweep() == SweepSessionsResult(queued=1)
+    assert setup.sweep() == SweepSessionsResult(queued=1)
 
-    assert (world.queue.waiting, world.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert world.session == completed(due_at=NOW + 120 + 3_600)
-    assert world.sweep() == SweepSessionsResult()
+    assert (setup.queue.waiting, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
+    assert setup.session == completed_session(due_at=NOW + 120 + 3_600)
+    assert setup.sweep() == SweepSessionsResult()
 
 
-def test_an_extraction_that_cannot_be_queued_stays_due() -> None:
-    world = World(completed(), now=NOW + 120, queue=QueueThatCannotPut())
+def test_a_session_whose_extraction_cannot_be_queued_stays_due() -> None:
+    setup = Setup(completed_session(), now=NOW + 120, queue=QueueThatCannotPut())
 
-    assert world.sweep() == SweepSessionsResult(errors=1)
-    assert world.session == completed()
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.session == completed_session()
 
 
 @pytest.mark.parametrize(
     "ended",
-    [completed("succeeded"), completed("failed"), completed("skipped"), replace(completed(), extraction=None)],
+    [
+        completed_session("succeeded"),
+        completed_session("failed"),
+        completed_session("skipped"),
+        replace(completed_session(), extraction=None),
+    ],
     ids=lambda ended: str(ended.extraction and ended.extraction.status),
 )
-def test_a_room_that_was_left_open_is_closed_and_the_session_is_due_no_more(ended: Session) -> None:
-    world = World(ended, now=NOW + 120)
+def test_the_room_of_an_ended_session_is_closed_and_its_due_time_cleared(ended: Session) -> None:
+    setup = Setup(ended, now=NOW + 120)
 
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
 
-    assert world.session == replace(ended, due_at=None)
-    assert (world.queue.waiting, world.rooms.closed) == ([], [SESSION_ID])
-    assert world.sweep() == SweepSessionsResult()
-
-
-def test_a_room_that_livekit_does_not_close_is_tried_again_by_each_run() -> None:
-    world = World(completed("succeeded"), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert world.sweep() == SweepSessionsResult(errors=1)
-    assert world.session == completed("succeeded")
-
-    world.rooms, world.clock.now = FakeRooms(), NOW + 180
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
-    assert world.session.due_at is None
+    assert setup.session == replace(ended, due_at=None)
+    assert (setup.queue.waiting, setup.rooms.closed) == ([], [SESSION_ID])
+    assert setup.sweep() == SweepSessionsResult()
 
 
-def test_a_room_that_livekit_has_not_closed_for_a_day_is_let_go() -> None:
-    world = World(completed("succeeded"), now=GIVEN_UP, rooms=FailingRooms(LiveKitUnavailable()))
+def test_closing_a_room_is_retried_by_each_run() -> None:
+    setup = Setup(completed_session("succeeded"), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == SweepSessionsResult(hung_up=1)
-    assert world.session.due_at is None
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.session == completed_session("succeeded")
 
-
-def test_results_do_not_wait_for_livekit() -> None:
-    world = World(completed(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert world.sweep() == SweepSessionsResult(queued=1)
-    assert world.queue.waiting == [SESSION_ID]
-
-    world.rooms, world.clock.now = FakeRooms(), NOW + 120 + 3_600
-    assert world.sweep() == SweepSessionsResult(queued=1)
-    assert world.rooms.closed == [SESSION_ID]
+    setup.rooms, setup.clock.now = FakeRooms(), NOW + 180
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
+    assert setup.session.due_at is None
 
 
-# ---- Many of them ---------------------------------------------------------------------------------------
+def test_closing_a_room_is_not_retried_after_the_grace_time() -> None:
+    setup = Setup(completed_session("succeeded"), now=GIVEN_UP, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert setup.sweep() == SweepSessionsResult(hung_up=1)
+    assert setup.session.due_at is None
 
 
-def test_every_shard_is_looked_at() -> None:
-    world = World(*(one_of_many(number) for number in range(2 * DUE_SHARDS)))
+def test_an_extraction_is_queued_also_while_livekit_is_down() -> None:
+    setup = Setup(completed_session(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert world.sweep() == SweepSessionsResult(failed=2 * DUE_SHARDS)
-    assert {kept.status for kept in world.sessions.kept.values()} == {"failed"}
+    assert setup.sweep() == SweepSessionsResult(queued=1)
+    assert setup.queue.waiting == [SESSION_ID]
 
-
-@pytest.mark.parametrize("number", [1, 7, 8, 9, 17])
-def test_of_many_in_one_shard_none_is_left_out(number: int) -> None:
-    world = World(*(one_of_many(DUE_SHARDS * each) for each in range(number)))
-
-    assert world.sweep() == SweepSessionsResult(failed=number)
+    setup.rooms, setup.clock.now = FakeRooms(), NOW + 120 + 3_600
+    assert setup.sweep() == SweepSessionsResult(queued=1)
+    assert setup.rooms.closed == [SESSION_ID]
 
 
-def test_one_session_that_fails_does_not_stop_the_others() -> None:
-    class Broken(FakeSessions):
+# ---- Many sessions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 9, 17, 32])
+def test_all_due_sessions_are_processed(number: int) -> None:
+    setup = Setup(*(numbered_session(each) for each in range(number)))
+
+    assert setup.sweep() == SweepSessionsResult(failed=number)
+    assert {stored.status for stored in setup.sessions.kept.values()} == {"failed"}
+
+
+def test_an_error_in_one_session_does_not_affect_the_others() -> None:
+    class PartlyUnreadable(FakeSessions):
         async def get(self, session_id: SessionId) -> Session | None:
             found = await super().get(session_id)
-            if found is not None and found.metadata.get("row") == "broken":
-                raise RuntimeError("a row that cannot be read")
+            if found is not None and found.metadata.get("row") == "malformed":
+                raise RuntimeError("malformed row")
             if found is not None and found.metadata.get("row") == "refused":
                 raise StorageError
             return found
 
-    rows = ["", "broken", "", "refused", ""]
-    world = World(sessions=Broken(*(one_of_many(DUE_SHARDS * n, metadata={"row": row}) for n, row in enumerate(rows))))
+    rows = ["", "malformed", "", "refused", ""]
+    sessions = PartlyUnreadable(*(numbered_session(n, metadata={"row": row}) for n, row in enumerate(rows)))
 
-    assert world.sweep() == SweepSessionsResult(failed=3, errors=2)
+    assert Setup(sessions=sessions).sweep() == SweepSessionsResult(failed=3, errors=2)
 
 
-def test_a_session_that_is_gone_or_not_due_any_more_is_left_alone() -> None:
-    class BehindTheTable(FakeSessions):
-        """An index that still has what the table has not any more."""
+def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
+    class LaggingIndex(FakeSessions):
+        """An index that lags behind the table."""
 
-        async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
-            async for session_id in super().due(shard, now):
+        async def due(self, now: int) -> AsyncIterator[SessionId]:
+            async for session_id in super().due(now):
                 yield session_id
-            if shard == 0:
-                for behind in (id_of(1), id_of(2), id_of(3)):
-                    yield behind
+            for session_id in (id_of(1), id_of(2), id_of(3)):
+                yield session_id
 
-    later, never = one_of_many(1, due_at=GIVEN_UP + 1), one_of_many(2, due_at=None)
-    world = World(sessions=BehindTheTable(later, never))
+    later, never = numbered_session(1, due_at=GIVEN_UP + 1), numbered_session(2, due_at=None)
+    setup = Setup(sessions=LaggingIndex(later, never))
 
-    assert world.sweep() == SweepSessionsResult()
-    assert world.sessions.kept == {later.session_id: later, never.session_id: never}
+    assert setup.sweep() == SweepSessionsResult()
+    assert setup.sessions.kept == {later.session_id: later, never.session_id: never}
 
 
-def test_two_sweepers_at_once_do_nothing_twice() -> None:
-    many = [one_of_many(number) for number in range(20)]
-    world = World(*many, with_cap(GIVEN_UP - 75, due_at=GIVEN_UP, expires_at=GIVEN_UP))
+def test_two_concurrent_runs_do_nothing_twice() -> None:
+    many = [numbered_session(number) for number in range(20)]
+    setup = Setup(*many, capped_session(GIVEN_UP - 75, due_at=GIVEN_UP, expires_at=GIVEN_UP))
     for each in many[:10]:
-        world.keep(*TURNS, of=each.session_id)
+        setup.save(*TURNS, session_id=each.session_id)
 
-    runs = world.sweep_twice_at_once()
+    runs = setup.sweep_twice_concurrently()
 
     assert sum(run.completed for run in runs) == 10
     assert sum(run.failed for run in runs) == 10
-    assert world.session.end_reason == "cap"
+    assert setup.session.end_reason == "cap"
     assert [run.errors for run in runs] == [0, 0]
-    done = [world.sessions.kept[each.session_id] for each in many[:10]]
-    stays = {kept.transcript_id for kept in done}
-    assert world.transcripts.kept.keys() - world.transcripts.expiring == stays
-    assert all(world.transcripts.kept[each] == TURNS for each in stays if each)
+    completed = [setup.sessions.kept[each.session_id] for each in many[:10]]
+    assert setup.transcripts.kept.keys() - setup.transcripts.expiring == {each.transcript_id for each in completed}
+    assert all(setup.transcripts.kept[each.transcript_id] == TURNS for each in completed if each.transcript_id)
 
 
 class SlowSessions(FakeSessions):
-    """Every session that is read takes its time."""
+    """Every read takes some seconds."""
 
     def __init__(self, clock: FakeClock, seconds: float, *sessions: Session) -> None:
         super().__init__(*sessions)
@@ -416,39 +416,27 @@ class SlowSessions(FakeSessions):
         return await super().get(session_id)
 
 
-def test_a_run_stops_in_time_and_the_next_ones_do_the_rest() -> None:
+def test_a_run_ends_at_its_time_limit_and_the_next_runs_process_the_rest() -> None:
     clock = FakeClock(GIVEN_UP)
-    world = World(sessions=SlowSessions(clock, 1.0, *(one_of_many(DUE_SHARDS * number) for number in range(100))))
-    world.clock = clock
+    sessions = SlowSessions(clock, 1.0, *(numbered_session(number) for number in range(100)))
+    setup = Setup(sessions=sessions, clock=clock)
 
-    first = world.sweep()
-    began = clock.now
-    second = world.sweep()
+    first = setup.sweep()
+    started_at = clock.now
+    second = setup.sweep()
 
-    assert first == SweepSessionsResult(failed=48)  # six times eight: the time was over after 45 s
+    assert first == SweepSessionsResult(failed=48)  # six batches of eight in 45 seconds
     assert second.failed == 48
-    assert clock.now - began <= 45 + 8
-    assert world.sweep() == SweepSessionsResult(failed=4)
+    assert clock.now - started_at <= 45 + 8
+    assert setup.sweep() == SweepSessionsResult(failed=4)
 
 
-def test_a_shard_that_takes_all_the_time_does_not_always_come_first() -> None:
-    def run() -> str:
-        clock = FakeClock(GIVEN_UP)
-        full = [one_of_many(DUE_SHARDS * number) for number in range(60)]
-        world = World(sessions=SlowSessions(clock, 1.0, *full, one_of_many(1)))
-        world.clock = clock
-        world.sweep()
-        return world.sessions.kept[id_of(1)].status
-
-    assert "failed" in {run() for _ in range(100)}
-
-
-def test_shards_that_cannot_be_read_are_told_by_a_run_that_fails() -> None:
-    class Unreadable(FakeSessions):
-        async def due(self, shard: int, now: int) -> AsyncIterator[SessionId]:
-            async for session_id in super().due(shard, now):
+def test_a_run_fails_if_the_index_cannot_be_read() -> None:
+    class UnreadableIndex(FakeSessions):
+        async def due(self, now: int) -> AsyncIterator[SessionId]:
+            async for session_id in super().due(now):
                 yield session_id
             raise StorageError
 
     with pytest.raises(StorageError):
-        World(sessions=Unreadable(session())).sweep()
+        Setup(sessions=UnreadableIndex(session())).sweep()
