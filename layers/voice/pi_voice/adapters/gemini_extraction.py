@@ -68,7 +68,7 @@ class GeminiExtractionModel:
             logger.warning("extraction_model_timed_out", seconds=seconds)
             raise UpstreamTimeout("Gemini did not answer in time.") from None
         except errors.APIError as error:
-            logger.warning("extraction_model_refused", status=error.code)
+            logger.warning("extraction_model_request_refused", status=error.code)
             raise _translated(error) from None
         except (aiohttp.ClientError, OSError) as error:
             logger.warning("extraction_model_unreachable", error=type(error).__name__)

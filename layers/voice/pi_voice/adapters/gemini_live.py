@@ -90,7 +90,7 @@ class GeminiLiveTokens:
             raise GeminiUnavailable from None
         if status == _OK:
             return answer
-        logger.warning("gemini_live_refused", status=status)
+        logger.warning("gemini_live_request_refused", status=status)
         raise GeminiUnavailable if status in _RETRYABLE or status >= _SERVER_ERROR else GeminiError
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:

@@ -125,7 +125,7 @@ class LiveKitRooms:
         except ServerError as error:
             if allow_not_found and error.code == ServerErrorCode.NOT_FOUND:
                 return None
-            logger.warning("livekit_refused", status=error.status)
+            logger.warning("livekit_request_refused", status=error.status)
             if error.status in _RETRYABLE or error.status >= _SERVER_ERROR:
                 raise LiveKitUnavailable from None
             raise LiveKitError from None

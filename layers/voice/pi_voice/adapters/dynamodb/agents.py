@@ -15,27 +15,26 @@ HEAD: Final = 0
 
 
 class DynamoAgents(Table):
-    """Agents: immutable versions, and beside them a head that alone carries the workspace."""
+    """Agents: immutable versions, and a head, which alone has the workspace."""
 
     async def current(self, agent_id: AgentId) -> OwnedAgent | None:
-        """Return an agent's head, whichever workspace it belongs to; what is no id is not asked for."""
+        """Return an agent's head, in any workspace; an invalid id sends no request."""
         if not is_uuid(agent_id):
             return None
         item = await self._get({"agent_id": agent_id, "version": HEAD})
         return OwnedAgent(item["workspace"], _agent(item)) if item else None
 
     async def version(self, agent_id: AgentId, version: int) -> Agent:
-        """Return one version of an agent, which outlives the agent itself; raises AgentNotFound."""
+        """Return one version of an agent, also after the agent was deleted; raises AgentNotFound."""
         item = await self._get({"agent_id": agent_id, "version": version})
         if item is None:
             raise AgentNotFound
         return _agent(item)
 
     async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
-        """Make this version the head, if the head is the version before it; tell whether it was.
+        """Make this version the head if the head is the previous version; return whether it was.
 
-        One transaction, so that a crash can leave neither a head without its version nor a version number that
-        is taken for good.
+        One transaction, so that a crash leaves neither a head without its version nor a version without its head.
         """
         document = {"agent_id": agent.agent_id, "document": agent.model_dump_json()}
         version = {**document, "version": agent.version}
@@ -58,7 +57,7 @@ class DynamoAgents(Table):
         return True
 
     async def delete(self, workspace: WorkspaceId, agent_id: AgentId) -> None:
-        """Remove the head; the versions stay for the sessions that were started with them."""
+        """Delete the head; the versions remain for the sessions that use them."""
         try:
             await self._request(
                 "DeleteItem",
@@ -68,10 +67,10 @@ class DynamoAgents(Table):
                 ExpressionAttributeValues=to_item({":workspace": workspace}),
             )
         except Refused:
-            return  # somebody else deleted it in the same moment
+            return  # a concurrent request deleted it
 
     async def page(self, workspace: WorkspaceId, query: ListAgentsQuery) -> Page[Agent]:
-        """Return one page of a workspace's agents, newest first; a page also ends at a megabyte."""
+        """Return one page of a workspace's agents, newest first, of at most one megabyte; raises InvalidCursor."""
         request: dict[str, Any] = {
             "TableName": self._name,
             "IndexName": BY_WORKSPACE,

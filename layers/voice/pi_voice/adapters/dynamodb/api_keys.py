@@ -15,7 +15,7 @@ class DynamoApiKeys(Table):
         return _api_key(item) if item else None
 
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
-        """Keep a key; one with the same secret is replaced."""
+        """Store a key; one with the same secret is replaced."""
         item = {"key_hash": key_hash, **key.model_dump(exclude_none=True)}
         await self._request("PutItem", TableName=self._name, Item=to_item(item))
 
@@ -25,7 +25,7 @@ class DynamoApiKeys(Table):
         return [_api_key(row) for row in rows]
 
     async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
-        """Revoke a key and return it, in two requests; None if the workspace has none with this id."""
+        """Revoke a key and return it, in two requests; None if the workspace has no such key."""
         if not is_uuid(key_id):
             return None
         rows = await self._rows(

@@ -47,24 +47,24 @@ def retained_until(session: Session, retention_seconds: int) -> int:
     return max(session.created_at + retention_seconds, session.abandoned_at + DAY_SECONDS)
 
 
-def merge_facts(facts: Item, event: RoomEvent) -> Item:
+def merge_event(room: Item, event: RoomEvent) -> Item:
     """Merge an event into the attributes of a room: existing values stay, the earliest join counts."""
-    joins = [at for at in (facts.get("first_joined_at"), event.joined_at) if at is not None]
+    joins = [at for at in (room.get("first_joined_at"), event.joined_at) if at is not None]
     merged = {
-        "started_at": facts.get("started_at", event.started_at),
+        "started_at": room.get("started_at", event.started_at),
         "first_joined_at": min(joins, default=None),
-        "finished_at": facts.get("finished_at", event.finished_at),
-        "metadata": facts.get("metadata", to_json_text(event.metadata)),
+        "finished_at": room.get("finished_at", event.finished_at),
+        "metadata": room.get("metadata", to_json_text(event.metadata)),
     }
     return {name: value for name, value in merged.items() if value is not None}
 
 
 def session_of(item: Item) -> Session:
     """Read a session from its item."""
-    known = {field.name: item[field.name] for field in fields(Session) if field.name in item}
+    attributes = {field.name: item[field.name] for field in fields(Session) if field.name in item}
     return Session(
         **{
-            **known,
+            **attributes,
             "participant": Participant(**item["participant"]),
             "livekit": _livekit_room(item["livekit"]),
             "max_duration_seconds": item.get("max_duration_seconds"),
@@ -76,10 +76,10 @@ def session_of(item: Item) -> Session:
     )
 
 
-def _livekit_room(facts: Item) -> LiveKitRoom:
-    rooms = sorted(facts["other_rooms"].items(), key=lambda room: (room[1].get("started_at", 0), room[0]))
+def _livekit_room(item: Item) -> LiveKitRoom:
+    rooms = sorted(item["other_rooms"].items(), key=lambda room: (room[1].get("started_at", 0), room[0]))
     return LiveKitRoom(
-        **{**facts, "metadata": from_json_text(facts.get("metadata"))}
+        **{**item, "metadata": from_json_text(item.get("metadata"))}
         | {
             "other_rooms": [
                 ReopenedRoom(room_sid=sid, **{**room, "metadata": from_json_text(room.get("metadata"))})

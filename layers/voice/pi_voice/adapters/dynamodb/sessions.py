@@ -1,4 +1,4 @@
-"""Sessions, and the facts of their LiveKit rooms."""
+"""Sessions, with the state of their LiveKit rooms."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from pi_voice.adapters.dynamodb.session_items import (
     LISTED,
     due_attributes,
     due_shard,
-    merge_facts,
+    merge_event,
     retained_until,
     session_item,
     session_of,
@@ -41,24 +41,24 @@ _OTHER_ROOMS: Final = 10
 
 
 class DynamoSessions(Table):
-    """Sessions, and what LiveKit tells of their rooms."""
+    """Sessions, with the state of their LiveKit rooms."""
 
     def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0) -> None:
         super().__init__(dynamodb, name)
         self._retention_seconds = retention_days * DAY_SECONDS
 
     async def get(self, session_id: SessionId) -> Session | None:
-        """Return a session, whichever workspace it belongs to; what is no id is not asked for."""
+        """Return a session, in any workspace; an invalid id sends no request."""
         if not is_uuid(session_id):
             return None
         item = await self._get({"session_id": session_id})
         return session_of(item) if item else None
 
     async def add(self, session: Session) -> bool:
-        """Keep a new session, with no other attribute than those that say something, and tell whether it is new.
+        """Store a new session, and return whether it was new.
 
-        An answer that got lost on the way makes us ask again. Its id is nobody else's, so a row that is
-        there already is this one, perhaps with what LiveKit has told by now. It stays as it is.
+        If the response of a write was lost, the retry finds the row, perhaps with later room events, and does not
+        change it: session ids are unique.
         """
         item = session_item(session)
         if session.due_at is not None:
@@ -79,16 +79,16 @@ class DynamoSessions(Table):
     async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
-        None if it was not active, or if turns were kept or more time was given that the end does not know of. What a
-        call was hung up for stays its reason. An answer that got lost on the way makes us ask again. The
-        condition then fails, but the row that comes back points to our own transcript: that call has won.
+        None if it was not active, or if its checkpoints or its expiry differ from those in the completion. An earlier
+        hang-up keeps its reason. If the response of a write was lost, the retry's condition fails, but the row that it
+        returns has our transcript id, so the write had succeeded.
         """
         changes = {
             "status": "completed",
             "completed_at": completion.completed_at,
             "completed_by": completion.completed_by,
             "duration_seconds": completion.duration_seconds,
-            "end_reason": _Unless(completion.end_reason),
+            "end_reason": _IfAbsent(completion.end_reason),
             "transcript_id": completion.transcript_id,
             "turns": completion.turns,
             "request_hash": completion.request_hash,
@@ -109,15 +109,15 @@ class DynamoSessions(Table):
             return session_of(item) if item.get("transcript_id") == completion.transcript_id else None
 
     async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without kept turns into a failed one; None if it was not that, or was renewed.
+        """Turn an active session without checkpoints into a failed one; None if it was not one, or was renewed.
 
-        What a call was hung up for stays its reason. All else that is not about the failure stays as it is kept.
+        An earlier hang-up keeps its reason. Only attributes of the failure change.
         """
         changes = {
             "status": failed.status,
             "failed_at": failed.failed_at,
             "failure": failed.failure and failed.failure.model_dump(),
-            "end_reason": _Unless(failed.end_reason),
+            "end_reason": _IfAbsent(failed.end_reason),
             **due_attributes(failed.session_id, failed.due_at),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
@@ -128,34 +128,33 @@ class DynamoSessions(Table):
             return None
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Note that an active call was hung up, and that its room has to go; None if it was not active.
+        """Record that an active call was hung up; None if it was not active. A repeat keeps the first time and reason.
 
-        The first time and its reason stand. The session is due until `schedule` says otherwise.
+        The session is due at once, until `schedule` sets another time.
         """
-        changes = {"hung_up_at": _Unless(now), "end_reason": _Unless(reason), **due_attributes(session_id, now)}
+        changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason), **due_attributes(session_id, now)}
         try:
             return await self._set(session_id, changes, "#status = :active", {":active": "active"})
         except Refused:
             return None
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
-        """Move the expiry of a call that is on, never back; None if it is not on any more.
+        """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 
-        When it is due stays as it is, because a webhook may have moved that since: who looks then finds that there is
-        more time.
+        The due time does not change, because a webhook may have set it since. The sweeper reads the new expiry then.
         """
         condition = "#status = :active AND attribute_not_exists(hung_up_at) AND #expires_at <= :expires_at"
         try:
             return await self._set(session_id, {"expires_at": expires_at}, condition, {":active": "active"})
         except Refused as refusal:
             item = refused_item(refusal)
-            renewed_further = session_of(item) if item else None
-            return renewed_further if renewed_further and renewed_further.is_ongoing else None
+            current = session_of(item) if item else None  # with a later expiry, if a concurrent request set one
+            return current if current and current.is_ongoing else None
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Say when to look at a session next, None for never, if nobody has said so since it was read.
+        """Set when the sweeper looks at a session next, None for never, if its due time has not changed since the read.
 
-        Return the session as it is now; None if it is gone.
+        Return the current session; None if it was deleted.
         """
         if session.due_at is None:
             condition, values = "attribute_exists(session_id) AND attribute_not_exists(#due_at)", Item()
@@ -170,18 +169,18 @@ class DynamoSessions(Table):
     async def save_extraction(
         self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
     ) -> Session:
-        """Keep what an extraction gave, unless another was kept since `before` was read; return what is kept now.
+        """Store results and extraction, unless the extraction changed since `before` was read.
 
-        Raises SessionNotFound if the session is gone.
+        Return the current session. Raises SessionNotFound if it was deleted.
         """
         changes = {
             "results": to_json_text(results),
             "extraction": extraction.model_dump_json(exclude_defaults=True),
             **due_attributes(before.session_id, due_at),
         }
-        read = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
+        previous = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
-        values = {":completed": "completed", ":transcript": before.transcript_id, ":before": read}
+        values = {":completed": "completed", ":transcript": before.transcript_id, ":before": previous}
         try:
             return await self._set(before.session_id, changes, condition, values)
         except Refused as refusal:
@@ -212,7 +211,7 @@ class DynamoSessions(Table):
                 request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove a session; raises SessionActive."""
+        """Delete an ended session; raises SessionActive."""
         try:
             await self._request(
                 "DeleteItem",
@@ -226,10 +225,10 @@ class DynamoSessions(Table):
             raise SessionActive from None
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
-        """Return one page of a workspace's sessions, without results, newest first.
+        """Return one page of a workspace's sessions, without results, newest first; raises InvalidCursor.
 
-        The index says which rows; a batch request then reads them. A filtered page reads at most MAX_ROWS_READ
-        rows of the index, _ROWS_PER_QUERY a request.
+        The index returns the ids, and a batch request reads their rows. A filtered page reads at most MAX_ROWS_READ
+        rows of the index, _ROWS_PER_QUERY per request.
         """
         found, last_read = await self._matching(workspace, query)
         shown = found[: query.limit]
@@ -241,39 +240,30 @@ class DynamoSessions(Table):
         )
 
     async def merge_room_event(self, event: RoomEvent) -> Session | None:
-        """Merge an event into its session and return it; None if it has none, or one without a room.
+        """Merge an event into its session and return it; None if there is no such session, or its room was not created.
 
-        One request for the room that we made. Another room of the same name (a re-join after ours had closed)
-        takes a second one and is noted apart, the first _OTHER_ROOMS of them. What is known already stays as it
-        is, and the first join is the earliest one told of: so repeats and late events change nothing.
+        One request for the session's own room, two for a later room of the same name, which a participant's return
+        creates; the first _OTHER_ROOMS of these are stored. Existing values stay and the earliest join counts, so
+        repeated and late events change nothing.
         """
-        told = {
-            "started_at": event.started_at,
-            "finished_at": event.finished_at,
-            "metadata": to_json_text(event.metadata),
-        }
-        told = {name: value for name, value in told.items() if value is not None}
-        updates = [f"livekit.#{name} = if_not_exists(livekit.#{name}, :{name})" for name in told]
+        metadata = to_json_text(event.metadata)
+        facts = {"started_at": event.started_at, "finished_at": event.finished_at, "metadata": metadata}
+        facts = {name: value for name, value in facts.items() if value is not None}
+        updates = [f"livekit.#{name} = if_not_exists(livekit.#{name}, :{name})" for name in facts]
         condition = "livekit.room_sid = :sid"
         if event.joined_at is not None:
-            told["first_joined_at"] = event.joined_at
+            facts["first_joined_at"] = event.joined_at
             updates.append("livekit.#first_joined_at = :first_joined_at")
             condition += (
                 " AND (attribute_not_exists(livekit.#first_joined_at) OR livekit.#first_joined_at > :first_joined_at)"
             )
         try:
-            answer = await self._request(
-                "UpdateItem",
-                TableName=self._name,
-                Key=to_item({"session_id": event.session_id}),
-                UpdateExpression="SET " + ", ".join(updates),
-                ConditionExpression=condition,
-                ExpressionAttributeNames={f"#{name}": name for name in told},
-                ExpressionAttributeValues=to_item(
-                    {":sid": event.room_sid, **{f":{name}": value for name, value in told.items()}}
-                ),
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            return await self._update(
+                event.session_id,
+                "SET " + ", ".join(updates),
+                condition,
+                {f"#{name}": name for name in facts},
+                {":sid": event.room_sid, **{f":{name}": value for name, value in facts.items()}},
             )
         except Refused as refusal:
             item = refused_item(refusal)
@@ -281,81 +271,75 @@ class DynamoSessions(Table):
             if sid is None:
                 return None
             return session_of(item) if sid == event.room_sid else await self._merge_reopened_room(event, item)
-        return session_of(from_item(answer["Attributes"]))
 
     async def _merge_reopened_room(self, event: RoomEvent, item: Item) -> Session | None:
-        """Note what an event tells of a room that is not the one we made, against the row as last read."""
+        """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
         for _ in range(_MERGE_ATTEMPTS):
             rooms = item["livekit"]["other_rooms"]
             before = rooms.get(event.room_sid)
-            after = merge_facts(before or {}, event)
+            after = merge_event(before or {}, event)
             if after == before or (before is None and len(rooms) >= _OTHER_ROOMS):
                 return session_of(item)
             values = {":after": after} if before is None else {":after": after, ":before": before}
-            untouched = "attribute_not_exists({0})" if before is None else "{0} = :before"
+            room = "livekit.other_rooms.#sid"
+            unchanged = f"attribute_not_exists({room})" if before is None else f"{room} = :before"
+            condition = f"attribute_exists(session_id) AND {unchanged}"
             try:
-                answer = await self._request(
-                    "UpdateItem",
-                    TableName=self._name,
-                    Key=to_item({"session_id": event.session_id}),
-                    UpdateExpression="SET livekit.other_rooms.#sid = :after",
-                    ConditionExpression="attribute_exists(session_id) AND "
-                    + untouched.format("livekit.other_rooms.#sid"),
-                    ExpressionAttributeNames={"#sid": event.room_sid},
-                    ExpressionAttributeValues=to_item(values),
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                return await self._update(
+                    event.session_id, f"SET {room} = :after", condition, {"#sid": event.room_sid}, values
                 )
             except Refused as refusal:
                 if not (item := refused_item(refusal)):
                     return None
-            else:
-                return session_of(from_item(answer["Attributes"]))
         raise StorageError
 
     async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
-        """Change attributes of a row that is there, if a condition holds; None removes."""
-        kept = {name: value for name, value in changes.items() if value is not None}
-        removed = [f"#{name}" for name in changes if name not in kept]
+        """Change attributes of an existing row if a condition holds; None removes an attribute."""
+        new_values = {name: value for name, value in changes.items() if value is not None}
+        removed = [f"#{name}" for name in changes if name not in new_values]
         sets = [
-            f"#{name} = if_not_exists(#{name}, :{name})" if isinstance(value, _Unless) else f"#{name} = :{name}"
-            for name, value in kept.items()
+            f"#{name} = if_not_exists(#{name}, :{name})" if isinstance(value, _IfAbsent) else f"#{name} = :{name}"
+            for name, value in new_values.items()
         ]
-        names = {*changes, *(("status",) if "#status" in condition else ())}
-        told = {f":{name}": value.value if isinstance(value, _Unless) else value for name, value in kept.items()}
-        arguments: dict[str, Any] = {"ExpressionAttributeValues": to_item({**values, **told})} if values or told else {}
+        expression = (f"SET {', '.join(sets)} " if sets else "") + (f"REMOVE {', '.join(removed)}" if removed else "")
+        names = {f"#{name}": name for name in (*changes, *(["status"] if "#status" in condition else []))}
+        for name, value in new_values.items():
+            values = {**values, f":{name}": value.value if isinstance(value, _IfAbsent) else value}
+        return await self._update(session_id, expression, condition, names, values)
+
+    async def _update(
+        self, session_id: SessionId, expression: str, condition: str, names: dict[str, str], values: Item
+    ) -> Session:
+        """Update a row if a condition holds, and return the session; raises Refused with the row if it does not."""
         answer = await self._request(
             "UpdateItem",
             TableName=self._name,
             Key=to_item({"session_id": session_id}),
-            UpdateExpression=(f"SET {', '.join(sets)} " if sets else "")
-            + (f"REMOVE {', '.join(removed)}" if removed else ""),
+            UpdateExpression=expression,
             ConditionExpression=condition,
-            ExpressionAttributeNames={f"#{name}": name for name in names},
-            **arguments,
+            ExpressionAttributeNames=names,
+            **({"ExpressionAttributeValues": to_item(values)} if values else {}),
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
         return session_of(from_item(answer["Attributes"]))
 
     async def _matching(self, workspace: WorkspaceId, query: ListSessionsQuery) -> tuple[list[str], str | None]:
-        """Return up to limit + 1 ids that match, and where reading stopped early, if it did."""
-        wanted = {
-            name: value for name, value in (("status", query.status), ("agent_id", query.agent_id)) if value is not None
-        }
+        """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ."""
+        filters = {name: value for name in ("status", "agent_id") if (value := getattr(query, name)) is not None}
         request: dict[str, Any] = {
             "TableName": self._name,
             "IndexName": BY_WORKSPACE,
             "KeyConditionExpression": "workspace = :workspace",
             "ExpressionAttributeValues": to_item(
-                {":workspace": workspace, **{f":{name}": value for name, value in wanted.items()}}
+                {":workspace": workspace, **{f":{name}": value for name, value in filters.items()}}
             ),
             "ScanIndexForward": False,
-            "Limit": _ROWS_PER_QUERY if wanted else query.limit + 1,
+            "Limit": _ROWS_PER_QUERY if filters else query.limit + 1,
         }
-        if wanted:
-            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in wanted)
-            request["ExpressionAttributeNames"] = {f"#{name}": name for name in wanted}
+        if filters:
+            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in filters)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
         if query.cursor is not None:
             last = {"workspace": workspace, "session_id": decode_cursor(query.cursor)}
             request["ExclusiveStartKey"] = to_item(last)
@@ -372,7 +356,9 @@ class DynamoSessions(Table):
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     async def _batch(self, session_ids: Sequence[str]) -> dict[str, Item]:
-        """Read rows without their results, in one request unless DynamoDB leaves some for another."""
+        """Return rows without results, by id, in one request unless DynamoDB leaves keys unprocessed."""
+        if not session_ids:
+            return {}
         names = {f"#{name}": name for name in LISTED}
         request: dict[str, Any] = {
             self._name: {
@@ -384,21 +370,17 @@ class DynamoSessions(Table):
         }
         rows: dict[str, Item] = {}
         for attempt in range(_BATCH_ATTEMPTS):
-            if not session_ids:
-                break
             answer = await self._request("BatchGetItem", RequestItems=request)
             for item in map(from_item, answer["Responses"].get(self._name, [])):
                 rows[item["session_id"]] = item
             if not (request := answer.get("UnprocessedKeys", {})):
                 return rows
             await asyncio.sleep(0.05 * 2**attempt)
-        if session_ids:
-            raise StorageError
-        return rows
+        raise StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class _Unless:
-    """A value that is set unless there is one already."""
+class _IfAbsent:
+    """A value for an attribute that has none yet."""
 
     value: Any

@@ -35,10 +35,10 @@ def unpack(pieces: Sequence[bytes]) -> list[TranscriptTurn]:
 
 
 class DynamoCheckpoints(Table):
-    """Turns that are kept while the call goes on: pieces under the session's own id, each from its first turn's number.
+    """Turns saved during the call: pieces with the session's id as key, numbered by the index of their first turn.
 
-    How many turns are kept is told by the session alone, and changes with the piece in one transaction. So a turn is
-    either kept and counted or neither, and nobody writes between two that read the same count.
+    The session's row holds the number of saved turns. One transaction writes a piece and updates that number, so a turn
+    is either stored and counted or neither, and of two concurrent writers only one succeeds.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class DynamoCheckpoints(Table):
         self._retention_seconds = retention_days * DAY_SECONDS
 
     async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
-        """Keep turns behind those that a session has; when this returns, they are durable.
+        """Append turns to those of a session. When this returns, they are durable.
 
-        All or nothing; None if the session is not active any more or turns were kept since it was read.
+        All or nothing; None if the session is not active, or if turns were saved since it was read.
         """
         first = session.checkpoint_turns
         grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
         ttl = {"ttl": retained_until(session, self._retention_seconds)} if self._retention_seconds else {}
         [data] = pack(turns)
         piece = {**_piece(TranscriptId(session.session_id), first), "data": data, **ttl}
-        tally = {
+        count_update = {
             "TableName": self._sessions_name,
             "Key": to_item({"session_id": session.session_id}),
             "UpdateExpression": "SET checkpoint_turns = :turns, checkpoint_bytes = :bytes",
@@ -78,13 +78,13 @@ class DynamoCheckpoints(Table):
             ),
         }
         try:
-            await self._transact({"Update": tally}, {"Put": {"TableName": self._name, "Item": to_item(piece)}})
+            await self._transact({"Update": count_update}, {"Put": {"TableName": self._name, "Item": to_item(piece)}})
         except Refused:
             return None
         return grown
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
-        """Return all turns that are kept of a session as it was read; one request per megabyte."""
+        """Return all turns that were saved when the session was read; one request per megabyte."""
         turns: list[TranscriptTurn] = []
         rows = await self._all(
             {
@@ -99,17 +99,17 @@ class DynamoCheckpoints(Table):
         for row in rows:
             turns += unpack([row["data"]])
         if len(turns) != session.checkpoint_turns:
-            logger.error("kept turns are missing", session_id=session.session_id, found=len(turns))
+            logger.error("checkpoint_turns_missing", session_id=session.session_id, found=len(turns))
             raise StorageError
         return turns
 
     async def delete(self, session_id: SessionId) -> None:
-        """Remove what was kept of a session, one request per piece."""
+        """Delete all turns of a session, one request per piece."""
         await DynamoTranscripts(self._dynamodb, self._name).delete(TranscriptId(session_id))
 
 
 class DynamoTranscripts(Table):
-    """Transcripts, compressed, in pieces that fit an item each."""
+    """Transcripts of completed sessions, compressed, in pieces of one item each."""
 
     def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0, clock: Clock = time.time) -> None:
         super().__init__(dynamodb, name)
@@ -117,7 +117,7 @@ class DynamoTranscripts(Table):
         self._clock = clock
 
     async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
-        """Keep a transcript, one request per piece, side by side; when this returns, it is durable."""
+        """Store a transcript, with one concurrent request per piece. When this returns, it is durable."""
         ttl = {"ttl": int(self._clock()) + self._retention_seconds} if self._retention_seconds else {}
         outcomes = await asyncio.gather(
             *(
@@ -128,19 +128,19 @@ class DynamoTranscripts(Table):
                 )
                 for number, data in enumerate(pack(turns))
             ),
-            return_exceptions=True,  # so that no piece is still on its way when a failure is told
+            return_exceptions=True,  # so that no request is in flight when an error is raised
         )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
     async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
-        """Return a transcript, one request per megabyte; None if it is not there."""
+        """Return a transcript, one request per megabyte; None if there is none."""
         pieces = [row["data"] for row in await self._pieces(transcript_id)]
         return unpack(pieces) if pieces else None
 
     async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
-        """Let a transcript that nothing points to disappear by itself a day from now."""
+        """Set the TTL of a transcript without a session to a day from now, one request per piece."""
         ttl = int(self._clock()) + _ORPHAN_SECONDS
         await asyncio.gather(*(self._expire(transcript_id, number, ttl) for number, _ in enumerate(pack(turns))))
 
@@ -159,7 +159,7 @@ class DynamoTranscripts(Table):
             return  # this piece was never written
 
     async def delete(self, transcript_id: TranscriptId) -> None:
-        """Remove a transcript now, one request per piece."""
+        """Delete a transcript now, one request per piece."""
         await asyncio.gather(
             *(
                 self._request(
