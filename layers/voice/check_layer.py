@@ -1,8 +1,8 @@
-"""Checks a built layer: `python3.13 check_layer.py <layer>/python arm64`.
+"""Check a built layer: `python3.13 check_layer.py <layer>/python arm64`.
 
-A layer whose bytecode is void still works, two seconds slower at every cold start, and one whose native code is for
-another processor fails at its first import on Lambda. Both are silent until then, so the build ends with this. It is
-run by an interpreter of the Lambda runtime's own minor version, whose bytecode it expects.
+A layer with invalid bytecode works, but every cold start takes two seconds longer. One with native code for another
+processor fails at its first import on Lambda. The build itself notices neither, so it ends with this check. Run it with
+the minor version of Python that Lambda runs, because it expects that version's bytecode.
 """
 
 import importlib.util
@@ -13,15 +13,15 @@ from pathlib import Path
 # Field e_machine of an ELF header, 2 bytes at offset 18.
 MACHINES = {183: "arm64", 62: "x86_64"}
 
-# Flags of a .pyc, 4 bytes at offset 4: 0 = by the date of the source, 1 = by its hash, unchecked, 3 = checked.
+# Flags of a .pyc, 4 bytes at offset 4: 0 = date of the source, 1 = hash of the source, unchecked, 3 = hash, checked.
 UNCHECKED_HASH = 1
 
-# Lambda's limit for the functions and all their layers, unzipped.
+# Lambda's limit for a function with all its layers, unzipped.
 MAX_BYTES = 250 * 1024 * 1024
 
 
 def machine(library: Path) -> str:
-    """Return the architecture that a native library is made for, "" if it is no native library."""
+    """Return the architecture of a native library, "" for any other file."""
     with library.open("rb") as file:
         header = file.read(20)
     if header[:4] != b"\x7fELF":
@@ -31,7 +31,7 @@ def machine(library: Path) -> str:
 
 
 def bytecode_fault(source: Path) -> str:
-    """Say what keeps the bytecode of a module from being used as it stands, "" if nothing does."""
+    """Return why Lambda would not use the bytecode of a module, "" if it would."""
     bytecode = Path(importlib.util.cache_from_source(str(source)))
     if not bytecode.is_file():
         return "has no bytecode"
@@ -45,7 +45,7 @@ def bytecode_fault(source: Path) -> str:
 
 
 def faults(layer: Path, architecture: str) -> Iterator[str]:
-    """Name everything that is wrong with the folder `python` of a layer."""
+    """Yield all faults of a layer's folder `python`."""
     files = [path for path in sorted(layer.rglob("*")) if path.is_file()]
     for path in files:
         name = path.relative_to(layer)
@@ -60,7 +60,7 @@ def faults(layer: Path, architecture: str) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the faults of the layer and return how the process should end."""
+    """Print the faults of the layer and return the exit status."""
     found = list(faults(Path(sys.argv[1]), sys.argv[2]))
     for fault in found:
         print("Layer:", fault, file=sys.stderr)

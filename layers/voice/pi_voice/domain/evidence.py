@@ -23,7 +23,7 @@ INSTRUCTION: Final = (
 )
 
 _STATUSES: Final = ("found", "not_mentioned", "conflicting")
-_ENTRY: Final[JsonSchema] = {
+_EVIDENCE_ENTRY: Final[JsonSchema] = {
     "type": "object",
     "properties": {
         "path": {"type": "string"},
@@ -45,7 +45,7 @@ def with_evidence(sent: JsonSchema) -> JsonSchema:
     results = {keyword: value for keyword, value in sent.items() if keyword != "$defs"}
     wrapped: JsonSchema = {
         "type": "object",
-        "properties": {"results": results, "evidence": {"type": "array", "items": _ENTRY}},
+        "properties": {"results": results, "evidence": {"type": "array", "items": _EVIDENCE_ENTRY}},
         "required": ["results", "evidence"],
         "propertyOrdering": ["results", "evidence"],
     }
@@ -124,8 +124,8 @@ def _normalize(text: str) -> str:
 
 def _in_word(left: str, right: str) -> bool:
     """Return whether two adjacent characters belong to one word, in scripts that separate words by spaces."""
-    return _is_spaced(left) and _is_spaced(right)
+    return _is_word_character(left) and _is_word_character(right)
 
 
-def _is_spaced(letter: str) -> bool:
+def _is_word_character(letter: str) -> bool:
     return letter.isdecimal() or letter.lower() != letter.upper()
