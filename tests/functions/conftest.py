@@ -1,4 +1,4 @@
-"""The functions as Lambda calls them: events of an HTTP API in, answers out.
+"""Fixtures that invoke the functions as Lambda does, with events of an HTTP API.
 
 DynamoDB and SQS are moto behind HTTP, with the template's tables and queues; LiveKit and Gemini are the local
 stand-ins, to which the genuine SDKs talk.
@@ -43,7 +43,7 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller gets to see."""
+    """A response as a caller gets it."""
 
     status: int
     headers: dict[str, str]
@@ -59,7 +59,7 @@ class Answer:
         return self.json["data"]
 
     def error(self, code: str, status: int) -> SimpleNamespace:
-        """Assert that this is the error expected, in the contract's shape, and return it."""
+        """Assert the error code, the status and the format of the contract; return the error."""
         assert (self.status, self.json["error"]["code"]) == (status, code), self.text
         error = SimpleNamespace(details=[], **{k: v for k, v in self.json["error"].items() if k != "details"})
         error.details = self.json["error"].get("details", [])
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass
 class Api:
-    """A caller with a key, who reaches the functions by the template's routes."""
+    """A caller with a credential, routed to the functions by the template's routes."""
 
     functions: "Functions"
     workspace: str
@@ -109,18 +109,18 @@ class Api:
         return self.functions.call(method, BASE + path, headers, text if body is not None else None, query, binary)
 
     def client_of(self, session: dict[str, Any]) -> "Api":
-        """Return the session's own client, which holds its token and no key."""
+        """Return a caller with the session's client token instead of an API key."""
         return Api(self.functions, self.workspace, session["client_token"])
 
     def agent(self, **fields: object) -> str:
-        """Make an agent and return its id."""
+        """Create an agent and return its id."""
         spec = {"name": "Ana", "instructions": "Take the call.", **fields}
         return str(self.post("/agents", spec).data["agent_id"])
 
     def session(self, agent_id: str | None = None, **fields: object) -> dict[str, Any]:
-        """Start a session and return it."""
-        order = {"agent_id": agent_id or self.agent(), "participant": {"identity": "caller-1"}, **fields}
-        return dict(self.post("/sessions", order).data)
+        """Create a session and return it."""
+        request = {"agent_id": agent_id or self.agent(), "participant": {"identity": "caller-1"}, **fields}
+        return dict(self.post("/sessions", request).data)
 
 
 class Functions:
@@ -131,7 +131,7 @@ class Functions:
         self._handlers: dict[str, Handler] = {}
 
     def handler(self, name: str) -> Handler:
-        """Return a function's handler, by its folder."""
+        """Return the handler of a function by its folder."""
         if name not in self._handlers:
             module_name = f"functions_{name}"
             spec = importlib.util.spec_from_file_location(module_name, ROOT / "functions" / name / "app.py")
@@ -144,7 +144,7 @@ class Functions:
         return self._handlers[name]
 
     def start_over(self) -> None:
-        """Let all containers end, so that the next requests start new ones."""
+        """Discard all containers, so that the next requests start new ones."""
         run(container.http_client().close())
         container.dynamodb_service().close()
         self._handlers.clear()
@@ -227,7 +227,7 @@ def moto() -> Iterator[MotoServer]:
 
 @pytest.fixture(scope="module")
 def dynamodb(providers: Providers, moto: MotoServer) -> Iterator[DynamoDBClient]:
-    """The tables of the template, and the environment that leads the functions to them."""
+    """The tables of the template, with the environment pointing to them and to the providers."""
     with pytest.MonkeyPatch.context() as environment:
         variables = {
             "AWS_ACCESS_KEY_ID": "tests",
@@ -259,14 +259,14 @@ def dynamodb(providers: Providers, moto: MotoServer) -> Iterator[DynamoDBClient]
 
 
 @pytest.fixture(scope="module")
-def functions(dynamodb: DynamoDBClient) -> Iterator[Functions]:  # noqa: ARG001 (the functions find it by themselves)
+def functions(dynamodb: DynamoDBClient) -> Iterator[Functions]:  # noqa: ARG001 (sets the environment of the functions)
     functions = Functions()
     yield functions
     functions.start_over()
 
 
 def caller(functions: Functions) -> Api:
-    """Make a workspace of its own and a key to it."""
+    """Create a workspace with an API key, and return a caller in it."""
     workspace = f"w-{uuid.uuid4().hex[:12]}"
     issued = functions.invoke("create_api_key", {"workspace": workspace, "name": "tests"})
     return Api(functions, workspace, issued["data"]["api_key"])
@@ -274,7 +274,7 @@ def caller(functions: Functions) -> Api:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """What the functions log while a test runs, as CloudWatch would get it."""
+    """The log lines of the functions during a test, as CloudWatch gets them."""
     handler, lines = logger.registered_handler, io.StringIO()
     stream = handler.setStream(lines)  # type: ignore[attr-defined]
     yield lines
@@ -283,7 +283,7 @@ def logged() -> Iterator[io.StringIO]:
 
 @pytest.fixture
 def api(functions: Functions) -> Api:
-    """A caller in a workspace that nobody else uses."""
+    """A caller in a workspace of its own."""
     return caller(functions)
 
 
@@ -295,7 +295,7 @@ def stranger(functions: Functions) -> Api:
 
 @pytest.fixture
 def work(functions: Functions, dynamodb: DynamoDBClient) -> Iterator[Work]:
-    """What nobody calls, and a queue that nobody else uses."""
+    """Queue worker and sweeper, with a queue of their own."""
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex}", Attributes={"VisibilityTimeout": "540"})["QueueUrl"]
     with pytest.MonkeyPatch.context() as environment:

@@ -1,4 +1,4 @@
-"""LiveKit's and Gemini's stand-ins in a thread of their own, and what a test may ask about them."""
+"""The stand-ins for LiveKit and Gemini in a thread, and requests about their state."""
 
 import asyncio
 import threading
@@ -17,14 +17,14 @@ from local.stand_ins.livekit import livekit_stand_in
 from tests.patience import LONG
 
 NOWHERE = "http://127.0.0.1:9"
-"""A port of this machine that nobody serves: the stand-in's own webhooks end here."""
+"""A port without a server. The stand-in sends its webhooks there."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Providers:
-    """Both providers, running."""
+    """Both running stand-ins."""
 
     livekit: LiveKit
     gemini: Gemini
@@ -33,7 +33,7 @@ class Providers:
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[Self]:
-        """Serve both on free ports of loopback until the end of the block."""
+        """Run both on free loopback ports during the block."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -54,12 +54,12 @@ class Providers:
             loop.close()
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something on the providers' own event loop."""
+        """Run a coroutine on the event loop of the stand-ins."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(LONG)
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment that leads a function here."""
+        """Environment variables that point a function to the stand-ins."""
         assert self.gemini.base_url
         return {
             "LIVEKIT_URL": self.livekit.url,
@@ -70,7 +70,7 @@ class Providers:
         }
 
     def rooms(self) -> list[str]:
-        """Return the names of all rooms that are open."""
+        """Return the names of all open rooms."""
         return [room.name for room in self._open_rooms()]
 
     def room(self, name: str) -> Room:
@@ -79,7 +79,7 @@ class Providers:
         return room
 
     def open_room(self, name: str) -> None:
-        """Open a room, as somebody does who joins one that was closed."""
+        """Open a room, as a join after its close does."""
 
         async def ask() -> None:
             async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
@@ -88,7 +88,7 @@ class Providers:
         self.do(ask())
 
     def close_room(self, name: str) -> None:
-        """Close a room, as LiveKit does when everybody has left."""
+        """Close a room, as LiveKit does after the last participant left."""
 
         async def ask() -> None:
             async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:

@@ -28,7 +28,7 @@ FULL = {
 }
 
 
-def test_an_agent_is_kept_as_it_was_given(api: Api) -> None:
+def test_an_agent_is_stored_as_it_was_sent(api: Api) -> None:
     created = api.post("/agents", FULL)
 
     agent = created.data
@@ -39,7 +39,7 @@ def test_an_agent_is_kept_as_it_was_given(api: Api) -> None:
     assert api.get(f"/agents/{agent['agent_id']}").data == agent
 
 
-def test_what_is_left_out_has_its_documented_default(api: Api) -> None:
+def test_omitted_fields_have_their_documented_defaults(api: Api) -> None:
     agent = api.post("/agents", name="Ana", instructions="Take the call.").data
 
     assert agent["language"] == "en-US"
@@ -53,7 +53,7 @@ def test_what_is_left_out_has_its_documented_default(api: Api) -> None:
 
 
 def each(path: str, *values: object) -> list[tuple[str, object]]:
-    """Pair a field with several bad values."""
+    """Pair a field with each of these bad values."""
     return [(path, value) for value in values]
 
 
@@ -98,7 +98,7 @@ def test_a_bad_field_is_refused_by_its_path_on_create_and_on_update(api: Api, pa
     error = api.post("/agents", set_at(FULL, path, value)).error("invalid_request", 400)
 
     assert error.paths == [path]
-    if value is not None:  # in a merge patch null removes
+    if value is not None:  # in a merge patch null resets a field
         agent = api.agent()
         patched = api.patch(f"/agents/{agent}", set_at({}, path, value)).error("invalid_request", 400)
         assert patched.paths == [path]
@@ -114,11 +114,11 @@ def test_a_bad_field_is_refused_by_its_path_on_create_and_on_update(api: Api, pa
         ("metadata", {"": "y"}, "metadata."),
     ],
 )
-def test_a_fault_inside_a_list_or_a_map_is_named_exactly(api: Api, field: str, value: object, path: str) -> None:
+def test_an_error_inside_a_list_or_a_map_has_its_exact_path(api: Api, field: str, value: object, path: str) -> None:
     assert api.post("/agents", {**FULL, field: value}).error("invalid_request", 400).paths == [path]
 
 
-def test_all_faults_are_told_at_once(api: Api) -> None:
+def test_all_errors_are_reported_at_once(api: Api) -> None:
     error = api.post("/agents", nam="Ana", language="?").error("invalid_request", 400)
 
     assert sorted(error.paths) == ["instructions", "language", "nam", "name"]
@@ -137,9 +137,7 @@ def test_all_faults_are_told_at_once(api: Api) -> None:
         ),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_refused_on_create_and_on_update(
-    api: Api, field: str, schema: object, path: str
-) -> None:
+def test_an_unusable_schema_is_refused_on_create_and_on_update(api: Api, field: str, schema: object, path: str) -> None:
     agent = api.agent()
 
     for answer in (api.post("/agents", {**FULL, field: schema}), api.patch(f"/agents/{agent}", {field: schema})):
@@ -150,7 +148,7 @@ def test_a_schema_that_cannot_be_used_is_refused_on_create_and_on_update(
 BOUND = {"type": "object", "properties": {"a/b": {"type": "string", "pattern": "^[A-Z]+$"}, "c": {"oneOf": [{}]}}}
 
 
-def test_what_gemini_will_not_see_of_a_schema_is_told_whenever_an_agent_is_saved(api: Api) -> None:
+def test_schema_keywords_that_gemini_does_not_see_are_warned_of_on_every_save(api: Api) -> None:
     places = ["output_schema_strict#/properties/a~1b/pattern", "output_schema_strict#/properties/c/oneOf"]
 
     made = api.post("/agents", {**FULL, "output_schema_strict": BOUND}).data
@@ -165,7 +163,7 @@ def test_what_gemini_will_not_see_of_a_schema_is_told_whenever_an_agent_is_saved
     assert plain["warnings"] == []
 
 
-def test_a_change_makes_the_next_version_and_a_change_of_nothing_makes_none(api: Api) -> None:
+def test_an_update_creates_the_next_version_only_if_a_field_changes(api: Api) -> None:
     agent = api.post("/agents", FULL).data
     path = f"/agents/{agent['agent_id']}"
 
@@ -178,7 +176,7 @@ def test_a_change_makes_the_next_version_and_a_change_of_nothing_makes_none(api:
     assert {**api.get(path).data, "warnings": []} == changed
 
 
-def test_null_in_a_patch_takes_back_what_is_optional_and_may_not_take_back_a_name(api: Api) -> None:
+def test_null_in_a_patch_resets_optional_fields_and_not_the_name(api: Api) -> None:
     path = f"/agents/{api.post('/agents', FULL).data['agent_id']}"
 
     assert api.patch(path, {"output_schema_strict": None}).data["output_schema_strict"] is None
@@ -190,7 +188,7 @@ def test_null_in_a_patch_takes_back_what_is_optional_and_may_not_take_back_a_nam
     ("patch", "path"),
     [({"foo": None}, "foo"), ({"behaviors": {"foo": None}}, "behaviors.foo"), ({"voice": {"foo": None}}, "voice.foo")],
 )
-def test_a_field_that_is_none_cannot_be_taken_back(api: Api, patch: dict[str, Any], path: str) -> None:
+def test_null_for_an_unknown_field_is_refused(api: Api, patch: dict[str, Any], path: str) -> None:
     assert api.patch(f"/agents/{api.agent()}", patch).error("invalid_request", 400).paths == [path]
 
 
@@ -206,11 +204,11 @@ def test_a_deleted_agent_is_gone(api: Api) -> None:
 
 
 @pytest.mark.parametrize("agent_id", ["x", "0199a0f0-0000-7000-8000-000000000000", "%20", "x" * 3000, "é"])
-def test_an_agent_that_is_not_there_is_not_found(api: Api, agent_id: str) -> None:
+def test_an_unknown_agent_is_not_found(api: Api, agent_id: str) -> None:
     api.get(f"/agents/{agent_id}").error("voice_agent_not_found", 404)
 
 
-def test_another_workspace_s_agent_is_not_there_either(api: Api, stranger: Api) -> None:
+def test_another_workspaces_agent_is_not_found(api: Api, stranger: Api) -> None:
     agent = api.agent()
     unknown = stranger.get("/agents/0199a0f0-0000-7000-8000-000000000000").error("voice_agent_not_found", 404)
 
@@ -253,7 +251,9 @@ def test_the_list_is_newest_first_and_comes_in_pages(api: Api) -> None:
         ({"page": "2"}, ["page"]),
     ],
 )
-def test_a_bad_query_is_refused_by_name(api: Api, path: str, query: dict[str, str], paths: list[str]) -> None:
+def test_a_bad_query_parameter_is_refused_by_its_name(
+    api: Api, path: str, query: dict[str, str], paths: list[str]
+) -> None:
     assert api.get(path, **query).error("invalid_request", 400).paths == paths
 
 
@@ -261,5 +261,5 @@ def test_a_bad_query_is_refused_by_name(api: Api, path: str, query: dict[str, st
 @pytest.mark.parametrize(
     "cursor", ["", "x", "AAAA", "AZmg8AAAcACAAAAAAAAAAA==", "0199a0f0-0000-7000-8000-000000000000", "é"]
 )
-def test_a_cursor_that_no_list_gave_is_refused(api: Api, path: str, cursor: str) -> None:
+def test_a_cursor_that_no_list_returned_is_refused(api: Api, path: str, cursor: str) -> None:
     api.get(path, cursor=cursor).error("invalid_cursor", 400)

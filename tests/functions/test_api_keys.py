@@ -1,4 +1,4 @@
-"""The functions that operators invoke: API keys are given out, listed and taken back."""
+"""The functions for operators: create, list and revoke API keys."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ def error_of(answer: Any, code: str) -> list[str]:
     return [detail["path"] for detail in answer["error"].get("details", [])]
 
 
-def test_a_key_is_shown_once_and_only_its_hash_is_kept(functions: Functions, dynamodb: Any) -> None:
+def test_a_key_is_returned_once_and_only_its_hash_is_stored(functions: Functions, dynamodb: Any) -> None:
     issued = functions.invoke("create_api_key", {"workspace": "acme-once", "name": "backend"})["data"]
 
     assert re.fullmatch(r"pi_live_[0-9A-Za-z]{49}", issued["api_key"])
@@ -39,8 +39,8 @@ def test_keys_are_listed_newest_first_without_their_secrets(functions: Functions
     assert first["api_key"] not in repr(page)
 
 
-def test_a_revoked_key_no_longer_opens_anything(functions: Functions) -> None:
-    api = caller(functions)  # never used before it is revoked: a used one may be remembered for a minute
+def test_a_revoked_key_is_refused(functions: Functions) -> None:
+    api = caller(functions)  # not used before the revocation, because a used key is cached for a minute
     key = functions.invoke("list_api_keys", {"workspace": api.workspace})["data"][0]
 
     revoked = functions.invoke("revoke_api_key", {"workspace": api.workspace, "key_id": key["key_id"]})["data"]
@@ -51,7 +51,7 @@ def test_a_revoked_key_no_longer_opens_anything(functions: Functions) -> None:
     api.get("/voices").error("invalid_api_key", 401)
 
 
-def test_keys_of_one_workspace_see_the_same_agents(functions: Functions, api: Api) -> None:
+def test_all_keys_of_a_workspace_have_the_same_agents(functions: Functions, api: Api) -> None:
     second = functions.invoke("create_api_key", {"workspace": api.workspace})["data"]["api_key"]
     agent = api.agent()
 
@@ -59,11 +59,11 @@ def test_keys_of_one_workspace_see_the_same_agents(functions: Functions, api: Ap
 
 
 @pytest.mark.parametrize("key_id", ["", "x", "0199a0f0-0000-7000-8000-000000000000"])
-def test_a_key_that_is_not_there_cannot_be_revoked(functions: Functions, api: Api, key_id: str) -> None:
+def test_an_unknown_key_cannot_be_revoked(functions: Functions, api: Api, key_id: str) -> None:
     error_of(functions.invoke("revoke_api_key", {"workspace": api.workspace, "key_id": key_id}), "api_key_not_found")
 
 
-def test_a_key_cannot_be_revoked_in_another_workspace_s_name(functions: Functions, api: Api, stranger: Api) -> None:
+def test_another_workspaces_key_cannot_be_revoked(functions: Functions, api: Api, stranger: Api) -> None:
     key = functions.invoke("list_api_keys", {"workspace": api.workspace})["data"][0]
 
     answer = functions.invoke("revoke_api_key", {"workspace": stranger.workspace, "key_id": key["key_id"]})
@@ -74,7 +74,7 @@ def test_a_key_cannot_be_revoked_in_another_workspace_s_name(functions: Function
 
 @pytest.mark.parametrize("function", ["create_api_key", "list_api_keys", "revoke_api_key"])
 @pytest.mark.parametrize("workspace", [None, "", "Acme", "a b", "-a", "x" * 64, 1])
-def test_a_workspace_s_name_is_plain(functions: Functions, function: str, workspace: object) -> None:
+def test_a_malformed_workspace_name_is_refused(functions: Functions, function: str, workspace: object) -> None:
     event = {"workspace": workspace, "key_id": "x"} if function == "revoke_api_key" else {"workspace": workspace}
 
     assert error_of(functions.invoke(function, event), "invalid_request") == ["workspace"]
@@ -82,7 +82,7 @@ def test_a_workspace_s_name_is_plain(functions: Functions, function: str, worksp
 
 @pytest.mark.parametrize("event", [[], "acme", None, {}])
 @pytest.mark.parametrize("function", ["create_api_key", "list_api_keys", "revoke_api_key"])
-def test_an_event_that_is_no_order_is_refused(functions: Functions, function: str, event: object) -> None:
+def test_an_event_that_is_not_a_request_is_refused(functions: Functions, function: str, event: object) -> None:
     error_of(functions.invoke(function, event), "invalid_request")
 
 

@@ -1,4 +1,4 @@
-"""What one request asks of DynamoDB, LiveKit and Gemini: each call by name, in a container that has just started."""
+"""Calls that one request makes to DynamoDB, LiveKit and Gemini in a new container."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from local.http_server import serving
 from pi_voice import container
 from tests.functions.conftest import ROOT, Api, Functions
 from tests.functions.providers import Providers
-from tests.functions.test_complete import ENDING
+from tests.functions.test_complete_session import ENDING
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
@@ -51,7 +51,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "UpdateItem sessions",
         "DeleteRoom",
     ],
-    "complete_session, with kept turns": [
+    "complete_session, with checkpoints": [
         *KEY,
         "GetItem sessions",
         "Query transcripts",
@@ -94,22 +94,22 @@ CALLS: Final[Mapping[str, list[str]]] = {
 
 @dataclass
 class Listener:
-    """Hears every call, on its way into DynamoDB or into a provider's stand-in."""
+    """Records every call to DynamoDB and to the stand-ins."""
 
     functions: Functions
-    heard: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
     together: threading.Barrier | None = None
-    """Where reads wait for one another: those that are not made side by side never get through."""
+    """A barrier for reads. Reads that are not concurrent never pass it."""
 
     def during(self, work: Callable[[], Any]) -> list[str]:
-        """Do something in a container that has just started, and return the calls that it made, in no order."""
+        """Do the work in a new container, and return its calls, sorted."""
         self.functions.start_over()
-        self.heard.clear()
+        self.calls.clear()
         work()
-        return sorted(self.heard)
+        return sorted(self.calls)
 
-    def note(self, operation: str, params: Mapping[str, Any]) -> None:
-        """Take note of one request to DynamoDB."""
+    def record(self, operation: str, params: Mapping[str, Any]) -> None:
+        """Record one request to DynamoDB."""
         if "QueueUrl" in params:
             return
         names = {getattr(container.tables(), each.name): each.name for each in fields(container.tables())}
@@ -121,20 +121,20 @@ class Listener:
             case _:
                 tables = [params["TableName"]]
         index = f"/{params['IndexName']}" if "IndexName" in params else ""
-        self.heard.append(" ".join([operation, *(names[table] for table in tables)]) + index)
+        self.calls.append(" ".join([operation, *(names[table] for table in tables)]) + index)
         if operation == "GetItem" and self.together:
             self.together.wait(BARRIER_SECONDS)
 
     @contextmanager
     def relayed(self, providers: Providers, url: str) -> Iterator[str]:
-        """Serve a relay to a provider that notes the last word of each path."""
+        """Serve a relay to a provider that records the last segment of each path."""
         relay = AsyncExitStack()
 
         async def start() -> str:
             http = await relay.enter_async_context(aiohttp.ClientSession())
 
             async def pass_on(request: web.Request) -> web.Response:
-                self.heard.append(request.path.replace(":", "/").rpartition("/")[2])
+                self.calls.append(request.path.replace(":", "/").rpartition("/")[2])
                 headers = {name: value for name, value in request.headers.items() if name != "Host"}
                 body = await request.read()
                 async with http.request(request.method, url + request.path_qs, data=body, headers=headers) as answer:
@@ -152,10 +152,10 @@ class Listener:
 
 @pytest.fixture
 def listener(functions: Functions, providers: Providers, work: Work, moto: MotoServer) -> Iterator[Listener]:
-    del work  # the environment has its queue from before the first function is loaded
+    del work  # sets the queue before the first function is loaded
     listener = Listener(functions)
     variables = providers.variables
-    moto.listeners.append(listener.note)
+    moto.listeners.append(listener.record)
     with (
         pytest.MonkeyPatch.context() as environment,
         listener.relayed(providers, variables["LIVEKIT_URL"].replace("ws:", "http:")) as livekit,
@@ -166,24 +166,24 @@ def listener(functions: Functions, providers: Providers, work: Work, moto: MotoS
         functions.start_over()
         yield listener
         functions.start_over()
-    moto.listeners.remove(listener.note)
+    moto.listeners.remove(listener.record)
 
 
 @dataclass(frozen=True)
 class Call:
-    """An agent with a call that is on, one that was completed, and one of which turns were kept."""
+    """An agent with three sessions: an ongoing one, a completed one, and one with checkpoints."""
 
     api: Api
     agent_id: str
     session: dict[str, Any]
-    on: str
-    over: str
-    kept: str
+    ongoing: str
+    completed: str
+    with_checkpoints: str
 
 
 @pytest.fixture
 def call(api: Api, listener: Listener) -> Call:
-    del listener  # what is made here is made by the same functions
+    del listener  # its environment must be set before these requests
     agent_id = api.agent(output_schema={"guests": "integer"})
     paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
     assert api.post(f"{paths[0]}/complete", ENDING).status == 200
@@ -195,12 +195,12 @@ def call(api: Api, listener: Listener) -> Call:
 @pytest.fixture
 def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind."""
-    api, said = call.api, {"from": 0, "turns": ENDING["transcript"]}
-    order = {"agent_id": call.agent_id, "participant": {"identity": "caller-1"}}
-    facts = api.get(call.on).data["livekit"]
-    told = event("room_finished", {**call.session, "sid": facts["room_sid"]})
+    api, turns = call.api, {"from": 0, "turns": ENDING["transcript"]}
+    request_body = {"agent_id": call.agent_id, "participant": {"identity": "caller-1"}}
+    facts = api.get(call.ongoing).data["livekit"]
+    webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
-    work.put(call.over.removeprefix("/sessions/"))
+    work.put(call.completed.removeprefix("/sessions/"))
     return {
         "create_agent": api.agent,
         "list_agents": lambda: api.get("/agents").json["data"],
@@ -208,22 +208,22 @@ def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Calla
         "update_agent": lambda: api.patch(f"/agents/{call.agent_id}", {"name": "Bea"}).data,
         "delete_agent": lambda: api.delete(f"/agents/{call.agent_id}"),
         "list_voices": lambda: api.get("/voices").json["data"],
-        "create_session": lambda: api.post("/sessions", order).data,
+        "create_session": lambda: api.post("/sessions", request_body).data,
         "list_sessions": lambda: api.get("/sessions").json["data"],
-        "get_session": lambda: api.get(call.on).data,
-        "get_session, with transcript": lambda: api.get(call.over).data,
-        "delete_session": lambda: api.delete(call.over),
-        "complete_session": lambda: api.post(f"{call.on}/complete", ENDING).json["results"],
-        "complete_session, with kept turns": lambda: api.post(f"{call.kept}/complete").json["results"],
-        "rerun_extraction": lambda: api.post(f"{call.over}/extract").data,
+        "get_session": lambda: api.get(call.ongoing).data,
+        "get_session, with transcript": lambda: api.get(call.completed).data,
+        "delete_session": lambda: api.delete(call.completed),
+        "complete_session": lambda: api.post(f"{call.ongoing}/complete", ENDING).json["results"],
+        "complete_session, with checkpoints": lambda: api.post(f"{call.with_checkpoints}/complete").json["results"],
+        "rerun_extraction": lambda: api.post(f"{call.completed}/extract").data,
         "preview_extraction": lambda: (
             api.post("/extractions/preview", transcript=ENDING["transcript"], output_schema={"guests": "integer"}).data
         ),
-        "save_transcript": lambda: api.post(f"{call.on}/transcript", said).data,
-        "renew_session": lambda: api.post(f"{call.on}/renew").data,
-        "stop_session": lambda: api.post(f"{call.on}/stop").data,
-        "add_participant": lambda: api.post(f"{call.on}/participants", identity="listener").data,
-        "receive_livekit_webhook": lambda: Webhook(functions).send(told),
+        "save_transcript": lambda: api.post(f"{call.ongoing}/transcript", turns).data,
+        "renew_session": lambda: api.post(f"{call.ongoing}/renew").data,
+        "stop_session": lambda: api.post(f"{call.ongoing}/stop").data,
+        "add_participant": lambda: api.post(f"{call.ongoing}/participants", identity="listener").data,
+        "receive_livekit_webhook": lambda: Webhook(functions).send(webhook_body),
         "extract_results": work.deliver,
         "sweep_sessions": work.sweep,
         "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
@@ -242,29 +242,29 @@ def test_a_request_makes_exactly_these_calls(
 
 
 @pytest.mark.parametrize("kind", ["create_session", "get_session", "complete_session"])
-def test_the_key_and_what_is_asked_for_are_read_side_by_side(
+def test_the_key_and_the_resource_are_read_concurrently(
     kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
 ) -> None:
     listener.together = threading.Barrier(2)
-    if kind == "complete_session":  # which reads the agent later, by itself
+    if kind == "complete_session":  # it reads the agent later, without a concurrent read
         listener.together = threading.Barrier(2, action=lambda: setattr(listener, "together", None))
 
     assert listener.during(requests[kind]) == sorted(CALLS[kind])
 
 
 @pytest.mark.parametrize("kind", ["create_session", "get_session"])
-def test_a_container_that_knows_the_key_does_not_look_it_up_again(
+def test_a_cached_key_is_not_looked_up_again(
     kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
 ) -> None:
     listener.during(requests[kind])
-    listener.heard.clear()
+    listener.calls.clear()
 
     requests[kind]()
 
-    assert sorted(listener.heard) == sorted(set(CALLS[kind]) - set(KEY))
+    assert sorted(listener.calls) == sorted(set(CALLS[kind]) - set(KEY))
 
 
-def test_every_function_has_its_calls() -> None:
+def test_every_function_is_in_the_list_of_calls() -> None:
     assert {path.parent.name for path in Path(ROOT / "functions").glob("*/app.py")} == {
         kind.partition(",")[0] for kind in CALLS
     }

@@ -1,4 +1,4 @@
-"""A session's client token: it opens that session's own routes and nothing else, and needs no look-up."""
+"""Client tokens: valid for the own routes of one session, without a lookup."""
 
 import time
 from typing import Any
@@ -10,14 +10,14 @@ from pi_voice.domain.ids import SessionId
 from tests.functions.conftest import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
 
 TURNS = [{"role": "user", "text": "Hi"}]
-OPENED: list[tuple[str, str, dict[str, Any] | None]] = [
+CLIENT_TOKEN_ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("GET", "", None),
     ("POST", "/transcript", {"from": 0, "turns": TURNS}),
     ("POST", "/renew", {}),
     ("POST", "/stop", None),
     ("POST", "/complete", {"transcript": TURNS}),
 ]
-KEYS_ALONE: list[tuple[str, str]] = [
+API_KEY_ROUTES: list[tuple[str, str]] = [
     ("POST", "/agents"),
     ("GET", "/agents"),
     ("GET", "/agents/{agent_id}"),
@@ -31,7 +31,7 @@ KEYS_ALONE: list[tuple[str, str]] = [
     ("POST", "/sessions/{session_id}/extract"),
     ("POST", "/extractions/preview"),
 ]
-opened = pytest.mark.parametrize(("method", "route", "body"), OPENED)
+own_routes = pytest.mark.parametrize(("method", "route", "body"), CLIENT_TOKEN_ROUTES)
 
 
 def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dict[str, Any] | None) -> Answer:
@@ -42,8 +42,8 @@ def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_T
     return ClientTokens(secret).issue(SessionId(session["session_id"]), expires_at)
 
 
-@opened
-def test_a_token_opens_each_of_its_session_s_own_routes(
+@own_routes
+def test_a_token_is_accepted_by_each_of_its_sessions_own_routes(
     api: Api, method: str, route: str, body: dict[str, Any] | None
 ) -> None:
     session = api.session()
@@ -55,19 +55,19 @@ def test_a_whole_call_is_made_without_an_api_key(api: Api) -> None:
     session = api.session(api.agent(instructions="Do not tell.", output_schema={"word": "string"}))
     client, path = api.client_of(session), f"/sessions/{session['session_id']}"
 
-    said = {"role": "user", "text": "Hello."}
-    assert client.post(f"{path}/transcript", {"from": 0, "turns": [said]}).data["next"] == 1
+    turn = {"role": "user", "text": "Hello."}
+    assert client.post(f"{path}/transcript", {"from": 0, "turns": [turn]}).data["next"] == 1
     renewed = client.post(f"{path}/renew").data
     client = api.client_of(renewed)
-    assert client.post(f"{path}/transcript", {"from": 1, "turns": [said]}).data["next"] == 2
+    assert client.post(f"{path}/transcript", {"from": 1, "turns": [turn]}).data["next"] == 2
     state = client.post(f"{path}/complete").json
-    assert state["transcript"] == [said, said]
+    assert state["transcript"] == [turn, turn]
     assert client.get(path).data == state == api.get(path).data
     assert "Do not tell" not in client.get(path).text
 
 
-@opened
-def test_another_session_s_token_finds_nothing_even_of_the_same_workspace(
+@own_routes
+def test_another_sessions_token_gets_404_even_in_the_same_workspace(
     api: Api, method: str, route: str, body: dict[str, Any] | None
 ) -> None:
     session, other = api.session(), api.session()
@@ -78,8 +78,8 @@ def test_another_session_s_token_finds_nothing_even_of_the_same_workspace(
     assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
 
 
-@pytest.mark.parametrize(("method", "route"), KEYS_ALONE)
-def test_a_token_opens_no_route_that_is_for_keys_alone(api: Api, method: str, route: str) -> None:
+@pytest.mark.parametrize(("method", "route"), API_KEY_ROUTES)
+def test_a_token_is_refused_by_routes_that_require_an_api_key(api: Api, method: str, route: str) -> None:
     session = api.session()
     path = route.format(**session)
 
@@ -91,9 +91,9 @@ def test_a_token_opens_no_route_that_is_for_keys_alone(api: Api, method: str, ro
     assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
 
 
-@opened
+@own_routes
 @pytest.mark.parametrize("fault", ["expired", "another deployment's", "mistyped", "garbage"])
-def test_a_token_that_is_not_good_opens_nothing(
+def test_an_invalid_token_is_refused(
     api: Api, method: str, route: str, body: dict[str, Any] | None, fault: str
 ) -> None:
     session = api.session()
@@ -112,7 +112,7 @@ def test_a_token_that_is_not_good_opens_nothing(
     assert api.get(f"/sessions/{session['session_id']}").data["status"] == "active"
 
 
-def test_who_has_no_good_token_hears_that_before_anything_about_the_request(api: Api) -> None:
+def test_an_invalid_token_is_reported_before_validation_errors(api: Api) -> None:
     session = api.session()
     client = Api(api.functions, api.workspace, token_until(session, 1))
 
@@ -121,7 +121,7 @@ def test_who_has_no_good_token_hears_that_before_anything_about_the_request(api:
     answer.error("invalid_api_key", 401)
 
 
-def test_a_token_is_good_until_the_session_s_end_and_the_grace_and_a_renewed_one_for_longer(api: Api) -> None:
+def test_a_token_is_valid_until_the_expiry_plus_the_grace_time_and_a_renewed_one_for_longer(api: Api) -> None:
     session = api.session(ttl_seconds=60)
 
     renewed = api.post(f"/sessions/{session['session_id']}/renew").data
@@ -130,7 +130,7 @@ def test_a_token_is_good_until_the_session_s_end_and_the_grace_and_a_renewed_one
     assert renewed["client_token"] == token_until(session, renewed["expires_at"] + GRACE_SECONDS)
 
 
-def test_a_token_of_a_session_that_was_deleted_finds_nothing(api: Api) -> None:
+def test_a_token_of_a_deleted_session_gets_404(api: Api) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
     api.post(f"{path}/complete", transcript=[])
@@ -139,7 +139,7 @@ def test_a_token_of_a_session_that_was_deleted_finds_nothing(api: Api) -> None:
     api.client_of(session).get(path).error("voice_session_not_found", 404)
 
 
-def test_a_token_costs_no_look_up_of_a_key(api: Api, dynamodb: Any) -> None:
+def test_a_token_requires_no_key_lookup(api: Api, dynamodb: Any) -> None:
     session = api.session()
     table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_api_keys"))
     for item in dynamodb.scan(TableName=table)["Items"]:

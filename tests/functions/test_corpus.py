@@ -1,4 +1,4 @@
-"""Each call of the corpus through the functions: its agent is saved, a session started and completed."""
+"""Each call of the corpus through the functions: create an agent and a session, and complete it."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ CALLS = CorpusCall.all()
 
 
 def plan(providers: Providers, call: CorpusCall) -> None:
-    """Tell the stand-in how to answer a call."""
+    """Set the answers of the stand-in for a call."""
 
     async def put() -> None:
         async with aiohttp.ClientSession() as http:
@@ -29,14 +29,14 @@ def test_a_call_of_the_corpus_has_its_documented_outcome(api: Api, providers: Pr
     session = api.session(api.agent(evidence=call.has_evidence, **call.schemas))
     plan(providers, call)
 
-    told = api.post(
+    completed = api.post(
         f"/sessions/{session['session_id']}/complete",
         transcript=call.turns,
         duration_seconds=call.document["duration_seconds"],
     ).json
 
-    assert outcome_of(told["results"], told["extraction"]) == call.outcome
-    assert api.get(f"/sessions/{session['session_id']}").data == told
+    assert outcome_of(completed["results"], completed["extraction"]) == call.outcome
+    assert api.get(f"/sessions/{session['session_id']}").data == completed
 
 
 def test_the_corpus_is_wide_enough() -> None:

@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request that is sent again is carried out once, and its answer is built anew from what is kept."""
+"""Idempotency-Key: a repeated request runs once, and its response is rebuilt from the stored resource."""
 
 import json
 import uuid
@@ -21,7 +21,7 @@ TABLE = "pi-voice-local-voice_idempotency"
 
 
 def with_key(api: Api, key: str | None = None) -> Api:
-    """The same caller, who sends an Idempotency-Key from now on."""
+    """Return the same caller with an Idempotency-Key."""
     return replace(api, headers={**api.headers, "idempotency-key": str(uuid.uuid4()) if key is None else key})
 
 
@@ -33,14 +33,14 @@ def records(dynamodb: DynamoDBClient) -> list[dict[str, Any]]:
     return dynamodb.scan(TableName=TABLE)["Items"]
 
 
-def order_of(api: Api) -> dict[str, Any]:
+def session_request(api: Api) -> dict[str, Any]:
     return {"agent_id": api.agent(), "participant": {"identity": "caller-1"}, "ttl_seconds": 600}
 
 
-# ---- Once -------------------------------------------------------------------------------------------
+# ---- Repeated requests ------------------------------------------------------------------------------
 
 
-def test_an_agent_is_made_once_and_answered_twice(api: Api) -> None:
+def test_a_repeated_create_returns_the_same_agent(api: Api) -> None:
     once = with_key(api)
 
     first, second = once.post("/agents", AGENT), once.post("/agents", AGENT)
@@ -51,7 +51,7 @@ def test_an_agent_is_made_once_and_answered_twice(api: Api) -> None:
     assert [agent["agent_id"] for agent in api.get("/agents").json["data"]] == [first.data["agent_id"]]
 
 
-def test_an_agent_is_answered_as_it_was_made_even_after_a_change(api: Api) -> None:
+def test_a_repeated_create_returns_the_agent_as_created_even_after_an_update(api: Api) -> None:
     once = with_key(api)
     made = once.post("/agents", AGENT).data
     api.patch(f"/agents/{made['agent_id']}", {"name": "Bea"})
@@ -59,12 +59,10 @@ def test_an_agent_is_answered_as_it_was_made_even_after_a_change(api: Api) -> No
     assert once.post("/agents", AGENT).data == made
 
 
-def test_a_session_is_started_once_and_answered_with_fresh_tokens_for_the_same_call(
-    api: Api, providers: Providers
-) -> None:
-    order, once = order_of(api), with_key(api)
+def test_a_repeated_create_returns_the_same_session_with_new_tokens(api: Api, providers: Providers) -> None:
+    request_body, once = session_request(api), with_key(api)
 
-    first, second = once.post("/sessions", order), once.post("/sessions", order)
+    first, second = once.post("/sessions", request_body), once.post("/sessions", request_body)
 
     assert (is_replayed(first), is_replayed(second)) == (False, True)
     mine, again = first.data, second.data
@@ -78,7 +76,7 @@ def test_a_session_is_started_once_and_answered_with_fresh_tokens_for_the_same_c
     assert len(api.get("/sessions").json["data"]) == 1
 
 
-def test_a_session_is_completed_once_and_answered_as_it_is(api: Api) -> None:
+def test_a_repeated_complete_returns_the_session(api: Api) -> None:
     session, once = api.session(), with_key(api)
     path = f"/sessions/{session['session_id']}/complete"
 
@@ -90,7 +88,7 @@ def test_a_session_is_completed_once_and_answered_as_it_is(api: Api) -> None:
     assert (is_replayed(first), is_replayed(second)) == (False, True)
 
 
-def test_the_client_of_a_session_may_use_one_too(api: Api) -> None:
+def test_a_client_token_may_be_used_with_an_idempotency_key(api: Api) -> None:
     session = api.session()
     client = with_key(replace(api, key=session["client_token"]))
     path = f"/sessions/{session['session_id']}/complete"
@@ -101,25 +99,25 @@ def test_the_client_of_a_session_may_use_one_too(api: Api) -> None:
     assert is_replayed(second)
 
 
-def test_a_participant_who_is_added_again_gets_a_fresh_token_for_the_same_place(api: Api, providers: Providers) -> None:
+def test_a_repeated_participant_gets_a_new_token_with_the_same_grants(api: Api, providers: Providers) -> None:
     path, once = f"/sessions/{api.session()['session_id']}/participants", with_key(api)
-    order = {"identity": "listener", "name": "Kim"}
+    request_body = {"identity": "listener", "name": "Kim"}
 
-    first, second = once.post(path, order), once.post(path, order)
+    first, second = once.post(path, request_body), once.post(path, request_body)
 
     assert (first.status, second.status) == (201, 201)
     assert (is_replayed(first), is_replayed(second)) == (False, True)
-    assert first.data["participant"] == second.data["participant"] == order
+    assert first.data["participant"] == second.data["participant"] == request_body
     secret = providers.variables["LIVEKIT_API_SECRET"]
     mine, again = (
         jwt.decode(answer.data["connection"]["livekit"]["token"], secret, algorithms=["HS256"])
         for answer in (first, second)
     )
     assert (mine["sub"], mine["name"], mine["video"]) == (again["sub"], again["name"], again["video"])
-    once.post(path, {**order, "identity": "another"}).error("idempotency_key_reused", 422)
+    once.post(path, {**request_body, "identity": "another"}).error("idempotency_key_reused", 422)
 
 
-def test_a_participant_is_not_added_again_to_a_call_that_is_over(api: Api) -> None:
+def test_a_repeated_participant_of_a_stopped_call_is_refused(api: Api) -> None:
     path, once = f"/sessions/{api.session()['session_id']}", with_key(api)
     assert once.post(f"{path}/participants", identity="listener").status == 201
     api.post(f"{path}/stop")
@@ -127,14 +125,14 @@ def test_a_participant_is_not_added_again_to_a_call_that_is_over(api: Api) -> No
     once.post(f"{path}/participants", identity="listener").error("voice_session_not_active", 409)
 
 
-def test_without_a_key_each_request_is_one_of_its_own(api: Api) -> None:
+def test_without_a_key_each_request_creates_an_agent(api: Api) -> None:
     assert api.post("/agents", AGENT).data["agent_id"] != api.post("/agents", AGENT).data["agent_id"]
 
 
-# ---- Whose, and for what ----------------------------------------------------------------------------
+# ---- Scope of a key ---------------------------------------------------------------------------------
 
 
-def test_a_key_is_good_for_one_body(api: Api) -> None:
+def test_a_key_is_valid_for_one_body(api: Api) -> None:
     once = with_key(api)
     once.post("/agents", AGENT)
 
@@ -143,9 +141,7 @@ def test_a_key_is_good_for_one_body(api: Api) -> None:
     assert not error.retryable
 
 
-def test_the_keys_of_two_workspaces_and_of_two_routes_have_nothing_to_do_with_each_other(
-    api: Api, stranger: Api
-) -> None:
+def test_the_same_key_of_another_workspace_or_route_does_not_collide(api: Api, stranger: Api) -> None:
     key = str(uuid.uuid4())
     mine, theirs = with_key(api, key).post("/agents", AGENT), with_key(stranger, key).post("/agents", AGENT)
     session = api.session(mine.data["agent_id"])
@@ -156,43 +152,43 @@ def test_the_keys_of_two_workspaces_and_of_two_routes_have_nothing_to_do_with_ea
     assert not any(map(is_replayed, (mine, theirs, ended)))
 
 
-def test_what_was_refused_may_be_tried_again_under_the_same_key(api: Api) -> None:
+def test_a_refused_request_may_be_retried_with_the_same_key(api: Api) -> None:
     agent, once = api.agent(), with_key(api)
-    order = {"agent_id": str(uuid.uuid4()), "participant": {"identity": "caller-1"}}
-    once.post("/sessions", order).error("voice_agent_not_found", 404)
+    request_body = {"agent_id": str(uuid.uuid4()), "participant": {"identity": "caller-1"}}
+    once.post("/sessions", request_body).error("voice_agent_not_found", 404)
 
-    again = once.post("/sessions", {**order, "agent_id": agent})
+    again = once.post("/sessions", {**request_body, "agent_id": agent})
 
     assert again.status == 201
     assert not is_replayed(again)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
-def test_a_key_that_is_none_is_told(api: Api, key: str) -> None:
+def test_a_malformed_key_is_refused(api: Api, key: str) -> None:
     error = with_key(api, key).post("/agents", AGENT).error("invalid_request", 400)
 
     assert error.paths == ["Idempotency-Key"]
 
 
-def test_a_request_that_is_not_valid_uses_no_key_up(api: Api) -> None:
+def test_an_invalid_request_does_not_use_up_the_key(api: Api) -> None:
     once = with_key(api)
     once.post("/agents", {"name": ""}).error("invalid_request", 400)
 
     assert once.post("/agents", AGENT).status == 201
 
 
-def test_a_session_that_has_ended_is_not_started_again(api: Api) -> None:
-    order, once = order_of(api), with_key(api)
-    session = once.post("/sessions", order).data
+def test_a_repeated_create_of_an_ended_session_is_refused(api: Api) -> None:
+    request_body, once = session_request(api), with_key(api)
+    session = once.post("/sessions", request_body).data
     api.post(f"/sessions/{session['session_id']}/complete", {"transcript": []})
 
-    once.post("/sessions", order).error("voice_session_not_active", 409)
+    once.post("/sessions", request_body).error("voice_session_not_active", 409)
 
 
-# ---- While and after --------------------------------------------------------------------------------
+# ---- In progress, and after a crash -----------------------------------------------------------------
 
 
-def test_a_repeat_that_comes_too_early_is_told_to_wait(api: Api, dynamodb: DynamoDBClient) -> None:
+def test_a_repeat_during_the_first_request_gets_409_and_may_retry(api: Api, dynamodb: DynamoDBClient) -> None:
     once = with_key(api)
     made = once.post("/agents", AGENT)
     assert made.status == 201
@@ -206,7 +202,7 @@ def test_a_repeat_that_comes_too_early_is_told_to_wait(api: Api, dynamodb: Dynam
     assert error.retryable
 
 
-def test_a_repeat_of_one_that_crashed_is_carried_out(api: Api, dynamodb: DynamoDBClient) -> None:
+def test_a_repeat_after_a_crash_is_executed(api: Api, dynamodb: DynamoDBClient) -> None:
     once = with_key(api)
     made = once.post("/agents", AGENT)
     [record] = [item for item in records(dynamodb) if json.loads(item["data"]["S"]) == made.data["agent_id"]]
@@ -219,21 +215,21 @@ def test_a_repeat_of_one_that_crashed_is_carried_out(api: Api, dynamodb: DynamoD
     assert not is_replayed(again)
 
 
-def forget_the_end(dynamodb: DynamoDBClient, made_id: str) -> None:
-    """Have the function died before it could note what it had made, and the lock's time be over."""
+def reset_record(dynamodb: DynamoDBClient, made_id: str) -> None:
+    """Reset the record as if the function crashed before it stored the id, with an expired lock."""
     for record in records(dynamodb):
         if json.loads(record.pop("data")["S"]) == made_id:
             crashed = {**record, "status": {"S": "INPROGRESS"}, "in_progress_expiration": {"N": "1000"}}
             dynamodb.put_item(TableName=TABLE, Item=crashed)
 
 
-def test_a_complete_whose_function_died_after_it_is_answered_by_the_session_itself(
+def test_a_complete_whose_function_crashed_after_it_is_recognized_by_the_session(
     api: Api, dynamodb: DynamoDBClient
 ) -> None:
     session, once = api.session(), with_key(api)
     path = f"/sessions/{session['session_id']}/complete"
     first = once.post(path, {"transcript": TURNS})
-    forget_the_end(dynamodb, session["session_id"])
+    reset_record(dynamodb, session["session_id"])
 
     second, third = once.post(path, {"transcript": TURNS}), once.post(path, {"transcript": TURNS})
 
@@ -242,11 +238,11 @@ def test_a_complete_whose_function_died_after_it_is_answered_by_the_session_itse
     assert (is_replayed(first), is_replayed(second), is_replayed(third)) == (False, True, True)
 
 
-def test_nobody_else_s_complete_is_answered_by_the_session_itself(api: Api, dynamodb: DynamoDBClient) -> None:
+def test_a_different_complete_is_not_recognized_by_the_session(api: Api, dynamodb: DynamoDBClient) -> None:
     session, key = api.session(), str(uuid.uuid4())
     path = f"/sessions/{session['session_id']}/complete"
     assert with_key(api, key).post(path, {"transcript": TURNS}).status == 200
-    forget_the_end(dynamodb, session["session_id"])
+    reset_record(dynamodb, session["session_id"])
     client = replace(api, key=session["client_token"])
 
     for another in (api, with_key(api), with_key(client, key), with_key(client)):
@@ -254,7 +250,7 @@ def test_nobody_else_s_complete_is_answered_by_the_session_itself(api: Api, dyna
     with_key(api, key).post(path, {"transcript": []}).error("voice_session_not_active", 409)
 
 
-def test_what_a_session_keeps_of_a_request_is_a_hash_that_nobody_sees(api: Api, dynamodb: DynamoDBClient) -> None:
+def test_a_session_stores_a_request_hash_that_is_never_returned(api: Api, dynamodb: DynamoDBClient) -> None:
     session, key = api.session(), str(uuid.uuid4())
     path = f"/sessions/{session['session_id']}"
     ended = with_key(api, key).post(f"{path}/complete", {"transcript": TURNS})
@@ -268,7 +264,7 @@ def test_what_a_session_keeps_of_a_request_is_a_hash_that_nobody_sees(api: Api, 
         assert "request_hash" not in shown.text
 
 
-def test_a_key_that_cannot_be_kept_stops_the_work_before_it_begins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_cannot_be_stored_prevents_the_work(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     container.idempotency.cache_clear()
     container.tables.cache_clear()
     with monkeypatch.context() as environment:
@@ -280,18 +276,18 @@ def test_a_key_that_cannot_be_kept_stops_the_work_before_it_begins(api: Api, mon
     assert api.get("/agents").json["data"] == []
 
 
-def test_what_is_kept_is_an_id_and_no_word_of_the_request_or_the_answer(api: Api, dynamodb: DynamoDBClient) -> None:
+def test_the_record_has_an_id_and_no_content_of_request_or_response(api: Api, dynamodb: DynamoDBClient) -> None:
     session, key = api.session(), str(uuid.uuid4())
     path = f"/sessions/{session['session_id']}/complete"
     with_key(api, key).post("/agents", AGENT)
-    with_key(api, key).post("/sessions", order_of(api))
+    with_key(api, key).post("/sessions", session_request(api))
     with_key(api, key).post(f"/sessions/{session['session_id']}/participants", identity="my-boss@example.com")
     with_key(api, key).post(path, {"transcript": TURNS})
 
     for record in records(dynamodb):
         assert set(record) <= {"id", "status", "expiration", "in_progress_expiration", "data", "validation"}
         assert is_uuid(json.loads(record["data"]["S"]))
-    kept = json.dumps(records(dynamodb))
+    stored = json.dumps(records(dynamodb))
     for word in (
         "Rumpelstiltskin",
         "myself",
@@ -303,10 +299,10 @@ def test_what_is_kept_is_an_id_and_no_word_of_the_request_or_the_answer(api: Api
         key,
         api.workspace,
     ):
-        assert word not in kept
+        assert word not in stored
 
 
-def test_the_table_forgets_by_the_attribute_that_is_written(dynamodb: DynamoDBClient, api: Api) -> None:
+def test_records_have_the_ttl_attribute_of_the_table(dynamodb: DynamoDBClient, api: Api) -> None:
     with_key(api).post("/agents", AGENT)
     tables = template.load(ROOT / "template.yaml", {"LIVEKIT_URL": "wss://livekit.example"}).tables
     [expiry] = [table.ttl_attribute for table in tables if table.name == TABLE]

@@ -1,4 +1,4 @@
-"""A session whose providers fail: the right answer, no room left behind, and a failed session that says why."""
+"""Failing providers: the documented error, no open room, and a failed session with the reason."""
 
 import asyncio
 import socket
@@ -17,14 +17,14 @@ from tests.functions.providers import Providers
 from tests.patience import LONG
 
 
-def test_the_time_limits_of_a_create_add_up_to_less_than_the_ten_seconds_that_are_promised() -> None:
+def test_the_time_limits_of_a_create_add_up_to_less_than_the_documented_ten_seconds() -> None:
     side_by_side = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
 
     assert side_by_side + create_session.CLEAN_UP_SECONDS <= 8
 
 
 class Front:
-    """A server before nothing: it answers every request in one way, once something else has happened, or never."""
+    """A test server that sends one response to every request, after an event, or never."""
 
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
@@ -80,8 +80,8 @@ def front(providers: Providers) -> Front:
 
 
 @contextmanager
-def led_to(api: Api, **variables: str) -> Iterator[Api]:
-    """Lead the functions of the same deployment to other providers for a while."""
+def changed_environment(api: Api, **variables: str) -> Iterator[Api]:
+    """Change environment variables of the functions during the block, in new containers."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in variables.items():
             environment.setenv(name, value)
@@ -92,7 +92,7 @@ def led_to(api: Api, **variables: str) -> Iterator[Api]:
 
 @pytest.fixture
 def refused_port() -> Iterator[str]:
-    """A port that nobody listens on, and that nobody else can take meanwhile."""
+    """A URL that refuses connections. Its port stays bound, so that no other process can use it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -111,17 +111,17 @@ def refused_port() -> Iterator[str]:
         (503, "gemini_unavailable", 503),
     ],
 )
-def test_when_gemini_fails_the_room_is_gone_and_a_failed_session_says_why(
+def test_when_gemini_fails_the_room_is_closed_and_the_failed_session_has_the_reason(
     api: Api, providers: Providers, front: Front, status: int, code: str, answered: int
 ) -> None:
     agent, rooms = api.agent(), providers.rooms()
-    order = {"agent_id": agent, "participant": {"identity": "caller-1"}}
+    request = {"agent_id": agent, "participant": {"identity": "caller-1"}}
 
     with (
         front.answering(status, '{"error": {"message": "do not tell: key AIza-secret"}}') as url,
-        led_to(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+        changed_environment(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
     ):
-        answer = broken.post("/sessions", order)
+        answer = broken.post("/sessions", request)
 
     error = answer.error(code, answered)
     assert error.retryable == (answered == 503)
@@ -146,16 +146,16 @@ def test_when_gemini_fails_the_room_is_gone_and_a_failed_session_says_why(
         (503, "livekit_unavailable", 503),
     ],
 )
-def test_when_livekit_fails_a_failed_session_says_why(
+def test_when_livekit_fails_the_failed_session_has_the_reason(
     api: Api, front: Front, status: int, code: str, answered: int
 ) -> None:
-    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+    request = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
 
     with (
         front.answering(status, '{"code": "internal", "msg": "do not tell"}') as url,
-        led_to(api, LIVEKIT_URL=url) as broken,
+        changed_environment(api, LIVEKIT_URL=url) as broken,
     ):
-        answer = broken.post("/sessions", order)
+        answer = broken.post("/sessions", request)
 
     answer.error(code, answered)
     assert "do not tell" not in answer.text
@@ -168,18 +168,20 @@ def test_when_livekit_fails_a_failed_session_says_why(
     ("variable", "code"),
     [("LIVEKIT_URL", "livekit_unavailable"), ("GOOGLE_GEMINI_BASE_URL", "gemini_unavailable")],
 )
-def test_a_provider_that_is_not_there_is_unavailable(api: Api, refused_port: str, variable: str, code: str) -> None:
-    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+def test_a_provider_that_refuses_connections_is_unavailable(
+    api: Api, refused_port: str, variable: str, code: str
+) -> None:
+    request = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
 
-    with led_to(api, **{variable: refused_port}) as broken:
-        broken.post("/sessions", order).error(code, 503)
+    with changed_environment(api, **{variable: refused_port}) as broken:
+        broken.post("/sessions", request).error(code, 503)
 
 
-def test_providers_that_never_answer_are_given_up(api: Api, front: Front) -> None:
-    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+def test_providers_that_never_respond_time_out(api: Api, front: Front) -> None:
+    request = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
 
-    with front.hanging() as url, led_to(api, LIVEKIT_URL=url, GOOGLE_GEMINI_BASE_URL=url) as broken:
-        broken.post("/sessions", order).error("upstream_timeout", 504)
+    with front.hanging() as url, changed_environment(api, LIVEKIT_URL=url, GOOGLE_GEMINI_BASE_URL=url) as broken:
+        broken.post("/sessions", request).error("upstream_timeout", 504)
 
     assert [session["failure"]["code"] for session in api.get("/sessions").json["data"]] == ["upstream_timeout"]
 
@@ -188,7 +190,7 @@ def test_providers_that_never_answer_are_given_up(api: Api, front: Front) -> Non
     ("status", "code"),
     [(400, "gemini_error"), (200, "gemini_error"), (503, "gemini_unavailable")],
 )
-def test_a_failed_extraction_still_answers_200_with_the_transcript_safe(
+def test_a_failed_extraction_returns_200_and_the_transcript_is_stored(
     api: Api, front: Front, status: int, code: str
 ) -> None:
     session = api.session(api.agent(output_schema={"mood": "string"}))
@@ -197,7 +199,7 @@ def test_a_failed_extraction_still_answers_200_with_the_transcript_safe(
 
     with (
         front.answering(status, '{"error": {"message": "do not tell"}}') as url,
-        led_to(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+        changed_environment(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
     ):
         answer = broken.post(f"{path}/complete", transcript=transcript)
 

@@ -1,4 +1,4 @@
-"""The rights of the functions: all that they do in DynamoDB and SQS, the template allows, and nothing besides."""
+"""Permissions of the functions: their requests to DynamoDB and SQS are exactly those the template allows."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -13,21 +13,21 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from pi_voice import container
 from tests.functions.conftest import GRACE_SECONDS, Api, Functions
 from tests.functions.providers import Providers
-from tests.functions.test_complete import ENDING
-from tests.functions.test_providers_failing import Front, led_to
+from tests.functions.test_complete_session import ENDING
+from tests.functions.test_providers_failing import Front, changed_environment
+from tests.functions.test_queue_and_sweeper import without_gemini
 from tests.functions.test_webhook import Webhook, event
-from tests.functions.test_work import without_gemini
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
 from tests.template.rights import POLLED, RIGHTS
 
 Uses = dict[str, set[str]]
 
-SAID = {"from": 0, "turns": ENDING["transcript"]}
+TURNS = {"from": 0, "turns": ENDING["transcript"]}
 
 
 class Watch:
-    """Notes which actions functions take on which tables, indexes and queues."""
+    """Records the actions of functions on tables, indexes and queues."""
 
     def __init__(self, functions: Functions) -> None:
         self.seen: dict[str, Uses] = {}
@@ -36,7 +36,7 @@ class Watch:
         self._current = ""
 
     def during(self, function: str, work: Callable[[], Any]) -> Any:
-        """Do something that one function works on, in a container of its own, so that nothing is remembered."""
+        """Do the work of one function in a new container, so that nothing is cached."""
         self._functions.start_over()
         self._current = function
         try:
@@ -45,14 +45,14 @@ class Watch:
             self._current = ""
 
     @contextmanager
-    def looking_away(self) -> Iterator[None]:
-        """Let somebody else ask in between."""
+    def not_recording(self) -> Iterator[None]:
+        """Do not record requests during the block."""
         function, self._current = self._current, ""
         yield
         self._current = function
 
-    def note(self, operation: str, params: Mapping[str, Any]) -> None:
-        """Take note of one request; a batch or a transaction needs the rights of what it consists of."""
+    def record(self, operation: str, params: Mapping[str, Any]) -> None:
+        """Record one request; a batch or a transaction needs the permissions of its parts."""
         if not self._current or operation in POLLED:
             return
         match operation:
@@ -95,15 +95,15 @@ def front(providers: Providers) -> Front:
 @pytest.fixture
 def watch(functions: Functions, moto: MotoServer) -> Iterator[Watch]:
     watch = Watch(functions)
-    moto.listeners.append(watch.note)
+    moto.listeners.append(watch.record)
     yield watch
-    moto.listeners.remove(watch.note)
+    moto.listeners.remove(watch.record)
     functions.start_over()
 
 
 @contextmanager
 def once(api: Api, key: str = "the-same") -> Iterator[None]:
-    """Send an Idempotency-Key, the same with every request."""
+    """Send this Idempotency-Key with every request."""
     api.headers["idempotency-key"] = key
     yield
     del api.headers["idempotency-key"]
@@ -111,7 +111,7 @@ def once(api: Api, key: str = "the-same") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Day:
-    """All that functions do, each watched."""
+    """All work of the functions, recorded."""
 
     watch: Watch
     api: Api
@@ -119,33 +119,38 @@ class Day:
     dynamodb: DynamoDBClient
 
     def call(self, **fields: object) -> str:
-        """Start a session, unwatched, and return its path."""
+        """Create a session without recording, and return its path."""
         agent = self.api.agent(output_schema={"guests": "integer"})
         return f"/sessions/{self.api.session(agent, **fields)['session_id']}"
 
     def overdue_call(self) -> str:
-        """Start a session of which turns were kept, and that nobody waits for any more."""
+        """Create a session with checkpoints whose grace time is over."""
         call = self.call(ttl_seconds=60)
-        self.api.post(f"{call}/transcript", SAID)
-        self.work.let_pass(id_in(call), 60 + GRACE_SECONDS)
+        self.api.post(f"{call}/transcript", TURNS)
+        self.work.advance(id_in(call), 60 + GRACE_SECONDS)
         return call
 
-    def undo_a_session(self, front: Front) -> None:
-        """Have Gemini fail when a session is being kept."""
-        agent_id, is_kept = self.api.agent(), threading.Event()
-        self.watch.before = lambda step: is_kept.set() if step == "PutItem SessionsTable" else None
-        with front.answering(503, after=is_kept) as url, led_to(self.api, GOOGLE_GEMINI_BASE_URL=url) as broken:
-            order = {"agent_id": agent_id, "participant": {"identity": "caller-1"}}
-            self.watch.during("CreateSession", lambda: broken.post("/sessions", order).error("gemini_unavailable", 503))
+    def fail_a_session(self, front: Front) -> None:
+        """Make Gemini fail while a session is being stored."""
+        agent_id, is_stored = self.api.agent(), threading.Event()
+        self.watch.before = lambda step: is_stored.set() if step == "PutItem SessionsTable" else None
+        with (
+            front.answering(503, after=is_stored) as url,
+            changed_environment(self.api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+        ):
+            request = {"agent_id": agent_id, "participant": {"identity": "caller-1"}}
+            self.watch.during(
+                "CreateSession", lambda: broken.post("/sessions", request).error("gemini_unavailable", 503)
+            )
         self.watch.before = lambda _: None
 
-    def lost(self, function: str, path: str, complete: Callable[[], Any]) -> Any:
-        """Have somebody else complete a session in the moment in which its transcript has been written."""
+    def lose_race(self, function: str, path: str, complete: Callable[[], Any]) -> Any:
+        """Complete a session concurrently, just after its transcript was written."""
 
         def rival(step: str) -> None:
             if step != "UpdateItem SessionsTable":
                 return
-            with self.watch.looking_away():
+            with self.watch.not_recording():
                 self.dynamodb.update_item(
                     TableName=container.tables().sessions,
                     Key={"session_id": {"S": id_in(path)}},
@@ -165,7 +170,7 @@ def id_in(path: str) -> str:
     return path.removeprefix("/sessions/")
 
 
-def agents_are_made(day: Day) -> None:
+def agents_are_created(day: Day) -> None:
     watch, api = day.watch, day.api
     agent_id = watch.during("CreateAgent", api.agent)
     watch.during("ListAgents", lambda: api.get("/agents").json["data"])
@@ -178,13 +183,13 @@ def agents_are_made(day: Day) -> None:
 def requests_are_repeated(day: Day) -> None:
     watch, api = day.watch, day.api
     bad_agent = {"name": "Ana", "instructions": "Take the call.", "output_schema": {"": "string"}}
-    order = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+    request = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
     with once(api):
         watch.during("CreateAgent", lambda: api.post("/agents", bad_agent).error("invalid_output_schema", 400))
         assert watch.during("CreateAgent", api.agent) == watch.during("CreateAgent", api.agent)
-        nobody = {**order, "agent_id": "nobody"}
-        watch.during("CreateSession", lambda: api.post("/sessions", nobody).error("voice_agent_not_found", 404))
-        first, again = (watch.during("CreateSession", lambda: api.post("/sessions", order).data) for _ in range(2))
+        unknown = {**request, "agent_id": "unknown"}
+        watch.during("CreateSession", lambda: api.post("/sessions", unknown).error("voice_agent_not_found", 404))
+        first, again = (watch.during("CreateSession", lambda: api.post("/sessions", request).data) for _ in range(2))
         assert first["session_id"] == again["session_id"]
     call = day.call()
     for key, status in (("the-same", 200), ("the-same", 200), ("another", 409)):
@@ -199,18 +204,18 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     path = f"/sessions/{session['session_id']}"
     with once(api):
         for identity, status in (("listener", 201), ("listener", 201), (session["participant"]["identity"], 422)):
-            admit = partial(api.post, f"{path}/participants", identity=identity)
-            assert watch.during("AddParticipant", admit).status == status
+            add = partial(api.post, f"{path}/participants", identity=identity)
+            assert watch.during("AddParticipant", add).status == status
     with once(api, "another"):
-        himself = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
-        assert watch.during("AddParticipant", himself).status == 400
+        own_identity = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
+        assert watch.during("AddParticipant", own_identity).status == 400
     for _ in range(2):
-        watch.during("SaveTranscript", lambda: api.post(f"{path}/transcript", SAID).data)
+        watch.during("SaveTranscript", lambda: api.post(f"{path}/transcript", TURNS).data)
     watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)
     facts = api.get(path).data["livekit"]
     for sid in (facts["room_sid"], "RM_another"):
-        told = event("room_finished", {**session, "sid": sid})
-        assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, told)).status == 200
+        body = event("room_finished", {**session, "sid": sid})
+        assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, body)).status == 200
     watch.during("StopSession", lambda: api.post(f"{path}/stop").data)
     watch.during("ListSessions", lambda: api.get("/sessions").json["data"])
     assert watch.during("CompleteSession", lambda: api.post(f"{path}/complete")).status == 200
@@ -221,8 +226,8 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
 def calls_end_badly(day: Day, front: Front) -> None:
     watch, api, work = day.watch, day.api, day.work
     call = day.call()
-    assert day.lost("CompleteSession", call, lambda: api.post(f"{call}/complete", ENDING).status) == 409
-    day.undo_a_session(front)
+    assert day.lose_race("CompleteSession", call, lambda: api.post(f"{call}/complete", ENDING).status) == 409
+    day.fail_a_session(front)
     call = day.call()
     with without_gemini(api, front):
         assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == 200
@@ -231,7 +236,7 @@ def calls_end_badly(day: Day, front: Front) -> None:
     assert watch.during("ExtractResults", work.deliver) == []
     day.overdue_call()
     assert watch.during("SweepSessions", work.sweep)["completed"] == 1
-    day.lost("SweepSessions", day.overdue_call(), work.sweep)
+    day.lose_race("SweepSessions", day.overdue_call(), work.sweep)
 
 
 def results_are_extracted_by_hand(day: Day) -> None:
@@ -244,7 +249,7 @@ def results_are_extracted_by_hand(day: Day) -> None:
     watch.during("PreviewExtraction", lambda: api.post("/extractions/preview", pasted).data)
 
 
-def keys_are_given_out(day: Day, functions: Functions) -> None:
+def keys_are_created(day: Day, functions: Functions) -> None:
     watch = day.watch
     key = watch.during("CreateApiKey", lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"}))
     watch.during("ListApiKeys", lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"])
@@ -252,17 +257,17 @@ def keys_are_given_out(day: Day, functions: Functions) -> None:
     watch.during("RevokeApiKey", lambda: functions.invoke("revoke_api_key", revoked)["data"])
 
 
-def test_functions_do_in_dynamodb_and_sqs_what_the_template_allows_and_all_of_it(
+def test_functions_use_exactly_the_dynamodb_and_sqs_permissions_of_the_template(
     functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
 ) -> None:
     day = Day(watch, api, work, dynamodb)
 
-    agents_are_made(day)
+    agents_are_created(day)
     requests_are_repeated(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)
     results_are_extracted_by_hand(day)
-    keys_are_given_out(day, functions)
+    keys_are_created(day, functions)
 
     assert watch.seen == {
         function: {resource: actions - POLLED for resource, actions in rights.items() if resource != "the secret"}

@@ -11,7 +11,7 @@ from tests.functions.providers import Providers
 from tests.functions.test_webhook import Webhook, event, signed
 
 
-def test_no_log_line_error_or_stored_item_holds_a_secret(
+def test_no_log_line_error_or_stored_item_contains_a_secret(
     api: Api,
     functions: Functions,
     providers: Providers,
@@ -31,7 +31,7 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
     webhook_token = signed(webhook_body)
     Webhook(functions).send(webhook_body, webhook_token)
     Webhook(functions).send(webhook_body + " ", webhook_token)
-    told = [
+    responses = [
         api.get(path).text,
         api.get("/sessions").text,
         client.get(path).text,
@@ -44,7 +44,7 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
         api.post("/sessions", agent_id=agent, participant={"identity": ""}).text,
     ]
     api.key = f"{api.key}x"
-    told.append(api.get(path).text)
+    responses.append(api.get(path).text)
     lines = logged.getvalue() + caplog.text
     stored = json.dumps(
         [dynamodb.scan(TableName=table)["Items"] for table in dynamodb.list_tables()["TableNames"]], default=repr
@@ -59,7 +59,7 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
         "LiveKit's secret": providers.livekit.api_secret,
         "Gemini's key": providers.gemini.api_key,
         "the webhook's secret": WEBHOOK_SECRET,
-        "turnPassword": "a-turn-password-that-nobody-keeps",
+        "turnPassword": "a-turn-password-that-is-not-stored",
         "the room's own turnPassword": turn_password,
         "the client's token": session["client_token"],
         "the renewed client's token": renewed["client_token"],
@@ -71,6 +71,6 @@ def test_no_log_line_error_or_stored_item_holds_a_secret(
     assert session["session_id"] in stored
     for name, secret in secrets.items():
         assert len(secret) > 8, name
-        for place, text in {"the logs": lines, "the tables": stored, "the answers": "".join(told)}.items():
+        for place, text in {"the logs": lines, "the tables": stored, "the answers": "".join(responses)}.items():
             assert secret not in text, f"{name} is in {place}"
     assert "in confidence" not in lines

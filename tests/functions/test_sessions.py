@@ -1,4 +1,4 @@
-"""The routes of sessions: start, look, add people, delete."""
+"""The routes of sessions: create, read, list, add participants, delete."""
 
 import time
 from typing import Any
@@ -10,14 +10,14 @@ from tests.functions.conftest import Api
 from tests.functions.providers import Providers
 from tests.functions.test_agents import each, set_at
 
-ORDER = {"participant": {"identity": "caller-1", "name": "Lea"}}
+REQUEST = {"participant": {"identity": "caller-1", "name": "Lea"}}
 
 
-def test_a_session_is_two_connections_in_one_answer(api: Api, providers: Providers) -> None:
+def test_a_created_session_has_both_connections(api: Api, providers: Providers) -> None:
     agent = api.agent(behaviors={"max_duration_seconds": 300})
     before = int(time.time())
 
-    started = api.post("/sessions", {**ORDER, "agent_id": agent, "metadata": {"order": "7"}})
+    started = api.post("/sessions", {**REQUEST, "agent_id": agent, "metadata": {"order": "7"}})
 
     session = started.data
     assert started.status == 201
@@ -40,7 +40,7 @@ def test_a_session_is_two_connections_in_one_answer(api: Api, providers: Provide
     assert gemini["setup"] == {"setup": {"model": "models/gemini-live-test", "sessionResumption": {}}}
 
 
-def test_the_livekit_token_opens_one_room_for_one_person_and_nothing_else(api: Api, providers: Providers) -> None:
+def test_the_livekit_token_grants_one_room_to_one_participant(api: Api, providers: Providers) -> None:
     session = api.session(participant={"identity": "caller-1", "name": "Lea"}, media=["microphone", "camera"])
 
     claims = jwt.decode(
@@ -64,7 +64,7 @@ def test_the_livekit_token_opens_one_room_for_one_person_and_nothing_else(api: A
     assert claims["roomConfig"] == {"emptyTimeout": 600, "departureTimeout": 60}
 
 
-def test_the_room_lives_as_long_as_the_session_and_tells_everybody_only_its_id(api: Api, providers: Providers) -> None:
+def test_the_room_has_the_sessions_ttl_and_only_its_id_as_metadata(api: Api, providers: Providers) -> None:
     session = api.session(ttl_seconds=900)
 
     room = providers.room(session["session_id"])
@@ -76,7 +76,7 @@ def test_the_room_lives_as_long_as_the_session_and_tells_everybody_only_its_id(a
     assert state["livekit"]["started_at"] == room.creation_time
 
 
-def test_a_new_session_s_state_has_every_documented_field(api: Api) -> None:
+def test_a_new_session_has_all_documented_fields(api: Api) -> None:
     session = api.session(metadata={"order": "7"})
 
     state = api.get(f"/sessions/{session['session_id']}").data
@@ -117,25 +117,23 @@ def test_a_new_session_s_state_has_every_documented_field(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("agent_cap", "ordered", "agreed"),
+    ("agent_cap", "requested", "expected"),
     [(300, {}, 300), (None, {}, None), (300, {"max_duration_seconds": None}, None),
      (None, {"max_duration_seconds": 60}, 60), (900, {"max_duration_seconds": 120}, 120)],
 )  # fmt: skip
-def test_a_call_s_cap_is_its_own_or_else_the_agent_s(
-    api: Api, agent_cap: int | None, ordered: dict[str, Any], agreed: int | None
+def test_the_cap_is_the_sessions_or_else_the_agents(
+    api: Api, agent_cap: int | None, requested: dict[str, Any], expected: int | None
 ) -> None:
     agent = api.agent(behaviors={"max_duration_seconds": agent_cap})
 
-    assert api.session(agent, **ordered)["max_duration_seconds"] == agreed
+    assert api.session(agent, **requested)["max_duration_seconds"] == expected
 
 
-def test_a_ttl_shorter_than_the_cap_is_refused_and_names_the_smallest_that_would_do(
-    api: Api, providers: Providers
-) -> None:
+def test_a_ttl_shorter_than_the_cap_is_refused_with_the_minimum(api: Api, providers: Providers) -> None:
     agent = api.agent(behaviors={"max_duration_seconds": 900})
     rooms = providers.rooms()
 
-    error = api.post("/sessions", {**ORDER, "agent_id": agent}).error("voice_session_ttl_too_short", 400)
+    error = api.post("/sessions", {**REQUEST, "agent_id": agent}).error("voice_session_ttl_too_short", 400)
 
     assert error.message.endswith("at least 900.")
     assert providers.rooms() == rooms
@@ -162,23 +160,23 @@ BAD: list[tuple[str, object]] = [
 def test_a_bad_field_is_refused_by_its_path_and_nothing_is_provisioned(
     api: Api, providers: Providers, path: str, value: object
 ) -> None:
-    order = set_at({**ORDER, "agent_id": api.agent()}, path, value)
+    request = set_at({**REQUEST, "agent_id": api.agent()}, path, value)
     rooms = providers.rooms()
 
-    assert api.post("/sessions", order).error("invalid_request", 400).paths == [path]
+    assert api.post("/sessions", request).error("invalid_request", 400).paths == [path]
     assert providers.rooms() == rooms
 
 
 @pytest.mark.parametrize("agent_id", ["", "x", "0199a0f0-0000-7000-8000-000000000000", "x" * 5000])
-def test_a_session_needs_an_agent_that_is_there(api: Api, agent_id: str) -> None:
-    api.post("/sessions", {**ORDER, "agent_id": agent_id}).error("voice_agent_not_found", 404)
+def test_a_session_of_an_unknown_agent_is_refused(api: Api, agent_id: str) -> None:
+    api.post("/sessions", {**REQUEST, "agent_id": agent_id}).error("voice_agent_not_found", 404)
 
 
-def test_a_session_cannot_be_started_with_another_workspace_s_agent(api: Api, stranger: Api) -> None:
-    stranger.post("/sessions", {**ORDER, "agent_id": api.agent()}).error("voice_agent_not_found", 404)
+def test_a_session_of_another_workspaces_agent_is_refused(api: Api, stranger: Api) -> None:
+    stranger.post("/sessions", {**REQUEST, "agent_id": api.agent()}).error("voice_agent_not_found", 404)
 
 
-def test_another_workspace_s_session_is_not_there(api: Api, stranger: Api) -> None:
+def test_another_workspaces_session_is_not_found(api: Api, stranger: Api) -> None:
     path = f"/sessions/{api.session()['session_id']}"
 
     for answer in (
@@ -196,7 +194,7 @@ def test_another_workspace_s_session_is_not_there(api: Api, stranger: Api) -> No
 
 
 @pytest.mark.parametrize("session_id", ["x", "0199a0f0-0000-7000-8000-000000000000", "x" * 3000])
-def test_a_session_that_is_not_there_is_not_found(api: Api, session_id: str) -> None:
+def test_an_unknown_session_is_not_found(api: Api, session_id: str) -> None:
     path = f"/sessions/{session_id}"
 
     for answer in (
@@ -211,7 +209,7 @@ def test_a_session_that_is_not_there_is_not_found(api: Api, session_id: str) -> 
         answer.error("voice_session_not_found", 404)
 
 
-def test_a_colleague_gets_a_token_for_the_same_room_until_the_session_s_own_expiry(
+def test_an_added_participant_gets_a_token_for_the_room_until_the_session_expires(
     api: Api, providers: Providers
 ) -> None:
     session = api.session()
@@ -236,14 +234,14 @@ def test_a_colleague_gets_a_token_for_the_same_room_until_the_session_s_own_expi
 )  # fmt: skip
 def test_a_bad_participant_is_refused_by_its_path(api: Api, path: str, value: object) -> None:
     session = api.session()
-    order = {"identity": "colleague", path: value}
+    request = {"identity": "colleague", path: value}
 
-    error = api.post(f"/sessions/{session['session_id']}/participants", order).error("invalid_request", 400)
+    error = api.post(f"/sessions/{session['session_id']}/participants", request).error("invalid_request", 400)
 
     assert error.paths == [path if value != ["screen"] else "media.0"]
 
 
-def test_nobody_joins_a_session_that_has_ended(api: Api) -> None:
+def test_no_participant_is_added_to_an_ended_session(api: Api) -> None:
     session = api.session()
     api.post(f"/sessions/{session['session_id']}/complete", transcript=[])
 
@@ -252,9 +250,7 @@ def test_nobody_joins_a_session_that_has_ended(api: Api) -> None:
     answer.error("voice_session_not_active", 409)
 
 
-def test_an_active_session_cannot_be_deleted_and_an_ended_one_is_gone_with_its_transcript(
-    api: Api, dynamodb: Any
-) -> None:
+def test_only_an_ended_session_can_be_deleted_and_its_transcript_is_deleted_too(api: Api, dynamodb: Any) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
     api.delete(path).error("voice_session_active", 409)
@@ -271,7 +267,7 @@ def test_an_active_session_cannot_be_deleted_and_an_ended_one_is_gone_with_its_t
         assert not [item for item in items if {"S": session["session_id"]} in item.values()]
 
 
-def test_the_list_leaves_out_what_is_long_and_filters_by_status_and_agent(api: Api) -> None:
+def test_the_list_omits_long_fields_and_filters_by_status_and_agent(api: Api) -> None:
     one, other = api.agent(), api.agent()
     first, second, third = api.session(one), api.session(one), api.session(other)
     api.post(f"/sessions/{first['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}])

@@ -1,4 +1,4 @@
-"""LiveKit's webhooks: believed only when signed, merged once, and never more than facts about the room."""
+"""LiveKit's webhooks: accepted only with a signature, merged once, and never changing a session's status."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ def event(kind: str, session: dict[str, Any], *, sid: str | None = None, at: int
                 "sid": sid or session["sid"],
                 "name": session["session_id"],
                 "emptyTimeout": 600,
-                "turnPassword": "a-turn-password-that-nobody-keeps",
+                "turnPassword": "a-turn-password-that-is-not-stored",
                 **room,
             },
         }
@@ -61,7 +61,7 @@ def webhook(functions: Functions) -> Webhook:
 
 @pytest.fixture
 def session(api: Api) -> dict[str, Any]:
-    """A running session, and the sid of its room."""
+    """An active session with the sid of its room."""
     session = api.session()
     facts = api.get(f"/sessions/{session['session_id']}").data["livekit"]
     return {**session, "sid": facts["room_sid"], "started_at": facts["started_at"]}
@@ -97,7 +97,7 @@ def test_room_finished_merges_the_room_s_metadata_and_completes_nothing(
 @pytest.mark.parametrize(
     "metadata", ["", "plain text", "[1]", "1", "{", '{"a": "\\ud800"}', json.dumps({"a": "x" * 5000})]
 )
-def test_metadata_that_is_no_small_object_is_left_alone(
+def test_metadata_that_is_not_a_small_object_is_ignored(
     api: Api, webhook: Webhook, session: dict[str, Any], metadata: str
 ) -> None:
     answer = webhook.send(event("room_finished", session, metadata=metadata))
@@ -106,7 +106,7 @@ def test_metadata_that_is_no_small_object_is_left_alone(
     assert facts_of(api, session)["metadata"] is None
 
 
-def test_repeats_and_any_order_give_the_same_facts(api: Api, webhook: Webhook) -> None:
+def test_repeated_events_in_any_order_give_the_same_result(api: Api, webhook: Webhook) -> None:
     seen = []
     for order in permutations(range(3)):
         started = api.session()
@@ -124,7 +124,7 @@ def test_repeats_and_any_order_give_the_same_facts(api: Api, webhook: Webhook) -
     assert set(map(repr, seen)) == {repr((1_700_000_010, 1_700_000_100, {"rating": 5}, []))}
 
 
-def test_a_second_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(
+def test_a_second_room_of_the_same_name_is_stored_separately(
     api: Api, webhook: Webhook, session: dict[str, Any]
 ) -> None:
     webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"first": true}'))
@@ -158,16 +158,16 @@ def test_a_late_event_reaches_a_completed_session(api: Api, webhook: Webhook, se
 
 
 @pytest.mark.parametrize("kind", ["participant_left", "track_published", "egress_ended", "something_new"])
-def test_other_events_are_taken_and_dropped(api: Api, webhook: Webhook, session: dict[str, Any], kind: str) -> None:
+def test_other_events_are_accepted_and_ignored(api: Api, webhook: Webhook, session: dict[str, Any], kind: str) -> None:
     before = facts_of(api, session)
 
     assert webhook.send(event(kind, session)).status == 200
     assert facts_of(api, session) == before
 
 
-@pytest.mark.parametrize("name", ["somebody-elses-room", "", "0199a0f0-0000-7000-8000-000000000000", "x" * 256])
+@pytest.mark.parametrize("name", ["another-room", "", "0199a0f0-0000-7000-8000-000000000000", "x" * 256])
 @pytest.mark.parametrize("kind", ["room_started", "participant_joined", "room_finished"])
-def test_rooms_that_are_not_ours_are_dropped_and_never_make_a_session(
+def test_events_of_unknown_rooms_are_ignored_and_create_no_session(
     webhook: Webhook, dynamodb: Any, kind: str, name: str
 ) -> None:
     table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_sessions"))
@@ -179,7 +179,7 @@ def test_rooms_that_are_not_ours_are_dropped_and_never_make_a_session(
     assert dynamodb.scan(TableName=table)["Count"] == before
 
 
-def test_a_deleted_session_does_not_come_back(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+def test_an_event_does_not_restore_a_deleted_session(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
     api.post(f"/sessions/{session['session_id']}/complete", transcript=[])
     api.delete(f"/sessions/{session['session_id']}")
 
@@ -204,11 +204,11 @@ def test_a_deleted_session_does_not_come_back(api: Api, webhook: Webhook, sessio
         "no",
     ],
 )
-def test_what_is_signed_but_no_event_is_invalid(webhook: Webhook, body: str) -> None:
+def test_a_signed_body_that_is_not_an_event_is_invalid(webhook: Webhook, body: str) -> None:
     webhook.send(body).error("invalid_request", 400)
 
 
-def test_an_event_without_a_room_is_taken(webhook: Webhook) -> None:
+def test_an_event_without_a_room_is_accepted(webhook: Webhook) -> None:
     assert webhook.send('{"event": "egress_started", "egressInfo": {"egressId": "EG_1"}}').status == 200
 
 
@@ -216,11 +216,11 @@ GOOD = '{"event": "room_finished"}'
 TEN_YEARS = 10 * 365 * 86_400
 
 
-REFUSED: dict[str, Callable[[int], str]] = {  # by the time when a test runs, long after it was collected perhaps
+REFUSED: dict[str, Callable[[int], str]] = {  # by the time of the test, which may run long after its collection
     "nothing": lambda _: "",
     "nonsense": lambda _: "nonsense",
     "of another body": lambda _: signed(GOOD + " "),
-    "of another key": lambda _: signed(GOOD, key="APIsomebodyelse"),
+    "of another key": lambda _: signed(GOOD, key="APIanother"),
     "with another secret": lambda _: signed(GOOD, secret="another-secret-of-more-than-32-bytes!"),
     "expired": lambda now: signed(GOOD, exp=now - 61),
     "good for too long": lambda now: signed(GOOD, exp=now + 1_000),
@@ -233,7 +233,7 @@ REFUSED: dict[str, Callable[[int], str]] = {  # by the time when a test runs, lo
 
 
 @pytest.mark.parametrize("token", REFUSED.values(), ids=list(REFUSED))
-def test_what_livekit_did_not_sign_just_now_is_refused(webhook: Webhook, token: Callable[[int], str]) -> None:
+def test_a_webhook_without_a_current_signature_is_refused(webhook: Webhook, token: Callable[[int], str]) -> None:
     webhook.send(GOOD, token(int(time.time()))).error("invalid_webhook_signature", 401)
 
 
@@ -245,7 +245,7 @@ def test_a_tampered_body_is_refused(api: Api, webhook: Webhook, session: dict[st
     assert facts_of(api, session)["first_joined_at"] is None
 
 
-def test_the_same_webhook_again_is_as_good_as_once(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+def test_a_repeated_webhook_changes_nothing(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
     body = event("participant_joined", session, at=1_700_000_000)
     token = signed(body)
 

@@ -1,4 +1,4 @@
-"""Whatever is posted to the webhook, signed or not, is answered as documented."""
+"""Random webhooks, signed or not, get a documented response."""
 
 import base64
 import hashlib
@@ -51,7 +51,7 @@ fuzzed = settings(
 
 
 @pytest.fixture
-def functions_quietly(functions: Functions, logged: object) -> Functions:  # noqa: ARG001 (so many lines help nobody)
+def functions_quietly(functions: Functions, logged: object) -> Functions:  # noqa: ARG001 (captures the many log lines)
     return functions
 
 
@@ -71,7 +71,9 @@ def signed(body: bytes, **claims: Any) -> str:
 
 @fuzzed
 @given(body=BODIES, authorization=HEADERS)
-def test_without_a_signature_everything_is_401(functions_quietly: Functions, body: bytes, authorization: str) -> None:
+def test_every_request_without_a_signature_gets_401(
+    functions_quietly: Functions, body: bytes, authorization: str
+) -> None:
     answer = post(functions_quietly, body, authorization)
 
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (401, "invalid_webhook_signature")
@@ -79,7 +81,7 @@ def test_without_a_signature_everything_is_401(functions_quietly: Functions, bod
 
 @fuzzed
 @given(body=BODIES)
-def test_with_a_signature_a_body_is_an_event_or_it_is_invalid(functions_quietly: Functions, body: bytes) -> None:
+def test_a_signed_body_is_an_event_or_invalid(functions_quietly: Functions, body: bytes) -> None:
     answer = post(functions_quietly, body, signed(body))
 
     assert answer["statusCode"] in (200, 400), answer
@@ -89,7 +91,7 @@ def test_with_a_signature_a_body_is_an_event_or_it_is_invalid(functions_quietly:
 
 @fuzzed
 @given(claims=CLAIMS)
-def test_with_the_right_secret_but_odd_claims_it_is_200_or_401(
+def test_odd_claims_signed_with_the_right_secret_get_200_or_401(
     functions_quietly: Functions, claims: dict[str, Any]
 ) -> None:
     body = b'{"event": "room_finished"}'

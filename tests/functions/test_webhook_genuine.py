@@ -1,4 +1,4 @@
-"""Webhooks as a LiveKit server really sends them: recorded from one by tests/real/capture_webhooks.py, signed anew."""
+"""Webhooks recorded from a LiveKit server by tests/real/capture_webhooks.py, with new signatures."""
 
 import base64
 import hashlib
@@ -18,8 +18,8 @@ from tests.functions.conftest import WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions
 GENUINE: Final = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
 WEBHOOKS: Final[Mapping[str, Any]] = {webhook["event"]: webhook for webhook in GENUINE["webhooks"]}
 ROOM: Final = json.loads(WEBHOOKS["room_started"]["body"])["room"]
-KEPT: Final = {"participant_joined": ["first_joined_at"], "room_finished": ["finished_at", "metadata"]}
-"""What each kind of event adds to a session; the others add nothing."""
+SET_FIELDS: Final = {"participant_joined": ["first_joined_at"], "room_finished": ["finished_at", "metadata"]}
+"""Fields that each kind of event sets in a session; other kinds set none."""
 
 
 def created_at(event: str) -> int:
@@ -28,7 +28,7 @@ def created_at(event: str) -> int:
 
 @pytest.fixture
 def session(api: Api) -> dict[str, Any]:
-    """A session, with what is known of its room before any webhook."""
+    """A session with the state of its room before any webhook."""
     started = api.session()
     return {**started, "facts": facts_of(api, started)}
 
@@ -40,7 +40,7 @@ def facts_of(api: Api, session: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def receive(functions: Functions, event: str, session: Mapping[str, Any], sid: str | None = None) -> None:
-    """Have the function receive an event as if it were about a session's room."""
+    """Send a recorded event to the function for a session's room."""
     webhook = WEBHOOKS[event]
     body = webhook["body"].replace(ROOM["name"], session["session_id"])
     body = body.replace(ROOM["sid"], sid or session["facts"]["room_sid"])
@@ -81,16 +81,18 @@ def test_the_events_of_a_whole_call_are_merged(functions: Functions, api: Api, s
 
 
 @pytest.mark.parametrize("event", WEBHOOKS)
-def test_an_event_adds_what_it_tells_and_nothing_else(
+def test_an_event_changes_only_its_own_fields(
     functions: Functions, api: Api, session: dict[str, Any], event: str
 ) -> None:
     receive(functions, event, session)
 
     facts = facts_of(api, session)
-    assert [name for name in facts if facts[name] != session["facts"][name]] == KEPT.get(event, [])
+    assert [name for name in facts if facts[name] != session["facts"][name]] == SET_FIELDS.get(event, [])
 
 
-def test_the_events_of_a_second_room_are_noted_apart(functions: Functions, api: Api, session: dict[str, Any]) -> None:
+def test_the_events_of_a_second_room_are_stored_separately(
+    functions: Functions, api: Api, session: dict[str, Any]
+) -> None:
     for event in WEBHOOKS:
         receive(functions, event, session, sid="RM_second")
 
@@ -104,7 +106,7 @@ def test_the_events_of_a_second_room_are_noted_apart(functions: Functions, api: 
     assert facts_of(api, session) == {**session["facts"], "other_rooms": [second]}
 
 
-def test_what_else_is_in_them_is_neither_stored_nor_logged(
+def test_other_content_of_events_is_neither_stored_nor_logged(
     functions: Functions, dynamodb: DynamoDBClient, logged: io.StringIO, session: dict[str, Any]
 ) -> None:
     for event in WEBHOOKS:

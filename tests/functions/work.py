@@ -1,4 +1,4 @@
-"""What nobody calls, as AWS does it: messages of the queue for the worker, and the minute for the sweeper."""
+"""Queue worker and sweeper, invoked as AWS does."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def message(body: str, delivery: int = 1, receipt: str = "no-receipt", message_i
 
 @dataclass(frozen=True)
 class Work:
-    """The queue, the schedule, and a way to let time pass."""
+    """The queue, the schedule, and a way to move time forward."""
 
     functions: "Functions"
     dynamodb: "DynamoDBClient"
@@ -54,23 +54,23 @@ class Work:
     url: str
 
     def waiting(self) -> list[str]:
-        """Return the ids of the sessions in the queue, which stay there."""
+        """Return the ids of the sessions in the queue without removing them."""
         received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
         return [json.loads(each["Body"])["session_id"] for each in received.get("Messages", [])]
 
     def put(self, session_id: str) -> None:
         self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps({"session_id": session_id}))
 
-    def lose(self) -> None:
-        """Lose all messages that are waiting."""
+    def delete_all(self) -> None:
+        """Delete all messages in the queue."""
         received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
         for each in received["Messages"]:
             self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=each["ReceiptHandle"])
 
     def deliver(self, delivery: int = 1) -> list[str]:
-        """Have the worker work on each message, and return the ids of the sessions for which it failed.
+        """Deliver each message to the worker, and return the ids of the sessions for which it failed.
 
-        As the Lambda service does: what did not fail is deleted, and what failed comes again.
+        Like the Lambda service, delete a message unless it failed.
         """
         failed = []
         received = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
@@ -85,11 +85,11 @@ class Work:
         return failed
 
     def sweep(self) -> dict[str, int]:
-        """Let the schedule run once, and return what it did."""
+        """Run the schedule once, and return its result."""
         return dict(self.functions.invoke("sweep_sessions", EVERY_MINUTE)["data"])
 
-    def let_pass(self, session_id: str, seconds: int) -> None:
-        """Move all instants of a session back, as if so much time had passed since."""
+    def advance(self, session_id: str, seconds: int) -> None:
+        """Move all times of a session back by this many seconds."""
         table, key = os.environ["VOICE_SESSIONS_TABLE"], {"session_id": {"S": session_id}}
         row = self.dynamodb.get_item(TableName=table, Key=key)["Item"]
         for name in ("created_at", "expires_at", "due_at", "hung_up_at", "completed_at"):

@@ -1,4 +1,4 @@
-"""What the adapters meet in these tests: DynamoDB by moto or for real, and providers of our own on loopback."""
+"""Fixtures for the adapters: DynamoDB by moto or a real one, and test servers on loopback."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ _MADE_UP = {
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[pytest.MonkeyPatch]:
-    """Keep this machine's accounts, profiles and proxies out, except where a real DynamoDB is asked for."""
+    """Ignore this machine's accounts, profiles and proxies, unless a real DynamoDB is configured."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for name, value in _MADE_UP.items():
             if not (os.environ.get(_ENDPOINT) and os.environ.get(name)):
@@ -53,16 +53,16 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="module")
 def moto(environment: pytest.MonkeyPatch) -> Iterator[MotoServer]:
-    """AWS by moto, which the environment leads to."""
-    with MotoServer.running() as moto, environment.context() as led_there:
+    """AWS by moto, with the environment pointing to it."""
+    with MotoServer.running() as moto, environment.context() as patched:
         for name, url in moto.variables.items():
-            led_there.setenv(name, url)
+            patched.setenv(name, url)
         yield moto
 
 
 @pytest.fixture(scope="module")
 def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
-    """The DynamoDB that AWS_ENDPOINT_URL_DYNAMODB names, else moto; by boto3, to look at what was kept."""
+    """A boto3 client for the DynamoDB at AWS_ENDPOINT_URL_DYNAMODB, else for moto, to inspect stored rows."""
     if not os.environ.get(_ENDPOINT):
         request.getfixturevalue("moto")
     else:
@@ -72,15 +72,15 @@ def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
 
 @pytest.fixture(scope="module")
 def service(dynamodb: "DynamoDBClient") -> Iterator[AwsService]:
-    """The same DynamoDB, as the product asks it."""
-    del dynamodb  # the environment leads to it by now
+    """The product's client for the same DynamoDB."""
+    del dynamodb  # its fixture pointed the environment to it
     with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB, **PATIENT)) as service:
         yield service
 
 
 @pytest.fixture
 def service_at() -> Iterator[ServiceAt]:
-    """Make services that are elsewhere."""
+    """Create clients for other endpoints."""
     with ExitStack() as made:
 
         def service_at(url: str, protocol: Protocol = DYNAMODB, **limits: Any) -> AwsService:
@@ -93,7 +93,7 @@ def service_at() -> Iterator[ServiceAt]:
 
 @pytest.fixture
 def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
-    """The template's tables, empty, and the adapters over them."""
+    """The adapters on empty tables of the template."""
     tables = Tables(dynamodb)
     yield Store(dynamodb, service, tables)
     tables.drop()
@@ -101,14 +101,14 @@ def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    """One event loop, as a container has one."""
+    """One event loop, as in a container."""
     with asyncio.Runner(loop_factory=MovableLoop) as runner:
         yield runner
 
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of loopback that nobody listens on, and that nobody else can take meanwhile."""
+    """A loopback port that refuses connections. It stays bound, so that no other process can use it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -116,7 +116,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.fixture
 def provider(runner: asyncio.Runner) -> Iterator[Provider]:
-    """A server on loopback that keeps what it is sent and answers as it is told."""
+    """A loopback server that records requests and sends prepared responses."""
     provider = Provider()
     runner.run(provider.start())
     yield provider
@@ -133,11 +133,11 @@ def web(runner: asyncio.Runner) -> Iterator[HttpClient]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """All log lines as Lambda would keep them: ours, and the SDKs' from INFO on."""
+    """All log lines in Lambda's format: ours, and the SDKs' at INFO and above."""
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)
     handler.setFormatter(logger.registered_formatter)
-    root = logging.getLogger()  # where our logger's lines arrive as well
+    root = logging.getLogger()  # our logger's lines propagate to it
     level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(handler)

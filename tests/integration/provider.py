@@ -1,4 +1,4 @@
-"""A provider of our own on loopback, which can fail in all the ways that a real one can."""
+"""A test server on loopback that simulates the failures of a provider."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as it came over the wire."""
+    """One received request."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Received:
 
 
 class Provider:
-    """Answers each request with the next of its answers, and the last one for good."""
+    """Sends the prepared responses in order, then repeats the last one."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -38,7 +38,7 @@ class Provider:
 
     @property
     def url(self) -> str:
-        """Where the provider is: scheme, host and port."""
+        """Scheme, host and port."""
         return self._base
 
     @property
@@ -48,15 +48,15 @@ class Provider:
 
     @property
     def connections(self) -> int:
-        """How many connections the requests came over."""
+        """Number of connections used by the requests."""
         return len(self._peers)
 
     def answers(self, *answers: Answer) -> None:
-        """Say how to answer from now on."""
+        """Set the responses to the next requests."""
         self._answers = list(answers)
 
     def forget(self) -> None:
-        """Forget what was sent until now."""
+        """Clear the recorded requests and connections."""
         self.received.clear()
         self._peers.clear()
 
@@ -83,33 +83,33 @@ class Provider:
 
 
 def says(body: bytes | str, status: int = 200, content_type: str = "application/json") -> Answer:
-    """Answer with these bytes."""
+    """Respond with these bytes."""
     content = body.encode() if isinstance(body, str) else body
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, body=content, content_type=content_type)
 
-    answer.__name__ = f"{status} {content_type} {content[:30]!r}"  # by which pytest names a case
+    answer.__name__ = f"{status} {content_type} {content[:30]!r}"  # pytest shows it as the id of the case
     return answer
 
 
 async def hangs(_: web.Request) -> NoReturn:
-    """Take the request and never answer."""
+    """Read the request and never respond."""
     await _silence()
 
 
 async def stalls(request: web.Request) -> NoReturn:
-    """Begin an answer and never end it."""
+    """Begin a response and never end it."""
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
     await response.write(b"{")
-    for _ in range(100):  # so that it is being read
+    for _ in range(100):  # until the client reads it
         await asyncio.sleep(0)
     await _silence()
 
 
 async def _silence() -> NoReturn:
-    """Let more time pass than anybody on the same loop has, and be silent for good: so no limit is over before."""
+    """Stay silent, and move the clock beyond every time limit on the same loop, so that tests need not wait."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, MovableLoop):
         loop.let_pass(LONG + 1)
@@ -118,13 +118,13 @@ async def _silence() -> NoReturn:
 
 
 async def hangs_up(request: web.Request) -> web.StreamResponse:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     _transport(request).abort()
     return web.Response()
 
 
 async def breaks_off(request: web.Request) -> web.StreamResponse:
-    """Close the connection in the middle of an answer."""
+    """Close the connection in the middle of a response."""
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
     await response.write(b"{")
@@ -133,7 +133,7 @@ async def breaks_off(request: web.Request) -> web.StreamResponse:
 
 
 async def resets(request: web.Request) -> web.StreamResponse:
-    """Answer with a TCP reset, as a NAT gateway does on a connection that it has forgotten."""
+    """Send a TCP reset, as a NAT gateway does for an expired connection."""
     transport = _transport(request)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -1,4 +1,4 @@
-"""Agents, sessions and what else there is to store, each with something to tell it by."""
+"""Sample agents, sessions and turns, with ids of their own."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,12 +16,12 @@ UNPROVISIONED = ErrorInfo(code="livekit_unavailable", message="Try again in a mo
 
 
 def id_made_at(second: int) -> str:
-    """Make an id that sorts among others by the second."""
+    """Make an id that sorts by this second."""
     return uuid7(lambda: second)
 
 
 def an_agent(**changes: Any) -> Agent:
-    """Describe an agent with every field set."""
+    """Make an agent with all fields set."""
     agent = Agent(
         agent_id=AgentId(uuid7()),
         version=1,
@@ -52,7 +52,7 @@ def an_agent(**changes: Any) -> Agent:
 
 
 def a_session(**changes: Any) -> Session:
-    """Describe a session that has just been started, with every field of it set."""
+    """Make a new session with all its fields set."""
     session_id = SessionId(uuid7())
     session = Session(
         session_id=session_id,
@@ -75,7 +75,7 @@ def a_session(**changes: Any) -> Session:
 
 
 def a_call_end(**changes: Any) -> SessionCompletion:
-    """Describe the end of a call, under a transcript id of its own."""
+    """Make the completion of a session, with a transcript id of its own."""
     end = SessionCompletion(
         completed_at=NOW + 200,
         completed_by="client",

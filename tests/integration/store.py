@@ -1,4 +1,4 @@
-"""The store under test: the template's tables, under names of their own, and the adapters over them."""
+"""The store under test: tables of the template under unique names, and the adapters on them."""
 
 import json
 import re
@@ -31,12 +31,12 @@ Row = dict[str, Any]
 
 
 class Tables:
-    """Tables of one test alone, as template.yaml describes them, each made when it is first named."""
+    """Tables of a single test as in template.yaml, each created at its first use."""
 
     def __init__(self, dynamodb: "DynamoDBClient") -> None:
         self._dynamodb = dynamodb
         self._prefix = f"test-{uuid.uuid4().hex}"
-        self._made: set[str] = set()  # threads may name a table at once
+        self._made: set[str] = set()  # threads may use a table concurrently
 
     @cached_property
     def agents(self) -> str:
@@ -68,7 +68,7 @@ class Tables:
             made = self._dynamodb.create_table(**{**_definitions()[kind], "TableName": name})
             is_there = made["TableDescription"]["TableStatus"] == "ACTIVE"
         except self._dynamodb.exceptions.ResourceInUseException:
-            is_there = False  # a server that has just started answered too late, and botocore asked again
+            is_there = False  # a server that had just started responded late, and botocore repeated the request
         self._made.add(name)
         if not is_there:
             self._dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
@@ -77,13 +77,13 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The adapters over tables that belong to one test alone."""
+    """The adapters on tables of a single test."""
 
     dynamodb: "DynamoDBClient"
-    """For a test to look at what was kept."""
+    """boto3 client to inspect stored rows."""
 
     service: AwsService
-    """What the adapters ask."""
+    """Client of the adapters."""
 
     names: Tables | TableNames
 
@@ -120,7 +120,7 @@ class Store:
         return DynamoRateLimiter(self.service, self.names.idempotency, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
-        """Return the same tables behind a client some of whose requests are a test's own."""
+        """Return the same store with some requests of its client replaced, by operation in snake case."""
         return replace(self, service=cast("AwsService", _Wrapped(self.service, instead)))
 
     def rows(self, table: str) -> list[Row]:
@@ -149,7 +149,7 @@ class Store:
 
 
 class _Wrapped:
-    """A service that is asked everything but what a test wants otherwise; the test says `get_item` for GetItem."""
+    """A client with replaced operations; the name of GetItem is `get_item`."""
 
     def __init__(self, service: AwsService, instead: Mapping[str, Callable[[Request], Request]]) -> None:
         self.patience_seconds = service.patience_seconds
@@ -157,16 +157,16 @@ class _Wrapped:
         self._instead = instead
 
     def ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        def real(**asked: Any) -> Any:
-            return self._service.ask(operation, asked)
+        def real(**arguments: Any) -> Any:
+            return self._service.ask(operation, arguments)
 
         name = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
         request = self._instead[name](real) if name in self._instead else real
         return request(**arguments)
 
 
-def asked_twice(request: Request) -> Request:
-    """Do as our transport does when the first answer gets lost on the way: ask again, and return the second answer."""
+def sent_twice(request: Request) -> Request:
+    """Send the request twice and return the second response, as a retry after a lost response does."""
 
     def twice(**arguments: Any) -> Any:
         request(**arguments)
@@ -175,11 +175,11 @@ def asked_twice(request: Request) -> Request:
     return twice
 
 
-def never_asked(_: Request) -> Request:
-    """Stand for a request that must not be made."""
+def never_sent(_: Request) -> Request:
+    """Fail the test if the request is sent."""
 
     def refuse(**_: Any) -> Any:
-        message = "asked in vain"
+        message = "this request should not be sent"
         raise AssertionError(message)
 
     return refuse
@@ -193,7 +193,7 @@ def _definitions() -> dict[str, Any]:
 
 
 def cancelled(*reasons: str) -> Refused:
-    """Make the error by which DynamoDB cancels a transaction, with a reason per item."""
+    """Make the error of a transaction that DynamoDB cancels, with a reason per item."""
     answer = {
         "Message": "Transaction cancelled: what the caller said",
         "CancellationReasons": [{"Code": reason} for reason in reasons],
@@ -202,7 +202,7 @@ def cancelled(*reasons: str) -> Refused:
 
 
 def cancelling(times: int, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
-    """Cancel the first so many transactions; `after` they were carried out all the same, if at all."""
+    """Cancel the first `times` transactions; with `after`, each is executed before the error."""
     left = [times]
 
     def instead(transact: Request) -> Request:

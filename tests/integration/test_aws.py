@@ -1,4 +1,4 @@
-"""Signed POSTs to AWS: that they are what botocore sends, and what becomes of those that fail."""
+"""The AWS client: signatures equal to those of botocore, connections, retries and errors."""
 
 import asyncio
 import json
@@ -66,13 +66,13 @@ def settings(**variables: str) -> AwsSettings:
 
 def refusal(code: str, status: int = 400) -> Answer:
     answer = says(json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": SAID}), status)
-    answer.__name__ = f"{status} {code}"  # by which pytest names a case
+    answer.__name__ = f"{status} {code}"  # pytest shows it as the id of the case
     return answer
 
 
 @pytest.fixture
 def ask(runner: asyncio.Runner) -> Ask:
-    """Ask while the provider's loop runs."""
+    """Send a request from a thread while the provider's loop runs."""
 
     def ask(service: AwsService) -> Any:
         return runner.run(asyncio.to_thread(service.ask, "GetItem", {"Key": SAID}))
@@ -82,20 +82,20 @@ def ask(runner: asyncio.Runner) -> Ask:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], Answer]:
-    """Make answers whose silence counts from when the provider has the request: that may take as long as it likes."""
-    silent_to: set[object] = set()
+    """Start the client's time limit only once the provider has the request, so that a slow machine does not matter."""
+    received_from: set[object] = set()
 
     def silent(answer: Answer) -> Answer:
-        async def told(request: web.Request) -> web.StreamResponse:
+        async def respond(request: web.Request) -> web.StreamResponse:
             assert request.transport is not None
-            silent_to.add(request.transport.get_extra_info("peername"))
+            received_from.add(request.transport.get_extra_info("peername"))
             return await answer(request)
 
-        return told
+        return respond
 
     class Waiting(HTTPConnection):
         def getresponse(self) -> HTTPResponse:
-            while self.sock.getsockname() not in silent_to and not select([self.sock], [], [], 0.01)[0]:
+            while self.sock.getsockname() not in received_from and not select([self.sock], [], [], 0.01)[0]:
                 pass
             return super().getresponse()
 
@@ -105,13 +105,13 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], Answer]:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long is waited between two tries; nobody does."""
+    """Recorded pauses between attempts. No test waits for them."""
     slept: list[float] = []
     monkeypatch.setattr("pi_voice.adapters.aws.time.sleep", slept.append)
     return slept
 
 
-# ---- What is sent -----------------------------------------------------------------------------------
+# ---- Requests ---------------------------------------------------------------------------------------
 
 
 @hypothesis.settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -125,12 +125,12 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_request_is_signed_as_botocore_signs_it(
     body: bytes, token: str, protocol: Protocol, operation: str, now: datetime
 ) -> None:
-    told = settings(AWS_SESSION_TOKEN=token)
-    host = told.endpoint(protocol.service).removeprefix("https://")
-    headers = signed_headers(told, protocol, host, operation, body, now.timetuple())
+    aws = settings(AWS_SESSION_TOKEN=token)
+    host = aws.endpoint(protocol.service).removeprefix("https://")
+    headers = signed_headers(aws, protocol, host, operation, body, now.timetuple())
     theirs = AWSRequest(
         "POST",
-        told.endpoint(protocol.service) + "/",
+        aws.endpoint(protocol.service) + "/",
         data=body,
         headers={name: headers[name] for name in ("content-type", "x-amz-target")},
     )
@@ -144,7 +144,7 @@ def test_a_request_is_signed_as_botocore_signs_it(
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.service)
-def test_a_service_is_spoken_to_as_its_model_says(protocol: Protocol) -> None:
+def test_the_protocol_matches_botocores_service_model(protocol: Protocol) -> None:
     model = botocore.session.get_session().get_service_model(protocol.service).metadata
 
     assert (model["targetPrefix"], model["jsonVersion"]) == (protocol.target, protocol.version)
@@ -153,16 +153,16 @@ def test_a_service_is_spoken_to_as_its_model_says(protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "us-gov-west-1", "cn-north-1", "eusc-de-east-1"])
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.service)
-def test_a_service_is_reached_where_botocore_reaches_it(protocol: Protocol, region: str) -> None:
+def test_the_endpoint_is_that_of_botocore(protocol: Protocol, region: str) -> None:
     session = botocore.session.get_session()
-    session.set_credentials("nobody", "nothing")
+    session.set_credentials("AKIDEXAMPLE", "secret")
     theirs = session.create_client(protocol.service, region_name=region).meta
     suffix = theirs.endpoint_url.partition(f".{region}.")[2]
 
     assert settings(AWS_REGION=region, URL_SUFFIX=suffix).endpoint(protocol.service) == theirs.endpoint_url
 
 
-def test_what_is_said_arrives_as_it_was_said(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+def test_the_request_arrives_unchanged(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
     provider.answers(FINE)
 
     assert ask(service_at(provider.url)) == {"fine": True}
@@ -178,7 +178,7 @@ def test_what_is_said_arrives_as_it_was_said(service_at: ServiceAt, provider: Pr
 # ---- Connections ------------------------------------------------------------------------------------
 
 
-def test_a_connection_is_kept(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+def test_a_connection_is_reused(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
     provider.answers(FINE)
     service = service_at(provider.url)
 
@@ -189,10 +189,10 @@ def test_a_connection_is_kept(service_at: ServiceAt, provider: Provider, ask: As
 
 
 @pytest.fixture
-def ask_thrice(provider: Provider, runner: asyncio.Runner) -> Ask:
-    """Ask three times at once; none is answered before all have arrived."""
+def send_three(provider: Provider, runner: asyncio.Runner) -> Ask:
+    """Send three concurrent requests; the provider responds after all have arrived."""
 
-    def ask_thrice(service: AwsService) -> None:
+    def send_three(service: AwsService) -> None:
         together = asyncio.Barrier(3)
 
         async def wait(request: web.Request) -> web.StreamResponse:
@@ -205,30 +205,28 @@ def ask_thrice(provider: Provider, runner: asyncio.Runner) -> Ask:
         provider.answers(wait)
         runner.run(ask_all())
 
-    return ask_thrice
+    return send_three
 
 
-def test_requests_side_by_side_have_a_connection_each(
-    service_at: ServiceAt, provider: Provider, ask_thrice: Ask
-) -> None:
+def test_concurrent_requests_have_a_connection_each(service_at: ServiceAt, provider: Provider, send_three: Ask) -> None:
     service = service_at(provider.url)
 
-    ask_thrice(service)
-    ask_thrice(service)
+    send_three(service)
+    send_three(service)
 
     assert provider.connections == 3
 
 
-def test_after_a_silence_no_kept_connection_is_trusted(
+def test_after_a_timeout_no_idle_connection_is_reused(
     service_at: ServiceAt,
     provider: Provider,
     ask: Ask,
-    ask_thrice: Ask,
+    send_three: Ask,
     pauses: list[float],
     silent: Callable[[Answer], Answer],
 ) -> None:
     service = service_at(provider.url, time_limit_seconds=0.5)
-    ask_thrice(service)
+    send_three(service)
     provider.answers(silent(hangs), FINE)
 
     ask(service)
@@ -237,7 +235,7 @@ def test_after_a_silence_no_kept_connection_is_trusted(
 
 
 @pytest.mark.parametrize("end", [hangs_up, resets])
-def test_a_kept_connection_that_is_dead_is_replaced_at_once(
+def test_a_dead_connection_is_replaced_at_once(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], end: Answer
 ) -> None:
     provider.answers(FINE, end, FINE)
@@ -248,13 +246,13 @@ def test_a_kept_connection_that_is_dead_is_replaced_at_once(
     assert (len(provider.received), pauses) == (3, [])
 
 
-def test_an_answer_that_closes_the_connection_is_the_last_one_on_it(
+def test_a_connection_that_the_server_closes_is_not_reused(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
 ) -> None:
-    async def says_goodbye(_: web.Request) -> web.StreamResponse:
+    async def closes_afterwards(_: web.Request) -> web.StreamResponse:
         return web.Response(body=b"{}", headers={"Connection": "close"})
 
-    provider.answers(says_goodbye)
+    provider.answers(closes_afterwards)
     service = service_at(provider.url)
     for _ in range(3):
         ask(service)
@@ -264,7 +262,7 @@ def test_an_answer_that_closes_the_connection_is_the_last_one_on_it(
 
 @pytest.fixture
 def tls(runner: asyncio.Runner, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A service behind TLS, and the certificate by which it is trusted."""
+    """A service with TLS, and the certificate to trust."""
     made = loopback_tls(tmp_path)
     app = web.Application()
     app.router.add_post("/", FINE)
@@ -276,7 +274,7 @@ def tls(runner: asyncio.Runner, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     runner.run(server.__aexit__(None, None, None))
 
 
-def test_a_certificate_that_is_trusted_is_taken(
+def test_a_trusted_certificate_is_accepted(
     tls: tuple[str, Path], service_at: ServiceAt, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, ca_file = tls
@@ -286,7 +284,7 @@ def test_a_certificate_that_is_trusted_is_taken(
     assert ask(service_at(url)) == {"fine": True}
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
+def test_an_untrusted_certificate_is_refused(
     tls: tuple[str, Path], service_at: ServiceAt, ask: Ask, pauses: list[float]
 ) -> None:
     with pytest.raises(Unanswered, match=ssl.SSLCertVerificationError.__name__):
@@ -294,7 +292,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert len(pauses) == 2
 
 
-# ---- What fails -------------------------------------------------------------------------------------
+# ---- Errors -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -310,7 +308,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
         refusal("TransactionInProgressException"),
     ],
 )
-def test_what_passes_is_waited_for(
+def test_transient_errors_are_retried_after_a_pause(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer
 ) -> None:
     provider.answers(answer, answer, FINE)
@@ -321,20 +319,20 @@ def test_what_passes_is_waited_for(
 
 
 @pytest.mark.parametrize("answer", [refusal("InternalServerError", 500), refusal("ThrottlingException")])
-def test_what_does_not_pass_is_told_after_three_tries(
+def test_a_persistent_error_is_raised_after_three_attempts(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer
 ) -> None:
     provider.answers(answer)
 
-    with pytest.raises(Refused) as told:
+    with pytest.raises(Refused) as raised:
         ask(service_at(provider.url))
 
     assert (len(provider.received), len(pauses)) == (3, 2)
-    assert told.value.answer["message"] == SAID
-    assert SAID not in str(told.value)
+    assert raised.value.answer["message"] == SAID
+    assert SAID not in str(raised.value)
 
 
-def test_what_could_not_be_answered_within_the_patience_is_not_sent_again(
+def test_no_retry_starts_that_could_exceed_the_time_limit(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
 ) -> None:
     provider.answers(refusal("InternalServerError", 500))
@@ -345,12 +343,12 @@ def test_what_could_not_be_answered_within_the_patience_is_not_sent_again(
     assert (len(provider.received), pauses) == (1, [])
 
 
-def test_a_header_that_cannot_be_sent_is_told_without_its_value(ask: Ask, pauses: list[float]) -> None:
-    with pytest.raises(Unanswered) as told:
+def test_an_invalid_header_is_reported_without_its_value(ask: Ask, pauses: list[float]) -> None:
+    with pytest.raises(Unanswered) as raised:
         ask(AwsService(settings(AWS_SESSION_TOKEN="very secret\n"), DYNAMODB))
 
-    assert str(told.value) == "GetItem: ValueError"
-    assert told.value.__suppress_context__
+    assert str(raised.value) == "GetItem: ValueError"
+    assert raised.value.__suppress_context__
     assert len(pauses) == 2
 
 
@@ -364,20 +362,20 @@ def test_a_header_that_cannot_be_sent_is_told_without_its_value(ask: Ask, pauses
         (says("[]", 400), "400"),
     ],
 )
-def test_a_refusal_is_told_at_once_by_its_code(
+def test_a_refusal_is_raised_at_once_with_its_code(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], answer: Answer, code: str
 ) -> None:
     provider.answers(answer)
 
-    with pytest.raises(Refused) as told:
+    with pytest.raises(Refused) as raised:
         ask(service_at(provider.url))
 
-    assert (told.value.code, len(provider.received), pauses) == (code, 1, [])
+    assert (raised.value.code, len(provider.received), pauses) == (code, 1, [])
 
 
 @pytest.mark.parametrize("protocol", [DYNAMODB, SQS], ids=["dynamodb", "sqs"])
 @pytest.mark.parametrize("body", ["<html>", '{"Item": {', "[]", "null"])
-def test_an_answer_that_cannot_be_read_is_none(
+def test_an_unreadable_response_is_unanswered(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], body: str, protocol: Protocol
 ) -> None:
     provider.answers(says(body))
@@ -387,7 +385,7 @@ def test_an_answer_that_cannot_be_read_is_none(
     assert len(pauses) == 2
 
 
-def test_an_empty_answer_is_one_where_there_is_nothing_to_say(
+def test_an_empty_response_is_valid_only_for_services_that_send_it(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float]
 ) -> None:
     provider.answers(says(""))
@@ -399,7 +397,7 @@ def test_an_empty_answer_is_one_where_there_is_nothing_to_say(
 
 
 @pytest.mark.parametrize("silence", [hangs, stalls])
-def test_silence_is_not_waited_for_longer_than_the_limit(
+def test_a_silent_server_times_out(
     service_at: ServiceAt,
     provider: Provider,
     ask: Ask,
@@ -415,7 +413,7 @@ def test_silence_is_not_waited_for_longer_than_the_limit(
 
 
 @pytest.mark.parametrize("end", [hangs_up, resets, breaks_off])
-def test_a_connection_that_breaks_is_tried_again(
+def test_a_broken_connection_is_retried(
     service_at: ServiceAt, provider: Provider, ask: Ask, pauses: list[float], end: Answer
 ) -> None:
     provider.answers(end, end, FINE)
@@ -424,17 +422,17 @@ def test_a_connection_that_breaks_is_tried_again(
     assert len(pauses) == 2
 
 
-def test_a_service_that_cannot_be_reached_is_told_without_its_address(
+def test_an_unreachable_service_is_reported_without_its_address(
     service_at: ServiceAt, ask: Ask, closed_port: int, pauses: list[float]
 ) -> None:
-    with pytest.raises(Unanswered) as told:
+    with pytest.raises(Unanswered) as raised:
         ask(service_at(f"http://127.0.0.1:{closed_port}"))
 
-    assert str(told.value) == "GetItem: ConnectionRefusedError"
+    assert str(raised.value) == "GetItem: ConnectionRefusedError"
     assert len(pauses) == 2
 
 
-def test_the_hour_of_the_signature_is_now(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
+def test_the_signature_has_the_current_time(service_at: ServiceAt, provider: Provider, ask: Ask) -> None:
     provider.answers(FINE)
     ask(service_at(provider.url))
 

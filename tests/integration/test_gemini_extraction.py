@@ -1,4 +1,4 @@
-"""The extraction model by google-genai: what is asked, what counts as an answer, and what does not."""
+"""The extraction model by google-genai: requests, responses and errors."""
 
 import asyncio
 import io
@@ -35,7 +35,7 @@ from tests.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.5-flash-lite"
-THEIR_WORDS = "what-google-says-and-perhaps-echoes"
+PROVIDER_TEXT = "what-google-says-and-perhaps-echoes"
 SCHEMA: dict[str, JsonValue] = {
     "type": "object",
     "properties": {
@@ -59,7 +59,7 @@ def settings(base_url: str, api_key: str = KEY, extraction_model: str = MODEL) -
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """One event loop for all tests here, as for all calls of a container: the SDK takes long to wake up."""
+    """One event loop for all tests of this module, because the SDK's first request is slow."""
     with asyncio.Runner(loop_factory=MovableLoop) as runner:
         yield runner
 
@@ -72,31 +72,31 @@ def web(runner: asyncio.Runner) -> Iterator[HttpClient]:
 
 
 @pytest.fixture(scope="module")
-def awake(runner: asyncio.Runner, web: HttpClient) -> Iterator[tuple[Provider, GeminiExtractionModel]]:
-    """A model that has answered once, and the provider that it asks."""
+def warmed_up(runner: asyncio.Runner, web: HttpClient) -> Iterator[tuple[Provider, GeminiExtractionModel]]:
+    """A model after its first request, and its provider."""
     provider = Provider()
     runner.run(provider.start())
     model = GeminiExtractionModel(settings(provider.url), web)
     provider.answers(candidate())
-    runner.run(asked(model))
+    runner.run(generate(model))
     yield provider, model
     runner.run(provider.stop())
 
 
 @pytest.fixture
-def provider(awake: tuple[Provider, GeminiExtractionModel]) -> Provider:
-    provider, _ = awake
+def provider(warmed_up: tuple[Provider, GeminiExtractionModel]) -> Provider:
+    provider, _ = warmed_up
     provider.forget()
     return provider
 
 
 @pytest.fixture
-def model(awake: tuple[Provider, GeminiExtractionModel]) -> GeminiExtractionModel:
-    _, model = awake
+def model(warmed_up: tuple[Provider, GeminiExtractionModel]) -> GeminiExtractionModel:
+    _, model = warmed_up
     return model
 
 
-def asked(model: GeminiExtractionModel, text: str = "A call.", seconds: float = LONG) -> Any:
+def generate(model: GeminiExtractionModel, text: str = "A call.", seconds: float = LONG) -> Any:
     return model.generate(ModelRequest("Extract.", (text,), SCHEMA), seconds)
 
 
@@ -106,10 +106,10 @@ def candidate(text: str | None = '{"age": 42}', reason: str | None = "STOP", **m
     return says(json.dumps({"candidates": [{**content, **finish, "index": 0}], **more}))
 
 
-# ---- What is sent -----------------------------------------------------------------------------------
+# ---- Requests ---------------------------------------------------------------------------------------
 
 
-def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
+def test_the_request_is_one_user_turn_with_the_unchanged_schema(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate())
@@ -126,12 +126,12 @@ def test_the_request_is_one_user_turn_with_the_schema_as_it_stands(
             "responseMimeType": "application/json",
             "responseJsonSchema": SCHEMA,
             "maxOutputTokens": 16384,
-            "thinkingConfig": {"thinking_level": "MINIMAL"},  # the SDK's own mixture; Google takes both
+            "thinkingConfig": {"thinking_level": "MINIMAL"},  # the SDK mixes both cases; Google accepts them
         },
     }
 
 
-def test_a_repair_shows_the_model_its_own_answer_between_two_turns_of_the_user(
+def test_a_repair_request_has_the_models_answer_between_two_user_turns(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate())
@@ -146,12 +146,12 @@ def test_a_repair_shows_the_model_its_own_answer_between_two_turns_of_the_user(
     ]
 
 
-def test_the_key_is_in_its_header_and_nowhere_else(
+def test_the_api_key_is_sent_only_in_its_header(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate())
 
-    runner.run(asked(model))
+    runner.run(generate(model))
 
     (sent,) = provider.received
     assert KEY not in sent.path
@@ -159,57 +159,57 @@ def test_the_key_is_in_its_header_and_nowhere_else(
     assert [name for name, value in sent.headers.items() if KEY in value] == ["x-goog-api-key"]
 
 
-def test_the_connection_is_kept_for_the_next_request(
+def test_the_connection_is_reused_by_the_next_request(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate())
 
     for _ in range(3):
-        runner.run(asked(model))
+        runner.run(generate(model))
 
     assert provider.connections == 1
 
 
-# ---- What counts as an answer -----------------------------------------------------------------------
+# ---- Responses --------------------------------------------------------------------------------------
 
 
-def test_a_finished_answer_is_its_text_and_the_models_own_name_for_itself(
+def test_a_finished_response_has_its_text_and_the_models_version(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate('{"age": "é 🎂"}', modelVersion="gemini-3.5-flash-lite-001"))
 
-    assert runner.run(asked(model)) == ModelResponse('{"age": "é 🎂"}', "gemini-3.5-flash-lite-001")
+    assert runner.run(generate(model)) == ModelResponse('{"age": "é 🎂"}', "gemini-3.5-flash-lite-001")
 
 
-def test_a_model_that_does_not_name_itself_goes_by_the_name_that_was_asked_for(
+def test_a_response_without_a_model_version_has_the_requested_model(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate("{}"))
 
-    assert runner.run(asked(model)) == ModelResponse("{}", MODEL)
+    assert runner.run(generate(model)) == ModelResponse("{}", MODEL)
 
 
-def test_an_answer_in_several_parts_is_put_together_without_the_thoughts(
+def test_the_parts_of_a_response_are_joined_without_thoughts(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     parts = [{"text": "Hmm.", "thought": True}, {"text": '{"age"', "thoughtSignature": "c2ln"}, {"text": ": 42}"}]
     content = {"role": "model", "parts": parts}
     provider.answers(says(json.dumps({"candidates": [{"content": content, "finishReason": "STOP"}]})))
 
-    assert runner.run(asked(model)).text == '{"age": 42}'
+    assert runner.run(generate(model)).text == '{"age": 42}'
 
 
 def failure(runner: asyncio.Runner, model: GeminiExtractionModel, seconds: float = LONG) -> ProviderError:
-    with pytest.raises(ProviderError) as told:
-        runner.run(asked(model, seconds=seconds))
-    assert told.value.__context__ is None or told.value.__suppress_context__
-    assert THEIR_WORDS not in repr(told.value)
-    return told.value
+    with pytest.raises(ProviderError) as raised:
+        runner.run(generate(model, seconds=seconds))
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+    assert PROVIDER_TEXT not in repr(raised.value)
+    return raised.value
 
 
 def assert_secret(logged: io.StringIO) -> None:
     assert "model" in logged.getvalue()
-    for secret in (THEIR_WORDS, KEY, "A call."):
+    for secret in (PROVIDER_TEXT, KEY, "A call."):
         assert secret not in logged.getvalue()
 
 
@@ -220,20 +220,22 @@ BLOCKED = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT"
     ("answer", "end"),
     [
         *((candidate(None, reason), "blocked") for reason in BLOCKED),
-        (candidate(THEIR_WORDS, "SAFETY"), "blocked"),
-        (candidate(THEIR_WORDS, "RECITATION"), "blocked"),
+        (candidate(PROVIDER_TEXT, "SAFETY"), "blocked"),
+        (candidate(PROVIDER_TEXT, "RECITATION"), "blocked"),
         (
             says(
-                json.dumps({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": THEIR_WORDS}})
+                json.dumps(
+                    {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": PROVIDER_TEXT}}
+                )
             ),
             "blocked",
         ),
         (candidate(None, "MAX_TOKENS"), "truncated"),
-        (candidate(THEIR_WORDS, "MAX_TOKENS"), "truncated"),
-        (candidate(THEIR_WORDS, "MALFORMED_FUNCTION_CALL"), "broken"),
-        (candidate(THEIR_WORDS, "OTHER"), "broken"),
-        (candidate(THEIR_WORDS, "SOME_REASON_THAT_IS_NEW"), "broken"),
-        (candidate(THEIR_WORDS, None), "broken"),
+        (candidate(PROVIDER_TEXT, "MAX_TOKENS"), "truncated"),
+        (candidate(PROVIDER_TEXT, "MALFORMED_FUNCTION_CALL"), "broken"),
+        (candidate(PROVIDER_TEXT, "OTHER"), "broken"),
+        (candidate(PROVIDER_TEXT, "SOME_REASON_THAT_IS_NEW"), "broken"),
+        (candidate(PROVIDER_TEXT, None), "broken"),
         (candidate(None, "STOP"), "broken"),
         (candidate("", "STOP"), "broken"),
         (says("{}"), "broken"),
@@ -266,7 +268,7 @@ BLOCKED = ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT"
     ],
 )
 @pytest.mark.filterwarnings("ignore:SOME_REASON_THAT_IS_NEW is not a valid FinishReason")
-def test_a_200_without_a_finished_text_tells_how_it_ended_and_gives_no_text(
+def test_a_200_without_finished_text_says_how_it_ended_and_has_no_text(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -276,9 +278,9 @@ def test_a_200_without_a_finished_text_tells_how_it_ended_and_gives_no_text(
 ) -> None:
     provider.answers(answer)
 
-    told = runner.run(asked(model))
+    response = runner.run(generate(model))
 
-    assert (told.text, told.end) == ("", end)
+    assert (response.text, response.end) == ("", end)
     assert_secret(logged)
 
 
@@ -295,7 +297,7 @@ def test_a_200_without_a_finished_text_tells_how_it_ended_and_gives_no_text(
     ids=str,
 )
 @pytest.mark.parametrize("reason", ["STOP", "MAX_TOKENS", "SAFETY"])
-def test_what_an_answer_took_is_told_however_it_ended(
+def test_token_counts_are_returned_however_the_response_ended(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -305,30 +307,30 @@ def test_what_an_answer_took_is_told_however_it_ended(
 ) -> None:
     provider.answers(candidate("{}", reason, **({} if usage is None else {"usageMetadata": usage})))
 
-    told = runner.run(asked(model))
+    response = runner.run(generate(model))
 
-    assert (told.input_tokens, told.output_tokens) == tokens
+    assert (response.input_tokens, response.output_tokens) == tokens
 
 
-def test_a_prompt_that_was_blocked_took_tokens_too(
+def test_a_blocked_prompt_has_token_counts(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     used = {"promptTokenCount": 900, "totalTokenCount": 900}
     provider.answers(says(json.dumps({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": used})))
 
-    assert runner.run(asked(model)) == ModelResponse("", MODEL, "blocked", 900, 0)
+    assert runner.run(generate(model)) == ModelResponse("", MODEL, "blocked", 900, 0)
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        says(f"<html>{THEIR_WORDS}</html>", content_type="text/html"),
-        says(f'{{"candidates": ["{THEIR_WORDS}"'),
+        says(f"<html>{PROVIDER_TEXT}</html>", content_type="text/html"),
+        says(f'{{"candidates": ["{PROVIDER_TEXT}"'),
         says("7"),
         says(b"\xff\xfe"),
     ],
 )
-def test_a_200_that_cannot_be_read_is_an_error_of_geminis(
+def test_an_unreadable_200_is_a_gemini_error(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -344,14 +346,14 @@ def test_a_200_that_cannot_be_read_is_an_error_of_geminis(
 @pytest.mark.parametrize(
     "answer",
     [
-        says(f'{{"candidates": "{THEIR_WORDS}"}}'),
-        says(f'["{THEIR_WORDS}"]'),
-        says(f'"{THEIR_WORDS}"'),
+        says(f'{{"candidates": "{PROVIDER_TEXT}"}}'),
+        says(f'["{PROVIDER_TEXT}"]'),
+        says(f'"{PROVIDER_TEXT}"'),
         says("null"),
         says(""),
     ],
 )
-def test_a_200_that_is_no_answer_of_geminis_is_a_broken_one(
+def test_a_200_that_is_not_a_gemini_response_is_broken(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -360,15 +362,15 @@ def test_a_200_that_is_no_answer_of_geminis_is_a_broken_one(
 ) -> None:
     provider.answers(answer)
 
-    assert runner.run(asked(model)) == ModelResponse("", MODEL, "broken")
+    assert runner.run(generate(model)) == ModelResponse("", MODEL, "broken")
     assert_secret(logged)
 
 
-# ---- What goes wrong --------------------------------------------------------------------------------
+# ---- Errors -----------------------------------------------------------------------------------------
 
 
 def google(status: int, name: str, *details: Any, listed: bool = False) -> Answer:
-    error = {"error": {"code": status, "message": THEIR_WORDS, "status": name, "details": list(details)}}
+    error = {"error": {"code": status, "message": PROVIDER_TEXT, "status": name, "details": list(details)}}
     answer = says(json.dumps([error] if listed else error), status)
     answer.__name__ = f"{status} {name} {len(details)} {listed}"
     return answer
@@ -388,12 +390,12 @@ HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
         (google(401, "UNAUTHENTICATED"), GeminiError),
         (google(403, "PERMISSION_DENIED"), GeminiError),
         (google(404, "NOT_FOUND"), GeminiError),
-        (says(f"<html>{THEIR_WORDS}", 404, "text/html"), GeminiError),
+        (says(f"<html>{PROVIDER_TEXT}", 404, "text/html"), GeminiError),
         (google(408, "DEADLINE_EXCEEDED"), GeminiUnavailable),
         (google(429, "RESOURCE_EXHAUSTED"), GeminiUnavailable),
         (google(429, "RESOURCE_EXHAUSTED", listed=True), GeminiUnavailable),
         (google(500, "INTERNAL"), GeminiUnavailable),
-        (says(f"<html>{THEIR_WORDS}", 502, "text/html"), GeminiUnavailable),
+        (says(f"<html>{PROVIDER_TEXT}", 502, "text/html"), GeminiUnavailable),
         (says("", 503, "text/plain"), GeminiUnavailable),
         (google(503, "UNAVAILABLE"), GeminiUnavailable),
         (google(504, "DEADLINE_EXCEEDED"), GeminiUnavailable),
@@ -402,7 +404,7 @@ HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
         (breaks_off, GeminiUnavailable),
     ],
 )
-def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_googles_words(
+def test_refusals_and_outages_raise_different_errors_without_googles_text(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -412,10 +414,10 @@ def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_googles_words
 ) -> None:
     provider.answers(answer)
 
-    told = failure(runner, model)
+    raised = failure(runner, model)
 
-    assert type(told) is error
-    assert told.retryable is (error is GeminiUnavailable)
+    assert type(raised) is error
+    assert raised.retryable is (error is GeminiUnavailable)
     assert_secret(logged)
     assert len(provider.received) == 1
 
@@ -443,7 +445,7 @@ def test_a_refused_request_points_to_the_output_schema(
     ],
     ids=["fraction", "among others", "at once", "none", "another", "no duration", "a number", "null"],
 )
-def test_the_pause_that_google_asks_for_is_passed_on(
+def test_googles_retry_delay_is_passed_on(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -456,25 +458,25 @@ def test_the_pause_that_google_asks_for_is_passed_on(
     assert failure(runner, model).retry_after_seconds == seconds
 
 
-def test_a_server_that_is_not_there_is_unavailable_at_once(
+def test_a_refused_connection_is_unavailable_at_once(
     runner: asyncio.Runner, web: HttpClient, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = GeminiExtractionModel(settings(f"http://127.0.0.1:{closed_port}"), web)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
-    async def noted(seconds: float) -> None:
+    async def record(seconds: float) -> None:
         pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(asyncio, "sleep", noted)  # which is how the SDK would wait for a second try of its own
+    monkeypatch.setattr(asyncio, "sleep", record)  # the SDK would wait with it before a retry of its own
 
     assert type(failure(runner, model)) is GeminiUnavailable
     assert pauses == []
 
 
 @pytest.mark.parametrize("silence", [hangs, stalls])
-def test_a_server_that_never_answers_is_given_up(
+def test_a_server_that_never_responds_times_out(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, logged: io.StringIO, silence: Answer
 ) -> None:
     provider.answers(silence)
@@ -485,7 +487,7 @@ def test_a_server_that_never_answers_is_given_up(
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
-def test_without_time_left_there_is_no_answer(
+def test_a_request_without_time_left_times_out(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, seconds: float
 ) -> None:
     provider.answers(candidate())
@@ -493,7 +495,7 @@ def test_without_time_left_there_is_no_answer(
     assert type(failure(runner, model, seconds)) is UpstreamTimeout
 
 
-def test_after_a_failure_the_next_request_goes_through(
+def test_the_request_after_a_failure_succeeds(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(hangs, hangs_up, candidate())
@@ -501,56 +503,56 @@ def test_after_a_failure_the_next_request_goes_through(
     assert type(failure(runner, model)) is UpstreamTimeout
     assert type(failure(runner, model)) is GeminiUnavailable
 
-    assert runner.run(asked(model)).text == '{"age": 42}'
+    assert runner.run(generate(model)).text == '{"age": 42}'
 
 
-# ---- The stand-in that refuses what Google refuses --------------------------------------------------
+# ---- The stand-in -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     stack = AsyncExitStack()
-    stood_in = runner.run(stack.enter_async_context(gemini_stand_in()))
-    assert stood_in.base_url is not None
-    yield stood_in.base_url
+    gemini_at = runner.run(stack.enter_async_context(gemini_stand_in()))
+    assert gemini_at.base_url is not None
+    yield gemini_at.base_url
     runner.run(stack.aclose())
 
 
-def asked_of(
+def generate_with(
     runner: asyncio.Runner,
     web: HttpClient,
     known: GeminiSettings,
     repair: tuple[str, ...] = (),
     schema: dict[str, JsonValue] | None = None,
 ) -> ModelResponse:
-    question = ModelRequest(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
-    return runner.run(GeminiExtractionModel(known, web).generate(question, LONG))
+    request = ModelRequest(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
+    return runner.run(GeminiExtractionModel(known, web).generate(request, LONG))
 
 
-def test_the_stand_in_takes_our_request_and_fills_the_schema(
+def test_the_stand_in_accepts_our_request_and_fills_the_schema(
     runner: asyncio.Runner, web: HttpClient, stand_in: str
 ) -> None:
-    answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY))
+    answer = generate_with(runner, web, settings(stand_in, gemini.API_KEY))
 
     assert answer.model == "stand-in"
     assert set(json.loads(answer.text)) == {"age", "pets"}
 
 
-def test_the_stand_in_takes_a_repair(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:
-    answer = asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]", "This is no object."))
+def test_the_stand_in_accepts_a_repair_request(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:
+    answer = generate_with(runner, web, settings(stand_in, gemini.API_KEY), ("[]", "This is no object."))
 
     assert set(json.loads(answer.text)) == {"age", "pets"}
     assert answer.input_tokens > 0
 
 
-def test_the_stand_in_refuses_a_request_that_ends_with_the_model_s_own_word(
+def test_the_stand_in_refuses_a_request_that_ends_with_a_model_turn(
     runner: asyncio.Runner, web: HttpClient, stand_in: str
 ) -> None:
     with pytest.raises(GeminiError):
-        asked_of(runner, web, settings(stand_in, gemini.API_KEY), ("[]",))
+        generate_with(runner, web, settings(stand_in, gemini.API_KEY), ("[]",))
 
 
-def test_array_bounds_that_are_too_much_for_gemini_in_all_are_none_when_they_are_not_sent(
+def test_array_bounds_over_geminis_total_limit_are_not_sent(
     runner: asyncio.Runner, web: HttpClient, stand_in: str
 ) -> None:
     bounded: dict[str, JsonValue] = {
@@ -560,13 +562,13 @@ def test_array_bounds_that_are_too_much_for_gemini_in_all_are_none_when_they_are
     known = settings(stand_in, gemini.API_KEY)
 
     with pytest.raises(GeminiError, match="too complex"):
-        asked_of(runner, web, known, schema=bounded)
-    assert asked_of(runner, web, known, schema=gemini_schema(bounded)).end == "finished"
+        generate_with(runner, web, known, schema=bounded)
+    assert generate_with(runner, web, known, schema=gemini_schema(bounded)).end == "finished"
 
 
 @pytest.mark.parametrize(("api_key", "extraction_model"), [("another-key", MODEL), (gemini.API_KEY, "another-model")])
-def test_the_stand_in_refuses_another_key_and_a_model_that_is_none(
+def test_the_stand_in_refuses_a_wrong_key_and_an_unknown_model(
     runner: asyncio.Runner, web: HttpClient, stand_in: str, api_key: str, extraction_model: str
 ) -> None:
     with pytest.raises(GeminiError):
-        asked_of(runner, web, settings(stand_in, api_key, extraction_model))
+        generate_with(runner, web, settings(stand_in, api_key, extraction_model))

@@ -1,4 +1,4 @@
-"""Gemini Live tokens: the very bytes that Google's own SDK sends, and every way in which that can fail."""
+"""Gemini Live tokens: requests equal to those of Google's SDK, responses and errors."""
 
 import asyncio
 import io
@@ -35,8 +35,8 @@ from tests.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.1-flash-live-preview"
-THEIR_WORDS = "what-google-says-and-perhaps-echoes"
-ORDER = LiveTokenRequest(instruction='Speak "Português" 🎙️\nand <listen>.\t\\', voice="Kore", expires_at=NOW + 600)
+PROVIDER_TEXT = "what-google-says-and-perhaps-echoes"
+REQUEST = LiveTokenRequest(instruction='Speak "Português" 🎙️\nand <listen>.\t\\', voice="Kore", expires_at=NOW + 600)
 TOKEN = says('{"name": "auth_tokens/abc"}')
 
 
@@ -59,12 +59,12 @@ def tokens(provider: Provider, web: HttpClient) -> GeminiLiveTokens:
     return tokens_at(provider.url, web)
 
 
-# ---- What is sent -----------------------------------------------------------------------------------
+# ---- Requests ---------------------------------------------------------------------------------------
 
 
-async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveTokenRequest) -> str | None:
-    """Order the same token of google-genai."""
-    expiry = datetime.fromtimestamp(order.expires_at, UTC)
+async def token_from_the_sdk(base_url: str, api_version: str, request: LiveTokenRequest) -> str | None:
+    """Request the same token with google-genai."""
+    expiry = datetime.fromtimestamp(request.expires_at, UTC)
     client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=base_url, api_version=api_version))
     config = types.CreateAuthTokenConfig(
         uses=1,
@@ -76,10 +76,10 @@ async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveTokenReq
                 response_modalities=[types.Modality.AUDIO],
                 speech_config=types.SpeechConfig(
                     voice_config=types.VoiceConfig(
-                        prebuilt_voice_config=types.PrebuiltVoiceConfig(voice_name=order.voice)
+                        prebuilt_voice_config=types.PrebuiltVoiceConfig(voice_name=request.voice)
                     )
                 ),
-                system_instruction=order.instruction,
+                system_instruction=request.instruction,
                 input_audio_transcription=types.AudioTranscriptionConfig(),
                 output_audio_transcription=types.AudioTranscriptionConfig(),
                 context_window_compression=types.ContextWindowCompressionConfig(sliding_window=types.SlidingWindow()),
@@ -96,15 +96,15 @@ async def minted_by_the_sdk(base_url: str, api_version: str, order: LiveTokenReq
 @pytest.mark.filterwarnings("ignore:The SDK's token creation implementation is experimental")
 @pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
-@pytest.mark.parametrize("instruction", [ORDER.instruction, "x", "é" * 20_000], ids=["usual", "short", "long"])
-def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_order(
+@pytest.mark.parametrize("instruction", [REQUEST.instruction, "x", "é" * 20_000], ids=["usual", "short", "long"])
+def test_the_request_is_byte_for_byte_that_of_googles_sdk(
     runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, instruction: str
 ) -> None:
     provider.answers(TOKEN)
-    order = LiveTokenRequest(instruction, ORDER.voice, ORDER.expires_at)
+    request = LiveTokenRequest(instruction, REQUEST.voice, REQUEST.expires_at)
 
-    assert runner.run(minted_by_the_sdk(provider.url, api_version, order)) == "auth_tokens/abc"
-    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(order))
+    assert runner.run(token_from_the_sdk(provider.url, api_version, request)) == "auth_tokens/abc"
+    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(request))
 
     theirs, ours = provider.received
     assert ours.body == theirs.body
@@ -114,12 +114,12 @@ def test_the_request_is_byte_for_byte_what_googles_own_sdk_sends_for_the_same_or
     assert ours.headers.getall("x-goog-api-key") == [KEY]
 
 
-def test_the_key_is_in_its_header_and_nowhere_else(
+def test_the_api_key_is_sent_only_in_its_header(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens
 ) -> None:
     provider.answers(TOKEN)
 
-    runner.run(tokens.issue(ORDER))
+    runner.run(tokens.issue(REQUEST))
 
     (sent,) = provider.received
     assert KEY not in sent.path
@@ -127,8 +127,8 @@ def test_the_key_is_in_its_header_and_nowhere_else(
     assert [name for name, value in sent.headers.items() if KEY in value] == ["x-goog-api-key"]
 
 
-def test_a_token_is_locked_to_everything_but_the_resumption_of_the_session() -> None:
-    request = token_request(ORDER, f"models/{MODEL}")
+def test_a_token_locks_every_field_except_session_resumption() -> None:
+    request = token_request(REQUEST, f"models/{MODEL}")
 
     locked = request["fieldMask"].split(",")
     assert set(request["bidiGenerateContentSetup"]) < set(locked)
@@ -139,7 +139,7 @@ def test_a_token_is_locked_to_everything_but_the_resumption_of_the_session() -> 
 
 
 @pytest.mark.parametrize("expires_at", [0, NOW, 1_772_334_000, 4_102_444_799])
-def test_both_expiries_are_the_orders_and_say_their_offset(expires_at: int) -> None:
+def test_both_expiries_are_the_requested_one_with_a_utc_offset(expires_at: int) -> None:
     request = token_request(LiveTokenRequest("x", "Puck", expires_at), f"models/{MODEL}")
 
     for field in ("expireTime", "newSessionExpireTime"):
@@ -148,18 +148,18 @@ def test_both_expiries_are_the_orders_and_say_their_offset(expires_at: int) -> N
         assert written == datetime.fromtimestamp(expires_at, UTC)
 
 
-# ---- What comes back --------------------------------------------------------------------------------
+# ---- Responses --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("live_model", [MODEL, f"models/{MODEL}"])
-def test_a_browser_gets_the_url_the_token_and_its_first_message(
+def test_the_connection_has_the_url_the_token_and_the_first_message(
     runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, live_model: str
 ) -> None:
     provider.answers(TOKEN)
 
     tokens = GeminiLiveTokens(settings(provider.url, api_version, live_model), web, LONG)
-    connection = runner.run(tokens.issue(ORDER))
+    connection = runner.run(tokens.issue(REQUEST))
 
     service = f"google.ai.generativelanguage.{api_version}.GenerativeService.BidiGenerateContentConstrained"
     assert connection.model_dump() == {
@@ -171,28 +171,28 @@ def test_a_browser_gets_the_url_the_token_and_its_first_message(
     assert json.loads(provider.received[0].body)["bidiGenerateContentSetup"]["model"] == f"models/{MODEL}"
 
 
-def test_whatever_else_google_answers_beside_the_token_is_left_alone(
+def test_other_fields_of_googles_response_are_ignored(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens
 ) -> None:
     provider.answers(says('{"name": "auth_tokens/é", "expireTime": "2026-11-22T00:00:00Z", "new": [1]}'))
 
-    assert runner.run(tokens.issue(ORDER)).token == "auth_tokens/é"
+    assert runner.run(tokens.issue(REQUEST)).token == "auth_tokens/é"
 
 
-# ---- What goes wrong --------------------------------------------------------------------------------
+# ---- Errors -----------------------------------------------------------------------------------------
 
 
 def google(status: int, name: str, **detail: Any) -> Answer:
-    error = {"code": status, "message": THEIR_WORDS, "status": name, "details": [detail] if detail else []}
+    error = {"code": status, "message": PROVIDER_TEXT, "status": name, "details": [detail] if detail else []}
     return says(json.dumps({"error": error}), status)
 
 
 def failure(runner: asyncio.Runner, tokens: GeminiLiveTokens) -> ProviderError:
-    with pytest.raises(ProviderError) as told:
-        runner.run(tokens.issue(ORDER))
-    assert told.value.__context__ is None or told.value.__suppress_context__
-    assert THEIR_WORDS not in repr(told.value)
-    return told.value
+    with pytest.raises(ProviderError) as raised:
+        runner.run(tokens.issue(REQUEST))
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+    assert PROVIDER_TEXT not in repr(raised.value)
+    return raised.value
 
 
 @pytest.mark.parametrize(
@@ -202,12 +202,12 @@ def failure(runner: asyncio.Runner, tokens: GeminiLiveTokens) -> ProviderError:
         (google(401, "UNAUTHENTICATED"), GeminiError),
         (google(403, "PERMISSION_DENIED"), GeminiError),
         (google(404, "NOT_FOUND"), GeminiError),
-        (says(f"<html>{THEIR_WORDS}", 404, "text/html"), GeminiError),
+        (says(f"<html>{PROVIDER_TEXT}", 404, "text/html"), GeminiError),
         (says("", 204), GeminiError),
         (google(408, "DEADLINE_EXCEEDED"), GeminiUnavailable),
         (google(429, "RESOURCE_EXHAUSTED"), GeminiUnavailable),
         (google(500, "INTERNAL"), GeminiUnavailable),
-        (says(f"<html>{THEIR_WORDS}", 502, "text/html"), GeminiUnavailable),
+        (says(f"<html>{PROVIDER_TEXT}", 502, "text/html"), GeminiUnavailable),
         (google(503, "UNAVAILABLE"), GeminiUnavailable),
         (google(504, "DEADLINE_EXCEEDED"), GeminiUnavailable),
         (hangs_up, GeminiUnavailable),
@@ -215,7 +215,7 @@ def failure(runner: asyncio.Runner, tokens: GeminiLiveTokens) -> ProviderError:
         (breaks_off, GeminiUnavailable),
     ],
 )
-def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_googles_words(
+def test_refusals_and_outages_raise_different_errors_without_googles_text(
     runner: asyncio.Runner,
     provider: Provider,
     tokens: GeminiLiveTokens,
@@ -227,7 +227,7 @@ def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_googles_words
 
     assert type(failure(runner, tokens)) is error
     assert "gemini" in logged.getvalue()
-    for secret in (THEIR_WORDS, KEY, "Português"):
+    for secret in (PROVIDER_TEXT, KEY, "Português"):
         assert secret not in logged.getvalue()
 
 
@@ -247,7 +247,7 @@ def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_googles_words
         b"\xff\xfe",
     ],
 )
-def test_an_answer_without_a_token_is_an_error_of_geminis(
+def test_a_response_without_a_token_is_a_gemini_error(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, body: str | bytes
 ) -> None:
     provider.answers(says(body))
@@ -255,24 +255,24 @@ def test_an_answer_without_a_token_is_an_error_of_geminis(
     assert type(failure(runner, tokens)) is GeminiError
 
 
-def test_no_log_line_holds_the_token(
+def test_the_token_is_not_logged(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, logged: io.StringIO
 ) -> None:
     provider.answers(TOKEN, says('{"name": ["auth_tokens/abc"]}'))
 
-    runner.run(tokens.issue(ORDER))
+    runner.run(tokens.issue(REQUEST))
     failure(runner, tokens)
 
     assert logged.getvalue()
     assert "auth_tokens" not in logged.getvalue()
 
 
-def test_a_server_that_is_not_there_is_unavailable(runner: asyncio.Runner, web: HttpClient, closed_port: int) -> None:
+def test_a_refused_connection_is_unavailable(runner: asyncio.Runner, web: HttpClient, closed_port: int) -> None:
     assert type(failure(runner, tokens_at(f"http://127.0.0.1:{closed_port}", web))) is GeminiUnavailable
 
 
 @pytest.mark.parametrize("silence", [hangs, stalls])
-def test_a_server_that_never_answers_is_given_up(
+def test_a_server_that_never_responds_times_out(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, silence: Answer
 ) -> None:
     provider.answers(silence)
@@ -282,18 +282,18 @@ def test_a_server_that_never_answers_is_given_up(
 
 
 @pytest.mark.parametrize("end", [hangs_up, resets])
-def test_a_kept_connection_that_turns_out_to_be_dead_costs_one_repeat_and_no_error(
+def test_a_request_on_a_dead_connection_is_repeated_once_without_an_error(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, end: Answer
 ) -> None:
     provider.answers(TOKEN, end, TOKEN)
-    runner.run(tokens.issue(ORDER))
+    runner.run(tokens.issue(REQUEST))
 
-    assert runner.run(tokens.issue(ORDER)).token == "auth_tokens/abc"
+    assert runner.run(tokens.issue(REQUEST)).token == "auth_tokens/abc"
     assert len(provider.received) == 3
 
 
 @pytest.mark.parametrize("end", [hangs_up, resets])
-def test_a_request_is_repeated_once_and_not_more(
+def test_a_request_is_repeated_at_most_once(
     runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, end: Answer
 ) -> None:
     provider.answers(end)
@@ -302,7 +302,7 @@ def test_a_request_is_repeated_once_and_not_more(
     assert len(provider.received) == 2
 
 
-# ---- The stand-in that refuses what Google refuses --------------------------------------------------
+# ---- The stand-in -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -314,22 +314,24 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     runner.run(stack.aclose())
 
 
-def minting(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
+def issue_token(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
-    order = replace(ORDER, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
-    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).issue(order)).token
+    request = replace(REQUEST, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
+    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).issue(request)).token
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
-def test_the_stand_in_takes_our_order(runner: asyncio.Runner, web: HttpClient, stand_in: str, api_version: str) -> None:
-    assert minting(runner, web, stand_in, api_version=api_version).startswith("auth_tokens/")
+def test_the_stand_in_accepts_our_request(
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, api_version: str
+) -> None:
+    assert issue_token(runner, web, stand_in, api_version=api_version).startswith("auth_tokens/")
 
 
 @pytest.mark.parametrize(
     "changes", [{"api_version": "v1"}, {"api_key": "another"}, {"ttl_seconds": -60}, {"ttl_seconds": 21 * 3600}]
 )
-def test_the_stand_in_refuses_another_version_or_key_and_a_time_that_is_over_or_too_far(
+def test_the_stand_in_refuses_a_wrong_version_a_wrong_key_and_a_bad_expiry(
     runner: asyncio.Runner, web: HttpClient, stand_in: str, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(GeminiError):
-        minting(runner, web, stand_in, **changes)
+        issue_token(runner, web, stand_in, **changes)

@@ -1,4 +1,4 @@
-"""Each request to Gemini, read field by field by a reader that knows Google's definitions and not our stand-in."""
+"""Requests to Gemini, checked field by field by a strict reader of Google's definitions."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ def settings(url: str, api_version: str) -> GeminiSettings:
 
 
 def agents() -> list[Any]:
-    """The examples, as a user would write them, and agents at the bounds of what is taken."""
+    """Return the examples, and agents at the limits."""
     written = [pytest.param(json.loads(path.read_text(encoding="utf-8")), id=path.stem) for path in EXAMPLES]
     return [
         *written,
@@ -77,7 +77,7 @@ def agents() -> list[Any]:
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("agent", agents())
-def test_google_would_take_the_request_for_a_token(
+def test_the_token_request_matches_googles_definitions(
     runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, agent: dict[str, Any]
 ) -> None:
     spec, now = CreateAgentRequest.model_validate_json(json.dumps(agent)), time.time()
@@ -85,15 +85,15 @@ def test_google_would_take_the_request_for_a_token(
     provider.answers(TOKEN)
 
     for ttl in (60, 3600):
-        order = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
-        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(order))
+        token_request = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
+        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(token_request))
 
     for received in provider.received:
         assert token_faults(api_version, received.body, now) == []
 
 
 def roles(received: Received) -> list[str]:
-    """Return who speaks in a request, turn by turn."""
+    """Return the roles of the turns in a request."""
     return [turn["role"] for turn in json.loads(received.body)["contents"]]
 
 
@@ -102,7 +102,7 @@ def roles(received: Received) -> list[str]:
     "turns", [TURNS, [TranscriptTurn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"]
 )
 @pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
-def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
+def test_extraction_and_repair_requests_match_googles_definitions(
     runner: asyncio.Runner,
     provider: Provider,
     web: HttpClient,
@@ -123,15 +123,15 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
         assert extraction_faults(API_VERSION, received.body) == []
 
 
-# ---- The reader itself ----
+# ---- The strict reader ----
 
 Change = Callable[[dict[str, Any]], object]
 
 
 def a_token_request(provider: Provider, web: HttpClient, runner: asyncio.Runner) -> dict[str, Any]:
     provider.answers(TOKEN)
-    order = LiveTokenRequest("Be kind.", "Kore", int(time.time()) + 600)
-    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).issue(order))
+    token_request = LiveTokenRequest("Be kind.", "Kore", int(time.time()) + 600)
+    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).issue(token_request))
     request: dict[str, Any] = json.loads(provider.received[-1].body)
     return request
 
@@ -159,7 +159,7 @@ TOKEN_FAULTS: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in TOKEN_FAULTS])
-def test_the_reader_refuses_a_token_request_with(
+def test_the_strict_reader_refuses_a_token_request_with(
     runner: asyncio.Runner, provider: Provider, web: HttpClient, change: Change, fault: str
 ) -> None:
     request = a_token_request(provider, web, runner)
@@ -167,7 +167,7 @@ def test_the_reader_refuses_a_token_request_with(
 
     faults = token_faults("v1alpha", json.dumps(request).encode(), time.time())
 
-    assert any(fault in said for said in faults), faults
+    assert any(fault in found for found in faults), faults
 
 
 EXTRACTION: dict[str, Any] = {
@@ -201,11 +201,11 @@ EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in EXTRACTION_FAULTS])
-def test_the_reader_refuses_an_extraction_with(change: Change, fault: str) -> None:
+def test_the_strict_reader_refuses_an_extraction_request_with(change: Change, fault: str) -> None:
     request = json.loads(json.dumps(EXTRACTION))
     assert extraction_faults("v1beta", json.dumps(request).encode()) == []
     change(request)
 
     faults = extraction_faults("v1beta", json.dumps(request).encode())
 
-    assert any(fault in said for said in faults), faults
+    assert any(fault in found for found in faults), faults

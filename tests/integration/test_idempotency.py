@@ -1,4 +1,4 @@
-"""The keys' store while DynamoDB answers byte by byte: botocore alone would wait for the last one."""
+"""The idempotency store while DynamoDB responds byte by byte, which restarts the read timeout of botocore."""
 
 import asyncio
 import io
@@ -19,7 +19,7 @@ CONTEXT: Any = SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
 
 
 async def trickles(request: web.Request) -> web.StreamResponse:
-    """Answer byte by byte, for minutes."""
+    """Respond byte by byte, for minutes."""
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
     for _ in range(1000):
@@ -30,21 +30,21 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 
 @pytest.fixture
 def keys(provider: Provider, environment: pytest.MonkeyPatch) -> Idempotency:
-    with environment.context() as led_there:
-        led_there.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
+    with environment.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
         return Idempotency("idempotency", time_limit_seconds=LONG)
 
 
-def lose_patience(keys: Idempotency) -> None:
-    """Wait for nothing that is asked from now on for longer than a second."""
-    keys._store._time_limit_seconds = 1.0  # noqa: SLF001 (what comes before may take its time)
+def limit_requests(keys: Idempotency) -> None:
+    """Limit the following requests to one second."""
+    keys._store._time_limit_seconds = 1.0  # noqa: SLF001 (earlier requests need no short limit)
 
 
 def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exception | None = None) -> str:
-    """Do something once, while the provider's loop runs, and have no patience any more when it is done."""
+    """Run the work once in a thread while the provider's loop runs, and limit the requests after it."""
 
     def work() -> str:
-        lose_patience(keys)
+        limit_requests(keys)
         done.append("the id")
         if error is not None:
             raise error
@@ -54,11 +54,11 @@ def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exce
     return runner.run(asyncio.to_thread(keys.once, request, CONTEXT, work))
 
 
-def test_a_key_that_cannot_be_taken_in_time_stops_the_work_before_it_begins(
+def test_a_timeout_while_locking_the_key_prevents_the_work(
     provider: Provider, runner: asyncio.Runner, keys: Idempotency, logged: io.StringIO
 ) -> None:
     provider.answers(trickles)
-    lose_patience(keys)
+    limit_requests(keys)
     done: list[str] = []
 
     with pytest.raises(StorageError):
@@ -68,7 +68,7 @@ def test_a_key_that_cannot_be_taken_in_time_stops_the_work_before_it_begins(
     assert "TimeoutError" in logged.getvalue()
 
 
-def test_what_was_done_is_answered_where_that_cannot_be_noted_in_time(
+def test_a_timeout_while_storing_the_result_still_returns_it(
     provider: Provider, runner: asyncio.Runner, keys: Idempotency
 ) -> None:
     provider.answers(DONE, trickles)
@@ -78,7 +78,7 @@ def test_what_was_done_is_answered_where_that_cannot_be_noted_in_time(
     assert done == ["the id"]
 
 
-def test_what_was_refused_is_told_where_the_key_cannot_be_let_go_in_time(
+def test_a_timeout_while_releasing_the_key_still_raises_the_error_of_the_work(
     provider: Provider, runner: asyncio.Runner, keys: Idempotency
 ) -> None:
     provider.answers(DONE, trickles)

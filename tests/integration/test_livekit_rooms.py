@@ -1,4 +1,4 @@
-"""LiveKit's rooms: what it is sent, and what becomes of every way in which it can fail."""
+"""LiveKit rooms: requests, responses and errors."""
 
 import asyncio
 import io
@@ -38,18 +38,18 @@ from tests.integration.samples import NOW, a_session
 from tests.patience import LONG
 
 KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
-THEIR_WORDS = "invalid token: eyJhbGciOi.what-the-provider-says"
+PROVIDER_TEXT = "invalid token: eyJhbGciOi.what-the-provider-says"
 SESSION = replace(a_session(), session_id=SessionId("01a1f31a-6f52-7c18-8a4e-5b7d9e1f3c60"))
 PROTOBUF = "application/protobuf"
 
 Exchange = Callable[[LiveKitRooms], Any]
 
 
-def opening(rooms: LiveKitRooms) -> Any:
+def open_room(rooms: LiveKitRooms) -> Any:
     return rooms.open(SESSION)
 
 
-def closing(rooms: LiveKitRooms) -> Any:
+def close_room(rooms: LiveKitRooms) -> Any:
     return rooms.close(SESSION.session_id)
 
 
@@ -68,46 +68,46 @@ def a_room(**changes: Any) -> Answer:
 
 
 def twirp(status: int, code: str) -> Answer:
-    return says(json.dumps({"code": code, "msg": THEIR_WORDS}), status)
+    return says(json.dumps({"code": code, "msg": PROVIDER_TEXT}), status)
 
 
 DELETED = says(DeleteRoomResponse().SerializeToString(), content_type=PROTOBUF)
 
 
-# ---- What is sent -----------------------------------------------------------------------------------
+# ---- Requests ---------------------------------------------------------------------------------------
 
 
-def test_a_room_is_ordered_by_the_sessions_id_with_both_timeouts_and_no_more_metadata_than_that_id(
+def test_a_room_is_created_with_the_session_id_both_timeouts_and_only_that_id_as_metadata(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
 ) -> None:
     provider.answers(a_room())
 
-    assert runner.run(opening(rooms)) == CreatedRoom("RM_abc", NOW - 5)
+    assert runner.run(open_room(rooms)) == CreatedRoom("RM_abc", NOW - 5)
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", "/twirp/livekit.RoomService/CreateRoom")
-    order = CreateRoomRequest.FromString(sent.body)
-    assert order == CreateRoomRequest(
+    request = CreateRoomRequest.FromString(sent.body)
+    assert request == CreateRoomRequest(
         name=SESSION.session_id,
         empty_timeout=SESSION.ttl_seconds,
         departure_timeout=DEPARTURE_SECONDS,
-        metadata=order.metadata,
+        metadata=request.metadata,
     )
-    assert json.loads(order.metadata) == {"session_id": SESSION.session_id}
+    assert json.loads(request.metadata) == {"session_id": SESSION.session_id}
 
 
-def test_a_room_is_deleted_by_the_sessions_id(runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms) -> None:
+def test_a_room_is_deleted_by_the_session_id(runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms) -> None:
     provider.answers(DELETED)
 
-    runner.run(closing(rooms))
+    runner.run(close_room(rooms))
 
     (sent,) = provider.received
     assert (sent.method, sent.path) == ("POST", "/twirp/livekit.RoomService/DeleteRoom")
     assert DeleteRoomRequest.FromString(sent.body) == DeleteRoomRequest(room=SESSION.session_id)
 
 
-@pytest.mark.parametrize(("exchange", "answer"), [(opening, a_room()), (closing, DELETED)])
-def test_each_request_is_signed_with_the_one_grant_that_it_needs(
+@pytest.mark.parametrize(("exchange", "answer"), [(open_room, a_room()), (close_room, DELETED)])
+def test_each_request_is_signed_with_only_the_grant_it_needs(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, answer: Answer
 ) -> None:
     provider.answers(answer)
@@ -124,61 +124,61 @@ def test_each_request_is_signed_with_the_one_grant_that_it_needs(
     }
 
 
-def test_a_server_under_a_path_is_asked_there(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
+def test_the_path_of_the_server_url_is_used(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
     provider.answers(a_room())
 
-    runner.run(opening(rooms_at(f"ws://{provider.authority}/livekit", web)))
+    runner.run(open_room(rooms_at(f"ws://{provider.authority}/livekit", web)))
 
     assert provider.received[0].path == "/livekit/twirp/livekit.RoomService/CreateRoom"
 
 
-def test_the_connection_is_kept_for_the_next_request(
+def test_the_connection_is_reused_by_the_next_request(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
 ) -> None:
     provider.answers(a_room(), DELETED)
 
-    runner.run(opening(rooms))
-    runner.run(closing(rooms))
+    runner.run(open_room(rooms))
+    runner.run(close_room(rooms))
 
     assert provider.connections == 1
 
 
-def test_a_room_without_a_creation_time_counts_as_started_now(
+def test_a_room_without_a_creation_time_starts_now(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
 ) -> None:
     provider.answers(a_room(creation_time=0))
 
-    assert runner.run(opening(rooms)) == CreatedRoom("RM_abc", NOW)
+    assert runner.run(open_room(rooms)) == CreatedRoom("RM_abc", NOW)
 
 
-def test_a_room_that_livekit_does_not_know_any_more_is_as_good_as_deleted(
+def test_closing_a_room_that_does_not_exist_succeeds(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, logged: io.StringIO
 ) -> None:
     provider.answers(twirp(404, "not_found"))
 
-    runner.run(closing(rooms))
+    runner.run(close_room(rooms))
 
     assert logged.getvalue() == ""
 
 
-# ---- What goes wrong --------------------------------------------------------------------------------
+# ---- Errors -----------------------------------------------------------------------------------------
 
-BOTH = pytest.mark.parametrize("exchange", [opening, closing])
+BOTH = pytest.mark.parametrize("exchange", [open_room, close_room])
 
 
 def failure(runner: asyncio.Runner, rooms: LiveKitRooms, exchange: Exchange) -> ProviderError:
-    with pytest.raises(ProviderError) as told:
+    with pytest.raises(ProviderError) as raised:
         runner.run(exchange(rooms))
-    assert told.value.__context__ is None or told.value.__suppress_context__
-    assert THEIR_WORDS not in repr(told.value)
-    return told.value
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+    assert PROVIDER_TEXT not in repr(raised.value)
+    return raised.value
 
 
 @BOTH
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (says(THEIR_WORDS, 401, "text/plain"), LiveKitError),
+        (says(PROVIDER_TEXT, 401, "text/plain"), LiveKitError),
         (twirp(401, "unauthenticated"), LiveKitError),
         (twirp(403, "permission_denied"), LiveKitError),
         (twirp(400, "invalid_argument"), LiveKitError),
@@ -186,21 +186,21 @@ def failure(runner: asyncio.Runner, rooms: LiveKitRooms, exchange: Exchange) -> 
         (says("404 page not found", 404, "text/plain"), LiveKitError),
         (twirp(408, "deadline_exceeded"), LiveKitUnavailable),
         (twirp(429, "resource_exhausted"), LiveKitUnavailable),
-        (says(THEIR_WORDS, 429, "text/html"), LiveKitUnavailable),
+        (says(PROVIDER_TEXT, 429, "text/html"), LiveKitUnavailable),
         (twirp(500, "internal"), LiveKitUnavailable),
         (says("", 500, "text/plain"), LiveKitUnavailable),
         (says("<html>", 502, "text/html"), LiveKitUnavailable),
         (twirp(503, "unavailable"), LiveKitUnavailable),
-        (says(f'["{THEIR_WORDS}"]', 403), LiveKitError),
+        (says(f'["{PROVIDER_TEXT}"]', 403), LiveKitError),
         (says("null", 400), LiveKitError),
         (says("", 500), LiveKitError),
-        (says(f'{{"code": "{THEIR_WORDS}"}}', 400), LiveKitError),
+        (says(f'{{"code": "{PROVIDER_TEXT}"}}', 400), LiveKitError),
         (hangs_up, LiveKitUnavailable),
         (resets, LiveKitUnavailable),
         (breaks_off, LiveKitUnavailable),
     ],
 )
-def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_livekits_words(
+def test_refusals_and_outages_raise_different_errors_without_livekits_text(
     runner: asyncio.Runner,
     provider: Provider,
     rooms: LiveKitRooms,
@@ -213,12 +213,12 @@ def test_a_refusal_is_told_apart_from_being_unavailable_and_not_in_livekits_word
 
     assert type(failure(runner, rooms, exchange)) is error
     assert "livekit" in logged.getvalue()
-    assert THEIR_WORDS not in logged.getvalue()
+    assert PROVIDER_TEXT not in logged.getvalue()
     assert SECRET not in logged.getvalue()
 
 
 @BOTH
-def test_what_is_no_protobuf_is_an_error_of_livekits(
+def test_a_response_that_is_not_protobuf_is_a_livekit_error(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange
 ) -> None:
     provider.answers(says(b"<html>captive portal</html>", content_type="text/html"))
@@ -227,24 +227,24 @@ def test_what_is_no_protobuf_is_an_error_of_livekits(
 
 
 @pytest.mark.parametrize("answer", [says(b"", content_type=PROTOBUF), a_room(sid="")])
-def test_a_room_without_an_id_is_no_room(
+def test_a_created_room_without_an_id_is_a_livekit_error(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, answer: Answer
 ) -> None:
     provider.answers(answer)
 
-    assert type(failure(runner, rooms, opening)) is LiveKitError
+    assert type(failure(runner, rooms, open_room)) is LiveKitError
 
 
-def test_a_room_that_is_not_found_when_it_should_be_made_is_an_error(
+def test_not_found_in_response_to_create_room_is_a_livekit_error(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
 ) -> None:
     provider.answers(twirp(404, "not_found"))
 
-    assert type(failure(runner, rooms, opening)) is LiveKitError
+    assert type(failure(runner, rooms, open_room)) is LiveKitError
 
 
 @BOTH
-def test_a_server_that_is_not_there_is_unavailable(
+def test_a_refused_connection_is_unavailable(
     runner: asyncio.Runner, web: HttpClient, closed_port: int, exchange: Exchange
 ) -> None:
     rooms = rooms_at(f"ws://127.0.0.1:{closed_port}", web)
@@ -254,7 +254,7 @@ def test_a_server_that_is_not_there_is_unavailable(
 
 @BOTH
 @pytest.mark.parametrize("silence", [hangs, stalls])
-def test_a_server_that_never_answers_is_given_up(
+def test_a_server_that_never_responds_times_out(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, silence: Answer
 ) -> None:
     provider.answers(silence)
@@ -265,11 +265,11 @@ def test_a_server_that_never_answers_is_given_up(
 
 @BOTH
 @pytest.mark.parametrize("end", [hangs_up, resets])
-def test_a_kept_connection_that_turns_out_to_be_dead_costs_one_repeat_and_no_error(
+def test_a_request_on_a_dead_connection_is_repeated_once_without_an_error(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, end: Answer
 ) -> None:
-    provider.answers(a_room(), end, a_room() if exchange is opening else DELETED)
-    runner.run(opening(rooms))
+    provider.answers(a_room(), end, a_room() if exchange is open_room else DELETED)
+    runner.run(open_room(rooms))
 
     runner.run(exchange(rooms))
 
@@ -278,7 +278,7 @@ def test_a_kept_connection_that_turns_out_to_be_dead_costs_one_repeat_and_no_err
 
 @BOTH
 @pytest.mark.parametrize("end", [hangs_up, resets])
-def test_a_request_is_repeated_once_and_not_more(
+def test_a_request_is_repeated_at_most_once(
     runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, end: Answer
 ) -> None:
     provider.answers(end)
@@ -287,34 +287,32 @@ def test_a_request_is_repeated_once_and_not_more(
     assert len(provider.received) == 2
 
 
-def test_the_repeat_is_within_the_same_time_limit(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
+def test_the_time_limit_includes_the_repeat(runner: asyncio.Runner, provider: Provider, web: HttpClient) -> None:
     provider.answers(hangs_up, hangs)
 
-    assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), opening)) is UpstreamTimeout
+    assert type(failure(runner, rooms_at(f"ws://{provider.authority}", web, 0.1), open_room)) is UpstreamTimeout
 
 
-def test_after_a_failure_the_next_request_goes_through(
-    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms
-) -> None:
+def test_the_request_after_a_failure_succeeds(runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms) -> None:
     provider.answers(hangs, a_room())
-    failure(runner, rooms, opening)
+    failure(runner, rooms, open_room)
 
-    assert runner.run(opening(rooms)).room_sid == "RM_abc"
+    assert runner.run(open_room(rooms)).room_sid == "RM_abc"
 
 
-# ---- The stand-in that refuses what a LiveKit server refuses ----------------------------------------
+# ---- The stand-in -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stand_in(runner: asyncio.Runner, provider: Provider) -> Iterator[LiveKitSettings]:
-    provider.answers(says(""))  # its webhooks
+    provider.answers(says(""))  # receives its webhooks
     stack = AsyncExitStack()
     livekit = runner.run(stack.enter_async_context(livekit_stand_in(provider.url, None)))
     yield LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
     runner.run(stack.aclose())
 
 
-def known(runner: asyncio.Runner, settings: LiveKitSettings, web: HttpClient) -> list[Room]:
+def rooms_on(runner: asyncio.Runner, settings: LiveKitSettings, web: HttpClient) -> list[Room]:
     async def ask() -> list[Room]:
         service = RoomService(web.session, settings.url, settings.api_key, settings.api_secret)
         return list((await service.list_rooms(ListRoomsRequest())).rooms)
@@ -322,29 +320,29 @@ def known(runner: asyncio.Runner, settings: LiveKitSettings, web: HttpClient) ->
     return runner.run(ask())
 
 
-def test_a_room_is_made_with_what_was_ordered_found_again_and_deleted(
+def test_a_room_is_created_as_requested_found_again_and_deleted(
     runner: asyncio.Runner, web: HttpClient, stand_in: LiveKitSettings
 ) -> None:
     rooms = LiveKitRooms(stand_in, web, time_limit_seconds=LONG)
 
-    opened = runner.run(opening(rooms))
+    opened = runner.run(open_room(rooms))
     assert abs(opened.started_at - time.time()) < 60
-    assert runner.run(opening(rooms)).room_sid == opened.room_sid
+    assert runner.run(open_room(rooms)).room_sid == opened.room_sid
 
-    (room,) = known(runner, stand_in, web)
+    (room,) = rooms_on(runner, stand_in, web)
     assert (room.sid, room.name) == (opened.room_sid, SESSION.session_id)
     assert (room.empty_timeout, room.departure_timeout) == (SESSION.ttl_seconds, DEPARTURE_SECONDS)
     assert json.loads(room.metadata) == {"session_id": SESSION.session_id}
 
-    runner.run(closing(rooms))
-    assert known(runner, stand_in, web) == []
-    runner.run(closing(rooms))
+    runner.run(close_room(rooms))
+    assert rooms_on(runner, stand_in, web) == []
+    runner.run(close_room(rooms))
 
 
 @pytest.mark.parametrize(
     ("key", "secret"), [("another-key", SECRET), (None, "another-secret-that-is-just-as-long-as-it-should-be")]
 )
-def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
+def test_a_wrong_key_or_secret_is_an_error_and_is_not_logged(
     runner: asyncio.Runner,
     web: HttpClient,
     stand_in: LiveKitSettings,
@@ -354,23 +352,23 @@ def test_the_wrong_key_or_secret_is_an_error_that_shows_neither(
 ) -> None:
     rooms = LiveKitRooms(LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web, time_limit_seconds=LONG)
 
-    assert type(failure(runner, rooms, opening)) is LiveKitError
+    assert type(failure(runner, rooms, open_room)) is LiveKitError
     assert secret not in logged.getvalue()
     assert "eyJ" not in logged.getvalue()
-    assert known(runner, stand_in, web) == []
+    assert rooms_on(runner, stand_in, web) == []
 
 
-def test_the_sessions_own_aiohttp_session_is_made_when_it_is_first_needed_and_again_after_it_was_closed(
+def test_the_http_session_is_created_at_its_first_use_and_again_after_a_close(
     runner: asyncio.Runner, provider: Provider
 ) -> None:
     web = HttpClient()
     rooms = rooms_at(f"ws://{provider.authority}", web)
     provider.answers(a_room())
 
-    runner.run(opening(rooms))
+    runner.run(open_room(rooms))
     first = web.session
     runner.run(web.close())
-    runner.run(opening(rooms))
+    runner.run(open_room(rooms))
 
     assert isinstance(first, aiohttp.ClientSession)
     assert first.closed

@@ -1,4 +1,4 @@
-"""The tokens that let people into a room: exactly these claims, and no others."""
+"""LiveKit tokens: exactly these claims."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def a_running_session(ttl_seconds: int = 600) -> Session:
     return a_session(ttl_seconds=ttl_seconds, created_at=now, expires_at=now + ttl_seconds)
 
 
-def admitted(
+def issue_token(
     session: Session, participant: Participant = ANA, media: Sequence[Medium] = ("microphone",)
 ) -> LiveKitConnection:
     return LiveKitRooms(LiveKitSettings(URL, KEY, SECRET), HttpClient()).issue_token(session, participant, media)
@@ -36,10 +36,10 @@ def claims(connection: LiveKitConnection) -> dict[str, Any]:
     return dict(jwt.decode(connection.token, SECRET, algorithms=["HS256"]))
 
 
-def test_the_connection_says_where_and_which_room() -> None:
+def test_the_connection_has_the_url_and_the_room() -> None:
     session = a_running_session()
 
-    connection = admitted(session)
+    connection = issue_token(session)
 
     assert connection.url == URL
     assert connection.room == session.session_id
@@ -47,13 +47,13 @@ def test_the_connection_says_where_and_which_room() -> None:
 
 
 @pytest.mark.parametrize("media", [("microphone",), ("microphone", "camera"), ("camera", "microphone")])
-def test_a_token_holds_these_claims_and_no_others(media: Sequence[Medium]) -> None:
+def test_a_token_has_exactly_these_claims(media: Sequence[Medium]) -> None:
     session = a_running_session()
 
-    held = claims(admitted(session, ANA, media))
+    payload = claims(issue_token(session, ANA, media))
 
-    assert abs(held.pop("nbf") - time.time()) < 60
-    assert held == {
+    assert abs(payload.pop("nbf") - time.time()) < 60
+    assert payload == {
         "iss": KEY,
         "sub": ANA.identity,
         "name": ANA.name,
@@ -73,23 +73,23 @@ def test_a_token_holds_these_claims_and_no_others(media: Sequence[Medium]) -> No
 
 @pytest.mark.parametrize("ttl_seconds", [60, 599, 3600])
 @pytest.mark.parametrize("age_seconds", [0, 59])
-def test_a_token_expires_with_the_session_however_old_that_is(ttl_seconds: int, age_seconds: int) -> None:
+def test_a_token_expires_with_the_session_whatever_its_age(ttl_seconds: int, age_seconds: int) -> None:
     created_at = int(time.time()) - age_seconds
     session = a_session(ttl_seconds=ttl_seconds, created_at=created_at, expires_at=created_at + ttl_seconds + 1)
 
-    for _ in range(20):  # in which the session may well expire
-        held = jwt.decode(admitted(session).token, SECRET, algorithms=["HS256"], options={"verify_exp": False})
-        assert held["exp"] == session.expires_at
+    for _ in range(20):  # long enough for a session to expire
+        payload = jwt.decode(issue_token(session).token, SECRET, algorithms=["HS256"], options={"verify_exp": False})
+        assert payload["exp"] == session.expires_at
 
 
 def test_a_participant_without_a_name_has_no_name_claim() -> None:
-    assert "name" not in claims(admitted(a_running_session(), Participant(identity="x")))
+    assert "name" not in claims(issue_token(a_running_session(), Participant(identity="x")))
 
 
-def test_livekits_own_verifier_takes_the_token() -> None:
+def test_livekits_verifier_accepts_the_token() -> None:
     session = a_running_session()
 
-    verified = TokenVerifier(KEY, SECRET).verify(admitted(session).token)
+    verified = TokenVerifier(KEY, SECRET).verify(issue_token(session).token)
 
     assert (verified.identity, verified.name, verified.kind, verified.metadata) == (ANA.identity, ANA.name, "", "")
     assert verified.attributes == {}
@@ -106,17 +106,17 @@ def test_livekits_own_verifier_takes_the_token() -> None:
 
 
 @pytest.mark.parametrize("name", ['", "video": {"roomAdmin": true}, "x": "', "\x00", "\\", "{}"])
-def test_what_people_call_themselves_stays_a_name(name: str) -> None:
+def test_a_name_with_json_syntax_stays_a_name(name: str) -> None:
     session = a_running_session()
 
-    held = claims(admitted(session, Participant(identity=name, name=name)))
+    payload = claims(issue_token(session, Participant(identity=name, name=name)))
 
-    assert (held["sub"], held["name"]) == (name, name)
-    assert "roomAdmin" not in held["video"]
+    assert (payload["sub"], payload["name"]) == (name, name)
+    assert "roomAdmin" not in payload["video"]
 
 
-def test_a_token_opens_nothing_for_another_deployment() -> None:
-    token = admitted(a_running_session()).token
+def test_a_token_is_not_valid_for_another_deployment() -> None:
+    token = issue_token(a_running_session()).token
 
     with pytest.raises(jwt.InvalidSignatureError):
         TokenVerifier(KEY, SECRET + "!").verify(token)

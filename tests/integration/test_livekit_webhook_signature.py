@@ -1,4 +1,4 @@
-"""LiveKit's webhook signature: what LiveKit's own SDK signs is believed, and nothing else."""
+"""Webhook signatures: only what LiveKit's SDK signs is accepted."""
 
 import base64
 import hashlib
@@ -33,8 +33,8 @@ def genuine(body: bytes = BODY, key: str = KEY, secret: str = SECRET) -> str:
     return AccessToken(key, secret).with_ttl(timedelta(minutes=5)).with_sha256(digest(body)).to_jwt()
 
 
-def made(secret: str = SECRET, algorithm: str = "HS256", without: str = "", **claims: Any) -> str:
-    """Sign claims of one's own."""
+def token_with(secret: str = SECRET, algorithm: str = "HS256", without: str = "", **claims: Any) -> str:
+    """Sign chosen claims."""
     now = int(time.time())
     all_claims = {"iss": KEY, "nbf": now, "exp": now + 300, "sha256": digest(), **claims}
     all_claims.pop(without, None)
@@ -42,7 +42,7 @@ def made(secret: str = SECRET, algorithm: str = "HS256", without: str = "", **cl
 
 
 def expiring_in(seconds: float, **claims: Any) -> str:
-    return made(exp=int(time.time() + seconds), **claims)
+    return token_with(exp=int(time.time() + seconds), **claims)
 
 
 def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> None:
@@ -50,30 +50,30 @@ def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET,
 
 
 def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> bool:
-    with pytest.raises(InvalidWebhookSignature) as refusal:
+    with pytest.raises(InvalidWebhookSignature) as raised:
         verify(token, body, key, secret, clock)
-    assert refusal.value.message == InvalidWebhookSignature.default_message
+    assert raised.value.message == InvalidWebhookSignature.default_message
     return True
 
 
-# ---- What is believed -------------------------------------------------------------------------------
+# ---- Valid signatures -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "body", [BODY, b"{}", b"", b"\xff\x00\r\n", b"x" * 100_000], ids=["event", "{}", "", "bytes", "long"]
 )
-def test_what_livekit_signs_is_believed_byte_for_byte(body: bytes) -> None:
+def test_a_body_signed_by_livekits_sdk_is_accepted(body: bytes) -> None:
     verify(genuine(body), body)
 
 
-def test_what_livekits_own_receiver_takes_is_taken() -> None:
+def test_a_webhook_that_livekits_receiver_accepts_is_accepted() -> None:
     token = genuine()
 
     assert WebhookReceiver(TokenVerifier(KEY, SECRET)).receive(BODY.decode(), token).event == "room_finished"
     verify(token)
 
 
-def test_the_same_webhook_is_believed_again_because_livekit_repeats_itself() -> None:
+def test_a_repeated_webhook_is_accepted_because_livekit_retries() -> None:
     verifier = LiveKitWebhookVerifier(WebhookSettings(KEY, SECRET))
     webhook = SignedWebhook(genuine(), BODY)
 
@@ -81,12 +81,12 @@ def test_the_same_webhook_is_believed_again_because_livekit_repeats_itself() -> 
     verifier.verify(webhook)
 
 
-def test_a_token_without_nbf_or_with_more_claims_than_are_asked_for_is_believed() -> None:
-    verify(made(without="nbf"))
-    verify(made(iat=int(time.time()), sub="", video={"roomJoin": True}, jti="1"))
+def test_a_token_without_nbf_or_with_additional_claims_is_accepted() -> None:
+    verify(token_with(without="nbf"))
+    verify(token_with(iat=int(time.time()), sub="", video={"roomJoin": True}, jti="1"))
 
 
-# ---- Other bytes ------------------------------------------------------------------------------------
+# ---- Other bodies -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_token_without_nbf_or_with_more_claims_than_are_asked_for_is_believed(
     ],
     ids=["empty", "shorter", "space", "newline", "compact", "tampered", "written anew", "with a BOM", "base64"],
 )
-def test_other_bytes_than_those_that_were_signed_are_refused(body: bytes) -> None:
+def test_a_body_other_than_the_signed_one_is_refused(body: bytes) -> None:
     assert is_refused(genuine(), body)
 
 
@@ -128,23 +128,23 @@ def test_other_bytes_than_those_that_were_signed_are_refused(body: bytes) -> Non
         {"sha256": digest()},
     ],
 )
-def test_a_digest_that_is_not_written_as_livekit_writes_it_is_refused(sha256: object) -> None:
-    assert is_refused(made(sha256=sha256))
+def test_a_digest_in_another_format_than_livekits_is_refused(sha256: object) -> None:
+    assert is_refused(token_with(sha256=sha256))
 
 
-def test_a_digest_in_the_alphabet_for_urls_is_refused() -> None:
+def test_a_digest_in_url_safe_base64_is_refused() -> None:
     bodies = (b"%d" % number for number in range(1_000))
     body = next(body for body in bodies if {"+", "/"} & set(digest(body)))
     urlsafe = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode()
 
     verify(genuine(body), body)
-    assert is_refused(made(sha256=urlsafe), body)
+    assert is_refused(token_with(sha256=urlsafe), body)
 
 
-# ---- Other keys -------------------------------------------------------------------------------------
+# ---- Wrong keys -------------------------------------------------------------------------------------
 
 
-def test_another_secret_or_another_key_is_refused() -> None:
+def test_a_wrong_secret_or_key_is_refused() -> None:
     assert is_refused(genuine(secret=OTHER_SECRET))
     assert is_refused(genuine(key="APIanother"))
     assert is_refused(genuine(), key="APIanother")
@@ -152,7 +152,7 @@ def test_another_secret_or_another_key_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("key", "secret"), [("", ""), (KEY, ""), ("", SECRET)])
-def test_a_deployment_without_a_webhook_secret_believes_nobody_even_where_livekit_api_would_fall_back(
+def test_a_deployment_without_a_webhook_secret_refuses_all_even_where_livekit_api_falls_back(
     monkeypatch: pytest.MonkeyPatch, key: str, secret: str
 ) -> None:
     assert is_refused(genuine(), key=key, secret=secret)
@@ -163,7 +163,7 @@ def test_a_deployment_without_a_webhook_secret_believes_nobody_even_where_liveki
     assert is_refused(genuine(), key=key, secret=secret)
 
 
-def test_nobody_signs_with_an_empty_secret() -> None:
+def test_a_signature_with_an_empty_secret_is_refused() -> None:
     token = _signed_by_hand({"alg": "HS256", "typ": "JWT"}, b"")
 
     assert is_refused(token)
@@ -178,8 +178,8 @@ def _signed_by_hand(header: dict[str, Any], secret: bytes, **claims: Any) -> str
     return f"{signed}.{code}"
 
 
-def test_a_token_that_is_not_signed_is_refused() -> None:
-    unsigned = made(secret="", algorithm="none")
+def test_an_unsigned_token_is_refused() -> None:
+    unsigned = token_with(secret="", algorithm="none")
 
     assert is_refused(unsigned)
     assert is_refused(unsigned.replace("none", "None"))
@@ -189,35 +189,35 @@ def test_a_token_that_is_not_signed_is_refused() -> None:
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_another_algorithm_with_the_same_secret_is_refused(algorithm: str) -> None:
-    assert is_refused(made(SECRET * 2, algorithm), secret=SECRET * 2)
+    assert is_refused(token_with(SECRET * 2, algorithm), secret=SECRET * 2)
 
 
 @pytest.mark.parametrize(
     "header", [{"alg": "HS256", "crit": ["b64"], "b64": False}, {"alg": ["HS256"]}, {"alg": None}, {}]
 )
-def test_a_header_that_livekit_does_not_write_is_refused(header: dict[str, Any]) -> None:
+def test_a_header_that_livekit_does_not_send_is_refused(header: dict[str, Any]) -> None:
     assert is_refused(_signed_by_hand(header, SECRET.encode()))
 
 
-def test_a_token_of_nothing_but_brackets_is_refused() -> None:
+def test_a_token_of_nested_brackets_is_refused() -> None:
     brackets = base64.urlsafe_b64encode(b"[" * 6_000).decode()
 
     assert is_refused(f"{brackets}.{brackets}.x")
 
 
-def test_a_token_that_is_signed_by_hand_as_livekit_signs_is_believed() -> None:
+def test_a_hand_made_token_with_a_valid_signature_is_accepted() -> None:
     verify(_signed_by_hand({"alg": "HS256", "typ": "JWT"}, SECRET.encode()))
 
 
 @pytest.mark.parametrize(
     "token", ["", " ", ".", "..", "a.b.c", "not a token", "é", "\ud800", "e30.e30.e30", "x" * 10_000]
 )
-def test_what_is_no_token_is_refused(token: str) -> None:
+def test_text_that_is_not_a_token_is_refused(token: str) -> None:
     assert is_refused(token)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", "Basic {}", " {} .", "{},{}"])
-def test_a_token_with_anything_around_it_is_refused_because_livekit_sends_it_bare(scheme: str) -> None:
+def test_a_token_with_a_scheme_is_refused_because_livekit_sends_none(scheme: str) -> None:
     token = genuine()
 
     assert is_refused(scheme.format(token, token))
@@ -227,63 +227,63 @@ def test_a_token_with_anything_around_it_is_refused_because_livekit_sends_it_bar
 
 
 @pytest.mark.parametrize("claim", ["iss", "exp", "sha256"])
-def test_a_claim_that_is_missing_is_refused(claim: str) -> None:
-    assert is_refused(made(without=claim))
+def test_a_token_without_a_required_claim_is_refused(claim: str) -> None:
+    assert is_refused(token_with(without=claim))
 
 
 @pytest.mark.parametrize("iss", ["", KEY.lower(), f"{KEY} ", None, 7, [KEY], {"key": KEY}])
-def test_an_issuer_that_is_not_the_key_is_refused(iss: object) -> None:
+def test_an_issuer_other_than_the_key_is_refused(iss: object) -> None:
     assert is_refused(_signed_by_hand({"alg": "HS256"}, SECRET.encode(), iss=iss))
 
 
 @pytest.mark.parametrize("exp", ["soon", "", None, [], {}, True, math.inf, -math.inf, math.nan, 1e30, 10**400])
-def test_an_expiry_that_is_no_instant_is_refused(exp: object) -> None:
-    assert is_refused(made(exp=exp))
+def test_an_expiry_that_is_not_a_time_is_refused(exp: object) -> None:
+    assert is_refused(token_with(exp=exp))
 
 
-def test_an_expiry_written_as_a_text_is_refused() -> None:
-    assert is_refused(made(exp=str(int(time.time()) + 300)))
+def test_an_expiry_as_a_string_is_refused() -> None:
+    assert is_refused(token_with(exp=str(int(time.time()) + 300)))
 
 
 @pytest.mark.parametrize("seconds", [0, 1, 300, MAX_VALIDITY_SECONDS, MAX_VALIDITY_SECONDS + LEEWAY_SECONDS])
-def test_a_token_that_is_good_for_ten_minutes_at_most_is_believed(seconds: int) -> None:
+def test_a_token_valid_for_at_most_ten_minutes_is_accepted(seconds: int) -> None:
     verify(expiring_in(seconds))
 
 
 @pytest.mark.parametrize("seconds", [MAX_VALIDITY_SECONDS + LEEWAY_SECONDS + 10, 12 * 60, 3_600, 10 * 365 * 86_400])
-def test_a_token_that_is_good_for_longer_is_refused(seconds: int) -> None:
+def test_a_token_valid_for_longer_is_refused(seconds: int) -> None:
     now = int(time.time())
 
-    assert is_refused(made(exp=now + seconds), clock=lambda: now)
+    assert is_refused(token_with(exp=now + seconds), clock=lambda: now)
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> int:
-    """What time it is, which PyJWT believes for as long as a test takes."""
+    """The current time, at which the clock of PyJWT stops."""
     moment = datetime.now(UTC)
 
-    class Standing(datetime):
+    class Stopped(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return moment.astimezone(tz)
 
-    monkeypatch.setattr("jwt.api_jwt.datetime", Standing)
+    monkeypatch.setattr("jwt.api_jwt.datetime", Stopped)
     return int(moment.timestamp())
 
 
-def test_a_token_that_expired_within_the_leeway_is_believed(now: int) -> None:
-    verify(made(exp=now - LEEWAY_SECONDS + 20, nbf=0))
+def test_a_token_that_expired_within_the_leeway_is_accepted(now: int) -> None:
+    verify(token_with(exp=now - LEEWAY_SECONDS + 20, nbf=0))
 
 
 @pytest.mark.parametrize("seconds", [-LEEWAY_SECONDS - 1, -3_600, -50 * 365 * 86_400])
-def test_a_token_that_expired_before_is_refused(seconds: int) -> None:
+def test_a_token_that_expired_before_the_leeway_is_refused(seconds: int) -> None:
     assert is_refused(expiring_in(seconds, nbf=0))
 
 
-def test_a_token_that_is_not_good_yet_is_believed_within_the_leeway_alone(now: int) -> None:
-    verify(made(nbf=now + LEEWAY_SECONDS - 20))
-    assert is_refused(made(nbf=now + LEEWAY_SECONDS + 20))
+def test_a_token_that_is_not_valid_yet_is_accepted_only_within_the_leeway(now: int) -> None:
+    verify(token_with(nbf=now + LEEWAY_SECONDS - 20))
+    assert is_refused(token_with(nbf=now + LEEWAY_SECONDS + 20))
 
 
-def test_the_secret_is_shown_in_no_representation() -> None:
+def test_the_secret_is_not_in_the_repr() -> None:
     assert SECRET not in repr(WebhookSettings(KEY, SECRET))

@@ -19,9 +19,9 @@ NAME = "/pi-voice/secrets"
 
 @pytest.fixture(autouse=True)
 def aws(environment: pytest.MonkeyPatch) -> Iterator[None]:
-    with MotoServer.running() as moto, environment.context() as led_there:
+    with MotoServer.running() as moto, environment.context() as patched:
         for name, url in moto.variables.items():
-            led_there.setenv(name, url)
+            patched.setenv(name, url)
         yield
 
 
@@ -29,8 +29,8 @@ def read(location: str) -> dict[str, str]:
     return secrets.read(location, AwsSettings.of(os.environ))
 
 
-def keep(store: str, text: str) -> str:
-    """Keep a text in a store and return its location."""
+def put(store: str, text: str) -> str:
+    """Store a text and return its location."""
     if store == "ssm":
         boto3.client("ssm").put_parameter(Name=NAME, Value=text, Type="SecureString")
     else:
@@ -42,28 +42,28 @@ BOTH = pytest.mark.parametrize("store", ["ssm", "secretsmanager"])
 
 
 @BOTH
-def test_secrets_come_back_as_they_were_kept(store: str) -> None:
-    location = keep(store, json.dumps(SECRETS))
+def test_secrets_are_returned_as_they_were_stored(store: str) -> None:
+    location = put(store, json.dumps(SECRETS))
 
     assert read(location) == SECRETS
 
 
 @pytest.mark.parametrize("name", [NAME, "arn:aws:secretsmanager:us-east-1:123456789012:secret:pi-voice"])
-def test_a_name_may_hold_colons(name: str) -> None:
-    with pytest.raises(Refused) as told:
+def test_a_name_may_contain_colons(name: str) -> None:
+    with pytest.raises(Refused) as raised:
         read(f"secretsmanager:{name}")
 
-    assert "GetSecretValue" in str(told.value)
+    assert "GetSecretValue" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("store", "code"), [("ssm", "ParameterNotFound"), ("secretsmanager", "ResourceNotFoundException")]
 )
-def test_secrets_that_are_not_there_are_told_by_aws(store: str, code: str) -> None:
-    with pytest.raises(Refused) as told:
+def test_missing_secrets_raise_awss_error(store: str, code: str) -> None:
+    with pytest.raises(Refused) as raised:
         read(f"{store}:{NAME}")
 
-    assert told.value.code == code
+    assert raised.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_secrets_that_are_not_there_are_told_by_aws(store: str, code: str) -> No
         ("secretsmanager", '{"LIVEKIT_API_KEY": "ge-heim", "GEMINI_API_KEY": null}'),
     ],
 )
-def test_what_is_no_object_of_texts_is_refused_without_showing_any_of_it(store: str, text: str) -> None:
-    location = keep(store, text)
+def test_secrets_that_are_not_an_object_of_strings_are_refused_without_quoting_them(store: str, text: str) -> None:
+    location = put(store, text)
 
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as raised:
         read(location)
 
-    assert "ge-heim" not in str(told.value)
+    assert "ge-heim" not in str(raised.value)
 
 
 @pytest.mark.parametrize("location", ["", "/pi-voice/secrets", "vault:/pi-voice/secrets", "SSM:/pi-voice/secrets"])
-def test_a_location_that_is_none_says_how_one_looks(location: str) -> None:
+def test_an_invalid_location_error_shows_the_format(location: str) -> None:
     with pytest.raises(ValueError, match="PI_VOICE_SECRETS should be"):
         read(location)

@@ -1,4 +1,4 @@
-"""Extractions in SQS, by moto, and a queue that fails."""
+"""The queue of extractions in SQS by moto, and its errors."""
 
 import asyncio
 import io
@@ -48,18 +48,14 @@ def messages(sqs: "SQSClient", url: str) -> list[Any]:
     return sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
 
 
-def test_a_session_that_is_put_there_comes_out_by_its_id_and_nothing_else(
-    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
-) -> None:
+def test_a_message_has_only_the_session_id(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
     run(queue.put(SESSION_ID))
 
     [message] = messages(sqs, url)
     assert json.loads(message["Body"]) == {"session_id": SESSION_ID}
 
 
-def test_a_container_asks_again_and_again_with_one_client(
-    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
-) -> None:
+def test_one_client_sends_many_messages(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
     async def put() -> None:
         await asyncio.gather(*(queue.put(SESSION_ID) for _ in range(5)))
 
@@ -69,9 +65,7 @@ def test_a_container_asks_again_and_again_with_one_client(
     assert len(messages(sqs, url)) == 6
 
 
-def test_a_message_that_is_worked_on_comes_again_after_a_pause(
-    queue: SqsExtractionQueue, sqs: "SQSClient", url: str
-) -> None:
+def test_a_delayed_message_is_delivered_again(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
     run(queue.put(SESSION_ID))
     [message] = messages(sqs, url)
     assert messages(sqs, url) == []
@@ -82,38 +76,38 @@ def test_a_message_that_is_worked_on_comes_again_after_a_pause(
     assert again["MessageId"] == message["MessageId"]
 
 
-def test_making_a_queue_needs_nothing_of_the_network() -> None:
+def test_creating_the_queue_sends_no_request() -> None:
     assert SqsExtractionQueue(cast("Any", None), URL) is not None
 
 
-# ---- A queue that fails -----------------------------------------------------------------------------
+# ---- Errors -----------------------------------------------------------------------------------------
 
 
-def assert_told_plainly(runner: asyncio.Runner, work: Coroutine[Any, Any, None], logged: io.StringIO) -> None:
-    """Check that a fault comes out as a StorageError with nothing of the fault's own words."""
-    with pytest.raises(StorageError) as told:
+def assert_storage_error(runner: asyncio.Runner, work: Coroutine[Any, Any, None], logged: io.StringIO) -> None:
+    """Check that the work raises StorageError, and that neither error nor log repeats the cause."""
+    with pytest.raises(StorageError) as raised:
         runner.run(work)
-    assert told.value.__cause__ is None
-    assert told.value.__suppress_context__
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
     assert "sqs_request_failed" in logged.getvalue()
     for secret in ("do not tell", SESSION_ID, "127.0.0.1"):
         assert secret not in logged.getvalue()
-        assert secret not in repr(told.value)
+        assert secret not in repr(raised.value)
 
 
-def test_a_queue_that_is_not_there_is_a_storage_error(
+def test_a_missing_queue_is_a_storage_error(
     moto: MotoServer, service_at: ServiceAt, runner: asyncio.Runner, url: str, logged: io.StringIO
 ) -> None:
-    queue = SqsExtractionQueue(service_at(moto.url, SQS), url + "-of-somebody-else")
+    queue = SqsExtractionQueue(service_at(moto.url, SQS), url + "-of-another-stack")
 
-    assert_told_plainly(runner, queue.put(SESSION_ID), logged)
-    assert_told_plainly(runner, queue.delay("do not tell", 30), logged)
+    assert_storage_error(runner, queue.put(SESSION_ID), logged)
+    assert_storage_error(runner, queue.delay("do not tell", 30), logged)
 
 
-def test_a_receipt_that_is_none_is_a_storage_error(
+def test_an_invalid_receipt_handle_is_a_storage_error(
     queue: SqsExtractionQueue, runner: asyncio.Runner, logged: io.StringIO
 ) -> None:
-    assert_told_plainly(runner, queue.delay("do not tell", 30), logged)
+    assert_storage_error(runner, queue.delay("do not tell", 30), logged)
 
 
 REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"}'
@@ -129,7 +123,7 @@ REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"
         (hangs_up, 3),
     ],
 )
-def test_a_queue_that_refuses_or_breaks_is_a_storage_error(
+def test_a_refused_or_broken_request_is_a_storage_error(
     service_at: ServiceAt,
     runner: asyncio.Runner,
     provider: Provider,
@@ -139,14 +133,12 @@ def test_a_queue_that_refuses_or_breaks_is_a_storage_error(
 ) -> None:
     provider.answers(answer)
 
-    assert_told_plainly(runner, SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID), logged)
 
     assert len(provider.received) == attempts
 
 
-def test_a_queue_that_is_back_at_once_takes_the_message(
-    service_at: ServiceAt, runner: asyncio.Runner, provider: Provider
-) -> None:
+def test_a_transient_error_is_retried(service_at: ServiceAt, runner: asyncio.Runner, provider: Provider) -> None:
     provider.answers(says(REFUSAL, 503), says('{"MessageId": "1"}', content_type="application/x-amz-json-1.0"))
 
     runner.run(SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID))
@@ -154,9 +146,9 @@ def test_a_queue_that_is_back_at_once_takes_the_message(
     assert len(provider.received) == 2
 
 
-def test_a_queue_that_cannot_be_reached_is_a_storage_error(
+def test_an_unreachable_queue_is_a_storage_error(
     service_at: ServiceAt, runner: asyncio.Runner, closed_port: int, logged: io.StringIO
 ) -> None:
     nowhere = f"http://127.0.0.1:{closed_port}"
 
-    assert_told_plainly(runner, SqsExtractionQueue(service_at(nowhere, SQS), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsExtractionQueue(service_at(nowhere, SQS), URL).put(SESSION_ID), logged)

@@ -1,4 +1,4 @@
-"""Agents in DynamoDB: immutable versions, and a head that says which one counts."""
+"""Agents in DynamoDB: immutable versions, and a head for the current one."""
 
 import asyncio
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.errors import AgentNotFound, InvalidCursor, StorageError
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, an_agent, id_made_at
-from tests.integration.store import CONFLICTS, Store, cancelling, never_asked
+from tests.integration.store import CONFLICTS, Store, cancelling, never_sent
 
 run = asyncio.run
 
@@ -45,14 +45,14 @@ def pages(store: Store, limit: int, workspace: WorkspaceId = ACME) -> Iterator[l
 # ---- Versions and the head --------------------------------------------------------------------------
 
 
-def test_a_saved_agent_is_the_head_and_version_1_with_every_field(store: Store) -> None:
+def test_a_saved_agent_is_the_head_and_version_1_with_all_fields(store: Store) -> None:
     agent = saved(store, an_agent())
 
     assert run(store.agents.current(agent.agent_id)) == OwnedAgent(ACME, agent)
     assert run(store.agents.version(agent.agent_id, 1)) == agent
 
 
-def test_a_change_makes_a_new_head_and_leaves_the_version_before_as_it_was(store: Store) -> None:
+def test_an_update_makes_a_new_head_and_keeps_the_previous_version(store: Store) -> None:
     first = saved(store, an_agent())
     second = saved(store, changed(first))
 
@@ -61,7 +61,7 @@ def test_a_change_makes_a_new_head_and_leaves_the_version_before_as_it_was(store
     assert run(store.agents.version(first.agent_id, 2)) == second
 
 
-def test_an_agent_that_is_not_there_is_none_and_its_version_not_found(store: Store) -> None:
+def test_an_unknown_agent_is_none_and_an_unknown_version_is_not_found(store: Store) -> None:
     agent = saved(store, an_agent())
 
     assert run(store.agents.current(AgentId(uuid7()))) is None
@@ -70,11 +70,11 @@ def test_an_agent_that_is_not_there_is_none_and_its_version_not_found(store: Sto
 
 
 @pytest.mark.parametrize("agent_id", ["", "agent", "A" * 36, "../../etc"])
-def test_what_is_no_agent_id_is_not_asked_for(store: Store, agent_id: str) -> None:
-    assert run(store.through(get_item=never_asked).agents.current(AgentId(agent_id))) is None
+def test_an_invalid_agent_id_sends_no_request(store: Store, agent_id: str) -> None:
+    assert run(store.through(get_item=never_sent).agents.current(AgentId(agent_id))) is None
 
 
-def test_a_change_of_a_version_that_is_not_the_head_any_more_is_refused_and_changes_nothing(store: Store) -> None:
+def test_an_update_of_an_outdated_version_is_refused_and_changes_nothing(store: Store) -> None:
     first = saved(store, an_agent())
     second = saved(store, changed(first))
 
@@ -91,14 +91,14 @@ def test_a_version_cannot_be_skipped(store: Store) -> None:
         run(store.agents.version(first.agent_id, 3))
 
 
-def test_version_1_is_made_once(store: Store) -> None:
+def test_version_1_is_created_once(store: Store) -> None:
     first = saved(store, an_agent())
 
     assert not run(store.agents.save(GLOBEX, first.model_copy(update={"name": "Mine now"})))
     assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, first)
 
 
-def test_of_changes_that_race_exactly_one_becomes_the_next_version(store: Store) -> None:
+def test_exactly_one_of_concurrent_updates_becomes_the_next_version(store: Store) -> None:
     first = saved(store, an_agent())
     rivals = [changed(first, f"Rival {number}") for number in range(8)]
 
@@ -114,9 +114,7 @@ def test_of_changes_that_race_exactly_one_becomes_the_next_version(store: Store)
 
 
 @pytest.mark.parametrize("reasons", CONFLICTS, ids=" ".join)
-def test_a_change_that_was_cancelled_for_no_fault_of_its_own_is_repeated(
-    store: Store, reasons: tuple[str, str]
-) -> None:
+def test_an_update_canceled_by_a_conflict_or_throttling_is_retried(store: Store, reasons: tuple[str, str]) -> None:
     first = saved(store, an_agent())
     second = changed(first)
 
@@ -125,7 +123,7 @@ def test_a_change_that_was_cancelled_for_no_fault_of_its_own_is_repeated(
     assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, second)
 
 
-def test_a_change_that_is_cancelled_again_and_again_is_a_storage_error(store: Store) -> None:
+def test_an_update_that_is_always_canceled_is_a_storage_error(store: Store) -> None:
     busy = store.through(transact_write_items=cancelling(99, "ThrottlingError", "None"))
 
     with pytest.raises(StorageError):
@@ -135,7 +133,7 @@ def test_a_change_that_is_cancelled_again_and_again_is_a_storage_error(store: St
 # ---- Deleting ---------------------------------------------------------------------------------------
 
 
-def test_a_deleted_agent_is_gone_but_its_versions_stay_for_their_sessions(store: Store) -> None:
+def test_a_deleted_agent_is_gone_but_its_versions_remain_for_their_sessions(store: Store) -> None:
     first = saved(store, an_agent())
     second = saved(store, changed(first))
 
@@ -155,7 +153,7 @@ def test_another_workspace_deletes_nothing(store: Store) -> None:
     assert run(store.agents.current(agent.agent_id)) == OwnedAgent(ACME, agent)
 
 
-def test_deleting_twice_is_deleting_once(store: Store) -> None:
+def test_deleting_twice_succeeds(store: Store) -> None:
     agent = saved(store, an_agent())
 
     run(store.agents.delete(ACME, agent.agent_id))
@@ -164,7 +162,7 @@ def test_deleting_twice_is_deleting_once(store: Store) -> None:
     assert run(store.agents.current(agent.agent_id)) is None
 
 
-def test_a_change_that_comes_after_the_deletion_does_not_bring_the_agent_back(store: Store) -> None:
+def test_an_update_after_the_deletion_does_not_restore_the_agent(store: Store) -> None:
     agent = saved(store, an_agent())
     run(store.agents.delete(ACME, agent.agent_id))
 
@@ -176,7 +174,7 @@ def test_a_change_that_comes_after_the_deletion_does_not_bring_the_agent_back(st
 
 
 @pytest.mark.parametrize(("count", "limit"), [(0, 1), (1, 1), (2, 1), (4, 2), (5, 2), (5, 4), (5, 5), (5, 100)])
-def test_all_pages_together_are_all_agents_newest_first_and_the_last_one_says_so(
+def test_the_pages_hold_all_agents_newest_first_and_only_the_last_has_no_cursor(
     store: Store, count: int, limit: int
 ) -> None:
     agents = newest_first(store, count)
@@ -188,14 +186,14 @@ def test_all_pages_together_are_all_agents_newest_first_and_the_last_one_says_so
     assert len(read) == max(1, -(-count // limit))
 
 
-def test_a_list_shows_each_agent_once_as_it_is_now(store: Store) -> None:
+def test_a_list_has_each_agent_once_in_its_current_version(store: Store) -> None:
     older, newer = newest_first(store, 2)[::-1]
     older = saved(store, changed(older))
 
     assert list(pages(store, 20)) == [[newer, older]]
 
 
-def test_agents_that_fill_more_than_a_megabyte_come_in_more_pages_and_none_is_left_out(store: Store) -> None:
+def test_agents_over_a_megabyte_are_split_into_pages_without_omissions(store: Store) -> None:
     long = {"type": "object", "description": "x" * 32_000}
     agents = [
         saved(
@@ -217,12 +215,12 @@ def test_agents_that_fill_more_than_a_megabyte_come_in_more_pages_and_none_is_le
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!!!", "AAAA", "é", "A" * 22 + "==", "A" * 400])
-def test_a_cursor_that_no_list_handed_out_is_refused(store: Store, cursor: str) -> None:
+def test_a_cursor_that_no_list_returned_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
         run(store.agents.page(ACME, ListAgentsQuery(cursor=cursor)))
 
 
-def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store) -> None:
+def test_a_cursor_of_another_workspace_shows_none_of_its_rows(store: Store) -> None:
     foreign = newest_first(store, 3, GLOBEX)
     own = newest_first(store, 3)
     cursor = run(store.agents.page(GLOBEX, ListAgentsQuery(limit=1))).next_cursor
@@ -232,7 +230,7 @@ def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store) -> None
     assert all(agent in own and agent not in foreign for agent in shown)
 
 
-def test_a_cursor_goes_on_where_an_agent_was_that_is_deleted_by_now(store: Store) -> None:
+def test_a_cursor_of_a_deleted_agent_continues_at_its_place(store: Store) -> None:
     agents = newest_first(store, 4)
     run(store.agents.delete(ACME, agents[1].agent_id))
 
@@ -242,7 +240,7 @@ def test_a_cursor_goes_on_where_an_agent_was_that_is_deleted_by_now(store: Store
     assert page.next_cursor is None
 
 
-def test_agents_that_are_made_while_one_pages_shift_nothing(store: Store) -> None:
+def test_agents_created_while_paging_do_not_shift_the_pages(store: Store) -> None:
     agents = newest_first(store, 4)
     first = run(store.agents.page(ACME, ListAgentsQuery(limit=2)))
     saved(store, an_agent(agent_id=AgentId(id_made_at(NOW + 100))))

@@ -9,7 +9,7 @@ from pi_voice.domain import api_keys
 from pi_voice.domain.api_keys import ApiKey, Secret
 from pi_voice.domain.ids import KeyHash, KeyId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, id_made_at
-from tests.integration.store import Request, Store, never_asked
+from tests.integration.store import Request, Store, never_sent
 
 run = asyncio.run
 
@@ -22,23 +22,23 @@ def a_key(workspace: WorkspaceId = ACME, second: int = NOW, **changes: Any) -> t
     return key.model_copy(update=changes), secret
 
 
-def kept(store: Store, workspace: WorkspaceId = ACME, second: int = NOW) -> tuple[ApiKey, Secret]:
+def added(store: Store, workspace: WorkspaceId = ACME, second: int = NOW) -> tuple[ApiKey, Secret]:
     key, secret = a_key(workspace, second)
     run(store.api_keys.add(key, secret.hash))
     return key, secret
 
 
-def test_a_key_is_found_by_the_hash_of_its_secret_and_by_no_other(store: Store) -> None:
-    key, secret = kept(store)
-    _, another = kept(store, GLOBEX)
+def test_a_key_is_found_only_by_the_hash_of_its_secret(store: Store) -> None:
+    key, secret = added(store)
+    _, another = added(store, GLOBEX)
 
     assert run(store.api_keys.find(secret.hash)) == key
     assert run(store.api_keys.find(another.hash)) != key
     assert run(store.api_keys.find(KeyHash("0" * 64))) is None
 
 
-def test_of_a_key_nothing_is_stored_that_opens_anything(store: Store) -> None:
-    _, secret = kept(store)
+def test_the_secret_of_a_key_is_not_stored(store: Store) -> None:
+    _, secret = added(store)
 
     stored = store.words()
 
@@ -47,17 +47,17 @@ def test_of_a_key_nothing_is_stored_that_opens_anything(store: Store) -> None:
     assert secret.reveal().removeprefix(api_keys.PREFIX)[:-6] not in stored
 
 
-def test_a_workspace_sees_all_its_own_keys_newest_first(store: Store) -> None:
-    older, _ = kept(store, second=NOW)
-    kept(store, GLOBEX, NOW + 1)
-    newer, _ = kept(store, second=NOW + 2)
+def test_a_workspace_lists_all_its_keys_newest_first(store: Store) -> None:
+    older, _ = added(store, second=NOW)
+    added(store, GLOBEX, NOW + 1)
+    newer, _ = added(store, second=NOW + 2)
 
     assert run(store.api_keys.in_workspace(ACME)) == [newer, older]
     assert run(store.api_keys.in_workspace(WorkspaceId("acm"))) == []
 
 
-def test_more_keys_than_one_answer_holds_are_read_on(store: Store) -> None:
-    keys = [kept(store, second=NOW + second)[0] for second in range(5)]
+def test_keys_in_several_responses_are_all_returned(store: Store) -> None:
+    keys = [added(store, second=NOW + second)[0] for second in range(5)]
 
     def two_at_a_time(query: Request) -> Request:
         return lambda **arguments: query(**arguments, Limit=2)
@@ -65,8 +65,8 @@ def test_more_keys_than_one_answer_holds_are_read_on(store: Store) -> None:
     assert run(store.through(query=two_at_a_time).api_keys.in_workspace(ACME)) == keys[::-1]
 
 
-def test_a_revoked_key_stays_and_says_when_it_was_revoked(store: Store) -> None:
-    key, secret = kept(store)
+def test_a_revoked_key_is_stored_with_the_time_of_its_revocation(store: Store) -> None:
+    key, secret = added(store)
 
     revoked = run(store.api_keys.revoke(ACME, key.key_id, NOW + 10))
 
@@ -75,15 +75,15 @@ def test_a_revoked_key_stays_and_says_when_it_was_revoked(store: Store) -> None:
     assert run(store.api_keys.in_workspace(ACME)) == [revoked]
 
 
-def test_revoking_twice_keeps_the_first_time(store: Store) -> None:
-    key, _ = kept(store)
+def test_revoking_again_does_not_change_the_time(store: Store) -> None:
+    key, _ = added(store)
     first = run(store.api_keys.revoke(ACME, key.key_id, NOW + 10))
 
     assert run(store.api_keys.revoke(ACME, key.key_id, NOW + 20)) == first
 
 
 def test_another_workspaces_key_cannot_be_revoked(store: Store) -> None:
-    key, secret = kept(store, GLOBEX)
+    key, secret = added(store, GLOBEX)
 
     assert run(store.api_keys.revoke(ACME, key.key_id, NOW + 10)) is None
     assert run(store.api_keys.find(secret.hash)) == key
@@ -95,7 +95,7 @@ def test_an_unknown_key_cannot_be_revoked_and_leaves_no_row(store: Store) -> Non
 
 
 @pytest.mark.parametrize("key_id", ["", "no-id", "0" * 32])
-def test_what_is_no_key_id_is_not_asked_for(store: Store, key_id: str) -> None:
-    nobody = store.through(query=never_asked, update_item=never_asked)
+def test_an_invalid_key_id_sends_no_request(store: Store, key_id: str) -> None:
+    silent = store.through(query=never_sent, update_item=never_sent)
 
-    assert run(nobody.api_keys.revoke(ACME, KeyId(key_id), NOW)) is None
+    assert run(silent.api_keys.revoke(ACME, KeyId(key_id), NOW)) is None

@@ -1,4 +1,4 @@
-"""Turns that are kept in DynamoDB as a call goes: all or nothing, one behind the other, and counted."""
+"""Checkpoints in DynamoDB: appended in order, all or nothing, and counted."""
 
 import asyncio
 import base64
@@ -21,14 +21,14 @@ from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import FakeCaller
 from tests.integration.samples import NOW, TURNS, a_call_end, a_session
-from tests.integration.store import CONFLICTS, Request, Row, Store, asked_twice, cancelling, never_asked
+from tests.integration.store import CONFLICTS, Request, Row, Store, cancelling, never_sent, sent_twice
 
 run = asyncio.run
 
 ACME = FakeCaller("acme")
 
 
-def kept(store: Store, **changes: Any) -> Session:
+def added(store: Store, **changes: Any) -> Session:
     session = a_session(**changes)
     run(store.sessions.add(session))
     return session
@@ -40,7 +40,7 @@ def found(store: Store, session: Session) -> Session:
     return there
 
 
-def said(*texts: str) -> list[TranscriptTurn]:
+def user_turns(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
@@ -59,41 +59,41 @@ def pieces(store: Store) -> list[Row]:
 # ---- Appending --------------------------------------------------------------------------------------
 
 
-def test_turns_come_back_as_they_were_kept_one_piece_behind_the_other(store: Store) -> None:
-    session = kept(store)
+def test_turns_are_returned_as_they_were_appended_one_piece_per_request(store: Store) -> None:
+    session = added(store)
 
-    grown = appended(store, session, TURNS, said("and", "then"), said("some"))
+    grown = appended(store, session, TURNS, user_turns("and", "then"), user_turns("some"))
 
-    assert run(store.checkpoints.read(grown)) == [*TURNS, *said("and", "then", "some")]
+    assert run(store.checkpoints.read(grown)) == [*TURNS, *user_turns("and", "then", "some")]
     assert grown == found(store, session) == replace(session, checkpoint_turns=6, checkpoint_bytes=300)
     assert [piece["piece"]["N"] for piece in pieces(store)] == ["0", "3", "5"]
 
 
-def test_a_session_of_which_nothing_was_kept_has_no_turns(store: Store) -> None:
-    assert run(store.checkpoints.read(kept(store))) == []
+def test_a_session_without_checkpoints_has_no_turns(store: Store) -> None:
+    assert run(store.checkpoints.read(added(store))) == []
 
 
-def test_turns_are_read_as_far_as_the_session_was_read(store: Store) -> None:
-    first = appended(store, kept(store), TURNS)
-    appended(store, first, said("later"))
+def test_turns_appended_after_the_session_was_read_are_not_returned(store: Store) -> None:
+    first = appended(store, added(store), TURNS)
+    appended(store, first, user_turns("later"))
 
     assert run(store.checkpoints.read(first)) == TURNS
 
 
-def test_turns_of_one_session_are_not_another_s(store: Store) -> None:
-    ours, theirs = appended(store, kept(store), TURNS), appended(store, kept(store), said("else"))
+def test_turns_belong_to_one_session(store: Store) -> None:
+    ours, theirs = appended(store, added(store), TURNS), appended(store, added(store), user_turns("else"))
 
     assert run(store.checkpoints.read(ours)) == TURNS
-    assert run(store.checkpoints.read(theirs)) == said("else")
+    assert run(store.checkpoints.read(theirs)) == user_turns("else")
 
 
-def test_what_was_said_is_not_stored_in_clear(store: Store) -> None:
-    appended(store, kept(store), TURNS)
+def test_turns_are_not_stored_as_plain_text(store: Store) -> None:
+    appended(store, added(store), TURNS)
 
     assert "How old are you" not in store.words()
 
 
-def test_the_largest_checkpoint_there_is_fits_one_piece_however_badly_it_compresses(store: Store) -> None:
+def test_the_largest_checkpoint_fits_one_piece_even_if_it_hardly_compresses(store: Store) -> None:
     noise = [
         base64.b85encode(hashlib.shake_256(bytes([number])).digest(15_900))
         .decode()
@@ -101,80 +101,80 @@ def test_the_largest_checkpoint_there_is_fits_one_piece_however_badly_it_compres
         .replace('"', "'")
         for number in range(16)
     ]
-    turns = said(*noise)
+    turns = user_turns(*noise)
     turns[-1]["text"] = turns[-1]["text"][: MAX_CHECKPOINT_BYTES - check_checkpoint(turns[:-1], 0, 0, 0) - 29]
     size = check_checkpoint(turns, 0, 0, 0)
     assert MAX_CHECKPOINT_BYTES - 10 <= size <= MAX_CHECKPOINT_BYTES
 
-    grown = appended(store, kept(store), turns)
+    grown = appended(store, added(store), turns)
 
     assert run(store.checkpoints.read(grown)) == turns
     [piece] = pieces(store)
     assert 200_000 < len(piece["data"]["B"]) <= PIECE_BYTES
 
 
-def test_pieces_that_come_in_several_answers_are_put_together(store: Store) -> None:
-    grown = appended(store, kept(store), *(said(str(number)) for number in range(5)))
+def test_pieces_in_several_responses_are_joined(store: Store) -> None:
+    grown = appended(store, added(store), *(user_turns(str(number)) for number in range(5)))
 
     def one_at_a_time(query: Request) -> Request:
         return lambda **arguments: query(**arguments, Limit=1)
 
-    assert run(store.through(query=one_at_a_time).checkpoints.read(grown)) == said(*"01234")
+    assert run(store.through(query=one_at_a_time).checkpoints.read(grown)) == user_turns(*"01234")
 
 
-def test_turns_whose_first_answer_got_lost_are_kept_once(store: Store) -> None:
-    session = kept(store)
+def test_turns_whose_first_response_was_lost_are_stored_once(store: Store) -> None:
+    session = added(store)
 
-    run(store.through(transact_write_items=asked_twice).checkpoints.append(session, TURNS, 100))
+    run(store.through(transact_write_items=sent_twice).checkpoints.append(session, TURNS, 100))
 
     there = found(store, session)
     assert (there.checkpoint_turns, there.checkpoint_bytes) == (3, 100)
     assert run(store.checkpoints.read(there)) == TURNS
 
 
-def test_who_sends_turns_again_whose_answer_got_lost_is_told_that_they_are_kept(store: Store) -> None:
-    session = kept(store)
-    lossy = store.through(transact_write_items=asked_twice)
-    keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
+def test_resending_turns_whose_response_was_lost_succeeds(store: Store) -> None:
+    session = added(store)
+    lossy = store.through(transact_write_items=sent_twice)
+    save_transcript = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
+    response = run(
+        save_transcript(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
+    )
 
-    assert told.next == 3
+    assert response.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
 
 
 # ---- Refusals ---------------------------------------------------------------------------------------
 
 
-def test_turns_are_not_kept_behind_others_than_those_that_were_read(store: Store) -> None:
-    session = kept(store)
+def test_turns_are_not_appended_if_others_were_appended_since_the_read(store: Store) -> None:
+    session = added(store)
     grown = appended(store, session, TURNS)
 
-    assert run(store.checkpoints.append(session, said("a", "rival"), 50)) is None
+    assert run(store.checkpoints.append(session, user_turns("a", "rival"), 50)) is None
     assert found(store, session) == grown
     assert run(store.checkpoints.read(grown)) == TURNS
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_nothing_is_kept_of_a_session_that_has_ended(store: Store, status: Literal["completed", "failed"]) -> None:
-    session = kept(store, status=status)
+def test_no_turns_are_appended_to_an_ended_session(store: Store, status: Literal["completed", "failed"]) -> None:
+    session = added(store, status=status)
 
     assert run(store.checkpoints.append(session, TURNS, 100)) is None
     assert (found(store, session), pieces(store)) == (session, [])
 
 
-def test_turns_of_a_call_that_was_hung_up_are_still_kept(store: Store) -> None:
-    session = kept(store)
+def test_turns_of_a_hung_up_call_are_still_appended(store: Store) -> None:
+    session = added(store)
     run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
 
     assert run(store.checkpoints.append(session, TURNS, 100)) is not None
 
 
 @pytest.mark.parametrize("number", ["0", "3"])
-def test_kept_turns_that_are_missing_are_told_and_not_passed_over(
-    store: Store, number: str, logged: io.StringIO
-) -> None:
-    grown = appended(store, kept(store), TURNS, said("more"))
+def test_missing_pieces_are_logged_and_raise_a_storage_error(store: Store, number: str, logged: io.StringIO) -> None:
+    grown = appended(store, added(store), TURNS, user_turns("more"))
     store.dynamodb.delete_item(
         TableName=store.names.transcripts,
         Key={"transcript_id": {"S": grown.session_id}, "piece": {"N": number}},
@@ -183,16 +183,18 @@ def test_kept_turns_that_are_missing_are_told_and_not_passed_over(
     with pytest.raises(StorageError):
         run(store.checkpoints.read(grown))
 
-    assert "kept turns are missing" in logged.getvalue()
+    assert "checkpoint_turns_missing" in logged.getvalue()
 
 
-# ---- Cancelled transactions -------------------------------------------------------------------------
+# ---- Canceled transactions --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reasons", CONFLICTS, ids=" ".join)
 @pytest.mark.parametrize("times", [1, 4])
-def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple[str, str], times: int) -> None:
-    session = kept(store)
+def test_a_transaction_that_conflicts_or_is_throttled_is_retried(
+    store: Store, reasons: tuple[str, str], times: int
+) -> None:
+    session = added(store)
 
     grown = run(store.through(transact_write_items=cancelling(times, *reasons)).checkpoints.append(session, TURNS, 100))
 
@@ -200,90 +202,92 @@ def test_a_transaction_that_met_another_is_repeated(store: Store, reasons: tuple
     assert run(store.checkpoints.read(found(store, session))) == TURNS
 
 
-def test_a_transaction_that_always_meets_another_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
-    session = kept(store)
+def test_a_transaction_that_always_conflicts_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
+    session = added(store)
     busy = store.through(transact_write_items=cancelling(99, "TransactionConflict", "None"))
 
-    with pytest.raises(StorageError) as told:
+    with pytest.raises(StorageError) as raised:
         run(busy.checkpoints.append(session, TURNS, 100))
 
-    assert told.value.retryable
+    assert raised.value.retryable
     assert (found(store, session), pieces(store)) == (session, [])
     assert "what the caller said" not in logged.getvalue()
 
 
 @pytest.mark.parametrize("reasons", [("ConditionalCheckFailed", "None"), ("ConditionalCheckFailed", "Conflict")])
-def test_a_transaction_whose_condition_did_not_hold_is_not_repeated(store: Store, reasons: tuple[str, str]) -> None:
-    session = kept(store)
+def test_a_transaction_whose_condition_failed_is_not_retried(store: Store, reasons: tuple[str, str]) -> None:
+    session = added(store)
     refusing = store.through(transact_write_items=cancelling(1, *reasons))
 
     assert run(refusing.checkpoints.append(session, TURNS, 100)) is None
     assert (found(store, session), pieces(store)) == (session, [])
 
 
-def test_a_transaction_that_was_carried_out_and_told_as_cancelled_is_found_to_be_there(store: Store) -> None:
-    session = kept(store)
+def test_a_transaction_that_succeeded_but_was_reported_as_canceled_is_recognized(store: Store) -> None:
+    session = added(store)
     lossy = store.through(transact_write_items=cancelling(1, "TransactionConflict", "None", after=True))
-    keeping = SaveTranscript(lossy.sessions, lossy.checkpoints)
+    save_transcript = SaveTranscript(lossy.sessions, lossy.checkpoints)
 
-    told = run(keeping(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME))
+    response = run(
+        save_transcript(session.session_id, SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS}), ACME)
+    )
 
-    assert told.next == 3
+    assert response.next == 3
     assert run(store.checkpoints.read(found(store, session))) == TURNS
 
 
 # ---- Races ------------------------------------------------------------------------------------------
 
 
-def test_of_many_writers_at_once_one_comes_first_and_nobody_comes_between_its_turns(store: Store) -> None:
-    session = kept(store)
+def test_one_of_many_concurrent_writers_wins_and_its_turns_stay_together(store: Store) -> None:
+    session = added(store)
     writers = [[f"{writer} {number}" for number in range(3)] for writer in range(16)]
 
     def write(texts: list[str]) -> Session | None:
-        return run(store.checkpoints.append(session, said(*texts), 10))
+        return run(store.checkpoints.append(session, user_turns(*texts), 10))
 
     with ThreadPoolExecutor(max_workers=16) as threads:
         outcomes = list(threads.map(write, writers))
 
     [winner] = [number for number, outcome in enumerate(outcomes) if outcome is not None]
-    assert run(store.checkpoints.read(found(store, session))) == said(*writers[winner])
+    assert run(store.checkpoints.read(found(store, session))) == user_turns(*writers[winner])
     assert found(store, session).checkpoint_bytes == 10
     assert len(pieces(store)) == 1
 
 
-def test_clients_that_send_the_same_at_once_are_all_told_that_it_is_kept(store: Store) -> None:
-    session = kept(store)
+def test_clients_that_send_the_same_turns_concurrently_all_succeed(store: Store) -> None:
+    session = added(store)
     sent = SaveTranscriptRequest.model_validate({"from": 0, "turns": TURNS})
 
-    def keep(_: int) -> int:
+    def save(_: int) -> int:
         return run(SaveTranscript(store.sessions, store.checkpoints)(session.session_id, sent, ACME)).next
 
     with ThreadPoolExecutor(max_workers=8) as threads:
-        assert set(threads.map(keep, range(8))) == {3}
+        assert set(threads.map(save, range(8))) == {3}
 
     assert run(store.checkpoints.read(found(store, session))) == TURNS
 
 
-def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_in_its_transcript(store: Store) -> None:
+def test_a_turn_acknowledged_during_the_completion_is_in_the_transcript(store: Store) -> None:
     for _ in range(5):
-        session = appended(store, kept(store), TURNS)
+        session = appended(store, added(store), TURNS)
         acknowledged: list[int] = []
 
         def append(session: Session = session, acknowledged: list[int] = acknowledged) -> None:
-            keeping = SaveTranscript(store.sessions, store.checkpoints)
+            save_transcript = SaveTranscript(store.sessions, store.checkpoints)
             for number in range(3, 20):
-                sent = SaveTranscriptRequest.model_validate({"from": number, "turns": said(f"turn {number}")})
+                sent = SaveTranscriptRequest.model_validate({"from": number, "turns": user_turns(f"turn {number}")})
                 try:
-                    acknowledged.append(run(keeping(session.session_id, sent, ACME)).next)
+                    acknowledged.append(run(save_transcript(session.session_id, sent, ACME)).next)
                 except SessionNotActive:
                     return
 
         def complete(session: Session = session) -> list[TranscriptTurn]:
-            closing = EndSession(store.sessions, store.transcripts, store.checkpoints)
+            end_session = EndSession(store.sessions, store.transcripts, store.checkpoints)
             while True:
                 try:
-                    _, turns = run(closing(session, CompleteSessionRequest(), "client"))
-                except StorageError:  # the turns came faster than they could be read: the client asks again
+                    _, turns = run(end_session(session, CompleteSessionRequest(), "client"))
+                except StorageError:  # turns were appended faster than read; a client retries
                     continue
                 return turns
 
@@ -298,8 +302,8 @@ def test_a_turn_that_was_acknowledged_while_the_session_was_completed_is_in_its_
         assert len(turns) == done.turns == done.checkpoint_turns == max(acknowledged, default=3)
 
 
-def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_turns(store: Store) -> None:
-    session = kept(store)
+def test_a_concurrent_room_event_is_stored_beside_the_turns(store: Store) -> None:
+    session = added(store)
 
     async def both() -> None:
         await asyncio.gather(
@@ -313,11 +317,14 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_turns(store: S
     assert (there.checkpoint_turns, there.livekit.first_joined_at) == (3, NOW + 5)
 
 
-# ---- Afterwards -------------------------------------------------------------------------------------
+# ---- Deletion and retention -------------------------------------------------------------------------
 
 
-def test_kept_turns_are_deleted_with_all_their_pieces_and_nobody_else_s_are(store: Store) -> None:
-    ours, theirs = appended(store, kept(store), TURNS, said("more")), appended(store, kept(store), said("else"))
+def test_deleting_checkpoints_deletes_all_pieces_of_that_session_only(store: Store) -> None:
+    ours, theirs = (
+        appended(store, added(store), TURNS, user_turns("more")),
+        appended(store, added(store), user_turns("else")),
+    )
 
     run(store.checkpoints.delete(ours.session_id))
     run(store.checkpoints.delete(ours.session_id))
@@ -325,8 +332,8 @@ def test_kept_turns_are_deleted_with_all_their_pieces_and_nobody_else_s_are(stor
     assert [piece["transcript_id"]["S"] for piece in pieces(store)] == [theirs.session_id]
 
 
-def test_what_was_kept_is_beside_the_transcript_that_became_of_it(store: Store) -> None:
-    session = appended(store, kept(store), TURNS)
+def test_deleting_checkpoints_keeps_the_transcript(store: Store) -> None:
+    session = appended(store, added(store), TURNS)
     end = a_call_end(checkpoint_turns=3)
     run(store.transcripts.put(end.transcript_id, TURNS))
     run(store.sessions.complete(session.session_id, end))
@@ -337,13 +344,13 @@ def test_what_was_kept_is_beside_the_transcript_that_became_of_it(store: Store) 
     assert run(store.transcripts.get(TranscriptId(session.session_id))) is None
 
 
-def test_without_a_retention_kept_turns_never_expire(store: Store) -> None:
-    appended(store, kept(store), TURNS)
+def test_without_a_retention_checkpoints_never_expire(store: Store) -> None:
+    appended(store, added(store), TURNS)
 
     assert all("ttl" not in piece for piece in pieces(store))
 
 
-def test_with_a_retention_kept_turns_expire_with_their_session(store: Store) -> None:
+def test_with_a_retention_checkpoints_expire_with_their_session(store: Store) -> None:
     session = a_session()
     run(store.sessions_kept(days=30).add(session))
 
@@ -354,9 +361,9 @@ def test_with_a_retention_kept_turns_expire_with_their_session(store: Store) -> 
     assert store.row_of(session)["ttl"] == expiry
 
 
-def test_nothing_is_asked_of_the_store_where_nothing_was_kept(store: Store) -> None:
-    session = kept(store)
-    silent = store.through(query=never_asked, put_item=never_asked)
+def test_completing_a_session_without_checkpoints_reads_none(store: Store) -> None:
+    session = added(store)
+    silent = store.through(query=never_sent, put_item=never_sent)
 
     ended, turns = run(
         EndSession(silent.sessions, silent.transcripts, silent.checkpoints)(session, CompleteSessionRequest(), "client")

@@ -1,4 +1,4 @@
-"""When DynamoDB refuses, fails or cannot be reached: one error of ours, and not a word of theirs."""
+"""Errors of DynamoDB: each raises StorageError without DynamoDB's text."""
 
 import asyncio
 import io
@@ -57,17 +57,17 @@ EVERYTHING: dict[str, Work] = {
     "read a session": lambda store: store.sessions.get(SESSION.session_id),
     "add a session": lambda store: store.sessions.add(SESSION),
     "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
-    "record results": lambda store: store.sessions.save_extraction(
+    "save an extraction": lambda store: store.sessions.save_extraction(
         SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
     ),
     "fail a session": lambda store: store.sessions.fail(SESSION.failed(FAILURE, "expired", NOW)),
     "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
-    "look for what is due": lambda store: all_of(store.sessions.due(NOW)),
+    "list due sessions": lambda store: all_of(store.sessions.due(NOW)),
     "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
-    "read kept turns": lambda store: store.checkpoints.read(SESSION),
-    "delete kept turns": lambda store: store.checkpoints.delete(SESSION.session_id),
+    "read checkpoints": lambda store: store.checkpoints.read(SESSION),
+    "delete checkpoints": lambda store: store.checkpoints.delete(SESSION.session_id),
     "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
     "list sessions": lambda store: store.sessions.page(ACME, ListSessionsQuery(status="active")),
     "merge an event": lambda store: store.sessions.merge_room_event(
@@ -109,15 +109,15 @@ def refusal(code: str) -> Refused:
     return Refused("Operation", code, {"__type": code, "message": SECRET})
 
 
-def assert_told_plainly(store: Store, work: Work, logged: io.StringIO) -> None:
-    """Check that a fault comes out as a StorageError with nothing of the fault's own words."""
-    with pytest.raises(StorageError) as told:
+def assert_storage_error(store: Store, work: Work, logged: io.StringIO) -> None:
+    """Check that the work raises StorageError, and that neither error nor log repeats the cause."""
+    with pytest.raises(StorageError) as raised:
         asyncio.run(work(store))
-    assert told.value.__cause__ is None
-    assert told.value.__suppress_context__
-    assert (told.value.status, told.value.code, told.value.retryable) == (500, "internal_error", True)
-    assert told.value.message == StorageError.default_message
-    assert SECRET not in repr(told.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    assert (raised.value.status, raised.value.code, raised.value.retryable) == (500, "internal_error", True)
+    assert raised.value.message == StorageError.default_message
+    assert SECRET not in repr(raised.value)
     assert "dynamodb" in logged.getvalue()
     for secret in (SECRET, HASH, "How old are you", AGENT.instructions, "127.0.0.1"):
         assert secret not in logged.getvalue()
@@ -125,45 +125,45 @@ def assert_told_plainly(store: Store, work: Work, logged: io.StringIO) -> None:
 
 @everything
 def test_throttling_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    assert_told_plainly(broken(store, refusal("ProvisionedThroughputExceededException")), work, logged)
+    assert_storage_error(broken(store, refusal("ProvisionedThroughputExceededException")), work, logged)
 
 
 @pytest.mark.parametrize(
     "code", ["AccessDeniedException", "ResourceNotFoundException", "ValidationException", "InternalServerError", "???"]
 )
 @pytest.mark.parametrize("name", ["save an agent", "complete a session", "merge an event", "find a key"])
-def test_any_refusal_is_a_storage_error(store: Store, logged: io.StringIO, name: str, code: str) -> None:
-    assert_told_plainly(broken(store, refusal(code)), EVERYTHING[name], logged)
+def test_every_refusal_is_a_storage_error(store: Store, logged: io.StringIO, name: str, code: str) -> None:
+    assert_storage_error(broken(store, refusal(code)), EVERYTHING[name], logged)
     assert code in logged.getvalue()
 
 
 @everything
-def test_an_answer_that_does_not_come_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    assert_told_plainly(broken(store, Unanswered("Operation: TimeoutError")), work, logged)
+def test_a_missing_response_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
+    assert_storage_error(broken(store, Unanswered("Operation: TimeoutError")), work, logged)
 
 
 @everything
-def test_tables_that_are_not_there_are_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
+def test_a_missing_table_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
     elsewhere = replace(store, names=TableNames("nowhere", "nowhere", "nowhere", "nowhere", "nowhere", 0))
 
-    assert_told_plainly(elsewhere, work, logged)
+    assert_storage_error(elsewhere, work, logged)
 
 
-def test_an_endpoint_that_nobody_listens_on_is_a_storage_error(
+def test_a_refused_connection_is_a_storage_error(
     service_at: ServiceAt, store: Store, closed_port: int, logged: io.StringIO
 ) -> None:
-    nobody = service_at(f"http://127.0.0.1:{closed_port}", tries=1)
+    unreachable = service_at(f"http://127.0.0.1:{closed_port}", tries=1)
 
     for work in EVERYTHING.values():
-        assert_told_plainly(replace(store, service=nobody), work, logged)
+        assert_storage_error(replace(store, service=unreachable), work, logged)
 
 
-# ---- An answer that breaks on its way ---------------------------------------------------------------
+# ---- Broken responses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", ["", "<html>", '{"Item": {"session_id": {"S": '], ids=["nothing", "a page", "a half"])
 @pytest.mark.parametrize("name", ["find a key", "read a session", "read an agent", "hang up", "put a transcript"])
-def test_an_answer_that_cannot_be_read_does_not_mean_that_there_is_no_row(
+def test_an_unreadable_response_does_not_mean_that_the_row_is_missing(
     service_at: ServiceAt, store: Store, provider: Provider, runner: asyncio.Runner, name: str, body: str
 ) -> None:
     provider.answers(says(body, content_type="application/x-amz-json-1.0"))
@@ -172,7 +172,7 @@ def test_an_answer_that_cannot_be_read_does_not_mean_that_there_is_no_row(
         runner.run(EVERYTHING[name](replace(store, service=service_at(provider.url, tries=2))))
 
 
-def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: io.StringIO) -> None:
+def test_a_slow_response_times_out(store: Store, logged: io.StringIO) -> None:
     def slow(ask: Request) -> Request:
         def wait(**arguments: Any) -> Any:
             time.sleep(0.5)
@@ -187,7 +187,7 @@ def test_an_answer_that_is_not_there_in_time_is_given_up(store: Store, logged: i
     assert "TimeoutError" in logged.getvalue()
 
 
-# ---- A transaction on the same row ------------------------------------------------------------------
+# ---- Conflicts with transactions --------------------------------------------------------------------
 
 CONFLICT = "TransactionConflictException"
 WRITES = {
@@ -204,7 +204,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=list(WRITES))
-def test_a_write_that_meets_a_transaction_on_its_row_waits_for_it(
+def test_a_write_that_conflicts_with_a_transaction_is_retried(
     store: Store, write: Callable[[Store, Session], Coroutine[Any, Any, Session | None]]
 ) -> None:
     session = a_session()
@@ -224,12 +224,12 @@ def test_a_write_that_meets_a_transaction_on_its_row_waits_for_it(
     assert len(met) == 3
 
 
-def test_a_transaction_that_does_not_end_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
-    assert_told_plainly(broken(store, refusal(CONFLICT)), EVERYTHING["complete a session"], logged)
+def test_a_conflict_that_persists_is_a_storage_error(store: Store, logged: io.StringIO) -> None:
+    assert_storage_error(broken(store, refusal(CONFLICT)), EVERYTHING["complete a session"], logged)
     assert CONFLICT in logged.getvalue()
 
 
-def test_the_adapters_need_nothing_of_the_network_to_be_made() -> None:
+def test_creating_the_adapters_sends_no_request() -> None:
     nowhere = cast("Any", None)
 
     assert all(made(nowhere, "table") for made in (DynamoApiKeys, DynamoAgents, DynamoSessions, DynamoTranscripts))

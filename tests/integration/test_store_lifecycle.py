@@ -1,4 +1,4 @@
-"""What happens to sessions in DynamoDB that nobody completed, or that go on: hung up, renewed, given up, and when."""
+"""Sessions in DynamoDB that are hung up, renewed, failed or scheduled."""
 
 import asyncio
 from collections import Counter
@@ -15,15 +15,15 @@ from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import Session, SessionCompletion
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
-from tests.integration.store import Request, Store, asked_twice
+from tests.integration.store import Request, Store, sent_twice
 
 run = asyncio.run
 
-EXPIRED = ErrorInfo(code="expired", message='Nobody came: "ä".')
+EXPIRED = ErrorInfo(code="expired", message='Never completed: "ä".')
 END: SessionCompletion = a_call_end()
 
 
-def kept(store: Store, **changes: Any) -> Session:
+def added(store: Store, **changes: Any) -> Session:
     session = a_session(**changes)
     run(store.sessions.add(session))
     return session
@@ -36,7 +36,7 @@ def found(store: Store, session: Session) -> Session:
 
 
 def ended(store: Store) -> Session:
-    done = run(store.sessions.complete(kept(store).session_id, END))
+    done = run(store.sessions.complete(added(store).session_id, END))
     assert done is not None
     return done
 
@@ -63,47 +63,47 @@ def due(store: Store, now: int) -> list[SessionId]:
 # ---- Failing ----------------------------------------------------------------------------------------
 
 
-def test_a_session_that_nobody_completed_fails_with_the_reason_and_its_room_has_to_go(store: Store) -> None:
-    session = kept(store)
+def test_an_abandoned_session_fails_with_the_reason_and_is_due_for_closing_its_room(store: Store) -> None:
+    session = added(store)
 
-    gone = run(store.sessions.fail(expired(session)))
+    failed_session = run(store.sessions.fail(expired(session)))
 
-    assert gone == found(store, session)
-    assert gone == replace(
+    assert failed_session == found(store, session)
+    assert failed_session == replace(
         session, status="failed", failed_at=NOW + 5_000, failure=EXPIRED, end_reason="expired", due_at=NOW + 5_000
     )
     assert due(store, NOW + 5_000) == [session.session_id]
 
 
 def test_a_session_that_could_not_be_provisioned_is_never_due(store: Store) -> None:
-    session = kept(store)
+    session = added(store)
 
-    gone = run(store.sessions.fail(session.failed(UNPROVISIONED, "failed", NOW)))
+    failed_session = run(store.sessions.fail(session.failed(UNPROVISIONED, "failed", NOW)))
 
-    assert gone == found(store, session) == session.failed(UNPROVISIONED, "failed", NOW)
+    assert failed_session == found(store, session) == session.failed(UNPROVISIONED, "failed", NOW)
     assert due(store, session.abandoned_at) == []
 
 
-def test_what_a_call_was_hung_up_for_stays_its_reason_when_it_fails(store: Store) -> None:
-    session = kept(store)
+def test_failing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) -> None:
+    session = added(store)
     run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
 
-    gone = run(store.sessions.fail(expired(session)))
+    failed_session = run(store.sessions.fail(expired(session)))
 
-    assert gone is not None
-    assert gone.end_reason == "stopped"
+    assert failed_session is not None
+    assert failed_session.end_reason == "stopped"
 
 
-def test_a_session_of_which_turns_were_kept_does_not_fail(store: Store) -> None:
-    session = kept(store)
+def test_a_session_with_checkpoints_does_not_fail(store: Store) -> None:
+    session = added(store)
     run(store.checkpoints.append(session, TURNS, 100))
 
     assert run(store.sessions.fail(expired(session))) is None
     assert found(store, session).status == "active"
 
 
-def test_a_session_that_was_renewed_since_it_was_given_up_does_not_end(store: Store) -> None:
-    session = kept(store)
+def test_a_session_renewed_after_the_sweeper_read_it_does_not_end(store: Store) -> None:
+    session = added(store)
     end = a_call_end(expires_at=session.expires_at)
     renewed = run(store.sessions.renew(session.session_id, session.expires_at + 60))
 
@@ -121,10 +121,10 @@ def test_a_session_that_has_ended_does_not_fail_again(store: Store, over: Callab
     assert found(store, session) == session
 
 
-def test_a_failure_whose_first_answer_got_lost_has_happened(store: Store) -> None:
-    session = kept(store)
+def test_a_failure_whose_first_response_was_lost_is_stored(store: Store) -> None:
+    session = added(store)
 
-    run(store.through(update_item=asked_twice).sessions.fail(expired(session)))
+    run(store.through(update_item=sent_twice).sessions.fail(expired(session)))
 
     assert (found(store, session).status, found(store, session).failed_at) == ("failed", NOW + 5_000)
 
@@ -132,18 +132,18 @@ def test_a_failure_whose_first_answer_got_lost_has_happened(store: Store) -> Non
 # ---- Hanging up -------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_hung_up_stays_active_and_is_due_at_once(store: Store) -> None:
-    session = kept(store)
+def test_a_hung_up_call_stays_active_and_is_due_at_once(store: Store) -> None:
+    session = added(store)
 
-    noted = run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
+    hung_up_session = run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
 
-    assert noted == found(store, session)
-    assert noted == replace(session, hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)
+    assert hung_up_session == found(store, session)
+    assert hung_up_session == replace(session, hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)
     assert due(store, NOW + 60) == [session.session_id]
 
 
-def test_the_first_time_and_its_reason_stand_and_it_is_due_again(store: Store) -> None:
-    session = kept(store)
+def test_a_second_hang_up_keeps_the_first_time_and_reason_and_is_due_again(store: Store) -> None:
+    session = added(store)
     first = run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
     assert first is not None
     run(store.sessions.schedule(first, session.due_at))
@@ -153,13 +153,17 @@ def test_the_first_time_and_its_reason_stand_and_it_is_due_again(store: Store) -
     assert again == replace(first, due_at=NOW + 90)
 
 
-def test_a_hang_up_whose_first_answer_got_lost_has_happened_once(store: Store) -> None:
-    session = kept(store)
+def test_a_hang_up_whose_first_response_was_lost_is_stored_once(store: Store) -> None:
+    session = added(store)
 
-    noted = run(store.through(update_item=asked_twice).sessions.hang_up(session.session_id, "stopped", NOW + 60))
+    hung_up_session = run(
+        store.through(update_item=sent_twice).sessions.hang_up(session.session_id, "stopped", NOW + 60)
+    )
 
     assert (
-        noted == found(store, session) == replace(session, hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)
+        hung_up_session
+        == found(store, session)
+        == replace(session, hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)
     )
 
 
@@ -174,8 +178,8 @@ def test_a_session_that_has_ended_is_not_hung_up(store: Store, over: Callable[[S
 # ---- Renewing ---------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_renewed_has_more_time_and_is_due_as_it_was(store: Store) -> None:
-    session = kept(store)
+def test_a_renewal_moves_the_expiry_and_not_the_due_time(store: Store) -> None:
+    session = added(store)
 
     renewed = run(store.sessions.renew(session.session_id, NOW + 1_100))
 
@@ -183,39 +187,41 @@ def test_a_call_that_is_renewed_has_more_time_and_is_due_as_it_was(store: Store)
 
 
 @pytest.mark.parametrize("expires_at", [NOW + 600, NOW + 900, NOW + 1_100])
-def test_a_renewal_takes_no_time_away_that_another_gave(store: Store, expires_at: int) -> None:
-    session = kept(store)
+def test_a_renewal_never_moves_the_expiry_back(store: Store, expires_at: int) -> None:
+    session = added(store)
     further = run(store.sessions.renew(session.session_id, NOW + 1_100))
 
     assert run(store.sessions.renew(session.session_id, expires_at)) == further
     assert found(store, session).expires_at == NOW + 1_100
 
 
-def test_a_renewal_whose_first_answer_got_lost_has_happened(store: Store) -> None:
-    session = kept(store)
+def test_a_renewal_whose_first_response_was_lost_is_stored(store: Store) -> None:
+    session = added(store)
 
-    renewed = run(store.through(update_item=asked_twice).sessions.renew(session.session_id, NOW + 1_100))
+    renewed = run(store.through(update_item=sent_twice).sessions.renew(session.session_id, NOW + 1_100))
 
     assert renewed == found(store, session) == replace(session, expires_at=NOW + 1_100)
 
 
 def hung_up(store: Store) -> Session:
-    noted = run(store.sessions.hang_up(kept(store).session_id, "stopped", NOW + 60))
-    assert noted is not None
-    return noted
+    hung_up_session = run(store.sessions.hang_up(added(store).session_id, "stopped", NOW + 60))
+    assert hung_up_session is not None
+    return hung_up_session
 
 
 @pytest.mark.parametrize("expires_at", [NOW + 600, NOW + 1_100])
 @pytest.mark.parametrize("over", [ended, failed, hung_up], ids=["completed", "failed", "hung up"])
-def test_a_call_that_is_over_is_not_renewed(store: Store, over: Callable[[Store], Session], expires_at: int) -> None:
+def test_an_ended_or_hung_up_call_is_not_renewed(
+    store: Store, over: Callable[[Store], Session], expires_at: int
+) -> None:
     session = over(store)
 
     assert run(store.sessions.renew(session.session_id, expires_at)) is None
     assert found(store, session) == session
 
 
-def test_of_renewals_at_once_the_furthest_stands(store: Store) -> None:
-    session = kept(store)
+def test_the_latest_expiry_of_concurrent_renewals_is_stored(store: Store) -> None:
+    session = added(store)
 
     def renew(seconds: int) -> Session | None:
         return run(store.sessions.renew(session.session_id, NOW + 600 + seconds))
@@ -227,7 +233,7 @@ def test_of_renewals_at_once_the_furthest_stands(store: Store) -> None:
     assert found(store, session).expires_at == NOW + 615
 
 
-# ---- Sessions that are not there --------------------------------------------------------------------
+# ---- Unknown sessions -------------------------------------------------------------------------------
 
 Change = Callable[[Store, Session], Coroutine[Any, Any, object]]
 CHANGES: dict[str, Change] = {
@@ -242,17 +248,17 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-def test_what_comes_after_the_deletion_brings_nothing_back(store: Store, change: Change) -> None:
+def test_a_write_after_the_deletion_does_not_restore_the_session(store: Store, change: Change) -> None:
     assert run(change(store, a_session())) is None
     assert store.rows(store.names.sessions) == []
     assert store.rows(store.names.transcripts) == []
 
 
-# ---- When a session is due --------------------------------------------------------------------------
+# ---- Due times --------------------------------------------------------------------------------------
 
 
-def test_a_session_is_looked_at_when_it_was_last_said(store: Store) -> None:
-    session = kept(store)
+def test_a_session_is_due_at_the_scheduled_time(store: Store) -> None:
+    session = added(store)
 
     run(store.sessions.schedule(session, NOW + 75))
 
@@ -261,8 +267,8 @@ def test_a_session_is_looked_at_when_it_was_last_said(store: Store) -> None:
     assert due(store, NOW + 75) == [session.session_id]
 
 
-def test_a_session_that_is_never_due_is_not_in_the_index(store: Store) -> None:
-    session = kept(store)
+def test_a_session_without_a_due_time_is_not_in_the_index(store: Store) -> None:
+    session = added(store)
 
     run(store.sessions.schedule(session, None))
 
@@ -271,8 +277,8 @@ def test_a_session_that_is_never_due_is_not_in_the_index(store: Store) -> None:
     assert due(store, NOW + 10**6) == []
 
 
-def test_a_session_that_was_never_due_can_be_made_so(store: Store) -> None:
-    session = kept(store, due_at=None)
+def test_a_session_without_a_due_time_can_be_scheduled(store: Store) -> None:
+    session = added(store, due_at=None)
     assert "due_shard" not in store.row_of(session)
 
     run(store.sessions.schedule(session, NOW + 75))
@@ -281,16 +287,16 @@ def test_a_session_that_was_never_due_can_be_made_so(store: Store) -> None:
 
 
 @pytest.mark.parametrize("read", [NOW + 4_201, None])
-def test_who_read_another_time_changes_nothing(store: Store, read: int | None) -> None:
-    session = kept(store)
+def test_a_schedule_based_on_another_due_time_changes_nothing(store: Store, read: int | None) -> None:
+    session = added(store)
 
     now = run(store.sessions.schedule(replace(session, due_at=read), NOW + 75))
 
     assert found(store, session) == now == session
 
 
-def test_who_read_that_it_is_due_changes_nothing_where_it_is_not_any_more(store: Store) -> None:
-    session = kept(store)
+def test_a_schedule_after_the_due_time_was_removed_changes_nothing(store: Store) -> None:
+    session = added(store)
     run(store.sessions.schedule(session, None))
 
     run(store.sessions.schedule(session, NOW + 75))
@@ -299,16 +305,16 @@ def test_who_read_that_it_is_due_changes_nothing_where_it_is_not_any_more(store:
 
 
 @pytest.mark.parametrize("due_at", [NOW + 75, None, NOW + 4_200])
-def test_a_schedule_whose_first_answer_got_lost_stands(store: Store, due_at: int | None) -> None:
-    session = kept(store)
+def test_a_schedule_whose_first_response_was_lost_is_stored(store: Store, due_at: int | None) -> None:
+    session = added(store)
 
-    run(store.through(update_item=asked_twice).sessions.schedule(session, due_at))
+    run(store.through(update_item=sent_twice).sessions.schedule(session, due_at))
 
     assert found(store, session).due_at == due_at
 
 
-def test_a_schedule_that_was_read_before_the_end_changes_nothing_about_what_comes_after_it(store: Store) -> None:
-    session = kept(store)
+def test_a_schedule_read_before_the_completion_does_not_change_the_new_due_time(store: Store) -> None:
+    session = added(store)
     run(store.sessions.complete(session.session_id, a_call_end(due_at=NOW + 320)))
 
     run(store.sessions.schedule(session, NOW + 75))
@@ -316,8 +322,8 @@ def test_a_schedule_that_was_read_before_the_end_changes_nothing_about_what_come
     assert found(store, session).due_at == NOW + 320
 
 
-def test_what_livekit_tells_leaves_alone_when_a_session_is_due(store: Store) -> None:
-    session = kept(store)
+def test_a_room_event_does_not_change_the_due_time(store: Store) -> None:
+    session = added(store)
 
     merged = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)))
 
@@ -325,8 +331,8 @@ def test_what_livekit_tells_leaves_alone_when_a_session_is_due(store: Store) -> 
     assert merged.due_at == session.due_at
 
 
-def test_sessions_are_spread_over_all_shards_and_each_is_in_one(store: Store) -> None:
-    sessions = [kept(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
+def test_sessions_are_spread_evenly_over_all_shards(store: Store) -> None:
+    sessions = [added(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
 
     shards = Counter(int(store.row_of(session)["due_shard"]["N"]) for session in sessions)
 
@@ -355,7 +361,7 @@ def test_all_shards_are_read_in_a_random_order(store: Store) -> None:
 
 def in_one_shard(store: Store, number: int) -> list[SessionId]:
     """Fill one shard with sessions, the oldest first."""
-    row = store.row_of(kept(store, due_at=None))
+    row = store.row_of(added(store, due_at=None))
     ids = [SessionId(f"{uuid7()[:-2]}00") for _ in range(number)]
     shard = {"due_shard": {"N": "0"}}
     store.fill_sessions(
@@ -365,14 +371,14 @@ def in_one_shard(store: Store, number: int) -> list[SessionId]:
     return ids
 
 
-def test_what_is_due_comes_page_by_page_the_oldest_first(store: Store) -> None:
+def test_due_sessions_are_read_page_by_page_oldest_first(store: Store) -> None:
     ids = in_one_shard(store, 250)
-    asked: list[int] = []
+    limits: list[int] = []
 
     def counting(query: Request) -> Request:
         def ask(**arguments: Any) -> Any:
             if arguments["ExpressionAttributeValues"][":shard"] == {"N": "0"}:
-                asked.append(arguments["Limit"])
+                limits.append(arguments["Limit"])
             return query(**arguments)
 
         return ask
@@ -380,38 +386,38 @@ def test_what_is_due_comes_page_by_page_the_oldest_first(store: Store) -> None:
     counted = store.through(query=counting).sessions
 
     async def read(number: int) -> list[SessionId]:
-        came: list[SessionId] = []
+        read_ids: list[SessionId] = []
         async for session_id in counted.due(NOW):
-            came.append(session_id)
-            if len(came) == number:
+            read_ids.append(session_id)
+            if len(read_ids) == number:
                 break
-        return came
+        return read_ids
 
     assert run(read(10)) == ids[:10]
-    assert asked == [100]
-    asked.clear()
+    assert limits == [100]
+    limits.clear()
     assert run(read(1_000)) == ids
-    assert asked == [100, 100, 100]
+    assert limits == [100, 100, 100]
 
 
-def test_what_is_done_while_the_pages_are_read_does_not_hide_what_is_left(store: Store) -> None:
+def test_sessions_processed_while_paging_do_not_hide_the_others(store: Store) -> None:
     ids = in_one_shard(store, 130)
 
     async def read_and_do() -> list[SessionId]:
-        came: list[SessionId] = []
+        read_ids: list[SessionId] = []
         async for session_id in store.sessions.due(NOW):
-            came.append(session_id)
+            read_ids.append(session_id)
             session = await store.sessions.get(session_id)
             assert session is not None
             await store.sessions.schedule(session, None)
-        return came
+        return read_ids
 
     assert run(read_and_do()) == ids
     assert due(store, NOW) == []
 
 
-def test_the_index_holds_what_is_due_and_not_a_word_more(store: Store) -> None:
-    kept(store, session_id=SessionId(f"{uuid7()[:-2]}05"))
+def test_the_index_of_due_sessions_has_only_keys(store: Store) -> None:
+    added(store, session_id=SessionId(f"{uuid7()[:-2]}05"))
 
     answer = store.dynamodb.query(
         TableName=store.names.sessions,

@@ -1,4 +1,4 @@
-"""What LiveKit tells of rooms, merged into session rows."""
+"""LiveKit events merged into session rows."""
 
 import asyncio
 from dataclasses import replace
@@ -12,7 +12,7 @@ from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session
 from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
-from tests.integration.store import Store, asked_twice
+from tests.integration.store import Store, sent_twice
 
 run = asyncio.run
 
@@ -20,14 +20,14 @@ OURS = "RM_ours"
 METADATA: dict[str, Any] = {"a": 1, "b": [0.5, None, "é 🏠"], "c": {"": 2**70}}
 
 
-def kept(store: Store, **changes: Any) -> Session:
+def added(store: Store, **changes: Any) -> Session:
     session = a_session(**changes)
     run(store.sessions.add(session))
     return session
 
 
-def told(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
-    """Merge events into a session and return what is known of its rooms then."""
+def merged_room(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
+    """Merge events into a session and return the state of its room."""
     for event in events:
         merged = run(store.sessions.merge_room_event(replace(event, session_id=session.session_id)))
         assert merged == run(store.sessions.get(session.session_id))
@@ -41,48 +41,48 @@ def event(sid: str = OURS, **facts: Any) -> RoomEvent:
     return RoomEvent(SessionId(""), sid, **facts)
 
 
-# ---- The room that we made --------------------------------------------------------------------------
+# ---- The first room ---------------------------------------------------------------------------------
 
 
-def test_a_finished_room_leaves_its_end_and_its_metadata(store: Store) -> None:
-    session = kept(store)
+def test_a_finished_room_has_its_end_and_its_metadata(store: Store) -> None:
+    session = added(store)
 
-    facts = told(store, session, event(finished_at=NOW + 90, metadata=METADATA))
+    facts = merged_room(store, session, event(finished_at=NOW + 90, metadata=METADATA))
 
     assert facts == session.livekit.model_copy(update={"finished_at": NOW + 90, "metadata": METADATA})
 
 
-def test_the_start_that_livekit_answered_stands(store: Store) -> None:
-    session = kept(store)
+def test_the_start_from_livekits_response_is_not_overwritten(store: Store) -> None:
+    session = added(store)
 
-    assert told(store, session, event(started_at=NOW + 77)) == session.livekit
+    assert merged_room(store, session, event(started_at=NOW + 77)) == session.livekit
 
 
-def test_the_earliest_join_is_the_first_whenever_it_is_told(store: Store) -> None:
-    session = kept(store)
+def test_the_earliest_join_counts_in_any_order(store: Store) -> None:
+    session = added(store)
 
     joins = [event(joined_at=NOW + second) for second in (20, 10, 30, 10)]
 
-    assert told(store, session, *joins).first_joined_at == NOW + 10
+    assert merged_room(store, session, *joins).first_joined_at == NOW + 10
 
 
-def test_the_first_end_stands(store: Store) -> None:
-    session = kept(store)
-    first = event(finished_at=NOW + 90, metadata={"kept": True})
+def test_the_first_end_is_not_overwritten(store: Store) -> None:
+    session = added(store)
+    first = event(finished_at=NOW + 90, metadata={"first": True})
 
-    facts = told(store, session, first, event(finished_at=NOW + 91, metadata={"kept": False}))
+    facts = merged_room(store, session, first, event(finished_at=NOW + 91, metadata={"first": False}))
 
-    assert (facts.finished_at, facts.metadata) == (NOW + 90, {"kept": True})
+    assert (facts.finished_at, facts.metadata) == (NOW + 90, {"first": True})
 
 
-def test_the_first_word_of_another_room_stands_as_well_but_for_an_earlier_join(store: Store) -> None:
-    session = kept(store)
+def test_the_first_values_of_another_room_stay_except_for_an_earlier_join(store: Store) -> None:
+    session = added(store)
 
-    facts = told(
+    facts = merged_room(
         store,
         session,
-        event("RM_2", started_at=NOW, finished_at=NOW + 30, joined_at=NOW + 5, metadata={"kept": True}),
-        event("RM_2", started_at=NOW + 1, finished_at=NOW + 31, joined_at=NOW + 6, metadata={"kept": False}),
+        event("RM_2", started_at=NOW, finished_at=NOW + 30, joined_at=NOW + 5, metadata={"first": True}),
+        event("RM_2", started_at=NOW + 1, finished_at=NOW + 31, joined_at=NOW + 6, metadata={"first": False}),
         event("RM_2", joined_at=NOW + 4),
     )
 
@@ -92,68 +92,70 @@ def test_the_first_word_of_another_room_stands_as_well_but_for_an_earlier_join(s
             started_at=NOW,
             first_joined_at=NOW + 4,
             finished_at=NOW + 30,
-            metadata={"kept": True},
+            metadata={"first": True},
         )
     ]
 
 
-def test_an_event_whose_first_answer_got_lost_is_merged_once(store: Store) -> None:
-    session = kept(store)
-    twice = store.through(update_item=asked_twice)
+def test_an_event_whose_first_response_was_lost_is_merged_once(store: Store) -> None:
+    session = added(store)
+    twice = store.through(update_item=sent_twice)
 
-    facts = told(twice, session, event(joined_at=NOW + 5), event(finished_at=NOW + 9), event("RM_2", joined_at=NOW))
+    facts = merged_room(
+        twice, session, event(joined_at=NOW + 5), event(finished_at=NOW + 9), event("RM_2", joined_at=NOW)
+    )
 
     assert (facts.first_joined_at, facts.finished_at) == (NOW + 5, NOW + 9)
     assert facts.other_rooms == [ReopenedRoom(room_sid="RM_2", first_joined_at=NOW)]
 
 
-def test_a_repeat_that_changes_nothing_returns_the_session_all_the_same(store: Store) -> None:
-    session = kept(store)
+def test_a_repeated_event_returns_the_session(store: Store) -> None:
+    session = added(store)
     join, elsewhere = event(joined_at=NOW + 5), event("RM_2", joined_at=NOW + 50)
 
-    facts = told(store, session, join, join, elsewhere, elsewhere)
+    facts = merged_room(store, session, join, join, elsewhere, elsewhere)
 
     assert facts.first_joined_at == NOW + 5
 
 
-def test_events_of_an_ended_session_are_merged_and_end_nothing(store: Store) -> None:
-    session = kept(store)
+def test_events_of_an_ended_session_are_merged(store: Store) -> None:
+    session = added(store)
     done = run(store.sessions.complete(session.session_id, a_call_end()))
     assert done is not None
 
-    assert told(store, done, event(finished_at=NOW + 500)).finished_at == NOW + 500
+    assert merged_room(store, done, event(finished_at=NOW + 500)).finished_at == NOW + 500
 
 
 def test_a_finished_room_completes_no_session(store: Store) -> None:
-    session = kept(store)
+    session = added(store)
 
-    told(store, session, event(finished_at=NOW + 90))
+    merged_room(store, session, event(finished_at=NOW + 90))
 
     found = run(store.sessions.get(session.session_id))
     assert found is not None
     assert found.status == "active"
 
 
-# ---- Sessions that are not there --------------------------------------------------------------------
+# ---- Unknown sessions -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("facts", [{"started_at": NOW}, {"joined_at": NOW}, {"finished_at": NOW, "metadata": METADATA}])
-def test_events_of_rooms_that_are_not_ours_make_no_row(store: Store, facts: dict[str, Any]) -> None:
+def test_events_of_unknown_rooms_create_no_row(store: Store, facts: dict[str, Any]) -> None:
     assert not run(store.sessions.merge_room_event(RoomEvent(SessionId(uuid7()), OURS, **facts)))
     assert store.rows(store.names.sessions) == []
 
 
 @pytest.mark.parametrize("sid", [OURS, "RM_another"])
-def test_an_event_that_comes_after_the_deletion_brings_nothing_back(store: Store, sid: str) -> None:
-    session = kept(store, status="failed")
+def test_an_event_after_the_deletion_does_not_restore_the_session(store: Store, sid: str) -> None:
+    session = added(store, status="failed")
     run(store.sessions.delete(session.session_id))
 
     assert not run(store.sessions.merge_room_event(RoomEvent(session.session_id, sid, finished_at=NOW)))
     assert store.rows(store.names.sessions) == []
 
 
-def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(store: Store) -> None:
-    session = kept(store, status="failed")
+def test_a_deletion_while_another_room_is_merged_is_final(store: Store) -> None:
+    session = added(store, status="failed")
 
     def deleting(update: Any) -> Any:
         def ask(**arguments: Any) -> Any:
@@ -172,7 +174,7 @@ def test_a_deletion_between_reading_and_noting_another_room_brings_nothing_back(
     assert store.rows(store.names.sessions) == []
 
 
-def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
+def test_an_event_for_a_session_without_a_room_is_ignored(store: Store) -> None:
     session = a_session().failed(UNPROVISIONED, "failed", NOW)
     session = replace(session, livekit=LiveKitRoom(room_name=session.session_id))
     run(store.sessions.add(session))
@@ -184,11 +186,11 @@ def test_a_session_that_never_got_a_room_takes_no_facts(store: Store) -> None:
 # ---- Other rooms of the same name -------------------------------------------------------------------
 
 
-def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(store: Store) -> None:
-    session = kept(store)
-    ours = told(store, session, event(joined_at=NOW + 2), event(finished_at=NOW + 9, metadata=METADATA))
+def test_a_later_room_of_the_same_name_is_stored_separately(store: Store) -> None:
+    session = added(store)
+    ours = merged_room(store, session, event(joined_at=NOW + 2), event(finished_at=NOW + 9, metadata=METADATA))
 
-    facts = told(
+    facts = merged_room(
         store,
         session,
         event("RM_2", started_at=NOW + 20),
@@ -211,55 +213,55 @@ def test_a_later_room_of_the_same_name_is_noted_apart_and_overwrites_nothing(sto
 
 
 @pytest.mark.parametrize("sid", ["RM.a", "RM a", "#sid", ":x", "réseau", "x" * 200, "other_rooms"])
-def test_any_room_sid_can_be_noted(store: Store, sid: str) -> None:
-    session = kept(store)
+def test_any_room_sid_can_be_stored(store: Store, sid: str) -> None:
+    session = added(store)
 
-    assert told(store, session, event(sid, joined_at=NOW)).other_rooms == [
+    assert merged_room(store, session, event(sid, joined_at=NOW)).other_rooms == [
         ReopenedRoom(room_sid=sid, first_joined_at=NOW)
     ]
 
 
-def test_ten_other_rooms_are_noted_and_no_more_but_these_go_on(store: Store) -> None:
-    session = kept(store)
+def test_at_most_ten_other_rooms_are_stored_and_these_are_still_updated(store: Store) -> None:
+    session = added(store)
     ten = [event(f"RM_{number}", started_at=NOW + number) for number in range(10)]
-    before = told(store, session, *ten)
+    before = merged_room(store, session, *ten)
     assert len(before.other_rooms) == 10
 
     eleventh = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
     assert eleventh is not None
     assert eleventh.livekit == before
-    facts = told(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
+    facts = merged_room(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
 
     assert [room.room_sid for room in facts.other_rooms] == [room.room_sid for room in before.other_rooms]
     assert facts.other_rooms[-1].finished_at == NOW + 99
     assert facts.finished_at == NOW + 99
 
 
-def test_events_of_other_rooms_that_race_are_all_noted(store: Store) -> None:
-    session = kept(store)
-    told_of_each = (event(started_at=NOW), event(joined_at=NOW + 1), event(finished_at=NOW + 2))
+def test_concurrent_events_of_other_rooms_are_all_merged(store: Store) -> None:
+    session = added(store)
+    events_of_each = (event(started_at=NOW), event(joined_at=NOW + 1), event(finished_at=NOW + 2))
     events = [
         replace(one, session_id=session.session_id, room_sid=f"RM_{number}")
         for number in range(2)
-        for one in told_of_each
+        for one in events_of_each
     ]
 
     async def race() -> list[Session | None]:
         return await asyncio.gather(*map(store.sessions.merge_room_event, events))
 
     assert all(run(race()))
-    assert told(store, session).other_rooms == [
+    assert merged_room(store, session).other_rooms == [
         ReopenedRoom(room_sid=f"RM_{number}", started_at=NOW, first_joined_at=NOW + 1, finished_at=NOW + 2)
         for number in range(2)
     ]
 
 
-# ---- In any order -----------------------------------------------------------------------------------
+# ---- Order of events --------------------------------------------------------------------------------
 
 
 @st.composite
-def rooms_told_twice(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]:
-    """Draw what LiveKit may tell of a name's rooms, and the same again in another order and with repeats."""
+def events_in_two_orders(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]:
+    """Draw events of the rooms of one name, and the same events in another order with repeats."""
     instants = st.integers(NOW, NOW + 60)
     events = []
     for sid in draw(st.lists(st.sampled_from([OURS, "RM_2", "RM_3", "RM_4"]), unique=True, min_size=1)):
@@ -278,10 +280,12 @@ def rooms_told_twice(draw: st.DrawFn) -> tuple[list[RoomEvent], list[RoomEvent]]
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(rooms_told_twice())
-def test_in_whatever_order_and_however_often_events_come_they_leave_the_same_facts(
+@given(events_in_two_orders())
+def test_events_in_any_order_and_with_repeats_give_the_same_result(
     store: Store, orders: tuple[list[RoomEvent], list[RoomEvent]]
 ) -> None:
-    once, shuffled = (told(store, session, *events) for session, events in ((kept(store), order) for order in orders))
+    once, shuffled = (
+        merged_room(store, session, *events) for session, events in ((added(store), order) for order in orders)
+    )
 
     assert once.model_copy(update={"room_name": ""}) == shuffled.model_copy(update={"room_name": ""})

@@ -1,4 +1,4 @@
-"""Lists of sessions: pages, filters, cursors, and how much is read for them."""
+"""Lists of sessions: pages, filters, cursors, and the number of rows read."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ AGENTS = [AgentId(uuid7()) for _ in range(2)]
 STATUSES: list[SessionStatus] = ["active", "completed", "failed"]
 
 
-def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[SessionStatus, AgentId]]) -> list[Session]:
-    """Keep one session of each kind, a second after the one before, and return them newest first."""
+def add_sessions(store: Store, workspace: WorkspaceId, kinds: list[tuple[SessionStatus, AgentId]]) -> list[Session]:
+    """Store one session per kind, each a second after the previous one, and return them newest first."""
     template = a_session(workspace=workspace)
     sessions = [
         replace(template, session_id=SessionId(id_made_at(NOW + second)), status=status, agent_id=agent_id)
@@ -49,7 +49,7 @@ def keep(store: Store, workspace: WorkspaceId, kinds: list[tuple[SessionStatus, 
 
 
 def active(store: Store, count: int, workspace: WorkspaceId = ACME) -> list[Session]:
-    return keep(store, workspace, [("active", AGENTS[0])] * count)
+    return add_sessions(store, workspace, [("active", AGENTS[0])] * count)
 
 
 def pages(store: Store, workspace: WorkspaceId = ACME, **query: Any) -> Iterator[Page[Session]]:
@@ -69,7 +69,7 @@ def listed(read: list[Page[Session]]) -> list[Session]:
 
 
 @pytest.mark.parametrize(("count", "limit"), [(0, 1), (1, 1), (3, 1), (4, 2), (5, 2), (5, 4), (5, 5), (101, 100)])
-def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_so(
+def test_the_pages_hold_all_sessions_newest_first_and_only_the_last_has_no_cursor(
     store: Store, count: int, limit: int
 ) -> None:
     sessions = active(store, count)
@@ -92,7 +92,7 @@ def test_all_pages_together_are_all_sessions_newest_first_and_the_last_one_says_
     agent_id=st.none() | st.sampled_from(AGENTS),
     limit=st.integers(1, 8),
 )
-def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first(
+def test_the_pages_of_every_filter_hold_all_matching_sessions_newest_first(
     store: Store,
     kinds: list[tuple[SessionStatus, AgentId]],
     status: SessionStatus | None,
@@ -100,7 +100,7 @@ def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first
     limit: int,
 ) -> None:
     workspace = WorkspaceId(uuid7())  # one per example: they share the table
-    sessions = keep(store, workspace, kinds)
+    sessions = add_sessions(store, workspace, kinds)
 
     read = list(pages(store, workspace, status=status, agent_id=agent_id, limit=limit))
 
@@ -111,7 +111,7 @@ def test_whatever_is_filtered_all_pages_together_are_all_that_match_newest_first
     assert len(read) == max(1, -(-len(listed(read)) // limit))
 
 
-def test_sessions_that_start_while_one_pages_shift_nothing(store: Store) -> None:
+def test_sessions_created_while_paging_do_not_shift_the_pages(store: Store) -> None:
     sessions = active(store, 4)
     first = run(store.sessions.page(ACME, ListSessionsQuery(limit=2)))
     run(store.sessions.add(a_session(session_id=SessionId(id_made_at(NOW + 100)))))
@@ -122,7 +122,7 @@ def test_sessions_that_start_while_one_pages_shift_nothing(store: Store) -> None
     assert second.next_cursor is None
 
 
-def test_a_session_ends_between_two_lists_and_moves_to_the_other_filter(store: Store) -> None:
+def test_a_completed_session_moves_to_the_other_filter(store: Store) -> None:
     session = active(store, 1)[0]
     run(store.sessions.complete(session.session_id, a_call_end()))
 
@@ -130,7 +130,7 @@ def test_a_session_ends_between_two_lists_and_moves_to_the_other_filter(store: S
     assert [found.session_id for found in listed(list(pages(store, status="completed")))] == [session.session_id]
 
 
-def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Store) -> None:
+def test_lists_omit_the_results_and_the_reference_to_the_transcript(store: Store) -> None:
     session = active(store, 1)[0]
     done = run(store.sessions.complete(session.session_id, a_call_end()))
     assert done is not None
@@ -146,15 +146,15 @@ def test_lists_leave_out_the_results_and_what_leads_to_the_transcript(store: Sto
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!!!!", "AAAA", "é", "A" * 22 + "==", "A" * 400, "0" * 22 + "\n"])
-def test_a_cursor_that_no_list_handed_out_is_refused(store: Store, cursor: str) -> None:
+def test_a_cursor_that_no_list_returned_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidCursor):
         run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor)))
 
 
-def test_a_cursor_that_somebody_made_up_skips_rows_of_their_own_and_shows_no_others(store: Store) -> None:
+def test_a_made_up_cursor_shows_only_the_callers_sessions(store: Store) -> None:
     sessions = active(store, 4)
     active(store, 4, GLOBEX)
-    between = pagination.encode_cursor(id_made_at(NOW + 2))  # as old as the second newest, but no row
+    between = pagination.encode_cursor(id_made_at(NOW + 2))  # the time of the second newest, but not its id
 
     shown = run(store.sessions.page(ACME, ListSessionsQuery(cursor=between)))
 
@@ -163,7 +163,7 @@ def test_a_cursor_that_somebody_made_up_skips_rows_of_their_own_and_shows_no_oth
 
 
 @pytest.mark.parametrize("status", [None, "active"])
-def test_a_cursor_of_another_workspace_shows_nothing_of_it(store: Store, status: SessionStatus | None) -> None:
+def test_a_cursor_of_another_workspace_shows_none_of_its_rows(store: Store, status: SessionStatus | None) -> None:
     sessions = active(store, 3)
     active(store, 3, GLOBEX)
     cursor = run(store.sessions.page(GLOBEX, ListSessionsQuery(limit=1))).next_cursor
@@ -179,7 +179,7 @@ def test_a_workspace_without_sessions_has_one_empty_page(store: Store) -> None:
     assert list(pages(store, WorkspaceId("acm"))) == [Page[Session](data=[], next_cursor=None)]
 
 
-# ---- How much is read -------------------------------------------------------------------------------
+# ---- Number of rows read ----------------------------------------------------------------------------
 
 
 class Reading:
@@ -197,10 +197,10 @@ class Reading:
         return ask
 
 
-def test_a_filtered_page_reads_1000_rows_at_most_and_the_next_one_goes_on_there(store: Store) -> None:
+def test_a_filtered_page_reads_at_most_1000_rows_and_the_next_page_continues_there(store: Store) -> None:
     rare, common = ("failed", AGENTS[1]), ("active", AGENTS[0])
     kinds = cast("list[tuple[SessionStatus, AgentId]]", [rare, rare, *[common] * 1_100, rare, *[common] * 99])
-    sessions = keep(store, ACME, kinds)
+    sessions = add_sessions(store, ACME, kinds)
     reading = Reading()
     counted = store.through(query=reading.counted).sessions
 
@@ -215,13 +215,13 @@ def test_a_filtered_page_reads_1000_rows_at_most_and_the_next_one_goes_on_there(
     assert reading.rows == len(sessions)
 
 
-def test_a_filter_that_nothing_matches_ends_and_says_nothing(store: Store) -> None:
+def test_a_filter_without_matches_has_one_empty_page(store: Store) -> None:
     active(store, 230)
 
     assert [len(page.data) for page in pages(store, agent_id=AGENTS[1], limit=1)] == [0]
 
 
-def test_an_unfiltered_page_reads_one_row_more_than_it_shows(store: Store) -> None:
+def test_an_unfiltered_page_reads_one_row_more_than_it_returns(store: Store) -> None:
     active(store, 50)
     reading = Reading()
 
@@ -230,14 +230,14 @@ def test_an_unfiltered_page_reads_one_row_more_than_it_shows(store: Store) -> No
     assert reading.rows == 21
 
 
-def test_what_a_batch_leaves_unread_is_asked_for_again(store: Store) -> None:
+def test_unprocessed_keys_of_a_batch_are_requested_again(store: Store) -> None:
     sessions = active(store, 10)
-    asked: list[int] = []
+    batch_sizes: list[int] = []
 
     def three_at_a_time(batch_get: Request) -> Request:
         def ask(RequestItems: dict[str, Row]) -> Any:  # noqa: N803 (boto3's own name)
             ((table, request),) = RequestItems.items()
-            asked.append(len(request["Keys"]))
+            batch_sizes.append(len(request["Keys"]))
             answer = batch_get(RequestItems={table: {**request, "Keys": request["Keys"][:3]}})
             left = request["Keys"][3:]
             return {**answer, "UnprocessedKeys": {table: {**request, "Keys": left}} if left else {}}
@@ -247,10 +247,10 @@ def test_what_a_batch_leaves_unread_is_asked_for_again(store: Store) -> None:
     page = run(store.through(batch_get_item=three_at_a_time).sessions.page(ACME, ListSessionsQuery()))
 
     assert page.data == sessions
-    assert asked == [10, 7, 4, 1]
+    assert batch_sizes == [10, 7, 4, 1]
 
 
-def test_a_batch_that_dynamodb_never_reads_is_given_up(store: Store) -> None:
+def test_a_batch_that_is_never_processed_is_a_storage_error(store: Store) -> None:
     active(store, 2)
 
     def nothing(_: Request) -> Request:
@@ -260,7 +260,7 @@ def test_a_batch_that_dynamodb_never_reads_is_given_up(store: Store) -> None:
         run(store.through(batch_get_item=nothing).sessions.page(ACME, ListSessionsQuery()))
 
 
-def test_a_session_that_is_deleted_between_index_and_row_is_left_out(store: Store) -> None:
+def test_a_session_deleted_between_the_two_reads_is_omitted(store: Store) -> None:
     sessions = active(store, 5)
     gone = sessions[2]
 

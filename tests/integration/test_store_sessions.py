@@ -1,4 +1,4 @@
-"""Sessions in DynamoDB: what a row keeps, and the conditions under which it changes."""
+"""Sessions in DynamoDB: stored fields, and the conditions of each write."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
-from tests.integration.store import Store, asked_twice, never_asked
+from tests.integration.store import Store, never_sent, sent_twice
 
 run = asyncio.run
 
@@ -28,14 +28,14 @@ FAILED = Extraction(
 )
 
 
-def kept(store: Store, **changes: Any) -> Session:
+def added(store: Store, **changes: Any) -> Session:
     session = a_session(**changes)
     run(store.sessions.add(session))
     return session
 
 
 def completed(store: Store, end: SessionCompletion | None = None) -> Session:
-    session = run(store.sessions.complete(kept(store).session_id, end or a_call_end()))
+    session = run(store.sessions.complete(added(store).session_id, end or a_call_end()))
     assert session is not None
     return session
 
@@ -53,13 +53,13 @@ def completed(store: Store, end: SessionCompletion | None = None) -> Session:
         {"metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
     ],
 )
-def test_a_session_comes_back_as_it_was_kept(store: Store, changes: dict[str, Any]) -> None:
-    session = kept(store, **changes)
+def test_a_session_is_returned_as_it_was_stored(store: Store, changes: dict[str, Any]) -> None:
+    session = added(store, **changes)
 
     assert run(store.sessions.get(session.session_id)) == session
 
 
-def test_a_session_that_could_not_be_provisioned_comes_back_with_its_failure(store: Store) -> None:
+def test_a_session_that_could_not_be_provisioned_is_returned_with_its_failure(store: Store) -> None:
     session = a_session()
     session = a_session(livekit=session.livekit.model_copy(update={"room_sid": None, "started_at": None})).failed(
         UNPROVISIONED, "failed", NOW + 3
@@ -70,8 +70,8 @@ def test_a_session_that_could_not_be_provisioned_comes_back_with_its_failure(sto
     assert run(store.sessions.get(session.session_id)) == session
 
 
-def test_a_new_row_holds_these_attributes_and_nothing_else(store: Store) -> None:
-    row = store.row_of(kept(store))
+def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
+    row = store.row_of(added(store))
 
     assert set(row) == {
         "agent_id",
@@ -95,26 +95,26 @@ def test_a_new_row_holds_these_attributes_and_nothing_else(store: Store) -> None
     }
 
 
-def test_a_session_that_is_not_there_is_none(store: Store) -> None:
-    kept(store)
+def test_an_unknown_session_is_none(store: Store) -> None:
+    added(store)
 
     assert run(store.sessions.get(SessionId(uuid7()))) is None
 
 
 @pytest.mark.parametrize("session_id", ["", "session", "{session_id}", "0" * 32, "A" * 2_000])
-def test_what_is_no_session_id_is_not_asked_for(store: Store, session_id: str) -> None:
-    assert run(store.through(get_item=never_asked).sessions.get(SessionId(session_id))) is None
+def test_an_invalid_session_id_sends_no_request(store: Store, session_id: str) -> None:
+    assert run(store.through(get_item=never_sent).sessions.get(SessionId(session_id))) is None
 
 
-def test_a_new_session_whose_first_answer_got_lost_is_kept_once(store: Store) -> None:
+def test_a_new_session_whose_first_response_was_lost_is_stored_once(store: Store) -> None:
     session = a_session()
 
-    run(store.through(put_item=asked_twice).sessions.add(session))
+    run(store.through(put_item=sent_twice).sessions.add(session))
 
     assert run(store.sessions.get(session.session_id)) == session
 
 
-def test_a_session_that_is_kept_already_stays_as_it_is(store: Store) -> None:
+def test_adding_an_existing_session_does_not_change_it(store: Store) -> None:
     session = a_session()
 
     assert run(store.sessions.add(session))
@@ -127,10 +127,10 @@ def test_a_session_that_is_kept_already_stays_as_it_is(store: Store) -> None:
 
 
 @pytest.mark.parametrize("duration_seconds", [None, 0, 1, 0.001, 0.1, 123.457, 86_399.999, 86_400])
-def test_an_active_session_is_completed_with_all_that_its_end_says(
+def test_an_active_session_is_completed_with_all_fields_of_the_completion(
     store: Store, duration_seconds: float | None
 ) -> None:
-    session = kept(store)
+    session = added(store)
     end = a_call_end(duration_seconds=duration_seconds)
 
     done = run(store.sessions.complete(session.session_id, end))
@@ -149,8 +149,8 @@ def test_an_active_session_is_completed_with_all_that_its_end_says(
     assert type(done.duration_seconds) is type(duration_seconds)
 
 
-def test_a_call_that_was_hung_up_keeps_that_reason_when_it_is_completed(store: Store) -> None:
-    session = kept(store)
+def test_completing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) -> None:
+    session = added(store)
     run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
 
     done = run(store.sessions.complete(session.session_id, a_call_end(end_reason="client_timer")))
@@ -160,10 +160,10 @@ def test_a_call_that_was_hung_up_keeps_that_reason_when_it_is_completed(store: S
 
 
 @pytest.mark.parametrize(("known", "wins"), [(None, True), (3, True), (2, False), (0, False), (4, False)])
-def test_a_session_is_completed_only_with_all_the_turns_that_were_kept_or_with_the_client_s_own(
+def test_a_session_is_completed_only_with_all_its_checkpoints_or_with_the_clients_transcript(
     store: Store, known: int | None, *, wins: bool
 ) -> None:
-    session = kept(store)
+    session = added(store)
     run(store.checkpoints.append(session, TURNS, 100))
 
     done = run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=known)))
@@ -174,14 +174,14 @@ def test_a_session_is_completed_only_with_all_the_turns_that_were_kept_or_with_t
     assert found.status == ("completed" if wins else "active")
 
 
-def test_a_completion_without_kept_turns_is_known_by_them_too(store: Store) -> None:
-    session = kept(store)
+def test_a_session_without_checkpoints_is_completed_with_none(store: Store) -> None:
+    session = added(store)
 
     assert run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=0))) is not None
 
 
-def test_what_a_session_was_before_stays_when_it_is_completed(store: Store) -> None:
-    session = kept(store)
+def test_completing_a_session_keeps_its_other_fields(store: Store) -> None:
+    session = added(store)
 
     done = run(store.sessions.complete(session.session_id, a_call_end()))
 
@@ -199,7 +199,7 @@ def test_what_a_session_was_before_stays_when_it_is_completed(store: Store) -> N
         assert getattr(done, field) == getattr(session, field)
 
 
-def test_a_completed_session_is_not_completed_again_and_keeps_the_first_transcript(store: Store) -> None:
+def test_a_completed_session_is_not_completed_again_and_its_transcript_stays(store: Store) -> None:
     first = a_call_end()
     done = completed(store, first)
 
@@ -215,32 +215,32 @@ def test_a_failed_session_cannot_be_completed(store: Store) -> None:
     assert run(store.sessions.get(failed.session_id)) == failed
 
 
-def test_completing_a_session_that_is_not_there_makes_none(store: Store) -> None:
+def test_completing_an_unknown_session_creates_none(store: Store) -> None:
     assert run(store.sessions.complete(SessionId(uuid7()), a_call_end())) is None
     assert store.rows(store.names.sessions) == []
 
 
-def test_a_completion_whose_first_answer_got_lost_has_won(store: Store) -> None:
-    session = kept(store)
+def test_a_completion_whose_first_response_was_lost_succeeds(store: Store) -> None:
+    session = added(store)
     end = a_call_end()
 
-    done = run(store.through(update_item=asked_twice).sessions.complete(session.session_id, end))
+    done = run(store.through(update_item=sent_twice).sessions.complete(session.session_id, end))
 
     assert done is not None
     assert done.transcript_id == end.transcript_id
     assert done == run(store.sessions.get(session.session_id))
 
 
-def test_the_same_end_told_again_gives_the_session_as_it_is_by_now(store: Store) -> None:
+def test_repeating_a_completion_returns_the_current_session(store: Store) -> None:
     end = a_call_end()
     done = completed(store, end)
-    recorded = run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
 
-    assert run(store.sessions.complete(done.session_id, end)) == recorded
+    assert run(store.sessions.complete(done.session_id, end)) == saved
 
 
-def test_of_50_completions_at_once_on_a_table_of_1000_one_wins_and_its_transcript_is_kept(store: Store) -> None:
-    session = kept(store)
+def test_one_of_50_concurrent_completions_on_a_table_of_1000_wins_with_its_transcript(store: Store) -> None:
+    session = added(store)
     row = store.row_of(session)
     store.fill_sessions({**row, "session_id": {"S": uuid7()}} for _ in range(999))
     ends = [a_call_end(end_reason=f"call_{number}") for number in range(50)]
@@ -263,8 +263,8 @@ def test_of_50_completions_at_once_on_a_table_of_1000_one_wins_and_its_transcrip
     assert run(store.transcripts.get(end.transcript_id)) == TURNS
 
 
-def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Store) -> None:
-    session = kept(store)
+def test_a_concurrent_room_event_is_stored_beside_the_completion(store: Store) -> None:
+    session = added(store)
     end = a_call_end()
 
     async def both() -> None:
@@ -281,7 +281,7 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Sto
     assert done.livekit.finished_at == NOW + 99
 
 
-# ---- Recording results ------------------------------------------------------------------------------
+# ---- Results ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -304,80 +304,80 @@ def test_what_livekit_tells_in_the_same_moment_is_kept_beside_the_end(store: Sto
         json.loads("[" * 60 + "]" * 60),
     ],
 )
-def test_results_come_back_exactly_as_they_were_recorded(store: Store, results: JsonValue) -> None:
+def test_results_are_returned_exactly_as_they_were_stored(store: Store, results: JsonValue) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.save_extraction(done, results, SUCCEEDED, None))
+    saved = run(store.sessions.save_extraction(done, results, SUCCEEDED, None))
 
-    assert recorded == run(store.sessions.get(done.session_id))
-    assert recorded.results == results
-    assert json.dumps(recorded.results) == json.dumps(results)
-    assert recorded.extraction == SUCCEEDED
-    assert recorded.transcript_id == done.transcript_id
-    assert recorded.due_at is None
+    assert saved == run(store.sessions.get(done.session_id))
+    assert saved.results == results
+    assert json.dumps(saved.results) == json.dumps(results)
+    assert saved.extraction == SUCCEEDED
+    assert saved.transcript_id == done.transcript_id
+    assert saved.due_at is None
 
 
-def test_an_extraction_that_failed_is_kept_with_its_error_and_leaves_no_results(store: Store) -> None:
+def test_a_failed_extraction_is_stored_with_its_error_and_without_results(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.save_extraction(done, None, FAILED, None))
+    saved = run(store.sessions.save_extraction(done, None, FAILED, None))
 
-    assert recorded.extraction == FAILED
+    assert saved.extraction == FAILED
     assert not {"results", "due_at", "due_shard"} & set(store.row_of(done))
 
 
-def test_an_extraction_that_is_still_wanted_stays_due(store: Store) -> None:
+def test_a_pending_extraction_stays_due(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.save_extraction(done, None, STILL_PENDING, NOW + 3_800))
+    saved = run(store.sessions.save_extraction(done, None, STILL_PENDING, NOW + 3_800))
 
-    assert (recorded.extraction, recorded.due_at) == (STILL_PENDING, NOW + 3_800)
+    assert (saved.extraction, saved.due_at) == (STILL_PENDING, NOW + 3_800)
     assert "due_shard" in store.row_of(done)
 
 
-def test_results_whose_first_answer_got_lost_are_recorded_once(store: Store) -> None:
+def test_results_whose_first_response_was_lost_are_stored_once(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.through(update_item=asked_twice).sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
+    saved = run(store.through(update_item=sent_twice).sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
 
-    assert recorded == run(store.sessions.get(done.session_id))
-    assert (recorded.results, recorded.extraction) == ({"age": 42}, SUCCEEDED)
+    assert saved == run(store.sessions.get(done.session_id))
+    assert (saved.results, saved.extraction) == ({"age": 42}, SUCCEEDED)
 
 
 @pytest.mark.parametrize("first", [SUCCEEDED, FAILED, STILL_PENDING], ids=lambda extraction: extraction.status)
-def test_of_two_that_extract_at_once_the_first_one_s_word_stands_and_the_other_learns_of_it(
+def test_the_first_of_two_concurrent_extractions_wins_and_the_second_gets_its_results(
     store: Store, first: Extraction
 ) -> None:
     done = completed(store)
-    recorded = run(store.sessions.save_extraction(done, {"age": 42}, first, NOW + 3_800))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, first, NOW + 3_800))
 
-    assert run(store.sessions.save_extraction(done, {"age": 7}, SUCCEEDED, None)) == recorded
-    assert run(store.sessions.get(done.session_id)) == recorded
+    assert run(store.sessions.save_extraction(done, {"age": 7}, SUCCEEDED, None)) == saved
+    assert run(store.sessions.get(done.session_id)) == saved
 
 
-def test_who_has_read_what_was_recorded_may_record_what_came_of_another_attempt(store: Store) -> None:
-    recorded = run(store.sessions.save_extraction(completed(store), None, STILL_PENDING, NOW + 3_800))
+def test_a_later_attempt_that_read_the_stored_extraction_replaces_it(store: Store) -> None:
+    saved = run(store.sessions.save_extraction(completed(store), None, STILL_PENDING, NOW + 3_800))
 
-    again = run(store.sessions.save_extraction(recorded, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, None))
 
     assert (again.results, again.extraction, again.due_at) == ({"age": 42}, SUCCEEDED, None)
 
 
-def test_of_many_that_extract_at_once_one_records(store: Store) -> None:
+def test_one_of_many_concurrent_extractions_is_stored(store: Store) -> None:
     done = completed(store)
 
-    def record(number: int) -> Session:
+    def save(number: int) -> Session:
         return run(store.sessions.save_extraction(done, {"age": number}, SUCCEEDED, None))
 
     with ThreadPoolExecutor(max_workers=8) as workers:
-        outcomes = list(workers.map(record, range(16)))
+        outcomes = list(workers.map(save, range(16)))
 
     assert len({json.dumps(outcome.results) for outcome in outcomes}) == 1
     assert run(store.sessions.get(done.session_id)) == outcomes[0]
 
 
 @pytest.mark.parametrize("transcript_id", [None, TranscriptId("another")])
-def test_results_of_another_transcript_are_not_recorded(store: Store, transcript_id: TranscriptId | None) -> None:
+def test_results_of_another_transcript_are_not_stored(store: Store, transcript_id: TranscriptId | None) -> None:
     done = completed(store)
 
     assert (
@@ -387,14 +387,14 @@ def test_results_of_another_transcript_are_not_recorded(store: Store, transcript
     assert run(store.sessions.get(done.session_id)) == done
 
 
-def test_results_of_a_session_that_is_still_active_are_not_recorded(store: Store) -> None:
-    session = kept(store)
+def test_results_of_an_active_session_are_not_stored(store: Store) -> None:
+    session = added(store)
 
     assert run(store.sessions.save_extraction(session, {"age": 42}, SUCCEEDED, None)) == session
     assert run(store.sessions.get(session.session_id)) == session
 
 
-def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -> None:
+def test_results_after_the_deletion_do_not_restore_the_session(store: Store) -> None:
     done = completed(store)
     run(store.sessions.delete(done.session_id))
 
@@ -403,14 +403,14 @@ def test_results_that_come_after_the_deletion_bring_nothing_back(store: Store) -
     assert store.rows(store.names.sessions) == []
 
 
-SAID_SO = ErrorInfo(
+VIOLATION = ErrorInfo(
     code="schema_violation", message="See details.", details=[ErrorDetail(path="a.0", message='Say "ä".')]
 )
 IN_FULL = Extraction(
     status="failed",
     model="gemini-3.5-flash-lite",
     attempts=7,
-    error=SAID_SO,
+    error=VIOLATION,
     agent_version=3,
     extracted_at=NOW + 300,
     milliseconds=1_234,
@@ -433,7 +433,7 @@ IN_FULL = Extraction(
         coverage=0.98,
     ),
     runs=[
-        ExtractionRun(at=NOW + 300, status="failed", agent_version=None, model=None, results=None, error=SAID_SO),
+        ExtractionRun(at=NOW + 300, status="failed", agent_version=None, model=None, results=None, error=VIOLATION),
         ExtractionRun(
             at=NOW + 200,
             status="succeeded",
@@ -446,24 +446,24 @@ IN_FULL = Extraction(
 )
 
 
-def test_an_extraction_with_all_that_can_be_told_of_it_comes_back_as_it_was_kept(store: Store) -> None:
+def test_an_extraction_with_all_fields_is_returned_as_it_was_stored(store: Store) -> None:
     done = completed(store)
 
-    recorded = run(store.sessions.save_extraction(done, {"age": 42}, IN_FULL, None))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, IN_FULL, None))
 
-    assert recorded == run(store.sessions.get(done.session_id))
-    assert recorded.extraction == IN_FULL
+    assert saved == run(store.sessions.get(done.session_id))
+    assert saved.extraction == IN_FULL
 
 
-def test_an_extraction_with_all_that_can_be_told_of_it_can_be_followed_by_another(store: Store) -> None:
-    recorded = run(store.sessions.save_extraction(completed(store), None, IN_FULL, None))
+def test_an_extraction_with_all_fields_can_be_replaced(store: Store) -> None:
+    saved = run(store.sessions.save_extraction(completed(store), None, IN_FULL, None))
 
-    again = run(store.sessions.save_extraction(recorded, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, None))
 
     assert (again.results, again.extraction) == ({"age": 42}, SUCCEEDED)
 
 
-def test_what_is_as_it_is_by_default_takes_no_room_in_a_row(store: Store) -> None:
+def test_default_values_are_not_stored(store: Store) -> None:
     done = completed(store)
 
     assert store.row_of(done)["extraction"] == {"S": '{"status":"pending"}'}
@@ -474,8 +474,8 @@ def test_what_is_as_it_is_by_default_takes_no_room_in_a_row(store: Store) -> Non
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
 def test_an_ended_session_is_deleted(store: Store, status: Literal["completed", "failed"]) -> None:
-    session = kept(store, status=status)
-    other = kept(store)
+    session = added(store, status=status)
+    other = added(store)
 
     run(store.sessions.delete(session.session_id))
 
@@ -484,7 +484,7 @@ def test_an_ended_session_is_deleted(store: Store, status: Literal["completed", 
 
 
 def test_an_active_session_is_not_deleted(store: Store) -> None:
-    session = kept(store)
+    session = added(store)
 
     with pytest.raises(SessionActive):
         run(store.sessions.delete(session.session_id))
@@ -492,8 +492,8 @@ def test_an_active_session_is_not_deleted(store: Store) -> None:
     assert run(store.sessions.get(session.session_id)) == session
 
 
-def test_deleting_what_is_gone_is_fine(store: Store) -> None:
-    session = kept(store, status="failed")
+def test_deleting_a_deleted_session_succeeds(store: Store) -> None:
+    session = added(store, status="failed")
 
     run(store.sessions.delete(session.session_id))
     run(store.sessions.delete(session.session_id))
@@ -505,10 +505,10 @@ def test_deleting_what_is_gone_is_fine(store: Store) -> None:
 
 
 def test_without_a_retention_a_session_never_expires(store: Store) -> None:
-    assert "ttl" not in store.row_of(kept(store))
+    assert "ttl" not in store.row_of(added(store))
 
 
-def test_with_a_retention_a_session_expires_so_many_days_after_it_was_made_whatever_happens_to_it(
+def test_with_a_retention_a_session_expires_that_many_days_after_its_creation_whatever_changes(
     store: Store,
 ) -> None:
     session = a_session()

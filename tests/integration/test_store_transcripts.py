@@ -1,4 +1,4 @@
-"""Transcripts in DynamoDB: compressed, in pieces, and gone when they should be."""
+"""Transcripts in DynamoDB: compressed, in pieces, with retention."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ run = asyncio.run
 
 
 def a_long_call() -> list[TranscriptTurn]:
-    """Fill the megabyte that a transcript may take, with what cannot be compressed much."""
+    """Return a transcript of the maximum size of a megabyte that hardly compresses."""
     turns: list[TranscriptTurn] = [
         {"role": "user", "text": base64.b64encode(hashlib.shake_256(bytes([number])).digest(15_000)).decode()}
         for number in range(52)
@@ -35,7 +35,7 @@ def pieces(store: Store) -> list[Row]:
     return sorted(store.rows(store.names.transcripts), key=lambda row: int(row["piece"]["N"]))
 
 
-def test_a_transcript_comes_back_as_it_was_put(store: Store) -> None:
+def test_a_transcript_is_returned_as_it_was_stored(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
 
     run(store.transcripts.put(transcript_id, TURNS))
@@ -44,7 +44,7 @@ def test_a_transcript_comes_back_as_it_was_put(store: Store) -> None:
     assert run(store.transcripts.get(TranscriptId(uuid7()))) is None
 
 
-def test_a_transcript_of_thousands_of_turns_takes_one_piece(store: Store) -> None:
+def test_a_transcript_of_thousands_of_turns_fits_one_piece(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
     turns: list[TranscriptTurn] = [
         {"role": "agent", "text": f"Question {number}?", "start_ms": number} for number in range(5_000)
@@ -56,7 +56,7 @@ def test_a_transcript_of_thousands_of_turns_takes_one_piece(store: Store) -> Non
     assert len(pieces(store)) == 1
 
 
-def test_the_longest_transcript_comes_back_from_several_pieces_that_fit_an_item_each(store: Store) -> None:
+def test_the_longest_transcript_is_stored_in_pieces_that_fit_an_item_each(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
     turns = a_long_call()
 
@@ -68,7 +68,7 @@ def test_the_longest_transcript_comes_back_from_several_pieces_that_fit_an_item_
     assert max(len(turn["text"]) for turn in turns) <= MAX_TURN_CHARACTERS
 
 
-def test_pieces_that_come_in_several_answers_are_put_together(store: Store) -> None:
+def test_pieces_in_several_responses_are_joined(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
     turns = a_long_call()
     run(store.transcripts.put(transcript_id, turns))
@@ -79,13 +79,13 @@ def test_pieces_that_come_in_several_answers_are_put_together(store: Store) -> N
     assert run(store.through(query=one_at_a_time).transcripts.get(transcript_id)) == turns
 
 
-def test_what_was_said_is_not_stored_in_clear(store: Store) -> None:
+def test_turns_are_not_stored_as_plain_text(store: Store) -> None:
     run(store.transcripts.put(TranscriptId(uuid7()), TURNS))
 
     assert "How old are you" not in store.words()
 
 
-def test_a_deleted_transcript_is_gone_with_all_its_pieces_and_no_other_is(store: Store) -> None:
+def test_deleting_a_transcript_deletes_all_its_pieces_and_no_others(store: Store) -> None:
     transcript_id, other = TranscriptId(uuid7()), TranscriptId(uuid7())
     run(store.transcripts.put(transcript_id, a_long_call()))
     run(store.transcripts.put(other, TURNS))
@@ -104,7 +104,7 @@ def test_without_a_retention_a_transcript_never_expires(store: Store) -> None:
     assert all("ttl" not in piece for piece in pieces(store))
 
 
-def test_with_a_retention_every_piece_expires_so_many_days_after_it_was_put(store: Store) -> None:
+def test_with_a_retention_every_piece_expires_that_many_days_after_its_write(store: Store) -> None:
     transcripts = store.transcripts_kept(30, lambda: NOW + 0.9)
 
     run(transcripts.put(TranscriptId(uuid7()), a_long_call()))
@@ -113,7 +113,7 @@ def test_with_a_retention_every_piece_expires_so_many_days_after_it_was_put(stor
 
 
 @pytest.mark.parametrize("retention_days", [0, 30])
-def test_a_transcript_that_lost_the_race_expires_after_a_day(store: Store, retention_days: int) -> None:
+def test_an_orphaned_transcript_expires_after_a_day(store: Store, retention_days: int) -> None:
     transcript_id = TranscriptId(uuid7())
     transcripts = store.transcripts_kept(retention_days, lambda: NOW)
     turns = a_long_call()
@@ -125,7 +125,7 @@ def test_a_transcript_that_lost_the_race_expires_after_a_day(store: Store, reten
     assert run(transcripts.get(transcript_id)) == turns
 
 
-def test_letting_a_transcript_expire_that_was_written_in_part_makes_no_pieces(store: Store) -> None:
+def test_expiring_a_partly_written_transcript_creates_no_pieces(store: Store) -> None:
     transcript_id = TranscriptId(uuid7())
     turns = a_long_call()
     run(store.transcripts.put(transcript_id, turns))
@@ -141,7 +141,7 @@ def test_letting_a_transcript_expire_that_was_written_in_part_makes_no_pieces(st
     assert all("ttl" in piece for piece in pieces(store))
 
 
-def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_more(store: Store) -> None:
+def test_a_failed_piece_is_reported_after_all_other_writes_have_ended(store: Store) -> None:
     turns = a_long_call()
     written: list[str] = []
 
@@ -150,7 +150,7 @@ def test_a_piece_that_cannot_be_written_is_told_when_no_other_is_on_its_way_any_
             number = arguments["Item"]["piece"]["N"]
             if number == "0":
                 raise Unanswered
-            time.sleep(0.05)  # so that the others are under way when the first has failed
+            time.sleep(0.05)  # so that the other writes are in flight when the first fails
             answer = put(**arguments)
             written.append(number)
             return answer

@@ -1,4 +1,4 @@
-"""What all routes have in common: keys, bodies, the envelope, errors."""
+"""Behavior common to all routes: keys, bodies, the envelope, errors."""
 
 import io
 import json
@@ -29,25 +29,25 @@ ROUTES = [
 WITH_BODY = [route for route in ROUTES if route[0] in ("POST", "PATCH") and not route[1].endswith("/stop")]
 
 
-def say(api: Api, method: str, path: str) -> Answer:
+def send(api: Api, method: str, path: str) -> Answer:
     return api.call(method, path, body={"unknown": 1} if (method, path) in WITH_BODY else None)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_route_wants_a_key(api: Api, method: str, path: str) -> None:
+def test_every_route_requires_a_key(api: Api, method: str, path: str) -> None:
     api.key = None
 
-    answer = say(api, method, path)
+    answer = send(api, method, path)
 
     assert not answer.error("missing_api_key", 401).retryable
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_every_route_refuses_an_unknown_key_before_it_looks_at_anything_else(api: Api, method: str, path: str) -> None:
+def test_every_route_refuses_an_unknown_key_before_validation(api: Api, method: str, path: str) -> None:
     api.key = api_keys.generate().reveal()
 
-    answer = say(api, method, path)
+    answer = send(api, method, path)
 
     answer.error("invalid_api_key", 401)
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -64,20 +64,20 @@ def test_every_route_refuses_an_unknown_key_before_it_looks_at_anything_else(api
         ("Bearer pi_live_short", "invalid_api_key"),
     ],
 )
-def test_a_header_that_cannot_hold_a_key_costs_no_look_up(api: Api, authorization: str, code: str) -> None:
+def test_a_malformed_authorization_header_is_refused(api: Api, authorization: str, code: str) -> None:
     api.headers["authorization"] = authorization
 
     api.get("/voices").error(code, 401)
 
 
-def test_the_scheme_is_taken_in_any_case_and_so_is_the_header(api: Api) -> None:
+def test_scheme_and_header_name_are_case_insensitive(api: Api) -> None:
     api.headers["Authorization"] = f"bearer {api.key}"
     api.key = None
 
     assert api.get("/voices").status == 200
 
 
-def test_every_answer_carries_the_request_id(api: Api) -> None:
+def test_every_response_has_the_request_id(api: Api) -> None:
     good, bad = api.get("/voices"), api.get("/agents/nothing")
 
     assert len(good.headers["X-Request-Id"]) == 36
@@ -89,7 +89,9 @@ def test_every_answer_carries_the_request_id(api: Api) -> None:
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin-1", "application/xml", "json"],
 )
-def test_a_body_that_is_not_json_in_utf_8_is_refused(api: Api, method: str, path: str, content_type: str) -> None:
+def test_a_content_type_other_than_json_in_utf_8_is_refused(
+    api: Api, method: str, path: str, content_type: str
+) -> None:
     api.call(method, path, body={}, content_type=content_type, binary=True).error("unsupported_media_type", 415)
 
 
@@ -103,7 +105,7 @@ def test_json_in_utf_8_may_be_declared_in_several_ways(api: Api, content_type: s
     assert api.call("POST", "/agents", body=body, content_type=content_type).status == 201
 
 
-def test_a_merge_patch_may_come_under_its_own_media_type_which_api_gateway_encodes(api: Api) -> None:
+def test_a_merge_patch_media_type_that_api_gateway_encodes_is_accepted(api: Api) -> None:
     agent = api.agent()
 
     answer = api.call(
@@ -118,14 +120,14 @@ def test_a_merge_patch_may_come_under_its_own_media_type_which_api_gateway_encod
     "body",
     ["{", '{"name": }', "nul", '{"name": "\\ud800"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
 )
-def test_a_body_that_is_not_json_is_told_so(api: Api, method: str, path: str, body: str) -> None:
+def test_a_body_that_is_not_json_is_refused(api: Api, method: str, path: str, body: str) -> None:
     error = api.call(method, path, body=body).error("invalid_request", 400)
 
     assert error.message.startswith("The body is not valid JSON: ")
 
 
 @pytest.mark.parametrize("body", [None, ""], ids=["no body", "an empty one"])
-def test_a_body_that_was_left_out_is_one_without_any_field(api: Api, body: str | None) -> None:
+def test_a_missing_body_is_read_as_an_empty_object(api: Api, body: str | None) -> None:
     session = api.session()
 
     missing = api.call("POST", "/sessions", body=body).error("invalid_request", 400)
@@ -137,13 +139,13 @@ def test_a_body_that_was_left_out_is_one_without_any_field(api: Api, body: str |
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 @pytest.mark.parametrize("body", ["[]", '"text"', "1", "null", "true"])
-def test_a_body_that_is_no_object_is_told_so(api: Api, method: str, path: str, body: str) -> None:
+def test_a_body_that_is_not_an_object_is_refused(api: Api, method: str, path: str, body: str) -> None:
     error = api.call(method, path, body=body).error("invalid_request", 400)
 
     assert error.details == [{"path": "", "message": "Input should be an object."}]
 
 
-def test_a_body_with_broken_base64_is_told_so(api: Api, functions: Functions) -> None:
+def test_a_body_with_broken_base64_is_refused(api: Api, functions: Functions) -> None:
     headers = {"authorization": f"Bearer {api.key}", "content-type": "application/json"}
     event = http_event("POST", f"{BASE}/agents", headers, None)
     event |= {"body": "§", "isBase64Encoded": True}
@@ -160,13 +162,13 @@ def test_a_body_over_a_megabyte_is_refused(api: Api, method: str, path: str) -> 
     assert "1,048,576 bytes" in error.message
 
 
-def test_a_body_of_just_a_megabyte_is_read(api: Api) -> None:
+def test_a_body_of_exactly_a_megabyte_is_read(api: Api) -> None:
     frame = len(json.dumps({"name": ""}))
 
     api.post("/agents", {"name": "x" * (1_048_576 - frame)}).error("invalid_request", 400)
 
 
-def test_text_is_answered_as_utf_8_and_not_as_escapes(api: Api) -> None:
+def test_responses_have_utf_8_instead_of_escapes(api: Api) -> None:
     answer = api.post("/agents", name="安娜", instructions="接电话。")
 
     assert "安娜" in answer.text
@@ -180,15 +182,13 @@ def test_the_thirty_voices_are_one_page(api: Api) -> None:
     assert {"name": "Puck", "style": "Upbeat"} in page["data"]
 
 
-def test_the_function_url_answers_what_is_no_post_as_a_gateway_does(functions: Functions) -> None:
+def test_the_function_url_answers_other_methods_as_api_gateway_does(functions: Functions) -> None:
     answer = functions.invoke("receive_livekit_webhook", http_event("GET", "/", {}, None))
 
     assert (answer["statusCode"], json.loads(answer["body"])) == (404, {"message": "Not Found"})
 
 
-def test_what_breaks_unexpectedly_is_told_without_a_word_of_what_it_was(
-    api: Api, dynamodb: Any, logged: io.StringIO
-) -> None:
+def test_an_unexpected_error_is_reported_without_its_message(api: Api, dynamodb: Any, logged: io.StringIO) -> None:
     agent = api.agent()
     secret_item = {"agent_id": {"S": agent}, "version": {"N": "0"}, "workspace": {"S": api.workspace}}
     table = next(name for name in dynamodb.list_tables()["TableNames"] if name.endswith("voice_agents"))

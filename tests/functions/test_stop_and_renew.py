@@ -1,4 +1,4 @@
-"""A call that is stopped, that goes on with new connections, or that somebody joins too late."""
+"""Stopped calls, renewed calls, and joins after the end of a call."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from tests.functions.conftest import Api
 from tests.functions.providers import Providers
 from tests.functions.test_agents import each
-from tests.functions.test_providers_failing import Front, led_to
+from tests.functions.test_providers_failing import Front, changed_environment
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
 
@@ -23,7 +23,7 @@ def front(providers: Providers) -> Front:
 
 @pytest.fixture
 def session(api: Api) -> dict[str, Any]:
-    """A running session, and the sid of its room."""
+    """An active session with the sid of its room."""
     session = api.session(max_duration_seconds=60)
     return {**session, "sid": api.get(f"/sessions/{session['session_id']}").data["livekit"]["room_sid"]}
 
@@ -35,7 +35,7 @@ def path_of(session: dict[str, Any]) -> str:
 # ---- Stopping ---------------------------------------------------------------------------------------
 
 
-def test_a_call_that_is_stopped_loses_its_room_and_waits_for_its_transcript(
+def test_stopping_a_call_closes_its_room_and_the_session_stays_active(
     api: Api, providers: Providers, session: dict[str, Any]
 ) -> None:
     stopped = api.post(f"{path_of(session)}/stop")
@@ -50,29 +50,29 @@ def test_a_call_that_is_stopped_loses_its_room_and_waits_for_its_transcript(
     assert (done["status"], done["end_reason"], done["hung_up_at"]) == ("completed", "stopped", state["hung_up_at"])
 
 
-def test_stopping_again_is_fine(api: Api, session: dict[str, Any]) -> None:
+def test_stopping_again_returns_the_same_session(api: Api, session: dict[str, Any]) -> None:
     first = api.post(f"{path_of(session)}/stop").data
 
     assert api.post(f"{path_of(session)}/stop").data == first
 
 
-def test_a_session_that_has_ended_is_not_stopped(api: Api, session: dict[str, Any]) -> None:
+def test_an_ended_session_cannot_be_stopped(api: Api, session: dict[str, Any]) -> None:
     api.post(f"{path_of(session)}/complete", transcript=[])
 
     api.post(f"{path_of(session)}/stop").error("voice_session_not_active", 409)
 
 
-def test_a_stopped_call_takes_nobody_in_and_gets_no_new_connections(api: Api, session: dict[str, Any]) -> None:
+def test_a_stopped_call_accepts_no_participants_and_no_renewal(api: Api, session: dict[str, Any]) -> None:
     api.post(f"{path_of(session)}/stop")
 
     api.post(f"{path_of(session)}/participants", identity="late").error("voice_session_not_active", 409)
     api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
 
 
-def test_when_livekit_is_down_a_stop_is_noted_and_the_sweeper_closes_the_room(
+def test_when_livekit_is_down_a_stop_is_recorded_and_the_sweeper_closes_the_room(
     api: Api, providers: Providers, front: Front, work: Work, session: dict[str, Any]
 ) -> None:
-    with front.answering(503) as url, led_to(api, LIVEKIT_URL=url) as broken:
+    with front.answering(503) as url, changed_environment(api, LIVEKIT_URL=url) as broken:
         answer = broken.post(f"{path_of(session)}/stop")
 
     error = answer.error("livekit_unavailable", 503)
@@ -86,11 +86,11 @@ def test_when_livekit_is_down_a_stop_is_noted_and_the_sweeper_closes_the_room(
     assert work.sweep()["hung_up"] == 0
 
 
-# ---- Joining too late -------------------------------------------------------------------------------
+# ---- Late joins -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["/stop", "/complete"])
-def test_who_joins_a_call_that_is_over_finds_the_room_closed_again(
+def test_a_join_after_the_end_of_a_call_closes_the_room_again(
     api: Api, providers: Providers, session: dict[str, Any], ending: str
 ) -> None:
     api.post(f"{path_of(session)}{ending}", {} if ending == "/complete" else None)
@@ -105,25 +105,23 @@ def test_who_joins_a_call_that_is_over_finds_the_room_closed_again(
     assert session["session_id"] not in providers.rooms()
 
 
-def test_when_livekit_is_down_the_event_of_a_late_join_is_refused_so_that_it_is_sent_again(
+def test_when_livekit_is_down_a_late_join_gets_503_so_that_livekit_retries_it(
     api: Api, front: Front, session: dict[str, Any]
 ) -> None:
     api.post(f"{path_of(session)}/stop")
 
-    with front.answering(503) as url, led_to(api, LIVEKIT_URL=url):
+    with front.answering(503) as url, changed_environment(api, LIVEKIT_URL=url):
         answer = Webhook(api.functions).send(event("participant_joined", session))
 
     answer.error("livekit_unavailable", 503)
 
 
-def test_a_call_is_hung_up_when_its_cap_is_over(
-    api: Api, providers: Providers, work: Work, session: dict[str, Any]
-) -> None:
+def test_a_call_over_its_cap_is_hung_up(api: Api, providers: Providers, work: Work, session: dict[str, Any]) -> None:
     Webhook(api.functions).send(event("participant_joined", session))
 
-    work.let_pass(session["session_id"], 15)
+    work.advance(session["session_id"], 15)
     assert work.sweep()["hung_up"] == 0
-    work.let_pass(session["session_id"], 60)
+    work.advance(session["session_id"], 60)
     assert work.sweep()["hung_up"] == 1
 
     state = api.get(path_of(session)).data
@@ -134,11 +132,11 @@ def test_a_call_is_hung_up_when_its_cap_is_over(
 # ---- Renewing ---------------------------------------------------------------------------------------
 
 
-def test_a_call_goes_on_with_fresh_tokens_for_the_same_room_and_more_time(
+def test_a_renewal_returns_new_tokens_for_the_same_room_with_a_later_expiry(
     api: Api, providers: Providers, work: Work
 ) -> None:
     session = api.session(media=["microphone", "camera"])
-    work.let_pass(session["session_id"], 500)
+    work.advance(session["session_id"], 500)
 
     answer = api.post(f"{path_of(session)}/renew", {})
 
@@ -157,12 +155,12 @@ def test_a_call_goes_on_with_fresh_tokens_for_the_same_room_and_more_time(
     assert gemini["setup"] == session["connection"]["gemini_live"]["setup"]
 
 
-def test_a_session_that_is_an_hour_old_is_not_renewed_any_more(api: Api, work: Work, session: dict[str, Any]) -> None:
-    work.let_pass(session["session_id"], 3_300)  # so its ttl would take it five minutes beyond the hour
+def test_a_session_older_than_an_hour_is_not_renewed(api: Api, work: Work, session: dict[str, Any]) -> None:
+    work.advance(session["session_id"], 3_300)  # a full ttl would exceed the hour by five minutes
     renewed = api.post(f"{path_of(session)}/renew").data
     assert renewed["expires_at"] == api.get(path_of(session)).data["created_at"] + 3_600
 
-    work.let_pass(session["session_id"], 300)
+    work.advance(session["session_id"], 300)
     error = api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
 
     assert "an hour old" in error.message
@@ -179,21 +177,19 @@ def test_a_bad_field_of_a_renewal_is_refused_by_its_path(
     ("variable", "code"),
     [("LIVEKIT_URL", "livekit_unavailable"), ("GOOGLE_GEMINI_BASE_URL", "gemini_unavailable")],
 )
-def test_when_a_provider_fails_a_call_goes_on_as_it_was(
+def test_a_renewal_that_fails_at_a_provider_changes_nothing(
     api: Api, providers: Providers, front: Front, session: dict[str, Any], variable: str, code: str
 ) -> None:
     before = api.get(path_of(session)).data
 
-    with front.answering(503) as url, led_to(api, **{variable: url}) as broken:
+    with front.answering(503) as url, changed_environment(api, **{variable: url}) as broken:
         broken.post(f"{path_of(session)}/renew").error(code, 503)
 
     assert api.get(path_of(session)).data == before
     assert session["session_id"] in providers.rooms()
 
 
-def test_a_room_that_had_closed_meanwhile_is_there_again(
-    api: Api, providers: Providers, session: dict[str, Any]
-) -> None:
+def test_a_renewal_reopens_a_closed_room(api: Api, providers: Providers, session: dict[str, Any]) -> None:
     providers.close_room(session["session_id"])
 
     api.post(f"{path_of(session)}/renew")

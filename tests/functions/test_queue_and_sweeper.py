@@ -1,4 +1,4 @@
-"""What nobody calls: the worker of the queue, and the sweeper that runs every minute."""
+"""The queue worker, and the sweeper that runs every minute."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from local import template
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.functions.conftest import GRACE_SECONDS, ROOT, Api
 from tests.functions.providers import Providers
-from tests.functions.test_providers_failing import Front, led_to
+from tests.functions.test_providers_failing import Front, changed_environment
 from tests.functions.work import Work, message
 from tests.moto_server import MotoServer
 
@@ -24,16 +24,16 @@ def front(providers: Providers) -> Front:
     return Front(providers)
 
 
-AWAY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}
-"""More than any extraction has, so that each asks once."""
+RETRY_LATER = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}
+"""Longer than the time limit of an extraction, so that each sends one request."""
 
 
 @contextmanager
 def without_gemini(api: Api, front: Front, status: int = 503) -> Iterator[Api]:
-    """Let Gemini be away for a while."""
+    """Make Gemini unavailable during the block."""
     with (
-        front.answering(status, json.dumps({"error": {"message": "do not tell", "details": [AWAY]}})) as url,
-        led_to(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
+        front.answering(status, json.dumps({"error": {"message": "do not tell", "details": [RETRY_LATER]}})) as url,
+        changed_environment(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
     ):
         yield broken
 
@@ -48,7 +48,7 @@ def state_of(api: Api, session: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def pending(api: Api, front: Front, work: Work) -> dict[str, Any]:
-    """A completed session whose results could not be had while the caller waited."""
+    """A completed session whose extraction is pending, because Gemini was unavailable."""
     session = a_call(api)
     with without_gemini(api, front) as broken:
         answer = broken.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
@@ -60,7 +60,7 @@ def pending(api: Api, front: Front, work: Work) -> dict[str, Any]:
 # ---- The worker -------------------------------------------------------------------------------------
 
 
-def test_results_that_could_not_be_had_at_once_come_from_the_queue(
+def test_results_that_gemini_did_not_return_at_once_come_from_the_queue(
     api: Api, work: Work, pending: dict[str, Any]
 ) -> None:
     assert work.deliver() == []
@@ -73,7 +73,7 @@ def test_results_that_could_not_be_had_at_once_come_from_the_queue(
     assert work.waiting() == []
 
 
-def test_while_gemini_is_away_the_session_tells_how_often_it_was_asked_and_why(
+def test_a_pending_extraction_has_its_attempts_and_the_error(
     api: Api, front: Front, work: Work, pending: dict[str, Any]
 ) -> None:
     with without_gemini(api, front):
@@ -86,10 +86,10 @@ def test_while_gemini_is_away_the_session_tells_how_often_it_was_asked_and_why(
         "message": "Gemini cannot be reached or is busy. Try again in a moment.",
         "details": [],
     }
-    assert work.waiting() == []  # hidden, for a pause, which is one of minutes by now
+    assert work.waiting() == []  # hidden during a pause of minutes
 
 
-def test_the_last_delivery_gives_up_and_a_redrive_brings_the_results_all_the_same(
+def test_the_last_delivery_fails_the_extraction_and_a_redrive_still_returns_results(
     api: Api, front: Front, work: Work, pending: dict[str, Any]
 ) -> None:
     with without_gemini(api, front):
@@ -101,7 +101,7 @@ def test_the_last_delivery_gives_up_and_a_redrive_brings_the_results_all_the_sam
     assert state_of(api, pending)["results"]["guests"] == 4
 
 
-def test_what_gemini_refuses_fails_at_once_with_its_reason_and_is_not_tried_again(
+def test_an_extraction_refused_by_gemini_fails_without_a_retry(
     api: Api, front: Front, work: Work, pending: dict[str, Any]
 ) -> None:
     with without_gemini(api, front, status=400):
@@ -112,7 +112,7 @@ def test_what_gemini_refuses_fails_at_once_with_its_reason_and_is_not_tried_agai
     assert "output schema" in extraction["error"]["message"]
 
 
-def test_a_message_that_comes_twice_changes_nothing_twice(api: Api, work: Work, pending: dict[str, Any]) -> None:
+def test_a_duplicate_message_changes_nothing(api: Api, work: Work, pending: dict[str, Any]) -> None:
     body = json.dumps({"session_id": pending["session_id"]})
     work.deliver()
     once = state_of(api, pending)
@@ -123,7 +123,7 @@ def test_a_message_that_comes_twice_changes_nothing_twice(api: Api, work: Work, 
     assert state_of(api, pending) == once
 
 
-def test_a_message_about_a_session_that_was_deleted_is_dropped(api: Api, work: Work, pending: dict[str, Any]) -> None:
+def test_a_message_for_a_deleted_session_is_ignored(api: Api, work: Work, pending: dict[str, Any]) -> None:
     api.delete(f"/sessions/{pending['session_id']}")
 
     assert work.deliver() == []
@@ -131,7 +131,7 @@ def test_a_message_about_a_session_that_was_deleted_is_dropped(api: Api, work: W
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"session_id": 7}', "not json", '{"session_id": null}'])
-def test_a_message_that_is_no_job_is_told_as_failed_and_becomes_a_dead_letter(api: Api, work: Work, body: str) -> None:
+def test_a_malformed_message_fails_and_so_becomes_a_dead_letter(api: Api, work: Work, body: str) -> None:
     records = [message(body, message_id="m-7")]
 
     assert api.functions.invoke("extract_results", {"Records": records}) == {
@@ -140,17 +140,17 @@ def test_a_message_that_is_no_job_is_told_as_failed_and_becomes_a_dead_letter(ap
     assert work.waiting() == []
 
 
-def test_of_several_messages_only_those_that_failed_come_again(api: Api, work: Work, pending: dict[str, Any]) -> None:
+def test_only_failed_messages_of_a_batch_are_delivered_again(api: Api, work: Work, pending: dict[str, Any]) -> None:
     good = message(json.dumps({"session_id": pending["session_id"]}), message_id="m-1")
 
     answer = api.functions.invoke("extract_results", {"Records": [message("?", message_id="m-0"), good]})
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m-0"}]}
     assert state_of(api, pending)["results"]["guests"] == 4
-    assert work.waiting() == [pending["session_id"]]  # as far as this worker is concerned; Lambda deletes it
+    assert work.waiting() == [pending["session_id"]]  # the worker does not delete it; Lambda does
 
 
-def test_a_failure_is_followed_by_a_pause_that_doubles_up_to_a_quarter_of_an_hour(api: Api, moto: MotoServer) -> None:
+def test_the_pause_after_a_failure_doubles_up_to_15_minutes(api: Api, moto: MotoServer) -> None:
     with watching_pauses(moto) as pauses:
         for delivery in range(1, MAX_DELIVERIES + 1):
             api.functions.invoke("extract_results", {"Records": [message("?", delivery)]})
@@ -161,7 +161,7 @@ def test_a_failure_is_followed_by_a_pause_that_doubles_up_to_a_quarter_of_an_hou
 
 @contextmanager
 def watching_pauses(moto: MotoServer) -> Iterator[list[int]]:
-    """Listen to what a worker asks of the queue."""
+    """Record the pauses that a worker sets at the queue."""
     pauses: list[int] = []
 
     def note(operation: str, params: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ def watching_pauses(moto: MotoServer) -> Iterator[list[int]]:
     moto.listeners.remove(note)
 
 
-def test_a_receipt_that_is_none_any_more_does_not_hide_the_failure(api: Api, work: Work, logged: io.StringIO) -> None:
+def test_an_expired_receipt_handle_does_not_hide_the_failure(api: Api, work: Work, logged: io.StringIO) -> None:
     assert work.waiting() == []
 
     answer = api.functions.invoke("extract_results", {"Records": [message("?", receipt="gone")]})
@@ -182,7 +182,7 @@ def test_a_receipt_that_is_none_any_more_does_not_hide_the_failure(api: Api, wor
     assert "message_not_delayed" in logged.getvalue()
 
 
-def test_the_queue_gives_up_after_the_delivery_that_the_worker_takes_for_the_last() -> None:
+def test_the_last_delivery_is_that_of_the_queue() -> None:
     queues = template.load(ROOT / "template.yaml", {"LIVEKIT_URL": "ws://127.0.0.1"}).queues
 
     assert {queue.max_receives for queue in queues if queue.dead_letters} == {MAX_DELIVERIES}
@@ -193,10 +193,10 @@ def test_the_queue_gives_up_after_the_delivery_that_the_worker_takes_for_the_las
 NOTHING = {"completed": 0, "failed": 0, "hung_up": 0, "queued": 0, "errors": 0}
 
 
-def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_gets_its_results(api: Api, work: Work) -> None:
+def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results(api: Api, work: Work) -> None:
     session = a_call(api)
     api.client_of(session).post(f"/sessions/{session['session_id']}/transcript", {"from": 0, "turns": TURNS})
-    work.let_pass(session["session_id"], 600 + GRACE_SECONDS)
+    work.advance(session["session_id"], 600 + GRACE_SECONDS)
 
     assert work.sweep() == {**NOTHING, "completed": 1}
 
@@ -209,9 +209,9 @@ def test_a_session_that_nobody_completed_ends_with_what_was_kept_and_gets_its_re
     assert work.sweep() == NOTHING
 
 
-def test_a_session_of_which_nothing_was_kept_fails_and_says_why(api: Api, work: Work) -> None:
+def test_an_abandoned_session_without_checkpoints_fails_with_the_reason(api: Api, work: Work) -> None:
     session = a_call(api)
-    work.let_pass(session["session_id"], 600 + GRACE_SECONDS)
+    work.advance(session["session_id"], 600 + GRACE_SECONDS)
 
     assert work.sweep() == {**NOTHING, "failed": 1}
 
@@ -220,26 +220,26 @@ def test_a_session_of_which_nothing_was_kept_fails_and_says_why(api: Api, work: 
     assert work.sweep() == NOTHING
 
 
-def test_a_session_is_waited_for_until_the_grace_is_over(api: Api, work: Work) -> None:
+def test_a_session_is_not_ended_before_its_grace_time_is_over(api: Api, work: Work) -> None:
     session = a_call(api)
-    work.let_pass(session["session_id"], 600 + GRACE_SECONDS - 300)
+    work.advance(session["session_id"], 600 + GRACE_SECONDS - 300)
 
     assert work.sweep() == NOTHING
     assert api.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS).json["results"]["guests"] == 4
 
 
-def test_an_extraction_that_a_crash_left_behind_is_picked_up(api: Api, front: Front, work: Work) -> None:
+def test_an_extraction_lost_in_a_crash_is_queued_again(api: Api, front: Front, work: Work) -> None:
     session = a_call(api)
     with without_gemini(api, front) as broken:
         broken.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
-    work.lose()
+    work.delete_all()
 
     assert work.sweep() == NOTHING
-    work.let_pass(session["session_id"], 3_600)
+    work.advance(session["session_id"], 3_600)
     assert work.sweep() == {**NOTHING, "queued": 1}
     assert work.deliver() == []
     assert state_of(api, session)["results"]["guests"] == 4
 
 
-def test_a_sweep_with_nothing_to_do_does_nothing(work: Work) -> None:
+def test_a_sweep_without_due_sessions_does_nothing(work: Work) -> None:
     assert work.sweep() == NOTHING

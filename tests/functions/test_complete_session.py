@@ -1,4 +1,4 @@
-"""Completing a session: the transcript is safe, and the results are what the agent asked for."""
+"""Completing a session: its transcript is stored, and its results follow the agent's schema."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ENDING = {"transcript": TRANSCRIPT, "duration_seconds": 93.5, "end_reason": "cli
 SCHEMA = {"guests": "integer", "time": "When they will come"}
 
 
-def test_a_completed_session_is_answered_whole_and_without_an_envelope(api: Api) -> None:
+def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -> None:
     session = api.session(api.agent(questions=["For how many people?"], output_schema=SCHEMA))
     path = f"/sessions/{session['session_id']}"
 
@@ -51,7 +51,7 @@ def test_a_completed_session_is_answered_whole_and_without_an_envelope(api: Api)
     assert api.get(path).data == state
 
 
-def test_a_strict_schema_wins_and_results_are_what_validates(api: Api) -> None:
+def test_a_strict_schema_wins_and_the_results_are_valid(api: Api) -> None:
     strict = {
         "type": "object",
         "properties": {"guests": {"type": "integer"}, "mood": {"enum": ["calm", "upset"]}},
@@ -68,7 +68,7 @@ def test_a_strict_schema_wins_and_results_are_what_validates(api: Api) -> None:
 
 
 @pytest.mark.parametrize("agent", [{}, {"output_schema": SCHEMA}])
-def test_without_a_word_said_there_is_nothing_to_extract(api: Api, agent: dict[str, Any]) -> None:
+def test_an_empty_transcript_is_not_extracted(api: Api, agent: dict[str, Any]) -> None:
     session = api.session(api.agent(**agent))
 
     state = api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).json
@@ -81,7 +81,7 @@ def test_without_a_word_said_there_is_nothing_to_extract(api: Api, agent: dict[s
     assert api.get(f"/sessions/{session['session_id']}").data == state
 
 
-def test_an_agent_with_evidence_tells_where_each_value_was_said(api: Api) -> None:
+def test_an_agent_with_evidence_returns_the_turn_and_quote_of_each_value(api: Api) -> None:
     session = api.session(api.agent(output_schema=SCHEMA, evidence=True))
 
     state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
@@ -94,7 +94,7 @@ def test_an_agent_with_evidence_tells_where_each_value_was_said(api: Api) -> Non
     assert api.get(f"/sessions/{session['session_id']}").data == state
 
 
-def test_an_agent_without_a_schema_wants_no_results(api: Api) -> None:
+def test_a_session_of_an_agent_without_a_schema_has_no_results(api: Api) -> None:
     session = api.session()
 
     state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
@@ -104,7 +104,7 @@ def test_an_agent_without_a_schema_wants_no_results(api: Api) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", "{}", '{"transcript": null}', '{"end_reason": "hang_up"}'])
-def test_without_a_transcript_what_was_kept_as_the_call_went_becomes_it(api: Api, ending: str) -> None:
+def test_without_a_transcript_the_saved_turns_become_the_transcript(api: Api, ending: str) -> None:
     session = api.session(api.agent(output_schema=SCHEMA))
     path = f"/sessions/{session['session_id']}"
     api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT[:2]})
@@ -119,7 +119,7 @@ def test_without_a_transcript_what_was_kept_as_the_call_went_becomes_it(api: Api
     assert api.get(path).data == state
 
 
-def test_a_transcript_that_is_sent_is_final_even_an_empty_one(api: Api) -> None:
+def test_a_sent_transcript_replaces_saved_turns_even_if_empty(api: Api) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
     api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT})
@@ -130,7 +130,7 @@ def test_a_transcript_that_is_sent_is_final_even_an_empty_one(api: Api) -> None:
     assert api.get(path).data["transcript"] == []
 
 
-def test_a_completed_session_s_room_is_closed(api: Api, providers: Providers) -> None:
+def test_completing_a_session_closes_its_room(api: Api, providers: Providers) -> None:
     session = api.session()
     assert session["session_id"] in providers.rooms()
 
@@ -149,7 +149,7 @@ def test_a_session_is_completed_once(api: Api) -> None:
     assert api.get(path).data == first
 
 
-def test_an_agent_edited_or_deleted_mid_call_changes_nothing_for_the_call(api: Api) -> None:
+def test_updating_or_deleting_an_agent_does_not_affect_calls_in_progress(api: Api) -> None:
     agent = api.agent(output_schema={"guests": "integer"})
     edited, deleted = api.session(agent), api.session(agent)
     api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}})
@@ -224,7 +224,7 @@ def test_a_transcript_over_its_limits_is_refused_and_can_be_sent_again(
     assert api.post(complete, transcript=transcript[:1] if path == "transcript" else []).status == 200
 
 
-def test_the_largest_transcript_there_is_comes_back_word_for_word(api: Api) -> None:
+def test_the_transcript_with_the_most_turns_is_returned_unchanged(api: Api) -> None:
     session = api.session()
     transcript = [{"role": "user", "text": f"{number} " + "语音" * 20} for number in range(5_000)]
 
