@@ -1,4 +1,4 @@
-"""Each request to Gemini, read field by field by a reader that knows Google's definitions and not our stand-in."""
+"""Every request to Gemini has the fields, types and values of Google's definitions, and breaks no known rule."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.stand_ins.gemini_messages import InvalidRequest, fields, read
 from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionModel
 from pi_voice.adapters.gemini_live import GeminiLiveTokens
 from pi_voice.adapters.web import Web
@@ -37,7 +38,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "address": {"street": "string", "is_home": "boolean"},
         }
     },
-    "all that is honoured, and bounds that are held afterwards": {
+    "every honored keyword, and bounds that are checked afterwards": {
         "output_schema_strict": {
             "type": "object",
             "$defs": {"day": {"type": "string", "enum": ["mon", "tue"]}},
@@ -66,18 +67,18 @@ def settings(url: str, api_version: str) -> GeminiSettings:
 
 
 def agents() -> list[Any]:
-    """The examples, as a user would write them, and agents at the bounds of what is taken."""
+    """Return the example agents, and agents at the limits of length."""
     written = [pytest.param(json.loads(path.read_text(encoding="utf-8")), id=path.stem) for path in EXAMPLES]
     return [
         *written,
-        pytest.param({"name": "x", "instructions": "y"}, id="the least"),
+        pytest.param({"name": "x", "instructions": "y"}, id="the shortest"),
         pytest.param({"name": "x" * 100, "instructions": "é" * 20_000, "voice": {"name": "Zephyr"}}, id="the longest"),
     ]
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
 @pytest.mark.parametrize("agent", agents())
-def test_google_would_take_the_request_for_a_token(
+def test_google_accepts_the_token_request(
     runner: asyncio.Runner, provider: Provider, web: Web, api_version: str, agent: dict[str, Any]
 ) -> None:
     spec, now = AgentSpec.model_validate_json(json.dumps(agent)), time.time()
@@ -93,14 +94,16 @@ def test_google_would_take_the_request_for_a_token(
 
 
 def roles(received: Received) -> list[str]:
-    """Return who speaks in a request, turn by turn."""
+    """Return the role of each turn of a request."""
     return [turn["role"] for turn in json.loads(received.body)["contents"]]
 
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
-@pytest.mark.parametrize("turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a talk", "the agent alone"])
+@pytest.mark.parametrize(
+    "turns", [TURNS, [Turn(role="agent", text="Hello?")]], ids=["a conversation", "the agent alone"]
+)
 @pytest.mark.parametrize("evidence", [False, True], ids=["plain", "with evidence"])
-def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
+def test_google_accepts_the_extraction_request_and_its_repair(
     runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any], turns: list[Turn], *, evidence: bool
 ) -> None:
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": evidence, **schema})
@@ -116,7 +119,7 @@ def test_google_would_take_the_request_for_an_extraction_and_for_its_repair(
 
 
 @pytest.mark.parametrize("schema", [pytest.param(schema, id=name) for name, schema in SCHEMAS.items()])
-def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
+def test_google_accepts_the_extraction_requests_of_a_long_call(
     runner: asyncio.Runner, provider: Provider, web: Web, schema: dict[str, Any]
 ) -> None:
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": True, **schema})
@@ -131,7 +134,28 @@ def test_google_would_take_the_requests_for_the_parts_of_a_long_call(
         assert extraction_faults(API_VERSION, received.body) == []
 
 
-# ---- The reader itself ----
+# ---- The reader and the rules themselves ----
+
+
+@pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
+def test_the_reader_knows_every_message_and_type_of_the_definitions(api_version: str) -> None:
+    def known(message: str, field: str, value: object) -> bool:
+        try:
+            read(message, api_version, {field: value})
+        except InvalidRequest:
+            return True  # a type that takes no such value
+        except KeyError:
+            return False
+        return True
+
+    unknown = [
+        f"{message}.{field}"
+        for message, names in fields(api_version).items()
+        for field in names
+        if not (known(message, field, {"a": {}}) and known(message, field, [{}]))
+    ]
+    assert unknown == []
+
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -150,15 +174,20 @@ def setup_of(request: dict[str, Any]) -> dict[str, Any]:
 
 
 TOKEN_FAULTS: list[tuple[str, Change, str]] = [
-    ("an unknown field", lambda r: r.update(ttl=5), "'ttl' was unexpected"),
-    ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), "'voice'"),
-    ("a wrong type", lambda r: r.update(uses="one"), "$.uses"),
-    ("a time without offset", lambda r: r.update(expireTime="2026-11-22T10:00:00"), "$.expireTime"),
+    ("an unknown field", lambda r: r.update(ttl=5), "Unknown name \"ttl\" at 'auth_token'"),
+    ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), 'Unknown name "voice"'),
+    ("a wrong type", lambda r: r.update(uses="one"), "Invalid value at 'auth_token.uses'"),
+    (
+        "a time without offset",
+        lambda r: r.update(expireTime="2026-11-22T10:00:00"),
+        "Invalid value at 'auth_token.expire_time'",
+    ),
     ("a time too far ahead", lambda r: r.update(expireTime="2036-11-22T10:00:00Z"), "20 hours"),
     ("an unknown modality", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["SOUND"]), "SOUND"),
-    ("text beside the sound", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["TEXT"]), "AUDIO"),
+    ("text instead of audio", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["TEXT"]), "AUDIO"),
     ("a bare model", lambda r: setup_of(r).update(model="gemini-live"), "models/"),
     ("no transcription", lambda r: setup_of(r).pop("inputAudioTranscription"), "extract from"),
+    ("an unknown path in the mask", lambda r: r.update(fieldMask=r["fieldMask"] + ",voice"), "not a field"),
     ("a path in the mask", lambda r: r.update(fieldMask=r["fieldMask"] + ",systemInstruction.parts"), "paths into"),
     ("a field outside the mask", lambda r: r.update(fieldMask="model,tools"), "not in it"),
     ("a locked handle", lambda r: r.update(fieldMask=r["fieldMask"] + ",sessionResumption"), "cannot resume"),
@@ -167,7 +196,7 @@ TOKEN_FAULTS: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in TOKEN_FAULTS])
-def test_the_reader_refuses_a_token_request_with(
+def test_a_token_request_is_refused_with(
     runner: asyncio.Runner, provider: Provider, web: Web, change: Change, fault: str
 ) -> None:
     request = a_token_request(provider, web, runner)
@@ -175,7 +204,7 @@ def test_the_reader_refuses_a_token_request_with(
 
     faults = token_faults("v1alpha", json.dumps(request).encode(), time.time())
 
-    assert any(fault in said for said in faults), faults
+    assert any(fault in description for description in faults), faults
 
 
 EXTRACTION: dict[str, Any] = {
@@ -188,7 +217,7 @@ EXTRACTION: dict[str, Any] = {
     },
 }
 EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
-    ("an unknown field", lambda r: r.update(prompt="x"), "'prompt'"),
+    ("an unknown field", lambda r: r.update(prompt="x"), 'Unknown name "prompt"'),
     ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "last turn"),
     ("a penalty", lambda r: r["generationConfig"].update(presencePenalty=0.5), "presencePenalty"),
     ("an unknown level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "NONE"}), "NONE"),
@@ -209,11 +238,11 @@ EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "fault"), [pytest.param(*case[1:], id=case[0]) for case in EXTRACTION_FAULTS])
-def test_the_reader_refuses_an_extraction_with(change: Change, fault: str) -> None:
+def test_an_extraction_request_is_refused_with(change: Change, fault: str) -> None:
     request = json.loads(json.dumps(EXTRACTION))
     assert extraction_faults("v1beta", json.dumps(request).encode()) == []
     change(request)
 
     faults = extraction_faults("v1beta", json.dumps(request).encode())
 
-    assert any(fault in said for said in faults), faults
+    assert any(fault in description for description in faults), faults

@@ -92,7 +92,7 @@ def test_the_table_of_real_parts_has_the_versions_that_are_run() -> None:
         pinned("sam", "aws-sam-cli"),
         pinned("runtime", "awslambdaric"),
         pinned("emulator", "ministack"),
-        ", ".join(sorted(path.stem for path in (ROOT / "tests/wire/gemini").glob("*.json"))),
+        ", ".join(sorted(path.stem for path in (ROOT / "local/stand_ins/gemini_definitions").glob("*.json"))),
     ]
 
 
