@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
-
 from bench.builds import Builds, CannotMeasure
 from bench.report import p50, table
 from bench.subjects import Container, container
 from bench.wire import DYNAMODB, GEMINI, SERVICES
 from bench.world import World, running_world
 from local import dynamodb
-from tests.real.dynamodb_local.server import dynamodb_local
-from tests.real.sample_call import SampleCall
+from local.real import parts
+from local.real.dynamodb_local.server import dynamodb_local
+from local.sample_call import SampleCall
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -37,8 +36,8 @@ def measure(builds: Builds) -> Json:
     try:
         with dynamodb_local() as url, running_world(builds, url) as world:
             return _measured(world)
-    except pytest.skip.Exception as absent:
-        raise CannotMeasure(f"Growth: {absent}") from None
+    except parts.Missing as missing:
+        raise CannotMeasure(f"Growth: {missing}") from None
 
 
 def _measured(world: World) -> Json:

@@ -13,9 +13,9 @@ from bench.builds import ROOT, CannotMeasure, Command
 from bench.report import p50, percentile, table
 from bench.subjects import wait_for
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
+from local.real.parts import free_port
 from local.running import running_api
 from local.workers import MAX_WORKERS
-from tests.real.parts import free_port
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32)
 SECONDS: Final = 2

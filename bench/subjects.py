@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.builds import Builds, CannotMeasure, Command
-from tests.real.parts import free_port
+from local.real.parts import free_port
 
 _CONTAINER: Final = Path(__file__).with_name("container.py")
 _INVOKE: Final = "/2015-03-31/functions/function/invocations"

@@ -16,10 +16,10 @@ from bench.capacity import Keeper
 from bench.subjects import Json, Subject, container
 from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, Exchange, Tape, taped
 from local import dynamodb
+from local.sample_call import SampleCall, webhook
 from local.services import Gemini, LiveKit, Services, function_variables
 from local.stack import Surroundings, running_services
 from local.template import Function, Table, load
-from tests.real.sample_call import SampleCall, webhook
 
 NOWHERE: Final = "http://127.0.0.1:9"
 """A port of this machine that nobody serves: the stand-in's own webhooks end here."""

@@ -23,6 +23,7 @@ import boto3
 import pytest
 
 from local.aws import aws_stand_in
+from local.real.parts import free_port
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
@@ -32,7 +33,6 @@ from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
 from tests.durability.world import numbering
 from tests.local.conftest import Background
 from tests.local.processes import children
-from tests.real import parts
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -331,7 +331,7 @@ def chance() -> random.Random:
 @pytest.fixture
 def site(chance: random.Random) -> Iterator[Site]:
     """The local stack behind faulty paths to everything, and a faulty path to itself."""
-    background, port, paths = Background(), parts.free_port(2), FaultyPaths()
+    background, port, paths = Background(), free_port(2), FaultyPaths()
     to = background.enter
     try:
         aws_url = to(aws_stand_in())

@@ -81,7 +81,7 @@ def pinned(lock: str, package: str) -> str:
 
 
 def test_the_table_of_real_parts_has_the_versions_that_are_run() -> None:
-    pom = (ROOT / "tests/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
+    pom = (ROOT / "local/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
     [engine] = re.findall(r"<dependency>.*?<version>(.+?)</version>", pom, re.DOTALL)
 
     told = [row[1] for row in table(README, "| part | version | what is shown |")]

@@ -19,8 +19,8 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
-from tests.real import parts
-from tests.real.parts import Command
+from local.real import parts
+from local.real.parts import Command
 from tests.template.conftest import environment
 
 PART: Final = "AWS emulator"

@@ -20,13 +20,13 @@ import jwt
 from aiohttp import web
 
 from local.http_server import serving
+from local.real import parts
 from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.adapters.web import Web
 from pi_voice.ids import SessionId
 from pi_voice.sessions import Participant, Session
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
-from tests.real import parts
 from tests.real.livekit_server import API_KEY, VERSION, Server, running_livekit
 from tests.real.participants import PATIENCE_SECONDS, joined, until
 

@@ -1,17 +1,18 @@
-"""What the tests on real parts share: a build for this machine, and a summary of the parts that took part."""
+"""Fixtures of the tests on real parts: a build for this machine, LiveKit, and a summary of the versions that ran."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
 
+from local.real import parts
 from local.running import LocalApi, running_api
-from tests.real import parts
 from tests.real.livekit_server import Server, running_livekit
 from tests.template.conftest import RUNTIME, environment
 
@@ -26,7 +27,7 @@ def python() -> Path:
         [parts.ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False, env=environment()
     )
     if found.returncode:
-        parts.absent(f"CPython {RUNTIME.removeprefix('python')}", found.stderr.strip())
+        raise parts.Missing(f"CPython {RUNTIME.removeprefix('python')}", found.stderr.strip())
     return Path(found.stdout.strip()) / RUNTIME
 
 
@@ -64,6 +65,29 @@ def livekit_stack(livekit_server: Server) -> Iterator[LocalApi]:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     with running_api({**clean, **livekit_server.variables}, webhook_port - 1) as stack:
         yield stack
+
+
+@contextmanager
+def _missing_parts_skipped() -> Iterator[None]:
+    """Skip a test because this machine lacks a part; fail it with REQUIRE_REAL=1."""
+    try:
+        yield
+    except parts.Missing as missing:
+        if os.environ.get("REQUIRE_REAL") == "1":
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    with _missing_parts_skipped():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    with _missing_parts_skipped():
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

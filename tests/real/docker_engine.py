@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import pytest
-
-from tests.real import parts
+from local.errors import CannotStart
+from local.real import parts
 
 PART: Final = "Docker"
 IMAGE_PART: Final = "Lambda image"
@@ -30,7 +29,7 @@ def running_engine() -> Iterator[Engine]:
         yield {}
         return
     if os.geteuid() != 0:
-        parts.absent(PART, "no engine answers, and only root can start one")
+        raise parts.Missing(PART, "no engine answers, and only root can start one")
     if not (shutil.which("dockerd") and shutil.which("docker")):
         _install()
     # A Unix socket's path is short by nature. What is kept from one run to the next, the images, is in our own folder.
@@ -41,8 +40,8 @@ def running_engine() -> Iterator[Engine]:
         command += ["--exec-root", f"{short}/run", "--pidfile", f"{short}/pid"]
         try:
             running.enter_context(parts.running(PART, command, lambda: _version(engine) is not None))
-        except pytest.fail.Exception as fault:  # in a container, say, root has not all the rights that an engine needs
-            parts.absent(PART, str(fault))
+        except CannotStart as fault:  # in a container, for example, root may lack the rights that an engine needs
+            raise parts.Missing(PART, str(fault)) from None
         parts.versions[PART] = f"{_version(engine)}, started for the tests"
         yield engine
 
@@ -52,7 +51,9 @@ def image(engine: Engine, name: str) -> None:
     builder = os.environ.get("LAMBDA_IMAGE_BUILDER")
     if not _has(engine, name) and not _pull(engine, name):
         if not builder:
-            parts.absent(IMAGE_PART, f"{name} cannot be pulled, and LAMBDA_IMAGE_BUILDER names no program to make it")
+            raise parts.Missing(
+                IMAGE_PART, f"{name} cannot be pulled, and LAMBDA_IMAGE_BUILDER names no program to make it"
+            )
         parts.install(IMAGE_PART, [builder], engine)
     about = ["docker", "image", "inspect", "--format", "{{.Id}} of {{.Created}}{{if .RepoDigests}}, AWS's{{end}}", name]
     parts.versions[IMAGE_PART] = _asked(engine, about).stdout.strip()
@@ -60,7 +61,7 @@ def image(engine: Engine, name: str) -> None:
 
 def _install() -> None:
     if not shutil.which("apt-get"):
-        parts.absent(PART, "there is no engine, and no apt-get to install one with")
+        raise parts.Missing(PART, "there is no engine, and no apt-get to install one with")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     parts.install(PART, ["apt-get", "update", "-qq"], quiet)
     parts.install(PART, ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "docker.io"], quiet)

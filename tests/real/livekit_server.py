@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from local.real import parts
 from local.services import LiveKit
-from tests.real import parts
 
 PART: Final = "LiveKit server"
 VERSION: Final = "1.13.5"
@@ -121,7 +121,7 @@ def installed() -> Path:
         environment = {"GOBIN": str(_PROGRAM.parent), "GOTOOLCHAIN": "auto"}
         parts.install(PART, [_go(), "install", MODULE], environment)
         if not _is_built():
-            parts.absent(PART, f"{MODULE} was installed, but says to be another version")
+            raise parts.Missing(PART, f"{MODULE} was installed, but says to be another version")
     return _PROGRAM
 
 

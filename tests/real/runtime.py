@@ -17,9 +17,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
+from local.real import parts
+from local.real.parts import Command
 from local.template import Function
-from tests.real import parts
-from tests.real.parts import Command
 
 EMULATOR: Final = "Runtime emulator"
 CLIENT: Final = "awslambdaric"
@@ -47,11 +47,11 @@ class Runtime:
 def installed(python: Path, architecture: str) -> Runtime:
     """Install what Lambda's runtime brings besides the interpreter, and find the emulator; note their versions."""
     if sys.platform != "linux":
-        parts.absent(EMULATOR, "it is a program for Linux")
+        raise parts.Missing(EMULATOR, "it is a program for Linux")
     name = f"aws-lambda-rie-{architecture}"
     [*emulators] = parts.ROOT.glob(f".venv-sam/lib/python3*/site-packages/samcli/local/rapid/{name}")
     if not emulators:
-        parts.absent(EMULATOR, f"there is no {name} in .venv-sam; make test-real sets it up")
+        raise parts.Missing(EMULATOR, f"there is no {name} in .venv-sam; make test-real sets it up")
     if not parts.is_installed(_FOLDER, _LOCK):
         pip: Command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
         only_locked: Command = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", _LOCK]

@@ -10,8 +10,8 @@ from typing import Final
 import jwt
 import pytest
 
+from local.real import parts
 from tests.local.conftest import Site
-from tests.real import parts
 from tests.real.livekit_server import Server
 
 pytestmark = pytest.mark.real

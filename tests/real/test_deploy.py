@@ -22,14 +22,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.real import parts
 from local.running import LocalApi, running_api
+from local.sample_call import STATUSES, SampleCall, event, webhook
 from local.stack import TEMPLATE
 from local.stand_ins import gemini, livekit
 from local.template import STACK_NAME, Template, load
-from tests.real import parts
 from tests.real.aws_emulator import REGION, Aws, installed, running_aws
 from tests.real.conftest import ARCHITECTURE
-from tests.real.sample_call import STATUSES, SampleCall, event, webhook
 from tests.template.conftest import RUNTIME
 from tests.template.routes import ROUTES, snake_case
 

@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local import template
 from local.dynamodb import client, make_tables
-from tests.real import parts
-from tests.real.dynamodb_local.server import PART, dynamodb_local
+from local.real import parts
+from local.real.dynamodb_local.server import PART, dynamodb_local
 
 pytestmark = pytest.mark.real
 
@@ -81,7 +82,16 @@ def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, mon
 
 
 def test_it_listens_on_loopback_alone(endpoint: str) -> None:
-    addresses = parts.listening_addresses(int(endpoint.rpartition(":")[2]))
+    addresses = listening_addresses(int(endpoint.rpartition(":")[2]))
 
     assert addresses
     assert addresses <= LOOPBACK
+
+
+def listening_addresses(port: int) -> set[str]:
+    """Return the addresses on which a TCP port of this machine is open, in the kernel's hex format."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    listening = "0A"
+    places = [row[1].split(":") for row in rows if row[3] == listening]
+    return {address for address, number in places if int(number, 16) == port}

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import pytest
 
+from local.real import parts
 from local.running import LocalApi, running_api
+from local.sample_call import STATUSES, SampleCall
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins import gemini, livekit
 from local.template import load
-from tests.real import parts
 from tests.real.conftest import ARCHITECTURE
 from tests.real.runtime import Lambdas, Runtime, installed
-from tests.real.sample_call import STATUSES, SampleCall
 
 pytestmark = pytest.mark.real
 

@@ -21,11 +21,11 @@ from livekit import api as livekit
 from livekit.protocol.room import DeleteRoomRequest
 
 from local.containers import NAME
+from local.real import parts
 from local.sam import image_of
 from local.stand_ins.livekit import API_KEY, API_SECRET
 from tests.local.processes import until
 from tests.readme.test_commands import BLOCKS, settled
-from tests.real import parts
 from tests.real.docker_engine import Engine, image, running_engine
 from tests.template.conftest import environment
 
