@@ -22,7 +22,7 @@ ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else
 
 @pytest.fixture(scope="session")
 def python() -> Path:
-    """The CPython of Lambda's minor version that builds for it."""
+    """The CPython of Lambda's minor version."""
     found = subprocess.run(
         [parts.ROOT / "deploy/find_python.sh", RUNTIME], capture_output=True, text=True, check=False, env=environment()
     )
@@ -33,11 +33,11 @@ def python() -> Path:
 
 @pytest.fixture(scope="session")
 def build(python: Path) -> Path:
-    """What `make build` makes for this machine: a folder with template.yaml, the functions and the layer."""
-    del python  # asked for because without one there is nothing to build with
+    """The output of `make build` for this machine: a folder with template.yaml, the functions and the layer."""
+    del python  # requested because the build needs an interpreter
     folder = parts.FOLDER / "build"
     made = subprocess.run(
-        ["make", "build", f"ARCH={ARCHITECTURE}", f"BUILD_DIR={folder}"],  # noqa: S607 (what a person types)
+        ["make", "build", f"ARCH={ARCHITECTURE}", f"BUILD_DIR={folder}"],  # noqa: S607 (as a user types it)
         cwd=parts.ROOT,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -52,14 +52,14 @@ def build(python: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def livekit_server() -> Iterator[Server]:
-    """A LiveKit server, which tells its webhooks to the URL that `livekit_stack` has for them."""
+    """A LiveKit server that sends its webhooks to `livekit_stack`."""
     with running_livekit(f"http://127.0.0.1:{parts.free_port(2) + 1}") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def livekit_stack(livekit_server: Server) -> Iterator[LocalApi]:
-    """The local stack with that LiveKit; DynamoDB and Gemini are stand-ins."""
+    """The local stack with that LiveKit server; DynamoDB and Gemini are stand-ins."""
     webhook_port = urlsplit(livekit_server.webhook_url).port
     assert webhook_port
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -1,4 +1,4 @@
-"""The product on DynamoDB Local, AWS's own engine: the very tests that run on moto, of the store and of durability."""
+"""The product on DynamoDB Local, AWS's own engine: the tests of the store and of durability that also run on moto."""
 
 import faulthandler
 import os
@@ -36,8 +36,8 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_what_holds_on_moto_holds_on_it(endpoint: str, suite: str) -> None:
-    faulthandler.cancel_dump_traceback_later()  # the crash matrix takes minutes, and each of its tests has bounds
+def test_suites_that_pass_on_moto_pass_on_it(endpoint: str, suite: str) -> None:
+    faulthandler.cancel_dump_traceback_later()  # the crash matrix takes minutes; its tests have their own limits
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, SUITES[suite])],
         cwd=parts.ROOT,
@@ -57,7 +57,7 @@ def test_what_holds_on_moto_holds_on_it(endpoint: str, suite: str) -> None:
     parts.versions[PART] += f", {outcomes['passed']} passed"
 
 
-def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_creates_the_tables_of_the_template(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "local")
     tables = template.load(parts.ROOT / "template.yaml", {"LIVEKIT_URL": "wss://livekit.example"}).tables
@@ -81,7 +81,7 @@ def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, mon
         assert expiry.get("AttributeName") == table.ttl_attribute
 
 
-def test_it_listens_on_loopback_alone(endpoint: str) -> None:
+def test_it_listens_on_loopback_only(endpoint: str) -> None:
     addresses = listening_addresses(int(endpoint.rpartition(":")[2]))
 
     assert addresses
