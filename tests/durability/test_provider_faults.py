@@ -179,7 +179,7 @@ def pages(scene: Scene, path: str, cursor: str | None = None) -> list[Any]:
 
 
 def no_session_is_half_made(scene: Scene, answer: Answer) -> None:
-    """Check that a failed create leaves no session, a failed one with a reason, or, if DynamoDB failed, an active one."""
+    """Check that a failed create leaves no session or a failed one, or, after a DynamoDB fault, an active one."""
     sessions = pages(scene, "/sessions")
     assert len(sessions) <= 1
     for session in sessions:
