@@ -158,7 +158,7 @@ def demands() -> list[Demand]:
         Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
         Demand("Live tokens a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota"),
         Demand("extractions a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota; the queue waits longer"),
-        Demand("calls nobody completes (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),
+        Demand("abandoned calls (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),
     ]
 
 
