@@ -1,7 +1,6 @@
-"""Measure, and write docs/performance.md: `make bench`, or `make bench ARGS="cold warm"` for some of it.
+"""Measure and write docs/performance.md: `make bench`, or `make bench ARGS="cold warm"` for some sections.
 
-A section's figures are kept in .bench/results, so that the page always shows the last run of each. It is written once
-there are figures of all.
+The results of each section's last run are stored in .bench/results. The page is written once every section has results.
 """
 
 import json
@@ -30,7 +29,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: how it is measured, what it shows, and what is asked of it."""
+    """A part of the page: its measurement, its tables and its targets."""
 
     measure: Callable[[World], Json]
     tables: Callable[[Json], dict[str, str]]
@@ -43,13 +42,13 @@ SECTIONS: Final = {
     "work": Section(work.measure, work.tables, work.targets),
     "load": Section(load.measure, load.tables),
 }
-"""Those that share one world; growth has a world of its own, on another DynamoDB."""
+"""The sections that share one world. Growth has its own, on DynamoDB Local."""
 
 NAMES: Final = (*SECTIONS, "growth", "scale")
 
 
 def main() -> str | None:
-    """Measure what is named, or everything, and write the pages; return what is missing."""
+    """Measure the named sections, or all, and write the pages; return an error message."""
     wanted = sys.argv[1:] or list(NAMES)
     if unknown := [name for name in wanted if name not in NAMES]:
         return f"There is no section {', '.join(unknown)}: there are {', '.join(NAMES)}."
@@ -67,7 +66,7 @@ def _measure(wanted: list[str]) -> None:
         _measure_all(built, wanted)
         name = _PAGE.relative_to(ROOT)
         if missing := [each for each in (*SECTIONS, "growth") if not _results_of(each).is_file()]:
-            print(f"{name} stays as it is: there are no figures of {', '.join(missing)} yet.")
+            print(f"{name} is unchanged: there are no results yet for {', '.join(missing)}.")
         else:
             _PAGE.write_text(page(), encoding="utf-8")
             print(f"Written to {name}.")
@@ -85,19 +84,19 @@ def _measure_all(built: Builds, wanted: list[str]) -> None:
             for name, section in SECTIONS.items():
                 if name in wanted:
                     print(f"Measuring: {name} ...")
-                    _keep(name, load_before, loop_ms, section.measure(world), section.tables)
+                    _store(name, load_before, loop_ms, section.measure(world), section.tables)
     if "growth" in wanted:
         print("Measuring: growth ...")
-        _keep("growth", load_before, loop_ms, growth.measure(built), growth.tables)
+        _store("growth", load_before, loop_ms, growth.measure(built), growth.tables)
 
 
-def _keep(
+def _store(
     name: str, load_before: float, loop_ms: float, figures: Json, tables: Callable[[Json], dict[str, str]]
 ) -> None:
-    """Keep a section's figures with their date and how busy and how fast the machine was before, and show them."""
+    """Store and print a section's figures, with the date and the machine's load and speed before the run."""
     date = datetime.now(UTC).strftime("%Y-%m-%d")
-    kept = {"date": date, "load": load_before, "loop_ms": loop_ms, "figures": figures}
-    _results_of(name).write_text(json.dumps(kept), encoding="utf-8")
+    stored = {"date": date, "load": load_before, "loop_ms": loop_ms, "figures": figures}
+    _results_of(name).write_text(json.dumps(stored), encoding="utf-8")
     print("\n\n".join(tables(figures).values()), "\n")
 
 
@@ -107,7 +106,7 @@ def _results_of(name: str) -> Path:
 
 
 def page() -> str:
-    """Write the page from the figures that are there."""
+    """Return the page with the stored figures."""
     shown: dict[str, str] = {}
     dates: list[str] = []
     targets: list[Target] = []
@@ -115,10 +114,10 @@ def page() -> str:
         *((name, section.tables, section.targets) for name, section in SECTIONS.items()),
         ("growth", growth.tables, lambda _: []),
     ):
-        kept = json.loads(_results_of(name).read_text(encoding="utf-8"))
-        shown |= tables(kept["figures"])
-        dates.append(f"{name} on {kept['date']} (load {kept['load']:.1f}, loop {kept['loop_ms']:.0f} ms)")
-        targets += of_section(kept["figures"])
+        stored = json.loads(_results_of(name).read_text(encoding="utf-8"))
+        shown |= tables(stored["figures"])
+        dates.append(f"{name} on {stored['date']} (load {stored['load']:.1f}, loop {stored['loop_ms']:.0f} ms)")
+        targets += of_section(stored["figures"])
     shown["dates"] = ", ".join(dates)
     shown["machine"] = _machine()
     shown["targets"] = table(["target", "at most", "measured", "met"], [target.row for target in targets])
@@ -129,12 +128,12 @@ def page() -> str:
 
 
 def _loop_ms() -> float:
-    """Return what a million additions take, by which the same machine on two days can be told apart."""
+    """Return the milliseconds of a million additions: a rented machine's speed changes from day to day."""
     return min(timeit.repeat("n += 1", "n = 0", number=1_000_000)) * 1000
 
 
 def _machine() -> str:
-    """Describe the machine as far as figures depend on it."""
+    """Return the processor, its cores and the memory of this machine."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -1,4 +1,4 @@
-"""What is measured, as folders: the product's own build, the baseline built in two ways, and what Lambda brings."""
+"""The builds to measure: the product, the baseline with and without bytecode, and Lambda's runtime packages."""
 
 import platform
 import shutil
@@ -17,12 +17,12 @@ ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else
 
 
 class CannotMeasure(Exception):
-    """Something is missing on this machine; the message says what."""
+    """This machine lacks something that a measurement needs; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Builds:
-    """The folders, and the two programs that run functions out of them."""
+    """The folders, and the two programs that run functions from them."""
 
     product: Path
     stock: Path
@@ -35,7 +35,7 @@ class Builds:
 
 
 def builds() -> Builds:
-    """Make what is not there yet; `make bench` has built the product itself."""
+    """Build what is missing; raises CannotMeasure. `make bench` has already built the product."""
     product = ROOT / ".aws-sam" / platform.machine().replace("aarch64", "arm64")
     if not (product / "template.yaml").is_file():
         raise CannotMeasure(f"There is no build in {product.relative_to(ROOT)}: run `make bench`, which makes one.")
@@ -50,7 +50,7 @@ def builds() -> Builds:
         raise CannotMeasure("There is no Runtime Interface Emulator in .venv-sam, or none for this machine.")
     stock, compiled = FOLDER / "stock", FOLDER / "compiled"
     runtime = FOLDER / "runtime"
-    _install(python, runtime, "runtime", compiled=True)  # Lambda's own boto3 has its bytecode too
+    _install(python, runtime, "runtime", compiled=True)  # as on Lambda, whose boto3 has bytecode
     for folder in (stock, compiled):
         _install(python, folder, "bench", compiled=folder == compiled)
         shutil.copy(ROOT / "bench/baseline/app.py", folder)
@@ -60,7 +60,7 @@ def builds() -> Builds:
 
 
 def _install(python: Path, folder: Path, lock: str, *, compiled: bool) -> None:
-    """Install a lock into a folder, unless it is there already."""
+    """Install a lock file into a folder, unless it is already installed."""
     wanted = ROOT / f"requirements/{lock}.txt"
     mark = folder / "installed"
     if mark.is_file() and mark.read_bytes() == wanted.read_bytes():
@@ -93,9 +93,9 @@ def _install(python: Path, folder: Path, lock: str, *, compiled: bool) -> None:
 
 
 def _compile(python: Path, folder: Path) -> None:
-    """Write bytecode as the layer has it: taken unchecked, so that a zip's dates do not void it."""
+    """Write bytecode as in the layer: with unchecked hashes, so that the dates in a zip do not invalidate it."""
     subprocess.run(
         [python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", folder],
-        check=False,  # some packages carry templates that are no Python yet
+        check=False,  # some packages have templates that are not valid Python
         capture_output=True,
     )

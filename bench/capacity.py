@@ -1,6 +1,6 @@
-"""What requests cost in DynamoDB, by its published rules, from the rows themselves.
+"""Compute the DynamoDB capacity that requests consume, by the published rules, from the rows.
 
-moto answers any ReturnConsumedCapacity with one unit, so the rows are looked at before and after each write.
+moto answers every ReturnConsumedCapacity with one unit, so the rows are read before and after each write.
 Sources: "DynamoDB item sizes and formats" and "Read/write capacity unit consumption" in the Developer Guide.
 """
 
@@ -25,7 +25,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Request units, as on-demand tables are billed."""
+    """Read and write request units, as billed for on-demand tables."""
 
     reads: float = 0.0
     writes: float = 0.0
@@ -35,7 +35,7 @@ class Units:
 
 
 def size_of(item: Item) -> int:
-    """Return the size of a row in bytes, names included."""
+    """Return the size of a row in bytes, attribute names included."""
     return sum(len(name.encode()) + _size(value) for name, value in item.items())
 
 
@@ -57,17 +57,17 @@ def _size(value: Mapping[str, Any]) -> int:
 
 
 def reads(size: int, *, consistent: bool) -> float:
-    """Return the read units of so many bytes that one request reads from one table."""
+    """Return the read units for the bytes that one request reads from one table."""
     return max(1, math.ceil(size / READ_BYTES)) * (1.0 if consistent else 0.5)
 
 
 def writes(size: int) -> float:
-    """Return the write units of a row of so many bytes."""
+    """Return the write units for the bytes of a row."""
     return float(max(1, math.ceil(size / WRITE_BYTES)))
 
 
 def written(before: Item | None, after: Item | None, definition: Mapping[str, Any]) -> float:
-    """Return the write units of one changed row: the table's own, and those of each index that copies of it."""
+    """Return the write units of one changed row, for the table and for each index that copies it."""
     total = writes(max(size_of(before or {}), size_of(after or {})))
     for index in definition.get("GlobalSecondaryIndexes", []):
         old, new = (_copied(row, index, definition) for row in (before, after))
@@ -92,23 +92,23 @@ def _copied(row: Item | None, index: Mapping[str, Any], definition: Mapping[str,
     return {name: row[name] for name in (*keys, *own, *projection.get("NonKeyAttributes", [])) if name in row}
 
 
-class Keeper:
-    """Looks at the rows that requests read and write, and tells what these cost."""
+class CapacityMeter:
+    """Computes the capacity of requests from the rows that they read and write."""
 
     def __init__(self, dynamodb: "DynamoDBClient", tables: Iterable[Table]) -> None:
         self._dynamodb = dynamodb
         self._definitions = {table.name: cast("Mapping[str, Any]", table.definition) for table in tables}
 
     async def look(self, operation: str, body: bytes) -> list[Item | None]:
-        """Return the rows that a request is about to write, as they are now; none for one that reads."""
+        """Return the current versions of the rows that a request will write; none for a read."""
         changes = _changes(operation, json.loads(body)) if body else []
         return list(await asyncio.gather(*(asyncio.to_thread(self._row, table, row) for table, row in changes)))
 
     async def cost(
         self, operation: str, body: bytes, answer: bytes, before: Sequence[Item | None]
     ) -> tuple[Units, int]:
-        """Return what a request cost, and how many rows it read."""
-        asked, told = json.loads(body), json.loads(answer or b"{}")
+        """Return the capacity that a request consumed, and the number of rows that it read."""
+        asked, response = json.loads(body), json.loads(answer or b"{}")
         changes = _changes(operation, asked)
         after = await self.look(operation, body)
         cost = sum(
@@ -118,7 +118,7 @@ class Keeper:
         if changes:
             return Units(writes=cost * (2 if operation == "TransactWriteItems" else 1)), 0
         if operation == "BatchGetItem":
-            rows = [row for table in told["Responses"].values() for row in table]
+            rows = [row for table in response["Responses"].values() for row in table]
             [request] = asked["RequestItems"].values()
             whole = [
                 await asyncio.to_thread(self._row, table, key)
@@ -127,10 +127,10 @@ class Keeper:
             ]
             consistent = request.get("ConsistentRead", False)
             return Units(reads=sum(reads(size_of(row or {}), consistent=consistent) for row in whole)), len(rows)
-        rows = told["Items"] if "Items" in told else [told["Item"]] if "Item" in told else []
+        rows = response["Items"] if "Items" in response else [response["Item"]] if "Item" in response else []
         size = sum(map(size_of, rows))
-        scanned = told.get("ScannedCount", len(rows))
-        if rows and scanned > len(rows):  # those that a filter took out were read as well
+        scanned = response.get("ScannedCount", len(rows))
+        if rows and scanned > len(rows):  # rows that a filter removed were read too
             size = size * scanned // len(rows)
         return Units(reads=reads(size, consistent=asked.get("ConsistentRead", False))), scanned
 
@@ -141,7 +141,7 @@ class Keeper:
 
 
 def _changes(operation: str, asked: Json) -> list[tuple[str, Item]]:
-    """Return the tables that a request writes to, each with at least the key of the row."""
+    """Return pairs of a table that a request writes to and, at least, the key of the row."""
     match operation:
         case "PutItem":
             return [(asked["TableName"], asked["Item"])]

@@ -1,4 +1,4 @@
-"""Clients that ask one after the other, so many at once, in a process of their own.
+"""HTTP clients in a separate process, each of which sends one request after the other.
 
 python -m bench.clients <url> <method> <key> <clients> <seconds>        < body
 """
@@ -12,7 +12,7 @@ import aiohttp
 
 
 async def main() -> None:
-    """Print as JSON how many requests there were in how many seconds, their milliseconds, and what was not answered."""
+    """Print JSON: the seconds, the milliseconds of each request, and the refusals."""
     url, method, key, clients, seconds = sys.argv[1:]
     body = sys.stdin.read() or None
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}

@@ -1,4 +1,4 @@
-"""Cold starts: every built function under the Runtime Interface Emulator, between the baseline and the floor."""
+"""Cold starts: every built function under the Runtime Interface Emulator, beside the baseline and the floor."""
 
 import random
 import time
@@ -11,7 +11,7 @@ from bench.world import BASELINE_CREATE, BASELINE_GET, World
 
 ROUNDS: Final = 9
 MAX_SECONDS: Final = 240
-"""No round begins after this; a busy machine gets fewer."""
+"""The time after which no new round begins; a busy machine completes fewer."""
 
 STOCK_CREATE: Final = "baseline create, as `sam build` ships it"
 STOCK_GET: Final = "baseline get, as `sam build` ships it"
@@ -23,7 +23,7 @@ Json = Any
 
 
 def measure(world: World) -> Json:
-    """Start everything once per round, in an order that chance mixes anew, so that a slow moment hits all alike."""
+    """Start everything once per round in random order, so that a slow moment affects all alike."""
     contestants: list[tuple[str, str, Subject]] = [
         (STOCK_CREATE, BASELINE_CREATE, world.baseline(compiled=False)),
         (STOCK_GET, BASELINE_GET, world.baseline(compiled=False)),
@@ -42,8 +42,8 @@ def measure(world: World) -> Json:
             world.replay(chapter)
             start = cold(world.builds, subject, {} if chapter == FLOOR else world.event(chapter))
             if world.tape.missed:
-                raise CannotMeasure(f"{name} asked what was never recorded: {world.tape.missed}")
-            if number:  # the first round brings the files into memory
+                raise CannotMeasure(f"{name} sent requests that were not recorded: {world.tape.missed}")
+            if number:  # the first round reads the files into memory
                 starts[name]["ms"].append(start.milliseconds)
                 starts[name]["mb"].append(start.megabytes)
     return starts
@@ -54,7 +54,7 @@ def _nothing() -> dict[str, list[float]]:
 
 
 def targets(starts: Json) -> list[Target]:
-    """Return the ratios of this run, each of two smallest: what disturbs a start only ever makes it longer."""
+    """Return ratios of the smallest values of this run: a disturbance only makes a start longer."""
 
     def ratio(name: str, baseline: str) -> float:
         return float(min(starts[name]["ms"]) / min(starts[baseline]["ms"]))
@@ -68,7 +68,7 @@ def targets(starts: Json) -> list[Target]:
 
 
 def tables(starts: Json) -> dict[str, str]:
-    """Write the one table, the slowest first."""
+    """Return the table, slowest first."""
     rows = []
     for name, start in sorted(starts.items(), key=lambda each: -min(each[1]["ms"])):
         of_others = name.startswith("baseline") or name == FLOOR

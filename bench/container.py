@@ -1,11 +1,10 @@
-"""One container without the emulator: imports a handler as Lambda does, and times each call inside the process.
+"""One container without the emulator: import a handler as Lambda does, and time each call inside the process.
 
     python3.13 -S -s -B container.py app.handler        in the function's folder, with the layer on PYTHONPATH
 
-Reads one line of JSON per order, {"event": ..., "times": n}, and answers each with the milliseconds of every call, the
-processor's milliseconds of the same calls, how much of either the machine's host took for itself meanwhile, the bytes
-that were logged, and the last answer. Uses the standard library alone, because whatever it imported would be there for
-the handler already.
+Reads one line of JSON per command, {"event": ..., "times": n}. Answers each with the wall-clock and CPU milliseconds of
+every call, the time stolen by the machine's host, the bytes logged, and the last response. Imports the standard library
+only: any other import would make the same import in the handler free.
 """
 
 import importlib
@@ -19,11 +18,11 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve standard input until it ends; what the function prints goes to a file, and is counted."""
+    """Serve standard input until it ends; redirect the function's output to a file and count its bytes."""
     out = os.fdopen(os.dup(1), "w")
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 1)
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109 (pathlib is for the handler to pay for)
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 (an import of pathlib counts as the handler's)
         module, _, name = sys.argv[1].rpartition(".")
         handler = getattr(importlib.import_module(module), name)
         for line in sys.stdin:
@@ -56,10 +55,10 @@ def _calls(handler: Any, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _taken() -> int:
-    """Return for how long a virtual machine's host has run others on its processors, in 10 ms: proc(5), "steal"."""
+    """Return the time that a virtual machine's host ran other guests, in units of 10 ms: "steal" in proc(5)."""
     try:
-        with open("/proc/stat", encoding="ascii") as told:  # noqa: PTH123
-            return int(told.readline().split()[8])
+        with open("/proc/stat", encoding="ascii") as stat:  # noqa: PTH123
+            return int(stat.readline().split()[8])
     except FileNotFoundError:
         return 0
 

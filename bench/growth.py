@@ -1,4 +1,4 @@
-"""Growth: what a request costs when there is more in the tables, or more in the request."""
+"""Growth: the cost of a request as the tables, or the request itself, become larger."""
 
 import json
 import uuid
@@ -6,16 +6,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-import pytest
-
 from bench.builds import Builds, CannotMeasure
 from bench.report import p50, table
 from bench.subjects import Container, container
 from bench.wire import DYNAMODB, GEMINI, SERVICES
 from bench.world import World, running_world
 from local import dynamodb
-from tests.real.dynamodb_local.server import dynamodb_local
-from tests.real.sample_call import SampleCall
+from local.real import parts
+from local.real.dynamodb_local.server import dynamodb_local
+from local.sample_call import SampleCall
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -30,15 +29,15 @@ Json = Any
 
 
 def measure(builds: Builds) -> Json:
-    """Fill the tables step by step, and ask the same after each.
+    """Fill the tables step by step and send the same requests after each step.
 
-    On DynamoDB Local, because moto walks through all rows for each query: at 10^5 it answers no query in time.
+    Uses DynamoDB Local, because moto scans all rows for each query: with 10^5 rows it is too slow.
     """
     try:
         with dynamodb_local() as url, running_world(builds, url) as world:
             return _measured(world)
-    except pytest.skip.Exception as absent:
-        raise CannotMeasure(f"Growth: {absent}") from None
+    except parts.Missing as missing:
+        raise CannotMeasure(f"Growth: {missing}") from None
 
 
 def _measured(world: World) -> Json:
@@ -51,7 +50,7 @@ def _measured(world: World) -> Json:
         }
         found["sweeps"].append([0, _asked(world, started["SweepSessions"], {})])
         found["completes"] = _completes(world, database, started["CompleteSession"])
-        total = 1  # the one that the others were copied from; those were completed, and are not due any more
+        total = 1  # the row that was copied; the copies were completed and are no longer due
         for sessions in SESSIONS:
             call, row = _workspace(world, f"with-{sessions}", database)
             _copy(database, world, row, (str(uuid.uuid4()) for _ in range(sessions - 1)))
@@ -67,7 +66,7 @@ def _measured(world: World) -> Json:
 
 
 def _workspace(world: World, name: str, database: "DynamoDBClient") -> tuple[SampleCall, Mapping[str, Any]]:
-    """Make a workspace with an agent and one session, and return the call and the session's row."""
+    """Create a workspace with an agent and one session; return the call and the session's row."""
 
     def invoke(logical_id: str, event: Json) -> Json:
         return world.record(logical_id, world.subject(logical_id), event)
@@ -85,7 +84,7 @@ def _table(world: World) -> str:
 
 
 def _copy(database: "DynamoDBClient", world: World, row: Mapping[str, Any], ids: Iterable[str]) -> None:
-    """Write the same row under other ids, spread over the shards as the product spreads them."""
+    """Write the same row under other ids, distributed over the shards as in the product."""
     requests: list[Any] = []
     for session_id in ids:
         shard = {"due_shard": {"N": str(int(session_id[-2:], 16) % 16)}}
@@ -98,7 +97,7 @@ def _copy(database: "DynamoDBClient", world: World, row: Mapping[str, Any], ids:
 
 
 def _events(call: SampleCall) -> dict[str, Json]:
-    """Return the events that list the call's workspace and get its session."""
+    """Return the events that list the workspace's sessions, and get and complete its session."""
     events: dict[str, Json] = {}
 
     def invoke(logical_id: str, event: Json) -> Json:
@@ -113,7 +112,7 @@ def _events(call: SampleCall) -> dict[str, Json]:
 
 
 def _completes(world: World, database: "DynamoDBClient", running: Container) -> list[Json]:
-    """Complete sessions with ever longer transcripts, each length on sessions of its own."""
+    """Complete sessions with longer and longer transcripts, each length on new sessions."""
     call, row = _workspace(world, "completing", database)
     text = json.dumps(_events(call)["CompleteSession"])
     session_id, found = row["session_id"]["S"], []
@@ -123,18 +122,20 @@ def _completes(world: World, database: "DynamoDBClient", running: Container) -> 
         figures = []
         for each in ids:
             event = json.loads(text.replace(session_id, each))
-            said = [{"role": "user", "text": f"This is what I say in turn {number}."} for number in range(turns)]
-            event["body"] = json.dumps({"transcript": said})
+            transcript = [{"role": "user", "text": f"This is what I say in turn {number}."} for number in range(turns)]
+            event["body"] = json.dumps({"transcript": transcript})
             figures.append(_asked(world, running, event, times=1))
-        best = figures[1:]  # the first brings whatever is imported at first use
+        best = figures[1:]  # the first call includes imports at first use
         found.append([turns, {**best[-1], "processor": p50([each["processor"] for each in best])}])
     return found
 
 
 def _asked(world: World, running: Container, event: Json, times: int = CALLS) -> Json:
-    """Call a function, and return what the last call asked of DynamoDB, and the processor's milliseconds."""
-    asked_before = any(chapter == CHAPTER and "generateContent" in said for chapter, said in world.tape.kept)
-    # The stand-in answers with what it read, and the results would grow with the transcript: its first answer stays.
+    """Call a function; return the DynamoDB requests of the last call, and the median CPU milliseconds."""
+    asked_before = any(
+        chapter == CHAPTER and "generateContent" in signature for chapter, signature in world.tape.responses
+    )
+    # Replay the first extraction: the stand-in's results would grow with the transcript.
     world.tape.recording = SERVICES - {GEMINI} if asked_before else SERVICES
     calls = None
     if times > 1:
@@ -142,20 +143,20 @@ def _asked(world: World, running: Container, event: Json, times: int = CALLS) ->
         calls = running.call(event, times - 1)
     world.tape.begin(CHAPTER)
     last = running.call(event)
-    heard = [each for each in world.tape.heard if each.service == DYNAMODB]
+    exchanges = [each for each in world.tape.exchanges if each.service == DYNAMODB]
     return {
-        "requests": len(heard),
-        "rows": sum(each.rows for each in heard),
-        "reads": sum(each.units.reads for each in heard),
-        "writes": sum(each.units.writes for each in heard),
-        "bytes_in": sum(each.bytes_in for each in heard),
-        "bytes_out": sum(each.bytes_out for each in heard),
+        "requests": len(exchanges),
+        "rows": sum(each.rows for each in exchanges),
+        "reads": sum(each.units.reads for each in exchanges),
+        "writes": sum(each.units.writes for each in exchanges),
+        "bytes_in": sum(each.bytes_in for each in exchanges),
+        "bytes_out": sum(each.bytes_out for each in exchanges),
         "processor": p50([*(calls.processor if calls else []), *last.processor]),
     }
 
 
 def tables(found: Json) -> dict[str, str]:
-    """Write one table per kind of request."""
+    """Return one table per kind of request."""
     head = ["requests", "rows read", "read units", "write units", "bytes sent", "bytes read", "ms of the processor"]
 
     def rows(kind: str) -> list[list[str]]:

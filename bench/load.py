@@ -1,4 +1,4 @@
-"""Load: the local stack with ever more clients, beside the baseline under uvicorn with as many processes."""
+"""Load: the local stack with more and more clients, beside the baseline under uvicorn with as many processes."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from bench.builds import ROOT, CannotMeasure, Command
 from bench.report import p50, percentile, table
 from bench.subjects import wait_for
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
+from local.real.parts import free_port
 from local.running import running_api
 from local.workers import MAX_WORKERS
-from tests.real.parts import free_port
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32)
 SECONDS: Final = 2
@@ -27,7 +27,7 @@ Json = Any
 
 
 def measure(world: World) -> Json:
-    """Ask both for new sessions and for one that is there, in turn, the services answering at once."""
+    """Create sessions and get a session on both, alternately; the services answer without delay."""
     found: Json = {}
     with _local_stack(world) as ours, _uvicorn(world) as theirs:
         contestants = {
@@ -37,7 +37,7 @@ def measure(world: World) -> Json:
             "get baseline": (theirs, BASELINE_GET),
         }
         for url, chapter in contestants.values():
-            _clients(world, url, chapter, MAX_WORKERS * 2, WARM_UP_SECONDS)  # until all processes are there
+            _clients(world, url, chapter, MAX_WORKERS * 2, WARM_UP_SECONDS)  # until all processes run
         for _ in range(ROUNDS):
             for clients in CLIENTS:
                 for kind, (url, chapter) in contestants.items():
@@ -71,7 +71,7 @@ def _clients(world: World, url: str, chapter: str, clients: int, seconds: int) -
 @contextmanager
 def _local_stack(world: World) -> Iterator[str]:
     world.replay("CreateSession")
-    world.tape.recording = frozenset(world.tape.delays)  # it makes its tables first, as far as they are not there
+    world.tape.recording = frozenset(world.tape.delays)  # it creates missing tables first
     environment = {
         **world.around.machine,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'layers/voice'}",
@@ -105,7 +105,7 @@ def _uvicorn(world: World) -> Iterator[str]:
 
 
 def tables(measured: Json) -> dict[str, str]:
-    """Write one table: a line per number of clients, each figure the median of all rounds."""
+    """Return one table: a row per number of clients, each figure the median of all rounds."""
     found = measured["found"]
     head = ["clients", *(f"{kind}: {figure}" for kind in found for figure in ("requests/s", "p99, ms"))]
     rows = [

@@ -1,8 +1,8 @@
-"""What AWS asks, in dollars: us-east-1, arm64, HTTP API, on demand, first tier.
+"""AWS's list prices in dollars: us-east-1, arm64, HTTP API, on demand, first tier.
 
-Checked on 2026-11-27 against stored copies of public pages, not against the live ones. AWS's pages fill most prices in
-by script, so a copy has only those of their worked examples; what no example has was found elsewhere, twice at least.
-Hold them against your region's before you rely on them.
+Checked on 2026-11-27 against stored copies of public pages, not against the live ones. AWS's pages load most prices by
+script, so a stored copy has only those of worked examples. The others come from at least two other sources.
+Compare them with the prices of your region before you rely on them.
 """
 
 from typing import Final
@@ -19,23 +19,23 @@ WRITE_UNIT: Final = 0.625 / MILLION
 
 # aws.amazon.com/api-gateway/pricing/ shows it by script. Found at
 # awsforengineers.com/blog/aws-api-gateway-pricing-explained (May 2025), go-cloud.io/aws-api-gateway-pricing (2026), and
-# in a reading of AWS's Price List of 2026-09-21. It is for each 512 KB of a request, and for the first 300 million of a
+# in a reading of AWS's Price List of 2026-09-21. It is per 512 KB of a request, for the first 300 million of a
 # month; the next cost $0.90.
 HTTP_API_REQUEST: Final = 1.00 / MILLION
 
-# "AWS Lambda pricing", aws.amazon.com/lambda/pricing/: both from its example of durable functions, which is on arm64 in
-# us-east-1. The second is for the first 7.5 billion GB-seconds of a month, as readings of AWS's Price List of October
-# 2025 and of 2026-09-19 have it.
+# "AWS Lambda pricing", aws.amazon.com/lambda/pricing/: both from its example of durable functions, on arm64 in
+# us-east-1. The second is for the first 7.5 billion GB-seconds of a month, by readings of AWS's Price List of October
+# 2025 and of 2026-09-19.
 LAMBDA_REQUEST: Final = 0.20 / MILLION
 LAMBDA_GB_SECOND: Final = 0.0000133334
 
 # aws.amazon.com/cloudwatch/pricing/ shows it by script. Found at duckbillgroup.com/?p=9080 (May 2025: the first tier of
 # Lambda's logs costs what all cost before), go-cloud.io/aws-api-gateway-pricing (2026), and in a reading of AWS's Price
-# List of 2026-09-22. What is stored costs $0.03 for each GB and month, and is not counted here.
+# List of 2026-09-22. Storage costs $0.03 per GB and month and is not included.
 LOG_GB: Final = 0.50
 
 PLATFORM_LOG_BYTES: Final = 450
-"""START, END and REPORT, which Lambda writes around each invocation."""
+"""Bytes of START, END and REPORT, which Lambda logs for each invocation."""
 
 ACCESS_LOG_BYTES: Final = 500
-"""One line of the access log by the template's format."""
+"""Bytes of one line of the access log in the template's format."""

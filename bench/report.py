@@ -1,4 +1,4 @@
-"""Figures as a reader sees them: medians, percentiles, tables."""
+"""Medians, percentiles, and tables in Markdown."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure should be at most."""
+    """A measured figure and its upper limit."""
 
     what: str
     limit: float
@@ -20,14 +20,14 @@ class Target:
 
     @property
     def row(self) -> list[str]:
-        """The row of the table of targets."""
+        """The row for the table of targets."""
         shown = f"{self.measured:.2f}" if not self.unit else f"{self.measured:.1f} {self.unit}"
         limit = f"{self.limit:.2f}" if not self.unit else f"{self.limit:g} {self.unit}"
         return [self.what, limit, shown, "yes" if self.measured <= self.limit else "**no**"]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that so large a share of all values does not exceed."""
+    """Return the smallest value that the given share of all values does not exceed."""
     return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]
 
 
@@ -37,6 +37,6 @@ def p50(values: Sequence[float]) -> float:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; the first column is text, the others are figures."""
+    """Return a table; the first column is text, the others are figures."""
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

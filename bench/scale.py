@@ -1,9 +1,9 @@
-"""Scale: what the design holds at 10, 10^3 and 10^5 calls started per second, by arithmetic that a reader can repeat.
+"""Scale: the load of 10, 10^3 and 10^5 calls started per second, beside AWS's limits, by arithmetic.
 
     .venv/bin/python -m bench.scale
 
-Change the numbers below to yours. The limits are AWS's defaults, checked on 2026-11-27 against stored copies of the
-pages that stand beside them, not against the live ones, and SSM's was not found; docs/scale.md says what each means.
+Replace the numbers below with yours. The limits are AWS's defaults, checked on 2026-11-27 against stored copies of the
+pages named beside them, not against the live pages. SSM's limit was not found. docs/scale.md explains each limit.
 """
 
 import math
@@ -23,12 +23,12 @@ RATES: Final = (10, 1_000, 100_000)
 CALL_SECONDS: Final = 180
 SHARDS: Final = 16
 
-# ---- What one request asks for, from docs/performance.md (work, and warm at 30/120/5 ms) ----
+# ---- The cost of one request, from docs/performance.md (work, and warm at 30/120/5 ms) ----
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of request: how often in a call, how long a container is busy with it, and what it asks of DynamoDB."""
+    """One kind of request: its number per call, the seconds that a container is busy, and its DynamoDB units."""
 
     name: str
     per_call: float
@@ -37,7 +37,7 @@ class Kind:
     reads: float
     writes: float
     index_writes: float
-    """Of the writes, those to the index of the workspace."""
+    """The part of the writes that goes to the index by workspace."""
 
 
 KINDS: Final = (
@@ -48,16 +48,16 @@ KINDS: Final = (
     Kind("get", 1, 0.03, 0.5, 3, 0, 0),
 )
 COLD_CREATE: Final = 1.0
-"""Seconds that a new container is busy with its first create."""
+"""Seconds that a new container is busy with its first create request."""
 
 TRANSCRIPT_WRITES: Final = 4 * 2 + 1
-"""Of the writes of a call, those to the table of transcripts."""
+"""The part of a call's writes that goes to the transcripts table."""
 
 DUE_WRITES: Final = 6
-"""Of the writes of a call, those to the index of what is due: put, moved by a join and by complete, removed."""
+"""The part of a call's writes that goes to the index by due time: put, moved by a join and by complete, removed."""
 
 LOG_BYTES: Final = 1_250
-"""Per request: our line, Lambda's three, and the access log's."""
+"""Log bytes per request: our line, Lambda's three, and the access log's."""
 
 # ---- Limits: AWS's defaults for a region ----
 
@@ -73,7 +73,7 @@ TABLE_UNITS: Final = 40_000
 # "DynamoDB on-demand capacity mode",
 # docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html
 NEW_TABLE_WRITES: Final = 4_000
-"""What a new on-demand table takes. Later it takes twice its highest load so far, and more within half an hour."""
+"""Throughput of a new on-demand table. Later it is twice the highest load so far, and more within half an hour."""
 
 # "Amazon API Gateway quotas", docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 API_REQUESTS: Final = 10_000
@@ -81,33 +81,33 @@ API_REQUESTS: Final = 10_000
 
 # "Lambda quotas", docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 LAMBDA_CONCURRENCY: Final = 1_000
-"""For all functions of an account in a region. A new account has less, which AWS raises as it is used."""
+"""For all functions of an account in a region. A new account has less; AWS raises it with use."""
 
-# "Understanding Lambda function scaling", docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html: its words, as
-# two public files quote them.
+# "Understanding Lambda function scaling", docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html, as
+# quoted in two public files.
 LAMBDA_REQUESTS: Final = 10 * LAMBDA_CONCURRENCY
-"""Requests per second to all functions. Those shorter than 100 ms reach it before the containers are all busy."""
+"""Requests per second to all functions. Requests under 100 ms reach this limit before the one of containers."""
 
 # "Lambda scaling behavior", docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html
 LAMBDA_SCALING: Final = 1_000
-"""Containers that one function may gain in ten seconds."""
+"""Containers that Lambda may add to one function in ten seconds."""
 
 LAMBDA_REQUEST_SCALING: Final = 10_000
-"""Requests per second that one function may gain in ten seconds."""
+"""Requests per second that Lambda may add to one function in ten seconds."""
 
 # "Changing Parameter Store throughput",
 # docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-throughput.html, has no figure. So this one is
-# not checked against AWS's own, nor against pages of 2025. An article of dev.classmethod.jp of September 2022 has it,
-# and advancedweb.hu/how-to-cache-ssm-getparameter-calls-in-a-lambda-function/ without a date.
+# not checked against AWS's pages, nor against pages of 2025. It is from an article of dev.classmethod.jp of September
+# 2022 and from advancedweb.hu/how-to-cache-ssm-getparameter-calls-in-a-lambda-function/, which has no date.
 SSM_READS: Final = 40
-"""Parameters per second that SSM gives an account in a region, unless it pays for more."""
+"""Parameters per second from SSM for an account in a region, without higher throughput, which costs extra."""
 
 SWEEP_SECONDS: Final = 45
 SWEEP_PER_SECOND: Final = 100
-"""Sessions that one sweep sees to in a second: about four trips each, and 2.5 ms of a processor for each trip."""
+"""Sessions that one sweep processes per second: about four round trips each, and 2.5 ms of CPU per round trip."""
 
 GEMINI_PER_MINUTE: Final = 1_000
-"""An example: Google gives each project quotas of its own, and shows them in AI Studio."""
+"""An example: each project has its own quotas, which AI Studio shows."""
 
 
 SWEPT_PER_SECOND: Final = SWEEP_PER_SECOND * SWEEP_SECONDS / 60
@@ -115,7 +115,7 @@ SWEPT_PER_SECOND: Final = SWEEP_PER_SECOND * SWEEP_SECONDS / 60
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one rate of calls asks of one limit."""
+    """The load of one call per second on one limit."""
 
     what: str
     per_call: float
@@ -123,7 +123,7 @@ class Demand:
     knob: str
 
     def used(self, rate: int) -> float:
-        """Return the share of the limit that is used."""
+        """Return the used share of the limit."""
         return rate * self.per_call / self.limit
 
     @property
@@ -133,11 +133,11 @@ class Demand:
 
 
 def demands() -> list[Demand]:
-    """Return each limit with what a call asks of it."""
+    """Return each limit with the load of a call on it."""
     requests = sum(kind.per_call for kind in KINDS)
     busy = sum(kind.per_call * kind.seconds for kind in KINDS)
     longest = max(kind.seconds for kind in KINDS)
-    webhooks = max(kind.per_call for kind in KINDS)  # the kind that there is most of
+    webhooks = max(kind.per_call for kind in KINDS)  # the most frequent kind
     by_workspace = sum(kind.per_call * kind.index_writes for kind in KINDS)
     sessions = sum(kind.per_call * kind.writes for kind in KINDS) - TRANSCRIPT_WRITES - by_workspace - DUE_WRITES
     return [
@@ -158,12 +158,12 @@ def demands() -> list[Demand]:
         Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
         Demand("Live tokens a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota"),
         Demand("extractions a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota; the queue waits longer"),
-        Demand("calls nobody completes (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),
+        Demand("abandoned calls (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),
     ]
 
 
 def dollars_per_call() -> float:
-    """Return what AWS asks for one call, without LiveKit and Gemini."""
+    """Return AWS's price of one call in dollars, without LiveKit and Gemini."""
     return sum(
         kind.per_call
         * (
@@ -179,14 +179,14 @@ def dollars_per_call() -> float:
 
 
 def hottest_shard(sessions: int) -> float:
-    """Return how much more than its share the fullest due shard gets, by throwing so many random ids."""
+    """Return the fullest due shard's size relative to its share, by sampling that number of random ids."""
     dice = random.Random(1)  # noqa: S311 (no secret)
     counts = Counter(dice.getrandbits(8) % SHARDS for _ in range(sessions))
     return max(counts.values()) / (sessions / SHARDS)
 
 
 def tables() -> dict[str, str]:
-    """Write the tables of docs/scale.md."""
+    """Return the tables of docs/scale.md."""
     limits = [
         [
             demand.what,
@@ -221,7 +221,7 @@ def _share(used: float) -> str:
 
 
 def _rounded(rate: float) -> str:
-    """Return two significant digits: more would be a promise."""
+    """Return two significant digits: the estimate is not more precise."""
     digits = 1 - math.floor(math.log10(rate))
     return f"{round(rate, digits):,.0f}"
 

@@ -1,4 +1,4 @@
-"""What is measured: functions in containers of their own, with the emulator for cold starts and without it for warm."""
+"""Functions to measure, each in its own container: with the emulator for cold starts, without it for warm requests."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.builds import Builds, CannotMeasure, Command
-from tests.real.parts import free_port
+from local.real.parts import free_port
 
 _CONTAINER: Final = Path(__file__).with_name("container.py")
 _INVOKE: Final = "/2015-03-31/functions/function/invocations"
@@ -24,7 +24,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A function: where its code is, what else it may import, and its environment."""
+    """A function: its code folder, its import path and its environment."""
 
     name: str
     code: Path
@@ -33,7 +33,7 @@ class Subject:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The whole environment of its process, as Lambda would give it."""
+        """The whole environment of its process, as on Lambda."""
         return {
             **self.environment,
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
@@ -49,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Cold:
-    """A cold start: from the spawning of the emulator to the answer, and the most memory that Python took by then."""
+    """A cold start: milliseconds from starting the emulator to the response, and Python's peak memory."""
 
     milliseconds: float
     megabytes: float
@@ -57,9 +57,9 @@ class Cold:
 
 
 def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
-    """Start a function under the emulator, ask it once, and end it."""
+    """Start a function under the emulator, invoke it once, and stop it."""
     port = free_port(2)
-    # -S, -s: nothing that is installed on this machine can be imported. -B: nothing is compiled for the next start.
+    # -S, -s: no installed packages of this machine. -B: no bytecode is written for the next start.
     python: Command = [builds.python, "-S", "-s", "-B", "-m", "awslambdaric", "app.handler"]
     emulator: Command = [
         builds.emulator,
@@ -89,7 +89,7 @@ def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
 
 
 def wait_for(port: int, seconds: float) -> None:
-    """Wait until somebody listens; raises ConnectionRefusedError."""
+    """Wait until a server listens on a port; raises ConnectionRefusedError."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -103,7 +103,7 @@ def wait_for(port: int, seconds: float) -> None:
 
 
 def _asked(port: int, body: bytes) -> Json:
-    """Ask as soon as the emulator listens."""
+    """Send the request as soon as the emulator listens."""
     wait_for(port, _ANSWER_SECONDS)
     request = urllib.request.Request(f"http://127.0.0.1:{port}{_INVOKE}", body)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -112,7 +112,7 @@ def _asked(port: int, body: bytes) -> Json:
 
 
 def _peak_megabytes(pid: int) -> float:
-    """Return the peak of the emulator's child, which is Python."""
+    """Return the peak memory of the emulator's child process, which is Python."""
     children = Path(f"/proc/{pid}/task")
     pids = [child for task in children.iterdir() for child in (task / "children").read_text().split()]
     status = Path(f"/proc/{pids[0]}/status").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def _peak_megabytes(pid: int) -> float:
 
 
 def _check(subject: Subject, answer: Json) -> None:
-    """Refuse to measure what went wrong: an error is answered faster than a session is made."""
+    """Raise CannotMeasure for an error response: its time says nothing about a successful one."""
     wrong = (
         not isinstance(answer, dict)
         or answer.get("statusCode", 200) >= 300
@@ -134,12 +134,12 @@ def _check(subject: Subject, answer: Json) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What some calls of one container took, in milliseconds of the clock and of the processor."""
+    """Calls of one container: wall-clock and CPU milliseconds of each."""
 
     wall: list[float]
     processor: list[float]
     stolen: list[int]
-    """Hundredths of a second for which the machine's host ran others instead, during each call."""
+    """Hundredths of a second during each call in which the machine's host ran other guests."""
 
     logged: int
     answer: Json
@@ -153,7 +153,7 @@ class Container:
         self._process = process
 
     def call(self, event: Json, times: int = 1) -> Calls:
-        """Have the handler called with the same event so many times, one after the other."""
+        """Call the handler with the same event, `times` times in sequence."""
         assert self._process.stdin  # noqa: S101 (they are pipes)
         assert self._process.stdout  # noqa: S101
         self._process.stdin.write(json.dumps({"event": event, "times": times}) + "\n")

@@ -1,4 +1,4 @@
-"""Warm requests: what the services take is fixed, so what is left is our own share."""
+"""Warm requests: the services' delays are fixed, so the rest is our own time."""
 
 import json
 import time
@@ -22,14 +22,14 @@ BLOCK: Final = 10
 SLOW_BLOCKS: Final = 20
 FAST_BLOCKS: Final = 40
 ENOUGH: Final = 20
-"""How many calls count at least, also on a machine whose host disturbs nearly all."""
+"""The smallest number of calls to count, even if the machine's host disturbed nearly all."""
 
 WHOLE_PROCESSOR_MB: Final = 1_769
-"""With so much memory a function has one whole processor, and with less its share (Lambda Developer Guide)."""
+"""The memory with which a function has one whole processor; less gives a share (Lambda Developer Guide)."""
 
 MEMORY_MB: Final = (256, 512, 1024, WHOLE_PROCESSOR_MB)
 MAX_SECONDS: Final = 150
-"""For each of the two; no round of blocks begins after this, and a busy machine gets fewer."""
+"""The time for each of the two speeds after which no round begins; a busy machine completes fewer."""
 
 Json = Any
 
@@ -39,16 +39,16 @@ DELAYS: Final = {DYNAMODB: DYNAMODB_MS, LIVEKIT: LIVEKIT_MS, GEMINI: GEMINI_MS}
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A request's critical path: what has to be waited for, one after the other, however fast we are."""
+    """A request's critical path: the sequential round trips that it has to wait for."""
 
     name: str
     trips: tuple[str, ...]
-    """The services, one for each trip; of what runs side by side only the slower."""
+    """The service of each round trip; of concurrent ones, the slower."""
 
     words: str
 
     def milliseconds(self, trip: Mapping[str, float]) -> float:
-        """What the path takes, where a trip to each service takes so long."""
+        """Return the duration of the path, given the duration of a round trip to each service."""
         return sum(trip[service] for service in self.trips)
 
 
@@ -69,9 +69,9 @@ PATHS: Final = {
 
 
 def measure(world: World) -> Json:
-    """Call all in turn, a block each, first with the fixed delays and then with none, bare trips among them.
+    """Call all in turn, a block each, with fixed delays and then without; bare round trips are included.
 
-    Returns for each the milliseconds of the clock and of the processor, and what was stolen, of every call.
+    Returns for each the wall-clock and CPU milliseconds, and the stolen time, of every call.
     """
     orders = _orders(world)
     took: Json = {speed: {name: [] for name in (*PATHS, *orders)} for speed in ("slow", "fast")}
@@ -95,19 +95,19 @@ def measure(world: World) -> Json:
                     world.replay("CreateSession" if name in orders else name, *delays)
                     calls = running_container.call(orders.get(name) or world.event(name), BLOCK)
                     if world.tape.missed:
-                        raise CannotMeasure(f"{name} asked what was never recorded: {world.tape.missed}")
-                    if block:  # the first fills connections and caches
+                        raise CannotMeasure(f"{name} sent requests that were not recorded: {world.tape.missed}")
+                    if block:  # the first block opens connections and fills caches
                         took[speed][name] += zip(calls.wall, calls.processor, calls.stolen, strict=True)
     return took
 
 
 def _orders(world: World) -> dict[str, Json]:
-    """Return one request to each service, for the handler that does nothing else."""
+    """Return one request to each service, for the handler that only sends a request."""
     world.replay("CreateSession")
-    of_create = [kept for chapter, kept in world.tape.kept if chapter == "CreateSession"]
-    _, table_name, _, key, _ = json.loads(next(kept for kept in of_create if '"GetItem"' in kept))
+    of_create = [signature for chapter, signature in world.tape.responses if chapter == "CreateSession"]
+    _, table_name, _, key, _ = json.loads(next(each for each in of_create if '"GetItem"' in each))
     row = json.dumps({"TableName": table_name, "Key": key})
-    token, room = (next(kept for kept in of_create if word in kept) for word in ("auth_tokens", "CreateRoom"))
+    token, room = (next(each for each in of_create if word in each) for word in ("auth_tokens", "CreateRoom"))
     orders = {
         DYNAMODB: (f"{world.dynamodb_url}/", {"X-Amz-Target": "DynamoDB_20120810.GetItem"}, row),
         LIVEKIT: (world.livekit.url.replace("ws:", "http:") + room, {}, ""),
@@ -117,7 +117,7 @@ def _orders(world: World) -> dict[str, Json]:
 
 
 def _calm(calls: Sequence[tuple[float, float, int]]) -> Sequence[tuple[float, float, int]]:
-    """Return the calls that the machine's host did not disturb; where these are too few, those it disturbed least."""
+    """Return the calls that the machine's host did not disturb; if too few, those that it disturbed least."""
     calm = [call for call in calls if not call[2]]
     return calm if len(calm) >= ENOUGH else sorted(calls, key=lambda call: call[2])[:ENOUGH]
 
@@ -127,17 +127,17 @@ def _walls(took: Json, speed: str, name: str) -> list[float]:
 
 
 def _trips(took: Json) -> dict[str, float]:
-    """Return what one request to each service takes a handler that does nothing else, at the fixed delays."""
+    """Return the duration of one bare request to each service at the fixed delays."""
     return {service: p50(_walls(took, "slow", service)) for service in DELAYS}
 
 
 def targets(took: Json) -> list[Target]:
-    """Return our own share of create, and create and get beside the baseline when nothing is waited for."""
+    """Return the targets: our own time in create, and create and get relative to the baseline without delays."""
 
     def fast(name: str) -> float:
         return p50(_walls(took, "fast", name))
 
-    # A create that waits for its write makes two trips to DynamoDB. Ours waits for one, so this may be below 0.
+    # The target allows two round trips to DynamoDB, and create waits for one, so this may be below 0.
     allowed = max(GEMINI_MS, LIVEKIT_MS) + 2 * DYNAMODB_MS
     what = f"warm create, p50, beyond the delays of the slower provider and of 2 DynamoDB trips ({allowed:.0f} ms)"
     return [
@@ -148,7 +148,7 @@ def targets(took: Json) -> list[Target]:
 
 
 def tables(took: Json) -> dict[str, str]:
-    """Write one table for each speed."""
+    """Return one table for each speed."""
     slow = []
     fast = []
     trips = _trips(took)
@@ -182,7 +182,7 @@ def tables(took: Json) -> dict[str, str]:
 
 
 def _by_memory(took: Json) -> str:
-    """Write what requests would take and cost by memory: the waiting, and the work at a share of a processor."""
+    """Return estimated durations and costs by memory: the waiting, and the work at a share of a processor."""
     rows = []
     for name in ("CreateSession", "GetSession", "CompleteSession", "ReceiveLivekitWebhook"):
         work = p50([processor for _, processor, _ in _calm(took["slow"][name])])

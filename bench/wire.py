@@ -1,8 +1,8 @@
-"""The wire between the functions and their services: written down once, and answered from the record afterwards.
+"""Record the responses of services to functions once, and replay them afterwards.
 
-Three servers stand before DynamoDB, LiveKit and Gemini. While they record they pass every request on and keep the
-answer. While they replay they give the kept answer after a fixed delay, so that what is measured is not the work of a
-stand-in. What a function sends is counted in both.
+Three servers are in front of DynamoDB, LiveKit and Gemini. While recording, they forward every request and store the
+response. While replaying, they send the stored response after a fixed delay, so that a stand-in's work is in no figure.
+Requests are counted in both modes.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bench.capacity import Keeper, Units
+from bench.capacity import CapacityMeter, Units
 from local.http_server import address, listen
 
 DYNAMODB: Final = "DynamoDB"
@@ -25,18 +25,18 @@ GEMINI: Final = "Gemini"
 SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI))
 
 _TIMER_SECONDS: Final = 0.002
-"""Longer than a timer of the event loop may be late, which rounds up to whole milliseconds."""
+"""Longer than the possible delay of an event loop's timer, which rounds up to whole milliseconds."""
 
 _LEFT_OUT: Final = {"connection", "content-length", "host", "transfer-encoding", "accept-encoding"}
 _SIGNED_BY: Final = ("TableName", "IndexName", "Key", "UpdateExpression")
-"""What tells two requests of one function apart that differ in their answer."""
+"""The part of a request that distinguishes requests of one function with different responses."""
 
 Json = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, as it came in."""
+    """One received request."""
 
     method: str
     path: str
@@ -45,23 +45,23 @@ class Request:
 
     @property
     def operation(self) -> str:
-        """What is asked for: DynamoDB's action, or the last word of a provider's path."""
+        """The operation: DynamoDB's action, or the last word of a provider's path."""
         target = self.headers.get("x-amz-target", "")
         return target.partition(".")[2] or self.path.partition("?")[0].replace(":", "/").rpartition("/")[2]
 
     @property
     def signature(self) -> str:
-        """What the kept answer is found by: ids that are new with each request are not in it, and no minute is."""
+        """The key of the stored response; it omits ids that are new with each request, and the current minute."""
         if "x-amz-target" not in self.headers:
             return self.path
         asked = json.loads(self.body)
-        told = json.dumps([self.operation, *(asked.get(name) for name in _SIGNED_BY)], sort_keys=True)
-        return re.sub(r"(rate#[^#]+#)\d+", r"\1", told)
+        key = json.dumps([self.operation, *(asked.get(name) for name in _SIGNED_BY)], sort_keys=True)
+        return re.sub(r"(rate#[^#]+#)\d+", r"\1", key)
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and what it cost: bytes of both bodies, and of DynamoDB the capacity and the rows."""
+    """One request with the bytes of both bodies, and for DynamoDB the capacity and the rows."""
 
     service: str
     operation: str
@@ -74,69 +74,69 @@ class Exchange:
 
 @dataclass
 class Tape:
-    """What was heard and what is answered, for all services together. A chapter is what one function does."""
+    """The recorded requests and responses of all services. A chapter is the work of one function."""
 
     recording: frozenset[str] = SERVICES
-    """The services whose answers are recorded; the others' are replayed."""
+    """The services whose responses are recorded; those of the others are replayed."""
 
     chapter: str = ""
     delays: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SERVICES, 0.0))
-    heard: list[Exchange] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
-    """Requests that were passed on while replaying, because nothing like them had been recorded."""
+    """Requests that were forwarded while replaying, because no response was recorded for them."""
 
-    kept: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    responses: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def begin(self, chapter: str) -> None:
-        """Turn to a chapter; what was heard before is forgotten."""
+        """Begin a chapter and discard the requests received before."""
         self.chapter = chapter
-        self.heard.clear()
+        self.exchanges.clear()
         self.missed.clear()
 
 
 @dataclass
 class _Server:
-    """One service's place on the tape."""
+    """The recorder of one service."""
 
     service: str
     origin: str
     tape: Tape
     http: aiohttp.ClientSession
-    keeper: Keeper | None
+    meter: CapacityMeter | None
 
     async def pass_on(self, request: Request) -> bytes:
-        """Ask the service itself, and keep its answer."""
+        """Forward the request to the service and store its response."""
         url = self.origin + request.path
         headers = {name: value for name, value in request.headers.items() if name not in _LEFT_OUT}
-        before = await self.keeper.look(request.operation, request.body) if self.keeper else []
+        before = await self.meter.look(request.operation, request.body) if self.meter else []
         async with self.http.request(request.method, url, data=request.body, headers=headers) as answer:
             body = await answer.read()
-            told = {name: value for name, value in answer.headers.items() if name.lower() not in _LEFT_OUT}
+            received = {name: value for name, value in answer.headers.items() if name.lower() not in _LEFT_OUT}
             status = f"HTTP/1.1 {answer.status} {answer.reason}\r\n"
-        lines = [f"{name}: {value}\r\n" for name, value in told.items()]
+        lines = [f"{name}: {value}\r\n" for name, value in received.items()]
         raw = "".join([status, *lines, f"content-length: {len(body)}\r\n\r\n"]).encode() + body
         units, rows = Units(), 0
-        if self.keeper:
-            units, rows = await self.keeper.cost(request.operation, request.body, body, before)
-        self._note(request, body, units, rows)
-        self.tape.kept[self.tape.chapter, request.signature] = raw
+        if self.meter:
+            units, rows = await self.meter.cost(request.operation, request.body, body, before)
+        self._record(request, body, units, rows)
+        self.tape.responses[self.tape.chapter, request.signature] = raw
         return raw
 
-    def kept(self, request: Request) -> bytes | None:
-        """Return the kept answer to a request of this kind."""
-        raw = self.tape.kept.get((self.tape.chapter, request.signature))
+    def stored(self, request: Request) -> bytes | None:
+        """Return the stored response to a request of this kind."""
+        raw = self.tape.responses.get((self.tape.chapter, request.signature))
         if raw is not None:
-            self.tape.heard.append(Exchange(self.service, request.operation, "", len(request.body), 0, Units(), 0))
+            self.tape.exchanges.append(Exchange(self.service, request.operation, "", len(request.body), 0, Units(), 0))
         return raw
 
-    def _note(self, request: Request, answer: bytes, units: Units, rows: int) -> None:
+    def _record(self, request: Request, answer: bytes, units: Units, rows: int) -> None:
         table = json.loads(request.body).get("TableName", "") if self.service == DYNAMODB else ""
         sizes = len(request.body), len(answer)
-        self.tape.heard.append(Exchange(self.service, request.operation, table, *sizes, units, rows))
+        self.tape.exchanges.append(Exchange(self.service, request.operation, table, *sizes, units, rows))
 
 
 class _Connection(asyncio.Protocol):
-    """As little HTTP/1.1 as the clients need: aiohttp's own server would be the largest part of a short answer."""
+    """A minimal HTTP/1.1 server: aiohttp's would be the largest part of a short response time."""
 
     def __init__(self, server: _Server) -> None:
         self._server = server
@@ -145,12 +145,12 @@ class _Connection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Store the transport."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (a TCP server's transport is one)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is complete."""
+        """Answer each complete request."""
         received = asyncio.get_running_loop().time()
         self._buffer += data
         while (request := self._next()) is not None:
@@ -174,7 +174,7 @@ class _Connection(asyncio.Protocol):
     def _answer(self, request: Request, received: float) -> None:
         loop, server = asyncio.get_running_loop(), self._server
         recording = server.service in server.tape.recording
-        raw = None if recording else server.kept(request)
+        raw = None if recording else server.stored(request)
         if raw is None:
             if not recording:
                 server.tape.missed.append(f"{server.service} {request.signature}")
@@ -190,7 +190,7 @@ class _Connection(asyncio.Protocol):
         self._write(await self._server.pass_on(request))
 
     def _write_at(self, moment: float, raw: bytes) -> None:
-        """Write at a moment, however late the loop's own timers are."""
+        """Write at an exact time, even though the loop's timers may be late."""
         loop = asyncio.get_running_loop()
         if loop.time() < moment:
             loop.call_soon(self._write_at, moment, raw)
@@ -203,12 +203,12 @@ class _Connection(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def taped(tape: Tape, service: str, origin: str, keeper: Keeper | None = None) -> AsyncIterator[str]:
-    """Serve one service's place on the tape, and yield its address."""
+async def taped(tape: Tape, service: str, origin: str, meter: CapacityMeter | None = None) -> AsyncIterator[str]:
+    """Serve the recorder of one service and yield its URL."""
     scheme = {"ws": "http", "wss": "https"}.get(urlsplit(origin).scheme)
     origin = urlsplit(origin)._replace(**({"scheme": scheme} if scheme else {})).geturl()
     async with aiohttp.ClientSession(auto_decompress=False) as http:
-        server = _Server(service, origin.rstrip("/"), tape, http, keeper)
+        server = _Server(service, origin.rstrip("/"), tape, http, meter)
         listener = listen(0)
         serving = await asyncio.get_running_loop().create_server(lambda: _Connection(server), sock=listener)
         try:

@@ -1,4 +1,4 @@
-"""Work: what each function asks of its services for one request, counted on the wire, and what that costs."""
+"""Work: the requests of each function to its services for one event, counted on the wire, and their cost."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -22,21 +22,21 @@ from bench.world import World
 Json = Any
 
 CALL: Final = (
-    # function, how often in one call, the gigabytes it has, the seconds that it is billed for
+    # function, number per call, memory in GB, billed seconds
     ("CreateSession", 1, 1.0, 0.15),
     ("SaveTranscript", 4, 0.5, 0.03),
     ("ReceiveLivekitWebhook", 8, 0.5, 0.02),
     ("CompleteSession", 1, 1.0, 2.5),
     ("GetSession", 1, 0.5, 0.03),
 )
-"""One call of a few minutes: LiveKit tells of two joins, tracks, leaves and the room itself; turns are kept four times.
+"""One call of a few minutes: LiveKit reports two joins, tracks, leaves and the room; turns are saved four times.
 
-The seconds are those of warm requests, rounded up; of complete nearly all is the model's.
+The seconds are those of warm requests, rounded up; nearly all of complete is the model's time.
 """
 
 
 def measure(world: World) -> Json:
-    """Return what was counted while everything was recorded, each function in a fresh container."""
+    """Return the counts of the recording, with each function in a new container."""
     return {
         name: {"logged": recorded.logged, "exchanges": [asdict(exchange) for exchange in recorded.exchanges]}
         for name, recorded in world.recorded.items()
@@ -44,7 +44,7 @@ def measure(world: World) -> Json:
 
 
 def tables(counted: Json) -> dict[str, str]:
-    """Write what functions do, and what a thousand calls cost."""
+    """Return the tables of the requests of functions and of the cost of a thousand calls."""
     rows = []
     for name, function in counted.items():
         exchanges = function["exchanges"]
@@ -68,11 +68,11 @@ LIMITS: Final = {
     "GetSession": {"GetItem": 2, "Query": 1},
     "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 2},
 }
-"""The requests to DynamoDB that a route may make in a fresh container; get has a transcript here."""
+"""The requests to DynamoDB that a route may make in a new container; get has a transcript here."""
 
 
 def targets(counted: Json) -> list[Target]:
-    """Return how many requests there are more or less than those; tests/functions/test_calls.py holds each by name."""
+    """Return the targets: no more and no fewer requests; tests/functions/test_calls.py asserts each by name."""
     found = []
     for name, allowed in LIMITS.items():
         made = Counter(each["operation"] for each in counted[name]["exchanges"] if each["service"] == DYNAMODB)
@@ -99,7 +99,7 @@ def _figure(units: float) -> str:
 
 
 def _costs(counted: Json) -> str:
-    """Write dollars per thousand calls, a line per kind of request and a column per thing that is paid for."""
+    """Return dollars per thousand calls, with a row per kind of request and a column per billed item."""
     rows, sums = [], [0.0] * 5
     for name, times, gigabytes, seconds in CALL:
         function = counted[name]

@@ -1,4 +1,4 @@
-"""The world of all measurements: the stand-ins with a tape before each, and one call of every function on that tape."""
+"""The setup of all measurements: stand-ins behind recorders, and the recording of one call of every function."""
 
 import asyncio
 import json
@@ -12,29 +12,29 @@ from typing import Any, Final, TypeVar
 import boto3
 
 from bench.builds import Builds
-from bench.capacity import Keeper
+from bench.capacity import CapacityMeter
 from bench.subjects import Json, Subject, container
 from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, Exchange, Tape, taped
 from local import dynamodb
+from local.sample_call import SampleCall, webhook
 from local.services import Gemini, LiveKit, Services, function_variables
 from local.stack import Surroundings, running_services
 from local.template import Function, Table, load
-from tests.real.sample_call import SampleCall, webhook
 
 NOWHERE: Final = "http://127.0.0.1:9"
-"""A port of this machine that nobody serves: the stand-in's own webhooks end here."""
+"""A closed port of this machine, where the stand-in's own webhooks fail."""
 
 BASELINE_CREATE: Final = "baseline: create"
 BASELINE_GET: Final = "baseline: get"
 
-_KEPT: Final = ("HOME", "PATH", "TMPDIR")
+_INHERITED: Final = ("HOME", "PATH", "TMPDIR")
 
 Result = TypeVar("Result")
 
 
 @dataclass
 class Recorded:
-    """What one function did with its sample event, in a fresh container."""
+    """The requests, log bytes and response of one function for its sample event, in a new container."""
 
     event: Json
     exchanges: list[Exchange]
@@ -44,7 +44,7 @@ class Recorded:
 
 @dataclass
 class World:
-    """What runs, and what was recorded."""
+    """The running services and the recordings."""
 
     builds: Builds
     tape: Tape
@@ -58,7 +58,7 @@ class World:
     loop: asyncio.AbstractEventLoop
     recorded: dict[str, Recorded] = field(default_factory=dict)
     session_id: str = ""
-    """The session of the recorded webhook, complete and get."""
+    """The session of the recorded webhook, complete and get requests."""
 
     api_key: str = ""
     """The key of the recorded call."""
@@ -70,40 +70,40 @@ class World:
         return Subject(logical_id, function.code, path, {**self.around.machine, **function.environment})
 
     def baseline(self, *, compiled: bool) -> Subject:
-        """Return the baseline, as `sam build` leaves it or with bytecode."""
+        """Return the baseline, as built by `sam build` or with bytecode."""
         name, code = ("baseline, bytecode", self.builds.compiled) if compiled else ("baseline", self.builds.stock)
         environment = self.subject("CreateSession").environment
         return Subject(name, code, (self.builds.runtime,), environment)
 
     def floor(self) -> Subject:
-        """Return the bare handler."""
+        """Return the handler that does nothing."""
         return Subject("floor", self.builds.floor, (self.builds.runtime,), self.around.machine)
 
     def trip(self) -> Subject:
-        """Return the handler that sends one request and does nothing else."""
+        """Return the handler that only sends one request."""
         return Subject("trip", self.builds.trip, (self.builds.runtime,), self.around.machine)
 
     def event(self, chapter: str) -> Json:
-        """Return the sample event of a chapter; a webhook is signed anew, because a signature is good for minutes."""
+        """Return the sample event of a chapter; a webhook gets a new signature, because one expires after minutes."""
         return webhook(self.session_id) if chapter == "ReceiveLivekitWebhook" else self.recorded[chapter].event
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something on the wire's own event loop."""
+        """Run a coroutine on the event loop of the recorders."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
 
     def record(self, chapter: str, subject: Subject, event: Json) -> Json:
-        """Have a function do its work once in a fresh container, and keep what it and its services said."""
+        """Invoke a function once in a new container, and record its response and those of its services."""
         self.tape.recording = SERVICES
         self.tape.begin(chapter)
-        for old in [place for place in self.tape.kept if place[0] == chapter]:
-            del self.tape.kept[old]
+        for old in [place for place in self.tape.responses if place[0] == chapter]:
+            del self.tape.responses[old]
         with container(self.builds, subject) as running:
             calls = running.call(event)
-        self.recorded[chapter] = Recorded(event, list(self.tape.heard), calls.logged, calls.answer)
+        self.recorded[chapter] = Recorded(event, list(self.tape.exchanges), calls.logged, calls.answer)
         return calls.answer
 
     def replay(self, chapter: str, dynamodb_ms: float = 0, livekit_ms: float = 0, gemini_ms: float = 0) -> None:
-        """Answer from the record of a chapter from now on, after fixed delays."""
+        """Replay a chapter from now on, with fixed delays."""
         self.tape.recording = frozenset()
         self.tape.begin(chapter)
         self.tape.delays = {
@@ -115,13 +115,13 @@ class World:
 
 @contextmanager
 def running_world(builds: Builds, dynamodb_url: str | None = None) -> Iterator[World]:
-    """Start the stand-ins, or a DynamoDB that runs already, and the tapes, in a thread of their own."""
+    """Start the stand-ins and recorders in their own thread; use a DynamoDB that already runs if given."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     stack = AsyncExitStack()
     try:
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         if dynamodb_url:
             environment["AWS_ENDPOINT_URL_DYNAMODB"] = dynamodb_url
         starting = _started(builds, stack, loop, environment)
@@ -139,8 +139,8 @@ async def _started(
     enter = stack.enter_async_context
     around = await enter(running_services(NOWHERE, environment))
     tape = Tape()
-    keeper = Keeper(dynamodb.client(around.dynamodb_url), around.template.tables)
-    dynamodb_url = await enter(taped(tape, DYNAMODB, around.dynamodb_url, keeper))
+    meter = CapacityMeter(dynamodb.client(around.dynamodb_url), around.template.tables)
+    dynamodb_url = await enter(taped(tape, DYNAMODB, around.dynamodb_url, meter))
     livekit_url = await enter(taped(tape, LIVEKIT, around.livekit.url))
     assert around.gemini.base_url  # noqa: S101 (the stand-in has one)
     gemini_url = await enter(taped(tape, GEMINI, around.gemini.base_url))
@@ -163,7 +163,7 @@ async def _started(
 
 
 def record_all(world: World) -> None:
-    """Hold one whole call with every function, then a plainer one, whose create, complete and get are measured."""
+    """Record a call of every function, then a plainer one, whose create, complete and get are measured."""
 
     def invoke(logical_id: str, event: Json) -> Json:
         return world.record(logical_id, world.subject(logical_id), event)
@@ -180,7 +180,7 @@ def record_all(world: World) -> None:
 
 
 def _record_baseline(world: World, call: SampleCall) -> None:
-    """Have the baseline start a session and read it back, with the same turns in its row."""
+    """Record the baseline: create a session, put the same turns into its row, and get it."""
     baseline = world.baseline(compiled=True)
     answer = world.record(BASELINE_CREATE, baseline, world.event("CreateSession"))
     session_id = json.loads(answer["body"])["data"]["session_id"]

@@ -1,4 +1,4 @@
-"""AWS for tests: moto behind HTTP in this process, one request at a time, and open to listeners."""
+"""AWS for tests: moto behind HTTP in this process, one request at a time, with listeners."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 from local.aws_process import Moto
 
 Listener = Callable[[str, dict[str, Any]], None]
-"""Hears of a request before it is done: its operation and its parameters."""
+"""Called with the operation and the parameters of a request before it is executed."""
 
 VARIABLES: Final = ("DYNAMODB", "SQS", "SSM", "SECRETS_MANAGER")
 
@@ -27,7 +27,7 @@ class MotoServer:
     def __init__(self) -> None:
         self.listeners: list[Listener] = []
         self._moto = Moto()
-        # A condition and its write are two steps to moto, and its transactions roll whole tables back.
+        # In moto a condition and its write are two steps, and its transactions roll back whole tables.
         self._turn = threading.Lock()
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, self._app, threaded=True, request_handler=MotoRequestHandler)
@@ -35,7 +35,7 @@ class MotoServer:
     @classmethod
     @contextmanager
     def running(cls) -> Iterator["MotoServer"]:
-        """Run a moto that knows nothing of what was there before."""
+        """Run a moto with empty state."""
         server = cls()
         thread = threading.Thread(target=server._server.serve_forever, daemon=True)
         thread.start()
@@ -49,12 +49,12 @@ class MotoServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def variables(self) -> dict[str, str]:
-        """What leads boto3 and ourselves to it."""
+        """The environment variables by which boto3 and the product find it."""
         return {f"AWS_ENDPOINT_URL_{service}": self.url for service in VARIABLES}
 
     def _app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

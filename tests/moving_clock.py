@@ -1,10 +1,10 @@
-"""An event loop whose clock can be put forward: no test has to wait for a time limit, or to hurry before one."""
+"""An event loop whose clock can be advanced, so that tests neither wait for a time limit nor race against one."""
 
 import asyncio
 
 
 class MovableLoop(asyncio.SelectorEventLoop):
-    """A loop for which time passes as on the wall, and at once where it is told to."""
+    """A loop on real time that a test can also advance."""
 
     _ahead = 0.0
 
@@ -12,5 +12,5 @@ class MovableLoop(asyncio.SelectorEventLoop):
         return super().time() + self._ahead
 
     def let_pass(self, seconds: float) -> None:
-        """Put the clock forward; whatever is due then comes next."""
+        """Advance the clock; callbacks that are due then run next."""
         self._ahead += seconds

@@ -1,7 +1,7 @@
-"""What the product is measured against: the handler that one writes in an afternoon, from each library's first page.
+"""The baseline of the benchmarks: a handler written in an afternoon from the first page of each library's docs.
 
-FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does what the product
-does for create and get: looks the key and the agent up, makes the room and a locked token, keeps a row, reads it back.
+FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does the product's work
+for create and get: look up the key and the agent, create the room and a locked token, store and read a row.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ app = FastAPI()
 
 
 class Participant(BaseModel):
-    """Who talks to the agent."""
+    """The caller."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -44,7 +44,7 @@ class Participant(BaseModel):
 
 
 class NewSession(BaseModel):
-    """The order of a session."""
+    """Request body of create."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class NewSession(BaseModel):
 
 
 class Turn(BaseModel):
-    """Something that was said."""
+    """A turn of the transcript."""
 
     role: str
     text: str
@@ -65,7 +65,7 @@ class Turn(BaseModel):
 
 
 class SessionState(BaseModel):
-    """A session as it is answered."""
+    """A session in a response."""
 
     session_id: str
     agent_id: str
@@ -79,25 +79,25 @@ class SessionState(BaseModel):
 
 
 class StartedSession(SessionState):
-    """A session with what its client needs to connect."""
+    """A session with its connections."""
 
     connection: dict[str, Any]
 
 
 class Created(BaseModel):
-    """The answer to create."""
+    """Response of create."""
 
     data: StartedSession
 
 
 class Found(BaseModel):
-    """The answer to get."""
+    """Response of get."""
 
     data: SessionState
 
 
 def workspace_of(authorization: Annotated[str, Header()]) -> str:
-    """Look the key up."""
+    """Return the workspace of the API key."""
     key_hash = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).hexdigest()
     row = api_keys.get_item(Key={"key_hash": key_hash}).get("Item")
     if row is None or "revoked_at" in row:
@@ -107,7 +107,7 @@ def workspace_of(authorization: Annotated[str, Header()]) -> str:
 
 @app.post("/api/v1/voice/sessions", status_code=201)
 async def create_session(order: NewSession, workspace: Annotated[str, Depends(workspace_of)]) -> Created:
-    """Start a session."""
+    """Create a session."""
     found = await run_in_threadpool(agents.get_item, Key={"agent_id": order.agent_id, "version": 0})
     row = found.get("Item")
     if row is None or row["workspace"] != workspace:
@@ -168,7 +168,7 @@ async def create_session(order: NewSession, workspace: Annotated[str, Depends(wo
 
 @app.get("/api/v1/voice/sessions/{session_id}")
 def get_session(session_id: str, workspace: Annotated[str, Depends(workspace_of)]) -> Found:
-    """Show a session, with its transcript and results."""
+    """Get a session with its transcript and results."""
     row = sessions.get_item(Key={"session_id": session_id}).get("Item")
     if row is None or row["workspace"] != workspace:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""A trip: a handler that sends one request over a kept connection. What that takes, nobody who asks can do without."""
+"""A round trip: a handler that sends one request over a kept-alive connection. Its time is the lower bound of one."""
 
 from http.client import HTTPConnection
 from typing import Any
@@ -8,7 +8,7 @@ _connections: dict[str, HTTPConnection] = {}
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, object]:
-    """Send what the event says and answer when the answer is there."""
+    """Send the request of the event and return when its response has arrived."""
     url = urlsplit(event["url"])
     connection = _connections.setdefault(url.netloc, HTTPConnection(url.netloc))
     connection.request("POST", url.path, event["body"].encode(), event["headers"])

@@ -1,6 +1,7 @@
 """Reads requests to the Gemini API as strictly as Google: unknown names and wrong values are refused at any depth.
 
-Names may be written in camelCase or in snake_case and are read as camelCase; null is as good as absent.
+Names may be written in camelCase or in snake_case and are read as camelCase; null means absent. The messages are those
+of Google's OpenAPI definitions, reduced by reduce_gemini_definitions.py: v1alpha of June 2026, v1beta of August 2026.
 """
 
 import json
@@ -12,12 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 Json = Any
 Message = dict[str, Json]
+Schema = dict[str, Any]
 
-_TABLE: Final = Path(__file__).with_name("gemini_messages.yaml")
+_DEFINITIONS: Final = Path(__file__).with_name("gemini_definitions")
+
 _PACKAGE: Final = "type.googleapis.com/google.ai.generativelanguage"
 _TIMESTAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _TIMESTAMP_FAULT: Final = "Illegal timestamp format; timestamps must end with 'Z' or have a valid timezone offset."
@@ -26,8 +27,54 @@ _INT32: Final = range(-(2**31), 2**31)
 _INT64: Final = range(-(2**63), 2**63)
 
 
+def _ref(message: str) -> Schema:
+    return {"$ref": f"#/$defs/{message}"}
+
+
+def _list(message: str) -> Schema:
+    return {"type": "array", "items": _ref(message)}
+
+
+_BOOLEAN: Final[Schema] = {"type": "boolean"}
+_ADDITIONS: Final[Mapping[str, Mapping[str, Schema]]] = {
+    # The messages of a Live API client: OpenAPI has no WebSocket. Source: https://ai.google.dev/api/live
+    "ActivityEnd": {},
+    "ActivityStart": {},
+    "BidiGenerateContentClientContent": {"turnComplete": _BOOLEAN, "turns": _list("Content")},
+    "BidiGenerateContentClientMessage": {
+        "clientContent": _ref("BidiGenerateContentClientContent"),
+        "realtimeInput": _ref("BidiGenerateContentRealtimeInput"),
+        "setup": _ref("BidiGenerateContentSetup"),
+        "toolResponse": _ref("BidiGenerateContentToolResponse"),
+    },
+    "BidiGenerateContentRealtimeInput": {
+        "activityEnd": _ref("ActivityEnd"),
+        "activityStart": _ref("ActivityStart"),
+        "audio": _ref("Blob"),
+        "audioStreamEnd": _BOOLEAN,
+        "mediaChunks": _list("Blob"),
+        "text": {"type": "string"},
+        "video": _ref("Blob"),
+    },
+    "BidiGenerateContentToolResponse": {"functionResponses": _list("FunctionResponse")},
+    # v1alpha names this message without defining it; v1beta defines it as V1mainMediaResolution.
+    "MediaResolution": {
+        "level": {
+            "enum": [
+                "MEDIA_RESOLUTION_UNSPECIFIED",
+                "MEDIA_RESOLUTION_LOW",
+                "MEDIA_RESOLUTION_MEDIUM",
+                "MEDIA_RESOLUTION_HIGH",
+                "MEDIA_RESOLUTION_ULTRA_HIGH",
+            ]
+        }
+    },
+}
+"""Messages that Google's definitions lack: message name to field name to type."""
+
+
 class InvalidRequest(Exception):
-    """A request that Google refuses before it looks at what it means; `violations` are fields and descriptions."""
+    """A request that is malformed, whatever its values mean; `violations` are pairs of a field and a description."""
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
         super().__init__("\n".join(description for _, description in violations))
@@ -35,15 +82,10 @@ class InvalidRequest(Exception):
 
 
 @cache
-def fields(version: str) -> Mapping[str, Mapping[str, str]]:
-    """Return the fields of all messages of a version: message name to field name (camelCase) to type."""
-    table = yaml.safe_load(_TABLE.read_text())
-    return {
-        message: {
-            name: kind.partition(" ")[0] for name, kind in of_message.items() if kind.partition(" ")[2] in {"", version}
-        }
-        for message, of_message in table.items()
-    }
+def fields(version: str) -> Mapping[str, Mapping[str, Schema]]:
+    """Return the fields of all messages of a version: message name to field name (camelCase) to JSON Schema."""
+    defined = json.loads((_DEFINITIONS / f"{version}.json").read_text(encoding="utf-8"))
+    return {**_ADDITIONS, **{name: message["properties"] for name, message in defined.items()}}
 
 
 def snake(name: str) -> str:
@@ -54,7 +96,7 @@ def snake(name: str) -> str:
 def read(message: str, version: str, body: Json, at: str = "") -> Message:
     """Read a message and return it with camelCase names; raises InvalidRequest, which names every fault.
 
-    `at` is where Google's texts say that the message stands, in snake_case.
+    `at` is the path of the message in Google's error texts, in snake_case.
     """
     if not isinstance(body, dict):
         fault = 'Invalid JSON payload received. Unknown name "": Root element must be a message.'
@@ -89,31 +131,31 @@ class _Reading:
                 result[name] = self._value(known[name], item, f"{at}.{snake(name)}" if at else snake(name))
         return result
 
-    def _value(self, kind: str, value: Json, at: str) -> Json:
-        inner = kind[1:-1]
-        match kind[0], value:
-            case "[", list():
+    def _value(self, schema: Schema, value: Json, at: str) -> Json:
+        match schema, value:
+            case {"$ref": str(ref)}, _:
+                return self.message(ref.rpartition("/")[2], value, at)
+            case {"items": dict(inner)}, list():
                 return [self._value(inner, item, f"{at}[{number}]") for number, item in enumerate(value)]
-            case "{", dict():
+            case {"additionalProperties": dict(inner)}, dict():
                 return {name: self._value(inner, item, f"{at}.{name}") for name, item in value.items()}
-            case (("[" | "{"), _):
+            case (({"items": _} | {"additionalProperties": _}), _):
                 self._invalid(at, "TYPE_MESSAGE", value)
-                return value
-        if kind in self._fields:
-            return self.message(kind, value, at)
-        self._check(kind, value, at)
+            case {"enum": list(names)}, _:
+                if value not in names:
+                    self._invalid(at, "TYPE_ENUM", value)
+            case {"format": "google-datetime"}, _:
+                self._check_timestamp(value, at)
+            case {"type": str(kind)}, _:
+                label, is_valid = _SCALARS[schema.get("format", kind)]
+                if not is_valid(value):
+                    self._invalid(at, label, value)
         return value
 
-    def _check(self, kind: str, value: Json, at: str) -> None:
-        if kind == "timestamp":
-            if not _is_timestamp(value):
-                where = f"Invalid value at '{at}' (type.googleapis.com/google.protobuf.Timestamp)"
-                self.violations.append((at, f"{where}, Field '{at.rpartition('.')[2]}', {_TIMESTAMP_FAULT}"))
-        elif kind in _SCALARS:
-            if not _SCALARS[kind](value):
-                self._invalid(at, f"TYPE_{kind.upper()}", value)
-        elif value not in kind.split("|"):
-            self._invalid(at, "TYPE_ENUM", value)
+    def _check_timestamp(self, value: Json, at: str) -> None:
+        if not _is_timestamp(value):
+            where = f"Invalid value at '{at}' (type.googleapis.com/google.protobuf.Timestamp)"
+            self.violations.append((at, f"{where}, Field '{at.rpartition('.')[2]}', {_TIMESTAMP_FAULT}"))
 
     def _invalid(self, at: str, kind: str, value: Json) -> None:
         self.violations.append((at, f"Invalid value at '{at}' ({kind}), {json.dumps(value)}"))
@@ -128,7 +170,7 @@ def _is_timestamp(value: Json) -> bool:
 
 
 def _is_whole(value: Json, within: range) -> bool:
-    """Tell whether a value is an integer, which protocol buffers also take as a text or as a float without a rest."""
+    """Return whether a value is an integer; protocol buffers also accept a string, or a float without a fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return False
     try:
@@ -147,14 +189,20 @@ def _is_number(value: Json) -> bool:
     return True
 
 
-_SCALARS: Final[Mapping[str, Callable[[Json], bool]]] = {
-    "any": lambda _: True,
-    "bool": lambda value: isinstance(value, bool),
-    "bytes": lambda value: isinstance(value, str),
-    "double": _is_number,
-    "duration": lambda value: isinstance(value, str) and _DURATION.fullmatch(value) is not None,
-    "fieldmask": lambda value: isinstance(value, str),
-    "int32": lambda value: _is_whole(value, _INT32),
-    "int64": lambda value: _is_whole(value, _INT64),
-    "string": lambda value: isinstance(value, str),
+def _is_string(value: Json) -> bool:
+    return isinstance(value, str)
+
+
+_NUMBER: Final = ("TYPE_DOUBLE", _is_number)
+_SCALARS: Final[Mapping[str, tuple[str, Callable[[Json], bool]]]] = {
+    "boolean": ("TYPE_BOOL", lambda value: isinstance(value, bool)),
+    "byte": ("TYPE_BYTES", _is_string),
+    "double": _NUMBER,
+    "float": _NUMBER,
+    "google-duration": ("TYPE_DURATION", lambda value: _is_string(value) and _DURATION.fullmatch(value) is not None),
+    "google-fieldmask": ("TYPE_FIELDMASK", _is_string),
+    "int32": ("TYPE_INT32", lambda value: _is_whole(value, _INT32)),
+    "int64": ("TYPE_INT64", lambda value: _is_whole(value, _INT64)),
+    "string": ("TYPE_STRING", _is_string),
 }
+"""Scalars by OpenAPI's format, or by type where there is no format: the name in Google's error texts and the check."""

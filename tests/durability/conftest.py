@@ -1,7 +1,7 @@
-"""The report of a run: the crash matrix and what tests have counted.
+"""The report of a run: the crash matrix and the figures of the tests.
 
-It is in the terminal and, where DURABILITY_REPORT names a file, in there as Markdown. Tests tell it as properties of
-theirs, because they may run in other processes than this one.
+The terminal shows it, and DURABILITY_REPORT names a file for it in Markdown. Tests pass their figures as properties,
+because they may run in other processes than this one.
 """
 
 import os
@@ -15,12 +15,12 @@ REPORT: Final = "DURABILITY_REPORT"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what became of each crash and what was counted, and write it down."""
+    """Print the outcome of each crash and the figures, and write them to the file."""
     if hasattr(terminalreporter.config, "workerinput"):
-        return  # one of several processes that run tests, which tell all to the one that shows it
-    told = [each for outcome in ("passed", "failed") for each in _told(terminalreporter, outcome)]
-    sections = [(each["counted"], _figures(each["figures"])) for each in told if "figures" in each]
-    if crashes := [each for each in told if "crash" in each]:
+        return  # a worker process of xdist; the controller shows the report
+    properties = [each for outcome in ("passed", "failed") for each in _properties(terminalreporter, outcome)]
+    sections = [(each["counted"], _figures(each["figures"])) for each in properties if "figures" in each]
+    if crashes := [each for each in properties if "crash" in each]:
         sections.insert(0, ("crash matrix", _matrix(crashes)))
     for title, table in sections:
         text = "\n".join(table)
@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 report.write(f"## {title.capitalize()}\n\n{text}\n")
 
 
-def _told(reporter: pytest.TerminalReporter, outcome: str) -> Iterator[dict[str, Any]]:
+def _properties(reporter: pytest.TerminalReporter, outcome: str) -> Iterator[dict[str, Any]]:
     for report in reporter.getreports(outcome):
         if getattr(report, "when", None) == "call":
             yield dict(report.user_properties)
@@ -44,11 +44,11 @@ def _figures(counted: dict[str, object]) -> Iterator[str]:
 
 
 def _matrix(crashes: list[dict[str, Any]]) -> Iterator[str]:
-    """Write one line per step: what came of a crash before it, and of one after it."""
+    """Return one row per step: the outcomes of a crash before it and after it."""
     yield from ("| Operation | Step | Killed before | Killed after |", "|---|---|---|---|")
     outcomes: dict[tuple[str, str], dict[str, str]] = {}
-    for told in crashes:
-        operation, step, when = told["crash"]
-        outcomes.setdefault((operation, step), {})[when] = told.get("outcome", "**BROKEN**")
+    for properties in crashes:
+        operation, step, when = properties["crash"]
+        outcomes.setdefault((operation, step), {})[when] = properties.get("outcome", "**BROKEN**")
     for (operation, step), by_time in outcomes.items():
         yield f"| {operation} | {step} | {by_time.get('before', '')} | {by_time.get('after', '')} |"

@@ -1,7 +1,7 @@
-"""A faulty path: what stands between the functions and the services that they ask, and does harm when it is told to.
+"""A proxy between the functions and their services that injects faults.
 
-It names every request in one word of its service and of its operation (`LiveKit CreateRoom`, `DynamoDB PutItem
-sessions`), writes the names down in the order in which they came, and passes requests on unless a fault is in its way.
+It names every request by its service and operation (`LiveKit CreateRoom`, `DynamoDB PutItem sessions`), records the
+names in order of arrival, and forwards requests unless a fault applies.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from aiohttp import web
 from local.http_server import serving
 
 SECRET: Final = "do-not-tell-4711"
-"""What a fault's answer says; no caller may ever read it."""
+"""The text of injected error responses; no caller may ever receive it."""
 
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _OF_THE_CONNECTION: Final = {"host", "connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -29,44 +29,44 @@ _OK: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, and how much harm is done to it on its way."""
+    """A response, and the damage done to it on its way."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     seconds_per_byte: float = 0.0
     is_cut: bool = False
-    """Whether the connection is reset when half of it has passed."""
+    """Whether the connection is reset after half of the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request on its way."""
+    """A request in the proxy."""
 
     name: str
     body: bytes
     forward: Callable[[bytes], Awaitable[Reply]]
-    """Passes it on with this body, and returns its answer."""
+    """Forwards the request with this body and returns the response."""
     is_given_up: Callable[[], bool] = lambda: False
-    """Tells whether nobody waits for the answer any more."""
+    """Returns whether the client has disconnected."""
 
 
 Fault = Callable[[Exchange], Awaitable[Reply | None]]
-"""Does something with a request and returns its answer; None closes the connection at once."""
+"""Handles a request and returns a response; None closes the connection at once."""
 
 
 @dataclass
 class Plan:
-    """Which requests a fault is for: all that are wanted, or the n-th of these, counted from 1."""
+    """Selects requests for a fault: all that match, or only the n-th match, counted from 1."""
 
     wants: Callable[[str], bool]
     fault: Fault
     only: int | None = None
     met: int = 0
-    """How many requests it wanted so far."""
+    """The number of matches so far."""
 
     def takes(self, name: str) -> bool:
-        """Tell whether a request is one of them, and count it."""
+        """Return whether a request is selected, and count a match."""
         if not self.wants(name):
             return False
         self.met += 1
@@ -75,16 +75,16 @@ class Plan:
 
 @dataclass
 class FaultyPaths:
-    """The paths to all services; faults that come later stand before those that are there."""
+    """The proxies of all services; a later fault takes precedence over earlier ones."""
 
     log: list[str] = field(default_factory=list)
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(100))
-    """How many requests may pass side by side; the others wait, and go nowhere once nobody waits for them."""
+    """The number of concurrent requests; others wait, and are dropped once their client disconnects."""
     _plans: list[Plan] = field(default_factory=list)
 
     @contextmanager
     def faulty(self, wants: Callable[[str], bool], fault: Fault, only: int | None = None) -> Iterator[Plan]:
-        """Do harm for as long as the block runs."""
+        """Apply a fault for the duration of the block."""
         plan = Plan(wants, fault, only)
         self._plans.insert(0, plan)
         try:
@@ -93,7 +93,7 @@ class FaultyPaths:
             self._plans.remove(plan)
 
     def always(self, wants: Callable[[str], bool], fault: Fault) -> None:
-        """Stand behind all faults for good."""
+        """Apply a fault permanently, with the lowest precedence."""
         self._plans.append(Plan(wants, fault))
 
     def to(
@@ -102,7 +102,7 @@ class FaultyPaths:
         name_of: Callable[[web.Request, bytes], str],
         edit: Callable[[str, Reply], Reply] = lambda _, reply: reply,
     ) -> AbstractAsyncContextManager[str]:
-        """Serve the path to one service and yield its address; `edit` changes answers that arrive unharmed."""
+        """Serve the proxy of one service and yield its URL; `edit` changes responses without a fault."""
         return self._serving(upstream.replace("ws://", "http://", 1), name_of, edit)
 
     @asynccontextmanager
@@ -142,7 +142,7 @@ class FaultyPaths:
 
 
 class _ClosedAtOnce(Exception):
-    """There is no answer."""
+    """There is no response."""
 
 
 def _behind(exchange: Exchange, fault: Fault) -> Exchange:
@@ -180,12 +180,12 @@ async def _answer(request: web.Request, reply: Reply | None) -> web.StreamRespon
         else:
             await response.write(body)
         if reply.is_cut:
-            await asyncio.sleep(0.05)  # so that what was written has arrived
-            reset = struct.pack("ii", 1, 0)  # without lingering, the connection is reset and not closed
+            await asyncio.sleep(0.05)  # wait until the written bytes have arrived
+            reset = struct.pack("ii", 1, 0)  # a linger time of 0 resets the connection instead of closing it
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             transport.abort()
     except ConnectionError:
-        pass  # who asked is gone
+        pass  # the client has disconnected
     return response
 
 
@@ -197,7 +197,7 @@ def _passes(header: str) -> bool:
 
 
 def aws_name(request: web.Request, body: bytes) -> str:
-    """Name a request to DynamoDB or SQS, with the tables that it is about."""
+    """Return the name of a request to DynamoDB or SQS, with its tables."""
     target, _, operation = request.headers.get("x-amz-target", "").partition(".")
     if not target.startswith("DynamoDB"):
         return f"SQS {operation}"
@@ -208,17 +208,17 @@ def aws_name(request: web.Request, body: bytes) -> str:
 
 
 def livekit_name(request: web.Request, _: bytes) -> str:
-    """Name a request to LiveKit by its Twirp method."""
+    """Return the name of a request to LiveKit: its Twirp method."""
     return f"LiveKit {request.path.rpartition('/')[2]}"
 
 
 def gemini_name(request: web.Request, _: bytes) -> str:
-    """Name a request to Gemini by its method."""
+    """Return the name of a request to Gemini: its method."""
     return f"Gemini {request.path.rpartition('/')[2].rpartition(':')[2]}"
 
 
 def changes_something(name: str) -> bool:
-    """Tell whether a request does more than read a table."""
+    """Return whether a request does more than read a table."""
     return not name.startswith(
         ("DynamoDB GetItem", "DynamoDB Query", "DynamoDB BatchGetItem", "SQS ReceiveMessage", "SQS GetQueue")
     )
@@ -228,44 +228,44 @@ def changes_something(name: str) -> bool:
 
 
 async def refuse(_: Exchange) -> None:
-    """Close the connection before anything is said."""
+    """Close the connection without a response."""
 
 
 async def hang(exchange: Exchange) -> None:
-    """Never answer."""
-    while not exchange.is_given_up():  # noqa: ASYNC110 (aiohttp tells nobody that a client has gone)
+    """Never respond."""
+    while not exchange.is_given_up():  # noqa: ASYNC110 (aiohttp does not report a disconnected client)
         await asyncio.sleep(0.1)
 
 
 async def reset_half_way(exchange: Exchange) -> Reply:
-    """Do what is asked, and break the connection in the middle of the answer."""
+    """Forward the request, and reset the connection in the middle of the response."""
     return replace(await exchange.forward(exchange.body), is_cut=True)
 
 
 async def slow_by_byte(exchange: Exchange) -> Reply:
-    """Do what is asked, and answer byte by byte, for longer than anybody waits."""
+    """Forward the request, and send the response byte by byte, for longer than any time limit."""
     reply = await exchange.forward(exchange.body)
     return replace(reply, body=reply.body.ljust(_SLOW_BYTES), seconds_per_byte=0.1)
 
 
 async def garbage(_: Exchange) -> Reply:
-    """Answer with a page, as a proxy of somebody else's would."""
+    """Respond with an HTML page, as a third-party proxy may do."""
     return Reply(200, {"Content-Type": "text/html"}, f"<!DOCTYPE html><title>{SECRET}</title>".encode())
 
 
 async def truncated(exchange: Exchange) -> Reply:
-    """Do what is asked, and answer with the first half."""
+    """Forward the request, and send only the first half of the response."""
     reply = await exchange.forward(exchange.body)
     return replace(reply, body=reply.body[: len(reply.body) // 2])
 
 
 async def blocked(_: Exchange) -> Reply:
-    """Answer as Gemini does to a prompt that it will not read."""
+    """Respond as Gemini does to a blocked prompt."""
     return _json(200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": SECRET}})
 
 
 def by_token() -> Fault:
-    """Answer a transaction that botocore repeats as DynamoDB does, which knows it by its token; moto does it again."""
+    """Respond to a retried transaction as DynamoDB does, by its token; moto would execute it again."""
     done: dict[str, Reply] = {}
 
     async def once(exchange: Exchange) -> Reply:
@@ -279,7 +279,7 @@ def by_token() -> Fault:
 
 
 def failing(status: int) -> Fault:
-    """Answer with a status and an error that fits both Twirp and Google."""
+    """Respond with a status and an error in the format of both Twirp and Google."""
 
     async def fail(_: Exchange) -> Reply:
         return _json(status, {"code": "internal", "msg": SECRET, "error": {"code": status, "message": SECRET}})
@@ -288,7 +288,7 @@ def failing(status: int) -> Fault:
 
 
 def busy(seconds: float) -> Fault:
-    """Answer 429 with the pause that is wanted, in the header and in Google's words."""
+    """Respond with 429 and a retry delay, in the header and in Google's format."""
 
     async def refuse_for_now(_: Exchange) -> Reply:
         info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{seconds}s"}
@@ -300,7 +300,7 @@ def busy(seconds: float) -> Fault:
 
 
 def dynamodb_error(status: int, code: str) -> Fault:
-    """Answer with an error of DynamoDB's."""
+    """Respond with an error of DynamoDB."""
 
     async def fail(_: Exchange) -> Reply:
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": SECRET}
@@ -310,7 +310,7 @@ def dynamodb_error(status: int, code: str) -> Fault:
 
 
 async def partial_pages(exchange: Exchange) -> Reply:
-    """Answer a query with one row a page, and a batch without its last row, as DynamoDB does where it is too much."""
+    """Respond to a query with one row a page and to a batch without its last row, as DynamoDB does at a size limit."""
     order = json.loads(exchange.body)
     if exchange.name.startswith("DynamoDB Query"):
         return await exchange.forward(json.dumps({**order, "Limit": 1}).encode())
@@ -326,7 +326,7 @@ async def partial_pages(exchange: Exchange) -> Reply:
 
 
 def killing(kill: Callable[[], None], *, afterwards: bool) -> Fault:
-    """Kill who asks, before the request goes on or when it is done; in either case there is no answer."""
+    """Kill the calling worker before the request is forwarded or after; there is no response either way."""
 
     async def crash(exchange: Exchange) -> None:
         if afterwards:

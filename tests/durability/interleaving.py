@@ -1,7 +1,7 @@
-"""Requests let through one at a time, in an order that a test draws: interleavings that can be repeated and shrunk.
+"""Execute requests one at a time in an order that a test draws: interleavings that can be repeated and shrunk.
 
 Adapters send their requests through `asyncio.to_thread`. Here the event loop's executor has no threads: a request
-waits in it until its turn, and then one of a few fates befalls it.
+waits in it until its turn, and then gets one of a few fates.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pi_voice.adapters.aws import Unanswered
 from pi_voice.adapters.dynamodb.sessions import BY_DUE
 
 _QUIET_TURNS: Final = 15
-"""After how many turns of the event loop in which nothing was asked nothing more will be."""
+"""The number of iterations of the event loop without a request after which no more will come."""
 
 _MOST_REQUESTS: Final = 2_000
 _END_SECONDS: Final = 60
@@ -27,32 +27,32 @@ _operation: Final[ContextVar[int | None]] = ContextVar("operation", default=None
 
 
 class Fate(Enum):
-    """What befalls a request."""
+    """The fate of a request."""
 
     DONE = "done"
     REPEATED = "repeated"
-    """It is carried out, its answer gets lost, and some time later it is sent again, as botocore does."""
+    """It is executed, its response is lost, and later it is sent again, as botocore does."""
     REFUSED = "refused"
-    """It never arrives, however often it is sent."""
+    """It never arrives, on any try."""
     UNHEARD = "unheard"
-    """It is carried out, and no answer ever comes."""
+    """It is executed, and no response arrives."""
     CRASH_BEFORE = "crash before"
-    """Who asks dies, and the request is never carried out."""
+    """The caller dies, and the request is not executed."""
     CRASH_AFTER = "crash after"
-    """It is carried out, and who asked is dead by then."""
+    """It is executed, and the caller dies before the response."""
 
 
 Turn = tuple[int, Fate]
-"""Which of the waiting requests goes next, counted round, and what befalls it."""
+"""The index of the next waiting request, modulo their number, and its fate."""
 
 
 class Crashed(BaseException):
-    """Who asks is dead, and asks in vain."""
+    """The caller is dead, so its request is not executed."""
 
 
 @dataclass
 class Outcome:
-    """How an operation ended: with a value, an error, or not at all."""
+    """The end of an operation: a value, an error, or neither."""
 
     value: Any = None
     error: Exception | None = None
@@ -60,13 +60,13 @@ class Outcome:
     fates: set[Fate] = field(default_factory=set)
 
     @property
-    def is_told(self) -> bool:
-        """Whether its caller heard that it was done."""
+    def is_acknowledged(self) -> bool:
+        """Whether its caller got a success."""
         return not self.is_crashed and self.error is None
 
     @property
     def is_spared(self) -> bool:
-        """Whether nothing befell it that it could not put right by itself."""
+        """Whether no request of it had a fate that it cannot recover from."""
         return self.fates <= {Fate.DONE, Fate.REPEATED}
 
 
@@ -78,13 +78,13 @@ class _Waiting:
 
 
 def _index(fn: Callable[..., Any]) -> object:
-    """Return the index that a request reads; what is asked is the last argument of what asyncio has a thread run."""
+    """Return the index that a request reads; the request is the last argument of asyncio's call."""
     asked = fn.args[-1] if isinstance(fn, partial) else None
     return asked.get("IndexName") if isinstance(asked, dict) else None
 
 
 class Gate(ThreadPoolExecutor):
-    """An executor that holds every request until it is let through; those of the test itself pass at once."""
+    """An executor that holds every request until its turn; requests of the test itself run at once."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=1)
@@ -95,13 +95,13 @@ class Gate(ThreadPoolExecutor):
         self._numbers = count()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Let a request wait for its turn. Reading the index is no turn of its own: each row is read again anyway."""
+        """Queue a request until its turn. An index read runs at once, because each row is read again anyway."""
         operation = _operation.get()
         if operation in self._dead:
             raise Crashed
         self._asked += 1
         waiting = _Waiting(-1 if operation is None else operation, lambda: fn(*args, **kwargs))
-        waiting.answer.set_running_or_notify_cancel()  # who stops waiting for it does not stop it, as with a thread
+        waiting.answer.set_running_or_notify_cancel()  # as with a thread, a cancelled wait does not cancel the request
         if operation is None or _index(fn) == BY_DUE:
             _carry_out(waiting)
         else:
@@ -109,7 +109,7 @@ class Gate(ThreadPoolExecutor):
         return waiting.answer
 
     async def race(self, work: Sequence[Coroutine[Any, Any, Any]], turns: Sequence[Turn]) -> list[Outcome]:
-        """Run operations side by side; once the turns are used up, requests go in the order in which they came."""
+        """Run operations concurrently; after the drawn turns, requests run in order of arrival."""
         numbers = [next(self._numbers) for _ in work]
         outcomes = {number: Outcome() for number in numbers}
         tasks = {
@@ -139,7 +139,7 @@ class Gate(ThreadPoolExecutor):
         return await work
 
     async def _quiet(self) -> None:
-        """Wait until everybody waits."""
+        """Wait until every operation waits."""
         asked, turns = self._asked, 0
         while turns < _QUIET_TURNS:
             await asyncio.sleep(0)
@@ -167,5 +167,5 @@ class Gate(ThreadPoolExecutor):
 def _carry_out(waiting: _Waiting) -> None:
     try:
         waiting.answer.set_result(waiting.request())
-    except Exception as error:  # noqa: BLE001 (it is told to whoever asked)
+    except Exception as error:  # noqa: BLE001 (passed to the caller)
         waiting.answer.set_exception(error)

@@ -1,7 +1,6 @@
 """The use cases over the real store, for one session at a time; LiveKit, Gemini and the queue are in memory.
 
-Whatever is asked of these goes through `asyncio.to_thread`, as the store's requests do: so a test that decides which
-thread runs when decides about all of them.
+Their calls go through `asyncio.to_thread`, as the store's requests do, so a test can control the order of all of them.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ from tests.integration.store import Store
 
 Answer = TypeVar("Answer")
 
-# ---- What is not ours ----
+# ---- Services ----
 
 
 async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
@@ -50,7 +49,7 @@ async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
 
 @dataclass
 class Room:
-    """The session's room at LiveKit, which a join opens as well, and whose joins we were not told of yet."""
+    """The session's room at LiveKit, which a join opens too, and the joins without a delivered webhook."""
 
     inside: set[int] = field(default_factory=set)
     untold: set[int] = field(default_factory=set)
@@ -71,7 +70,7 @@ class Room:
 
 
 class Tokens:
-    """Gemini Live's tokens."""
+    """Tokens of Gemini Live."""
 
     async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
         made = GeminiLiveConnection(url="wss://gemini.test", token=order.voice, model="gemini-live", setup={})
@@ -79,7 +78,7 @@ class Tokens:
 
 
 class Model:
-    """The extraction model: it answers, is busy, refuses, or talks nonsense. No two of its answers are the same."""
+    """The extraction model: it answers, is busy, refuses, or returns invalid text. Every answer is different."""
 
     name = "fake-model"
 
@@ -105,7 +104,7 @@ class Model:
 
 @dataclass(eq=False)
 class Message:
-    """A message, and how often it was delivered."""
+    """A message and the number of its deliveries."""
 
     session_id: SessionId
     deliveries: int = 0
@@ -113,7 +112,7 @@ class Message:
 
 @dataclass
 class Queue:
-    """Messages that are waiting."""
+    """Waiting messages."""
 
     waiting: list[Message] = field(default_factory=list)
 
@@ -121,11 +120,11 @@ class Queue:
         await asked(StorageError, lambda: self.waiting.append(Message(session_id)))
 
 
-# ---- What is ours ----
+# ---- The session ----
 
 
 class OneSession:
-    """A session, and all that may be done to it."""
+    """A session and the operations on it."""
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.clock, self.store = clock, store
@@ -147,13 +146,13 @@ class OneSession:
         self.history = ReadSessions(sessions, transcripts, checkpoints)
 
     async def begin(self, session: Session) -> None:
-        """Keep the session, and an agent for it that asks for results."""
+        """Save the session, and an agent with an output schema for it."""
         agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None)
         await self.store.agents.save(session.workspace, agent)
         await self.store.sessions.add(_of(session, agent))
 
     async def work(self, place: int = 0) -> None:
-        """Deliver a message as SQS does: it is gone once the worker says so, or was delivered too often."""
+        """Deliver a message as SQS does: it is removed on success or after too many deliveries."""
         if not self.queue.waiting:
             return
         message = self.queue.waiting[place % len(self.queue.waiting)]
@@ -169,8 +168,8 @@ class OneSession:
     def _done_with(self, message: Message) -> None:
         self.queue.waiting = [each for each in self.queue.waiting if each is not message]
 
-    def somebody(self, session_id: SessionId, seconds_ago: int = 0, *, is_own_room: bool = True) -> int:
-        """Make somebody who will enter the room, and what LiveKit is going to tell of that."""
+    def new_participant(self, session_id: SessionId, seconds_ago: int = 0, *, is_own_room: bool = True) -> int:
+        """Return a new participant and the webhook of their join."""
         event = {
             "event": "participant_joined",
             "room": {"sid": "RM_ours" if is_own_room else "RM_later", "name": session_id},
@@ -181,12 +180,12 @@ class OneSession:
         return self._participants
 
     async def join(self, participant: int) -> None:
-        """Let somebody enter the room, and tell of it."""
+        """Let a participant join the room, and deliver the webhook."""
         await asked(LiveKitUnavailable, partial(self.room.enter, participant))
         await self.tell(participant)
 
     async def tell(self, participant: int) -> None:
-        """Have LiveKit tell of a join until it is answered."""
+        """Deliver the webhook of a join until it is answered."""
         await self.room_events.apply(self.room.events[participant])
         self.room.untold.discard(participant)
 
@@ -196,7 +195,7 @@ def _of(session: Session, agent: Agent) -> Session:
 
 
 def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int | None = None) -> Session:
-    """Describe a session that has just begun."""
+    """Return a session that has just been created."""
     return a_session(
         session_id=session_id,
         livekit=LiveKitRoom(room_name=session_id, room_sid="RM_ours", started_at=NOW),
@@ -208,6 +207,6 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
     )
 
 
-def says(writer: int, number: int) -> TranscriptTurn:
-    """Say what only this writer says at this place."""
+def says(writer: int, number: int) -> Turn:
+    """Return the text that only this writer sends at this position."""
     return {"role": "agent" if number % 2 else "user", "text": f"{writer} says {number}"}

@@ -1,7 +1,7 @@
-"""The reference: what callers were told, and what has to be true of a session because of it.
+"""The reference model: the acknowledgments to callers, and the properties of a session that follow from them.
 
-It knows no store, no order of requests and no retries. After each step it looks at the session from outside and
-holds it to what was acknowledged so far.
+It does not know the store, the order of requests, or retries. After each step it reads the session from outside and
+compares it with the acknowledgments so far.
 """
 
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.interleaving import Outcome
 
-# ---- What clients, LiveKit and the machinery may do ----
+# ---- Operations of clients, LiveKit, the schedule and the worker ----
 
 
 @dataclass(frozen=True)
 class Append:
-    """A writer sends turns, from a little before the next that is missing or, with a negative number, behind it."""
+    """A writer sends turns, from a little before the next missing turn or, with a negative number, after it."""
 
     writer: int = 0
     back: int = 0
@@ -37,59 +37,59 @@ class Append:
 
 @dataclass(frozen=True)
 class Complete:
-    """The client ends the call, with a transcript of so many turns of its own or with what was kept."""
+    """The client completes the call, with its own transcript of this many turns or with the saved turns."""
 
     own: int | None = None
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The client hangs up."""
+    """The client stops the session."""
 
 
 @dataclass(frozen=True)
 class Renew:
-    """The client wants more time."""
+    """The client renews the session."""
 
     has_handle: bool = False
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The schedule runs."""
+    """The scheduled job runs."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A worker gets one of the messages; nobody says that another does not have it as well."""
+    """A worker receives one of the messages; another worker may have it too."""
 
     place: int = 0
 
 
 @dataclass(frozen=True)
 class Join:
-    """Somebody enters the room, and LiveKit tells of it, in time or late."""
+    """A participant joins the room, and LiveKit sends the webhook, on time or late."""
 
     seconds_ago: int = 0
     is_own_room: bool = True
 
 
 @dataclass(frozen=True)
-class TellAgain:
-    """LiveKit tells once more of a join for which it had no answer."""
+class RepeatJoin:
+    """LiveKit sends the webhook of a join again, because it got no response."""
 
 
 @dataclass(frozen=True)
 class Get:
-    """The client looks."""
+    """The client reads the session."""
 
 
 @dataclass(frozen=True)
 class Delete:
-    """The customer removes the session."""
+    """The customer deletes the session."""
 
 
-Operation = Append | Complete | Stop | Renew | Sweep | Work | Join | TellAgain | Get | Delete
+Operation = Append | Complete | Stop | Renew | Sweep | Work | Join | RepeatJoin | Get | Delete
 
 _PROVIDER = (ProviderError, StorageError)
 MAY_RAISE: dict[type[Operation], tuple[type[Exception], ...]] = {
@@ -100,59 +100,59 @@ MAY_RAISE: dict[type[Operation], tuple[type[Exception], ...]] = {
     Sweep: (StorageError,),
     Work: (ExtractionUnfinished, StorageError),
     Join: _PROVIDER,
-    TellAgain: _PROVIDER,
+    RepeatJoin: _PROVIDER,
     Get: (StorageError,),
     Delete: (SessionActive, StorageError),
 }
-"""What each may say instead of being done, while there is a session."""
+"""The expected errors of each operation while the session exists."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """The world as it stands between two steps."""
+    """The state between two steps."""
 
     now: int
     session: Session | None
-    kept: list[TranscriptTurn]
-    """The kept turns, piece by piece as they are stored."""
+    kept: list[Turn]
+    """The saved turns, by stored piece."""
     starts: list[int]
-    """Which turn each piece says it begins with."""
+    """The stored number of the first turn of each piece."""
     lengths: list[int]
     transcript: list[TranscriptTurn] | None
     inside: frozenset[int]
-    """Who is in the room."""
+    """The participants in the room."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """One operation of a step: what was sent, and what came of it."""
+    """One operation of a step: the input and the outcome."""
 
     operation: Operation
     outcome: Outcome
     sent: Any = None
-    """The number of its first turn and its turns, its own transcript, or who joined."""
+    """The number of the first turn with the turns, the transcript, or the participant."""
 
 
 @dataclass
 class Reference:
-    """What callers were told so far."""
+    """The acknowledgments so far."""
 
-    acknowledged: dict[int, TranscriptTurn] = field(default_factory=dict)
-    answers: list[session_api.Session] = field(default_factory=list)
-    """What complete answered; there can be one."""
-    own: list[list[TranscriptTurn]] = field(default_factory=list)
-    """Transcripts that somebody tried to complete the call with."""
+    acknowledged: dict[int, Turn] = field(default_factory=dict)
+    answers: list[SessionState] = field(default_factory=list)
+    """The response of complete; there can be only one."""
+    own: list[list[Turn]] = field(default_factory=list)
+    """Transcripts of all attempts to complete the call."""
     expires_at: int = 0
-    told: set[int] = field(default_factory=set)
-    """Whose joins LiveKit has told of."""
+    reported: set[int] = field(default_factory=set)
+    """The participants whose webhook of the join was answered."""
     is_hung_up: bool = False
-    """Whether somebody heard that the call is over, and nothing kept LiveKit from hearing it."""
+    """Whether a caller got the response that the call is over, and no fault kept LiveKit from closing the room."""
     is_going: bool = False
-    """Whether somebody began to delete it, and may have come to its end."""
+    """Whether a deletion began and may have finished."""
     is_deleted: bool = False
 
     def learn(self, before: Sight, done: list[Done], after: Sight) -> None:
-        """Take in what the callers of a step were told, and hold it to what was known."""
+        """Add the outcomes of a step, and check them against the acknowledgments so far."""
         is_deleting = self.is_going or any(isinstance(each.operation, Delete) for each in done)
         for each in done:
             self._expected(before, each, is_deleting=is_deleting)
@@ -160,7 +160,7 @@ class Reference:
                 self.own.append(each.sent)
             if isinstance(each.operation, Delete) and not isinstance(each.outcome.error, SessionActive):
                 self.is_going = True
-            if each.outcome.is_told:
+            if each.outcome.is_acknowledged:
                 self._told(before, each)
         self._holds(before, after)
 
@@ -179,8 +179,10 @@ class Reference:
                 first, turns = each.sent
                 assert kept.next >= first + len(turns)
                 for number, turn in enumerate(turns, start=first):
-                    assert self.acknowledged.setdefault(number, turn) == turn, "two writers were told yes"
-            case Complete(), session_api.Session() as state:
+                    assert self.acknowledged.setdefault(number, turn) == turn, (
+                        "two writers with different turns succeeded"
+                    )
+            case Complete(), SessionState() as state:
                 assert not self.answers, "two requests completed the session"
                 self.answers.append(state)
                 self.is_hung_up |= each.outcome.is_spared
@@ -192,14 +194,14 @@ class Reference:
                 assert before.session.is_on, "a call that was over was renewed"
                 assert renewed.expires_at <= before.session.created_at + MAX_SESSION_SECONDS
                 self.expires_at = max(self.expires_at, renewed.expires_at)
-            case ((Join() | TellAgain()), _):
-                self.told.add(each.sent)
+            case ((Join() | RepeatJoin()), _):
+                self.reported.add(each.sent)
                 if before.session is not None and not before.session.is_on:
-                    self.is_hung_up = True  # whoever was in the room is thrown out with this one
+                    self.is_hung_up = True  # all participants of the room are disconnected
             case Delete(), _:
                 self.is_deleted = True
 
-    # ---- What has to be true ----
+    # ---- Invariants ----
 
     def _holds(self, before: Sight, after: Sight) -> None:
         if after.session is None:
@@ -221,7 +223,7 @@ class Reference:
         self._results_stay(was, session)
         self._expiry_is_right(was, session)
         if self.is_hung_up:
-            assert not self.told & after.inside, "a call that is over goes on"
+            assert not self.reported & after.inside, "a call that is over goes on"
         self._is_found_by_the_sweeper(session, after)
 
     def _turns_are_there(self, session: Session, after: Sight) -> None:
@@ -267,12 +269,14 @@ class Reference:
         if session.status == "active":
             assert session.due_at is not None
             assert session.due_at <= max(after.now, session.given_up_at)
-            first_told = session.livekit.first_joined_at is not None and self.told
-            if session.is_on and first_told and session.cap_ends_at is not None:
-                assert session.due_at <= max(after.now, session.cap_ends_at), "nobody looks when its cap is over"
+            first_join = session.livekit.first_joined_at is not None and self.reported
+            if session.is_on and first_join and session.cap_ends_at is not None:
+                assert session.due_at <= max(after.now, session.cap_ends_at), (
+                    "no sweep is due when its time limit is over"
+                )
             return
         if session.extraction is not None and session.extraction.status == "pending":
             assert session.due_at is not None
             assert session.due_at <= after.now + QUEUED_SECONDS
-        if self.told & after.inside:
-            assert session.due_at is not None, "nobody looks after the room of a session that ended"
+        if self.reported & after.inside:
+            assert session.due_at is not None, "no sweep is due for the room of a session that ended"

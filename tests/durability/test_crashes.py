@@ -1,8 +1,8 @@
-"""The crash matrix: the worker is killed before and after each thing that it does to the world, and no call is lost.
+"""The crash matrix: the worker is killed before and after each of its external requests, and no call is lost.
 
-Each operation is run unharmed first, and what it does is held to the list here, so that no new step slips in unseen.
-Then, for each step, a session of its own: kill -9 at that point, time passes, the schedule runs. What has to be true
-in the end is the same every time (`settled`).
+Each operation first runs without a fault, and its requests are compared with the list here, so that a new step is
+noticed. Then, for each step, a new session: kill -9 at that point, time passes, the scheduled job runs. The expected
+end state is the same every time (`settled`).
 """
 
 import asyncio
@@ -31,15 +31,15 @@ ALL: Final[Turns] = FIRST + REST
 CAP_SECONDS: Final = 60
 
 NEVER_BACK: Final = 2 * DAY_SECONDS
-"""So long that the session is given up: whoever called is gone for good."""
+"""Seconds after which the session is abandoned: the client does not return."""
 
 LATER: Final = QUEUED_SECONDS + PICK_UP_SECONDS
-"""So long that the sweeper looks after what was left behind, and so short that a client may still be back."""
+"""Seconds after which the sweeper handles unfinished work, and before which a client may return."""
 
 
 @dataclass
 class Call:
-    """A call that something is done to, and what has to be true of it in the end."""
+    """A call under test, and its expected end state."""
 
     world: World
     lane: Lane
@@ -47,9 +47,9 @@ class Call:
     agent_id: str
     session_id: str = ""
     acknowledged: Turns = field(default_factory=list)
-    """What was answered 200."""
+    """The acknowledged turns."""
     sent: Turns = field(default_factory=list)
-    """What was sent, if it was more than that."""
+    """The sent turns, if more than the acknowledged ones."""
     key: str = field(default_factory=lambda: uuid4().hex)
 
     @property
@@ -83,31 +83,31 @@ class Call:
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that is done to a call by one function, and how the call goes on when that function died of it."""
+    """An operation of one function on a call, and how the call continues after a crash of the function."""
 
     name: str
     function: str
     steps: tuple[str, ...]
     prepare: Callable[[Call], None]
     act: Callable[[Call], int]
-    """Does it and returns the status that a caller got; 500 is the gateway's, of a function that died."""
+    """Executes it and returns the caller's status; 500 is the gateway's, for a function that died."""
     afterwards: tuple[int, ...] = (LATER,)
-    """How much time passes then, in seconds, each time with a run of the schedule."""
+    """The seconds that pass afterwards, each followed by a run of the scheduled job."""
     troubles: Callable[[Lane], AbstractContextManager[object]] = nullcontext
-    """What is wrong besides, while it is done."""
+    """Additional faults during the operation."""
     is_repeated: bool = False
-    """Whether the client asks again under its key, and must hear that it is done."""
+    """Whether the client retries with its Idempotency-Key, and must get a success."""
     is_refused: bool = False
-    """Whether it does not work out, because of the troubles, and is undone."""
+    """Whether the operation fails because of the faults and is rolled back."""
 
 
 def gemini_is_busy(lane: Lane) -> AbstractContextManager[object]:
-    """Have Gemini ask for a pause that is longer than anybody has time for."""
+    """Let Gemini request a retry delay longer than any time limit."""
     return lane.paths.faulty(lambda name: name == "Gemini generateContent", busy(seconds=600))
 
 
 def gemini_is_away_and_late(lane: Lane) -> AbstractContextManager[object]:
-    """Have Gemini refuse a token, but not before the session is being kept."""
+    """Let Gemini refuse a token, but only after the write of the session has begun."""
     before = lane.paths.log.count(KEPT)
 
     async def refuse_late(exchange: Exchange) -> Reply | None:
@@ -325,12 +325,12 @@ OPERATIONS: Final = (
 
 @dataclass(frozen=True)
 class Crash:
-    """Where a worker is killed."""
+    """The point at which a worker is killed."""
 
     operation: Operation
     step: str
     number: int
-    """Which one of the steps of this name."""
+    """The position among the steps of this name."""
     when: Literal["before", "after"]
 
     @property
@@ -350,11 +350,11 @@ def crashes() -> Iterator[Crash]:
             yield Crash(operation, step, number, "after")
 
 
-# ---- What has to be true ----
+# ---- Expected end states ----
 
 
 def settled(call: Call) -> str:
-    """Hold a call to the promise, and tell in a few words how it ended."""
+    """Assert the end state of a call, and return a short description of it."""
     state = call.state
     if state["status"] == "active":
         complete(call)
@@ -368,7 +368,7 @@ def settled(call: Call) -> str:
 
 
 def complete(call: Call) -> None:
-    """Complete a call that is still active with all that was said, and hold it to that."""
+    """Complete a call that is still active with all its turns, and assert the result."""
     assert call.complete(ALL) == 200
     call.acknowledged = ALL
     _completed(call, call.state)
@@ -381,7 +381,7 @@ def _completed(call: Call, state: Any) -> None:
         assert state["extraction"]["status"] == "succeeded", state["extraction"]
         assert list(state["results"]) == ["mood"]
     assert call.session_id not in call.world.rooms(), "the room of a completed call is open"
-    call.world.put_into_queue(call.session_id)  # SQS may deliver twice, and the sweeper may run once more
+    call.world.put_into_queue(call.session_id)  # SQS may deliver twice, and the sweeper may run again
     call.world.let_pass(call.session_id, LATER)
     call.world.let_schedule_run(call.lane)
     assert call.state["results"] == state["results"], "there is a second set of results"
@@ -389,7 +389,7 @@ def _completed(call: Call, state: Any) -> None:
 
 
 def closes_by_itself(room: Room) -> bool:
-    """Tell whether a room that nobody closes is not open for ever."""
+    """Return whether a room closes by itself."""
     return room.empty_timeout > 0 and room.departure_timeout > 0
 
 
@@ -411,7 +411,7 @@ def let_time_pass(call: Call, operation: Operation) -> None:
 
 
 def asked_again(call: Call) -> str:
-    """Hold a complete that died to the promise: the client asks again with the same key, and hears of the session."""
+    """Assert the end state after a crash in complete: a retry with the same key returns the session."""
     was_completed = call.state["status"] == "completed"
     call.world.forget_keys_in_progress()
     answer = call.caller.post(f"{call.path}/complete", {"transcript": ALL}, idempotency_key=call.key)
@@ -423,7 +423,7 @@ def asked_again(call: Call) -> str:
 
 
 def created_or_not(call: Call) -> str:
-    """Hold what a create that died has left behind to the promise: the caller asks again with the same key."""
+    """Assert the end state after a crash in create: a retry with the same key succeeds."""
     left = call.caller.get("/sessions")
     assert len(left) <= 1
     assert all(map(closes_by_itself, call.world.rooms().values()))
@@ -458,7 +458,7 @@ def lane(world: World) -> Iterator[Lane]:
 
 
 def a_call(world: World, lane: Lane) -> Call:
-    """Make a caller with an agent, and nothing left over of other calls."""
+    """Return a caller with an agent, and clear the state of other calls."""
     world.empty_queue()
     caller = world.caller(lane)
     agent = {"name": "Ana", "instructions": "Take the order.", "output_schema": {"mood": "string"}}
@@ -467,7 +467,7 @@ def a_call(world: World, lane: Lane) -> Call:
 
 @contextmanager
 def crashing(lane: Lane, crash: Crash) -> Iterator[list[str]]:
-    """Kill the operation's worker at one point; the list tells that it was."""
+    """Kill the operation's worker at one point; the yielded list records it."""
     died: list[str] = []
 
     def kill() -> None:
@@ -480,9 +480,7 @@ def crashing(lane: Lane, crash: Crash) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_what_an_operation_does_to_the_world_is_known_step_by_step(
-    world: World, lane: Lane, operation: Operation
-) -> None:
+def test_an_operation_sends_the_listed_requests(world: World, lane: Lane, operation: Operation) -> None:
     def operate() -> None:
         call = a_call(world, lane)
         operation.prepare(call)
@@ -493,7 +491,7 @@ def test_what_an_operation_does_to_the_world_is_known_step_by_step(
             steps = [name for name in lane.paths.log if changes_something(name)]
 
         assert status == 503 if operation.is_refused else status < 300
-        assert sorted(steps) == sorted(operation.steps)  # some are done side by side
+        assert sorted(steps) == sorted(operation.steps)  # some requests are concurrent
 
     world.unhurried(operate)
 
@@ -517,8 +515,8 @@ def test_no_call_is_lost_when_a_worker_is_killed(
     if operation.act is create:
         outcome = created_or_not(call)
     else:
-        told = f"{asked_again(call)}; " if operation.is_repeated else ""
+        retried = f"{asked_again(call)}; " if operation.is_repeated else ""
         let_time_pass(call, operation)
-        outcome = told + settled(call)
+        outcome = retried + settled(call)
 
     record_property("outcome", outcome)

@@ -1,7 +1,7 @@
-"""Random interleavings of everything that happens to a session, held to a simple reference.
+"""Random interleavings of all operations on a session, compared with a simple reference model.
 
-Hypothesis draws what is done, up to three operations at once, in which order their single requests reach the store,
-LiveKit, Gemini and the queue, which of these get lost, and who dies on the way. What fails is shrunk to a short story.
+Hypothesis draws up to three concurrent operations, the order in which their requests reach the store, LiveKit, Gemini
+and the queue, the lost requests, and the crashes. A failure is shrunk to a short sequence.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from tests.durability.reference import (
     Operation,
     Reference,
     Renew,
+    RepeatJoin,
     Sight,
     Stop,
     Sweep,
-    TellAgain,
     Work,
 )
 from tests.fakes import FakeClient, FakeClock
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class World(OneSession):
-    """One session, behind a gate that lets one request through at a time."""
+    """One session whose requests run one at a time."""
 
     def __init__(self, store: Store, session: Session) -> None:
         super().__init__(store, FakeClock(NOW))
@@ -63,7 +63,7 @@ class World(OneSession):
         return self._runner.run(self.gate.race(work, turns))
 
     def look(self, transcript_id: str | None = None) -> Sight:
-        """Look at the rows, whatever the product would say about them; at a transcript even if its session is gone."""
+        """Read the rows directly, the transcript even if its session is gone."""
         session = self._runner.run(self.store.sessions.get(self.session_id))
         rows = self._rows(self.session_id)
         pieces = [transcripts.unpack([bytes(row["data"]["B"])]) for row in rows]
@@ -91,7 +91,7 @@ class World(OneSession):
     def prepare(  # noqa: C901, PLR0911 (one case for each)
         self, operation: Operation, reference: Reference
     ) -> tuple[Coroutine[Any, Any, Any], Any]:
-        """Return an operation's work, and what its caller sends."""
+        """Return an operation's coroutine and the input of its caller."""
         client = FakeClient(self.session_id)
         match operation:
             case Append(writer, back, count):
@@ -112,9 +112,9 @@ class World(OneSession):
             case Work(place):
                 return self.work(place), None
             case Join(seconds_ago, is_own_room):
-                participant = self.somebody(self.session_id, seconds_ago, is_own_room=is_own_room)
+                participant = self.new_participant(self.session_id, seconds_ago, is_own_room=is_own_room)
                 return self.join(participant), participant
-            case TellAgain():
+            case RepeatJoin():
                 participant = min(self.room.untold, default=0)
                 return (self.tell(participant) if participant else asyncio.sleep(0)), participant
             case Get():
@@ -123,7 +123,7 @@ class World(OneSession):
                 return self.history.delete(self.session_id, client), None
 
 
-# ---- The machine ----
+# ---- The state machine ----
 
 FATES = [
     *[Fate.DONE] * 36,
@@ -160,7 +160,7 @@ OPERATIONS = st.one_of(
     *[JOIN] * 2,
     st.just(Stop()),
     RENEW,
-    st.just(TellAgain()),
+    st.just(RepeatJoin()),
     st.just(Get()),
     st.just(Delete()),
 )
@@ -168,7 +168,7 @@ ROUNDS = 40
 
 
 class Machine(RuleBasedStateMachine):
-    """One session, and everybody who has to do with it."""
+    """One session with its clients, LiveKit, the scheduled job and the workers."""
 
     def __init__(self, dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811 (fixtures' values)
         super().__init__()
@@ -191,7 +191,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(rivals=st.sampled_from(RIVALS), few=st.integers(0, 5))
     def overtaking(self, rivals: tuple[Operation, Operation], few: int) -> None:
-        """Let the first get a few requests through, and then be overtaken: most races need no more than that."""
+        """Let the first operation send a few requests and then overtake it: enough for most races."""
         self.step(rivals, [(0, Fate.DONE)] * few + [(1, Fate.DONE)] * 24)
 
     @rule(seconds=st.sampled_from([1, 15, 30, 75, 120, 600, 3_600, 86_400]))
@@ -201,7 +201,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 1]))
     def it_is_due(self, seconds: int) -> None:
-        """Let time pass until the sweeper has something to do."""
+        """Advance the time until the sweeper has work."""
         session = self.look().session
         if self.world and session is not None and session.due_at is not None:
             self.world.clock.now = max(self.world.clock.now, session.due_at + seconds)
@@ -244,11 +244,11 @@ class Machine(RuleBasedStateMachine):
             self.tables.drop()
 
     def all_is_well_in_the_end(self, world: World) -> None:
-        """Let every provider be well again, and time pass: the session ends by itself, with its results."""
+        """Remove all faults and let time pass: the session ends by itself, with its results."""
         world.model.mood = "answers"
         while world.room.untold:
-            [told] = self.step([TellAgain()])
-            assert told.is_told
+            [repeated] = self.step([RepeatJoin()])
+            assert repeated.is_acknowledged
         self.step([Sweep()])
         self.over_calls_are_over()
         for _ in range(ROUNDS):
@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
             pytest.fail(f"It never ends: {self.look()}")
         sight = self.look()
         if sight.session is not None:
-            assert not self.reference.told & sight.inside, "a session has ended, and its call goes on"
+            assert not self.reference.reported & sight.inside, "a session has ended, and its call goes on"
         if sight.session is not None and sight.session.status == "completed" and sight.session.turns:
             assert sight.session.extraction is not None
             assert sight.session.extraction.status != "skipped"
@@ -280,11 +280,11 @@ class Machine(RuleBasedStateMachine):
         if cap_ends_at is not None and cap_ends_at <= sight.now:
             assert sight.session.hung_up_at is not None, "a call over its cap goes on"
         if sight.session.hung_up_at is not None:
-            assert not self.reference.told & sight.inside, "a call that was hung up goes on"
+            assert not self.reference.reported & sight.inside, "a call that was hung up goes on"
 
 
 def search(dynamodb: "DynamoDBClient", service: AwsService, examples: int, steps: int) -> None:  # noqa: F811
-    faulthandler.cancel_dump_traceback_later()  # hypothesis has bounds of its own
+    faulthandler.cancel_dump_traceback_later()  # hypothesis has its own limits
 
     class Here(Machine):
         def __init__(self) -> None:
@@ -302,10 +302,10 @@ def search(dynamodb: "DynamoDBClient", service: AwsService, examples: int, steps
     )
 
 
-def test_a_few_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
+def test_a_few_interleavings_match_the_reference(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
     search(dynamodb, service, examples=15, steps=6)
 
 
 @pytest.mark.durability
-def test_many_interleavings_keep_what_was_promised(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
+def test_many_interleavings_match_the_reference(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
     search(dynamodb, service, examples=150, steps=8)

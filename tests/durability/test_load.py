@@ -1,8 +1,8 @@
-"""Two hundred calls at once through the local stack, while 2 % of all requests fail and workers are killed.
+"""Two hundred concurrent calls through the local stack, while 2 % of all requests fail and workers are killed.
 
-Each client does as docs/client.md says: it sends its turns as the call goes, repeats what was not answered, and
-completes under an Idempotency-Key; some tabs are closed and never come back. In the end everything is healed, more time
-has passed than anybody is waited for, the schedule tidies up, and everything is counted.
+Each client follows docs/client.md: it sends its turns during the call, retries requests without a response, and
+completes with an Idempotency-Key. Some tabs are closed for good. In the end all faults are removed, enough time passes
+to abandon every client, the scheduled job ends the sessions, and the test counts the results.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ import boto3
 import pytest
 
 from local.aws import aws_stand_in
+from local.real.parts import free_port
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
@@ -32,7 +33,6 @@ from tests.durability.faulty_path import Exchange, FaultyPaths, Reply
 from tests.durability.world import numbering
 from tests.local.conftest import Background
 from tests.local.processes import children
-from tests.real import parts
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -41,41 +41,41 @@ pytestmark = pytest.mark.durability
 
 SESSIONS: Final = 200
 CALL_SECONDS: Final = 60
-"""For how long the calls go on, from the first create; how much is said meanwhile depends on the machine."""
+"""Seconds of the calls from the first create; the number of turns depends on the machine."""
 
 AT_ONCE: Final = 8
-"""How many requests are under way at most: two cores serve them, and all that they stand for."""
+"""The largest number of concurrent requests, which two cores serve together with all their consequences."""
 
 FAILING: Final = 0.02
 SURELY_FAILING: Final = 50
 KILL_EVERY_REQUESTS: Final = 15
-"""After how many requests of clients a worker is killed: not after how long, or a slow machine would be harmed more."""
+"""Client requests between kills of a worker; not seconds, which would mean more kills on a slow machine."""
 
 TTL_SECONDS: Final = 150
 RENEWED_BEFORE_SECONDS: Final = 60
-"""A call that goes on longer is renewed this long before its connections end."""
+"""Seconds before the end of its connections at which a longer call is renewed."""
 
 GRACE_SECONDS: Final = 3_600
-"""So long that nobody is given up while clients are there, however slow the machine is: `let_time_pass` does that."""
+"""Long enough that no present client is abandoned on a slow machine; `let_time_pass` abandons sessions."""
 
 CLIENT_TRIES: Final = 60
-"""How often a client sends one request before it gives up; nothing here may need that many."""
+"""Tries of one request before a client fails; more than any request here may need."""
 
 SETTLING_SECONDS: Final = 1_200
 VISIBLE_AGAIN_SECONDS: Final = 20
-"""When the message of a worker that was killed comes back; in the template that takes nine minutes."""
+"""Seconds until the message of a killed worker is visible again; nine minutes in the template."""
 
 V: Final = "/api/v1/voice"
 TABLE: Final = "pi-voice-local-voice_sessions"
 SCHEMA: Final = {"city": "string"}
 
 
-# ---- What fails ----
+# ---- Faults ----
 
 
 @dataclass
 class Harm:
-    """Two in a hundred requests fail, each in one way; and what is recorded of results is written down."""
+    """Two in a hundred requests fail, each in one way; writes of results are recorded."""
 
     paths: FaultyPaths
     chance: random.Random
@@ -83,7 +83,7 @@ class Harm:
     seen: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
     results_kept: Counter[str] = field(default_factory=Counter)
-    """How often results were written into a session's row."""
+    """The number of writes of results into each session's row."""
 
     WAYS = (
         faulty_path.refuse,
@@ -114,7 +114,7 @@ class Harm:
     async def _perhaps(self, exchange: Exchange) -> Reply | None:
         service = exchange.name.partition(" ")[0]
         self.seen[service] += 1
-        # One of each service's for sure, or the harm could miss one by chance.
+        # At least one fault per service: a random draw could leave one out.
         if self.seen[service] != SURELY_FAILING and self.chance.random() >= self.rate:
             return await exchange.forward(exchange.body)
         self.done[service] += 1
@@ -123,7 +123,7 @@ class Harm:
 
 @dataclass
 class Killer:
-    """Kills a worker now and then, whatever it is doing."""
+    """Kills a worker now and then, at any point of its work."""
 
     stack_pid: int
     harm: Harm
@@ -156,7 +156,7 @@ class Answered:
 
 @dataclass
 class Line:
-    """The API as clients reach it, a few requests at a time."""
+    """The API for clients, with a limit of concurrent requests."""
 
     url: str
     api_key: str
@@ -167,7 +167,7 @@ class Line:
     renewals: int = 0
 
     async def once(self, method: str, path: str, body: object, key: str, idempotency_key: str) -> Answered | None:
-        """Send a request once; None if there is no answer that anybody could read."""
+        """Send a request once; return None if there is no readable response."""
         headers = {"Authorization": f"Bearer {key}"}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
@@ -183,7 +183,7 @@ class Line:
     async def call(
         self, method: str, path: str, body: object = None, key: str = "", idempotency_key: str = ""
     ) -> Answered:
-        """Send a request until it is answered for good, with pauses."""
+        """Send a request until it has a final response, with pauses."""
         pause = 0.3
         for _ in range(CLIENT_TRIES):
             answered = await self.once(method, path, body, key or self.api_key, idempotency_key)
@@ -204,11 +204,11 @@ class Call:
     session_id: str = ""
     token: str = ""
     acknowledged: int = 0
-    """How many turns are safe, as far as it was told."""
+    """The number of acknowledged turns."""
     said: int = 0
     expires_at: int = 0
     is_told_late: bool = False
-    """Whether the answer to its complete was lost for good, and it had to look."""
+    """Whether it never got the response of complete and had to read the session."""
 
     @property
     def vanishes(self) -> bool:
@@ -242,7 +242,7 @@ class Call:
         self.token, self.expires_at = (answered.document["data"][name] for name in ("client_token", "expires_at"))
 
     async def renew(self) -> None:
-        """Have the call go on where its connections are about to end; not where the tab is about to be closed."""
+        """Renew the session if its connections are about to end, unless the tab is about to be closed."""
         if not self.vanishes and time.time() >= self.expires_at - RENEWED_BEFORE_SECONDS:
             answered = await self.line.call("POST", f"/sessions/{self.session_id}/renew", {}, self.token)
             assert answered.status == 200, answered
@@ -250,7 +250,7 @@ class Call:
             self.line.renewals += 1
 
     async def go_on(self, until: float, chance: random.Random) -> None:
-        """Say something now and then, send it, and end the call when its time is over."""
+        """Send turns now and then, and end the call when its time is over."""
         leaves_at = chance.uniform(0.2, 1.0) if self.vanishes else 1.0
         leaves_at = time.monotonic() + (until - time.monotonic()) * leaves_at
         while True:
@@ -269,7 +269,7 @@ class Call:
             self.acknowledged = answered.document["data"]["next"]
 
     async def end(self) -> None:
-        """Complete, or close the tab with the last words on their way."""
+        """Complete the session, or close the tab while the last turns are being sent."""
         if self.vanishes:
             self.said += 2
             body = {"from": self.acknowledged, "turns": self.turns(self.acknowledged, self.said)}
@@ -282,7 +282,7 @@ class Call:
             ending["transcript"] = self.turns(0, self.said)
         path = f"/sessions/{self.session_id}/complete"
         answered = await self.line.call("POST", path, ending, self.token, f"complete-{self.number}")
-        if answered.code == "voice_session_not_active":  # an answer of ours was lost, with the function that gave it
+        if answered.code == "voice_session_not_active":  # the response was lost because the function was killed
             seen = await self.line.call("GET", f"/sessions/{self.session_id}", key=self.token)
             assert seen.document["data"]["status"] == "completed", seen
             self.is_told_late = True
@@ -292,21 +292,23 @@ class Call:
             self.acknowledged = self.said
 
     def check(self, state: dict[str, Any]) -> int:
-        """Hold a session to what its client was told, and return how many acknowledged turns are not there."""
+        """Check a session against its client's acknowledgments, and return the number of lost acknowledged turns."""
         if self.says_nothing and state["status"] == "failed":
             assert (state["failure"]["code"], state["end_reason"]) == ("expired", "expired")
             return 0
         assert state["status"] == "completed", state
         by, reason = ("sweeper", "expired") if self.vanishes else ("client", "said_goodbye")
         assert (state["completed_by"], state["end_reason"]) == (by, reason), state
-        if state["extraction"]["status"] == "failed":  # an answer that was cut off fails for good, with its reason
+        if (
+            state["extraction"]["status"] == "failed"
+        ):  # an extraction with a truncated answer fails for good, with its reason
             assert state["results"] is None, state
             assert state["extraction"]["error"]["message"], state
         else:
             assert state["extraction"]["status"] == "succeeded", state
             assert state["results"].keys() == SCHEMA.keys(), state
         turns = [{"role": turn["role"], "text": turn["text"]} for turn in state["transcript"]]
-        assert turns == self.turns(0, len(turns)), "there is something that nobody said"
+        assert turns == self.turns(0, len(turns)), "there are turns that no client sent"
         return max(0, self.acknowledged - len(turns))
 
 
@@ -315,7 +317,7 @@ class Call:
 
 @dataclass
 class Site:
-    """What is running, and what may be done to it."""
+    """The running stack and its faults."""
 
     api: LocalApi
     url: str
@@ -325,13 +327,13 @@ class Site:
 
 @pytest.fixture
 def chance() -> random.Random:
-    return random.Random(4711)  # noqa: S311 (the same harm as last time, as far as time allows)
+    return random.Random(4711)  # noqa: S311 (the same faults as last time, as far as timing allows)
 
 
 @pytest.fixture
 def site(chance: random.Random) -> Iterator[Site]:
-    """The local stack behind faulty paths to everything, and a faulty path to itself."""
-    background, port, paths = Background(), parts.free_port(2), FaultyPaths()
+    """The local stack with faulty paths to all services and to itself."""
+    background, port, paths = Background(), free_port(2), FaultyPaths()
     to = background.enter
     try:
         aws_url = to(aws_stand_in())
@@ -377,7 +379,7 @@ async def killing(killer: Killer) -> AsyncIterator[None]:
 
 
 async def hold_calls(site: Site, killer: Killer, chance: random.Random) -> list[Call]:
-    """Begin all calls, have them go on side by side, and end them, with harm done all the while."""
+    """Begin all calls, run them concurrently, and end them, with faults all the time."""
     patience = aiohttp.ClientTimeout(total=35)
     async with aiohttp.ClientSession(timeout=patience, connector=aiohttp.TCPConnector(force_close=True)) as client:
         line = Line(site.url, site.api.api_key, client)
@@ -396,7 +398,7 @@ async def hold_calls(site: Site, killer: Killer, chance: random.Random) -> list[
 
 
 def statuses(site: Site) -> dict[str, str]:
-    """Return each session's status as it is stored, and "pending" for one whose results are still wanted."""
+    """Return each session's stored status, or "pending" for one whose results are still missing."""
     pages = site.dynamodb.get_paginator("scan").paginate(TableName=TABLE, ConsistentRead=True)
     return {
         row["session_id"]["S"]: (
@@ -408,8 +410,8 @@ def statuses(site: Site) -> dict[str, str]:
 
 
 def let_time_pass(site: Site, session_id: str) -> None:
-    """Have so much time passed for a session that is still on that nobody waits for its client any more."""
-    with suppress(site.dynamodb.exceptions.ConditionalCheckFailedException):  # it has ended since, or is being ended
+    """Move the times of an active session into the past, so that its client counts as gone."""
+    with suppress(site.dynamodb.exceptions.ConditionalCheckFailedException):  # it has ended meanwhile, or is ending
         site.dynamodb.update_item(
             TableName=TABLE,
             Key={"session_id": {"S": session_id}},
@@ -426,7 +428,7 @@ def let_time_pass(site: Site, session_id: str) -> None:
 
 
 def settle(site: Site) -> float:
-    """Wait until the schedule has seen to everything, and return how long that took."""
+    """Wait until the scheduled job has ended everything, and return the seconds."""
     started = time.monotonic()
     while unsettled := {each: status for each, status in statuses(site).items() if status in ("active", "pending")}:
         assert time.monotonic() < started + SETTLING_SECONDS, Counter(unsettled.values())
@@ -444,10 +446,10 @@ async def read_all(site: Site, session_ids: list[str]) -> dict[str, dict[str, An
     return {answer.document["data"]["session_id"]: answer.document["data"] for answer in answers}
 
 
-def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
+def test_two_hundred_concurrent_calls_lose_no_acknowledged_turn(
     site: Site, chance: random.Random, record_property: Callable[[str, object], None]
 ) -> None:
-    faulthandler.cancel_dump_traceback_later()  # this takes minutes, and has bounds of its own
+    faulthandler.cancel_dump_traceback_later()  # this takes minutes and has its own limits
     killer = Killer(site.api.process.pid, site.harm, chance)
     started = time.monotonic()
     calls = asyncio.run(hold_calls(site, killer, chance))
@@ -472,13 +474,13 @@ def test_two_hundred_calls_at_once_lose_nothing_that_was_acknowledged(
             "requests of clients": line.requests,
             "of these, repeats": line.repeats,
             "requests on the way to services and API": sum(site.harm.seen.values()),
-            "of these, made to fail": f"{sum(site.harm.done.values())} ({told(site.harm.done)})",
+            "of these, made to fail": f"{sum(site.harm.done.values())} ({listed(site.harm.done)})",
             "workers killed": killer.killed,
             "renewals": line.renewals,
             "completions of which the client heard later": sum(call.is_told_late for call in calls),
-            "sessions, as they ended": told(Counter(ends(states[call.session_id]) for call in calls)),
+            "sessions, as they ended": listed(Counter(ends(states[call.session_id]) for call in calls)),
             "sessions of creates that died half-way": len(strays),
-            "extractions that failed for good": told(Counter(without_results)) or 0,
+            "extractions that failed for good": listed(Counter(without_results)) or 0,
             "turns acknowledged": sum(call.acknowledged for call in calls),
             "turns lost": lost,
             "sessions with two sets of results": len(twice),
@@ -500,5 +502,5 @@ def is_failed(state: dict[str, Any]) -> bool:
     return state["extraction"] is not None and state["extraction"]["status"] == "failed"
 
 
-def told(counts: Counter[str]) -> str:
+def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

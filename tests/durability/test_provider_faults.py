@@ -1,8 +1,8 @@
-"""Provider faults: whatever a service does, every route answers in time, in the contract's words, and nothing is lost.
+"""Provider faults: with every fault, every route answers in time with a code of the contract, and nothing is lost.
 
-Every route is tried with every fault of each service that it uses. Many of them wait for time limits of the product,
-none of which is shortened here, so they are tried side by side, each route and service in a lane of its own.
-In time means within the function's own limit: a worker that takes longer is ended, and its caller gets no word of ours.
+Every route is tested with every fault of each of its services. Many cases wait for the product's real time limits, so
+they run concurrently, each route and service in its own lane. In time means within the function's own limit: a worker
+that takes longer is killed, and its caller gets no error of ours.
 """
 
 import base64
@@ -60,11 +60,11 @@ STATUS: Final = {
 
 @dataclass
 class Scene:
-    """A caller, and what the request is about."""
+    """A caller and the objects of the request."""
 
     world: World
     calm: Caller
-    """Before functions to which nothing happens."""
+    """The caller of functions without faults."""
     troubled: Caller
     agent_id: str = ""
     session_id: str = ""
@@ -83,7 +83,7 @@ def nothing(_: Scene) -> None:
 
 
 def made(answer: Answer) -> Any:
-    """Return what has to have been made before anything goes wrong."""
+    """Return the objects to create before the fault."""
     assert answer.status == 201, answer.body
     return answer.json["data"]
 
@@ -121,7 +121,7 @@ def completed(scene: Scene) -> None:
 
 
 def stopped(scene: Scene) -> None:
-    """Stop a call, and open its room again, as somebody does who still holds a token."""
+    """Stop a call, and open its room again, as a client can do that still has a token."""
     with_session(scene)
     assert scene.calm.post(f"{scene.session}/stop", {}).status == 200
     scene.world.open_room(scene.session_id)
@@ -132,7 +132,7 @@ def start_session(scene: Scene) -> Answer:
 
 
 def tell_of_a_join(scene: Scene) -> Answer:
-    """Send LiveKit's webhook of somebody who joins; the call was stopped, so the room has to be closed again."""
+    """Send LiveKit's webhook of a join to a stopped call, whose room has to be closed again."""
     room = {"sid": scene.world.rooms()[scene.session_id].sid, "name": scene.session_id}
     event = {"event": "participant_joined", "id": "EV_1", "createdAt": str(int(time.time())), "room": room}
     body = json.dumps(event).encode()
@@ -143,15 +143,15 @@ def tell_of_a_join(scene: Scene) -> Answer:
     return scene.troubled.site.call("POST", f"{BASE}/webhooks/livekit", body, headers)
 
 
-# ---- What has to be true afterwards ----
+# ---- Checks afterwards ----
 
 
 def unchanged(_: Scene, __: Answer) -> None:
-    """There is nothing that a route which only reads could have left."""
+    """Check nothing: the route only reads."""
 
 
 def agents_are_whole(scene: Scene, answer: Answer) -> None:
-    """Every agent that is listed can be read, in the version that its head says."""
+    """Check that every listed agent can be read, in the version of its head."""
     agents = pages(scene, "/agents")
     for agent in agents:
         assert scene.calm.get(f"/agents/{agent['agent_id']}") == agent
@@ -179,7 +179,7 @@ def pages(scene: Scene, path: str, cursor: str | None = None) -> list[Any]:
 
 
 def no_session_is_half_made(scene: Scene, answer: Answer) -> None:
-    """A create that failed leaves no session, or one that says why; where DynamoDB failed, perhaps an active one."""
+    """Check that a failed create leaves no session or a failed one, or, after a DynamoDB fault, an active one."""
     sessions = pages(scene, "/sessions")
     assert len(sessions) <= 1
     for session in sessions:
@@ -193,7 +193,7 @@ def no_session_is_half_made(scene: Scene, answer: Answer) -> None:
 
 
 def call_is_completable(scene: Scene, _: Answer) -> None:
-    """An active session can be completed with all that was said, and a completed one has it."""
+    """Check that an active session can be completed with all turns, or that a completed one has them."""
     state = scene.calm.get(scene.session)
     if state["status"] == "active":
         scene.calm.post(f"{scene.session}/complete", {"transcript": ALL})
@@ -203,21 +203,21 @@ def call_is_completable(scene: Scene, _: Answer) -> None:
 
 
 def results_stay(scene: Scene, _: Answer) -> None:
-    """Extracting again takes no results away."""
+    """Check that a rerun of the extraction removes no results."""
     state = scene.calm.get(scene.session)
     assert (state["status"], state["transcript"], state["extraction"]["status"]) == ("completed", ALL, "succeeded")
     assert SECRET not in json.dumps(state)
 
 
 def turns_are_kept_or_not(scene: Scene, answer: Answer) -> None:
-    """What was acknowledged is kept; what was not is kept whole or not at all."""
+    """Check that acknowledged turns are saved, and others completely or not at all."""
     scene.calm.post(f"{scene.session}/complete", {})
     kept = scene.calm.get(scene.session)["transcript"]
     assert kept == ALL or (answer.status != 200 and kept == [])
 
 
 def is_deleted_or_whole(scene: Scene, answer: Answer) -> None:
-    """A session that was not deleted can still be deleted, whatever is left of its transcript."""
+    """Check that a session that was not deleted can be deleted, with any rest of its transcript."""
     assert scene.calm.call("DELETE", scene.session).status == (404 if answer.status == 204 else 204) or (
         scene.calm.call("GET", scene.session).status == 404
     )
@@ -225,7 +225,7 @@ def is_deleted_or_whole(scene: Scene, answer: Answer) -> None:
 
 @dataclass(frozen=True)
 class Route:
-    """A route, what it needs to be there, how it is called, and what has to be true afterwards."""
+    """A route: its preparation, its call, and the check afterwards."""
 
     method: str
     path: str
@@ -357,7 +357,7 @@ OK: Final = "ok"
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault, what it does, and the code that a caller hears of."""
+    """A fault: its action, and the error code for the caller."""
 
     name: str
     fault: Fault
@@ -367,7 +367,7 @@ class Trouble:
 
 
 def provider(name: str) -> tuple[Trouble, ...]:
-    """Return what LiveKit and Gemini may do alike."""
+    """Return the faults of both LiveKit and Gemini."""
     error, unavailable = f"{name}_error", f"{name}_unavailable"
     return (
         Trouble("refuses", refuse, unavailable),
@@ -411,7 +411,7 @@ TROUBLES: Final[Mapping[str, tuple[Trouble, ...]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A route, and a fault of a service that it uses."""
+    """A route and a fault of one of its services."""
 
     route: Route
     service: str
@@ -422,34 +422,34 @@ class Case:
 
     @property
     def code(self) -> str:
-        """What the caller hears of it."""
+        """The error code for the caller."""
         path = self.route.path
         if path.endswith("/complete") and self.service == "LiveKit":
             return OK  # the sweeper closes the room
         if self.extracts and self.service == "Gemini":
-            return OK  # the call is safe, and `extraction` tells the rest
+            return OK  # the transcript is safe, and `extraction` has the error
         if (
             self.service == "LiveKit"
             and self.trouble.name == "truncated"
             and path != "/sessions"
             and "renew" not in path
         ):
-            return OK  # half of nothing: the answer to DeleteRoom is empty
+            return OK  # no fault: the response to DeleteRoom is empty
         return self.trouble.code
 
     @property
     def extracts(self) -> bool:
-        """Whether the route asks the extraction model."""
+        """Whether the route uses the extraction model."""
         return self.route.path.endswith(("/complete", "/extract", "/preview"))
 
     @property
     def lane(self) -> tuple[str, str, str]:
-        """Which cases are tried one after the other."""
+        """The cases that run in sequence."""
         outlasts = self.trouble.takes_long and self.extracts and self.service == "Gemini"
         return str(self.route), self.service.partition(" ")[0], self.trouble.name if outlasts else ""
 
     def concerns(self, request: str) -> bool:
-        """Tell whether a request on its way is one that goes wrong."""
+        """Return whether a request gets the fault."""
         if self.service == "DynamoDB writes":
             return request.startswith("DynamoDB") and changes_something(request)
         return request.startswith(self.service)
@@ -464,13 +464,13 @@ CASES: Final = [
 
 
 def tried(world: World, calm: Lane, lane: Lane, case: Case) -> None:
-    """Try one case and hold the answer, and what is left behind, to what has to be true."""
+    """Run one case, and check the response and the state afterwards."""
     scene, answer = world.unhurried(lambda: answered(world, calm, lane, case))
     case.route.holds(scene, answer)
 
 
 def answered(world: World, calm: Lane, lane: Lane, case: Case) -> tuple[Scene, Answer]:
-    """Have the trouble of a case, and return the answer that it should give."""
+    """Apply the fault of a case, and return the expected response."""
     caller = world.caller(calm)
     scene = Scene(world, replace(caller, is_patient=True), lane.caller(caller))
     case.route.prepare(scene)
@@ -479,8 +479,8 @@ def answered(world: World, calm: Lane, lane: Lane, case: Case) -> tuple[Scene, A
     assert plan.met, answer.body
     check_answer(case, answer)
     if case.extracts and case.service == "Gemini":
-        told = answer.json if case.route.path.endswith("/complete") else answer.json["data"]
-        check_extraction(case, told["extraction"])
+        document = answer.json if case.route.path.endswith("/complete") else answer.json["data"]
+        check_extraction(case, document["extraction"])
     return scene, answer
 
 
@@ -500,7 +500,7 @@ def check_answer(case: Case, answer: Answer) -> None:
 
 
 def check_extraction(case: Case, extraction: Any) -> None:
-    """A busy model is asked again later, unless it was asked by hand; one that answers nonsense, or nothing, is not."""
+    """Check that a busy model is retried later, except for a manual request; an invalid or missing answer is not."""
     is_final = case.trouble.code == "gemini_error" or not case.route.path.endswith("/complete")
     assert extraction["status"] == ("failed" if is_final else "pending"), extraction
     code = "answer_blocked" if case.trouble.name == "blocks" else case.trouble.code
@@ -518,11 +518,11 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
-    """What became of each case that is to be run; with xdist, files have to stay together (--dist loadfile)."""
+    """The outcome of each selected case; with xdist, files have to stay together (--dist loadfile)."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     cases: list[Any] = [item.callspec.params["case"] for item in items if "outcomes" in item.fixturenames]
     lanes: dict[tuple[str, str, str], list[Case]] = {}
-    # In a container that has seen too many failures botocore repeats nothing any more: what it has to heal comes first.
+    # After too many failures in one container botocore stops retrying, so the cases that need a retry come first.
     for case in sorted(cases, key=lambda case: case.trouble.code != OK):
         lanes.setdefault(case.lane, []).append(case)
     with world.lane() as calm, ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
@@ -531,7 +531,7 @@ def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
             with world.lane() as lane:
                 route = cases[
                     0
-                ].route  # the cold start is none of a request's time: without a key, nothing else happens
+                ].route  # a request without a key starts the worker, so that no case includes the cold start
                 lane.site.call(route.method, BASE + route.path)
                 return {str(case): _outcome(world, calm, lane, case) for case in cases}
 
@@ -543,13 +543,13 @@ def outcomes(world: World, request: pytest.FixtureRequest) -> Outcomes:
 def _outcome(world: World, calm: Lane, lane: Lane, case: Case) -> BaseException | None:
     try:
         tried(world, calm, lane, case)
-    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (whatever it is, the case's own test raises it)
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 (the case's own test raises it)
         return error
     return None
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_fault_is_answered_in_time_and_in_the_contracts_words_and_loses_nothing(
+def test_a_fault_is_answered_in_time_with_a_code_of_the_contract_and_loses_nothing(
     case: Case, outcomes: Outcomes
 ) -> None:
     if error := outcomes[str(case)]:

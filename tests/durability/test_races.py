@@ -1,6 +1,6 @@
-"""Races by name, with real threads over the store: many rounds each, and every round has one winner.
+"""Races between named operations, with real threads over the store: many rounds, and one winner each.
 
-The fifty completions at once that go through the whole stack are in tests/local/test_race.py.
+Fifty concurrent completions through the whole stack are in tests/local/test_race.py.
 """
 
 import asyncio
@@ -41,14 +41,14 @@ MOST_SECONDS_APART = 0.02
 
 @dataclass
 class Track:
-    """Where the races are run."""
+    """The environment of the races."""
 
     store: Store
     runner: asyncio.Runner
     chance: random.Random
 
     def session(self, kept: int = 0) -> "Racing":
-        """Begin a session of which so many turns are kept."""
+        """Create a session with this many saved turns."""
         racing = Racing(self, SessionId(uuid7()))
         self.runner.run(racing.all.begin(a_call(racing.session_id, TTL, GRACE)))
         if kept:
@@ -57,7 +57,7 @@ class Track:
 
 
 class Racing:
-    """A session, and short names for what runs side by side."""
+    """A session, and short names for the concurrent operations."""
 
     def __init__(self, track: Track, session_id: SessionId) -> None:
         self._track = track
@@ -66,7 +66,7 @@ class Racing:
         self._client = FakeClient(session_id)
 
     def race(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
-        """Run all at once, or nearly so, and return what each came to."""
+        """Run all nearly at once, and return the outcome of each."""
 
         async def start(each: Coroutine[Any, Any, Any]) -> Any:
             await asyncio.sleep(self._track.chance.choice([0, self._track.chance.uniform(0, MOST_SECONDS_APART)]))
@@ -122,7 +122,7 @@ def kinds(answers: list[Any]) -> Counter[str]:
     return Counter(type(answer).__name__ for answer in answers)
 
 
-def test_of_completions_at_once_one_wins_and_the_others_leave_nothing_behind(track: Track) -> None:
+def test_of_concurrent_completions_one_wins_and_the_others_write_nothing(track: Track) -> None:
     for _ in range(ROUNDS):
         racing = track.session(kept=2)
         answers = racing.race(racing.complete([says(1, 0)]), racing.complete(), racing.complete([says(2, 0)]))
@@ -150,12 +150,12 @@ def test_of_complete_and_the_sweeper_one_ends_the_session(track: Track) -> None:
         assert state.completed_by == ("client" if isinstance(answer, session_api.Session) else "sweeper")
         assert isinstance(answer, session_api.Session | SessionNotActive)
         winners[str(state.completed_by)] += 1
-    assert winners.keys() <= {"client", "sweeper"}  # who wins, and whether both do, is a matter of time
+    assert winners.keys() <= {"client", "sweeper"}  # either or both may succeed, depending on timing
 
 
 @pytest.mark.parametrize("own", [None, [says(9, 0)]], ids=["what-was-kept", "its-own-transcript"])
-def test_of_turns_and_complete_what_was_acknowledged_is_there_and_the_rest_is_refused(
-    track: Track, own: list[TranscriptTurn] | None
+def test_of_turns_and_complete_acknowledged_turns_are_saved_and_others_refused(
+    track: Track, own: list[Turn] | None
 ) -> None:
     outcomes = Counter[str]()
     for _ in range(ROUNDS):
@@ -193,11 +193,11 @@ def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> N
         assert racing.row.due_at is None
 
 
-def test_of_stop_and_renew_the_call_is_over_and_nobody_is_left_in_the_room(track: Track) -> None:
+def test_of_stop_and_renew_the_call_is_over_and_the_room_is_empty(track: Track) -> None:
     outcomes = Counter[str]()
     for _ in range(ROUNDS):
         racing = track.session()
-        racing.race(racing.all.join(racing.all.somebody(racing.session_id)))
+        racing.race(racing.all.join(racing.all.new_participant(racing.session_id)))
         racing.all.clock.now += 60
         stopped, renewed = racing.race(racing.stop(), racing.renew())
 
@@ -211,7 +211,7 @@ def test_of_stop_and_renew_the_call_is_over_and_nobody_is_left_in_the_room(track
     assert outcomes.keys() <= {"RenewedSession", "SessionNotActive"}
 
 
-def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_who_was_first(track: Track) -> None:
+def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_the_first(track: Track) -> None:
     outcomes = Counter[str]()
     for _ in range(ROUNDS):
         racing = track.session(kept=1)
@@ -227,7 +227,7 @@ def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_who_was_firs
     assert outcomes.keys() <= {"SessionState", "SessionNotActive"}
 
 
-def test_of_two_writers_who_say_something_else_one_is_told_no(track: Track) -> None:
+def test_of_two_writers_with_different_turns_one_is_refused(track: Track) -> None:
     for _ in range(ROUNDS):
         racing = track.session(kept=1)
         answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
@@ -242,7 +242,7 @@ def test_of_two_writers_who_say_something_else_one_is_told_no(track: Track) -> N
         assert refusal.next == len(kept)
 
 
-def test_of_two_writers_who_say_the_same_both_are_told_yes(track: Track) -> None:
+def test_of_two_writers_with_the_same_turns_both_succeed(track: Track) -> None:
     for _ in range(ROUNDS):
         racing = track.session(kept=1)
         answers = racing.race(racing.append(0, 1, 2), racing.append(0, 0, 5), racing.append(0, 1, 1))
@@ -252,13 +252,13 @@ def test_of_two_writers_who_say_the_same_both_are_told_yes(track: Track) -> None
         assert max(answer.next for answer in answers) == 5
 
 
-def test_of_a_join_and_stop_nobody_is_left_in_the_room(track: Track) -> None:
+def test_of_a_join_and_stop_the_room_is_empty(track: Track) -> None:
     for _ in range(ROUNDS):
         racing = track.session()
-        join = racing.all.join(racing.all.somebody(racing.session_id))
-        told, stopped = racing.race(join, racing.stop())
+        join = racing.all.join(racing.all.new_participant(racing.session_id))
+        joined, stopped = racing.race(join, racing.stop())
 
-        assert told is None
-        assert isinstance(stopped, session_api.Session)
+        assert joined is None
+        assert isinstance(stopped, SessionState)
         assert not racing.all.room.inside
         assert racing.row.livekit.first_joined_at == NOW

@@ -1,8 +1,8 @@
-"""The world in which durability is tried: the local stack in pieces, with a faulty path before every service.
+"""The environment of durability tests: the parts of the local stack, with a faulty path to every service.
 
-The services (DynamoDB, SQS, LiveKit, Gemini and what they keep) are there once. Functions come in lanes: each lane has
-workers of its own, which reach the services by faulty paths of their own, so that many things can fail side by side.
-Nothing runs by itself: time passes, and the schedule runs, when a test says so.
+There is one instance of each service (DynamoDB, SQS, LiveKit, Gemini) and its state. Functions run in lanes: each lane
+has its own workers and its own faulty paths, so that many faults can run concurrently. Nothing runs by itself: a test
+advances the time and runs the scheduled job.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 BASE: Final = "/api/v1/voice"
 NOWHERE: Final = "http://127.0.0.1:9"
-"""A port that nobody serves: LiveKit's webhooks end here, so that nothing happens by itself."""
+"""A closed port for LiveKit's webhooks, so that nothing happens by itself."""
 
 INSTANTS: Final = ("created_at", "expires_at", "due_at", "completed_at", "failed_at", "hung_up_at")
 ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")
 
 _AT_ONCE: Final = 4
-"""How many requests the services get side by side; moto takes one, and would waste its time on those given up."""
+"""Concurrent requests to the services; moto serves one at a time and would also execute abandoned ones."""
 
 _BEAT_SECONDS: Final = 0.1
 _STANDSTILL_SECONDS: Final = 0.5
@@ -67,16 +67,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with an API key, in a workspace that nobody else uses."""
+    """A caller with an API key, in a workspace of its own."""
 
     site: Site
     workspace: str
     key: str
     is_patient: bool = False
-    """Whether the caller tries again what is called retryable: a busy machine is slower than DynamoDB may be."""
+    """Whether the caller retries retryable errors: a busy machine may exceed DynamoDB's time limit."""
 
     def call(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        """Call a route; a header's name is written with underscores."""
+        """Call a route; underscores in the names of headers stand for hyphens."""
         pairs = [("Authorization", f"Bearer {self.key}")]
         pairs += [(name.replace("_", "-"), value) for name, value in headers.items()]
         if body is not None:
@@ -88,7 +88,7 @@ class Caller:
         return answer
 
     def get(self, path: str) -> Any:
-        """Read what has to be there."""
+        """Read an object that has to exist."""
         answer = self.call("GET", path)
         assert answer.status == 200, answer.body
         return answer.json["data"]
@@ -99,7 +99,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Lane:
-    """Workers of all functions, and the paths that lead them to the services."""
+    """Workers of all functions, and their paths to the services."""
 
     paths: FaultyPaths
     site: Site
@@ -111,19 +111,19 @@ class Lane:
         return self._background.run(self._workers.invoke(function, event))
 
     def kill(self, function: str) -> None:
-        """End the worker of a function that is at work, as kill -9 does."""
-        crew = self._workers._crews[function]  # noqa: SLF001 (workers are not meant to be killed from outside)
+        """Kill the busy worker of a function, as kill -9 does."""
+        crew = self._workers._crews[function]  # noqa: SLF001 (workers have no public method for it)
         [pid] = [worker._process.pid for worker in crew._all if not worker._free]  # noqa: SLF001
         os.kill(pid, signal.SIGKILL)
 
     def caller(self, caller: Caller) -> Caller:
-        """Return the same caller, before this lane's functions."""
+        """Return the same caller for this lane's functions."""
         return Caller(self.site, caller.workspace, caller.key)
 
 
 @dataclass
 class Pulse:
-    """A heart that beats ten times a second while the machine runs: what comes late tells that it stood still."""
+    """A timer that ticks ten times a second: a late tick means that the machine stood still."""
 
     standstills: int = 0
 
@@ -145,7 +145,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class World:
-    """The services, and what may happen to what they keep."""
+    """The services, and operations on their state."""
 
     services: Services
     dynamodb_url: str
@@ -165,7 +165,7 @@ class World:
     @classmethod
     @contextmanager
     def running(cls) -> Iterator[Self]:
-        """Start everything but the functions, and end it afterwards."""
+        """Start everything except the functions, and stop it afterwards."""
         services = Services.chosen_by({**os.environ, "CLIENT_TOKEN_SECRET": uuid4().hex})
         background = Background()
         with pytest.MonkeyPatch.context() as environment:
@@ -202,7 +202,7 @@ class World:
 
     @contextmanager
     def lane(self) -> Iterator[Lane]:
-        """Have a lane; its workers start when they are needed and end with it."""
+        """Yield a lane; its workers start on demand and stop with it."""
         with self.background.during(self._lane()) as lane:
             yield lane
 
@@ -230,7 +230,7 @@ class World:
                 await workers.stop()
 
     def caller(self, lane: Lane) -> Caller:
-        """Make somebody new."""
+        """Return a new caller."""
         workspace = f"w-{uuid4().hex[:12]}"
         settings = AwsSettings.of({**self.machine, "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url})
         with closing(AwsService(settings, DYNAMODB, **PATIENT)) as service:
@@ -241,9 +241,9 @@ class World:
     # ---- Time ----
 
     def unhurried(self, work: Callable[[], Result]) -> Result:
-        """Do something, and again if it failed while the machine stood still: the time limits are over all the same.
+        """Run an operation, and repeat it if it failed while the machine stood still, which exceeds time limits.
 
-        This is for what brings a trouble about. What has to be true afterwards is held to it without a second try.
+        For the setup of a fault only: checks of the state afterwards get no second try.
         """
         for _ in range(_TRIES):
             before = self.pulse.standstills
@@ -255,7 +255,7 @@ class World:
         return work()
 
     def let_pass(self, session_id: str, seconds: int) -> None:
-        """Have so much time passed for a session: all that is known of it happened earlier by as much."""
+        """Move all times of a session into the past by this many seconds."""
         key = {"session_id": {"S": session_id}}
         row: dict[str, Any] = self.dynamodb.get_item(TableName=self.tables.sessions, Key=key)["Item"]
         _put_back(row, INSTANTS, seconds)
@@ -263,14 +263,14 @@ class World:
         self.dynamodb.put_item(TableName=self.tables.sessions, Item=row)
 
     def forget_keys_in_progress(self) -> None:
-        """Have so much time passed that no request is still taken to be under way under its Idempotency-Key."""
+        """Let enough time pass that no request counts as in progress under its Idempotency-Key."""
         table = self.tables.idempotency
         for row in self.dynamodb.scan(TableName=table)["Items"]:
             if row["status"] == {"S": "INPROGRESS"}:
                 self.dynamodb.put_item(TableName=table, Item={**row, "in_progress_expiration": {"N": "1"}})
 
     def put_into_row(self, session_id: str, **attributes: Any) -> None:
-        """Write attributes of a session as DynamoDB has them; a dictionary in `livekit` is merged."""
+        """Write attributes of a session in the form that DynamoDB stores; a dictionary in `livekit` is merged."""
         key = {"session_id": {"S": session_id}}
         row: Any = self.dynamodb.get_item(TableName=self.tables.sessions, Key=key)["Item"]
         row["livekit"]["M"].update(attributes.pop("livekit", {}))
@@ -279,7 +279,7 @@ class World:
     # ---- The schedule and the queue ----
 
     def let_schedule_run(self, lane: Lane) -> None:
-        """Run the sweeper, and the worker of the queue, until both find nothing to do."""
+        """Run the sweeper and the queue's worker until both find no work."""
         for _ in range(_ROUNDS):
             swept = lane.invoke("SweepSessions", {})["data"]
             if not self.work_on_queue(lane) and not any(swept.values()):
@@ -287,9 +287,9 @@ class World:
         pytest.fail("The schedule found something to do every time.")
 
     def work_on_queue(self, lane: Lane) -> int:
-        """Give the worker all messages that are there, one at a time, and return how many; raises FunctionError.
+        """Deliver all messages to the worker, one at a time, and return their number; raises FunctionError.
 
-        What fails comes back at once: its pause is over when a test looks again.
+        A failed message is visible again at once, without its delay.
         """
         url = self.queue_url
         for number in count():
@@ -319,14 +319,14 @@ class World:
                     )
             if not done:
                 return number + 1
-        raise AssertionError  # counting does not end
+        raise AssertionError  # an endless counter
 
     def put_into_queue(self, session_id: str) -> None:
-        """Deliver a message of a session once more, as SQS may."""
+        """Deliver a message of a session again, as SQS may."""
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
 
     def empty_queue(self) -> None:
-        """Throw away all messages."""
+        """Delete all messages."""
         while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
                 self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
@@ -340,7 +340,7 @@ class World:
     # ---- LiveKit ----
 
     def rooms(self) -> dict[str, Room]:
-        """Return all rooms that are open, by their names."""
+        """Return all open rooms by name."""
 
         async def ask() -> list[Room]:
             async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
@@ -349,7 +349,7 @@ class World:
         return {room.name: room for room in self.background.run(ask())}
 
     def open_room(self, name: str) -> None:
-        """Open a room, as a join does where there is none."""
+        """Open a room, as a join does if there is none."""
 
         async def order() -> None:
             async with api.LiveKitAPI(self.livekit.url, self.livekit.api_key, self.livekit.api_secret) as livekit:
@@ -365,7 +365,7 @@ def _put_back(values: dict[str, Any], names: tuple[str, ...], seconds: int) -> N
 
 
 def numbering() -> Any:
-    """Make Gemini answer something else every time, so that a second set of results would show."""
+    """Let Gemini return a different answer every time, so that a second set of results is noticed."""
     numbers = count(1)
 
     def edit(name: str, reply: Reply) -> Reply:

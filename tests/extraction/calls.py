@@ -1,4 +1,4 @@
-"""The corpus: calls that were written by hand, each with a schema, what is right, and what must come of it."""
+"""The corpus: calls written by hand, each with a schema, the correct results, and the expected outcome."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Json = Any
 
 @dataclass(frozen=True)
 class CorpusCall:
-    """One call of the corpus; tests/extraction/README.md tells what each key of the document means."""
+    """One call of the corpus; tests/extraction/README.md explains the keys of the document."""
 
     name: str
     document: dict[str, Json]
@@ -28,14 +28,14 @@ class CorpusCall:
         return [cls(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     @property
-    def turns(self) -> list[TranscriptTurn]:
-        """What was said."""
-        turns: list[TranscriptTurn] = self.document["transcript"]
+    def turns(self) -> list[Turn]:
+        """The turns of the call."""
+        turns: list[Turn] = self.document["transcript"]
         return turns
 
     @property
     def schemas(self) -> dict[str, Json]:
-        """The output schema as an agent has it."""
+        """The output schema, by its field of an agent."""
         names = ("output_schema", "output_schema_strict")
         return {name: self.document[name] for name in names if name in self.document}
 
@@ -51,26 +51,26 @@ class CorpusCall:
 
     @property
     def plan(self) -> list[Json]:
-        """What the stand-in is to answer, one item a request."""
+        """The stand-in's answers, one item per request."""
         well = {"results": self.truth, "fields": _claims(self.document["truth"].get("fields", {}))}
         return [well if answer == "well" else answer for answer in self.document["stand_in"]]
 
     @cached_property
     def outcome(self) -> dict[str, Json]:
-        """What must come of it on the stand-in: status, error code, results, and the status of each field."""
-        told = self.document["outcome"]
-        outcome = {"status": told["status"], "error": told.get("error"), "results": None, "fields": None}
-        if told["status"] == "succeeded":
-            outcome["results"] = told.get("results", self.truth)
+        """The expected outcome on the stand-in: status, error code, results, and the status of each field."""
+        expected = self.document["outcome"]
+        outcome = {"status": expected["status"], "error": expected.get("error"), "results": None, "fields": None}
+        if expected["status"] == "succeeded":
+            outcome["results"] = expected.get("results", self.truth)
             if self.has_evidence:
                 right = {path: field["status"] for path, field in self.document["truth"]["fields"].items()}
                 there = [path for path, _ in leaves(outcome["results"])]
-                outcome["fields"] = {path: (right | told.get("fields", {})).get(path) for path in there}
+                outcome["fields"] = {path: (right | expected.get("fields", {})).get(path) for path in there}
         return outcome
 
 
 def outcome_of(results: Json, extraction: dict[str, Json]) -> dict[str, Json]:
-    """Return what came of an extraction, in the form of `CorpusCall.outcome`."""
+    """Return the outcome of an extraction, in the form of `CorpusCall.outcome`."""
     fields, error = extraction["fields"], extraction["error"]
     return {
         "status": extraction["status"],

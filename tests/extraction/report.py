@@ -1,7 +1,7 @@
-"""`make extraction-report`: what comes of each call of the corpus, on the stand-in, or on Gemini where there is a key.
+"""`make extraction-report`: the outcome of each call of the corpus, on the stand-in, or on Gemini with an API key.
 
-On the stand-in, which answers as the corpus has planned, each call must have its documented outcome. On Gemini
-(GEMINI_API_KEY, GEMINI_EXTRACTION_MODEL) the model's answers are scored against what a careful reader would give.
+On the stand-in, which gives the answers planned in the corpus, each call must have its documented outcome. On Gemini
+(GEMINI_API_KEY, GEMINI_EXTRACTION_MODEL) the model's answers are scored against the results of a careful reader.
 """
 
 import asyncio
@@ -36,26 +36,26 @@ Json = Any
 
 @dataclass(frozen=True)
 class Score:
-    """One call: what came of it, and how much of it is right."""
+    """One call with its extraction and its score."""
 
     call: CorpusCall
     extracted: ExtractionOutcome
 
     @property
     def is_as_documented(self) -> bool:
-        """Whether it has the outcome that the corpus gives it on the stand-in."""
+        """Whether it has the outcome that the corpus documents for the stand-in."""
         extraction = self.extracted.extraction.model_dump(mode="json")
         return outcome_of(self.extracted.results, extraction) == self.call.outcome
 
     @property
     def fields(self) -> tuple[int, int]:
-        """How many values are exactly right, and how many there are."""
+        """The number of exactly correct values, and of all values."""
         right, given = dict(leaves(self.call.truth)), dict(leaves(self.extracted.results))
         return sum(path in given and _same(given[path], value) for path, value in right.items()), len(right)
 
     @property
     def false_claims(self) -> int:
-        """How many values were given of which the call tells nothing."""
+        """The number of extracted values that do not occur in the call."""
         right, given = dict(leaves(self.call.truth)), dict(leaves(self.extracted.results))
         return sum(value not in (None, [], {}) and right.get(path) is None for path, value in given.items())
 
@@ -66,14 +66,14 @@ def _same(given: Json, right: Json) -> bool:
 
 @asynccontextmanager
 async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers, str]]:
-    """Reach the model: Gemini with the key, else the stand-in."""
+    """Yield an extractor on Gemini with the key, else on the stand-in, with its planned answers and its name."""
     name = os.environ.get("GEMINI_EXTRACTION_MODEL") or MODEL
     web, planned = HttpClient(), Answers()
     async with gemini_stand_in(answers=planned) as stand_in:
         base_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE if key else stand_in.base_url or ""
         settings = GeminiSettings(key or stand_in.api_key, "", name, "v1beta", base_url)
-        told = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
-        price = TokenPrices(*told.price) if told.price else None
+        extraction = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
+        price = Price(*extraction.price) if extraction.price else None
         try:
             yield Extractor(GeminiExtractionModel(settings, web), price=price), planned, name if key else "stand-in"
         finally:
@@ -81,21 +81,19 @@ async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers,
 
 
 async def scores(key: str | None) -> tuple[list[Score], str]:
-    """Extract the results of every call, one after the other."""
+    """Extract the results of every call in sequence."""
     found = []
     async with extracting(key) as (extractor, planned, name):
         for call in CorpusCall.all():
             planned.plan(call.plan)
-            schema = compile_output_schema(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
-            said = CallTranscript(call.turns, call.document["called_at"], call.document["duration_seconds"])
-            found.append(
-                Score(call, await extractor.extract(ExtractionRequest(schema, call.has_evidence), said, SECONDS))
-            )
+            schema = schema_of(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
+            transcript = Call(call.turns, call.document["called_at"], call.document["duration_seconds"])
+            found.append(Score(call, await extractor.extract(Wanted(schema, call.has_evidence), transcript, SECONDS)))
     return found, name
 
 
 def shown(found: list[Score], name: str, *, is_real: bool) -> None:
-    """Print a line a call, and the sums."""
+    """Print a row per call, and the sums."""
     console = Console(width=160)
     table = Table("call", "status", "asked", "right", "false claims", "unverified", "tokens in/out", "$", "ms")
     for score in found:
@@ -143,7 +141,7 @@ def _sums(found: list[Score], name: str) -> list[str]:
 
 
 def main() -> int:
-    """Print the report; 1 where a call has not the outcome that is documented for the stand-in."""
+    """Print the report; return 1 if a call does not have its documented outcome on the stand-in."""
     key = os.environ.get("GEMINI_API_KEY")
     found, name = asyncio.run(scores(key))
     shown(found, name, is_real=key is not None)

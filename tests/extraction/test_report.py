@@ -1,4 +1,4 @@
-"""The report on the corpus, without a key and with one; the Gemini that the key opens is the stand-in."""
+"""The report on the corpus, without a key and with one; the key belongs to the stand-in."""
 
 import asyncio
 
@@ -17,16 +17,18 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_on_the_stand_in_every_call_has_its_outcome_and_the_sums_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_stand_in_every_call_has_its_outcome_and_the_sums_are_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert report.main() == 0
 
-    told = capsys.readouterr().out
-    assert "68 calls on stand-in" in told
-    assert "NOT AS DOCUMENTED" not in told
-    assert "3 answers broke the schema twice, 6 were asked for again" in told
+    printed = capsys.readouterr().out
+    assert "68 calls on stand-in" in printed
+    assert "NOT AS DOCUMENTED" not in printed
+    assert "3 answers broke the schema twice, 6 were asked for again" in printed
 
 
-def test_a_call_that_comes_out_otherwise_is_named_and_fails_the_report(
+def test_a_call_with_another_outcome_is_named_and_fails_the_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [call] = [call for call in CorpusCall.all() if call.name == "booking_16_piano_tuner"]
@@ -37,7 +39,7 @@ def test_a_call_that_comes_out_otherwise_is_named_and_fails_the_report(
     assert "NOT AS DOCUMENTED" in capsys.readouterr().out
 
 
-def test_with_a_key_the_models_own_answers_are_scored(
+def test_with_a_key_the_model_s_own_answers_are_scored(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls = [call for call in CorpusCall.all() if call.name.startswith("booking_0")]
@@ -51,7 +53,7 @@ def test_with_a_key_the_models_own_answers_are_scored(
             return await asyncio.to_thread(report.main)
 
     assert asyncio.run(run()) == 0
-    told = capsys.readouterr().out
-    assert "9 calls on gemini-3.5-flash-lite" in told
-    assert "exact match" in told
-    assert "NOT AS DOCUMENTED" not in told
+    printed = capsys.readouterr().out
+    assert "9 calls on gemini-3.5-flash-lite" in printed
+    assert "exact match" in printed
+    assert "NOT AS DOCUMENTED" not in printed

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.stand_ins.gemini_messages import InvalidRequest, fields, read
 from pi_voice.adapters.gemini_extraction import API_VERSION, GeminiExtractionModel
 from pi_voice.adapters.gemini_live import GeminiLiveTokens
 from pi_voice.adapters.http_client import HttpClient
@@ -37,7 +38,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "address": {"street": "string", "is_home": "boolean"},
         }
     },
-    "all that is honoured, and bounds that are held afterwards": {
+    "every honored keyword, and bounds that are checked afterwards": {
         "output_schema_strict": {
             "type": "object",
             "$defs": {"day": {"type": "string", "enum": ["mon", "tue"]}},
@@ -70,7 +71,7 @@ def agents() -> list[Any]:
     written = [pytest.param(json.loads(path.read_text(encoding="utf-8")), id=path.stem) for path in EXAMPLES]
     return [
         *written,
-        pytest.param({"name": "x", "instructions": "y"}, id="the least"),
+        pytest.param({"name": "x", "instructions": "y"}, id="the shortest"),
         pytest.param({"name": "x" * 100, "instructions": "é" * 20_000, "voice": {"name": "Zephyr"}}, id="the longest"),
     ]
 
@@ -123,7 +124,28 @@ def test_extraction_and_repair_requests_match_googles_definitions(
         assert extraction_faults(API_VERSION, received.body) == []
 
 
-# ---- The strict reader ----
+# ---- The reader and the rules themselves ----
+
+
+@pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
+def test_the_reader_knows_every_message_and_type_of_the_definitions(api_version: str) -> None:
+    def known(message: str, field: str, value: object) -> bool:
+        try:
+            read(message, api_version, {field: value})
+        except InvalidRequest:
+            return True  # a type that takes no such value
+        except KeyError:
+            return False
+        return True
+
+    unknown = [
+        f"{message}.{field}"
+        for message, names in fields(api_version).items()
+        for field in names
+        if not (known(message, field, {"a": {}}) and known(message, field, [{}]))
+    ]
+    assert unknown == []
+
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -142,15 +164,20 @@ def setup_of(request: dict[str, Any]) -> dict[str, Any]:
 
 
 TOKEN_FAULTS: list[tuple[str, Change, str]] = [
-    ("an unknown field", lambda r: r.update(ttl=5), "'ttl' was unexpected"),
-    ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), "'voice'"),
-    ("a wrong type", lambda r: r.update(uses="one"), "$.uses"),
-    ("a time without offset", lambda r: r.update(expireTime="2026-11-22T10:00:00"), "$.expireTime"),
+    ("an unknown field", lambda r: r.update(ttl=5), "Unknown name \"ttl\" at 'auth_token'"),
+    ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), 'Unknown name "voice"'),
+    ("a wrong type", lambda r: r.update(uses="one"), "Invalid value at 'auth_token.uses'"),
+    (
+        "a time without offset",
+        lambda r: r.update(expireTime="2026-11-22T10:00:00"),
+        "Invalid value at 'auth_token.expire_time'",
+    ),
     ("a time too far ahead", lambda r: r.update(expireTime="2036-11-22T10:00:00Z"), "20 hours"),
     ("an unknown modality", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["SOUND"]), "SOUND"),
-    ("text beside the sound", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["TEXT"]), "AUDIO"),
+    ("text instead of audio", lambda r: setup_of(r)["generationConfig"].update(responseModalities=["TEXT"]), "AUDIO"),
     ("a bare model", lambda r: setup_of(r).update(model="gemini-live"), "models/"),
     ("no transcription", lambda r: setup_of(r).pop("inputAudioTranscription"), "extract from"),
+    ("an unknown path in the mask", lambda r: r.update(fieldMask=r["fieldMask"] + ",voice"), "not a field"),
     ("a path in the mask", lambda r: r.update(fieldMask=r["fieldMask"] + ",systemInstruction.parts"), "paths into"),
     ("a field outside the mask", lambda r: r.update(fieldMask="model,tools"), "not in it"),
     ("a locked handle", lambda r: r.update(fieldMask=r["fieldMask"] + ",sessionResumption"), "cannot resume"),
@@ -180,7 +207,7 @@ EXTRACTION: dict[str, Any] = {
     },
 }
 EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
-    ("an unknown field", lambda r: r.update(prompt="x"), "'prompt'"),
+    ("an unknown field", lambda r: r.update(prompt="x"), 'Unknown name "prompt"'),
     ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "last turn"),
     ("a penalty", lambda r: r["generationConfig"].update(presencePenalty=0.5), "presencePenalty"),
     ("an unknown level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "NONE"}), "NONE"),

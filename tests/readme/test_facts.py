@@ -99,7 +99,7 @@ def pinned(lock: str, package: str) -> str:
 
 
 def test_the_table_of_real_parts_has_the_versions_that_make_test_real_runs() -> None:
-    pom = (ROOT / "tests/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
+    pom = (ROOT / "local/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
     [engine] = re.findall(r"<dependency>.*?<version>(.+?)</version>", pom, re.DOTALL)
 
     documented = [row[1] for row in table(CONTRIBUTING, "| part | version | what it tests |")]
@@ -110,7 +110,7 @@ def test_the_table_of_real_parts_has_the_versions_that_make_test_real_runs() -> 
         pinned("sam", "aws-sam-cli"),
         pinned("runtime", "awslambdaric"),
         pinned("emulator", "ministack"),
-        ", ".join(sorted(path.stem for path in (ROOT / "tests/wire/gemini").glob("*.json"))),
+        ", ".join(sorted(path.stem for path in (ROOT / "local/stand_ins/gemini_definitions").glob("*.json"))),
     ]
 
 

@@ -1,7 +1,7 @@
-"""An AWS on loopback (ministack), in an environment of its own, and a shell whose commands know no other AWS.
+"""An AWS emulator on loopback (ministack) in its own virtual environment, and a shell that reaches no other AWS.
 
-It holds the functions to their roles: with AUTH=true every request of theirs goes by the policies that the template
-gave them. The functions run as processes of its own interpreter, which is therefore of Lambda's minor version.
+With AUTH=true the emulator checks each request of a function against the policies of its role in the template. It runs
+the functions as processes of its own interpreter, which therefore has Lambda's minor version.
 """
 
 import json
@@ -19,29 +19,29 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 
-from tests.real import parts
-from tests.real.parts import Command
+from local.real import parts
+from local.real.parts import Command
 from tests.template.conftest import environment
 
 PART: Final = "AWS emulator"
 PACKAGE: Final = "ministack"
 REGION: Final = "eu-west-1"
 ROOT_KEY: Final = "test"
-"""The access key that the emulator takes for the account's own."""
+"""The access key that the emulator treats as the account's root key."""
 
 _LOCK: Final = parts.ROOT / "requirements/emulator.txt"
 _FOLDER: Final = parts.FOLDER / "emulator"
 _OF_THE_USER: Final = ("AWS_", "GEMINI_", "GOOGLE_", "LIVEKIT_")
 
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 (the name is made up by tempfile)
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 (tempfile chooses the name)
 _UNPACKED_BYTES: Final = 3 * 1024**3
-"""Room for the layer once for every function, with as much again to spare."""
+"""Space for a copy of the layer per function, doubled as a reserve."""
 
 Json = Any
 
 
 def installed(python: Path) -> Path:
-    """Install the emulator and return its program; note its version."""
+    """Install the emulator, record its version and return its program."""
     if not parts.is_installed(_FOLDER, _LOCK):
         pip: Command = [_FOLDER / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         parts.install(PART, [python, "-m", "venv", "--clear", _FOLDER])
@@ -61,7 +61,7 @@ class Aws:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a shell whose AWS is this one, without anything of the user's own services."""
+        """The environment of a shell that uses this AWS, without the settings of the user's own services."""
         clean = {name: value for name, value in environment().items() if not name.startswith(_OF_THE_USER)}
         return clean | {
             "AWS_ACCESS_KEY_ID": ROOT_KEY,
@@ -75,9 +75,9 @@ class Aws:
         }
 
     def make(self, *words: str, typed: str = "", **variables: str) -> str:
-        """Run `make` as a person would in such a shell, with what they type, and return what it printed."""
+        """Run `make` in such a shell with typed input, and return its output."""
         ended = subprocess.run(
-            ["make", *words],  # noqa: S607 (what a person types)
+            ["make", *words],  # noqa: S607 (as a user types it)
             cwd=parts.ROOT,
             env=self.environment | variables,
             input=typed,
@@ -90,7 +90,7 @@ class Aws:
 
     def client(self, service: str) -> Any:
         """Return boto3's client of a service."""
-        return boto3.client(  # type: ignore[call-overload]  # a name that is not known before
+        return boto3.client(  # type: ignore[call-overload]  # the name is a variable
             service,
             endpoint_url=self.url,
             region_name=REGION,
@@ -100,7 +100,7 @@ class Aws:
         )
 
     def invoke(self, function: str, event: Json) -> Json:
-        """Invoke a function through the Lambda API and return its answer; it must not fail."""
+        """Invoke a function through the Lambda API, assert that it succeeds, and return its response."""
         answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
         document = json.load(answer["Payload"])
         assert "FunctionError" not in answer, document
@@ -115,7 +115,7 @@ def running_aws(program: Path) -> Iterator[Aws]:
         only: Mapping[str, str] = {
             "PATH": "/usr/bin:/bin",
             "HOME": folder,
-            "TMPDIR": folder,  # where it unpacks the layer once for every function
+            "TMPDIR": folder,  # where it unpacks a copy of the layer per function
             "AUTH": "true",
             "BIND_HOST": "127.0.0.1",
             "DOCKER_HOST": f"unix://{folder}/none",
@@ -131,6 +131,6 @@ def running_aws(program: Path) -> Iterator[Aws]:
 
 
 def _roomy_folder() -> Path:
-    """Return where a gigabyte of small files is soonest written and removed: in memory, if programs may run there."""
+    """Return the fastest folder for a gigabyte of small files: in memory, if programs may run there."""
     is_roomy = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _UNPACKED_BYTES
     return _MEMORY if is_roomy and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC else parts.FOLDER

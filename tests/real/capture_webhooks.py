@@ -1,9 +1,9 @@
-"""Record what a genuine LiveKit server sends as webhooks.
+"""Record the webhooks of a real LiveKit server.
 
     PYTHONPATH=layers/voice .venv/bin/python -m tests.real.capture_webhooks
 
-writes tests/webhooks/genuine.json, which tests/functions/test_webhook_genuine.py replays: the bodies byte for byte,
-but for the TURN password and the API key, which are made up. Signatures expire, so a test makes its own.
+writes tests/webhooks/genuine.json, which tests/functions/test_webhook_genuine.py replays. The bodies are
+unchanged, except for an invented TURN password and API key. Signatures expire, so a test signs the bodies again.
 """
 
 import asyncio
@@ -20,13 +20,12 @@ import jwt
 from aiohttp import web
 
 from local.http_server import serving
-from pi_voice.adapters.http_client import HttpClient
+from local.real import parts
 from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
-from tests.real import parts
 from tests.real.livekit_server import API_KEY, VERSION, Server, running_livekit
 from tests.real.participants import PATIENCE_SECONDS, joined, until
 
@@ -43,37 +42,37 @@ EVENTS: Final = (
     "participant_left",
     "room_finished",
 )
-_KEPT_HEADERS: Final = ("Content-Type", "User-Agent", "Accept-Encoding")
+_RECORDED_HEADERS: Final = ("Content-Type", "User-Agent", "Accept-Encoding")
 
 
 class Sink:
-    """Whoever gets the webhooks, and keeps them."""
+    """A server that records the webhooks that it receives."""
 
     def __init__(self) -> None:
-        self.kept: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Keep a webhook, without what must not be known."""
+        """Record a webhook without its secrets."""
         token = request.headers["Authorization"]
         claims = jwt.decode(token, options={"verify_signature": False})
         body = re.sub(r'("turnPassword": ?)"[^"]*"', rf'\1"{MADE_UP_PASSWORD}"', (await request.read()).decode())
-        self.kept.append(
+        self.received.append(
             {
                 "event": json.loads(body)["event"],
-                "headers": {name.lower(): request.headers[name] for name in _KEPT_HEADERS},
+                "headers": {name.lower(): request.headers[name] for name in _RECORDED_HEADERS},
                 "token": {"header": jwt.get_unverified_header(token), "claims": {**claims, **MADE_UP_CLAIMS}},
                 "body": body,
             }
         )
         return web.Response()
 
-    async def holds(self, event: str) -> None:
-        """Wait until an event has come."""
+    async def has(self, event: str) -> None:
+        """Wait until an event has arrived."""
 
-        async def has_come() -> bool:
-            return any(kept["event"] == event for kept in self.kept)
+        async def has_arrived() -> bool:
+            return any(webhook["event"] == event for webhook in self.received)
 
-        await until(has_come)
+        await until(has_arrived)
 
 
 @asynccontextmanager
@@ -86,11 +85,11 @@ async def listening() -> AsyncIterator[tuple[Sink, str]]:
 
 
 async def record() -> list[dict[str, Any]]:
-    """Have one call held and its webhooks recorded."""
+    """Make one call and return its webhooks."""
     async with listening() as (sink, url):
         with running_livekit(url) as server:
             await _call(server, sink)
-        return sink.kept
+        return sink.received
 
 
 async def _call(server: Server, sink: Sink) -> None:
@@ -104,18 +103,18 @@ async def _call(server: Server, sink: Sink) -> None:
         connection = rooms.admit(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])
         async with joined(connection.model_dump()) as ana:
             await ana.speak(440)
-            await sink.holds("track_published")
+            await sink.has("track_published")
             await _come_and_go_without_media(server, rooms, session)
-            await sink.holds("participant_connection_aborted")
-        await sink.holds("participant_left")
+            await sink.has("participant_connection_aborted")
+        await sink.has("participant_left")
         await rooms.close(session.session_id)
-        await sink.holds("room_finished")
+        await sink.has("room_finished")
     finally:
         await own_web.close()
 
 
 async def _come_and_go_without_media(server: Server, rooms: LiveKitRooms, session: Session) -> None:
-    """Join by the signal connection alone: to LiveKit a connection that was aborted."""
+    """Join with the signal connection only, which LiveKit reports as an aborted connection."""
     token = rooms.admit(session, Participant(identity="ben"), ["microphone"]).token
     async with (
         aiohttp.ClientSession() as client,
@@ -125,10 +124,10 @@ async def _come_and_go_without_media(server: Server, rooms: LiveKitRooms, sessio
 
 
 def main() -> None:
-    """Record, check that nothing secret is in it, and write the file."""
-    kept = asyncio.run(record())
-    text = json.dumps({"livekit_server": VERSION, "webhooks": kept}, indent=2, ensure_ascii=False) + "\n"
-    assert [webhook["event"] for webhook in kept] == list(EVENTS), [webhook["event"] for webhook in kept]
+    """Record the webhooks, check that they contain no secret, and write the file."""
+    webhooks = asyncio.run(record())
+    text = json.dumps({"livekit_server": VERSION, "webhooks": webhooks}, indent=2, ensure_ascii=False) + "\n"
+    assert [webhook["event"] for webhook in webhooks] == list(EVENTS), [webhook["event"] for webhook in webhooks]
     assert API_KEY not in text
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_text(text, encoding="utf-8")

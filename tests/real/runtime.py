@@ -1,8 +1,8 @@
 """Lambda's Python runtime without Docker: the emulator that the AWS SAM CLI brings, awslambdaric, and CPython 3.13.
 
-The paths are laid out as on Lambda as far as that goes without root. The import path is the function's folder (there
-/var/task), the layer (/opt/python), what the runtime brings (/var/runtime), and the standard library. Nothing else that
-is installed on the machine can be imported.
+The paths are as on Lambda as far as possible without root. The import path is the function's folder (/var/task on
+Lambda), the layer (/opt/python), the runtime's packages (/var/runtime), and the standard library. No other package of
+the machine can be imported.
 """
 
 import json
@@ -17,16 +17,16 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Final
 
+from local.real import parts
+from local.real.parts import Command
 from local.template import Function
-from tests.real import parts
-from tests.real.parts import Command
 
 EMULATOR: Final = "Runtime emulator"
 CLIENT: Final = "awslambdaric"
 INVOKE: Final = "/2015-03-31/functions/function/invocations"
 ANSWER_SECONDS: Final = 300
 SLOW_MACHINE_SECONDS: Final = 60
-"""What a function gets on top of its own time limit, in which the emulator, unlike Lambda, counts the start."""
+"""Extra seconds beyond a function's time limit: unlike Lambda, the emulator counts the start as a part of it."""
 
 _LOCK: Final = parts.ROOT / "requirements/runtime.txt"
 _FOLDER: Final = parts.FOLDER / "runtime"
@@ -36,7 +36,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What stands for Lambda's own: the emulator, the interpreter, and the folder with awslambdaric and boto3."""
+    """The replacement of Lambda's runtime: the emulator, the interpreter, and a folder with awslambdaric and boto3."""
 
     emulator: Path
     python: Path
@@ -45,13 +45,13 @@ class Runtime:
 
 
 def installed(python: Path, architecture: str) -> Runtime:
-    """Install what Lambda's runtime brings besides the interpreter, and find the emulator; note their versions."""
+    """Install the packages of Lambda's runtime, find the emulator, and record their versions."""
     if sys.platform != "linux":
-        parts.absent(EMULATOR, "it is a program for Linux")
+        raise parts.Missing(EMULATOR, "it is a program for Linux")
     name = f"aws-lambda-rie-{architecture}"
     [*emulators] = parts.ROOT.glob(f".venv-sam/lib/python3*/site-packages/samcli/local/rapid/{name}")
     if not emulators:
-        parts.absent(EMULATOR, f"there is no {name} in .venv-sam; make test-real sets it up")
+        raise parts.Missing(EMULATOR, f"there is no {name} in .venv-sam; make test-real sets it up")
     if not parts.is_installed(_FOLDER, _LOCK):
         pip: Command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
         only_locked: Command = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "--requirement", _LOCK]
@@ -72,7 +72,7 @@ def _version_in(folder: str, package: str) -> str:
 
 @dataclass
 class Lambdas:
-    """Built functions under the emulator, each with an emulator of its own from its first event on."""
+    """Built functions, each under its own emulator, which its first event starts."""
 
     runtime: Runtime
     functions: Mapping[str, Function]
@@ -82,7 +82,7 @@ class Lambdas:
     _urls: dict[str, str] = field(default_factory=dict)
 
     def invoke(self, logical_id: str, event: Json) -> Json:
-        """Call a function with an event and return its answer. The emulator takes one at a time."""
+        """Invoke a function with an event and return its response. The emulator serves one event at a time."""
         if logical_id not in self._urls:
             self._urls[logical_id] = self.running.enter_context(self._emulated(self.functions[logical_id]))
         request = urllib.request.Request(self._urls[logical_id] + INVOKE, json.dumps(event).encode())  # noqa: S310 (http)

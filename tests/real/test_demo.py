@@ -1,4 +1,4 @@
-"""`make demo` with a genuine LiveKit server in place of the stand-in."""
+"""`make demo` with a real LiveKit server instead of the stand-in."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from typing import Final
 import jwt
 import pytest
 
+from local.real import parts
 from tests.local.conftest import Site
-from tests.real import parts
 from tests.real.livekit_server import Server
 
 pytestmark = pytest.mark.real
@@ -22,7 +22,13 @@ SECONDS: Final = 900
 def test_a_whole_call_is_shown_with_its_results(livekit_server: Server) -> None:
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     ended = subprocess.run(
-        [sys.executable, "-m", "demo", "--pace", "4"],  # faster, and a slow machine comes to the call's cap
+        [
+            sys.executable,
+            "-m",
+            "demo",
+            "--pace",
+            "4",
+        ],  # at a higher pace, a slow machine reaches the time limit of the call
         cwd=parts.ROOT,
         env={**clean, **livekit_server.variables},
         capture_output=True,
@@ -40,7 +46,7 @@ def test_a_whole_call_is_shown_with_its_results(livekit_server: Server) -> None:
     assert "extraction succeeded by stand-in" in shown
     [(url, room)] = re.findall(r"LiveKit  (\S+)  room (\S+)  token ", shown)
     assert url == livekit_server.livekit.url
-    assert room in log_of_the_server()  # where it was made; and completing the call has closed it
+    assert room in log_of_the_server()  # the server created it, and completing the call closed it
     assert room not in rooms_of(livekit_server)
 
 
@@ -49,7 +55,7 @@ def log_of_the_server() -> str:
 
 
 def rooms_of(server: Server) -> set[str]:
-    """The names of all rooms that the server has."""
+    """Return the names of all rooms of the server."""
     claims = {"iss": server.livekit.api_key, "exp": int(time.time()) + 3_600, "video": {"roomList": True}}
     token = jwt.encode(claims, server.livekit.api_secret)
     answer = Site(server.http_url).post(

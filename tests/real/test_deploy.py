@@ -1,13 +1,13 @@
-"""A deploy, seen: the README's own commands against an AWS emulator on loopback, and every function invoked there.
+"""A deploy by the README's own commands to an AWS emulator on loopback, and an invocation of every function there.
 
-What the emulator lacks, and so is not seen here (the last tests notice the day it learns it):
+The emulator lacks the following, so it is not tested here (the last tests fail once the emulator supports it):
 
 * The routes of the HTTP API, its name and its throttling. SAM writes them into the stage and into an OpenAPI document,
-  the API's `Body`, and the emulator's CloudFormation reads neither: no request reaches a function by a route.
+  the API's `Body`. The emulator's CloudFormation reads neither, so no request reaches a function by a route.
 * Expiry, point-in-time recovery and encryption of the tables, which its CloudFormation does not read either.
-* Names like x.lambda-url.eu-west-1.on.aws lead to AWS. The function URL's own path on the emulator stands for it.
-* Lambda's own paths and boto3: it unpacks the layer elsewhere and lends the functions its own boto3. That is what
-  test_runtime.py is for.
+* Names like x.lambda-url.eu-west-1.on.aws, which lead to AWS. The tests use the emulator's path of the function URL.
+* Lambda's own paths and boto3: it unpacks the layer elsewhere and gives the functions its own boto3. test_runtime.py
+  tests these.
 """
 
 import base64
@@ -22,14 +22,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local.real import parts
 from local.running import LocalApi, running_api
+from local.sample_call import STATUSES, SampleCall, event, webhook
 from local.stack import TEMPLATE
 from local.stand_ins import gemini, livekit
 from local.template import STACK_NAME, Template, load
-from tests.real import parts
 from tests.real.aws_emulator import REGION, Aws, installed, running_aws
 from tests.real.conftest import ARCHITECTURE
-from tests.real.sample_call import STATUSES, SampleCall, event, webhook
 from tests.template.conftest import RUNTIME
 from tests.template.routes import ROUTES, snake_case
 
@@ -52,11 +52,11 @@ def name_of(function: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """The stack after the README's three lines: what they printed, and what the stack has for output."""
+    """The stack after the README's three commands."""
 
     aws: Aws
     services: LocalApi
-    said: str
+    printed: str
     api_key: str
 
     @property
@@ -69,7 +69,7 @@ class Deployed:
 
     @property
     def hashes(self) -> Mapping[str, tuple[str, str]]:
-        """The hash of each function's code, and its layer with its version."""
+        """The hash of each function's code, and its layer version."""
         listed = self.aws.client("lambda").list_functions()["Functions"]
         return {one["FunctionName"]: (one["CodeSha256"], one["Layers"][0]["Arn"]) for one in listed}
 
@@ -108,7 +108,7 @@ def aws(python: Path) -> Iterator[Aws]:
 
 @pytest.fixture(scope="module")
 def services(aws: Aws) -> Iterator[LocalApi]:
-    """The local stack, for its LiveKit and its Gemini."""
+    """The local stack, for its LiveKit and Gemini."""
     clean = {name: value for name, value in aws.environment.items() if not name.startswith("AWS_")}
     with running_api(clean) as stack:
         yield stack
@@ -116,16 +116,16 @@ def services(aws: Aws) -> Iterator[LocalApi]:
 
 @pytest.fixture(scope="module")
 def deployed(aws: Aws, services: LocalApi) -> Deployed:
-    """The stack, made by the three lines of the README."""
-    said = deploy(aws, services, "deploy")
+    """The stack, deployed by the three commands of the README."""
+    printed = deploy(aws, services, "deploy")
     aws.make("secrets", f"STACK={STACK}", **KEYS)
     api_key = aws.make("api-key", f"STACK={STACK}", "WORKSPACE=acme", "NAME=backend").strip()
-    return Deployed(aws, services, said, api_key)
+    return Deployed(aws, services, printed, api_key)
 
 
 @pytest.fixture(scope="module")
 def call(deployed: Deployed) -> SampleCall:
-    """A whole call, held by every function in turn."""
+    """A whole call through every function."""
     call = SampleCall(deployed.invoke)
     call.hold()
     return call
@@ -133,19 +133,19 @@ def call(deployed: Deployed) -> SampleCall:
 
 @pytest.fixture(scope="module")
 def template() -> Template:
-    """What the template says; where LiveKit is matters to nobody here, but has to be said."""
+    """The template, with a LiveKit URL that is required and not used."""
     return load(TEMPLATE, {"LIVEKIT_URL": "wss://livekit.invalid"})
 
 
 def test_make_deploy_asks_once_and_ends_with_the_stack_complete(deployed: Deployed) -> None:
     resources = deployed.aws.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
 
-    assert deployed.said.count("Deploy this changeset? [y/N]") == 1
+    assert deployed.printed.count("Deploy this changeset? [y/N]") == 1
     assert deployed.stack["StackStatus"] == "CREATE_COMPLETE"
     assert {resource["ResourceStatus"] for resource in resources} == CREATED
 
 
-def test_every_function_is_there_as_the_template_says(deployed: Deployed, template: Template) -> None:
+def test_every_function_has_the_properties_of_the_template(deployed: Deployed, template: Template) -> None:
     listed = {one["FunctionName"]: one for one in deployed.aws.client("lambda").list_functions()["Functions"]}
 
     assert listed.keys() == {name_of(function.logical_id) for function in template.functions}
@@ -167,23 +167,23 @@ def test_every_function_is_there_as_the_template_says(deployed: Deployed, templa
 
 def test_the_tables_have_the_keys_and_indexes_of_the_template(deployed: Deployed, template: Template) -> None:
     database = deployed.aws.client("dynamodb")
-    told = ("IndexName", "KeySchema", "Projection")
+    described = ("IndexName", "KeySchema", "Projection")
 
     assert len(database.list_tables()["TableNames"]) == len(template.tables) == 5
     for expected in template.tables:
         name = expected.name.replace(STACK_NAME, STACK)
         table = database.describe_table(TableName=name)["Table"]
-        indexes = [{key: index[key] for key in told} for index in table.get("GlobalSecondaryIndexes", [])]
+        indexes = [{key: index[key] for key in described} for index in table.get("GlobalSecondaryIndexes", [])]
         assert table["KeySchema"] == expected.definition["KeySchema"]
         assert table["BillingModeSummary"]["BillingMode"] == expected.definition["BillingMode"]
         assert indexes == expected.definition.get("GlobalSecondaryIndexes", [])
 
 
-def test_the_logs_are_kept_as_long_as_the_template_says(deployed: Deployed) -> None:
+def test_logs_have_the_retention_of_the_template(deployed: Deployed) -> None:
     groups = deployed.aws.client("logs").describe_log_groups()["logGroups"]
-    kept = {group["logGroupName"]: group["retentionInDays"] for group in groups}
+    retention = {group["logGroupName"]: group["retentionInDays"] for group in groups}
 
-    assert kept == {f"/aws/lambda/{STACK}": 30, f"/aws/vendedlogs/apis/{STACK}": 30}
+    assert retention == {f"/aws/lambda/{STACK}": 30, f"/aws/vendedlogs/apis/{STACK}": 30}
 
 
 def test_make_secrets_stores_the_keys_encrypted(deployed: Deployed) -> None:
@@ -216,8 +216,8 @@ def test_every_function_does_its_work_with_the_rights_that_the_template_gives_it
     assert completed["results"].keys() == {"item", "quantity", "needed_by"}
 
 
-def test_without_its_policy_a_function_cannot_do_it(deployed: Deployed, call: SampleCall) -> None:
-    del call  # takes place first
+def test_a_function_without_its_policy_fails(deployed: Deployed, call: SampleCall) -> None:
+    del call  # has to come first
     rights, lambdas = deployed.aws.client("iam"), deployed.aws.client("lambda")
     role = lambdas.get_function_configuration(FunctionName=name_of("GetAgent"))["Role"].rpartition("/")[2]
     [policy] = rights.list_role_policies(RoleName=role)["PolicyNames"]
@@ -229,7 +229,7 @@ def test_without_its_policy_a_function_cannot_do_it(deployed: Deployed, call: Sa
     assert deployed.invoke("GetAgent", sample)["statusCode"] == 500
 
 
-def test_the_webhook_is_taken_at_its_function_url_and_only_with_a_signature(deployed: Deployed) -> None:
+def test_the_function_url_accepts_a_webhook_only_with_a_signature(deployed: Deployed) -> None:
     url = urlsplit(deployed.outputs["WebhookUrl"])
     host = url.hostname or ""
     on_the_emulator = f"{deployed.aws.url}/_aws/lambda-url/{host.partition('.')[0]}/"
@@ -246,9 +246,9 @@ def test_the_webhook_is_taken_at_its_function_url_and_only_with_a_signature(depl
 def test_a_second_deploy_without_changes_changes_nothing(deployed: Deployed) -> None:
     before = deployed.hashes
 
-    said = deploy(deployed.aws, deployed.services, "deploy-again")
+    printed = deploy(deployed.aws, deployed.services, "deploy-again")
 
-    assert "No changes to deploy" in said
+    assert "No changes to deploy" in printed
     assert deployed.stack["StackStatus"] == "CREATE_COMPLETE"
     assert deployed.hashes == before
 
@@ -256,7 +256,7 @@ def test_a_second_deploy_without_changes_changes_nothing(deployed: Deployed) -> 
 # ---- What the emulator lacks ----------------------------------------------------------------------------------------
 
 
-def test_lacking_the_emulator_makes_no_routes_of_the_http_api(deployed: Deployed) -> None:
+def test_missing_in_the_emulator_are_routes_of_the_http_api(deployed: Deployed) -> None:
     gateway = deployed.aws.client("apigatewayv2")
     [api] = gateway.get_apis()["Items"]
     path = ROUTES["ListVoices"].partition(" ")[2]
@@ -266,7 +266,7 @@ def test_lacking_the_emulator_makes_no_routes_of_the_http_api(deployed: Deployed
     assert post(f"{deployed.aws.url}/_aws/execute-api/{api['ApiId']}/$default{path}", b"", {})[0] == 404
 
 
-def test_lacking_the_emulator_reads_no_expiry_and_no_recovery_of_tables(deployed: Deployed) -> None:
+def test_missing_in_the_emulator_are_expiry_and_recovery_of_tables(deployed: Deployed) -> None:
     database, table = deployed.aws.client("dynamodb"), deployed.outputs["SessionsTableName"]
     backups = database.describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
 

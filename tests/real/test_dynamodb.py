@@ -1,4 +1,4 @@
-"""The product on DynamoDB Local, AWS's own engine: the very tests that run on moto, of the store and of durability."""
+"""The product on DynamoDB Local, AWS's own engine: the tests of the store and of durability that also run on moto."""
 
 import faulthandler
 import os
@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local import template
 from local.dynamodb import client, make_tables
-from tests.real import parts
-from tests.real.dynamodb_local.server import PART, dynamodb_local
+from local.real import parts
+from local.real.dynamodb_local.server import PART, dynamodb_local
 
 pytestmark = pytest.mark.real
 
@@ -35,8 +36,8 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_what_holds_on_moto_holds_on_it(endpoint: str, suite: str) -> None:
-    faulthandler.cancel_dump_traceback_later()  # the crash matrix takes minutes, and each of its tests has bounds
+def test_suites_that_pass_on_moto_pass_on_it(endpoint: str, suite: str) -> None:
+    faulthandler.cancel_dump_traceback_later()  # the crash matrix takes minutes; its tests have their own limits
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *map(str, SUITES[suite])],
         cwd=parts.ROOT,
@@ -56,7 +57,7 @@ def test_what_holds_on_moto_holds_on_it(endpoint: str, suite: str) -> None:
     parts.versions[PART] += f", {outcomes['passed']} passed"
 
 
-def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_creates_the_tables_of_the_template(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "local")
     tables = template.load(parts.ROOT / "template.yaml", {"LIVEKIT_URL": "wss://livekit.example"}).tables
@@ -80,8 +81,17 @@ def test_it_understands_the_tables_as_the_template_means_them(endpoint: str, mon
         assert expiry.get("AttributeName") == table.ttl_attribute
 
 
-def test_it_listens_on_loopback_alone(endpoint: str) -> None:
-    addresses = parts.listening_addresses(int(endpoint.rpartition(":")[2]))
+def test_it_listens_on_loopback_only(endpoint: str) -> None:
+    addresses = listening_addresses(int(endpoint.rpartition(":")[2]))
 
     assert addresses
     assert addresses <= LOOPBACK
+
+
+def listening_addresses(port: int) -> set[str]:
+    """Return the addresses on which a TCP port of this machine is open, in the kernel's hex format."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
+    listening = "0A"
+    places = [row[1].split(":") for row in rows if row[3] == listening]
+    return {address for address, number in places if int(number, 16) == port}

@@ -1,4 +1,4 @@
-"""Calls on a genuine LiveKit server: what a session's tokens open and what not, and what the server tells of it."""
+"""Calls on a real LiveKit server: the permissions of a session's tokens, and the server's webhooks."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ def anyio_backend() -> str:
 
 
 class Calls:
-    """A backend with a key to Pi Voice, and the owner of the LiveKit server."""
+    """A backend with an API key of Pi Voice and the admin rights of the LiveKit server."""
 
     def __init__(self, client: aiohttp.ClientSession, stack: LocalApi, livekit: api.LiveKitAPI) -> None:
         self._client = client
@@ -53,36 +53,36 @@ class Calls:
         return await self._call("POST", path, fields)
 
     async def start(self, **fields: Any) -> Json:
-        """Start a session of Ana's."""
+        """Create a session for Ana."""
         agent = await self.post("/agents", name="Mia", instructions="Take the call.")
         ana = {"identity": "ana", "name": "Ana"}
         return await self.post("/sessions", agent_id=agent["agent_id"], participant=ana, ttl_seconds=TTL, **fields)
 
     async def facts(self, session: Json) -> Json:
-        """What the webhooks have told of a session, which is active all the same."""
+        """Return the webhook data of a session, and assert that it is active."""
         state = await self.get(f"/sessions/{session['session_id']}")
         assert state["status"] == "active"
         return dict(state["livekit"])
 
     async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
-        """Call a route, again where the server took longer than it may: that is the machine's doing."""
+        """Call a route; repeat if the server exceeded its time limit, because the machine is slow."""
         url, header = f"{self._stack.base_url}/api/v1/voice{path}", f"Bearer {self._stack.api_key}"
         for _ in range(_TRIES):
             async with self._client.request(method, url, json=body, headers={"Authorization": header}) as answer:
-                told: Json = await answer.json()
+                document: Json = await answer.json()
                 if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
                     break
-        assert answer.status in (200, 201), told
-        return dict(told["data"])
+        assert answer.status in (200, 201), document
+        return dict(document["data"])
 
     async def room(self, session: Json) -> Room | None:
-        """The room that the server has for a session."""
+        """Return the server's room of a session."""
         listed = await self._livekit.room.list_rooms(api.ListRoomsRequest(names=[session["session_id"]]))
         assert len(listed.rooms) <= 1
         return listed.rooms[0] if listed.rooms else None
 
     async def people(self, session: Json) -> dict[str, api.ParticipantInfo]:
-        """Who is in a session's room, to the server."""
+        """Return the participants of a session's room."""
         order = api.ListParticipantsRequest(room=session["session_id"])
         return {person.identity: person for person in (await self._livekit.room.list_participants(order)).participants}
 
@@ -107,7 +107,7 @@ def connection_of(session: Json) -> dict[str, str]:
 # ---- The room ---------------------------------------------------------------------------------------
 
 
-async def test_a_session_has_a_room_with_both_timeouts_and_no_more_metadata_than_its_id(calls: Calls) -> None:
+async def test_a_session_s_room_has_both_timeouts_and_only_its_id_as_metadata(calls: Calls) -> None:
     session = await calls.start()
 
     room = await calls.room(session)
@@ -118,7 +118,7 @@ async def test_a_session_has_a_room_with_both_timeouts_and_no_more_metadata_than
     assert (facts["room_sid"], facts["started_at"]) == (room.sid, room.creation_time)
 
 
-async def test_the_server_speaks_on_loopback_alone_even_when_people_talk(calls: Calls, livekit_server: Server) -> None:
+async def test_the_server_uses_loopback_only_even_during_a_call(calls: Calls, livekit_server: Server) -> None:
     session = await calls.start()
     async with joined(connection_of(session)) as ana:
         await ana.speak(440)
@@ -128,7 +128,7 @@ async def test_the_server_speaks_on_loopback_alone_even_when_people_talk(calls: 
     assert [end for end in ends if not end.startswith("127.0.0.1:")] == []
 
 
-# ---- Who may do what --------------------------------------------------------------------------------
+# ---- Permissions ------------------------------------------------------------------------------------
 
 
 async def test_two_people_hear_each_other(calls: Calls) -> None:
@@ -152,7 +152,7 @@ async def test_two_people_hear_each_other(calls: Calls) -> None:
         (["microphone", "camera"], [TrackSource.MICROPHONE, TrackSource.CAMERA]),
     ],
 )
-async def test_people_publish_what_their_media_say_and_nothing_else(
+async def test_participants_publish_only_their_allowed_media(
     calls: Calls, media: Sequence[str], sources: Sequence[int]
 ) -> None:
     session = await calls.start(media=media)
@@ -172,7 +172,7 @@ async def test_people_publish_what_their_media_say_and_nothing_else(
         assert list((await calls.people(session))["ana"].permission.can_publish_sources) == sources
 
 
-async def test_nobody_changes_their_name_or_metadata(calls: Calls) -> None:
+async def test_participants_cannot_change_their_name_or_metadata(calls: Calls) -> None:
     session = await calls.start()
     order = {"identity": "ben", "name": "Ben"}
     bens = (await calls.post(f"/sessions/{session['session_id']}/participants", **order))["connection"]["livekit"]
@@ -182,7 +182,7 @@ async def test_nobody_changes_their_name_or_metadata(calls: Calls) -> None:
         await myself.set_name("The agent")
         await myself.set_metadata('{"role": "agent"}')
         await myself.set_attributes({"role": "agent"})
-        # Its client is told nothing of a refusal. What was said later has arrived, so the rest has as well.
+        # The client gets no error. The later message has arrived, so the server has processed the earlier requests.
         await ana.speak(440)
         await ben.hears("ana", 440)
         person, seen = (await calls.people(session))["ana"], ben.room.remote_participants["ana"]
@@ -213,7 +213,7 @@ async def refusal_of(url: str, token: str) -> str:
     return str(refusal.value)
 
 
-async def test_expired_and_foreign_tokens_open_nothing(calls: Calls, livekit_server: Server) -> None:
+async def test_expired_and_foreign_tokens_are_refused(calls: Calls, livekit_server: Server) -> None:
     session = await calls.start()
     url, token = connection_of(session)["url"], connection_of(session)["token"]
     secret = livekit_server.livekit.api_secret
@@ -230,7 +230,7 @@ async def test_expired_and_foreign_tokens_open_nothing(calls: Calls, livekit_ser
     assert await calls.people(session) == {}
 
 
-async def test_a_participant_s_token_is_good_for_no_call_of_the_server_s_api(calls: Calls) -> None:
+async def test_a_participant_s_token_cannot_call_the_server_s_api(calls: Calls) -> None:
     session = await calls.start()
     connection = connection_of(session)
     url = connection["url"].replace("ws://", "http://", 1)
@@ -244,7 +244,7 @@ async def test_a_participant_s_token_is_good_for_no_call_of_the_server_s_api(cal
 
 
 @pytest.mark.parametrize("wrong", [{"api_key": "another"}, {"api_secret": OTHER_SECRET}])
-async def test_a_wrong_key_or_secret_of_our_own_is_livekits_error(
+async def test_a_wrong_key_or_secret_in_our_settings_is_a_livekit_error(
     livekit_server: Server, wrong: dict[str, str]
 ) -> None:
     livekit = livekit_server.livekit
@@ -260,20 +260,20 @@ async def test_a_wrong_key_or_secret_of_our_own_is_livekits_error(
         await web.close()
 
 
-# ---- What the server tells --------------------------------------------------------------------------
+# ---- Webhooks ---------------------------------------------------------------------------------------
 
 
-async def test_the_server_s_own_webhooks_are_believed_and_merged(calls: Calls, livekit_stack: LocalApi) -> None:
+async def test_the_server_s_webhooks_are_verified_and_merged(calls: Calls, livekit_stack: LocalApi) -> None:
     before = webhooks(livekit_stack)
     session = await calls.start()
     async with joined(connection_of(session)) as ana:
         await ana.speak(440)
-        await until(lambda: told(calls, session, "first_joined_at"))
+        await until(lambda: has_fact(calls, session, "first_joined_at"))
         room = await calls.room(session)
     assert room
     await until(lambda: is_empty(calls, session))
     await calls.hang_up(session)
-    await until(lambda: told(calls, session, "finished_at"))
+    await until(lambda: has_fact(calls, session, "finished_at"))
 
     facts = await calls.facts(session)
     assert room.creation_time <= facts["first_joined_at"] <= facts["finished_at"] <= time.time()
@@ -296,11 +296,11 @@ async def test_the_server_s_own_webhooks_are_believed_and_merged(calls: Calls, l
 
 
 def webhooks(stack: LocalApi) -> list[str]:
-    """The statuses that the function URL has answered so far."""
+    """Return the statuses of the function URL so far."""
     return [line.split()[2] for line in stack.output.splitlines() if line.startswith("POST / ")]
 
 
-async def told(calls: Calls, session: Json, fact: str) -> bool:
+async def has_fact(calls: Calls, session: Json, fact: str) -> bool:
     return (await calls.facts(session))[fact] is not None
 
 
@@ -308,7 +308,7 @@ async def is_empty(calls: Calls, session: Json) -> bool:
     return not await calls.people(session)
 
 
-async def test_deleting_the_room_hangs_everybody_up(calls: Calls) -> None:
+async def test_deleting_the_room_disconnects_all_participants(calls: Calls) -> None:
     session = await calls.start()
     bens = (await calls.post(f"/sessions/{session['session_id']}/participants", identity="ben"))["connection"]
 
@@ -320,13 +320,13 @@ async def test_deleting_the_room_hangs_everybody_up(calls: Calls) -> None:
     assert await calls.room(session) is None
 
 
-async def test_a_second_room_after_a_hang_up_overwrites_nothing(calls: Calls) -> None:
-    """The token outlives the room, and opens the name again: with the same timeouts, and without metadata."""
+async def test_a_second_room_after_a_stop_overwrites_nothing(calls: Calls) -> None:
+    """The token outlives the room and creates it again, with the same timeouts and without metadata."""
     session = await calls.start()
     async with joined(connection_of(session)):
-        await until(lambda: told(calls, session, "first_joined_at"))
+        await until(lambda: has_fact(calls, session, "first_joined_at"))
         await calls.hang_up(session)
-    await until(lambda: told(calls, session, "finished_at"))
+    await until(lambda: has_fact(calls, session, "finished_at"))
     first = await calls.facts(session)
 
     async with joined(connection_of(session)):
@@ -341,7 +341,7 @@ async def test_a_second_room_after_a_hang_up_overwrites_nothing(calls: Calls) ->
     facts = await calls.facts(session)
     [other] = facts["other_rooms"]
     assert facts == {**first, "other_rooms": [other]}
-    assert second.creation_time <= other["started_at"] <= other["first_joined_at"]  # told of a moment later
+    assert second.creation_time <= other["started_at"] <= other["first_joined_at"]  # the webhook comes a moment later
     assert other == {
         "room_sid": second.sid,
         "started_at": other["started_at"],
@@ -355,8 +355,8 @@ async def told_of_others(calls: Calls, session: Json, fact: str) -> bool:
     return any(room[fact] is not None for room in (await calls.facts(session))["other_rooms"])
 
 
-async def test_who_drops_out_finds_the_room_again_until_the_departure_timeout(calls: Calls) -> None:
-    """This one waits for the minute that a room stays after the last person left."""
+async def test_a_disconnected_participant_can_rejoin_until_the_departure_timeout(calls: Calls) -> None:
+    """Takes a minute: the time that a room stays open after the last participant left."""
     session = await calls.start()
     async with joined(connection_of(session)):
         first = await calls.room(session)
@@ -372,7 +372,7 @@ async def test_who_drops_out_finds_the_room_again_until_the_departure_timeout(ca
         return await calls.room(session) is None
 
     await until(is_over, PATIENCE_SECONDS + 2 * DEPARTURE_SECONDS)
-    await until(lambda: told(calls, session, "finished_at"))
+    await until(lambda: has_fact(calls, session, "finished_at"))
     async with joined(connection_of(session)):
         second = await calls.room(session)
         await until(lambda: told_of_others(calls, session, "first_joined_at"))

@@ -1,6 +1,6 @@
-"""The same requests to LiveKit's stand-in and to a genuine server: both give the same answers, word for word.
+"""The same requests to LiveKit's stand-in and to a real server, which answer both with the same text.
 
-In `make test` the stand-in is asked, in `make test-real` the server.
+`make test` sends them to the stand-in, `make test-real` to the server.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Header = tuple[str, str]
 
 @dataclass(frozen=True)
 class Rooms:
-    """The HTTP side of either LiveKit."""
+    """The HTTP API of either LiveKit."""
 
     livekit: LiveKit
     site: Site
@@ -54,7 +54,7 @@ class Rooms:
         return "Authorization", f"Bearer {self.token(secret, **claims)}"
 
     def ask(self, method: str, **order: Any) -> Answer:
-        """Call a method of RoomService as somebody who may do everything with this room."""
+        """Call a method of RoomService with all grants for this room."""
         name = order.get("room") or order.get("name")
         video = {"roomCreate": True, "roomList": True, "roomAdmin": True, "room": name}
         return self.site.post(f"{SERVICE}/{method}", order, self.bearer(video=video))
@@ -82,19 +82,19 @@ def rooms(request: pytest.FixtureRequest) -> Iterator[Rooms]:
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other room has."""
+    """A unique room name."""
     return str(uuid.uuid4())
 
 
 def is_plain(answer: Answer, status: int, text: str) -> bool:
-    """Assert that an answer is one in plain text, as is given before Twirp sees the request."""
-    told = (answer.status, answer.header("content-type"), answer.body.decode())
-    assert told == (status, "text/plain; charset=utf-8", text)
+    """Assert that a response is plain text, as before Twirp handles a request; return True."""
+    shown = (answer.status, answer.header("content-type"), answer.body.decode())
+    assert shown == (status, "text/plain; charset=utf-8", text)
     return True
 
 
 def is_error(answer: Answer, status: int, code: str, message: str, **meta: str) -> bool:
-    """Assert that an answer is an error of Twirp's."""
+    """Assert that a response is a Twirp error; return True."""
     assert (answer.status, answer.header("content-type")) == (status, "application/json")
     assert answer.json == {"code": code, "msg": message, **({"meta": meta} if meta else {})}
     return True
@@ -103,8 +103,8 @@ def is_error(answer: Answer, status: int, code: str, message: str, **meta: str) 
 # ---- Rooms ------------------------------------------------------------------------------------------
 
 
-def test_a_room_is_made_with_what_was_ordered_and_described_in_full(rooms: Rooms, name: str) -> None:
-    room = rooms.create(name, empty_timeout=600, departureTimeout="60", max_participants=3, metadata="told", bogus=1)
+def test_a_room_is_created_as_requested_and_returned_in_full(rooms: Rooms, name: str) -> None:
+    room = rooms.create(name, empty_timeout=600, departureTimeout="60", max_participants=3, metadata="a note", bogus=1)
 
     assert int(room["creation_time"]) == int(room["creation_time_ms"]) // 1000
     assert abs(int(room["creation_time"]) - time.time()) < 60
@@ -128,7 +128,7 @@ def test_a_room_is_made_with_what_was_ordered_and_described_in_full(rooms: Rooms
                 *("video/VP8", "video/H264", "video/VP9", "video/AV1", "video/H265", "video/rtx"),
             )
         ],
-        "metadata": "told",
+        "metadata": "a note",
         "num_participants": 0,
         "num_publishers": 0,
         "active_recording": False,
@@ -144,14 +144,14 @@ def test_timeouts_have_defaults(rooms: Rooms, name: str) -> None:
     assert (room["empty_timeout"], room["departure_timeout"], room["max_participants"]) == (300, 20, 0)
 
 
-def test_a_room_that_is_open_is_returned_as_it_is(rooms: Rooms, name: str) -> None:
+def test_creating_an_open_room_returns_it_unchanged(rooms: Rooms, name: str) -> None:
     first = rooms.create(name, metadata="first", empty_timeout=600)
 
     assert rooms.create(name, metadata="second", empty_timeout=60, max_participants=9) == first
     assert rooms.listed(name) == [first]
 
 
-def test_a_deleted_room_is_gone_and_another_one_can_have_its_name(rooms: Rooms, name: str) -> None:
+def test_a_deleted_room_is_gone_and_its_name_is_free(rooms: Rooms, name: str) -> None:
     first = rooms.create(name, metadata="first")
     answer = rooms.ask("DeleteRoom", room=name)
 
@@ -163,7 +163,7 @@ def test_a_deleted_room_is_gone_and_another_one_can_have_its_name(rooms: Rooms, 
 
 
 @pytest.mark.parametrize("order", [("DeleteRoom", {}), ("UpdateRoomMetadata", {"metadata": "new"})])
-def test_a_room_that_is_not_there_is_not_found(rooms: Rooms, name: str, order: tuple[str, dict[str, str]]) -> None:
+def test_an_unknown_room_is_not_found(rooms: Rooms, name: str, order: tuple[str, dict[str, str]]) -> None:
     method, fields = order
     answer = rooms.ask(method, room=name, **fields)
 
@@ -175,11 +175,11 @@ def test_metadata_can_be_changed(rooms: Rooms, name: str) -> None:
 
     changed = {**room, "metadata": "new"}
     assert rooms.ask("UpdateRoomMetadata", room=name, metadata="new").json == changed
-    # The server lists rooms from its store, and stores a change a moment after it has answered.
+    # The server lists rooms from its store, and stores a change shortly after its response.
     until(lambda: rooms.listed(name) == [changed])
 
 
-def test_a_room_in_which_nobody_is_closes_after_its_timeout(rooms: Rooms, name: str) -> None:
+def test_an_empty_room_closes_after_its_timeout(rooms: Rooms, name: str) -> None:
     rooms.create(name, empty_timeout=1)
 
     until(lambda: rooms.listed(name) == [])
@@ -198,7 +198,7 @@ def test_the_sdk_gets_the_same_room_by_protobuf(rooms: Rooms, name: str) -> None
     async def ask() -> tuple[api.Room, list[api.Room], str]:
         livekit = rooms.livekit
         async with api.LiveKitAPI(livekit.url, livekit.api_key, livekit.api_secret) as client:
-            order = api.CreateRoomRequest(name=name, metadata="told", empty_timeout=700)
+            order = api.CreateRoomRequest(name=name, metadata="a note", empty_timeout=700)
             room = await client.room.create_room(order)
             listed = await client.room.list_rooms(api.ListRoomsRequest(names=[name]))
             await client.room.delete_room(api.DeleteRoomRequest(room=name))
@@ -207,13 +207,13 @@ def test_the_sdk_gets_the_same_room_by_protobuf(rooms: Rooms, name: str) -> None
             return room, list(listed.rooms), refusal.value.code
 
     room, listed, code = asyncio.run(ask())
-    assert (room.name, room.metadata, room.empty_timeout) == (name, "told", 700)
+    assert (room.name, room.metadata, room.empty_timeout) == (name, "a note", 700)
     assert listed == [room]
     assert not room.HasField("version")
     assert code == "not_found"
 
 
-# ---- Who may do it ----------------------------------------------------------------------------------
+# ---- Authorization ----------------------------------------------------------------------------------
 
 
 def test_a_wrong_secret_is_refused(rooms: Rooms, name: str) -> None:
@@ -226,9 +226,9 @@ def test_a_wrong_secret_is_refused(rooms: Rooms, name: str) -> None:
 
 
 def test_a_wrong_key_is_refused(rooms: Rooms, name: str) -> None:
-    header = rooms.bearer(iss="nobody", video={"roomCreate": True})
+    header = rooms.bearer(iss="unknown", video={"roomCreate": True})
 
-    assert is_plain(rooms.site.post(f"{SERVICE}/CreateRoom", {"name": name}, header), 401, "invalid API key: nobody")
+    assert is_plain(rooms.site.post(f"{SERVICE}/CreateRoom", {"name": name}, header), 401, "invalid API key: unknown")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_wrong_key_is_refused(rooms: Rooms, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", [f"{SERVICE}/CreateRoom", "/rtc/validate", "/rtc/v1/validate", "/", "/nothing"])
-def test_a_token_out_of_its_time_is_refused_everywhere(
+def test_an_expired_or_future_token_is_refused_everywhere(
     rooms: Rooms, path: str, claims: dict[str, Any], reason: str
 ) -> None:
     token = rooms.token(sub="ana", video={"roomCreate": True, "roomJoin": True, "room": "a"}, **claims)
@@ -254,7 +254,7 @@ def test_a_token_that_expired_within_the_last_minute_still_works(rooms: Rooms, n
     assert rooms.site.post(f"{SERVICE}/CreateRoom", {"name": name}, late).status == 200
 
 
-def test_a_token_that_is_signed_another_way_is_refused(rooms: Rooms) -> None:
+def test_a_token_with_another_algorithm_is_refused(rooms: Rooms) -> None:
     claims = {"iss": rooms.livekit.api_key, "exp": int(time.time()) + HOUR, "video": {"roomCreate": True}}
     token = jwt.encode(claims, OTHER_SECRET * 2, algorithm="HS384")
     answer = rooms.site.post(f"{SERVICE}/CreateRoom", {"name": "a"}, ("Authorization", f"Bearer {token}"))
@@ -263,8 +263,8 @@ def test_a_token_that_is_signed_another_way_is_refused(rooms: Rooms) -> None:
     assert is_plain(answer, 401, f"invalid token: {token}, error: {reason}")
 
 
-def test_a_token_without_expiry_is_taken_by_the_server_and_not_by_the_stand_in(rooms: Rooms, name: str) -> None:
-    """The one difference on purpose: later servers refuse such a token as the stand-in does."""
+def test_a_token_without_expiry_is_accepted_by_the_server_and_refused_by_the_stand_in(rooms: Rooms, name: str) -> None:
+    """The only deliberate difference: later servers refuse such a token, as the stand-in does."""
     answer = rooms.site.post(
         f"{SERVICE}/CreateRoom", {"name": name}, rooms.bearer(exp=None, video={"roomCreate": True})
     )
@@ -273,17 +273,17 @@ def test_a_token_without_expiry_is_taken_by_the_server_and_not_by_the_stand_in(r
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "text"),
     [
         ("Basic abc", "invalid authorization header. Must start with Bearer "),
         ("Bearer abc", "invalid authorization token"),
         ("Bearer a.b.c", "invalid authorization token"),
     ],
 )
-def test_what_is_no_token_is_refused(rooms: Rooms, header: str, said: str) -> None:
+def test_a_malformed_token_is_refused(rooms: Rooms, header: str, text: str) -> None:
     answer = rooms.site.post(f"{SERVICE}/CreateRoom", {"name": "a"}, ("Authorization", header))
 
-    assert is_plain(answer, 401, said)
+    assert is_plain(answer, 401, text)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_missing_grant_is_unauthenticated(rooms: Rooms, method: str, video: di
 
 
 @pytest.mark.parametrize(
-    ("video", "said"),
+    ("video", "text"),
     [
         ({"roomCreate": "yes"}, "string into Go struct field VideoGrant.ClaimGrants.video.roomCreate of type bool"),
         ({"canPublish": 1}, "number into Go struct field VideoGrant.ClaimGrants.video.canPublish of type bool"),
@@ -318,21 +318,21 @@ def test_a_missing_grant_is_unauthenticated(rooms: Rooms, method: str, video: di
         ("everything", "string into Go struct field tokenClaims.ClaimGrants.video of type auth.VideoGrant"),
     ],
 )
-def test_a_grant_of_another_type_is_refused(rooms: Rooms, video: object, said: str) -> None:
+def test_a_grant_of_another_type_is_refused(rooms: Rooms, video: object, text: str) -> None:
     token = rooms.token(video=video)
     answer = rooms.site.post(f"{SERVICE}/CreateRoom", {"name": "a"}, ("Authorization", f"Bearer {token}"))
 
-    reason = f"token is malformed: could not JSON decode claim: json: cannot unmarshal {said}"
+    reason = f"token is malformed: could not JSON decode claim: json: cannot unmarshal {text}"
     assert is_plain(answer, 401, f"invalid token: {token}, error: {reason}")
 
 
-def test_a_grant_that_nobody_knows_is_left_alone(rooms: Rooms, name: str) -> None:
+def test_an_unknown_grant_is_ignored(rooms: Rooms, name: str) -> None:
     header = rooms.bearer(video={"roomCreate": True, "somethingNew": 1})
 
     assert rooms.site.post(f"{SERVICE}/CreateRoom", {"name": name}, header).status == 200
 
 
-def test_no_token_at_all_is_a_missing_grant(rooms: Rooms) -> None:
+def test_a_request_without_a_token_lacks_the_grant(rooms: Rooms) -> None:
     answer = rooms.site.post(f"{SERVICE}/CreateRoom", {"name": "a"})
 
     assert is_error(answer, 401, "unauthenticated", "permissions denied")
@@ -342,7 +342,7 @@ def test_no_token_at_all_is_a_missing_grant(rooms: Rooms) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "said"),
+    ("kind", "body", "text"),
     [
         ("application/json", b'{"name":', "the json request could not be decoded"),
         ("application/json", b'{"name": 1}', "the json request could not be decoded"),
@@ -352,34 +352,34 @@ def test_no_token_at_all_is_a_missing_grant(rooms: Rooms) -> None:
         ("application/protobuf", b"\xff\xff", "the protobuf request could not be decoded"),
     ],
 )
-def test_a_malformed_body_is_refused(rooms: Rooms, kind: str, body: bytes, said: str) -> None:
+def test_a_malformed_body_is_refused(rooms: Rooms, kind: str, body: bytes, text: str) -> None:
     headers = [("Content-Type", kind), rooms.bearer(video={"roomCreate": True})]
 
-    assert is_error(rooms.site.call("POST", f"{SERVICE}/CreateRoom", body, headers), 400, "malformed", said)
+    assert is_error(rooms.site.call("POST", f"{SERVICE}/CreateRoom", body, headers), 400, "malformed", text)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "kind", "said"),
+    ("method", "path", "kind", "text"),
     [
         ("POST", "CreateRoom", "text/plain", 'unexpected Content-Type: "text/plain"'),
         ("GET", "CreateRoom", "application/json", 'unsupported method "GET" (only POST is allowed)'),
         ("POST", "Nothing", "application/json", f'no handler for path "{SERVICE}/Nothing"'),
     ],
 )
-def test_a_bad_route_is_refused(rooms: Rooms, method: str, path: str, kind: str, said: str) -> None:
+def test_a_bad_route_is_refused(rooms: Rooms, method: str, path: str, kind: str, text: str) -> None:
     headers = [("Content-Type", kind), rooms.bearer(video={"roomCreate": True})]
     answer = rooms.site.call(method, f"{SERVICE}/{path}", b"{}", headers)
 
-    assert is_error(answer, 404, "bad_route", said, twirp_invalid_route=f"{method} {SERVICE}/{path}")
+    assert is_error(answer, 404, "bad_route", text, twirp_invalid_route=f"{method} {SERVICE}/{path}")
 
 
-def test_the_root_tells_that_the_server_is_well_and_the_rest_is_not_there(rooms: Rooms) -> None:
+def test_the_root_answers_ok_and_unknown_paths_404(rooms: Rooms) -> None:
     assert is_plain(rooms.site.get("/"), 200, "OK")
     assert is_plain(rooms.site.get("/nothing"), 404, "404 page not found\n")
     assert (rooms.site.get("/rtc").status, rooms.site.get("/rtc/v1").status) == (404, 404)
 
 
-# ---- Whether a token would open a room --------------------------------------------------------------
+# ---- Validation of join tokens ----------------------------------------------------------------------
 
 JOIN_REQUEST: Final = base64.urlsafe_b64encode(
     WrappedJoinRequest(
@@ -393,7 +393,7 @@ VALIDATE: Final = pytest.mark.parametrize(
 
 
 @VALIDATE
-def test_the_token_that_the_product_signs_would_open_the_room(rooms: Rooms, path: str) -> None:
+def test_a_token_of_the_product_may_join_the_room(rooms: Rooms, path: str) -> None:
     livekit = rooms.livekit
     now = int(time.time())
     session = a_session(ttl_seconds=600, created_at=now, expires_at=now + 600)
@@ -408,7 +408,7 @@ def test_the_token_that_the_product_signs_would_open_the_room(rooms: Rooms, path
 
 @VALIDATE
 @pytest.mark.parametrize(
-    ("claims", "status", "said"),
+    ("claims", "status", "text"),
     [
         ({"video": {"room": "a"}}, 401, "permissions denied"),
         ({"video": {"roomJoin": False, "room": "a"}}, 401, "permissions denied"),
@@ -419,33 +419,33 @@ def test_the_token_that_the_product_signs_would_open_the_room(rooms: Rooms, path
         ({"video": {"roomJoin": True, "room": "r" * 257}}, 400, "room name length exceeds limits: max length 256"),
     ],
 )
-def test_a_token_that_would_open_no_room_is_refused(
-    rooms: Rooms, path: str, claims: dict[str, Any], status: int, said: str
+def test_a_token_that_cannot_join_a_room_is_refused(
+    rooms: Rooms, path: str, claims: dict[str, Any], status: int, text: str
 ) -> None:
     header = rooms.bearer(**{"sub": "ana", "video": {"roomJoin": True, "room": "a"}, **claims})
 
-    assert is_plain(rooms.site.get(path, header), status, said)
+    assert is_plain(rooms.site.get(path, header), status, text)
 
 
 @VALIDATE
-def test_a_foreign_token_would_open_no_room(rooms: Rooms, path: str) -> None:
+def test_a_foreign_token_cannot_join_a_room(rooms: Rooms, path: str) -> None:
     grant = {"roomJoin": True, "room": "a"}
     foreign = rooms.token(OTHER_SECRET, sub="ana", video=grant)
     answer = rooms.site.get(path, ("Authorization", f"Bearer {foreign}"))
     assert is_plain(answer, 401, f"invalid token: {foreign}, error: token signature is invalid: signature is invalid")
-    answer = rooms.site.get(path, rooms.bearer(iss="nobody", sub="ana", video=grant))
-    assert is_plain(answer, 401, "invalid API key: nobody")
+    answer = rooms.site.get(path, rooms.bearer(iss="unknown", sub="ana", video=grant))
+    assert is_plain(answer, 401, "invalid API key: unknown")
 
 
 @VALIDATE
-def test_nobody_in_particular_may_join(rooms: Rooms, path: str) -> None:
+def test_joining_without_a_token_is_refused(rooms: Rooms, path: str) -> None:
     answer = rooms.site.get(path)
 
     assert is_plain(answer, 401, "no permissions to access the room")
     assert answer.header("access-control-allow-origin") == "*"
 
 
-def test_the_newer_path_wants_to_know_how_one_would_join(rooms: Rooms) -> None:
+def test_the_newer_path_requires_a_join_request(rooms: Rooms) -> None:
     header = rooms.bearer(sub="ana", video={"roomJoin": True, "room": "a"})
 
     assert is_plain(rooms.site.get("/rtc/v1/validate", header), 400, "join_request is required")

@@ -1,4 +1,4 @@
-"""The webhooks of a genuine LiveKit server: still as they were recorded for the ordinary tests."""
+"""The webhooks of a real LiveKit server are still as recorded for the ordinary tests."""
 
 import asyncio
 import json
@@ -13,11 +13,11 @@ pytestmark = pytest.mark.real
 
 RECORDED: Final = json.loads(capture_webhooks.FILE.read_text(encoding="utf-8"))["webhooks"]
 COUNTED_NOW_AND_THEN: Final = {".room.numParticipants: int", ".room.numPublishers: int"}
-"""Every five seconds; and a count of none is not told, which is all that a short call has."""
+"""Updated every five seconds, and absent at 0, so a short call may lack them."""
 
 
 def test_a_server_sends_what_was_recorded() -> None:
-    """Held to the events, their order, headers, claims and fields; ids and times are others each time."""
+    """Compare the events, their order, headers, claims and fields; ids and times differ each time."""
     sent = asyncio.run(capture_webhooks.record())
 
     assert [shape_of(webhook) for webhook in sent] == [shape_of(webhook) for webhook in RECORDED]
@@ -33,7 +33,7 @@ def shape_of(webhook: dict[str, Any]) -> dict[str, Any]:
 
 
 def fields_of(value: object, path: str = "") -> Iterator[str]:
-    """Name all fields of a JSON value, with their types."""
+    """Yield the paths of all fields of a JSON value, with their types."""
     match value:
         case dict():
             for name, inner in value.items():

@@ -1,4 +1,4 @@
-"""Every built function under the Runtime Interface Emulator, from the build alone, against the local stand-ins."""
+"""Every built function under the Runtime Interface Emulator, with only the build's files, against the stand-ins."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import pytest
 
+from local.real import parts
 from local.running import LocalApi, running_api
+from local.sample_call import STATUSES, SampleCall
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stand_ins import gemini, livekit
 from local.template import load
-from tests.real import parts
 from tests.real.conftest import ARCHITECTURE
 from tests.real.runtime import Lambdas, Runtime, installed
-from tests.real.sample_call import STATUSES, SampleCall
 
 pytestmark = pytest.mark.real
 
@@ -24,7 +24,7 @@ WITNESS: Final = parts.ROOT / "tests/real/import_witness.py"
 QUESTION: Final = {"witness": "What was imported from where?"}
 
 Testimony = Mapping[str, Any]
-"""What the witness says of one function: its import `path`, and of its `modules` where each came from."""
+"""The import `path` of one function, and the files of each of its `modules`."""
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def runtime(python: Path) -> Runtime:
 @pytest.fixture(scope="module")
 def stand_ins() -> Iterator[LocalApi]:
     """The local stack, for its DynamoDB with the tables, its LiveKit and its Gemini."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    with running_api(kept) as stack:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    with running_api(inherited) as stack:
         yield stack
 
 
@@ -44,7 +44,7 @@ def stand_ins() -> Iterator[LocalApi]:
 def lambdas(
     build: Path, runtime: Runtime, stand_ins: LocalApi, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lambdas]:
-    """The functions of the build, with the variables of the built template and the addresses of the stand-ins."""
+    """The functions of the build, with the variables of the built template and the URLs of the stand-ins."""
     witness = tmp_path_factory.mktemp("witness")
     shutil.copy(WITNESS, witness)
     database = stand_ins.dynamodb_url
@@ -62,7 +62,7 @@ def lambdas(
 
 @pytest.fixture(scope="module")
 def call(lambdas: Lambdas) -> SampleCall:
-    """A whole call, held by every function in turn."""
+    """A whole call through every function."""
     call = SampleCall(lambdas.invoke)
     call.hold()
     return call
@@ -70,8 +70,8 @@ def call(lambdas: Lambdas) -> SampleCall:
 
 @pytest.fixture(scope="module")
 def testimonies(lambdas: Lambdas, call: SampleCall) -> Mapping[str, Testimony]:
-    """What every function had imported, and from where, after it had done its work."""
-    del call  # what is only imported while a request is served counts as well
+    """The imports of every function after the call."""
+    del call  # has to come first: imports while serving a request count too
     return {name: lambdas.invoke(name, QUESTION) for name in lambdas.functions}
 
 
@@ -79,7 +79,7 @@ def is_within(file: str, folders: tuple[Path, ...]) -> bool:
     return any(Path(file).is_relative_to(folder) for folder in folders)
 
 
-def test_every_function_of_the_build_does_its_work_in_the_life_of_a_call(lambdas: Lambdas, call: SampleCall) -> None:
+def test_every_function_of_the_build_succeeds_in_a_call(lambdas: Lambdas, call: SampleCall) -> None:
     completed = call.documents["CompleteSession"]
 
     assert call.statuses == STATUSES
@@ -91,7 +91,7 @@ def test_every_function_of_the_build_does_its_work_in_the_life_of_a_call(lambdas
     assert completed["results"].keys() == {"item", "quantity", "needed_by"}
 
 
-def test_what_a_function_wrote_the_next_one_reads(call: SampleCall) -> None:
+def test_functions_read_what_earlier_functions_wrote(call: SampleCall) -> None:
     session_id = call.documents["CreateSession"]["data"]["session_id"]
 
     assert [agent["version"] for agent in call.documents["ListAgents"]["data"]] == [2]
@@ -101,7 +101,7 @@ def test_what_a_function_wrote_the_next_one_reads(call: SampleCall) -> None:
     assert call.documents["RevokeApiKey"]["data"]["revoked_at"] is not None
 
 
-def test_no_import_reaches_outside_the_function_the_layer_and_the_runtime(
+def test_imports_come_only_from_the_function_the_layer_and_the_runtime(
     lambdas: Lambdas, testimonies: Mapping[str, Testimony]
 ) -> None:
     runtime, of_others = lambdas.runtime, {}
@@ -115,7 +115,7 @@ def test_no_import_reaches_outside_the_function_the_layer_and_the_runtime(
     assert of_others == {name: [] for name in lambdas.functions}
 
 
-def test_the_import_path_is_that_of_lambda_and_holds_nothing_of_the_machine(
+def test_the_import_path_is_that_of_lambda_without_folders_of_the_machine(
     lambdas: Lambdas, testimonies: Mapping[str, Testimony]
 ) -> None:
     runtime = lambdas.runtime
@@ -130,7 +130,7 @@ def test_the_import_path_is_that_of_lambda_and_holds_nothing_of_the_machine(
         ]
 
 
-def test_of_what_both_carry_the_layers_is_taken(lambdas: Lambdas, testimonies: Mapping[str, Testimony]) -> None:
+def test_a_package_of_both_is_imported_from_the_layer(lambdas: Lambdas, testimonies: Mapping[str, Testimony]) -> None:
     function = lambdas.functions["CreateSession"]
     layer, runtime = function.layers[0] / "python", lambdas.runtime.folder
     both = {path.name for path in layer.iterdir()} & {path.name for path in runtime.iterdir() if path.suffix != ".so"}
@@ -140,10 +140,10 @@ def test_of_what_both_carry_the_layers_is_taken(lambdas: Lambdas, testimonies: M
 
     assert [file for places in taken.values() for file in places if not is_within(file, (layer,))] == []
     assert {"boto3", "botocore"} & packages == set()
-    assert is_within(modules["botocore"][0], (runtime,))  # whose first page Powertools reads
+    assert is_within(modules["botocore"][0], (runtime,))  # which Powertools imports
 
 
-def test_no_function_that_serves_a_whole_call_has_loaded_boto3(testimonies: Mapping[str, Testimony]) -> None:
+def test_no_function_imports_boto3_during_a_call(testimonies: Mapping[str, Testimony]) -> None:
     loaded = [name for name, testimony in testimonies.items() if "boto3" in testimony["modules"]]
 
     assert loaded == []

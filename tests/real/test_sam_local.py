@@ -1,4 +1,4 @@
-"""The built functions in Docker, as `make sam-invoke` and `make sam-api` run them for a person."""
+"""The built functions in Docker, run by `make sam-invoke` and `make sam-api`."""
 
 import asyncio
 import json
@@ -21,11 +21,11 @@ from livekit import api as livekit
 from livekit.protocol.room import DeleteRoomRequest
 
 from local.containers import NAME
+from local.real import parts
 from local.sam import image_of
 from local.stand_ins.livekit import API_KEY, API_SECRET
 from tests.local.processes import until
 from tests.readme.test_commands import BLOCKS, settled
-from tests.real import parts
 from tests.real.docker_engine import Engine, image, running_engine
 from tests.template.conftest import environment
 
@@ -55,26 +55,26 @@ SUCCESSES: Final = {
     "StopSession": 200,
     "UpdateAgent": 200,
 }
-AFTER_THE_CALL: Final = ("DeleteSession", "RerunExtraction")
-NOBODY_CALLS: Final = {"ExtractResults": "batchItemFailures", "SweepSessions": "data"}
+AFTER_THE_CALL: Final = ("DeleteSession", "ExtractAgain")
+WITHOUT_ROUTE: Final = {"ExtractResults": "batchItemFailures", "SweepSessions": "data"}
 FOR_OPERATORS: Final = ("CreateApiKey", "ListApiKeys", "RevokeApiKey")
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """An engine that has the image, and the build that runs in it."""
+    """An engine with the image, and the build to run in it."""
 
     engine: Engine
     build: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of a person with this engine and no services of their own."""
-        kept = {name: value for name, value in environment().items() if name in INHERITED or "DOCKER" in name}
-        return {**kept, **self.engine}
+        """The environment of a user with this engine and no services of their own."""
+        inherited = {name: value for name, value in environment().items() if name in INHERITED or "DOCKER" in name}
+        return {**inherited, **self.engine}
 
     def invoke(self, function: str) -> Any:
-        """Return what `make sam-invoke` prints for the function's own sample."""
+        """Return the output of `make sam-invoke` for the function's sample event."""
         ended = subprocess.run(
             ["make", "-s", "sam-invoke", f"FUNCTION={function}", f"LOCAL_BUILD_DIR={self.build}"],  # noqa: S607
             cwd=parts.ROOT,
@@ -89,7 +89,7 @@ class Local:
         return json.loads(ended.stdout)
 
     def ours(self) -> set[str]:
-        """Return the networks of ours that are there, and the containers in them by their ids."""
+        """Return the names of our networks and the ids of the containers in them."""
         networks = self._docker("network", "ls", "--format", "{{.Name}}")
         containers = [line.split() for line in self._docker("ps", "--all", "--format", "{{.ID}} {{.Networks}}")]
         found = {name for name in networks if OURS in name}
@@ -108,7 +108,7 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A running `make sam-api`: what it said to export, and its log."""
+    """A running `make sam-api`: its exported variables and its log."""
 
     exports: dict[str, str]
     log: Path
@@ -135,7 +135,7 @@ def local(build: Path) -> Iterator[Local]:
 
 @contextmanager
 def running_sam_api(local: Local) -> Iterator[Api]:
-    """Run `make sam-api` in a terminal's place, until Ctrl-C."""
+    """Run `make sam-api` until the end of the context, and stop it as Ctrl-C does."""
     log = parts.FOLDER / "logs/sam-api.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -169,7 +169,7 @@ def running_sam_api(local: Local) -> Iterator[Api]:
             assert process.poll() is None, log.read_text()
             yield Api(exports, log)
         finally:
-            os.killpg(process.pid, signal.SIGINT)  # which is what Ctrl-C does
+            os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
             try:
                 process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
@@ -185,9 +185,9 @@ def api(local: Local) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def answers(local: Local) -> Iterator[Mapping[str, Future[Any]]]:
-    """What each function answers; a few are invoked at a time, and sam lets them share an image."""
+    """The response of each function; a few are invoked at a time, and sam lets them share an image."""
     pool = ThreadPoolExecutor(AT_A_TIME)
-    functions = (*SUCCESSES, *AFTER_THE_CALL, *NOBODY_CALLS, *FOR_OPERATORS)
+    functions = (*SUCCESSES, *AFTER_THE_CALL, *WITHOUT_ROUTE, *FOR_OPERATORS)
     yield {function: pool.submit(local.invoke, function) for function in functions}
     pool.shutdown(cancel_futures=True)
 
@@ -195,7 +195,7 @@ def answers(local: Local) -> Iterator[Mapping[str, Future[Any]]]:
 # ---- make sam-api ----
 
 
-def test_the_walk_through_prints_what_the_readme_shows(api: Api) -> None:
+def test_the_readme_s_walk_through_prints_the_shown_output(api: Api) -> None:
     readme = [block for block in BLOCKS if block.document == parts.ROOT / "README.md"]
     [script] = [block for block in readme if block.kind == "run"]
     [shown] = [block for block in readme if block.kind == "output"]
@@ -213,7 +213,7 @@ def test_the_walk_through_prints_what_the_readme_shows(api: Api) -> None:
     assert settled(ended.stdout.replace(NAME, "127.0.0.1")) == settled(shown.text)
 
 
-def test_urls_in_answers_lead_to_the_stand_ins_from_this_side_too(api: Api) -> None:
+def test_urls_in_responses_reach_the_stand_ins_from_the_host_too(api: Api) -> None:
     session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
     urls = [session["connection"]["livekit"]["url"], session["connection"]["gemini_live"]["url"]]
 
@@ -228,7 +228,7 @@ def test_urls_in_answers_lead_to_the_stand_ins_from_this_side_too(api: Api) -> N
         assert found.returncode == 0, found.stderr
 
 
-def test_what_livekit_tells_arrives_through_sams_gateway(api: Api) -> None:
+def test_livekit_s_webhooks_arrive_through_sam_s_gateway(api: Api) -> None:
     session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
     url = session["connection"]["livekit"]["url"].replace(NAME, "127.0.0.1")
 
@@ -253,7 +253,7 @@ def an_agent(api: Api) -> str:
 def test_each_function_has_an_expected_answer() -> None:
     samples = {path.stem.title().replace("_", "") for path in (parts.ROOT / "events").glob("*.json")}
 
-    assert {*SUCCESSES, *AFTER_THE_CALL, *NOBODY_CALLS, *FOR_OPERATORS} == samples
+    assert {*SUCCESSES, *AFTER_THE_CALL, *WITHOUT_ROUTE, *FOR_OPERATORS} == samples
 
 
 @pytest.mark.parametrize("function", sorted(SUCCESSES))
@@ -263,13 +263,13 @@ def test_a_function_succeeds_with_its_sample(answers: Mapping[str, Future[Any]],
     assert answer["statusCode"] == SUCCESSES[function], answer
 
 
-@pytest.mark.parametrize("function", NOBODY_CALLS)
-def test_what_nobody_calls_does_its_work(answers: Mapping[str, Future[Any]], function: str) -> None:
-    assert answers[function].result().keys() == {NOBODY_CALLS[function]}
+@pytest.mark.parametrize("function", WITHOUT_ROUTE)
+def test_a_function_without_a_route_succeeds(answers: Mapping[str, Future[Any]], function: str) -> None:
+    assert answers[function].result().keys() == {WITHOUT_ROUTE[function]}
 
 
 @pytest.mark.parametrize("function", AFTER_THE_CALL)
-def test_what_needs_an_ended_session_says_so(answers: Mapping[str, Future[Any]], function: str) -> None:
+def test_a_function_that_needs_an_ended_session_answers_409(answers: Mapping[str, Future[Any]], function: str) -> None:
     answer = answers[function].result()
 
     assert (answer["statusCode"], json.loads(answer["body"])["error"]["code"]) == (409, "voice_session_active")
@@ -283,7 +283,7 @@ def test_a_function_for_operators_succeeds_with_its_sample(answers: Mapping[str,
 # ---- Afterwards ----
 
 
-def test_nothing_is_left_in_docker(local: Local) -> None:
+def test_no_container_or_network_is_left_in_docker(local: Local) -> None:
     before = local.ours()
     with running_sam_api(local) as api:
         api.call("/voices")

@@ -1,10 +1,9 @@
-"""Imports a build as a cold start does, and tells what it saw. Started by test_build.py.
+"""Import a build as a cold start does, invoke its functions, and print the outcome. Started by test_build.py.
 
     python3.13 -I -S -B cold_start.py <build> <packages of the runtime>        < {"<function>": <event or null>}
 
-The interpreter is of the Lambda runtime's version and starts without any installed package, so whatever is imported
-comes from the standard library, from the layer or from what the runtime brings. Each function is then asked with its
-event.
+The interpreter has the version of Lambda's runtime and starts without installed packages, so all imports come from the
+standard library, the layer or the runtime's packages. Each function is then invoked with its event.
 """
 
 import importlib
@@ -22,8 +21,8 @@ layer = build / "VoiceLayer/python"
 compiled: list[str] = []
 
 
-def note_what_is_compiled() -> None:
-    """Note the modules for which the import system finds no valid bytecode."""
+def record_compiled_modules() -> None:
+    """Record the modules for which the import system finds no valid bytecode."""
     compile_source = SourceFileLoader.source_to_code
 
     def noted(self: SourceFileLoader, data: Any, path: Any, **options: Any) -> CodeType:
@@ -44,8 +43,8 @@ def app(function: str) -> ModuleType:
 
 
 def main() -> None:
-    """Print as JSON: all modules of the product, what was compiled of the layer, and how the functions answered."""
-    note_what_is_compiled()
+    """Print JSON: the modules of the product, the compiled modules of the layer, and the statuses of the functions."""
+    record_compiled_modules()
     sys.path += [str(layer), str(runtime)]
     product = importlib.import_module("pi_voice")
     modules = [module.name for module in pkgutil.walk_packages(product.__path__, "pi_voice.")]

@@ -1,4 +1,4 @@
-"""What the tests of the template share: the template as data, and the project as `make build` builds it."""
+"""Fixtures for the tests of the template: the template as data, and the output of `make build`."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ RUNTIME = "python3.13"
 ARCHITECTURES = ("arm64", "x86_64")
 
 Node = Any
-"""A piece of the template; CloudFormation says what is where."""
+"""A part of the template; its structure is CloudFormation's."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,28 +37,28 @@ _Loader.add_multi_constructor("!", _Loader.long_form)
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return an environment for a `make` of its own, free of what an outer `make test` left in this one."""
+    """Return the environment for a `make`, without the variables of an outer `make test`."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     return {**inherited, "SAM_CLI_TELEMETRY": "0", **changes}
 
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A CPython of the Lambda runtime's own minor version."""
+    """A CPython with the minor version of Lambda's runtime."""
 
     path: Path
 
     def run(
         self, *arguments: str | Path, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run it away from all packages that are installed on this machine, and let it write no bytecode."""
+        """Run it without the installed packages of this machine, and without writing bytecode."""
         command = [self.path, "-I", "-S", "-B", *arguments]
         return subprocess.run(command, input=stdin, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
 def template() -> Node:
-    """The template, with its short forms written out."""
+    """The template, with its short forms expanded."""
     return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
 
 
@@ -91,12 +91,12 @@ def interpreter() -> Interpreter:
 
 @pytest.fixture(scope="session")
 def builds(interpreter: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """What `make build` makes, by architecture: both, side by side."""
-    del interpreter  # asked for because without one there is nothing to build with
+    """The outputs of `make build` by architecture, built concurrently."""
+    del interpreter  # requested because the build needs an interpreter
     folders = {name: tmp_path_factory.mktemp(name) / "build" for name in ARCHITECTURES}
     makes = {
         name: subprocess.Popen(
-            ["make", "build", f"ARCH={name}", f"BUILD_DIR={folder}"],  # noqa: S607 (make is what a person types)
+            ["make", "build", f"ARCH={name}", f"BUILD_DIR={folder}"],  # noqa: S607 (as a user types it)
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What `make build` makes of the project: both architectures, and the layer as Lambda will find it."""
+"""The output of `make build`: both architectures, and the layer as on Lambda."""
 
 import hashlib
 import importlib.util
@@ -22,10 +22,10 @@ from tests.template.routes import ROUTES, snake_case
 
 HOST = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
-# What the Lambda runtime brings besides the standard library: boto3 and what it needs.
+# The packages of Lambda's runtime besides the standard library: boto3 and its dependencies.
 OF_THE_RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
 
-# What a function needs to know to start; nothing is called with it.
+# The settings that a function needs to start; no service is called with them.
 SETTINGS = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "none",
@@ -48,7 +48,7 @@ SETTINGS = {
 
 @pytest.fixture
 def runtime(tmp_path: Path) -> Path:
-    """A folder with what the Lambda runtime brings, and nothing of what else is installed here."""
+    """A folder with only the packages of Lambda's runtime."""
     installed = Path(boto3.__file__).parents[1]
     folder = tmp_path / "runtime"
     folder.mkdir()
@@ -59,7 +59,7 @@ def runtime(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A PATH with all that make needs and with no Python."""
+    """A PATH with everything that make needs, without Python."""
     folder = tmp_path / "tools"
     folder.mkdir()
     for name in ("bash", "cmp", "dirname", "make", "sh"):
@@ -92,7 +92,7 @@ def native_libraries(build: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_native_code_is_for_the_processor_that_the_built_template_asks_for(
+def test_native_code_is_for_the_architecture_of_the_built_template(
     builds: Mapping[str, Path], architecture: str
 ) -> None:
     build = builds[architecture]
@@ -116,7 +116,7 @@ def test_the_built_layer_passes_its_check(
 
 
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_a_built_function_is_its_app_and_nothing_else(
+def test_a_built_function_contains_only_its_app(
     builds: Mapping[str, Path], functions: Mapping[str, Node], architecture: str
 ) -> None:
     build = builds[architecture]
@@ -126,7 +126,7 @@ def test_a_built_function_is_its_app_and_nothing_else(
         assert [path.name for path in (build / function).rglob("*")] == ["app.py"]
 
 
-def test_what_is_built_from_the_same_source_is_the_same_to_the_byte(builds: Mapping[str, Path]) -> None:
+def test_builds_of_the_same_source_are_identical(builds: Mapping[str, Path]) -> None:
     arm64, x86_64 = (digests(layer_of(build)) for build in builds.values())
     alike = {path for path in arm64 if path.suffix == ".py" and arm64[path] == x86_64.get(path)}
     bytecode = {path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in alike}
@@ -135,7 +135,7 @@ def test_what_is_built_from_the_same_source_is_the_same_to_the_byte(builds: Mapp
     assert [path for path in sorted(bytecode) if arm64[path] != x86_64[path]] == []
 
 
-def test_the_layer_holds_no_tests_no_programs_no_boto3_and_no_cryptography(builds: Mapping[str, Path]) -> None:
+def test_the_layer_contains_no_tests_no_programs_no_boto3_and_no_cryptography(builds: Mapping[str, Path]) -> None:
     layer = layer_of(builds["arm64"])
 
     assert not [path for path in layer.rglob("tests") if path.is_dir()]
@@ -155,13 +155,13 @@ def test_everything_imports_from_the_built_layer_without_being_compiled(
     )
 
     assert started.returncode == 0, started.stderr
-    told = json.loads(started.stdout.splitlines()[-1])
-    assert len(told["modules"]) == len(list((layer / "pi_voice").rglob("*.py"))) - 1
-    assert told["compiled"] == []
-    assert told["statuses"] == {name: 401 if name in ROUTES else None for name in functions}
+    seen = json.loads(started.stdout.splitlines()[-1])
+    assert len(seen["modules"]) == len(list((layer / "pi_voice").rglob("*.py"))) - 1
+    assert seen["compiled"] == []
+    assert seen["statuses"] == {name: 401 if name in ROUTES else None for name in functions}
 
 
-def test_without_the_runtimes_python_the_build_says_so_in_one_sentence(tools: Path, tmp_path: Path) -> None:
+def test_without_the_runtime_s_python_the_build_prints_one_sentence(tools: Path, tmp_path: Path) -> None:
     bare = environment(
         PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
     )
@@ -176,13 +176,13 @@ def test_without_the_runtimes_python_the_build_says_so_in_one_sentence(tools: Pa
     assert found.stderr.count("\n") == 1
 
 
-def test_without_the_runtimes_python_make_build_does_not_even_start_sam(tools: Path, tmp_path: Path) -> None:
+def test_without_the_runtime_s_python_make_build_does_not_start_sam(tools: Path, tmp_path: Path) -> None:
     bare = environment(
         PATH=str(tools), HOME=str(tmp_path), PYENV_ROOT=str(tmp_path), UV_PYTHON_INSTALL_DIR=str(tmp_path)
     )
 
     made = subprocess.run(
-        ["make", "build", f"BUILD_DIR={tmp_path}/build"],  # noqa: S607 (make is what a person types)
+        ["make", "build", f"BUILD_DIR={tmp_path}/build"],  # noqa: S607 (as a user types it)
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -190,14 +190,14 @@ def test_without_the_runtimes_python_make_build_does_not_even_start_sam(tools: P
         env=bare,
     )
 
-    said, *of_make = made.stderr.splitlines()
+    message, *of_make = made.stderr.splitlines()
     assert made.returncode != 0
-    assert said.startswith("The build needs CPython 3.13")
+    assert message.startswith("The build needs CPython 3.13")
     assert [line for line in of_make if not line.startswith("make: ")] == []
     assert not (tmp_path / "build").exists()
 
 
-def test_an_interpreter_that_only_has_the_name_is_not_taken(tools: Path, tmp_path: Path) -> None:
+def test_a_broken_interpreter_of_the_right_name_is_skipped(tools: Path, tmp_path: Path) -> None:
     impostor = tools / RUNTIME
     impostor.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")
     impostor.chmod(0o755)
@@ -213,9 +213,9 @@ def test_an_interpreter_that_only_has_the_name_is_not_taken(tools: Path, tmp_pat
     assert "pyenv: " not in found.stderr
 
 
-def test_make_refuses_an_architecture_that_lambda_does_not_have() -> None:
+def test_make_refuses_an_unknown_architecture() -> None:
     made = subprocess.run(
-        ["make", "-C", "layers/voice", "build-VoiceLayer", "ARCH=mips"],  # noqa: S607 (make is what a person types)
+        ["make", "-C", "layers/voice", "build-VoiceLayer", "ARCH=mips"],  # noqa: S607 (as a user types it)
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -229,7 +229,7 @@ def test_make_refuses_an_architecture_that_lambda_does_not_have() -> None:
 
 @pytest.fixture
 def layer(tmp_path: Path) -> Path:
-    """A small layer without a fault."""
+    """A small valid layer."""
     folder = tmp_path / "python"
     (folder / "pi_voice").mkdir(parents=True)
     source = folder / "pi_voice/agents.py"
@@ -239,7 +239,7 @@ def layer(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_check_finds_nothing_in_a_sound_layer(layer: Path) -> None:
+def test_the_check_passes_a_valid_layer(layer: Path) -> None:
     assert list(check_layer.faults(layer, "arm64")) == []
 
 
@@ -253,7 +253,7 @@ def test_the_check_finds_a_module_without_bytecode(layer: Path) -> None:
     assert list(check_layer.faults(layer, "arm64")) == ["pi_voice/late.py has no bytecode"]
 
 
-def test_the_check_finds_bytecode_that_goes_by_dates(layer: Path) -> None:
+def test_the_check_finds_bytecode_that_depends_on_dates(layer: Path) -> None:
     source = layer / "pi_voice/agents.py"
     py_compile.compile(str(source), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP, doraise=True)
 
@@ -269,13 +269,13 @@ def test_the_check_finds_bytecode_of_another_python(layer: Path) -> None:
     assert list(check_layer.faults(layer, "arm64")) == ["pi_voice/agents.py has bytecode of another Python"]
 
 
-def test_the_check_finds_that_the_product_is_missing(layer: Path) -> None:
+def test_the_check_finds_a_missing_product(layer: Path) -> None:
     shutil.rmtree(layer / "pi_voice")
 
     assert list(check_layer.faults(layer, "arm64")) == ["pi_voice is missing"]
 
 
-def test_the_check_finds_a_layer_that_lambda_would_not_take(layer: Path) -> None:
+def test_the_check_finds_a_layer_too_large_for_lambda(layer: Path) -> None:
     with (layer / "weights.bin").open("wb") as file:
         file.truncate(check_layer.MAX_BYTES)
 

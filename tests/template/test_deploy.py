@@ -40,7 +40,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def read(location: str) -> dict[str, str]:
-    """Read what is stored as the functions do."""
+    """Return the stored secrets, read as by the functions."""
     return secrets.read(location, AwsSettings.of(os.environ))
 
 
@@ -59,7 +59,7 @@ def functions() -> LambdaClient:
     return boto3.client("lambda")
 
 
-def test_the_stack_says_where_its_keys_belong() -> None:
+def test_the_stack_names_the_place_of_its_keys() -> None:
     cloudformation = boto3.client("cloudformation")
     stack = {
         "StackName": "pi-voice",
@@ -76,20 +76,20 @@ def test_the_stack_says_where_its_keys_belong() -> None:
         assert write_secrets.place(cloudformation, "pi-voice") == ("secretsmanager", "/elsewhere")
 
 
-def test_keys_in_ssm_are_encrypted_and_are_what_the_functions_read(ssm: SSMClient) -> None:
+def test_keys_in_ssm_are_encrypted_and_the_functions_read_them(ssm: SSMClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, {**KEYS, **SIGNS, "PATH": "/bin"})
 
     assert ssm.get_parameter(Name=NAME)["Parameter"]["Type"] == "SecureString"
     assert read(f"ssm:{NAME}") == KEYS | SIGNS
 
 
-def test_keys_in_secrets_manager_are_what_the_functions_read(manager: SecretsManagerClient) -> None:
+def test_the_functions_read_keys_in_secrets_manager(manager: SecretsManagerClient) -> None:
     write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
 
     assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS
 
 
-def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None:
+def test_all_secrets_of_the_settings_are_stored(ssm: SSMClient) -> None:
     webhook = {"LIVEKIT_WEBHOOK_API_KEY": "wh", "LIVEKIT_WEBHOOK_API_SECRET": "wh-secret"}
     write_secrets.write_to_ssm(ssm, NAME, KEYS | webhook)
 
@@ -101,7 +101,7 @@ def test_what_is_stored_is_all_that_the_settings_ask_for(ssm: SSMClient) -> None
     assert len(client_token_secret(stored)) == 64
 
 
-def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
+def test_one_key_can_be_replaced_without_giving_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, KEYS | SIGNS)
     write_secrets.write_to_ssm(ssm, NAME, {"GEMINI_API_KEY": "newer", "LIVEKIT_API_KEY": ""})
     write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
@@ -111,7 +111,7 @@ def test_one_key_can_be_replaced_without_knowing_the_others(ssm: SSMClient, mana
     assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
 
 
-def test_the_secret_of_client_tokens_is_made_up_once_and_differs_from_stack_to_stack(ssm: SSMClient) -> None:
+def test_the_secret_of_client_tokens_is_generated_once_per_stack(ssm: SSMClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
     made_up = read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"]
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
@@ -121,7 +121,7 @@ def test_the_secret_of_client_tokens_is_made_up_once_and_differs_from_stack_to_s
     assert read("ssm:/another")["CLIENT_TOKEN_SECRET"] != made_up
 
 
-def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_keys_being_given(
+def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_other_keys(
     ssm: SSMClient, manager: SecretsManagerClient
 ) -> None:
     ssm.put_parameter(Name=NAME, Value=json.dumps(KEYS), Type="SecureString")
@@ -135,7 +135,7 @@ def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_keys_be
         assert stored == KEYS | {"CLIENT_TOKEN_SECRET": client_token_secret(stored)}
 
 
-def test_a_secret_of_client_tokens_that_is_given_replaces_the_one_that_is_stored(ssm: SSMClient) -> None:
+def test_a_given_secret_of_client_tokens_replaces_the_stored_one(ssm: SSMClient) -> None:
     write_secrets.write_to_ssm(ssm, NAME, KEYS)
     write_secrets.write_to_ssm(ssm, NAME, SIGNS)
 
@@ -151,7 +151,7 @@ def test_a_secret_of_client_tokens_that_is_given_replaces_the_one_that_is_stored
         (KEYS | {"CLIENT_TOKEN_SECRET": "short"}, "CLIENT_TOKEN_SECRET is too short: it needs 32 characters or more"),
     ],
 )
-def test_half_a_set_of_keys_is_refused_and_nothing_is_stored(
+def test_an_incomplete_set_of_keys_is_refused_and_nothing_is_stored(
     ssm: SSMClient, environment: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
@@ -167,7 +167,7 @@ def test_storing_nothing_is_refused(ssm: SSMClient) -> None:
         write_secrets.write_to_ssm(ssm, NAME, {"PATH": "/bin"})
 
 
-def test_the_first_key_comes_from_the_stacks_own_function(functions: LambdaClient) -> None:
+def test_the_first_key_comes_from_the_stack_s_own_function(functions: LambdaClient) -> None:
     answer = json.dumps({"data": {"key_id": "1", "api_key": "pi_live_new"}}).encode()
     with Stubber(functions) as stub:
         stub.add_response(
@@ -190,7 +190,7 @@ def test_the_first_key_comes_from_the_stacks_own_function(functions: LambdaClien
         ({"errorMessage": "Task timed out", "errorType": "Sandbox.Timedout"}, "its log says why"),
     ],
 )
-def test_a_refused_key_is_told_in_the_functions_words(
+def test_a_refused_key_shows_the_function_s_message(
     functions: LambdaClient, document: dict[str, object], complaint: str
 ) -> None:
     answer = json.dumps(document).encode()
@@ -205,7 +205,7 @@ def test_a_refused_key_is_told_in_the_functions_words(
             create_api_key.create(functions, "pi-voice", "acme", "backend")
 
 
-def test_a_built_template_deploys_only_what_it_was_built_for(tmp_path: Path) -> None:
+def test_a_built_template_deploys_only_its_own_architecture(tmp_path: Path) -> None:
     built = tmp_path / "template.yaml"
     architecture = {"Type": "String", "Default": "arm64", "AllowedValues": ["arm64", "x86_64"]}
     built.write_text(yaml.safe_dump({"Parameters": {"LogLevel": {"Type": "String"}, "Architecture": architecture}}))
@@ -220,9 +220,9 @@ def test_a_built_template_deploys_only_what_it_was_built_for(tmp_path: Path) -> 
     }
 
 
-def test_make_deploy_names_sam_the_projects_settings_which_it_seeks_beside_the_template_that_it_deploys() -> None:
+def test_make_deploy_passes_sam_the_project_s_settings_file() -> None:
     planned = subprocess.run(
-        ["make", "--dry-run", "deploy"],  # noqa: S607 (make is what a person types)
+        ["make", "--dry-run", "deploy"],  # noqa: S607 (as a user types it)
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The sample events: one per function, and each one that its function understands."""
+"""The sample events: one per function, and valid for it."""
 
 import base64
 import hashlib
@@ -74,7 +74,7 @@ def test_every_function_has_a_sample_event_and_every_sample_a_function() -> None
 
 
 @pytest.mark.parametrize("folder", sorted(ROUTES_BY_FOLDER))
-def test_a_sample_is_what_api_gateway_makes_of_a_request_to_the_route(folder: str) -> None:
+def test_a_sample_is_api_gateway_s_event_for_the_route(folder: str) -> None:
     event, route = sample(folder), ROUTES_BY_FOLDER[folder]
     method, path = route.split(" ")
     names = re.findall(r"{(\w+)}", path)
@@ -88,7 +88,7 @@ def test_a_sample_is_what_api_gateway_makes_of_a_request_to_the_route(folder: st
 
 
 @pytest.mark.parametrize("folder", sorted(BODIES))
-def test_the_body_of_a_sample_is_one_that_its_function_takes(folder: str) -> None:
+def test_the_body_of_a_sample_is_valid_for_its_function(folder: str) -> None:
     event = sample(folder)
 
     BODIES[folder].validate_json(body(event))
@@ -97,7 +97,7 @@ def test_the_body_of_a_sample_is_one_that_its_function_takes(folder: str) -> Non
 
 
 @pytest.mark.parametrize("folder", sorted(set(ROUTES_BY_FOLDER) - set(BODIES)))
-def test_a_sample_has_no_body_where_the_route_takes_none(folder: str) -> None:
+def test_a_sample_has_no_body_if_the_route_has_none(folder: str) -> None:
     event = sample(folder)
 
     assert "body" not in event
@@ -105,16 +105,16 @@ def test_a_sample_has_no_body_where_the_route_takes_none(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", sorted(QUERIES))
-def test_the_query_of_a_sample_is_one_that_its_function_takes(folder: str) -> None:
+def test_the_query_of_a_sample_is_valid_for_its_function(folder: str) -> None:
     QUERIES[folder].validate_python(sample(folder)["queryStringParameters"])
 
 
 @pytest.mark.parametrize("folder", sorted(ORDERS))
-def test_what_an_operator_sends_is_what_the_function_takes(folder: str) -> None:
+def test_an_operator_s_sample_is_valid_for_its_function(folder: str) -> None:
     ORDERS[folder].validate_python(sample(folder))
 
 
-def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes() -> None:
+def test_the_sample_of_the_queue_is_one_valid_message() -> None:
     [record] = sample("extract_results")["Records"]
     text = record["body"].encode()
 
@@ -126,7 +126,7 @@ def test_the_sample_of_the_queue_is_one_message_that_the_worker_takes() -> None:
     assert record["eventSource"] == "aws:sqs"
 
 
-def test_the_sample_of_the_schedule_is_what_eventbridge_sends_by_the_rule_of_the_template(
+def test_the_sample_of_the_schedule_is_eventbridge_s_event_for_the_template_s_rule(
     functions: Mapping[str, Node],
 ) -> None:
     event = sample("sweep_sessions")
@@ -145,7 +145,7 @@ def test_the_api_key_of_a_sample_is_well_formed(folder: str) -> None:
     assert api_keys.parse(key).reveal() == key
 
 
-def test_the_sample_webhook_arrives_as_api_gateway_delivers_it_and_can_be_signed_any_time() -> None:
+def test_the_sample_webhook_is_api_gateway_s_event_and_can_be_signed_again() -> None:
     secret = "a secret of thirty-two letters, or more"
     event = signed(json.loads(SAMPLE.read_text(encoding="utf-8")), "devkey", secret)
 

@@ -1,4 +1,4 @@
-"""How the project sets itself up: the Makefile and the locks."""
+"""The setup of the project: the Makefile and the lock files."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ LOCKS = (
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "-f", ROOT / "Makefile", *arguments],  # noqa: S607 (make is what a person types)
+        ["make", "-f", ROOT / "Makefile", *arguments],  # noqa: S607 (as a user types it)
         cwd=folder,
         capture_output=True,
         text=True,
@@ -33,22 +33,22 @@ def pins(lock: str) -> dict[str, str]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """As much of a fresh clone as setting up looks at."""
+    """The part of a fresh clone that setup reads."""
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     return tmp_path
 
 
 @pytest.mark.parametrize("target", ["run", "test", "check", "build"])
-def test_without_python_every_target_says_so_in_one_sentence(clone: Path, target: str) -> None:
+def test_without_python_every_target_prints_one_sentence(clone: Path, target: str) -> None:
     made = make(clone, target, "PYTHON=no-such-python")
 
-    said, *of_make = made.stderr.splitlines()
+    message, *of_make = made.stderr.splitlines()
     assert made.returncode != 0
-    assert said.startswith("Pi Voice needs Python 3.11 or later, and no-such-python is older or missing:")
+    assert message.startswith("Pi Voice needs Python 3.11 or later, and no-such-python is older or missing:")
     assert [line for line in of_make if not line.startswith("make: ")] == []
 
 
-def test_a_python_that_is_too_old_is_told_in_one_sentence(clone: Path) -> None:
+def test_a_too_old_python_is_reported_in_one_sentence(clone: Path) -> None:
     old = clone / "python3.10"
     old.write_text('#!/bin/sh\necho "import sys; sys.version_info = (3, 10)\n$2" | exec python3 -\n')
     old.chmod(0o755)
@@ -59,7 +59,7 @@ def test_a_python_that_is_too_old_is_told_in_one_sentence(clone: Path) -> None:
     assert made.stderr.startswith(f"Pi Voice needs Python 3.11 or later, and {old} is older or missing:")
 
 
-def test_an_environment_is_made_anew_only_when_its_lock_says_something_else(clone: Path) -> None:
+def test_an_environment_is_rebuilt_only_when_its_lock_changes(clone: Path) -> None:
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/bin/python").symlink_to(sys.executable)
     shutil.copy(clone / "requirements/dev.txt", clone / ".venv/installed")
@@ -72,7 +72,7 @@ def test_an_environment_is_made_anew_only_when_its_lock_says_something_else(clon
     assert renewed.returncode != 0
 
 
-def test_an_environment_is_made_anew_when_another_version_of_python_is_asked_for_by_name(clone: Path) -> None:
+def test_an_environment_is_rebuilt_when_another_python_is_named(clone: Path) -> None:
     (clone / ".venv/bin").mkdir(parents=True)
     (clone / ".venv/lib/python3.11").mkdir(parents=True)
     (clone / ".venv/bin/python").symlink_to(sys.executable)
@@ -85,7 +85,7 @@ def test_an_environment_is_made_anew_when_another_version_of_python_is_asked_for
     assert other.returncode != 0
 
 
-def test_make_alone_lists_every_target_with_what_it_is_for(clone: Path) -> None:
+def test_make_without_a_target_lists_every_target_with_its_purpose(clone: Path) -> None:
     (clone / "Makefile").symlink_to(ROOT / "Makefile")
     declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert declared
@@ -96,7 +96,7 @@ def test_make_alone_lists_every_target_with_what_it_is_for(clone: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_pins_and_hashes_everything_and_names_no_place_to_get_it_from(lock: str) -> None:
+def test_a_lock_pins_and_hashes_everything_and_names_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text(encoding="utf-8")
 
     requirements = re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
@@ -106,11 +106,11 @@ def test_a_lock_pins_and_hashes_everything_and_names_no_place_to_get_it_from(loc
     assert not re.search(r"^ *-", re.sub(r"^ +--hash=sha256:", "", text, flags=re.MULTILINE), re.MULTILINE)
 
 
-def test_tests_run_with_the_very_versions_that_are_deployed() -> None:
+def test_tests_run_with_the_deployed_versions() -> None:
     layer, development = pins("layers/voice/requirements.txt"), pins("requirements/dev.txt")
 
     assert layer.items() <= development.items()
 
 
-def test_the_layer_leaves_to_the_runtime_what_the_runtime_brings() -> None:
+def test_the_layer_omits_the_packages_of_the_runtime() -> None:
     assert not {"boto3", "botocore", "s3transfer"} & pins("layers/voice/requirements.txt").keys()

@@ -1,4 +1,4 @@
-"""The rules that template.yaml keeps."""
+"""The rules for template.yaml."""
 
 import json
 import re
@@ -50,7 +50,7 @@ KEYS = {
     "IdempotencyTable": ["id S"],
 }
 STORING_SECONDS = 8
-"""What is left beside a budget for reading and writing; that takes milliseconds unless something is retried."""
+"""Seconds left beside a budget for reading and writing, which take milliseconds without retries."""
 
 
 def of_type(resources: Node, kind: str) -> dict[str, Node]:
@@ -58,7 +58,7 @@ def of_type(resources: Node, kind: str) -> dict[str, Node]:
 
 
 def rights(function: Node) -> dict[str, set[str]]:
-    """Return which actions a function may use on which table, index or queue, and whether it may read the secret."""
+    """Return the allowed actions of a function by table, index or queue, and whether it may read the secret."""
     found: dict[str, set[str]] = {}
     assert function["Policies"]["Version"] == "2012-10-17"
     for statement in function["Policies"]["Statement"]:
@@ -86,7 +86,7 @@ def keys_of(table: Node, schema: Node) -> list[str]:
     return [f"{part['AttributeName']} {types[part['AttributeName']]}" for part in schema]
 
 
-def test_sam_finds_nothing_to_say_about_the_template() -> None:
+def test_sam_validates_the_template_without_warnings() -> None:
     checked = subprocess.run(
         [ROOT / ".venv-sam/bin/sam", "validate", "--lint"],
         cwd=ROOT,
@@ -100,7 +100,7 @@ def test_sam_finds_nothing_to_say_about_the_template() -> None:
     assert checked.stdout.strip().endswith("is a valid SAM Template")
 
 
-def test_every_folder_of_functions_is_a_function_and_every_function_is_a_folder(functions: Mapping[str, Node]) -> None:
+def test_every_function_has_a_folder_and_every_folder_a_function(functions: Mapping[str, Node]) -> None:
     folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
 
     assert {snake_case(name) for name in functions} == folders
@@ -124,7 +124,7 @@ def test_the_api_has_exactly_the_routes_of_the_contract(functions: Mapping[str, 
     assert routes == ROUTES
 
 
-def test_what_no_route_leads_to_has_a_queue_a_schedule_or_an_operator(
+def test_a_function_without_a_route_has_a_queue_a_schedule_or_an_operator(
     resources: Node, functions: Mapping[str, Node]
 ) -> None:
     callers = {
@@ -144,13 +144,13 @@ def test_what_no_route_leads_to_has_a_queue_a_schedule_or_an_operator(
     }
 
 
-def test_only_the_webhook_has_an_address_of_its_own(functions: Mapping[str, Node]) -> None:
+def test_only_the_webhook_has_a_function_url(functions: Mapping[str, Node]) -> None:
     addresses = {name: item["FunctionUrlConfig"] for name, item in functions.items() if "FunctionUrlConfig" in item}
 
     assert addresses == {"ReceiveLivekitWebhook": {"AuthType": "NONE"}}
 
 
-def test_every_function_may_do_what_it_does_and_nothing_else(functions: Mapping[str, Node]) -> None:
+def test_every_function_has_only_the_rights_that_it_needs(functions: Mapping[str, Node]) -> None:
     assert {name: rights(function) for name, function in functions.items()} == RIGHTS
 
 
@@ -159,7 +159,7 @@ def test_no_function_shares_its_role(template: Node, functions: Mapping[str, Nod
     assert "Role" not in template["Globals"]["Function"]
 
 
-def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, functions: Mapping[str, Node]) -> None:
+def test_functions_time_out_before_api_gateway(template: Node, functions: Mapping[str, Node]) -> None:
     timeouts = {name: item["Timeout"] for name, item in functions.items() if "Timeout" in item}
 
     assert template["Globals"]["Function"]["Timeout"] == 10
@@ -172,12 +172,12 @@ def test_functions_end_before_api_gateway_gives_up_on_them(template: Node, funct
     }
 
 
-def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functions: Mapping[str, Node]) -> None:
+def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Mapping[str, Node]) -> None:
     worker = (ROOT / "functions/extract_results/app.py").read_text(encoding="utf-8")
     budget = re.search(r"^SECONDS: Final = ([0-9.]+)", worker, re.MULTILINE)
     assert budget
 
-    # A provider hangs, then the write of the session, then the one that says why it failed.
+    # The provider hangs, then the write of the session, then the write of the failure.
     providers = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
     assert providers + 2 * STORING_SECONDS <= functions["CreateSession"]["Timeout"] < 30
     assert complete_session.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
@@ -187,7 +187,7 @@ def test_what_takes_long_has_a_budget_that_ends_well_before_its_function(functio
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
 
-def test_functions_that_work_with_the_sdks_get_more_than_half_a_processor(functions: Mapping[str, Node]) -> None:
+def test_functions_that_call_providers_get_more_than_half_a_processor(functions: Mapping[str, Node]) -> None:
     memory = {name: item["MemorySize"] for name, item in functions.items() if "MemorySize" in item}
 
     assert memory == dict.fromkeys(
@@ -255,7 +255,7 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
     assert not [name for name, function in functions.items() if "Environment" in function]
 
 
-def test_every_parameter_is_described_used_and_held_to_its_values(template: Node) -> None:
+def test_every_parameter_is_described_used_and_validated(template: Node) -> None:
     used = (ROOT / "template.yaml").read_text(encoding="utf-8")
 
     for name, parameter in template["Parameters"].items():
@@ -270,7 +270,7 @@ def test_every_parameter_is_shown_in_one_group(template: Node) -> None:
     assert [name for group in groups for name in group["Parameters"]] == list(template["Parameters"])
 
 
-def test_a_transcript_may_come_as_late_as_the_product_says_where_nobody_says_otherwise(template: Node) -> None:
+def test_the_default_grace_period_is_that_of_the_product(template: Node) -> None:
     assert template["Parameters"]["GraceSeconds"]["Default"] == settings.grace_seconds({})
     assert settings.grace_seconds({}) == sessions.DEFAULT_GRACE_SECONDS
 
@@ -300,11 +300,11 @@ def test_a_transcript_may_come_as_late_as_the_product_says_where_nobody_says_oth
         ("AlarmTopicArn", "alarms", False),
     ],
 )
-def test_a_parameter_refuses_what_could_not_work(template: Node, parameter: str, value: str, *, fits: bool) -> None:
+def test_a_parameter_refuses_invalid_values(template: Node, parameter: str, value: str, *, fits: bool) -> None:
     assert bool(re.search(template["Parameters"][parameter]["AllowedPattern"], value)) is fits
 
 
-def test_every_log_is_a_resource_with_the_retention_that_was_asked_for(resources: Node) -> None:
+def test_every_log_is_a_resource_with_the_retention_of_the_parameter(resources: Node) -> None:
     logs = of_type(resources, "AWS::Logs::LogGroup")
 
     assert set(logs) == {"ApiLogs", "FunctionLogs"}
@@ -314,15 +314,15 @@ def test_every_log_is_a_resource_with_the_retention_that_was_asked_for(resources
     }
 
 
-def test_no_library_gets_to_log_more_than_warnings(template: Node) -> None:
-    """In Lambda's JSON format libraries would log at LogLevel too, and at DEBUG botocore quotes what it reads."""
+def test_libraries_log_warnings_only(template: Node) -> None:
+    """In Lambda's JSON format libraries would log at LogLevel too, and at DEBUG botocore logs the data it reads."""
     assert template["Globals"]["Function"]["LoggingConfig"] == {
         "LogGroup": {"Ref": "FunctionLogs"},
         "LogFormat": "Text",
     }
 
 
-def test_the_access_log_is_json_and_quotes_no_header_and_no_query(resources: Node) -> None:
+def test_the_access_log_is_json_without_headers_and_queries(resources: Node) -> None:
     line = resources["VoiceApi"]["Properties"]["AccessLogSettings"]["Format"]
 
     assert "\n" not in line
@@ -337,7 +337,7 @@ def test_the_api_is_throttled_by_parameters(resources: Node) -> None:
     }
 
 
-def test_no_page_may_call_from_a_browser_unless_it_is_named(template: Node, resources: Node) -> None:
+def test_a_browser_may_call_only_from_a_named_origin(template: Node, resources: Node) -> None:
     cors = resources["VoiceApi"]["Properties"]["CorsConfiguration"]
     condition, configured, otherwise = cors["Fn::If"]
     origins = {"Ref": "CorsAllowOrigins"}
@@ -349,7 +349,7 @@ def test_no_page_may_call_from_a_browser_unless_it_is_named(template: Node, reso
     assert "AllowCredentials" not in configured
 
 
-def test_pages_may_send_and_read_all_headers_of_the_contract(resources: Node) -> None:
+def test_browsers_may_send_and_read_all_headers_of_the_contract(resources: Node) -> None:
     _, cors, _ = resources["VoiceApi"]["Properties"]["CorsConfiguration"]["Fn::If"]
     document = json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
@@ -365,7 +365,7 @@ def test_pages_may_send_and_read_all_headers_of_the_contract(resources: Node) ->
     assert set(cors["ExposeHeaders"]) == {*map(str.lower, read)} - {"www-authenticate"}
 
 
-def test_a_message_is_hidden_as_long_as_aws_advises_and_given_up_when_the_worker_says(
+def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_limit_of_deliveries(
     resources: Node, functions: Mapping[str, Node]
 ) -> None:
     queue = resources["ExtractionQueue"]["Properties"]
@@ -376,11 +376,11 @@ def test_a_message_is_hidden_as_long_as_aws_advises_and_given_up_when_the_worker
         "deadLetterTargetArn": {"Fn::GetAtt": ["ExtractionDeadLetters", "Arn"]},
         "maxReceiveCount": events.MAX_DELIVERIES,
     }
-    # A worker that crashes each time still has an end before the sweeper thinks that the message got lost.
-    assert events.MAX_DELIVERIES * hidden_seconds <= extract_results.QUEUED_SECONDS
+    # Even if the worker crashes each time, the deliveries end before the sweeper treats the message as lost.
+    assert work.MAX_DELIVERIES * hidden_seconds <= results.QUEUED_SECONDS
 
 
-def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(resources: Node) -> None:
+def test_the_worker_gets_one_message_at_a_time_and_reports_failed_ones(resources: Node) -> None:
     [mapping] = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
 
     assert mapping["Properties"] == {
@@ -392,7 +392,7 @@ def test_the_worker_gets_one_message_at_a_time_and_tells_which_failed(resources:
     }
 
 
-def test_queues_are_encrypted_and_keep_what_is_in_them_as_long_as_sqs_does(resources: Node) -> None:
+def test_queues_are_encrypted_and_have_the_longest_retention_of_sqs(resources: Node) -> None:
     queues = {name: queue["Properties"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
 
     assert queues.keys() == {"ExtractionQueue", "ExtractionDeadLetters"}
@@ -400,9 +400,7 @@ def test_queues_are_encrypted_and_keep_what_is_in_them_as_long_as_sqs_does(resou
     assert all(queue["MessageRetentionPeriod"] == 14 * 86_400 for queue in queues.values())
 
 
-def test_one_extraction_that_was_given_up_is_an_alarm_that_somebody_can_be_told_of(
-    template: Node, resources: Node
-) -> None:
+def test_one_dead_letter_raises_an_alarm(template: Node, resources: Node) -> None:
     alarm = resources["ExtractionsGivenUp"]["Properties"]
 
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/SQS", "ApproximateNumberOfMessagesVisible")
@@ -416,26 +414,26 @@ def test_one_extraction_that_was_given_up_is_an_alarm_that_somebody_can_be_told_
         1,
     )
     assert alarm["TreatMissingData"] == "notBreaching"
-    assert_somebody_is_told(template, alarm)
+    assert_alarm_notifies_the_topic(template, alarm)
 
 
-def test_a_sweeper_that_fails_again_and_again_is_an_alarm_too(template: Node, resources: Node) -> None:
+def test_repeated_failures_of_the_sweeper_raise_an_alarm(template: Node, resources: Node) -> None:
     alarm = resources["SweeperFails"]["Properties"]
 
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
     assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "SweepSessions"}}]
     assert 1 <= alarm["Threshold"] <= alarm["Period"] / 60
-    assert_somebody_is_told(template, alarm)
+    assert_alarm_notifies_the_topic(template, alarm)
 
 
-def assert_somebody_is_told(template: Node, alarm: Node) -> None:
-    condition, told, otherwise = alarm["AlarmActions"]["Fn::If"]
-    assert (told, otherwise) == ([{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"})
+def assert_alarm_notifies_the_topic(template: Node, alarm: Node) -> None:
+    condition, notified, otherwise = alarm["AlarmActions"]["Fn::If"]
+    assert (notified, otherwise) == ([{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"})
     assert template["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}
 
 
-def test_the_sweeper_starts_every_minute_and_is_never_repeated(functions: Mapping[str, Node]) -> None:
-    """EventBridge's retries are for a start that fails; a run that fails is retried by Lambda, twice if not told."""
+def test_the_sweeper_starts_every_minute_and_is_never_retried(functions: Mapping[str, Node]) -> None:
+    """EventBridge retries a failed start. Lambda retries a failed run, twice by default."""
     sweeper = functions["SweepSessions"]
     [schedule] = sweeper["Events"].values()
 
@@ -459,24 +457,24 @@ def test_tables_have_their_keys_and_all_their_indexes(resources: Node) -> None:
     } == INDEXES
 
 
-def test_tables_are_encrypted_and_paid_by_use(resources: Node) -> None:
+def test_tables_are_encrypted_and_on_demand(resources: Node) -> None:
     for table in of_type(resources, "AWS::DynamoDB::Table").values():
         assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
         assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
 
 
-def test_tables_are_kept_and_recoverable_but_for_the_one_that_forgets_after_a_day(resources: Node) -> None:
+def test_tables_are_retained_and_recoverable_except_the_idempotency_table(resources: Node) -> None:
     tables = of_type(resources, "AWS::DynamoDB::Table")
-    forgetful = tables.pop("IdempotencyTable")
+    idempotency = tables.pop("IdempotencyTable")
 
-    assert not {"DeletionPolicy", "UpdateReplacePolicy"} & forgetful.keys()
+    assert not {"DeletionPolicy", "UpdateReplacePolicy"} & idempotency.keys()
     for table in tables.values():
         assert table["DeletionPolicy"] == "RetainExceptOnCreate"
         assert table["UpdateReplacePolicy"] == "Retain"
         assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_what_is_personal_can_expire(resources: Node) -> None:
+def test_personal_data_can_expire(resources: Node) -> None:
     expiring = {
         name: table["Properties"]["TimeToLiveSpecification"]
         for name, table in of_type(resources, "AWS::DynamoDB::Table").items()
@@ -487,11 +485,11 @@ def test_what_is_personal_can_expire(resources: Node) -> None:
     assert expiring == {
         "SessionsTable": ttl,
         "TranscriptsTable": ttl,
-        "IdempotencyTable": {"AttributeName": "expiration", "Enabled": True},  # the name that Powertools gives it
+        "IdempotencyTable": {"AttributeName": "expiration", "Enabled": True},  # Powertools' name
     }
 
 
-def test_two_stacks_fit_into_one_account(resources: Node, functions: Mapping[str, Node]) -> None:
+def test_two_stacks_can_share_one_account(resources: Node, functions: Mapping[str, Node]) -> None:
     names = [
         *(table["Properties"]["TableName"] for table in of_type(resources, "AWS::DynamoDB::Table").values()),
         *(log["Properties"]["LogGroupName"] for log in of_type(resources, "AWS::Logs::LogGroup").values()),
@@ -504,7 +502,7 @@ def test_two_stacks_fit_into_one_account(resources: Node, functions: Mapping[str
     assert all("${AWS::StackName}" in name["Fn::Sub"] for name in names)
 
 
-def test_the_outputs_say_where_everything_is(template: Node) -> None:
+def test_the_outputs_name_the_urls_and_tables(template: Node) -> None:
     outputs = {name: output["Value"] for name, output in template["Outputs"].items()}
 
     assert outputs == {

@@ -44,47 +44,47 @@ AGENTS: dict[str, dict[str, JsonValue]] = {
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_an_agent_is_told_exactly_this(name: str) -> None:
+def test_the_instruction_equals_the_golden_file(name: str) -> None:
     expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
 
     assert instruction_for(agent(**AGENTS[name])) + "\n" == expected
 
 
-def test_every_text_that_is_kept_is_compared() -> None:
+def test_every_golden_file_is_used() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(AGENTS)
 
 
-def test_the_same_agent_is_always_told_the_same() -> None:
+def test_the_instruction_is_deterministic() -> None:
     assert instruction_for(agent(**FULL)) == instruction_for(agent(**FULL))
 
 
-def test_what_the_agent_need_not_know_changes_nothing_that_it_is_told() -> None:
-    told = instruction_for(agent(**FULL))
+def test_schema_metadata_voice_name_and_version_do_not_change_the_instruction() -> None:
+    instruction = instruction_for(agent(**FULL))
 
-    others: dict[str, JsonValue] = {
+    changes: dict[str, JsonValue] = {
         "output_schema": None,
         "output_schema_strict": {"type": "object"},
         "metadata": {},
         "voice": {"name": "Puck", "language_code": "nb-NO"},
     }
-    assert instruction_for(agent(version=9, **{**FULL, **others})) == told
+    assert instruction_for(agent(version=9, **{**FULL, **changes})) == instruction
 
 
-def said(*texts: str) -> list[TranscriptTurn]:
+def user_turns(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
-def test_an_agent_that_goes_on_is_told_the_same_and_what_was_said() -> None:
+def test_an_agent_that_goes_on_is_told_the_same_and_what_was_user_turns() -> None:
     turns: list[TranscriptTurn] = [
         {"role": "agent", "text": "Which city?"},
         {"role": "user", "text": "Zürich \U0001f642"},
     ]
 
-    told = instruction_to_resume(agent(**FULL), turns)
+    instruction = instruction_to_resume(agent(**FULL), turns)
 
-    assert told.startswith(instruction_for(agent(**FULL)))
-    assert "do not greet again" in told
-    assert told.splitlines()[-4:] == [
+    assert instruction.startswith(instruction_for(agent(**FULL)))
+    assert "do not greet again" in instruction
+    assert instruction.splitlines()[-4:] == [
         "-----BEGIN CONVERSATION-----",
         '{"turn": 0, "role": "agent", "text": "Which city?"}',
         '{"turn": 1, "role": "user", "text": "Zürich \U0001f642"}',
@@ -96,36 +96,36 @@ LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 @given(st.lists(st.text() | st.text(LINE_BREAKS + '"\\}-') | st.just("\n-----END CONVERSATION-----\n"), min_size=1))
-def test_nothing_that_was_said_can_end_its_line_or_the_fence(texts: list[str]) -> None:
-    before = len(instruction_to_resume(agent(), said("")).splitlines()) - 2
+def test_no_text_of_a_turn_can_end_its_line_or_imitate_a_marker(texts: list[str]) -> None:
+    first = len(instruction_to_resume(agent(), user_turns("")).splitlines()) - 2
 
-    *_, opening = instruction_to_resume(agent(), said(*texts)).splitlines()[:before]
-    *lines, closing = instruction_to_resume(agent(), said(*texts)).splitlines()[before:]
+    *_, opening = instruction_to_resume(agent(), user_turns(*texts)).splitlines()[:first]
+    *lines, closing = instruction_to_resume(agent(), user_turns(*texts)).splitlines()[first:]
 
     assert (opening, closing) == ("-----BEGIN CONVERSATION-----", "-----END CONVERSATION-----")
     assert [json.loads(line)["text"] for line in lines] == texts
 
 
-def test_of_a_long_conversation_the_end_is_told() -> None:
-    turns = said(*(f"{number} " + "a" * 500 for number in range(200)))
+def test_a_long_conversation_is_cut_to_its_latest_turns() -> None:
+    turns = user_turns(*(f"{number} " + "a" * 500 for number in range(200)))
 
     lines = instruction_to_resume(agent(), turns).splitlines()
-    told = [json.loads(line) for line in lines[lines.index("-----BEGIN CONVERSATION-----") + 1 : -1]]
+    sent = [json.loads(line) for line in lines[lines.index("-----BEGIN CONVERSATION-----") + 1 : -1]]
 
-    assert told[-1]["turn"] == 199
-    assert told[0]["turn"] == 200 - len(told) > 0
-    assert 19_000 < sum(map(len, lines[-len(told) - 1 : -1])) <= 20_000
-
-
-def test_of_a_turn_that_is_longer_than_all_that_is_told_the_last_words_are_not_left_out() -> None:
-    told = instruction_to_resume(agent(), said("first", "x" * 20_000))
-
-    assert "first" not in told
-    assert "x" * 20_000 in told
+    assert sent[-1]["turn"] == 199
+    assert sent[0]["turn"] == 200 - len(sent) > 0
+    assert 19_000 < sum(map(len, lines[-len(sent) - 1 : -1])) <= 20_000
 
 
-def test_nobody_s_words_are_taken_for_a_pattern() -> None:
-    told = instruction_for(agent(instructions="Say {name} and %s.", questions=["{0}?"]))
+def test_the_last_turn_is_sent_even_if_it_exceeds_the_limit() -> None:
+    instruction = instruction_to_resume(agent(), user_turns("first", "x" * 20_000))
 
-    assert "Say {name} and %s." in told
-    assert "1. {0}?" in told
+    assert "first" not in instruction
+    assert "x" * 20_000 in instruction
+
+
+def test_placeholders_in_an_agent_s_fields_are_not_replaced() -> None:
+    instruction = instruction_for(agent(instructions="Say {name} and %s.", questions=["{0}?"]))
+
+    assert "Say {name} and %s." in instruction
+    assert "1. {0}?" in instruction

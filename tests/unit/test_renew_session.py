@@ -44,22 +44,21 @@ ANA = agent(instructions="Ask for the city.", voice={"name": "Kore"})
 WITH_HANDLE = RenewSessionRequest(has_resumption_handle=True)
 
 
-class World:
-    """All that renewing needs, and what became of it."""
+class Setup:
+    """A RenewSession on fakes."""
 
     def __init__(
         self,
-        of: Session | None = None,
+        stored: Session | None = None,
         *,
         now: float = NOW + 500,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
         rooms: FakeRooms | None = None,
         live_tokens: FakeLiveTokens | None = None,
-        agents: FakeAgents | None = None,
     ) -> None:
-        self.agents = agents or FakeAgents(ANA)
-        self.sessions = sessions or FakeSessions(of or session())
+        self.agents = FakeAgents(ANA)
+        self.sessions = sessions or FakeSessions(stored or session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
@@ -68,23 +67,26 @@ class World:
 
     @property
     def renew_session(self) -> RenewSession:
-        return self.renewing_by(self.clock)
+        return self.renew_session_at(self.clock)
 
-    def renewing_by(self, clock: FakeClock) -> RenewSession:
-        connecting = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return RenewSession(self.agents, self.sessions, self.checkpoints, connecting, clock)
+    def renew_session_at(self, clock: FakeClock) -> RenewSession:
+        issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
+        return RenewSession(self.agents, self.sessions, self.checkpoints, issue_connections, clock)
 
     @property
     def stop_session(self) -> StopSession:
         return StopSession(self.sessions, self.rooms, self.clock)
 
-    def renew(self, order: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
-        return asyncio.run(self.renew_session(SESSION_ID, order or RenewSessionRequest(), caller))
+    def renew(self, request: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
+        return asyncio.run(self.renew_session(SESSION_ID, request or RenewSessionRequest(), caller))
 
-    def keep(self, *turns: TranscriptTurn) -> None:
+    def save(self, *turns: TranscriptTurn) -> None:
+        """Save turns as checkpoints."""
         assert asyncio.run(self.checkpoints.append(self.session, turns, 100))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
+        """Run calls concurrently, and return their results and exceptions."""
+
         async def all_of_them() -> list[Any]:
             return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -92,111 +94,112 @@ class World:
 
     @property
     def session(self) -> Session:
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
     @property
-    def order(self) -> LiveTokenRequest:
-        """What the one token was locked to."""
-        (order,) = self.live_tokens.orders
-        return order
+    def token_request(self) -> LiveTokenRequest:
+        """The only request for a Gemini Live token."""
+        (request,) = self.live_tokens.orders
+        return request
 
 
 # ---- New connections ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
-def test_a_call_gets_fresh_tokens_for_the_same_room_and_the_same_agent(caller: SessionCaller) -> None:
-    world = World(replace(session(), media=("microphone", "camera")))
+def test_a_renewed_session_gets_new_tokens_for_the_same_room_and_agent(caller: SessionCaller) -> None:
+    setup = Setup(replace(session(), media=("microphone", "camera")))
 
-    renewed = world.renew(caller=caller)
+    renewed = setup.renew(caller=caller)
 
     assert renewed.session_id == SESSION_ID
     assert renewed.expires_at == NOW + 1_100
     assert renewed.connection.livekit.room == SESSION_ID
     assert renewed.connection.gemini_live.token == "auth_tokens/fake"
-    assert world.rooms.opened == [SESSION_ID]
-    assert world.rooms.tokens == [(Participant(identity="caller-1", name="Kim"), ("microphone", "camera"), NOW + 1_100)]
-    assert (world.order.voice, world.order.expires_at) == ("Kore", NOW + 1_100)
+    assert setup.rooms.opened == [SESSION_ID]
+    assert setup.rooms.tokens == [(Participant(identity="caller-1", name="Kim"), ("microphone", "camera"), NOW + 1_100)]
+    assert (setup.token_request.voice, setup.token_request.expires_at) == ("Kore", NOW + 1_100)
 
 
-def test_the_session_s_end_moves_and_it_is_looked_after_when_it_was() -> None:
-    world = World()
+def test_the_expiry_moves_and_the_due_time_does_not() -> None:
+    setup = Setup()
 
-    world.renew()
+    setup.renew()
 
-    assert world.session == replace(session(), expires_at=NOW + 1_100)
-    assert (world.session.abandoned_at, world.session.due_at) == (GIVEN_UP + 500, GIVEN_UP)
+    assert setup.session == replace(session(), expires_at=NOW + 1_100)
+    assert (setup.session.abandoned_at, setup.session.due_at) == (GIVEN_UP + 500, GIVEN_UP)
 
 
-def test_the_client_s_own_token_is_good_until_the_new_end_and_the_grace() -> None:
-    world = World()
+def test_the_client_token_is_valid_until_the_new_grace_time_is_over() -> None:
+    setup = Setup()
 
-    token = world.renew().client_token
+    token = setup.renew().client_token
 
-    world.clock.now = GIVEN_UP + 499
-    assert world.client_tokens.session_of(token) == SESSION_ID
-    world.clock.now = GIVEN_UP + 500
+    setup.clock.now = GIVEN_UP + 499
+    assert setup.client_tokens.session_of(token) == SESSION_ID
+    setup.clock.now = GIVEN_UP + 500
     with pytest.raises(InvalidApiKey):
-        world.client_tokens.session_of(token)
+        setup.client_tokens.session_of(token)
 
 
-def test_the_agent_stays_the_one_that_the_call_began_with() -> None:
-    world = World()
-    edited = agent(version=2, instructions="Ask for the mood.", voice={"name": "Puck"})
-    asyncio.run(world.agents.save(asyncio.run(ACME.workspace()), edited))
+def test_the_session_keeps_its_agent_version() -> None:
+    setup = Setup()
+    updated = agent(version=2, instructions="Ask for the mood.", voice={"name": "Puck"})
+    asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), updated))
 
-    world.renew()
+    setup.renew()
 
-    assert (world.order.instruction, world.order.voice) == (instruction_for(ANA), "Kore")
-
-
-def test_a_call_whose_connections_have_expired_goes_on() -> None:
-    assert World(now=NOW + 2_000).renew().expires_at == NOW + 2_600
+    assert (setup.token_request.instruction, setup.token_request.voice) == (instruction_for(ANA), "Kore")
 
 
-# ---- What the model knows -------------------------------------------------------------------------------
+def test_a_session_can_be_renewed_after_its_connections_have_expired() -> None:
+    assert Setup(now=NOW + 2_000).renew().expires_at == NOW + 2_600
 
 
-def test_a_client_without_a_handle_gets_an_agent_that_knows_what_was_said() -> None:
-    world = World()
-    world.keep(*TURNS)
-
-    world.renew()
-
-    assert world.order.instruction == instruction_to_resume(ANA, TURNS)
-    assert '{"turn": 1, "role": "user", "text": "Oslo."}' in world.order.instruction
+# ---- System instruction ---------------------------------------------------------------------------------
 
 
-def test_a_client_with_a_handle_resumes_and_its_agent_is_told_nothing_twice() -> None:
-    world = World()
-    world.keep(*TURNS)
+def test_without_a_resumption_handle_the_instruction_has_the_saved_turns() -> None:
+    setup = Setup()
+    setup.save(*TURNS)
 
-    world.renew(WITH_HANDLE)
+    setup.renew()
 
-    assert world.order.instruction == instruction_for(ANA)
-
-
-def test_a_call_of_which_nothing_was_kept_begins_as_the_first_time() -> None:
-    world = World()
-
-    world.renew()
-
-    assert world.order.instruction == instruction_for(ANA)
+    assert setup.token_request.instruction == instruction_to_resume(ANA, TURNS)
+    assert '{"turn": 1, "role": "user", "text": "Oslo."}' in setup.token_request.instruction
 
 
-def test_what_was_said_and_cannot_be_read_is_not_passed_over() -> None:
+def test_with_a_resumption_handle_the_instruction_has_no_turns() -> None:
+    setup = Setup()
+    setup.save(*TURNS)
+
+    setup.renew(WITH_HANDLE)
+
+    assert setup.token_request.instruction == instruction_for(ANA)
+
+
+def test_without_saved_turns_the_instruction_is_the_original_one() -> None:
+    setup = Setup()
+
+    setup.renew()
+
+    assert setup.token_request.instruction == instruction_for(ANA)
+
+
+def test_a_renewal_fails_if_the_saved_turns_cannot_be_read() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
-    world.keep(*TURNS)
+    setup = Setup(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
+    setup.save(*TURNS)
 
     with pytest.raises(StorageError):
-        world.renew()
+        setup.renew()
 
-    assert (world.live_tokens.orders, world.rooms.opened) == ([], [])
-    assert world.session.expires_at == NOW + 600
+    assert (setup.live_tokens.orders, setup.rooms.opened) == ([], [])
+    assert setup.session.expires_at == NOW + 600
 
 
-# ---- An hour at most ------------------------------------------------------------------------------------
+# ---- Latest expiry --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,155 +212,158 @@ def test_what_was_said_and_cannot_be_read_is_not_passed_over() -> None:
         (NOW + 10, 3_600, NOW + 3_600),
     ],
 )
-def test_no_connection_is_good_for_more_than_an_hour_after_the_call_began(now: int, ttl: int, expires_at: int) -> None:
-    world = World(replace(session(), ttl_seconds=ttl, expires_at=min(NOW + ttl, NOW + 3_600)), now=now)
+def test_the_latest_expiry_is_an_hour_after_the_creation(now: int, ttl: int, expires_at: int) -> None:
+    setup = Setup(replace(session(), ttl_seconds=ttl, expires_at=min(NOW + ttl, NOW + 3_600)), now=now)
 
-    assert world.renew().expires_at == world.session.expires_at == expires_at
+    assert setup.renew().expires_at == setup.session.expires_at == expires_at
 
 
-def test_a_call_of_an_hour_is_not_renewed_any_more() -> None:
-    world = World(now=NOW + 3_600)
+def test_a_session_that_is_an_hour_old_cannot_be_renewed() -> None:
+    setup = Setup(now=NOW + 3_600)
 
     with pytest.raises(SessionNotActive, match="an hour old"):
-        world.renew()
+        setup.renew()
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.session) == ([], [], session())
-
-
-def test_a_renewal_never_takes_time_away() -> None:
-    world = World(replace(session(), expires_at=NOW + 3_000), now=NOW)
-
-    assert world.renew().expires_at == world.session.expires_at == NOW + 3_000
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.session) == ([], [], session())
 
 
-# ---- When the call is over ------------------------------------------------------------------------------
+def test_a_renewal_never_shortens_the_expiry() -> None:
+    setup = Setup(replace(session(), expires_at=NOW + 3_000), now=NOW)
+
+    assert setup.renew().expires_at == setup.session.expires_at == NOW + 3_000
+
+
+# ---- Ended calls ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "over",
+    "ended",
     [
         replace(session(), status="completed"),
         replace(session(), status="failed"),
         replace(session(), hung_up_at=NOW + 60, end_reason="stopped"),
         replace(session(), hung_up_at=NOW + 60, end_reason="cap"),
     ],
-    ids=lambda over: f"{over.status} {over.end_reason}",
+    ids=lambda ended: f"{ended.status} {ended.end_reason}",
 )
-def test_a_call_that_is_over_does_not_go_on(over: Session) -> None:
-    world = World(over)
+def test_an_ended_call_cannot_be_renewed(ended: Session) -> None:
+    setup = Setup(ended)
 
     with pytest.raises(SessionNotActive):
-        world.renew()
+        setup.renew()
 
-    assert (world.rooms.opened, world.live_tokens.orders, world.session) == ([], [], over)
+    assert (setup.rooms.opened, setup.live_tokens.orders, setup.session) == ([], [], ended)
 
 
 @pytest.mark.parametrize("head_start", range(10))
-def test_a_call_that_is_stopped_while_it_is_renewed_is_over_and_its_room_is_closed(head_start: int) -> None:
-    class Doors(FakeRooms):
-        """Tells whether the room is there."""
+def test_a_call_that_is_stopped_during_its_renewal_is_over_and_its_room_closed(head_start: int) -> None:
+    class OpenOrClosed(FakeRooms):
+        """Records whether the room is open."""
 
         is_open = True
 
         async def open(self, session: Session) -> CreatedRoom:
-            opened = await super().open(session)
+            created = await super().open(session)
             self.is_open = True
-            return opened
+            return created
 
         async def close(self, session_id: SessionId) -> None:
             await super().close(session_id)
             self.is_open = False
 
-    rooms = Doors()
-    world = World(rooms=rooms)
+    rooms = OpenOrClosed()
+    setup = Setup(rooms=rooms)
 
     async def stop() -> None:
         for _ in range(head_start):
             await asyncio.sleep(0)
-        await world.stop_session(SESSION_ID, ACME)
+        await setup.stop_session(SESSION_ID, ACME)
 
-    renewed, stopped = world.race(world.renew_session(SESSION_ID, RenewSessionRequest(), ACME), stop())
+    renewed, stopped = setup.race(setup.renew_session(SESSION_ID, RenewSessionRequest(), ACME), stop())
 
     assert stopped is None
     assert isinstance(renewed, RenewedSession | SessionNotActive)
-    assert (world.session.is_ongoing, world.session.end_reason) == (False, "stopped")
+    assert (setup.session.is_ongoing, setup.session.end_reason) == (False, "stopped")
     assert not rooms.is_open
 
 
-def test_a_room_that_was_opened_again_and_cannot_be_closed_is_told() -> None:
-    class Stopped(FakeSessions):
+def test_a_renewal_fails_if_the_room_it_reopened_cannot_be_closed() -> None:
+    class StoppedMeanwhile(FakeSessions):
         async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
             await self.hang_up(session_id, "stopped", NOW)
             return await super().renew(session_id, expires_at)
 
-    class Stubborn(FailingRooms):
+    class RoomsThatCannotClose(FailingRooms):
         async def open(self, session: Session) -> CreatedRoom:
             return await FakeRooms.open(self, session)
 
-    world = World(sessions=Stopped(session()), rooms=Stubborn(LiveKitUnavailable()))
+    setup = Setup(sessions=StoppedMeanwhile(session()), rooms=RoomsThatCannotClose(LiveKitUnavailable()))
 
     with pytest.raises(LiveKitUnavailable):
-        world.renew()
+        setup.renew()
 
 
-def test_renewals_at_once_all_succeed() -> None:
-    world = World()
+def test_concurrent_renewals_all_succeed_and_the_latest_expiry_wins() -> None:
+    setup = Setup()
 
-    outcomes = world.race(
-        *(world.renewing_by(FakeClock(now))(SESSION_ID, RenewSessionRequest(), ACME) for now in (NOW + 502, NOW + 501))
+    outcomes = setup.race(
+        *(
+            setup.renew_session_at(FakeClock(now))(SESSION_ID, RenewSessionRequest(), ACME)
+            for now in (NOW + 502, NOW + 501)
+        )
     )
 
     assert [outcome.expires_at for outcome in outcomes] == [NOW + 1_102, NOW + 1_101]
-    assert world.session.expires_at == NOW + 1_102
-    assert world.rooms.closed == []
+    assert setup.session.expires_at == NOW + 1_102
+    assert setup.rooms.closed == []
 
 
-# ---- When a provider fails ------------------------------------------------------------------------------
+# ---- Provider errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("world", "error"),
+    ("setup", "error"),
     [
-        (World(rooms=FailingRooms(LiveKitUnavailable())), LiveKitUnavailable),
-        (World(live_tokens=FailingLiveTokens(GeminiUnavailable())), GeminiUnavailable),
+        (Setup(rooms=FailingRooms(LiveKitUnavailable())), LiveKitUnavailable),
+        (Setup(live_tokens=FailingLiveTokens(GeminiUnavailable())), GeminiUnavailable),
     ],
     ids=["livekit", "gemini"],
 )
-def test_when_a_provider_fails_the_call_goes_on_as_it_was(world: World, error: type[Exception]) -> None:
+def test_a_provider_error_leaves_the_session_unchanged(setup: Setup, error: type[Exception]) -> None:
     with pytest.raises(error):
-        world.renew()
+        setup.renew()
 
-    assert world.session == session()
-    assert world.rooms.closed == []  # somebody may be in it
+    assert setup.session == session()
+    assert setup.rooms.closed == []  # participants may be in it
 
 
-def test_when_one_provider_fails_nobody_waits_for_the_other() -> None:
-    class Hanging(FakeLiveTokens):
+def test_an_error_of_one_provider_does_not_wait_for_the_other() -> None:
+    class HangingLiveTokens(FakeLiveTokens):
         async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
             await super().issue(request)
             await asyncio.Event().wait()
             raise AssertionError
 
     with pytest.raises(LiveKitUnavailable):
-        World(rooms=FailingRooms(LiveKitUnavailable()), live_tokens=Hanging()).renew()
+        Setup(rooms=FailingRooms(LiveKitUnavailable()), live_tokens=HangingLiveTokens()).renew()
 
 
-# ---- Who may --------------------------------------------------------------------------------------------
+# ---- Authorization --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("caller", "refusal"),
+    ("caller", "error"),
     [
         (FakeCaller("globex"), SessionNotFound),
         (FakeClient(SessionId("019a0000-0000-7000-8000-00000000000f")), SessionNotFound),
         (UnknownCaller(), InvalidApiKey),
     ],
-    ids=["another workspace", "another session's client", "nobody"],
+    ids=["another workspace", "another session's client", "unknown key"],
 )
-def test_nobody_else_gets_a_connection(caller: SessionCaller, refusal: type[Exception]) -> None:
-    world = World()
+def test_an_unauthorized_caller_gets_no_connection(caller: SessionCaller, error: type[Exception]) -> None:
+    setup = Setup()
 
-    with pytest.raises(refusal):
-        world.renew(caller=caller)
+    with pytest.raises(error):
+        setup.renew(caller=caller)
 
-    assert (world.rooms.opened, world.live_tokens.orders) == ([], [])
+    assert (setup.rooms.opened, setup.live_tokens.orders) == ([], [])

@@ -35,303 +35,304 @@ from tests.unit.examples import NOW, SESSION_ID, session
 ACME = FakeCaller("acme")
 
 
-def said(*texts: str) -> list[TranscriptTurn]:
+def user_turns(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
-class World:
-    """A session, and what is kept of it."""
+class Setup:
+    """A SaveTranscript on fakes."""
 
     def __init__(self, sessions: FakeSessions | None = None, checkpoints: FakeCheckpoints | None = None) -> None:
         self.sessions = sessions or FakeSessions(session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.save_transcript = SaveTranscript(self.sessions, self.checkpoints)
 
-    def keep(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SaveTranscriptResponse:
-        return asyncio.run(self.save_transcript(SESSION_ID, sent(at, turns), caller))
+    def save(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SaveTranscriptResponse:
+        return asyncio.run(self.save_transcript(SESSION_ID, save_request(at, turns), caller))
 
     @property
     def turns(self) -> list[TranscriptTurn]:
-        """What is kept, which is as much as the session says."""
-        kept = self.checkpoints.kept.get(SESSION_ID, [])
-        assert len(kept) == self.sessions.kept[SESSION_ID].checkpoint_turns
-        return kept
+        """The saved turns, as many as the session counts."""
+        saved = self.checkpoints.kept.get(SESSION_ID, [])
+        assert len(saved) == self.sessions.kept[SESSION_ID].checkpoint_turns
+        return saved
 
 
-def sent(at: int, turns: list[TranscriptTurn]) -> SaveTranscriptRequest:
-    """Read a checkpoint as a client sends it."""
+def save_request(at: int, turns: list[TranscriptTurn]) -> SaveTranscriptRequest:
+    """Parse a request with the index of its first turn."""
     return SaveTranscriptRequest.model_validate_json(json.dumps({"from": at, "turns": turns}))
 
 
-# ---- As the call goes -----------------------------------------------------------------------------------
+# ---- Appending ------------------------------------------------------------------------------------------
 
 
-def test_turns_are_kept_one_behind_the_other() -> None:
-    world = World()
+def test_turns_are_appended_to_the_saved_ones() -> None:
+    setup = Setup()
 
-    assert world.keep(0, said("a", "b")) == SaveTranscriptResponse(session_id=SESSION_ID, next=2)
-    assert world.keep(2, said("c")) == SaveTranscriptResponse(session_id=SESSION_ID, next=3)
-    assert world.turns == said("a", "b", "c")
-
-
-def test_the_session_s_own_client_keeps_turns_too() -> None:
-    world = World()
-
-    assert world.keep(0, said("a"), FakeClient(SESSION_ID)).next == 1
+    assert setup.save(0, user_turns("a", "b")) == SaveTranscriptResponse(session_id=SESSION_ID, next=2)
+    assert setup.save(2, user_turns("c")) == SaveTranscriptResponse(session_id=SESSION_ID, next=3)
+    assert setup.turns == user_turns("a", "b", "c")
 
 
-def test_the_same_turns_again_change_nothing() -> None:
-    world = World()
-    world.keep(0, said("a", "b"))
-    before = world.sessions.kept[SESSION_ID]
+def test_the_session_s_own_client_can_save_turns() -> None:
+    setup = Setup()
 
-    assert world.keep(0, said("a", "b")).next == 2
-    assert world.keep(1, said("b")).next == 2
-    assert world.keep(0, said("a")).next == 2
-    assert world.sessions.kept[SESSION_ID] == before
-    assert world.turns == said("a", "b")
+    assert setup.save(0, user_turns("a"), FakeClient(SESSION_ID)).next == 1
+
+
+def test_saving_the_same_turns_again_changes_nothing() -> None:
+    setup = Setup()
+    setup.save(0, user_turns("a", "b"))
+    before = setup.sessions.kept[SESSION_ID]
+
+    assert setup.save(0, user_turns("a", "b")).next == 2
+    assert setup.save(1, user_turns("b")).next == 2
+    assert setup.save(0, user_turns("a")).next == 2
+    assert setup.sessions.kept[SESSION_ID] == before
+    assert setup.turns == user_turns("a", "b")
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_of_turns_that_are_kept_in_part_the_rest_is_kept(at: int) -> None:
-    world = World()
-    world.keep(0, said("a", "b"))
+def test_turns_that_are_already_saved_are_skipped(at: int) -> None:
+    setup = Setup()
+    setup.save(0, user_turns("a", "b"))
 
-    assert world.keep(at, said("a", "b", "c", "d")[at:]).next == 4
-    assert world.turns == said("a", "b", "c", "d")
+    assert setup.save(at, user_turns("a", "b", "c", "d")[at:]).next == 4
+    assert setup.turns == user_turns("a", "b", "c", "d")
 
 
-def test_how_much_is_kept_is_counted_in_bytes_of_json() -> None:
-    world = World()
-    world.keep(0, said("a", "é"))
-    world.keep(1, said("é", "b"))
+def test_the_session_counts_the_bytes_of_its_saved_turns_as_json() -> None:
+    setup = Setup()
+    setup.save(0, user_turns("a", "é"))
+    setup.save(1, user_turns("é", "b"))
 
-    assert world.sessions.kept[SESSION_ID].checkpoint_bytes == len(
+    assert setup.sessions.kept[SESSION_ID].checkpoint_bytes == len(
         '[{"role":"user","text":"a"},{"role":"user","text":"é"}]'.encode() + b'[{"role":"user","text":"b"}]'
     )
 
 
-@pytest.mark.parametrize(("at", "next_wanted"), [(1, 0), (5_000, 0)])
-def test_a_hole_at_the_beginning_is_told_with_the_turn_that_is_wanted(at: int, next_wanted: int) -> None:
-    world = World()
+@pytest.mark.parametrize(("at", "next_turn"), [(1, 0), (5_000, 0)])
+def test_a_gap_at_the_start_is_rejected_with_the_next_turn(at: int, next_turn: int) -> None:
+    setup = Setup()
 
-    with pytest.raises(TranscriptGap) as refusal:
-        world.keep(at, said("z"))
+    with pytest.raises(TranscriptGap) as raised:
+        setup.save(at, user_turns("z"))
 
-    assert refusal.value.next == next_wanted
-    assert world.turns == []
+    assert raised.value.next == next_turn
+    assert setup.turns == []
 
 
-def test_a_hole_in_the_middle_is_told_with_the_turn_that_is_wanted() -> None:
-    world = World()
-    world.keep(0, said("a", "b"))
+def test_a_gap_after_saved_turns_is_rejected_with_the_next_turn() -> None:
+    setup = Setup()
+    setup.save(0, user_turns("a", "b"))
 
-    with pytest.raises(TranscriptGap) as refusal:
-        world.keep(3, said("d"))
+    with pytest.raises(TranscriptGap) as raised:
+        setup.save(3, user_turns("d"))
 
-    assert refusal.value.next == 2
-    assert world.turns == said("a", "b")
+    assert raised.value.next == 2
+    assert setup.turns == user_turns("a", "b")
 
 
 @pytest.mark.parametrize(
     ("at", "turns", "number"),
     [
-        (0, said("x", "b", "c"), "0"),
-        (0, said("a", "x"), "1"),
-        (1, said("x", "c"), "1"),
+        (0, user_turns("x", "b", "c"), "0"),
+        (0, user_turns("a", "x"), "1"),
+        (1, user_turns("x", "c"), "1"),
         (1, [{"role": "agent", "text": "b"}], "1"),
         (1, [{"role": "user", "text": "b", "start_ms": 5}], "1"),
     ],
 )
-def test_kept_turns_that_come_with_other_words_are_refused_and_nothing_of_them_is_kept(
+def test_a_saved_turn_with_a_different_text_is_rejected_and_nothing_is_saved(
     at: int, turns: list[TranscriptTurn], number: str
 ) -> None:
-    world = World()
-    world.keep(0, said("a", "b"))
+    setup = Setup()
+    setup.save(0, user_turns("a", "b"))
 
-    with pytest.raises(TranscriptConflict) as refusal:
-        world.keep(at, turns)
+    with pytest.raises(TranscriptConflict) as raised:
+        setup.save(at, turns)
 
-    assert refusal.value.next == 2
-    assert refusal.value.message.startswith(f"Turn {number} is already saved")
-    assert world.turns == said("a", "b")
+    assert raised.value.next == 2
+    assert raised.value.message.startswith(f"Turn {number} is already saved")
+    assert setup.turns == user_turns("a", "b")
 
 
-def test_a_time_that_is_null_says_as_little_as_one_that_is_not_there() -> None:
-    world = World()
-    world.keep(0, [{"role": "user", "text": "a", "start_ms": None}, {"role": "user", "text": "b"}])
+def test_a_null_time_equals_an_absent_one() -> None:
+    setup = Setup()
+    setup.save(0, [{"role": "user", "text": "a", "start_ms": None}, {"role": "user", "text": "b"}])
 
     again: list[TranscriptTurn] = [{"role": "user", "text": "a"}, {"role": "user", "text": "b", "end_ms": None}]
-    assert world.keep(0, again).next == 2
+    assert setup.save(0, again).next == 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=20))
-def test_whatever_pieces_a_client_sends_of_what_was_said_what_is_kept_is_a_beginning_of_it(
+def test_the_saved_turns_are_always_the_first_turns_of_the_call(
     pieces: list[tuple[int, int]],
 ) -> None:
-    call, world = said(*"abcdefghijklmnopqr"), World()
+    call, setup = user_turns(*"abcdefghijklmnopqr"), Setup()
 
     for at, length in pieces:
-        known = len(world.turns)
+        known = len(setup.turns)
         expected = known if at > known else max(known, at + length)
         try:
-            wanted: int | None = world.keep(at, call[at : at + length]).next
+            next_turn: int | None = setup.save(at, call[at : at + length]).next
         except TranscriptGap as gap:
-            wanted = gap.next
-        assert wanted == expected
-        assert world.turns == call[:expected]
+            next_turn = gap.next
+        assert next_turn == expected
+        assert setup.turns == call[:expected]
 
 
 # ---- Limits ---------------------------------------------------------------------------------------------
 
 
-def refused(world: World, at: int, turns: list[TranscriptTurn]) -> list[str]:
-    before = world.sessions.kept[SESSION_ID]
-    with pytest.raises(TranscriptTooLarge) as refusal:
-        world.keep(at, turns)
-    assert world.sessions.kept[SESSION_ID] == before
-    return [detail.path for detail in refusal.value.details]
+def limit_errors(setup: Setup, at: int, turns: list[TranscriptTurn]) -> list[str]:
+    """Save turns that exceed a limit, and return the paths of the errors."""
+    before = setup.sessions.kept[SESSION_ID]
+    with pytest.raises(TranscriptTooLarge) as raised:
+        setup.save(at, turns)
+    assert setup.sessions.kept[SESSION_ID] == before
+    return [detail.path for detail in raised.value.details]
 
 
-def with_kept(turns: int, size: int) -> World:
-    """Say that so much is kept already."""
-    world = World(FakeSessions(replace(session(), checkpoint_turns=turns, checkpoint_bytes=size)))
-    world.checkpoints.kept[SESSION_ID] = said(*["a"] * turns)
-    return world
+def with_saved(turns: int, size: int) -> Setup:
+    """Set up a session with a number of saved turns of a total size in bytes."""
+    setup = Setup(FakeSessions(replace(session(), checkpoint_turns=turns, checkpoint_bytes=size)))
+    setup.checkpoints.kept[SESSION_ID] = user_turns(*["a"] * turns)
+    return setup
 
 
-def test_a_turn_that_is_too_long_is_named_by_its_place_in_the_request() -> None:
-    world = World()
-    world.keep(0, said("a", "b"))
+def test_a_turn_that_is_too_long_is_rejected_with_its_index_in_the_request() -> None:
+    setup = Setup()
+    setup.save(0, user_turns("a", "b"))
 
-    assert refused(world, 0, said("a", "b", "c", "x" * 20_001)) == ["turns.3.text"]
-    assert refused(world, 2, said("x" * 20_001)) == ["turns.0.text"]
-    assert world.keep(2, said("x" * 20_000)).next == 3
-
-
-def test_one_checkpoint_holds_three_hundred_kilobytes_at_most() -> None:
-    frame = len('[{"role":"user","text":""}]')
-    most = said(*["x" * 19_973] * 15)
-    most[0]["text"] += "x" * (300_000 - (15 * (19_973 + frame - 1) + 1))
-
-    assert World().keep(0, most).next == 15
-    most[1]["text"] += "x"
-    assert refused(World(), 0, most) == ["turns"]
+    assert limit_errors(setup, 0, user_turns("a", "b", "c", "x" * 20_001)) == ["turns.3.text"]
+    assert limit_errors(setup, 2, user_turns("x" * 20_001)) == ["turns.0.text"]
+    assert setup.save(2, user_turns("x" * 20_000)).next == 3
 
 
-def test_no_more_is_kept_than_a_transcript_may_hold() -> None:
-    assert with_kept(4_999, 0).keep(4_999, said("last")).next == 5_000
-    assert refused(with_kept(4_999, 0), 4_999, said("last", "one more")) == ["turns"]
-    assert with_kept(1, 1_048_576 - 29).keep(1, said("ab")).next == 2
-    assert refused(with_kept(1, 1_048_576 - 29), 1, said("abc")) == ["turns"]
+def test_a_request_may_save_300_kilobytes() -> None:
+    overhead = len('[{"role":"user","text":""}]')
+    largest = user_turns(*["x" * 19_973] * 15)
+    largest[0]["text"] += "x" * (300_000 - (15 * (19_973 + overhead - 1) + 1))
+
+    assert Setup().save(0, largest).next == 15
+    largest[1]["text"] += "x"
+    assert limit_errors(Setup(), 0, largest) == ["turns"]
 
 
-# ---- When the call has ended ----------------------------------------------------------------------------
+def test_the_saved_turns_have_the_limits_of_a_transcript() -> None:
+    assert with_saved(4_999, 0).save(4_999, user_turns("last")).next == 5_000
+    assert limit_errors(with_saved(4_999, 0), 4_999, user_turns("last", "one more")) == ["turns"]
+    assert with_saved(1, 1_048_576 - 29).save(1, user_turns("ab")).next == 2
+    assert limit_errors(with_saved(1, 1_048_576 - 29), 1, user_turns("abc")) == ["turns"]
+
+
+# ---- Ended calls ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_nothing_is_kept_of_a_session_that_has_ended(status: Any) -> None:
-    world = World(FakeSessions(replace(session(), status=status)))
+def test_no_turns_are_saved_for_an_ended_session(status: Any) -> None:
+    setup = Setup(FakeSessions(replace(session(), status=status)))
 
     with pytest.raises(SessionNotActive):
-        world.keep(0, said("a"))
+        setup.save(0, user_turns("a"))
 
-    assert world.turns == []
-
-
-def test_what_was_said_before_a_call_was_hung_up_is_still_kept() -> None:
-    world = World(FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped")))
-
-    told = world.keep(0, said("a"))
-
-    assert (told.next, told.hung_up_at) == (1, NOW + 60)
-    assert world.keep(0, said("a")) == told
+    assert setup.turns == []
 
 
-def test_what_was_said_before_the_connections_expired_is_still_kept() -> None:
-    world = World(FakeSessions(replace(session(), expires_at=NOW - 1)))
+def test_turns_can_be_saved_after_the_hang_up() -> None:
+    setup = Setup(FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped")))
 
-    assert world.keep(0, said("a")).next == 1
+    response = setup.save(0, user_turns("a"))
+
+    assert (response.next, response.hung_up_at) == (1, NOW + 60)
+    assert setup.save(0, user_turns("a")) == response
 
 
-# ---- When writers race ----------------------------------------------------------------------------------
+def test_turns_can_be_saved_after_the_connections_have_expired() -> None:
+    setup = Setup(FakeSessions(replace(session(), expires_at=NOW - 1)))
+
+    assert setup.save(0, user_turns("a")).next == 1
 
 
-class Rival(FakeCheckpoints):
-    """Somebody else is faster, for the first so many times."""
+# ---- Concurrent writes ----------------------------------------------------------------------------------
 
-    def __init__(self, sessions: FakeSessions, *rivals: list[TranscriptTurn]) -> None:
+
+class OvertakenCheckpoints(FakeCheckpoints):
+    """Before each of the first writes, a concurrent request saves other turns."""
+
+    def __init__(self, sessions: FakeSessions, *concurrent: list[TranscriptTurn]) -> None:
         super().__init__(sessions)
-        self._rivals = list(rivals)
+        self._concurrent = list(concurrent)
 
     async def append(self, session: Session, turns: Any, size: int) -> Session | None:
-        if self._rivals:
-            await super().append(session, self._rivals.pop(0), 1)
+        if self._concurrent:
+            await super().append(session, self._concurrent.pop(0), 1)
         return await super().append(session, turns, size)
 
 
-def test_who_loses_a_race_with_the_same_turns_is_told_that_they_are_kept() -> None:
+def test_a_request_overtaken_by_the_same_turns_succeeds() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions, Rival(sessions, said("a", "b")))
+    setup = Setup(sessions, OvertakenCheckpoints(sessions, user_turns("a", "b")))
 
-    assert world.keep(0, said("a", "b")).next == 2
-    assert world.turns == said("a", "b")
+    assert setup.save(0, user_turns("a", "b")).next == 2
+    assert setup.turns == user_turns("a", "b")
 
 
-def test_who_loses_a_race_with_fewer_turns_keeps_the_rest() -> None:
+def test_a_request_overtaken_by_fewer_turns_saves_the_rest() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions, Rival(sessions, said("a"), said("b")))
+    setup = Setup(sessions, OvertakenCheckpoints(sessions, user_turns("a"), user_turns("b")))
 
-    assert world.keep(0, said("a", "b", "c")).next == 3
-    assert world.turns == said("a", "b", "c")
+    assert setup.save(0, user_turns("a", "b", "c")).next == 3
+    assert setup.turns == user_turns("a", "b", "c")
 
 
-def test_who_loses_a_race_with_other_words_is_told_so() -> None:
+def test_a_request_overtaken_by_different_turns_is_rejected() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions, Rival(sessions, said("x")))
+    setup = Setup(sessions, OvertakenCheckpoints(sessions, user_turns("x")))
 
     with pytest.raises(TranscriptConflict):
-        world.keep(0, said("a"))
+        setup.save(0, user_turns("a"))
 
-    assert world.turns == said("x")
+    assert setup.turns == user_turns("x")
 
 
-def test_of_two_writers_neither_can_put_a_word_between_the_other_s() -> None:
-    world = World()
-    ours, theirs = said(*"abcde"), said(*"vwxyz")
+def test_turns_of_two_writers_are_never_mixed() -> None:
+    setup = Setup()
+    first, second = user_turns(*"abcde"), user_turns(*"vwxyz")
 
     async def write(turns: list[TranscriptTurn]) -> int:
-        """Send one turn after the other, until another's stands in its place."""
+        """Save one turn after the other until a conflict, and return the number of saved ones."""
         for number, turn in enumerate(turns):
             try:
-                await world.save_transcript(SESSION_ID, sent(number, [turn]), ACME)
+                await setup.save_transcript(SESSION_ID, save_request(number, [turn]), ACME)
             except TranscriptConflict:
                 return number
         return len(turns)
 
     async def race() -> tuple[int, int]:
-        return await asyncio.gather(write(ours), write(theirs))
+        return await asyncio.gather(write(first), write(second))
 
     outcomes = asyncio.run(race())
 
     assert sorted(outcomes) == [0, 5]
-    assert world.turns == (ours if outcomes[0] == 5 else theirs)
+    assert setup.turns == (first if outcomes[0] == 5 else second)
 
 
-def test_of_many_that_send_the_same_all_succeed_and_it_is_kept_once() -> None:
-    world = World()
+def test_concurrent_requests_with_the_same_turns_all_succeed_and_save_them_once() -> None:
+    setup = Setup()
 
     async def race() -> list[SaveTranscriptResponse]:
         return await asyncio.gather(
-            *(world.save_transcript(SESSION_ID, sent(0, said("a", "b")), ACME) for _ in range(20))
+            *(setup.save_transcript(SESSION_ID, save_request(0, user_turns("a", "b")), ACME) for _ in range(20))
         )
 
-    assert {kept.next for kept in asyncio.run(race())} == {2}
-    assert world.turns == said("a", "b")
+    assert {response.next for response in asyncio.run(race())} == {2}
+    assert setup.turns == user_turns("a", "b")
 
 
-def test_a_session_that_is_completed_between_reading_and_writing_keeps_nothing_more() -> None:
-    class Completing(FakeCheckpoints):
+def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write() -> None:
+    class CompletedMeanwhile(FakeCheckpoints):
         async def append(self, session: Session, turns: Any, size: int) -> Session | None:
             sessions.kept[SESSION_ID] = replace(session, status="completed")
             return await super().append(session, turns, size)
@@ -339,11 +340,11 @@ def test_a_session_that_is_completed_between_reading_and_writing_keeps_nothing_m
     sessions = FakeSessions(session())
 
     with pytest.raises(SessionNotActive):
-        World(sessions, Completing(sessions)).keep(0, said("a"))
+        Setup(sessions, CompletedMeanwhile(sessions)).save(0, user_turns("a"))
 
 
-def test_a_session_that_is_deleted_between_reading_and_writing_is_not_active_any_more() -> None:
-    class Deleting(FakeCheckpoints):
+def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -> None:
+    class DeletedMeanwhile(FakeCheckpoints):
         async def append(self, session: Session, turns: Any, size: int) -> Session | None:
             await sessions.delete(SESSION_ID)
             return await super().append(session, turns, size)
@@ -351,47 +352,49 @@ def test_a_session_that_is_deleted_between_reading_and_writing_is_not_active_any
     sessions = FakeSessions(session())
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(SaveTranscript(sessions, Deleting(sessions))(SESSION_ID, sent(0, said("a")), ACME))
+        asyncio.run(
+            SaveTranscript(sessions, DeletedMeanwhile(sessions))(SESSION_ID, save_request(0, user_turns("a")), ACME)
+        )
 
 
-def test_who_always_loses_is_told_to_try_again() -> None:
-    class NeverMine(FakeCheckpoints):
+def test_a_request_that_is_always_overtaken_fails_with_a_retryable_error() -> None:
+    class AlwaysOvertaken(FakeCheckpoints):
         async def append(self, session: Session, turns: Any, size: int) -> Session | None:  # noqa: ARG002
             return None
 
     sessions = FakeSessions(session())
 
-    with pytest.raises(StorageError) as refusal:
-        World(sessions, NeverMine(sessions)).keep(0, said("a"))
+    with pytest.raises(StorageError) as raised:
+        Setup(sessions, AlwaysOvertaken(sessions)).save(0, user_turns("a"))
 
-    assert refusal.value.retryable
+    assert raised.value.retryable
 
 
-def test_what_cannot_be_compared_is_not_acknowledged() -> None:
+def test_a_request_fails_if_the_saved_turns_cannot_be_read() -> None:
     sessions = FakeSessions(session())
-    world = World(sessions, CheckpointsThatCannotRead(sessions))
-    world.keep(0, said("a"))
+    setup = Setup(sessions, CheckpointsThatCannotRead(sessions))
+    setup.save(0, user_turns("a"))
 
     with pytest.raises(StorageError):
-        world.keep(0, said("a", "b"))
+        setup.save(0, user_turns("a", "b"))
 
 
-# ---- Who may --------------------------------------------------------------------------------------------
+# ---- Authorization --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("caller", "refusal"),
+    ("caller", "error"),
     [
         (FakeCaller("globex"), SessionNotFound),
         (FakeClient(SessionId("019a0000-0000-7000-8000-00000000000f")), SessionNotFound),
         (UnknownCaller(), InvalidApiKey),
     ],
-    ids=["another workspace", "another session's client", "nobody"],
+    ids=["another workspace", "another session's client", "unknown key"],
 )
-def test_nobody_else_keeps_anything(caller: SessionCaller, refusal: type[Exception]) -> None:
-    world = World()
+def test_an_unauthorized_caller_saves_nothing(caller: SessionCaller, error: type[Exception]) -> None:
+    setup = Setup()
 
-    with pytest.raises(refusal):
-        world.keep(0, said("a"), caller)
+    with pytest.raises(error):
+        setup.save(0, user_turns("a"), caller)
 
-    assert world.turns == []
+    assert setup.turns == []

@@ -26,28 +26,28 @@ SERVICE_V1BETA = "google.ai.generativelanguage.v1beta.GenerativeService.BidiGene
 GEMINI = {"GEMINI_API_KEY": "hush-4711", "GEMINI_LIVE_MODEL": "live", "GEMINI_EXTRACTION_MODEL": "lite"}
 
 
-@pytest.mark.parametrize(("days", "kept_for"), [({}, 0), ({"RETENTION_DAYS": ""}, 0), ({"RETENTION_DAYS": "30"}, 30)])
-def test_tables_are_kept_for_good_unless_a_number_of_days_is_set(days: dict[str, str], kept_for: int) -> None:
-    assert TableNames.of({**TABLES, **days}) == TableNames("a", "s", "t", "k", "i", kept_for)
+@pytest.mark.parametrize(
+    ("environment", "days"), [({}, 0), ({"RETENTION_DAYS": ""}, 0), ({"RETENTION_DAYS": "30"}, 30)]
+)
+def test_rows_expire_only_if_a_number_of_retention_days_is_set(environment: dict[str, str], days: int) -> None:
+    assert TableNames.of({**TABLES, **environment}) == TableNames("a", "s", "t", "k", "i", days)
 
 
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [({}, 86_400), ({"GRACE_SECONDS": ""}, 86_400), ({"GRACE_SECONDS": "60"}, 60), ({"GRACE_SECONDS": "0"}, 0)],
 )
-def test_a_late_transcript_is_waited_for_a_day_unless_it_is_said_otherwise(
-    environment: dict[str, str], seconds: int
-) -> None:
+def test_the_grace_time_is_a_day_by_default(environment: dict[str, str], seconds: int) -> None:
     assert grace_seconds(environment) == seconds
 
 
 @pytest.mark.parametrize("text", ["a day", "-1", "1.5", " 60"])
-def test_a_grace_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+def test_a_grace_time_that_is_not_a_number_of_seconds_is_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match="GRACE_SECONDS should be a number of seconds"):
         grace_seconds({"GRACE_SECONDS": text})
 
 
-def test_client_tokens_are_signed_by_a_secret_that_nobody_guesses() -> None:
+def test_the_secret_of_client_tokens_has_at_least_32_characters() -> None:
     assert client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 32}) == "s" * 32
     with pytest.raises(SettingsError, match="at least 32 characters"):
         client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 31})
@@ -55,7 +55,7 @@ def test_client_tokens_are_signed_by_a_secret_that_nobody_guesses() -> None:
         client_token_secret({})
 
 
-def test_a_queue_is_named_by_its_url() -> None:
+def test_the_queue_url_is_required() -> None:
     assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
     with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
         queue_url({"EXTRACTION_QUEUE_URL": ""})
@@ -71,7 +71,7 @@ def test_the_rate_limit_of_extractions_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "00", "-1", "1.5", "many", " 60"])
-def test_a_rate_limit_that_is_no_whole_number_above_0_is_refused(text: str) -> None:
+def test_a_rate_limit_that_is_not_a_whole_number_above_0_is_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^EXTRACTIONS_PER_MINUTE should be a whole number above 0\.$"):
         ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": text})
 
@@ -83,14 +83,16 @@ PRICES = '{"lite": {"input": 0.3, "output": 2.5}, "pro": {"input": 2, "output": 
     ("model", "price"),
     [("lite", (0.3, 2.5)), ("pro", (2.0, 12.0)), ("another", None), ("", None)],
 )
-def test_the_extraction_model_s_price_is_looked_up_in_the_table(model: str, price: tuple[float, float] | None) -> None:
-    told = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, "GEMINI_EXTRACTION_MODEL": model})
+def test_the_price_of_the_extraction_model_is_taken_from_the_price_table(
+    model: str, price: tuple[float, float] | None
+) -> None:
+    settings = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, "GEMINI_EXTRACTION_MODEL": model})
 
-    assert told.price == price
+    assert settings.price == price
 
 
 @pytest.mark.parametrize("prices", [{}, {"EXTRACTION_PRICES": ""}, {"EXTRACTION_PRICES": "{}"}], ids=str)
-def test_without_a_table_there_is_no_price(prices: dict[str, str]) -> None:
+def test_the_price_is_unknown_without_a_price_table(prices: dict[str, str]) -> None:
     assert ExtractionSettings.of({**prices, "GEMINI_EXTRACTION_MODEL": "lite"}).price is None
 
 
@@ -101,13 +103,13 @@ def test_without_a_table_there_is_no_price(prices: dict[str, str]) -> None:
         '{"lite": {"input": "cheap", "output": 2.5}}', '{"lite": {"input": null, "output": 2.5}}',
     ],
 )  # fmt: skip
-def test_a_price_table_that_is_none_is_refused_with_an_example(table: str) -> None:
+def test_a_malformed_price_table_is_rejected_with_an_example(table: str) -> None:
     with pytest.raises(SettingsError, match=r"^EXTRACTION_PRICES should be JSON such as .*per million tokens\.$"):
         ExtractionSettings.of({"EXTRACTION_PRICES": table, "GEMINI_EXTRACTION_MODEL": "lite"})
 
 
 @pytest.mark.parametrize(
-    ("url", "read_as"),
+    ("url", "websocket_url"),
     [
         ("wss://x.livekit.cloud", "wss://x.livekit.cloud"),
         ("wss://x.livekit.cloud/", "wss://x.livekit.cloud"),
@@ -117,12 +119,12 @@ def test_a_price_table_that_is_none_is_refused_with_an_example(table: str) -> No
         ("wss://example.com/livekit/", "wss://example.com/livekit"),
     ],
 )
-def test_livekit_is_reached_by_websocket_however_its_url_is_written(url: str, read_as: str) -> None:
-    assert LiveKitSettings.of({**LIVEKIT, "LIVEKIT_URL": url}).url == read_as
+def test_the_livekit_url_is_normalized_to_a_websocket_url(url: str, websocket_url: str) -> None:
+    assert LiveKitSettings.of({**LIVEKIT, "LIVEKIT_URL": url}).url == websocket_url
 
 
 @pytest.mark.parametrize("url", ["x.livekit.cloud", "ftp://x.livekit.cloud", "wss://", "localhost:7880"])
-def test_what_is_no_url_of_livekit_s_is_refused(url: str) -> None:
+def test_an_invalid_livekit_url_is_rejected(url: str) -> None:
     with pytest.raises(SettingsError, match="should look like wss://"):
         LiveKitSettings.of({**LIVEKIT, "LIVEKIT_URL": url})
 
@@ -137,7 +139,7 @@ def test_what_is_no_url_of_livekit_s_is_refused(url: str) -> None:
     ids=lambda value: str(value)[:30],
 )
 @pytest.mark.parametrize("value", [None, ""], ids=["absent", "empty"])
-def test_a_setting_that_is_missing_is_named(
+def test_a_missing_setting_is_named_in_the_error(
     settings: type[TableNames | LiveKitSettings | GeminiSettings],
     environment: dict[str, str],
     name: str,
@@ -157,21 +159,19 @@ def test_a_setting_that_is_missing_is_named(
         (LIVEKIT, ("APIkey", "hush-4711")),
         ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own", "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("own", "sec")),
         ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "", "LIVEKIT_WEBHOOK_API_SECRET": ""}, ("APIkey", "hush-4711")),
-        # half a pair is nobody's key: nothing is believed then
+        # an incomplete pair verifies no webhook
         ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own"}, ("own", "")),
         ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("", "sec")),
         ({}, ("", "")),
     ],
 )
-def test_webhooks_are_signed_with_a_key_of_their_own_or_with_livekit_s(
-    environment: dict[str, str], pair: tuple[str, str]
-) -> None:
+def test_the_webhook_key_is_its_own_pair_or_else_livekit_s(environment: dict[str, str], pair: tuple[str, str]) -> None:
     settings = WebhookSettings.of(environment)
 
     assert (settings.api_key, settings.api_secret) == pair
 
 
-def test_gemini_is_google_s_unless_it_is_reached_another_way() -> None:
+def test_gemini_is_reached_at_google_by_default() -> None:
     assert GeminiSettings.of(GEMINI).base_url == "https://generativelanguage.googleapis.com"
     assert GeminiSettings.of(GEMINI).api_version == "v1alpha"
     assert GeminiSettings.of({**GEMINI, "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9/"}).base_url == (
@@ -191,31 +191,31 @@ def test_gemini_is_google_s_unless_it_is_reached_another_way() -> None:
         ),
     ],
 )
-def test_one_version_serves_tokens_and_the_websocket_that_they_open(changes: dict[str, str], url: str) -> None:
+def test_the_websocket_url_has_the_api_version_and_the_base_url(changes: dict[str, str], url: str) -> None:
     assert GeminiSettings.of({**GEMINI, **changes}).live_url == url
 
 
 AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hush-4711"}
 
 
-def test_aws_is_reached_in_the_region_that_lambda_tells() -> None:
-    told = AwsSettings.of({**AWS, "AWS_DEFAULT_REGION": "us-east-1"})
+def test_the_region_is_the_one_that_lambda_sets() -> None:
+    settings = AwsSettings.of({**AWS, "AWS_DEFAULT_REGION": "us-east-1"})
 
-    assert told.endpoint("dynamodb") == "https://dynamodb.eu-west-1.amazonaws.com"
-    assert (told.access_key_id, told.secret_access_key, told.session_token) == ("AKID", "hush-4711", "")
-
-
-def test_elsewhere_the_region_is_the_one_that_boto3_reads() -> None:
-    elsewhere = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "for an hour"}
-    told = AwsSettings.of({**AWS, **elsewhere})
-
-    assert (told.region, told.session_token) == ("us-east-1", "for an hour")
+    assert settings.endpoint("dynamodb") == "https://dynamodb.eu-west-1.amazonaws.com"
+    assert (settings.access_key_id, settings.secret_access_key, settings.session_token) == ("AKID", "hush-4711", "")
 
 
-def test_aws_s_addresses_end_in_what_the_template_says() -> None:
-    told = AwsSettings.of({**AWS, "AWS_REGION": "cn-north-1", "URL_SUFFIX": "amazonaws.com.cn"})
+def test_outside_lambda_the_region_is_the_default_region_of_boto3() -> None:
+    outside_lambda = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "session-token"}
+    settings = AwsSettings.of({**AWS, **outside_lambda})
 
-    assert told.endpoint("sqs") == "https://sqs.cn-north-1.amazonaws.com.cn"
+    assert (settings.region, settings.session_token) == ("us-east-1", "session-token")
+
+
+def test_endpoints_of_aws_have_the_url_suffix_of_the_partition() -> None:
+    settings = AwsSettings.of({**AWS, "AWS_REGION": "cn-north-1", "URL_SUFFIX": "amazonaws.com.cn"})
+
+    assert settings.endpoint("sqs") == "https://sqs.cn-north-1.amazonaws.com.cn"
 
 
 @pytest.mark.parametrize(
@@ -227,15 +227,15 @@ def test_aws_s_addresses_end_in_what_the_template_says() -> None:
         ("secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
     ],
 )
-def test_a_service_is_led_elsewhere_by_boto3_s_own_variables(service: str, name: str) -> None:
-    own, for_all = "http://127.0.0.1:1", "http://127.0.0.1:2"
+def test_the_endpoint_variables_of_boto3_override_an_endpoint(service: str, name: str) -> None:
+    own, common = "http://127.0.0.1:1", "http://127.0.0.1:2"
 
-    assert AwsSettings.of({**AWS, name: own, "AWS_ENDPOINT_URL": for_all}).endpoint(service) == own
-    assert AwsSettings.of({**AWS, "AWS_ENDPOINT_URL": for_all}).endpoint(service) == for_all
+    assert AwsSettings.of({**AWS, name: own, "AWS_ENDPOINT_URL": common}).endpoint(service) == own
+    assert AwsSettings.of({**AWS, "AWS_ENDPOINT_URL": common}).endpoint(service) == common
 
 
 @pytest.mark.parametrize("address", ["localhost:8000", "127.0.0.1", "ftp://here", "http://", "http://here/and/there"])
-def test_an_address_that_cannot_be_asked_is_refused(address: str) -> None:
+def test_an_invalid_endpoint_is_rejected(address: str) -> None:
     with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL"):
         AwsSettings.of({**AWS, "AWS_ENDPOINT_URL_DYNAMODB": address})
 
@@ -248,17 +248,17 @@ def test_an_address_that_cannot_be_asked_is_refused(address: str) -> None:
         ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
     ],
 )
-def test_without_a_region_or_credentials_aws_cannot_be_reached(missing: str, named: str) -> None:
+def test_a_region_and_credentials_are_required(missing: str, named: str) -> None:
     with pytest.raises(SettingsError, match=f"{named} is not set"):
         AwsSettings.of({**AWS, missing: ""})
 
 
-def test_no_secret_is_shown() -> None:
-    shown = [
+def test_secrets_are_not_in_the_representation() -> None:
+    settings = [
         AwsSettings.of({**AWS, "AWS_SESSION_TOKEN": "hush-4711"}),
         LiveKitSettings.of(LIVEKIT),
         GeminiSettings.of(GEMINI),
         WebhookSettings.of(LIVEKIT),
     ]
 
-    assert "hush-4711" not in repr(shown)
+    assert "hush-4711" not in repr(settings)

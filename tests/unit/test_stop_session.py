@@ -28,11 +28,11 @@ from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, TURNS, ending, sessio
 ACME = FakeCaller("acme")
 
 
-class World:
-    """All that hanging up needs, and what became of it."""
+class Setup:
+    """A StopSession on fakes."""
 
-    def __init__(self, of: Session | None = None, rooms: FakeRooms | None = None) -> None:
-        self.sessions = FakeSessions(of or session())
+    def __init__(self, stored: Session | None = None, rooms: FakeRooms | None = None) -> None:
+        self.sessions = FakeSessions(stored or session())
         self.rooms = rooms or FakeRooms()
         self.clock = FakeClock(NOW + 60)
 
@@ -44,6 +44,8 @@ class World:
         return asyncio.run(self.stop_session(SESSION_ID, caller))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
+        """Run calls concurrently, and return their results and exceptions."""
+
         async def all_of_them() -> list[Any]:
             return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -51,119 +53,118 @@ class World:
 
     @property
     def session(self) -> Session:
+        """The stored session."""
         return self.sessions.kept[SESSION_ID]
 
 
 @pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
-def test_a_call_that_is_stopped_loses_its_room_and_stays_active_for_its_transcript(caller: SessionCaller) -> None:
-    world = World()
+def test_stopping_a_session_closes_its_room_and_leaves_it_active(caller: SessionCaller) -> None:
+    setup = Setup()
 
-    state = world.stop(caller)
+    stopped = setup.stop(caller)
 
-    assert (state.status, state.end_reason, state.hung_up_at) == ("active", "stopped", NOW + 60)
-    assert state.transcript is None
-    assert world.rooms.closed == [SESSION_ID]
-    assert world.session == replace(session(), hung_up_at=NOW + 60, end_reason="stopped")  # and due as it was
+    assert (stopped.status, stopped.end_reason, stopped.hung_up_at) == ("active", "stopped", NOW + 60)
+    assert stopped.transcript is None
+    assert setup.rooms.closed == [SESSION_ID]
+    assert setup.session == replace(session(), hung_up_at=NOW + 60, end_reason="stopped")  # with its original due time
 
 
-def test_the_note_is_there_before_the_room_is_closed_so_that_a_join_in_between_finds_it() -> None:
-    class Onlooker(FakeRooms):
+def test_the_hang_up_is_stored_before_the_room_is_closed() -> None:
+    class ObservingRooms(FakeRooms):
         async def close(self, session_id: SessionId) -> None:
-            seen.append(world.session)
+            stored.append(setup.session)
             await super().close(session_id)
 
-    seen: list[Session] = []
-    world = World(rooms=Onlooker())
+    stored: list[Session] = []
+    setup = Setup(rooms=ObservingRooms())
 
-    world.stop()
+    setup.stop()
 
-    assert [(call.is_ongoing, call.due_at) for call in seen] == [(False, NOW + 60)]
-
-
-def test_a_repeat_hangs_up_again_and_the_first_time_stands() -> None:
-    world = World()
-    world.stop()
-    world.clock.now += 30
-
-    assert world.stop().hung_up_at == NOW + 60
-    assert world.rooms.closed == [SESSION_ID, SESSION_ID]
-    assert world.session.due_at == GIVEN_UP
+    assert [(each.is_ongoing, each.due_at) for each in stored] == [(False, NOW + 60)]
 
 
-def test_a_call_that_was_over_its_cap_stays_so_when_it_is_stopped() -> None:
-    world = World(replace(session(), hung_up_at=NOW + 15, end_reason="cap"))
+def test_a_repeated_stop_closes_the_room_again_and_keeps_the_first_time() -> None:
+    setup = Setup()
+    setup.stop()
+    setup.clock.now += 30
 
-    state = world.stop()
+    assert setup.stop().hung_up_at == NOW + 60
+    assert setup.rooms.closed == [SESSION_ID, SESSION_ID]
+    assert setup.session.due_at == GIVEN_UP
 
-    assert (state.end_reason, state.hung_up_at) == ("cap", NOW + 15)
+
+def test_a_call_that_exceeded_its_cap_keeps_its_end_reason_when_it_is_stopped() -> None:
+    setup = Setup(replace(session(), hung_up_at=NOW + 15, end_reason="cap"))
+
+    stopped = setup.stop()
+
+    assert (stopped.end_reason, stopped.hung_up_at) == ("cap", NOW + 15)
 
 
-def test_when_livekit_is_down_the_caller_hears_of_it_and_the_room_is_left_to_the_sweeper() -> None:
-    world = World(rooms=FailingRooms(LiveKitUnavailable()))
+def test_a_stop_fails_while_livekit_is_down_and_the_session_is_due_for_the_sweeper() -> None:
+    setup = Setup(rooms=FailingRooms(LiveKitUnavailable()))
 
     with pytest.raises(LiveKitUnavailable):
-        world.stop()
+        setup.stop()
 
-    assert (world.session.is_ongoing, world.session.end_reason) == (False, "stopped")
-    assert world.session.due_at == NOW + 60  # now
+    assert (setup.session.is_ongoing, setup.session.end_reason) == (False, "stopped")
+    assert setup.session.due_at == NOW + 60  # now
 
 
-def test_many_stops_at_once_all_succeed() -> None:
-    world = World()
+def test_concurrent_stops_all_succeed() -> None:
+    setup = Setup()
 
-    outcomes = world.race(*(world.stop_session(SESSION_ID, ACME) for _ in range(10)))
+    outcomes = setup.race(*(setup.stop_session(SESSION_ID, ACME) for _ in range(10)))
 
     assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
-    assert (world.session.hung_up_at, world.session.due_at) == (NOW + 60, GIVEN_UP)
+    assert (setup.session.hung_up_at, setup.session.due_at) == (NOW + 60, GIVEN_UP)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_session_that_has_ended_is_not_hung_up(status: Any) -> None:
-    world = World(replace(session(), status=status))
+def test_an_ended_session_cannot_be_stopped(status: Any) -> None:
+    setup = Setup(replace(session(), status=status))
 
     with pytest.raises(SessionNotActive):
-        world.stop()
+        setup.stop()
 
-    assert (world.rooms.closed, world.session.hung_up_at) == ([], None)
+    assert (setup.rooms.closed, setup.session.hung_up_at) == ([], None)
 
 
 @pytest.mark.parametrize("head_start", range(6))
-@pytest.mark.parametrize("said", [TURNS, []], ids=["with turns", "without"])
-def test_a_call_that_is_stopped_and_completed_at_once_ends_completed_and_due_as_that(
-    head_start: int, said: list[Any]
-) -> None:
-    world = World()
-    end_session = EndSession(world.sessions, FakeTranscripts(), FakeCheckpoints(world.sessions), world.clock)
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
+def test_a_session_that_is_stopped_and_completed_concurrently_is_completed(head_start: int, turns: list[Any]) -> None:
+    setup = Setup()
+    end_session = EndSession(setup.sessions, FakeTranscripts(), FakeCheckpoints(setup.sessions), setup.clock)
 
     async def complete() -> None:
         for _ in range(head_start):
             await asyncio.sleep(0)
-        await end_session(session(), ending(transcript=said), "client")
+        await end_session(session(), ending(transcript=turns), "client")
 
-    stopped, completed = world.race(world.stop_session(SESSION_ID, ACME), complete())
+    stopped, completed = setup.race(setup.stop_session(SESSION_ID, ACME), complete())
 
     assert completed is None
-    assert world.session.status == "completed"
-    assert world.session.due_at == NOW + 60 + 120
+    assert setup.session.status == "completed"
+    assert setup.session.due_at == NOW + 60 + 120
     if isinstance(stopped, SessionNotActive):
-        assert (world.session.end_reason, world.session.hung_up_at) == ("completed", None)
+        assert (setup.session.end_reason, setup.session.hung_up_at) == ("completed", None)
     else:
-        assert (world.session.end_reason, world.session.hung_up_at) == ("stopped", NOW + 60)
+        assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
 
 
 @pytest.mark.parametrize(
-    ("caller", "refusal"),
+    ("caller", "error"),
     [
         (FakeCaller("globex"), SessionNotFound),
         (FakeClient(SessionId("019a0000-0000-7000-8000-00000000000f")), SessionNotFound),
         (UnknownCaller(), InvalidApiKey),
     ],
-    ids=["another workspace", "another session's client", "nobody"],
+    ids=["another workspace", "another session's client", "unknown key"],
 )
-def test_nobody_else_hangs_up(caller: SessionCaller, refusal: type[Exception]) -> None:
-    world = World()
+def test_an_unauthorized_caller_cannot_stop_a_session(caller: SessionCaller, error: type[Exception]) -> None:
+    setup = Setup()
 
-    with pytest.raises(refusal):
-        world.stop(caller)
+    with pytest.raises(error):
+        setup.stop(caller)
 
-    assert (world.rooms.closed, world.session) == ([], session())
+    assert (setup.rooms.closed, setup.session) == ([], session())

@@ -10,16 +10,16 @@ from pi_voice.domain.transcripts import TranscriptTurn
 
 
 def turn(role: Any, text: str, start: int | None = None, end: int | None = None) -> TranscriptTurn:
-    """Say something, from second to second if these are known."""
-    said: TranscriptTurn = {"role": role, "text": text}
+    """Return a turn, with times in seconds if given."""
+    timed: TranscriptTurn = {"role": role, "text": text}
     if start is not None:
-        said["start_ms"] = start * 1000
+        timed["start_ms"] = start * 1000
     if end is not None:
-        said["end_ms"] = end * 1000
-    return said
+        timed["end_ms"] = end * 1000
+    return timed
 
 
-GOOD = [
+CALL = [
     turn("agent", "Which city?", 0, 2),
     turn("user", "Oslo.", 3, 4),
     turn("agent", "For how many?", 5, 6),
@@ -27,8 +27,8 @@ GOOD = [
 ]
 
 
-def test_a_call_is_described_by_counting_and_by_the_clock() -> None:
-    assert assess_quality(GOOD, 20) == TranscriptQuality(
+def test_quality_has_counts_gaps_and_coverage() -> None:
+    assert assess_quality(CALL, 20) == TranscriptQuality(
         agent_turns=2,
         user_turns=2,
         user_is_silent=False,
@@ -43,12 +43,12 @@ def test_a_call_is_described_by_counting_and_by_the_clock() -> None:
     ("pause", "gaps"), [(0, 0), (10, 0), (11, 1), (-3, 0)], ids=["none", "ten seconds", "longer", "talked over"]
 )
 def test_a_gap_is_a_pause_of_more_than_ten_seconds(pause: int, gaps: int) -> None:
-    told = assess_quality([turn("agent", "a", 0, 5), turn("user", "b", 5 + pause, 60)], None)
+    quality = assess_quality([turn("agent", "a", 0, 5), turn("user", "b", 5 + pause, 60)], None)
 
-    assert (told.gaps, told.longest_gap_seconds) == (gaps, max(0.0, float(pause)))
+    assert (quality.gaps, quality.longest_gap_seconds) == (gaps, max(0.0, float(pause)))
 
 
-def test_gaps_are_rounded_to_tenths() -> None:
+def test_the_longest_gap_is_rounded_to_tenths_of_a_second() -> None:
     turns: list[TranscriptTurn] = [
         {"role": "agent", "text": "a", "end_ms": 1_000},
         {"role": "user", "text": "b", "start_ms": 12_345},
@@ -68,46 +68,46 @@ def test_gaps_are_rounded_to_tenths() -> None:
     ],
     ids=str,
 )
-def test_without_two_turns_with_times_there_is_no_longest_gap(turns: list[TranscriptTurn]) -> None:
-    told = assess_quality(turns, 100)
+def test_the_longest_gap_is_null_without_times_on_both_sides(turns: list[TranscriptTurn]) -> None:
+    quality = assess_quality(turns, 100)
 
-    assert (told.gaps, told.longest_gap_seconds) == (0, None)
+    assert (quality.gaps, quality.longest_gap_seconds) == (0, None)
 
 
-def test_the_first_turn_s_start_is_no_gap() -> None:
+def test_silence_before_the_first_turn_is_not_a_gap() -> None:
     assert assess_quality([turn("agent", "Hello?", 40, 41), turn("user", "Hi.", 42, 43)], None).gaps == 0
 
 
 @pytest.mark.parametrize(
     ("turns", "duration", "coverage"),
     [
-        (GOOD, 19, 1.0),
-        (GOOD, 10, 1.0),
-        (GOOD, 38, 0.5),
-        (GOOD, 57, 0.33),
-        (GOOD, None, None),
-        (GOOD, 0, None),
+        (CALL, 19, 1.0),
+        (CALL, 10, 1.0),
+        (CALL, 38, 0.5),
+        (CALL, 57, 0.33),
+        (CALL, None, None),
+        (CALL, 0, None),
         ([turn("user", "x")], 60, None),
         ([turn("user", "x", 0, 30), turn("agent", "y", 5, 6)], 60, 0.5),
     ],
     ids=str,
 )
-def test_coverage_is_how_much_of_the_call_lies_before_the_last_word(
+def test_coverage_is_the_share_of_the_call_before_the_end_of_the_last_turn(
     turns: list[TranscriptTurn], duration: float | None, coverage: float | None
 ) -> None:
     assert assess_quality(turns, duration).coverage == coverage
 
 
-@pytest.mark.parametrize("said", [[], [""], ["  "], ["...", "…"], ["?!", "-", "\u2014"]], ids=str)
-def test_a_caller_who_said_no_word_is_silent(said: list[str]) -> None:
-    turns = [turn("agent", "Hello?"), *(turn("user", text) for text in said)]
+@pytest.mark.parametrize("texts", [[], [""], ["  "], ["...", "…"], ["?!", "-", "\u2014"]], ids=str)
+def test_a_caller_without_letters_or_digits_is_silent(texts: list[str]) -> None:
+    turns = [turn("agent", "Hello?"), *(turn("user", text) for text in texts)]
 
     assert assess_quality(turns, None).user_is_silent
-    assert assess_quality(turns, None).user_turns == len(said)
+    assert assess_quality(turns, None).user_turns == len(texts)
 
 
 @pytest.mark.parametrize("word", ["Oslo", "4", "東", "да", "ok."])
-def test_one_word_in_any_script_is_enough(word: str) -> None:
+def test_a_caller_with_one_word_in_any_script_is_not_silent(word: str) -> None:
     assert not assess_quality([turn("agent", "Hello?"), turn("user", "..."), turn("user", word)], None).user_is_silent
 
 
@@ -124,9 +124,7 @@ def test_one_word_in_any_script_is_enough(word: str) -> None:
     ],
     ids=str,
 )
-def test_a_repeated_turn_says_the_same_as_the_one_before_by_the_same_speaker(
-    turns: list[TranscriptTurn], repeated: int
-) -> None:
+def test_a_repeated_turn_has_the_role_and_text_of_the_turn_before(turns: list[TranscriptTurn], repeated: int) -> None:
     assert assess_quality(turns, None).repeated_turns == repeated
 
 
@@ -143,9 +141,9 @@ TIMES = st.none() | st.integers(0, 10**9)
     ),
     st.none() | st.floats(0, 86_400),
 )
-def test_any_transcript_can_be_described(turns: Any, duration: float | None) -> None:
-    told = assess_quality(turns, duration)
+def test_quality_can_be_assessed_for_any_transcript(turns: Any, duration: float | None) -> None:
+    quality = assess_quality(turns, duration)
 
-    assert told.agent_turns + told.user_turns == len(turns)
-    assert told.coverage is None or 0 <= told.coverage <= 1
-    assert told.longest_gap_seconds is None or told.longest_gap_seconds >= 0
+    assert quality.agent_turns + quality.user_turns == len(turns)
+    assert quality.coverage is None or 0 <= quality.coverage <= 1
+    assert quality.longest_gap_seconds is None or quality.longest_gap_seconds >= 0

@@ -3,7 +3,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pi_voice.domain.voices import VOICES, VoiceName
 
-GOOGLE_S_LIST = """
+GOOGLE_VOICES = """
 Zephyr Bright, Puck Upbeat, Charon Informative, Kore Firm, Fenrir Excitable, Leda Youthful, Orus Firm, Aoede Breezy,
 Callirrhoe Easy-going, Autonoe Bright, Enceladus Breathy, Iapetus Clear, Umbriel Easy-going, Algieba Smooth,
 Despina Smooth, Erinome Clear, Algenib Gravelly, Rasalgethi Informative, Laomedeia Upbeat, Achernar Soft,
@@ -13,20 +13,20 @@ Vindemiatrix Gentle, Sadachbia Lively, Sadaltager Knowledgeable, Sulafat Warm
 
 
 def test_the_voices_are_the_thirty_of_gemini_live_with_their_styles() -> None:
-    expected = [tuple(entry.split()) for entry in GOOGLE_S_LIST.split(",")]
+    expected = [tuple(entry.split()) for entry in GOOGLE_VOICES.split(",")]
 
     assert [(voice.name, voice.style) for voice in VOICES] == expected
     assert len(expected) == 30
 
 
 @pytest.mark.parametrize("voice", VOICES, ids=lambda voice: str(voice.name))
-def test_every_voice_that_is_listed_can_be_chosen(voice: object) -> None:
+def test_every_listed_voice_is_a_valid_name(voice: object) -> None:
     name = getattr(voice, "name", None)
 
     assert TypeAdapter(VoiceName).validate_python(name) == name
 
 
 @pytest.mark.parametrize("name", ["puck", "Puck ", "Alloy", "", None])
-def test_no_other_voice_can_be_chosen(name: object) -> None:
+def test_another_name_is_rejected(name: object) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(VoiceName).validate_python(name)

@@ -1,7 +1,6 @@
-"""The real parts that `make test-real` holds the product against: how they are installed, started and reported.
+"""Install and start the real servers and programs that tests and measurements run against.
 
-Everything is installed into the ignored folder .real. What a machine cannot provide is skipped by name with the
-reason; with REQUIRE_REAL=1 that is a failure.
+Everything is installed into the ignored folder .real. `make test-real` shows the versions of the parts that ran.
 """
 
 import os
@@ -14,9 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-import pytest
+from local.errors import CannotStart
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / ".real"
@@ -27,26 +26,28 @@ END_SECONDS: Final = 60
 Command = list[str | Path]
 
 versions: Final[dict[str, str]] = {}
-"""The parts that took part in this run, by name; the terminal shows them at the end."""
+"""The versions of the parts that ran in this process, by name."""
 
 
-def absent(part: str, reason: str) -> NoReturn:
-    """Skip a test because this machine has no such part; fail it where all of them are required."""
-    message = f"{part}: {reason}"
-    if os.environ.get("REQUIRE_REAL") == "1":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+class Missing(Exception):
+    """This machine does not have a part, and it cannot be installed."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part}: {reason}")
 
 
 def program(part: str, name: str) -> str:
-    """Return the path of a program of the machine, or say that the part is absent."""
-    return shutil.which(name) or absent(part, f"there is no {name} on PATH")
+    """Return the path of a program on PATH; raises Missing."""
+    found = shutil.which(name)
+    if found is None:
+        raise Missing(part, f"there is no {name} on PATH")
+    return found
 
 
 def install(part: str, command: Command, environment: Mapping[str, str] | None = None) -> None:
-    """Run one step of an installation, or say that the part is absent and how the step ended."""
+    """Run one step of an installation; raises Missing with the output of the step if it fails."""
     try:
-        ended = subprocess.run(
+        ended = subprocess.run(  # noqa: S603 (our own command)
             command,
             cwd=ROOT,
             env={**os.environ, **(environment or {})},
@@ -58,24 +59,25 @@ def install(part: str, command: Command, environment: Mapping[str, str] | None =
             check=False,
         )
     except subprocess.TimeoutExpired:
-        absent(part, f"{command[0]} took more than {INSTALL_SECONDS} s to install it")
+        raise Missing(part, f"{command[0]} took more than {INSTALL_SECONDS} s to install it") from None
     if ended.returncode:
-        absent(part, f"{' '.join(map(str, command))} ended with {ended.returncode}:\n{ended.stdout[-2000:].strip()}")
+        output = ended.stdout[-2000:].strip()
+        raise Missing(part, f"{' '.join(map(str, command))} ended with {ended.returncode}:\n{output}")
 
 
 def is_installed(folder: Path, lock: Path) -> bool:
-    """Return whether a folder holds what a lock says; `mark_installed` told so when it was complete."""
+    """Return whether a complete installation of a lock file is in a folder, by its mark."""
     mark = folder / "installed"
     return mark.is_file() and mark.read_bytes() == lock.read_bytes()
 
 
 def mark_installed(folder: Path, lock: Path) -> None:
-    """Say that a folder holds what a lock says."""
+    """Mark a folder as a complete installation of a lock file."""
     shutil.copyfile(lock, folder / "installed")
 
 
 def free_port(in_a_row: int = 1) -> int:
-    """Return a port that nobody uses, nor those behind it; the system gives none of them to who asks for any."""
+    """Return the first of some free ports in a row, outside the range from which the system assigns ports."""
     while True:
         port = random.randrange(20_000, 30_000)  # noqa: S311 (no secret)
         with suppress(OSError), ExitStack() as taken:
@@ -88,15 +90,15 @@ def free_port(in_a_row: int = 1) -> int:
 def running(
     part: str, command: Command, is_ready: Callable[[], bool], environment: Mapping[str, str] | None = None
 ) -> Iterator[Path]:
-    """Run a server until the end of the context, from the moment that it is ready; yield its log.
+    """Run a server until the end of the context; yield its log once it is ready.
 
-    A server that does not start fails the test: it is installed, so this is a fault and not a lack.
+    Raises CannotStart, not Missing, if it does not start: it is installed, so this is a fault.
     """
     log = FOLDER / "logs" / f"{part.lower().replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("wb") as output,
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: S603 (our own command)
             command,
             cwd=FOLDER,
             env={**os.environ, **(environment or {})},
@@ -109,7 +111,7 @@ def running(
             deadline = time.monotonic() + START_SECONDS
             while not is_ready():
                 if server.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"{part} did not start:\n{log.read_text(errors='replace')[-3000:]}", pytrace=False)
+                    raise CannotStart(f"{part} did not start:\n{log.read_text(errors='replace')[-3000:]}")
                 time.sleep(0.1)
             yield log
         finally:
@@ -121,7 +123,7 @@ def running(
 
 
 def accepts_connections(port: int) -> Callable[[], bool]:
-    """Return a question that is answered yes once something listens on a port of loopback."""
+    """Return a function that returns whether a server listens on a port of loopback."""
 
     def is_ready() -> bool:
         try:
@@ -131,12 +133,3 @@ def accepts_connections(port: int) -> Callable[[], bool]:
         return True
 
     return is_ready
-
-
-def listening_addresses(port: int) -> set[str]:
-    """Return the addresses on which something listens on a TCP port of this machine, in the kernel's own hex."""
-    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
-    rows = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
-    listening = "0A"
-    places = [row[1].split(":") for row in rows if row[3] == listening]
-    return {address for address, number in places if int(number, 16) == port}

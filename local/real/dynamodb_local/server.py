@@ -1,12 +1,11 @@
-"""DynamoDB Local, AWS's own engine: installed by Maven, run by OnLoopback.java beside this file."""
+"""Install DynamoDB Local, AWS's own engine, with Maven and run it by OnLoopback.java beside this file."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.real import parts
+from local.real import parts
 
 PART: Final = "DynamoDB Local"
 _POM: Final = Path(__file__).with_name("pom.xml")
@@ -16,7 +15,7 @@ _FOLDER: Final = parts.FOLDER / "dynamodb-local"
 
 @contextmanager
 def dynamodb_local() -> Iterator[str]:
-    """Run an empty DynamoDB Local, in memory; yield its URL."""
+    """Run an empty DynamoDB Local, in memory, and yield its URL; raises Missing and CannotStart."""
     java = parts.program(PART, "java")
     _install()
     port = parts.free_port()
@@ -37,6 +36,4 @@ def _install() -> None:
 
 def _version() -> str:
     [jar] = _FOLDER.glob("DynamoDBLocal-*.jar")
-    found = re.search(r"-([\d.]+)\.jar", jar.name)
-    assert found
-    return found[1]
+    return jar.stem.removeprefix("DynamoDBLocal-")

@@ -1,9 +1,9 @@
-"""Takes what a strict reader needs out of Google's machine-readable definition of the Gemini API.
+"""Reduces Google's OpenAPI definition of the Gemini API to the messages that gemini_messages.py reads.
 
-    python tests/wire/gemini_definitions.py v1beta.openapi.json > tests/wire/gemini/v1beta.json
+    python -m local.stand_ins.reduce_gemini_definitions v1beta.openapi.json > v1beta.json
 
-The definition is served by Google under `/$discovery/OPENAPI3_0?version=v1beta`. What is kept are the messages that the
-requests for a token and for an extraction are made of: the names of their fields, types and values, without any prose.
+Google serves the definition under `/$discovery/OPENAPI3_0?version=v1beta`. The output goes to gemini_definitions/: the
+messages of requests for a token and for an extraction, with the names, types and values of their fields.
 """
 
 import json
@@ -18,16 +18,19 @@ Node = Any
 
 
 def definitions(document: Node) -> dict[str, Node]:
-    """Return the messages that the requests are made of, each as a JSON Schema that allows nothing else."""
+    """Return every message that the requests contain, each as a JSON Schema that allows no other fields.
+
+    A message that the document names but does not define is left out.
+    """
     schemas: dict[str, Node] = document["components"]["schemas"]
-    kept: dict[str, Node] = {}
+    messages: dict[str, Node] = {}
     waiting = list(REQUESTS)
     while waiting:
         name = waiting.pop()
-        if name not in kept:
-            kept[name] = _strict(schemas[name]) if name in schemas else {}  # named but left out: anything goes
-            waiting.extend(_references(kept[name]))
-    return dict(sorted(kept.items()))
+        if name in schemas and name not in messages:
+            messages[name] = _strict(schemas[name])
+            waiting.extend(_references(messages[name]))
+    return dict(sorted(messages.items()))
 
 
 def _strict(node: Node) -> Node:
@@ -35,8 +38,12 @@ def _strict(node: Node) -> Node:
         return {"$ref": f"#/$defs/{node['$ref'].rpartition('/')[2]}"}
     match node.get("type"):
         case "object" if "properties" in node:
-            fields = {name: _strict(field) for name, field in sorted(node["properties"].items())}
+            # `_responseJsonSchema` is listed beside `responseJsonSchema`, which is the field to use.
+            names = sorted(name for name in node["properties"] if not name.startswith("_"))
+            fields = {name: _strict(node["properties"][name]) for name in names}
             return {"type": "object", "properties": fields, "additionalProperties": False}
+        case "object":
+            return {"type": "object", "additionalProperties": _strict(node["additionalProperties"])}
         case "array":
             return {"type": "array", "items": _strict(node["items"])}
         case None:

@@ -1,20 +1,22 @@
-"""A whole call by the sample events: every function once, each with its own event and the ids that came before it."""
+"""Invoke every function once with its sample event, in the order of a whole call."""
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from events.sign_webhook import signed
 from local.stand_ins import livekit
-from tests.real import parts
-from tests.template.routes import snake_case
 
 Json = Any
 
+_EVENTS: Final = Path(__file__).parent.parent / "events"
+
 Invoke = Callable[[str, Json], Json]
-"""Runs a function, by its logical id, with an event, and returns what it answers."""
+"""Invokes a function by its logical id with an event and returns its response."""
 
 STATUSES: Final = {
     "CreateAgent": 201,
@@ -36,16 +38,17 @@ STATUSES: Final = {
     "DeleteSession": 204,
     "DeleteAgent": 204,
 }
-"""What the functions with a route answer when all goes well, in the order of a call's life."""
+"""The statuses of the functions with a route when all goes well, in the order of a call."""
 
 
 def event(function: str) -> Json:
     """Return the sample event of a function."""
-    return json.loads((parts.ROOT / f"events/{snake_case(function)}.json").read_text(encoding="utf-8"))
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", function).lower()
+    return json.loads((_EVENTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def webhook(session_id: str) -> Json:
-    """Return the sample webhook as LiveKit's stand-in would sign it, about the room of a session."""
+    """Return the sample webhook for the room of a session, signed with the key of LiveKit's stand-in."""
     sample = event("ReceiveLivekitWebhook")
     body = json.loads(base64.b64decode(sample["body"]))
     body["room"]["name"] = session_id
@@ -55,7 +58,7 @@ def webhook(session_id: str) -> Json:
 
 @dataclass
 class SampleCall:
-    """The call, while it is held: `documents` are the answers by function, `statuses` those of the routes."""
+    """A call in progress: `documents` are the responses by function, `statuses` the HTTP statuses of routes."""
 
     invoke: Invoke
     documents: dict[str, Json] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class SampleCall:
     api_key: str = ""
 
     def hold(self) -> None:
-        """Go through the whole life of a call, as an operator and as a caller, from the first key to its revocation."""
+        """Make the whole call, as an operator and as a caller, from creating a key to revoking it."""
         key = self.operate("CreateApiKey")["data"]
         self.api_key = key["api_key"]
         self.operate("ListApiKeys")
@@ -86,12 +89,12 @@ class SampleCall:
         self.operate("RevokeApiKey", key_id=key["key_id"])
 
     def operate(self, function: str, **changes: str) -> Json:
-        """Invoke a function that has no route, and return what it answers."""
+        """Invoke a function that has no route and return its response."""
         self.documents[function] = self.invoke(function, event(function) | changes)
         return self.documents[function]
 
     def request(self, function: str, *, body: Json = None, **ids: str) -> Json:
-        """Send the sample request of a function with the key of this call and the ids so far; return the body."""
+        """Send the sample request of a function with the key of this call and these ids; return the body."""
         sample = event(function)
         sample["headers"]["authorization"] = f"Bearer {self.api_key}"
         for name in sample.get("pathParameters", {}):
@@ -103,7 +106,7 @@ class SampleCall:
         return self.answer(function, sample)
 
     def answer(self, function: str, sample: Json) -> Json:
-        """Invoke a function with an HTTP event, note the status and return the body."""
+        """Invoke a function with an HTTP event, record the status and return the body."""
         answer = self.invoke(function, sample)
         self.statuses[function] = answer["statusCode"]
         self.documents[function] = json.loads(answer.get("body") or "null")

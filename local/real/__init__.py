@@ -1,0 +1,1 @@
+"""Real servers and programs, in place of stand-ins, for tests and measurements."""

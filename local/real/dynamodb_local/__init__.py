@@ -1,0 +1,1 @@
+"""DynamoDB Local, which Maven installs."""
