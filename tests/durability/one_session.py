@@ -15,14 +15,16 @@ from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
 from pi_voice.domain.ids import SessionId
+from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.domain.session_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse
 from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.use_cases.delete_session import DeleteSession
 from pi_voice.use_cases.end_session import EndSession
-from pi_voice.use_cases.extract_results import ExtractionBudget, ExtractResults
+from pi_voice.use_cases.extract_results import ExtractResults
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.use_cases.read_sessions import ReadSessions
@@ -61,7 +63,7 @@ class Room:
     async def close(self, session_id: SessionId) -> None:  # noqa: ARG002 (there is one)
         await asked(LiveKitUnavailable, self.inside.clear)
 
-    def admit(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
+    def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         return LiveKitConnection(url="wss://livekit.test", token=f"{participant} {media}", room=session.session_id)
 
     def enter(self, participant: int) -> None:
@@ -69,11 +71,17 @@ class Room:
         self.untold.add(participant)
 
 
+class TrustingVerifier:
+    """Accepts every signature."""
+
+    def verify(self, webhook: SignedWebhook) -> None: ...
+
+
 class Tokens:
     """Tokens of Gemini Live."""
 
-    async def mint(self, order: LiveTokenRequest) -> GeminiLiveConnection:
-        made = GeminiLiveConnection(url="wss://gemini.test", token=order.voice, model="gemini-live", setup={})
+    async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
+        made = GeminiLiveConnection(url="wss://gemini.test", token=request.voice, model="gemini-live", setup={})
         return await asked(GeminiUnavailable, lambda: made)
 
 
@@ -86,7 +94,7 @@ class Model:
         self.mood = "answers"
         self._asked = 0
 
-    async def answer(self, question: ModelRequest, seconds: float) -> ModelResponse:  # noqa: ARG002
+    async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:  # noqa: ARG002
         return await asked(GeminiUnavailable, self._answer)
 
     def _answer(self) -> ModelResponse:
@@ -119,6 +127,8 @@ class Queue:
     async def put(self, session_id: SessionId) -> None:
         await asked(StorageError, lambda: self.waiting.append(Message(session_id)))
 
+    async def delay(self, receipt_handle: str, seconds: int) -> None: ...
+
 
 # ---- The session ----
 
@@ -131,19 +141,20 @@ class OneSession:
         self.room, self.model, self.queue = Room(), Model(), Queue()
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
-        connecting = IssueConnections(self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock))
-        hanging_up = StopSession(sessions, self.room, clock)
-        closing = EndSession(sessions, transcripts, checkpoints, clock)
+        issue_connections = IssueConnections(
+            self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock)
+        )
+        self.stop_session = StopSession(sessions, self.room, clock)
+        end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
-        results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
-        self.results = results
-        self.hanging_up = hanging_up
-        self.completion = CompleteSession(sessions, closing, results, lambda: self.room)
-        self.keeping = SaveTranscript(sessions, checkpoints)
-        self.renewing = RenewSession(store.agents, sessions, checkpoints, connecting, clock)
-        self.sweeping = SweepSessions(sessions, closing, hanging_up, self.queue, clock)
-        self.room_events = ReceiveLivekitWebhook(sessions, sessions, lambda: self.room, clock)
-        self.history = ReadSessions(sessions, transcripts, checkpoints)
+        self.extract_results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
+        self.complete_session = CompleteSession(sessions, end_session, self.extract_results, lambda: self.room)
+        self.save_transcript = SaveTranscript(sessions, checkpoints)
+        self.renew_session = RenewSession(store.agents, sessions, checkpoints, issue_connections, clock)
+        self.sweep_sessions = SweepSessions(sessions, end_session, self.stop_session, self.queue, clock)
+        self.receive_livekit_webhook = ReceiveLivekitWebhook(TrustingVerifier(), sessions, lambda: self.room, clock)
+        self.read_sessions = ReadSessions(sessions, transcripts)
+        self.delete_session = DeleteSession(sessions, transcripts, checkpoints)
 
     async def begin(self, session: Session) -> None:
         """Save the session, and an agent with an output schema for it."""
@@ -160,9 +171,7 @@ class OneSession:
         if message.deliveries > MAX_DELIVERIES:
             self._done_with(message)
             return
-        await self.results.retry(
-            message.session_id, ExtractionBudget(60.0, is_last=message.deliveries == MAX_DELIVERIES)
-        )
+        await self.extract_results(message.session_id, 60.0, is_last=message.deliveries == MAX_DELIVERIES)
         await asked(StorageError, partial(self._done_with, message))
 
     def _done_with(self, message: Message) -> None:
@@ -186,7 +195,7 @@ class OneSession:
 
     async def tell(self, participant: int) -> None:
         """Deliver the webhook of a join until it is answered."""
-        await self.room_events.apply(self.room.events[participant])
+        await self.receive_livekit_webhook(SignedWebhook("", self.room.events[participant]))
         self.room.untold.discard(participant)
 
 
@@ -207,6 +216,6 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
     )
 
 
-def says(writer: int, number: int) -> Turn:
+def says(writer: int, number: int) -> TranscriptTurn:
     """Return the text that only this writer sends at this position."""
     return {"role": "agent" if number % 2 else "user", "text": f"{writer} says {number}"}

@@ -113,7 +113,7 @@ class Sight:
 
     now: int
     session: Session | None
-    kept: list[Turn]
+    kept: list[TranscriptTurn]
     """The saved turns, by stored piece."""
     starts: list[int]
     """The stored number of the first turn of each piece."""
@@ -137,10 +137,10 @@ class Done:
 class Reference:
     """The acknowledgments so far."""
 
-    acknowledged: dict[int, Turn] = field(default_factory=dict)
-    answers: list[SessionState] = field(default_factory=list)
+    acknowledged: dict[int, TranscriptTurn] = field(default_factory=dict)
+    answers: list[session_api.Session] = field(default_factory=list)
     """The response of complete; there can be only one."""
-    own: list[list[Turn]] = field(default_factory=list)
+    own: list[list[TranscriptTurn]] = field(default_factory=list)
     """Transcripts of all attempts to complete the call."""
     expires_at: int = 0
     reported: set[int] = field(default_factory=set)
@@ -182,7 +182,7 @@ class Reference:
                     assert self.acknowledged.setdefault(number, turn) == turn, (
                         "two writers with different turns succeeded"
                     )
-            case Complete(), SessionState() as state:
+            case Complete(), session_api.Session() as state:
                 assert not self.answers, "two requests completed the session"
                 self.answers.append(state)
                 self.is_hung_up |= each.outcome.is_spared
@@ -191,12 +191,12 @@ class Reference:
                 self.is_hung_up = True
             case Renew(), RenewedSession() as renewed:
                 assert before.session is not None
-                assert before.session.is_on, "a call that was over was renewed"
+                assert before.session.is_ongoing, "a call that was over was renewed"
                 assert renewed.expires_at <= before.session.created_at + MAX_SESSION_SECONDS
                 self.expires_at = max(self.expires_at, renewed.expires_at)
             case ((Join() | RepeatJoin()), _):
                 self.reported.add(each.sent)
-                if before.session is not None and not before.session.is_on:
+                if before.session is not None and not before.session.is_ongoing:
                     self.is_hung_up = True  # all participants of the room are disconnected
             case Delete(), _:
                 self.is_deleted = True
@@ -263,14 +263,14 @@ class Reference:
         assert session.expires_at >= self.expires_at, "more time was promised"
         if session.completed_by == "sweeper" or session.end_reason == "expired":
             ended_at = session.completed_at or session.failed_at or 0
-            assert ended_at >= session.given_up_at, "it was given up before its time"
+            assert ended_at >= session.abandoned_at, "it was given up before its time"
 
     def _is_found_by_the_sweeper(self, session: Session, after: Sight) -> None:
         if session.status == "active":
             assert session.due_at is not None
-            assert session.due_at <= max(after.now, session.given_up_at)
+            assert session.due_at <= max(after.now, session.abandoned_at)
             first_join = session.livekit.first_joined_at is not None and self.reported
-            if session.is_on and first_join and session.cap_ends_at is not None:
+            if session.is_ongoing and first_join and session.cap_ends_at is not None:
                 assert session.due_at <= max(after.now, session.cap_ends_at), (
                     "no sweep is due when its time limit is over"
                 )

@@ -17,7 +17,7 @@ from livekit.protocol.models import Room
 
 from local.workers import FunctionError
 from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, DAY_SECONDS
-from pi_voice.use_cases.extract_results import PICK_UP_SECONDS, QUEUED_SECONDS
+from pi_voice.use_cases.extract_results import QUEUED_SECONDS, RECHECK_SECONDS
 from tests.durability.faulty_path import Exchange, Fault, Reply, busy, changes_something, failing, killing
 from tests.durability.world import Caller, Lane, World
 
@@ -33,7 +33,7 @@ CAP_SECONDS: Final = 60
 NEVER_BACK: Final = 2 * DAY_SECONDS
 """Seconds after which the session is abandoned: the client does not return."""
 
-LATER: Final = QUEUED_SECONDS + PICK_UP_SECONDS
+LATER: Final = QUEUED_SECONDS + RECHECK_SECONDS
 """Seconds after which the sweeper handles unfinished work, and before which a client may return."""
 
 
@@ -295,7 +295,7 @@ OPERATIONS: Final = (
         (SESSION, ROOM_CLOSED, SESSION),
         started_with(FIRST),
         stop,
-        (PICK_UP_SECONDS, NEVER_BACK),
+        (RECHECK_SECONDS, NEVER_BACK),
     ),
     Operation("add a participant", "AddParticipant", (KEY_TAKEN, KEY_DONE), started, add_participant),
     Operation("renew", "RenewSession", (ROOM_OPENED, TOKEN, SESSION), started_with(FIRST), renew),

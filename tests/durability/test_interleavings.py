@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from pi_voice.adapters.aws import AwsService
-from pi_voice.domain import transcripts
+from pi_voice.adapters.dynamodb.transcripts import unpack
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
@@ -66,7 +66,7 @@ class World(OneSession):
         """Read the rows directly, the transcript even if its session is gone."""
         session = self._runner.run(self.store.sessions.get(self.session_id))
         rows = self._rows(self.session_id)
-        pieces = [transcripts.unpack([bytes(row["data"]["B"])]) for row in rows]
+        pieces = [unpack([bytes(row["data"]["B"])]) for row in rows]
         transcript_id = session.transcript_id if session else transcript_id
         packed = [bytes(row["data"]["B"]) for row in self._rows(transcript_id)] if transcript_id else []
         return Sight(
@@ -75,7 +75,7 @@ class World(OneSession):
             kept=[turn for piece in pieces for turn in piece],
             starts=[int(row["piece"]["N"]) for row in rows],
             lengths=[len(piece) for piece in pieces],
-            transcript=transcripts.unpack(packed) if packed else None,
+            transcript=unpack(packed) if packed else None,
             inside=frozenset(self.room.inside),
         )
 
@@ -98,17 +98,17 @@ class World(OneSession):
                 first = max(0, len(reference.acknowledged) - back)
                 turns = [says(writer, number) for number in range(first, first + count)]
                 sent = SaveTranscriptRequest.model_validate({"from": first, "turns": turns})
-                return self.keeping.keep(self.session_id, sent, client), (first, turns)
+                return self.save_transcript(self.session_id, sent, client), (first, turns)
             case Complete(own):
                 said = None if own is None else [says(7, number) for number in range(own)]
-                return self.completion.complete(self.session_id, CompleteSessionRequest(transcript=said), client), said
+                return self.complete_session(self.session_id, CompleteSessionRequest(transcript=said), client), said
             case Stop():
-                return self.hanging_up.stop(self.session_id, client), None
+                return self.stop_session(self.session_id, client), None
             case Renew(has_handle):
-                order = RenewSessionRequest(has_resumption_handle=has_handle)
-                return self.renewing.renew(self.session_id, order, client), None
+                request = RenewSessionRequest(has_resumption_handle=has_handle)
+                return self.renew_session(self.session_id, request, client), None
             case Sweep():
-                return self.sweeping.sweep(), None
+                return self.sweep_sessions(), None
             case Work(place):
                 return self.work(place), None
             case Join(seconds_ago, is_own_room):
@@ -118,9 +118,9 @@ class World(OneSession):
                 participant = min(self.room.untold, default=0)
                 return (self.tell(participant) if participant else asyncio.sleep(0)), participant
             case Get():
-                return self.history.get(self.session_id, client), None
+                return self.read_sessions.get_session(self.session_id, client), None
             case Delete():
-                return self.history.delete(self.session_id, client), None
+                return self.delete_session(self.session_id, client), None
 
 
 # ---- The state machine ----
@@ -257,7 +257,7 @@ class Machine(RuleBasedStateMachine):
                 break
             for _ in range(len(world.queue.waiting)):
                 self.step([Work()])
-            if session.is_on and session.cap_ends_at is not None:
+            if session.is_ongoing and session.cap_ends_at is not None:
                 world.clock.now = max(world.clock.now, session.cap_ends_at)
             elif session.due_at is not None:
                 world.clock.now = max(world.clock.now, session.due_at)

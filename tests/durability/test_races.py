@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,11 +22,11 @@ from pi_voice.domain.session_api import (
     RenewSessionRequest,
     SaveTranscriptRequest,
     SaveTranscriptResponse,
+    SweepSessionsResult,
 )
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionBudget, ExtractionUnfinished
-from pi_voice.use_cases.sweep_sessions import SweepSessionsResult
+from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.one_session import OneSession, a_call, says
 from tests.fakes import FakeClient, FakeClock
 from tests.integration.conftest import dynamodb, environment, moto, runner, service, store  # noqa: F401 (fixtures)
@@ -82,25 +83,25 @@ class Racing:
 
     def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, SaveTranscriptResponse]:
         turns = [says(writer, number) for number in range(start, start + count)]
-        return self.all.keeping.keep(
+        return self.all.save_transcript(
             self.session_id, SaveTranscriptRequest.model_validate({"from": start, "turns": turns}), self._client
         )
 
     def complete(self, own: list[TranscriptTurn] | None = None) -> Coroutine[Any, Any, session_api.Session]:
-        return self.all.completion.complete(self.session_id, CompleteSessionRequest(transcript=own), self._client)
+        return self.all.complete_session(self.session_id, CompleteSessionRequest(transcript=own), self._client)
 
     def stop(self) -> Coroutine[Any, Any, session_api.Session]:
-        return self.all.hanging_up.stop(self.session_id, self._client)
+        return self.all.stop_session(self.session_id, self._client)
 
     def renew(self) -> Coroutine[Any, Any, RenewedSession]:
-        return self.all.renewing.renew(self.session_id, RenewSessionRequest(), self._client)
+        return self.all.renew_session(self.session_id, RenewSessionRequest(), self._client)
 
     def sweep(self) -> Coroutine[Any, Any, SweepSessionsResult]:
-        return self.all.sweeping.sweep()
+        return self.all.sweep_sessions()
 
     @property
     def state(self) -> session_api.Session:
-        return self._track.runner.run(self.all.history.get(self.session_id, self._client))
+        return self._track.runner.run(self.all.read_sessions.get_session(self.session_id, self._client))
 
     @property
     def row(self) -> Session:
@@ -155,7 +156,7 @@ def test_of_complete_and_the_sweeper_one_ends_the_session(track: Track) -> None:
 
 @pytest.mark.parametrize("own", [None, [says(9, 0)]], ids=["what-was-kept", "its-own-transcript"])
 def test_of_turns_and_complete_acknowledged_turns_are_saved_and_others_refused(
-    track: Track, own: list[Turn] | None
+    track: Track, own: list[TranscriptTurn] | None
 ) -> None:
     outcomes = Counter[str]()
     for _ in range(ROUNDS):
@@ -168,7 +169,7 @@ def test_of_turns_and_complete_acknowledged_turns_are_saved_and_others_refused(
         assert racing.turns_kept == there
         assert racing.state.transcript == (there if own is None else own)
         outcomes[type(kept).__name__] += 1
-    assert outcomes.keys() <= {"Kept", "SessionNotActive"}
+    assert outcomes.keys() <= {"SaveTranscriptResponse", "SessionNotActive"}
 
 
 def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> None:
@@ -180,13 +181,13 @@ def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> N
         assert racing.state.extraction.status == "pending"
         racing.all.model.mood = "answers"
 
-        retry, budget = racing.all.results.retry, ExtractionBudget(60.0)
-        answers = racing.race(*(retry(racing.session_id, budget) for _ in range(3)))
+        extract = partial(racing.all.extract_results, racing.session_id, 60.0, is_last=False)
+        answers = racing.race(*(extract() for _ in range(3)))
         first = racing.state
         assert answers == [None, None, None]
         assert first.extraction is not None
         assert (first.extraction.status, first.extraction.attempts) == ("succeeded", 4)
-        racing.race(retry(racing.session_id, budget))
+        racing.race(extract())
         assert racing.state == first
         racing.all.clock.now += QUEUED_SECONDS
         racing.race(racing.sweep())
@@ -205,7 +206,7 @@ def test_of_stop_and_renew_the_call_is_over_and_the_room_is_empty(track: Track) 
         assert isinstance(renewed, RenewedSession | SessionNotActive)
         assert not racing.all.room.inside
         row = racing.row
-        assert (row.hung_up_at, row.end_reason, row.due_at) == (NOW + 60, "stopped", row.given_up_at)
+        assert (row.hung_up_at, row.end_reason, row.due_at) == (NOW + 60, "stopped", row.abandoned_at)
         assert row.expires_at == (renewed.expires_at if isinstance(renewed, RenewedSession) else NOW + TTL)
         outcomes[type(renewed).__name__] += 1
     assert outcomes.keys() <= {"RenewedSession", "SessionNotActive"}
@@ -224,7 +225,7 @@ def test_of_stop_and_complete_the_call_ends_once_with_the_reason_of_the_first(tr
         assert state.end_reason == ("stopped" if isinstance(stopped, session_api.Session) else "completed")
         assert (state.hung_up_at is None) == isinstance(stopped, SessionNotActive)
         outcomes[type(stopped).__name__] += 1
-    assert outcomes.keys() <= {"SessionState", "SessionNotActive"}
+    assert outcomes.keys() <= {"Session", "SessionNotActive"}
 
 
 def test_of_two_writers_with_different_turns_one_is_refused(track: Track) -> None:
@@ -232,7 +233,7 @@ def test_of_two_writers_with_different_turns_one_is_refused(track: Track) -> Non
         racing = track.session(kept=1)
         answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
 
-        assert kinds(answers) == {"Kept": 1, "TranscriptConflict": 1}
+        assert kinds(answers) == {"SaveTranscriptResponse": 1, "TranscriptConflict": 1}
         [writer] = [
             number for number, answer in enumerate(answers, start=1) if isinstance(answer, SaveTranscriptResponse)
         ]
@@ -247,7 +248,7 @@ def test_of_two_writers_with_the_same_turns_both_succeed(track: Track) -> None:
         racing = track.session(kept=1)
         answers = racing.race(racing.append(0, 1, 2), racing.append(0, 0, 5), racing.append(0, 1, 1))
 
-        assert kinds(answers) == {"Kept": 3}
+        assert kinds(answers) == {"SaveTranscriptResponse": 3}
         assert racing.turns_kept == [says(0, number) for number in range(5)]
         assert max(answer.next for answer in answers) == 5
 
@@ -259,6 +260,6 @@ def test_of_a_join_and_stop_the_room_is_empty(track: Track) -> None:
         joined, stopped = racing.race(join, racing.stop())
 
         assert joined is None
-        assert isinstance(stopped, SessionState)
+        assert isinstance(stopped, session_api.Session)
         assert not racing.all.room.inside
         assert racing.row.livekit.first_joined_at == NOW

@@ -234,9 +234,10 @@ class World:
         workspace = f"w-{uuid4().hex[:12]}"
         settings = AwsSettings.of({**self.machine, "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url})
         with closing(AwsService(settings, DYNAMODB, **PATIENT)) as service:
-            access = ManageApiKeys(DynamoApiKeys(service, self.tables.api_keys))
-            issued = self.background.run(access.issue(CreateApiKeyRequest(workspace=workspace, name="durability")))
-        return Caller(lane.site, workspace, issued.api_key)
+            manage_api_keys = ManageApiKeys(DynamoApiKeys(service, self.tables.api_keys))
+            request = CreateApiKeyRequest(workspace=workspace, name="durability")
+            created = self.background.run(manage_api_keys.create_api_key(request))
+        return Caller(lane.site, workspace, created.api_key)
 
     # ---- Time ----
 

@@ -28,9 +28,9 @@ class CorpusCall:
         return [cls(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     @property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[TranscriptTurn]:
         """The turns of the call."""
-        turns: list[Turn] = self.document["transcript"]
+        turns: list[TranscriptTurn] = self.document["transcript"]
         return turns
 
     @property

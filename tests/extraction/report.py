@@ -73,9 +73,9 @@ async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers,
         base_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE if key else stand_in.base_url or ""
         settings = GeminiSettings(key or stand_in.api_key, "", name, "v1beta", base_url)
         extraction = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
-        price = Price(*extraction.price) if extraction.price else None
+        prices = TokenPrices(*extraction.price) if extraction.price else None
         try:
-            yield Extractor(GeminiExtractionModel(settings, web), price=price), planned, name if key else "stand-in"
+            yield Extractor(GeminiExtractionModel(settings, web), prices), planned, name if key else "stand-in"
         finally:
             await web.close()
 
@@ -86,9 +86,11 @@ async def scores(key: str | None) -> tuple[list[Score], str]:
     async with extracting(key) as (extractor, planned, name):
         for call in CorpusCall.all():
             planned.plan(call.plan)
-            schema = schema_of(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
-            transcript = Call(call.turns, call.document["called_at"], call.document["duration_seconds"])
-            found.append(Score(call, await extractor.extract(Wanted(schema, call.has_evidence), transcript, SECONDS)))
+            schema = compile_output_schema(call.schemas.get("output_schema"), call.schemas.get("output_schema_strict"))
+            transcript = CallTranscript(call.turns, call.document["called_at"], call.document["duration_seconds"])
+            found.append(
+                Score(call, await extractor.extract(ExtractionRequest(schema, call.has_evidence), transcript, SECONDS))
+            )
     return found, name
 
 

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from local.http_server import serving
 from local.real import parts
+from pi_voice.adapters.http_client import HttpClient
 from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Participant, Session
@@ -100,7 +101,7 @@ async def _call(server: Server, sink: Sink) -> None:
     rooms = LiveKitRooms(settings, own_web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         await rooms.open(session)
-        connection = rooms.admit(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])
+        connection = rooms.issue_token(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])
         async with joined(connection.model_dump()) as ana:
             await ana.speak(440)
             await sink.has("track_published")
@@ -115,7 +116,7 @@ async def _call(server: Server, sink: Sink) -> None:
 
 async def _come_and_go_without_media(server: Server, rooms: LiveKitRooms, session: Session) -> None:
     """Join with the signal connection only, which LiveKit reports as an aborted connection."""
-    token = rooms.admit(session, Participant(identity="ben"), ["microphone"]).token
+    token = rooms.issue_token(session, Participant(identity="ben"), ["microphone"]).token
     async with (
         aiohttp.ClientSession() as client,
         client.ws_connect(f"{server.livekit.url}/rtc", params={"access_token": token, "protocol": "9"}) as signals,

@@ -16,6 +16,7 @@ from pi_voice.domain import api_keys
 from pi_voice.domain.agents import CreateAgentRequest, ListAgentsQuery, MergePatch
 from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
 from pi_voice.domain.ids import is_uuid
+from pi_voice.domain.livekit_webhooks import SignedWebhook, WebhookEvent
 from pi_voice.domain.session_api import (
     AddParticipantRequest,
     CompleteSessionRequest,
@@ -28,7 +29,6 @@ from pi_voice.domain.session_api import (
 )
 from pi_voice.entrypoints.events import ExtractionMessage
 from pi_voice.settings import WebhookSettings
-from pi_voice.use_cases.receive_livekit_webhook import WebhookEvent
 from tests.template.conftest import ROOT, Node
 from tests.template.routes import ROUTES, snake_case
 
@@ -151,4 +151,6 @@ def test_the_sample_webhook_is_api_gateway_s_event_and_can_be_signed_again() -> 
 
     assert event["isBase64Encoded"]
     assert event["headers"]["content-type"] == "application/webhook+json"
-    LiveKitWebhookVerifier(WebhookSettings("devkey", secret)).verify(event["headers"]["authorization"], body(event))
+    LiveKitWebhookVerifier(WebhookSettings("devkey", secret)).verify(
+        SignedWebhook(event["headers"]["authorization"], body(event))
+    )

@@ -377,7 +377,7 @@ def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_
         "maxReceiveCount": events.MAX_DELIVERIES,
     }
     # Even if the worker crashes each time, the deliveries end before the sweeper treats the message as lost.
-    assert work.MAX_DELIVERIES * hidden_seconds <= results.QUEUED_SECONDS
+    assert events.MAX_DELIVERIES * hidden_seconds <= extract_results.QUEUED_SECONDS
 
 
 def test_the_worker_gets_one_message_at_a_time_and_reports_failed_ones(resources: Node) -> None:

@@ -22,23 +22,23 @@ def strict(schema: dict[str, Any]) -> JsonSchema:
     return {"type": "object", **schema}
 
 
-def told(results: JsonValue, schema: JsonSchema) -> list[tuple[str, str]]:
-    """Return the paths and the messages of all violations."""
+def violation_pairs(results: JsonValue, schema: JsonSchema) -> list[tuple[str, str]]:
+    """Return the paths and messages of all violations."""
     return [(detail.path, detail.message) for detail in violations(results, schema)]
 
 
-# ---- Which schema ---------------------------------------------------------------------------------------
+# ---- Kinds of schemas -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hints", [None, {}], ids=str)
-def test_who_wants_no_results_has_no_schema(hints: JsonSchema | None) -> None:
+def test_without_an_output_schema_there_is_no_schema(hints: JsonSchema | None) -> None:
     assert compile_output_schema(hints, None) is None
 
 
-def test_a_strict_schema_is_taken_as_it_is_and_wins_over_hints() -> None:
-    wanted: JsonSchema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+def test_a_strict_schema_is_used_unchanged_and_wins_over_hints() -> None:
+    schema: JsonSchema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
-    assert compile_output_schema({"town": "string"}, wanted) == wanted
+    assert compile_output_schema({"town": "string"}, schema) == schema
 
 
 # ---- Hints ----------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_a_strict_schema_is_taken_as_it_is_and_wins_over_hints() -> None:
     ],
     ids=str,
 )
-def test_a_hint_becomes_a_property_that_may_be_null(hint: JsonValue, compiled: JsonSchema) -> None:
+def test_a_hint_compiles_to_a_nullable_property(hint: JsonValue, compiled: JsonSchema) -> None:
     assert compile_hints(value=hint) == {
         "type": "object",
         "properties": {"value": compiled},
@@ -103,7 +103,7 @@ def test_all_keys_are_required_and_keep_their_order() -> None:
 
 
 @given(HINTS)
-def test_hints_compile_to_a_schema_that_takes_null_for_every_key(hints: dict[str, Any]) -> None:
+def test_null_is_valid_for_every_key_of_hints(hints: dict[str, Any]) -> None:
     schema = compile_hints(**hints)
 
     Draft202012Validator.check_schema(schema)
@@ -111,9 +111,7 @@ def test_hints_compile_to_a_schema_that_takes_null_for_every_key(hints: dict[str
 
 
 @given(HINTS, st.data())
-def test_hints_compile_to_a_schema_that_misses_a_missing_key_and_an_unknown_one(
-    hints: dict[str, Any], data: st.DataObject
-) -> None:
+def test_a_missing_or_unknown_key_violates_the_schema_of_hints(hints: dict[str, Any], data: st.DataObject) -> None:
     schema = compile_hints(**hints)
     missing = data.draw(st.sampled_from(sorted(hints)))
     unknown = data.draw(st.text().filter(lambda name: name not in hints))
@@ -126,7 +124,7 @@ def test_hints_compile_to_a_schema_that_misses_a_missing_key_and_an_unknown_one(
 
 
 @pytest.mark.parametrize(
-    ("schema_format", "good"),
+    ("schema_format", "valid"),
     [
         ("date-time", "2027-01-15T08:00:00Z"),
         ("date-time", "2027-01-15T08:00:00.5+01:00"),
@@ -136,14 +134,14 @@ def test_hints_compile_to_a_schema_that_misses_a_missing_key_and_an_unknown_one(
         ("time", "08:00:00+01:00"),
     ],
 )
-def test_a_value_of_its_format_is_taken(schema_format: str, good: str) -> None:
+def test_a_value_in_its_format_is_valid(schema_format: str, valid: str) -> None:
     schema = strict({"properties": {"at": {"type": "string", "format": schema_format}}})
 
-    assert violations({"at": good}, schema) == []
+    assert violations({"at": valid}, schema) == []
 
 
 @pytest.mark.parametrize(
-    ("schema_format", "bad"),
+    ("schema_format", "invalid"),
     [
         ("date-time", "2027-01-15"),
         ("date-time", "2027-01-15T08:00:00"),
@@ -158,14 +156,14 @@ def test_a_value_of_its_format_is_taken(schema_format: str, good: str) -> None:
         ("time", "8 o'clock"),
     ],
 )
-def test_a_value_of_another_format_is_found(schema_format: str, bad: str) -> None:
+def test_a_value_in_another_format_violates_the_schema(schema_format: str, invalid: str) -> None:
     schema = strict({"properties": {"at": {"type": "string", "format": schema_format}}})
 
-    assert told({"at": bad}, schema) == [("at", f"Breaks format: format {schema_format}.")]
+    assert violation_pairs({"at": invalid}, schema) == [("at", f"Breaks format: format {schema_format}.")]
 
 
 @pytest.mark.parametrize(
-    ("results", "found"),
+    ("results", "expected"),
     [
         ({"city": "Oslo", "people": [{"age": 7}]}, []),
         ({}, [("", "Lacks city.")]),
@@ -179,7 +177,7 @@ def test_a_value_of_another_format_is_found(schema_format: str, bad: str) -> Non
     ],
     ids=str,
 )
-def test_what_does_not_obey_is_named_by_its_path(results: JsonValue, found: list[tuple[str, str]]) -> None:
+def test_violations_have_their_paths(results: JsonValue, expected: list[tuple[str, str]]) -> None:
     schema = strict(
         {
             "properties": {
@@ -191,11 +189,11 @@ def test_what_does_not_obey_is_named_by_its_path(results: JsonValue, found: list
         }
     )
 
-    assert told(results, schema) == found
+    assert violation_pairs(results, schema) == expected
 
 
 @pytest.mark.parametrize(
-    ("schema", "bad", "message"),
+    ("schema", "invalid", "message"),
     [
         ({"enum": ["calm", 1, None]}, "upset", "Should be one of calm, 1, None."),
         ({"enum": list(range(12))}, 99, "Should be one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more."),
@@ -220,31 +218,31 @@ def test_what_does_not_obey_is_named_by_its_path(results: JsonValue, found: list
     ],
     ids=str,
 )
-def test_what_was_wanted_is_told_in_words(schema: JsonSchema, bad: JsonValue, message: str) -> None:
-    assert told({"it": bad}, strict({"properties": {"it": schema}})) == [("it", message)]
+def test_a_violation_says_what_the_schema_requires(schema: JsonSchema, invalid: JsonValue, message: str) -> None:
+    assert violation_pairs({"it": invalid}, strict({"properties": {"it": schema}})) == [("it", message)]
 
 
-def test_what_is_missing_is_named_once_for_each_key_at_most_ten_of_them() -> None:
+def test_a_violation_names_up_to_ten_missing_keys() -> None:
     names: list[JsonValue] = [f"k{number}" for number in range(12)]
 
-    assert told({"k0": 1}, strict({"required": names[:3]}))[0] == ("", "Lacks k1, k2.")
-    assert told({}, strict({"required": names}))[0][1].endswith("k9 and 2 more.")
+    assert violation_pairs({"k0": 1}, strict({"required": names[:3]}))[0] == ("", "Lacks k1, k2.")
+    assert violation_pairs({}, strict({"required": names}))[0][1].endswith("k9 and 2 more.")
 
 
-def test_what_does_not_obey_is_never_repeated() -> None:
+def test_violations_never_contain_values_of_the_results() -> None:
     schema = strict({"properties": {"city": {"type": "string", "enum": ["Oslo"]}}})
 
     assert "4711" not in repr(violations({"city": "secret-4711", "other": "4711"}, schema))
 
 
-def test_no_more_than_twenty_violations_are_named() -> None:
+def test_at_most_20_violations_are_returned() -> None:
     schema = strict({"additionalProperties": {"type": "string"}})
 
     assert len(violations({f"k{number}": 1 for number in range(30)}, schema)) == 20
 
 
 @pytest.mark.parametrize(
-    ("pattern", "good", "bad"),
+    ("pattern", "matching", "other"),
     [
         (r"^\d{2}$", "42", "٤٢"),
         (r"^\p{Lu}\p{Ll}+$", "Łódź", "łódź"),
@@ -253,15 +251,15 @@ def test_no_more_than_twenty_violations_are_named() -> None:
         (r"^\+[0-9]{6,}$", "+4722334455", "22 33"),
     ],
 )
-def test_a_pattern_is_searched_for_as_re2_reads_it(pattern: str, good: str, bad: str) -> None:
+def test_a_pattern_is_searched_by_re2(pattern: str, matching: str, other: str) -> None:
     schema = strict({"properties": {"it": {"type": "string", "pattern": pattern}}})
 
-    assert violations({"it": good}, schema) == []
-    assert [detail.path for detail in violations({"it": bad}, schema)] == ["it"]
+    assert violations({"it": matching}, schema) == []
+    assert [detail.path for detail in violations({"it": other}, schema)] == ["it"]
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "^([a-zA-Z]+)*$", r"^(\w+\s?)+$", "(.*a){25}b"])
-def test_a_pattern_that_would_take_python_for_ever_is_held(pattern: str) -> None:
+def test_a_pattern_that_takes_exponential_time_in_python_is_validated(pattern: str) -> None:
     text = "a" * 20_000 + "!"
     schema = strict(
         {
@@ -273,15 +271,15 @@ def test_a_pattern_that_would_take_python_for_ever_is_held(pattern: str) -> None
     assert "it" in [detail.path for detail in violations({"it": text}, schema)]
 
 
-def test_a_pattern_is_about_texts_alone() -> None:
+def test_a_pattern_applies_to_strings_only() -> None:
     assert violations({"it": 42}, strict({"properties": {"it": {"pattern": "^x$"}}})) == []
 
 
-# ---- What Gemini is sent --------------------------------------------------------------------------------
+# ---- Schemas for Gemini ---------------------------------------------------------------------------------
 
 
-def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is() -> None:
-    wanted: JsonSchema = {
+def test_bounds_are_described_in_words_and_other_supported_keywords_are_sent_unchanged() -> None:
+    schema: JsonSchema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "https://example.com/results",
         "type": "object",
@@ -296,7 +294,7 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
         "required": ["minimum"],
     }
 
-    assert gemini_schema(wanted) == {
+    assert gemini_schema(schema) == {
         "type": "object",
         "properties": {
             "minimum": {"type": "integer", "description": "at least 1, at most 5"},
@@ -315,7 +313,7 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
         "additionalProperties": False,
         "required": ["minimum"],
     }
-    assert [detail.path for detail in violations({"minimum": 9}, wanted)] == ["minimum"]
+    assert [detail.path for detail in violations({"minimum": 9}, schema)] == ["minimum"]
 
 
 @pytest.mark.parametrize(
@@ -335,30 +333,30 @@ def test_bounds_are_told_in_words_and_everything_else_goes_to_the_model_as_it_is
     ],
     ids=str,
 )
-def test_what_gemini_would_ignore_is_told_in_words(keywords: JsonSchema, description: str) -> None:
+def test_keywords_that_gemini_ignores_are_described_in_words(keywords: JsonSchema, description: str) -> None:
     sent: Any = gemini_schema(strict({"properties": {"it": {"type": "string", **keywords}}}))
 
     assert sent["properties"]["it"] == {"type": "string", "description": description}
 
 
-@pytest.mark.parametrize("form", ["date", "time", "date-time"])
-def test_a_format_that_gemini_knows_is_sent_as_it_is(form: str) -> None:
-    it: JsonSchema = {"type": "string", "format": form}
+@pytest.mark.parametrize("schema_format", ["date", "time", "date-time"])
+def test_a_format_that_gemini_supports_is_sent_unchanged(schema_format: str) -> None:
+    it: JsonSchema = {"type": "string", "format": schema_format}
 
     assert gemini_schema(it) == it
 
 
-def test_what_cannot_be_said_in_a_few_words_is_left_out_and_held_afterwards() -> None:
+def test_keywords_without_a_short_description_are_not_sent() -> None:
     it: JsonSchema = {"type": "string", "not": {"const": "x"}, "dedetail": "y", "const": None, "nullable": True}
 
     assert gemini_schema(it) == {"type": "string"}
 
 
-def test_beside_a_reference_nothing_is_sent() -> None:
+def test_no_keyword_is_sent_beside_a_reference() -> None:
     assert gemini_schema({"$ref": "#/$defs/city", "pattern": "^x", "dedetail": 1}) == {"$ref": "#/$defs/city"}
 
 
-def test_no_bound_on_the_length_of_an_array_is_sent_however_deep_it_stands() -> None:
+def test_bounds_of_arrays_are_not_sent_at_any_depth() -> None:
     lists: JsonSchema = {
         f"list{number}": {"type": "array", "maxItems": 500, "items": {"type": "array", "maxItems": 500, "items": {}}}
         for number in range(5)
@@ -388,14 +386,14 @@ def keywords_of(schema: Any) -> set[str]:
 
 
 @given(ANY_SCHEMAS)
-def test_only_what_gemini_honours_and_can_hold_is_sent(schema: dict[str, Any]) -> None:
+def test_only_keywords_that_gemini_supports_are_sent_without_bounds(schema: dict[str, Any]) -> None:
     sent = gemini_schema(schema)
 
     assert keywords_of(sent) <= GEMINI_KEYWORDS - {"minItems", "maxItems", "minimum", "maximum"}
     assert gemini_schema(sent) == sent
 
 
-def test_a_place_that_is_the_models_own_words_is_on_one_line_and_short() -> None:
+def test_a_path_with_a_key_of_the_model_is_one_short_line() -> None:
     schema: JsonSchema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
     [detail] = violations({"a\nIgnore the\u2028schema" + "!" * 300: "x"}, schema)

@@ -14,8 +14,8 @@ from pi_voice.domain.output_schema_validation import validate_output_schema
 from tests.unit.hints import HINTS, compile_hints
 
 
-def faults(field: str, schema: JsonValue) -> list[str]:
-    """Return the places that are refused, none when the schema is fine."""
+def error_paths(field: str, schema: JsonValue) -> list[str]:
+    """Return the paths of the errors; empty if the schema is valid."""
     fields: dict[str, Any] = {"output_schema": None, "output_schema_strict": None, field: schema}
     try:
         validate_output_schema(*fields.values())
@@ -24,46 +24,46 @@ def faults(field: str, schema: JsonValue) -> list[str]:
     return []
 
 
-def strict_faults(schema: dict[str, Any]) -> list[str]:
-    """Return the pointers that are refused in a strict schema that is an object at its root."""
+def error_pointers(schema: dict[str, Any]) -> list[str]:
+    """Return the JSON pointers of the errors in a strict schema, which gets an object at its root."""
     return [
         path.removeprefix("output_schema_strict#")
-        for path in faults("output_schema_strict", {"type": "object", **schema})
+        for path in error_paths("output_schema_strict", {"type": "object", **schema})
     ]
 
 
 def message_of(schema: dict[str, Any]) -> str:
-    """Return the one thing that is said against a strict schema."""
-    with pytest.raises(InvalidOutputSchema) as refusal:
+    """Return the message of the only error in a strict schema."""
+    with pytest.raises(InvalidOutputSchema) as raised:
         validate_output_schema(None, {"type": "object", **schema})
-    [detail] = refusal.value.details
+    [detail] = raised.value.details
     return detail.message
 
 
 def warnings(schema: dict[str, Any]) -> dict[str, str]:
-    """Return what is worth a look in a strict schema that is taken, by its pointer."""
-    told = validate_output_schema(None, {"type": "object", **schema})
-    return {warning.path.removeprefix("output_schema_strict#"): warning.message for warning in told}
+    """Return the warnings for a valid strict schema by their pointers."""
+    details = validate_output_schema(None, {"type": "object", **schema})
+    return {warning.path.removeprefix("output_schema_strict#"): warning.message for warning in details}
 
 
-def taken(schema: dict[str, Any]) -> JsonSchema:
-    """Check a strict schema that is an object at its root, and return it."""
-    whole = {"type": "object", **schema}
-    validate_output_schema(None, whole)
-    return whole
+def validated(schema: dict[str, Any]) -> JsonSchema:
+    """Validate a strict schema and return it with an object at its root."""
+    root = {"type": "object", **schema}
+    validate_output_schema(None, root)
+    return root
 
 
-def test_where_nothing_is_asked_for_there_is_nothing_to_check() -> None:
+def test_an_absent_or_empty_schema_is_valid() -> None:
     assert validate_output_schema(None, None) == []
     assert validate_output_schema({}, None) == []
 
 
-def test_hints_are_checked_even_where_a_strict_schema_wins() -> None:
+def test_hints_are_validated_also_beside_a_strict_schema() -> None:
     with pytest.raises(InvalidOutputSchema):
         validate_output_schema({"town": 1}, {"type": "object"})
 
 
-def test_there_is_nothing_to_warn_of_in_hints() -> None:
+def test_hints_have_no_warnings() -> None:
     assert validate_output_schema({"city": "string", "people": [{"age": "integer"}]}, None) == []
 
 
@@ -71,7 +71,7 @@ def test_there_is_nothing_to_warn_of_in_hints() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hints", "place"),
+    ("hints", "path"),
     [
         ({"a": 1}, "output_schema.a"),
         ({"a": None}, "output_schema.a"),
@@ -92,62 +92,63 @@ def test_there_is_nothing_to_warn_of_in_hints() -> None:
     ],
     ids=str,
 )
-def test_a_hint_that_says_nothing_is_named(hints: JsonValue, place: str) -> None:
-    assert faults("output_schema", hints) == [place]
+def test_an_invalid_hint_is_rejected_with_its_path(hints: JsonValue, path: str) -> None:
+    assert error_paths("output_schema", hints) == [path]
 
 
-def test_every_hint_that_is_wrong_is_named_up_to_twenty() -> None:
-    assert faults("output_schema", {"a": 1, "b": "string", "c": None}) == ["output_schema.a", "output_schema.c"]
-    assert len(faults("output_schema", {f"k{number}": None for number in range(30)})) == 20
+def test_up_to_20_invalid_hints_are_reported() -> None:
+    assert error_paths("output_schema", {"a": 1, "b": "string", "c": None}) == ["output_schema.a", "output_schema.c"]
+    assert len(error_paths("output_schema", {f"k{number}": None for number in range(30)})) == 20
 
 
-def test_a_hundred_keys_are_taken_and_one_more_is_not() -> None:
+def test_hints_may_have_100_keys() -> None:
     hundred: dict[str, JsonValue] = {f"k{number}": "string" for number in range(100)}
 
     assert len(compile_hints(**hundred)["required"]) == 100  # type: ignore[arg-type]
-    assert faults("output_schema", {**hundred, "one-more": "string"}) == ["output_schema"]
+    assert error_paths("output_schema", {**hundred, "one-more": "string"}) == ["output_schema"]
 
 
 def test_keys_are_counted_at_every_level() -> None:
     nested: JsonValue = {"a": {f"k{number}": "string" for number in range(49)}, "b": [{"c": "string"}]}  # 52 keys
-    more: JsonValue = {f"m{number}": "string" for number in range(47)}  # and their own one: 48
+    more: JsonValue = {f"m{number}": "string" for number in range(47)}  # 48 with their own key
 
-    assert faults("output_schema", {"n": nested["a"], "m": more, "l": ["string"]}) == []  # type: ignore[call-overload,index]
-    assert faults("output_schema", {**nested, "m": more}) == []  # type: ignore[dict-item]
-    assert faults("output_schema", {**nested, "m": more, "l": "string"}) == ["output_schema"]  # type: ignore[dict-item]
+    assert error_paths("output_schema", {"n": nested["a"], "m": more, "l": ["string"]}) == []  # type: ignore[call-overload,index]
+    assert error_paths("output_schema", {**nested, "m": more}) == []  # type: ignore[dict-item]
+    assert error_paths("output_schema", {**nested, "m": more, "l": "string"}) == ["output_schema"]  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("field", ["output_schema", "output_schema_strict"])
 @pytest.mark.parametrize("letter", ["a", "é"])
-def test_thirty_two_kilobytes_are_taken_and_one_byte_more_is_not(field: str, letter: str) -> None:
+def test_a_schema_may_have_32_kilobytes(field: str, letter: str) -> None:
     schema: dict[str, JsonValue] = {"description": ""} if field == "output_schema" else {"type": "object", "title": ""}
     key = list(schema)[-1]
     room = 32_768 - len(json.dumps(schema, separators=(",", ":")).encode())
     fitting = letter * (room // len(letter.encode())) + "a" * (room % len(letter.encode()))
 
-    assert faults(field, {**schema, key: fitting}) == []
-    assert faults(field, {**schema, key: fitting + "a"}) == [field]
+    assert error_paths(field, {**schema, key: fitting}) == []
+    assert error_paths(field, {**schema, key: fitting + "a"}) == [field]
 
 
 @pytest.mark.parametrize(
-    ("levels", "refused"), [(10, []), (11, ["output_schema" + ".a" * 11]), (90, ["output_schema" + ".a" * 11])]
+    ("levels", "paths"), [(10, []), (11, ["output_schema" + ".a" * 11]), (90, ["output_schema" + ".a" * 11])]
 )
-def test_hints_may_lie_ten_deep_inside_one_another(levels: int, refused: list[str]) -> None:
+def test_hints_may_be_nested_ten_levels_deep(levels: int, paths: list[str]) -> None:
     hint: JsonValue = "string"
     for _ in range(levels):
         hint = {"a": hint}
 
-    assert faults("output_schema", hint) == refused
+    assert error_paths("output_schema", hint) == paths
 
 
 @given(HINTS)
-def test_hints_compile_to_nothing_that_gemini_does_not_support(hints: dict[str, Any]) -> None:
-    assume(not any("nested" in place for place in strict_messages(compile_hints(**hints))))
+def test_hints_compile_to_keywords_that_gemini_supports(hints: dict[str, Any]) -> None:
+    assume(not any("nested" in message for message in strict_messages(compile_hints(**hints))))
 
     assert warnings(compile_hints(**hints)) == {}
 
 
 def strict_messages(schema: JsonSchema) -> list[str]:
+    """Return the messages of the errors in a strict schema."""
     try:
         validate_output_schema(None, schema)
     except InvalidOutputSchema as error:
@@ -158,7 +159,7 @@ def strict_messages(schema: JsonSchema) -> list[str]:
 # ---- Strict schemas -------------------------------------------------------------------------------------
 
 
-def test_every_keyword_that_gemini_supports_is_taken() -> None:
+def test_keywords_that_gemini_supports_are_valid_without_warnings() -> None:
     schema = {
         "$id": "https://example.com/results",
         "$defs": {"city": {"type": "string", "$anchor": "city"}, "a/b~c": {"type": "string"}},
@@ -191,20 +192,20 @@ def test_every_keyword_that_gemini_supports_is_taken() -> None:
 @pytest.mark.parametrize(
     "root", [{}, {"type": "array"}, {"type": ["object"]}, {"type": ["object", "null"]}, {"properties": {}}], ids=str
 )
-def test_the_root_is_an_object_and_says_so(root: JsonValue) -> None:
-    assert faults("output_schema_strict", root) == ["output_schema_strict#"]
+def test_the_root_must_have_the_type_object(root: JsonValue) -> None:
+    assert error_paths("output_schema_strict", root) == ["output_schema_strict#"]
 
 
-REFUSED = ["$dynamicRef", "$dynamicAnchor", "patternProperties", "definitions", "contentSchema"]
+UNSUPPORTED = ["$dynamicRef", "$dynamicAnchor", "patternProperties", "definitions", "contentSchema"]
 
 
-@pytest.mark.parametrize("keyword", REFUSED)
-def test_a_keyword_that_cannot_be_used_is_refused_and_says_what_to_do_instead(keyword: str) -> None:
-    assert strict_faults({keyword: {}}) == [f"/{keyword}"]
+@pytest.mark.parametrize("keyword", UNSUPPORTED)
+def test_an_unsupported_keyword_is_rejected_with_an_alternative(keyword: str) -> None:
+    assert error_pointers({keyword: {}}) == [f"/{keyword}"]
     assert message_of({keyword: {}}).startswith("Is not supported. ")
 
 
-HELD: list[tuple[dict[str, Any], JsonValue]] = [
+IGNORED_BY_GEMINI: list[tuple[dict[str, Any], JsonValue]] = [
     ({"pattern": "^x"}, "y"),
     ({"minLength": 2}, "x"),
     ({"maxLength": 2}, "xyz"),
@@ -230,16 +231,14 @@ HELD: list[tuple[dict[str, Any], JsonValue]] = [
 ]
 
 
-@pytest.mark.parametrize(("it", "bad"), HELD, ids=str)
-def test_a_keyword_that_gemini_would_ignore_is_warned_of_and_results_are_held_to_it(
-    it: dict[str, Any], bad: JsonValue
-) -> None:
+@pytest.mark.parametrize(("it", "invalid"), IGNORED_BY_GEMINI, ids=str)
+def test_a_keyword_that_gemini_ignores_has_a_warning_and_is_validated(it: dict[str, Any], invalid: JsonValue) -> None:
     schema = {"properties": {"it": it}}
 
-    unseen = [keyword for keyword in it if keyword not in ("prefixItems", "properties")]
-    assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in unseen]
+    ignored = [keyword for keyword in it if keyword not in ("prefixItems", "properties")]
+    assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in ignored]
     assert all("esults are validated against it" in message for message in warnings(schema).values())
-    assert violations({"it": bad}, taken(schema)) != []
+    assert violations({"it": invalid}, validated(schema)) != []
 
 
 @pytest.mark.parametrize(
@@ -249,7 +248,7 @@ def test_a_keyword_that_gemini_would_ignore_is_warned_of_and_results_are_held_to
         ("writeOnly", False), ("contentEncoding", "base64"), ("contentMediaType", "text/plain"),
     ],
 )  # fmt: skip
-def test_a_note_is_left_out_and_that_is_told(keyword: str, value: JsonValue) -> None:
+def test_an_annotation_has_a_warning(keyword: str, value: JsonValue) -> None:
     assert warnings({keyword: value}) == {f"/{keyword}": "Is left out: it is an annotation."}
 
 
@@ -257,13 +256,13 @@ def test_a_note_is_left_out_and_that_is_told(keyword: str, value: JsonValue) -> 
     "keyword",
     ["id", "propretyOrdering", "example", "discriminator", "additionalItems", "$recursiveAnchor", "x-order", "Type"],
 )
-def test_a_keyword_that_is_none_is_told(keyword: str) -> None:
+def test_an_unknown_keyword_has_a_warning(keyword: str) -> None:
     value = "meta" if keyword.startswith("$") else 1
 
     assert warnings({keyword: value})[f"/{keyword}"].startswith("Is not a keyword of JSON Schema")
 
 
-def test_what_openapi_calls_nullable_is_told_how_to_say_it() -> None:
+def test_the_warning_for_nullable_names_the_alternative() -> None:
     schema = {"properties": {"a": {"type": "string", "nullable": True}}}
 
     assert warnings(schema) == {
@@ -271,79 +270,79 @@ def test_what_openapi_calls_nullable_is_told_how_to_say_it() -> None:
     }
 
 
-def test_one_of_several_schemas_is_any_of_them_to_gemini() -> None:
+def test_one_of_has_a_warning_and_is_validated() -> None:
     schema = {"properties": {"a": {"oneOf": [{"type": "integer"}, {"type": "number"}]}}}
 
     assert "reads this as anyOf" in warnings(schema)["/properties/a/oneOf"]
-    assert [detail.path for detail in violations({"a": 1}, taken(schema))] == ["a"]
+    assert [detail.path for detail in violations({"a": 1}, validated(schema))] == ["a"]
 
 
-def test_inside_what_gemini_does_not_see_nothing_more_is_warned_of() -> None:
+def test_schemas_that_gemini_does_not_see_have_no_further_warnings() -> None:
     schema = {"not": {"properties": {"a": {"pattern": "x", "enum": [True], "oneOf": [{}]}}}}
 
     assert list(warnings(schema)) == ["/not"]
 
 
-def test_what_cannot_be_used_is_refused_inside_what_gemini_does_not_see_too() -> None:
-    assert strict_faults({"not": {"properties": {"a": {"$dynamicRef": "x"}}}}) == ["/not/properties/a/$dynamicRef"]
-    assert strict_faults({"allOf": [{}, {"pattern": "(?=x)"}]}) == ["/allOf/1/pattern"]
-    assert strict_faults({"dependentSchemas": {"a/b": {"type": "text"}}}) == ["/dependentSchemas/a~1b/type"]
+def test_errors_are_found_also_in_schemas_that_gemini_does_not_see() -> None:
+    assert error_pointers({"not": {"properties": {"a": {"$dynamicRef": "x"}}}}) == ["/not/properties/a/$dynamicRef"]
+    assert error_pointers({"allOf": [{}, {"pattern": "(?=x)"}]}) == ["/allOf/1/pattern"]
+    assert error_pointers({"dependentSchemas": {"a/b": {"type": "text"}}}) == ["/dependentSchemas/a~1b/type"]
 
 
-BAD: dict[str, Any] = {"$dynamicRef": "x"}
+INVALID: dict[str, Any] = {"$dynamicRef": "x"}
 
 
 @pytest.mark.parametrize(
     ("schema", "pointer"),
     [
-        ({"properties": {"a": BAD}}, "/properties/a"),
-        ({"properties": {"a/b~c": BAD}}, "/properties/a~1b~0c"),
-        ({"properties": {"": BAD}}, "/properties/"),
-        ({"properties": {"$dynamicRef": BAD}}, "/properties/$dynamicRef"),
-        ({"items": BAD}, "/items"),
-        ({"additionalProperties": BAD}, "/additionalProperties"),
-        ({"prefixItems": [{}, BAD]}, "/prefixItems/1"),
-        ({"anyOf": [BAD]}, "/anyOf/0"),
-        ({"$defs": {"d": BAD}}, "/$defs/d"),
+        ({"properties": {"a": INVALID}}, "/properties/a"),
+        ({"properties": {"a/b~c": INVALID}}, "/properties/a~1b~0c"),
+        ({"properties": {"": INVALID}}, "/properties/"),
+        ({"properties": {"$dynamicRef": INVALID}}, "/properties/$dynamicRef"),
+        ({"items": INVALID}, "/items"),
+        ({"additionalProperties": INVALID}, "/additionalProperties"),
+        ({"prefixItems": [{}, INVALID]}, "/prefixItems/1"),
+        ({"anyOf": [INVALID]}, "/anyOf/0"),
+        ({"$defs": {"d": INVALID}}, "/$defs/d"),
         (
-            {"properties": {"a": {"items": {"anyOf": [{"properties": {"b": BAD}}]}}}},
+            {"properties": {"a": {"items": {"anyOf": [{"properties": {"b": INVALID}}]}}}},
             "/properties/a/items/anyOf/0/properties/b",
         ),
     ],
     ids=str,
 )
-def test_a_fault_and_a_warning_are_found_wherever_a_schema_may_stand(schema: dict[str, Any], pointer: str) -> None:
-    assert strict_faults(schema) == [f"{pointer}/$dynamicRef"]
-    assert strict_faults({"oneOf": [{}, {}, schema]}) == [f"/oneOf/2{pointer}/$dynamicRef"]
-    harmless = json.loads(json.dumps(schema).replace("$dynamicRef", "pattern"))
-    assert list(warnings(harmless)) == [f"{pointer}/pattern".replace("$dynamicRef", "pattern")]
+def test_errors_and_warnings_are_found_in_every_schema(schema: dict[str, Any], pointer: str) -> None:
+    assert error_pointers(schema) == [f"{pointer}/$dynamicRef"]
+    assert error_pointers({"oneOf": [{}, {}, schema]}) == [f"/oneOf/2{pointer}/$dynamicRef"]
+    valid = json.loads(json.dumps(schema).replace("$dynamicRef", "pattern"))
+    assert list(warnings(valid)) == [f"{pointer}/pattern".replace("$dynamicRef", "pattern")]
 
 
-def test_a_pointer_escapes_what_would_divide_it() -> None:
+def test_a_pointer_escapes_slashes_and_tildes() -> None:
     assert list(warnings({"properties": {"a": {"pat/tern~": "x"}}})) == ["/properties/a/pat~1tern~0"]
 
 
 @pytest.mark.parametrize("name", ["pattern", "$ref", "$id", "type", "items", "additionalProperties", "required"])
-def test_a_property_may_be_called_like_a_keyword(name: str) -> None:
-    assert strict_faults({"properties": {name: {"type": "string"}}, "required": [name]}) == []
+def test_a_property_may_have_the_name_of_a_keyword(name: str) -> None:
+    assert error_pointers({"properties": {name: {"type": "string"}}, "required": [name]}) == []
 
 
 JUNK: list[JsonValue] = [None, True, 0, -1, 1.5, "junk", "", [], [None], [[]], [{}], {}, {"a": 1}, [1, 1], ["a", "a"]]
 
 
 @pytest.mark.parametrize("junk", JUNK, ids=str)
-def test_a_type_is_one_of_json_s_or_a_list_of_them(junk: JsonValue) -> None:
-    assert strict_faults({"properties": {"a": {"type": junk}}}) == ["/properties/a/type"]
+def test_an_invalid_type_is_rejected(junk: JsonValue) -> None:
+    assert error_pointers({"properties": {"a": {"type": junk}}}) == ["/properties/a/type"]
 
 
 @pytest.mark.parametrize("junk", [each for each in JUNK if not isinstance(each, str)], ids=str)
-def test_a_format_is_a_text(junk: JsonValue) -> None:
-    assert strict_faults({"properties": {"a": {"format": junk}}}) == ["/properties/a/format"]
+def test_a_format_that_is_not_a_string_is_rejected(junk: JsonValue) -> None:
+    assert error_pointers({"properties": {"a": {"format": junk}}}) == ["/properties/a/format"]
 
 
-@pytest.mark.parametrize("form", ["email", "uri", "duration", "Date", "junk", ""])
-def test_a_format_that_gemini_does_not_know_is_told_in_words_and_that_is_told(form: str) -> None:
-    assert warnings({"properties": {"a": {"format": form}}}) == {
+@pytest.mark.parametrize("schema_format", ["email", "uri", "duration", "Date", "junk", ""])
+def test_a_format_that_gemini_does_not_support_has_a_warning(schema_format: str) -> None:
+    assert warnings({"properties": {"a": {"format": schema_format}}}) == {
         "/properties/a/format": "Gemini supports only date, date-time, time; this is described in words."
     }
 
@@ -357,17 +356,17 @@ def test_a_format_that_gemini_does_not_know_is_told_in_words_and_that_is_told(fo
     ],
     ids=str,
 )
-def test_a_reference_leads_to_a_definition_of_the_root(junk: JsonValue) -> None:
+def test_a_reference_to_anything_but_a_definition_of_the_root_is_rejected(junk: JsonValue) -> None:
     schema = {"$defs": {"here": {"type": "string"}}, "properties": {"a": {"$ref": junk}, "b": {"$ref": "#/$defs/here"}}}
 
-    assert strict_faults(schema) == ["/properties/a/$ref"]
+    assert error_pointers(schema) == ["/properties/a/$ref"]
 
 
 @pytest.mark.parametrize("definitions", [["here"], "here", 1, None, {}], ids=str)
-def test_a_reference_without_definitions_leads_nowhere(definitions: JsonValue) -> None:
+def test_a_reference_without_definitions_is_rejected(definitions: JsonValue) -> None:
     schema = {"$defs": definitions, "properties": {"a": {"$ref": "#/$defs/here"}}}
 
-    assert strict_faults(schema) == ["/properties/a/$ref"]
+    assert error_pointers(schema) == ["/properties/a/$ref"]
 
 
 @pytest.mark.parametrize(
@@ -380,15 +379,15 @@ def test_a_reference_without_definitions_leads_nowhere(definitions: JsonValue) -
         ("é", "#/$defs/é"),
     ],
 )
-def test_a_reference_is_read_as_validators_read_it(name: str, reference: str) -> None:
-    schema = taken({"$defs": {name: {"type": "string"}}, "properties": {"a": {"$ref": reference}}})
+def test_a_reference_is_resolved_as_validators_resolve_it(name: str, reference: str) -> None:
+    schema = validated({"$defs": {name: {"type": "string"}}, "properties": {"a": {"$ref": reference}}})
 
     assert violations({"a": "text"}, schema) == []
     assert [detail.path for detail in violations({"a": 1}, schema)] == ["a"]
 
 
-def test_a_reference_that_validators_would_read_as_another_is_refused() -> None:
-    assert strict_faults({"$defs": {"100%25": {}}, "properties": {"a": {"$ref": "#/$defs/100%25"}}}) == [
+def test_a_reference_that_validators_would_resolve_differently_is_rejected() -> None:
+    assert error_pointers({"$defs": {"100%25": {}}, "properties": {"a": {"$ref": "#/$defs/100%25"}}}) == [
         "/properties/a/$ref"
     ]
 
@@ -413,22 +412,20 @@ def test_a_reference_that_validators_would_read_as_another_is_refused() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_a_definition_that_leads_back_to_itself_without_a_way_out_is_refused(
-    definitions: dict[str, Any], pointers: list[str]
-) -> None:
-    assert strict_faults({"$defs": definitions}) == pointers
+def test_an_endless_cycle_of_definitions_is_rejected(definitions: dict[str, Any], pointers: list[str]) -> None:
+    assert error_pointers({"$defs": definitions}) == pointers
 
 
-def test_a_definition_may_hold_itself_in_a_property_that_is_not_required() -> None:
+def test_a_definition_may_contain_itself_in_a_property_that_is_not_required() -> None:
     person = {"type": "object", "properties": {"children": {"items": {"$ref": "#/$defs/person"}}}}
-    schema = taken({"$defs": {"person": person}, "properties": {"head": {"$ref": "#/$defs/person"}}})
+    schema = validated({"$defs": {"person": person}, "properties": {"head": {"$ref": "#/$defs/person"}}})
 
     assert violations({"head": {"children": [{"children": []}]}}, schema) == []
     assert [detail.path for detail in violations({"head": {"children": [7]}}, schema)] == ["head.children.0"]
 
 
-def test_a_definition_may_lead_to_itself_through_others_by_a_property_that_is_not_required() -> None:
-    schema = taken(
+def test_a_cycle_of_definitions_may_go_through_a_property_that_is_not_required() -> None:
+    schema = validated(
         {
             "$defs": {
                 "person": {"properties": {"home": {"$ref": "#/$defs/home"}}, "required": ["home"]},
@@ -443,26 +440,26 @@ def test_a_definition_may_lead_to_itself_through_others_by_a_property_that_is_no
 
 
 @pytest.mark.parametrize("beside", ["description", "type", "properties", "title", "enum"])
-def test_beside_a_reference_gemini_takes_no_other_keyword(beside: str) -> None:
+def test_keywords_that_gemini_supports_are_rejected_beside_a_reference(beside: str) -> None:
     value: Any = {"type": "string", "properties": {}, "enum": ["x"]}.get(beside, "x")
     schema = {"$defs": {"a": {}}, "properties": {"it": {"$ref": "#/$defs/a", beside: value}}}
 
-    assert strict_faults(schema) == ["/properties/it/$ref"]
+    assert error_pointers(schema) == ["/properties/it/$ref"]
     assert message_of(schema) == f"Gemini takes no other keyword beside $ref. Move {beside} to its target."
 
 
-def test_beside_a_reference_stands_what_gemini_does_not_see_or_what_begins_with_a_dollar() -> None:
+def test_keywords_that_gemini_does_not_see_are_allowed_beside_a_reference() -> None:
     it = {"$ref": "#/$defs/a", "$comment": "x", "default": 1, "minLength": 2}
     schema = {"$defs": {"a": {"type": "string"}}, "properties": {"it": it}}
 
     assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in ("$comment", "default", "minLength")]
-    assert [detail.path for detail in violations({"it": "x"}, taken(schema))] == ["it"]
-    assert strict_faults({"not": {"$ref": "#/$defs/a", "description": "x"}, "$defs": {"a": {}}}) == []
+    assert [detail.path for detail in violations({"it": "x"}, validated(schema))] == ["it"]
+    assert error_pointers({"not": {"$ref": "#/$defs/a", "description": "x"}, "$defs": {"a": {}}}) == []
 
 
-def test_only_the_root_has_an_id_because_every_reference_starts_there() -> None:
-    assert strict_faults({"$id": "https://example.com/results"}) == []
-    assert strict_faults({"properties": {"a": {"$id": "https://example.com/a"}}}) == ["/properties/a/$id"]
+def test_only_the_root_may_have_an_id() -> None:
+    assert error_pointers({"$id": "https://example.com/results"}) == []
+    assert error_pointers({"properties": {"a": {"$id": "https://example.com/a"}}}) == ["/properties/a/$id"]
 
 
 @pytest.mark.parametrize(
@@ -512,26 +509,26 @@ def test_only_the_root_has_an_id_because_every_reference_starts_there() -> None:
     ],
     ids=str,
 )
-def test_a_keyword_s_value_has_the_form_that_json_schema_gives_it(schema: dict[str, Any], pointer: str) -> None:
-    assert strict_faults(schema) == [pointer]
+def test_a_keyword_with_an_invalid_value_is_rejected(schema: dict[str, Any], pointer: str) -> None:
+    assert error_pointers(schema) == [pointer]
 
 
 @pytest.mark.parametrize("members", [["x", "y"], [1, 2.5], [None, "x", 1]], ids=str)
-def test_an_enum_holds_texts_and_numbers_and_null(members: JsonValue) -> None:
-    assert strict_faults({"properties": {"a": {"enum": members}}}) == []
+def test_an_enum_may_have_strings_numbers_and_null(members: JsonValue) -> None:
+    assert error_pointers({"properties": {"a": {"enum": members}}}) == []
 
 
 @pytest.mark.parametrize("members", [[True], [None, []], ["x", {"type": "junk"}], [[[]]]], ids=str)
-def test_an_enum_of_anything_else_is_refused_where_gemini_would_see_it(members: JsonValue) -> None:
-    assert strict_faults({"properties": {"a": {"enum": members}}}) == ["/properties/a/enum"]
-    assert strict_faults({"not": {"enum": members}}) == []
+def test_an_enum_of_other_values_is_rejected_if_gemini_sees_it(members: JsonValue) -> None:
+    assert error_pointers({"properties": {"a": {"enum": members}}}) == ["/properties/a/enum"]
+    assert error_pointers({"not": {"enum": members}}) == []
 
 
-def test_every_fault_is_named_up_to_twenty() -> None:
+def test_up_to_20_errors_are_reported() -> None:
     several = {"$dynamicRef": "x", "properties": {"a": {"type": "text"}, "b": {"enum": [True]}}}
 
-    assert sorted(strict_faults(several)) == ["/$dynamicRef", "/properties/a/type", "/properties/b/enum"]
-    assert len(strict_faults({"properties": {f"p{number}": {"type": "x"} for number in range(30)}})) == 20
+    assert sorted(error_pointers(several)) == ["/$dynamicRef", "/properties/a/type", "/properties/b/enum"]
+    assert len(error_pointers({"properties": {f"p{number}": {"type": "x"} for number in range(30)}})) == 20
 
 
 # ---- Patterns -------------------------------------------------------------------------------------------
@@ -540,7 +537,7 @@ def test_every_fault_is_named_up_to_twenty() -> None:
 @pytest.mark.parametrize(
     "pattern", ["^[A-Z]{3}$", r"^\d+$", r"\p{L}+", "(?i)yes|no", "^(?:a|b)*?$", "", "^(a+)+$", r"[\w.-]+@[\w-]+"]
 )
-def test_a_pattern_that_re2_reads_is_taken_and_warned_of(pattern: str) -> None:
+def test_a_pattern_that_re2_supports_is_valid_with_a_warning(pattern: str) -> None:
     assert list(warnings({"properties": {"a": {"pattern": pattern}}})) == ["/properties/a/pattern"]
 
 
@@ -551,10 +548,10 @@ def test_a_pattern_that_re2_reads_is_taken_and_warned_of(pattern: str) -> None:
         r"\K", "a{1001}",
     ],
 )  # fmt: skip
-def test_a_pattern_that_re2_does_not_read_is_refused(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pattern_that_re2_does_not_support_is_rejected(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
     schema = {"properties": {"a": {"pattern": pattern}}}
 
-    assert strict_faults(schema) == ["/properties/a/pattern"]
+    assert error_pointers(schema) == ["/properties/a/pattern"]
     assert "without look-around and back-references" in message_of(schema)
     assert capfd.readouterr().err == ""
 
@@ -563,41 +560,41 @@ def test_a_pattern_that_re2_does_not_read_is_refused(pattern: str, capfd: pytest
 
 
 @pytest.mark.parametrize("wrap", ["items", "additionalProperties"])
-def test_a_schema_that_is_nested_too_deeply_is_refused_and_breaks_nothing(wrap: str) -> None:
+def test_a_schema_may_be_nested_ten_levels_deep(wrap: str) -> None:
     def nested(levels: int) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
         for _ in range(levels):
             schema = {wrap: schema}
         return schema
 
-    assert strict_faults(nested(10)) == []
-    assert strict_faults(nested(11)) == [f"/{wrap}" * 11]
-    assert strict_faults(nested(190))[0] == f"/{wrap}" * 11  # JSON that is nested 200 deep does not even get this far
-    assert len(strict_faults(nested(190))) == 20
+    assert error_pointers(nested(10)) == []
+    assert error_pointers(nested(11)) == [f"/{wrap}" * 11]
+    assert error_pointers(nested(190))[0] == f"/{wrap}" * 11  # JSON nested 200 levels deep is rejected before
+    assert len(error_pointers(nested(190))) == 20
 
 
-def test_a_depth_counts_objects_and_arrays_and_no_alternatives() -> None:
+def test_the_depth_counts_objects_and_arrays_but_not_alternatives() -> None:
     def nested(levels: int) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
         for _ in range(levels):
             schema = {"anyOf": [{"properties": {"a": schema}}]}
         return schema
 
-    assert strict_faults(nested(10)) == []
-    assert strict_faults(nested(11)) == ["/anyOf/0/properties/a" * 11]
+    assert error_pointers(nested(10)) == []
+    assert error_pointers(nested(11)) == ["/anyOf/0/properties/a" * 11]
 
 
-def test_alternatives_inside_one_another_have_their_end_too() -> None:
+def test_the_nesting_of_alternatives_is_limited() -> None:
     schema: dict[str, Any] = {}
     for _ in range(90):
         schema = {"anyOf": [schema]}
 
-    [pointer] = strict_faults(schema)
+    [pointer] = error_pointers(schema)
     assert pointer.startswith("/anyOf/0/anyOf/0")
 
 
 def properties(count: int) -> dict[str, Any]:
-    """Return so many properties, half of them inside others."""
+    """Return a schema with a number of properties, half of them nested."""
     inner: dict[str, Any] = {f"i{number}": {} for number in range(count // 2)}
     return {
         "properties": {"in": {"properties": inner}, **{f"p{number}": {} for number in range(count - len(inner) - 1)}}
@@ -605,51 +602,51 @@ def properties(count: int) -> dict[str, Any]:
 
 
 def enumerated(count: int) -> dict[str, Any]:
-    """Return so many enumerated values, in two places."""
+    """Return a schema with a number of enum values in two enums."""
     first = list(range(count // 2))
     return {"properties": {"a": {"enum": first}, "b": {"items": {"enum": list(range(count - len(first)))}}}}
 
 
 def named(characters: int) -> dict[str, Any]:
-    """Return names and enumerated values that take so many characters."""
+    """Return a schema whose names and enum values have a number of characters."""
     return {"properties": {"n" * 1_000: {"enum": ["é" * 1_000, "v" * (characters - 2_000)]}}}
 
 
 @pytest.mark.parametrize(
-    ("made", "most", "what"),
+    ("make_schema", "limit", "message"),
     [
         (properties, 200, "201 properties in all; at most 200"),
         (enumerated, 500, "501 enumerated values in all; at most 500"),
         (named, 15_000, "15,001 characters of names and enumerated values in all; at most 15,000"),
     ],
 )
-def test_a_schema_that_gemini_would_find_too_large_is_refused(made: Any, most: int, what: str) -> None:
-    assert strict_faults(made(most)) == []
-    assert strict_faults(made(most + 1)) == [""]
-    assert message_of(made(most + 1)).startswith(f"Has {what} are taken")
+def test_a_schema_that_is_too_large_for_gemini_is_rejected(make_schema: Any, limit: int, message: str) -> None:
+    assert error_pointers(make_schema(limit)) == []
+    assert error_pointers(make_schema(limit + 1)) == [""]
+    assert message_of(make_schema(limit + 1)).startswith(f"Has {message} are taken")
 
 
 # ---- Hard cases from public issue threads ---------------------------------------------------------------
 
 
-def test_bounds_of_arrays_that_add_up_to_too_much_for_gemini_are_taken_and_not_sent() -> None:
+def test_bounds_of_arrays_are_valid_and_not_sent() -> None:
     """See googleapis/python-genai#2170 and vercel/ai#21192: the sum of maxItems over all of a schema is at most 960."""
-    schema = taken({"properties": {f"list{number}": {"type": "array", "maxItems": 300} for number in range(9)}})
+    schema = validated({"properties": {f"list{number}": {"type": "array", "maxItems": 300} for number in range(9)}})
 
     assert warnings(schema) == {}
     assert "maxItems" not in json.dumps(gemini_schema(schema))
     assert [detail.path for detail in violations({"list3": [0] * 301}, schema)] == ["list3"]
 
 
-def test_long_enums_are_refused_before_they_are_too_many_states_for_serving() -> None:
-    """See googleapis/python-genai#660, #950 and #2133: long names and values are what exhausts the budget."""
+def test_long_enums_are_rejected() -> None:
+    """See googleapis/python-genai#660, #950 and #2133: long names and values exceed Gemini's limit of states."""
     values = [f"a rather long value of an enumeration, number {number}" for number in range(400)]
 
-    assert strict_faults({"properties": {"topic": {"enum": values}}}) == [""]
-    assert strict_faults({"properties": {"topic": {"enum": values[:100]}}}) == []
+    assert error_pointers({"properties": {"topic": {"enum": values}}}) == [""]
+    assert error_pointers({"properties": {"topic": {"enum": values[:100]}}}) == []
 
 
-def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
+def test_bounds_and_formats_are_described_in_words() -> None:
     """See flutter/genui#428: bounds of numbers and array limits are "complex value matchers"."""
     card = {
         "properties": {
@@ -658,7 +655,7 @@ def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
         },
         "required": ["stars"],
     }
-    schema = taken({"properties": {"cards": {"type": "array", "minItems": 1, "maxItems": 5, "items": card}}})
+    schema = validated({"properties": {"cards": {"type": "array", "minItems": 1, "maxItems": 5, "items": card}}})
 
     sent: Any = gemini_schema(schema)
     assert sent["properties"]["cards"]["description"] == "at least 1 items, at most 5 items"
@@ -676,7 +673,7 @@ def test_bounds_and_formats_that_take_states_are_told_in_words() -> None:
         ("https://json-schema.org/draft/2019-09/schema", True),
     ],
 )
-def test_a_dialect_is_taken_and_not_sent(dialect: str, *, warned: bool) -> None:
+def test_a_dialect_is_valid_and_not_sent(dialect: str, *, warned: bool) -> None:
     """See Helicone/helicone#5585: Gemini does not know $schema, which generators of schemas write at the root."""
     schema: dict[str, Any] = {"$schema": dialect, "properties": {"a": {"type": "string"}}}
 
@@ -687,17 +684,17 @@ def test_a_dialect_is_taken_and_not_sent(dialect: str, *, warned: bool) -> None:
 @pytest.mark.parametrize(
     "types", [["string", "null"], ["array", "null"], ["integer", "string", "null"], ["null"]], ids=str
 )
-def test_lists_of_types_are_taken_and_sent_as_they_are(types: list[JsonValue]) -> None:
-    """See langchain-ai/langchainjs#11328: what responseSchema refuses, responseJsonSchema takes."""
-    schema = taken({"properties": {"a": {"type": types}}})
+def test_lists_of_types_are_valid_and_sent_unchanged(types: list[JsonValue]) -> None:
+    """See langchain-ai/langchainjs#11328: responseSchema rejects lists of types, responseJsonSchema accepts them."""
+    schema = validated({"properties": {"a": {"type": types}}})
 
     assert warnings(schema) == {}
     assert gemini_schema(schema) == schema
     assert violations({"a": None}, schema) == []
 
 
-def test_what_pydantic_writes_of_a_model_that_holds_itself_is_taken_if_it_may_be_left_out() -> None:
-    """See genkit-ai/genkit#3776: a cycle is for properties that are not required, and null is no way out of it."""
+def test_a_recursive_model_of_pydantic_is_valid_if_the_recursive_field_is_not_required() -> None:
+    """See genkit-ai/genkit#3776: cycles are allowed in properties that are not required; null does not end a cycle."""
     node: dict[str, Any] = {
         "title": "Node",
         "type": "object",
@@ -711,10 +708,10 @@ def test_what_pydantic_writes_of_a_model_that_holds_itself_is_taken_if_it_may_be
 
     assert list(warnings(schema)) == ["/$defs/Node/properties/next/default"]
     node["required"] = ["title", "next"]
-    assert strict_faults(schema) == ["/$defs/Node"]
+    assert error_pointers(schema) == ["/$defs/Node"]
 
 
-# ---- Whatever anybody sends -----------------------------------------------------------------------------
+# ---- Arbitrary input ------------------------------------------------------------------------------------
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
@@ -761,7 +758,7 @@ NEARLY_VALUES: st.SearchStrategy[Any] = st.deferred(
 
 
 def schemas() -> st.SearchStrategy[dict[str, Any]]:
-    """Generate schemas that are right, apart from where their references lead."""
+    """Generate schemas that are valid, except that their references may be cyclic."""
     leaf = st.sampled_from(
         [
             {"type": "string"},
@@ -800,20 +797,20 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
     | NEARLY_SCHEMAS.map(lambda schema: {**schema, "type": "object"})
     | st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3)
 )
-def test_any_object_is_a_strict_schema_that_can_be_used_or_an_invalid_output_schema(schema: dict[str, Any]) -> None:
+def test_any_object_is_a_valid_strict_schema_or_raises_invalid_output_schema(schema: dict[str, Any]) -> None:
     try:
-        told = validate_output_schema(None, schema)
+        details = validate_output_schema(None, schema)
     except InvalidOutputSchema:
         return
 
-    assert all(warning.path.startswith("output_schema_strict#/") for warning in told)
+    assert all(warning.path.startswith("output_schema_strict#/") for warning in details)
     Draft202012Validator.check_schema(schema)
     for sent in (gemini_schema(schema), with_evidence(gemini_schema(schema))):
         Draft202012Validator.check_schema(sent)
 
 
 @given(st.dictionaries(st.text(max_size=5), ANY_JSON, max_size=3))
-def test_any_object_is_hints_that_compile_or_an_invalid_output_schema(hints: dict[str, Any]) -> None:
+def test_any_object_is_valid_hints_or_raises_invalid_output_schema(hints: dict[str, Any]) -> None:
     try:
         validate_output_schema(hints, None)
     except InvalidOutputSchema:
@@ -833,11 +830,11 @@ RESULTS: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(schemas(), st.dictionaries(st.sampled_from("ab"), RESULTS, max_size=2))
-def test_a_schema_that_was_taken_can_judge_any_results(schema: dict[str, Any], results: JsonValue) -> None:
+def test_a_valid_schema_can_validate_any_results(schema: dict[str, Any], results: JsonValue) -> None:
     try:
         validate_output_schema(None, schema)
-    except InvalidOutputSchema as refusal:
-        assume(not all("without end" in detail.message for detail in refusal.details))
+    except InvalidOutputSchema as error:
+        assume(not all("without end" in detail.message for detail in error.details))
         raise
 
     assert isinstance(violations(results, schema), list)

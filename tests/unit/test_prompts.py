@@ -74,7 +74,7 @@ def user_turns(*texts: str) -> list[TranscriptTurn]:
     return [{"role": "user", "text": text} for text in texts]
 
 
-def test_an_agent_that_goes_on_is_told_the_same_and_what_was_user_turns() -> None:
+def test_the_instruction_of_a_resumed_call_has_the_turns_between_marker_lines() -> None:
     turns: list[TranscriptTurn] = [
         {"role": "agent", "text": "Which city?"},
         {"role": "user", "text": "Zürich \U0001f642"},

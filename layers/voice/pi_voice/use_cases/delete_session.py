@@ -2,7 +2,7 @@
 
 from pi_voice.domain.errors import SessionActive, SessionNotFound
 from pi_voice.domain.ids import SessionId
-from pi_voice.ports import Caller, Checkpoints, Sessions, Transcripts
+from pi_voice.ports import Checkpoints, SessionCaller, Sessions, Transcripts
 from pi_voice.use_cases.authorization import authorized_session
 
 
@@ -16,7 +16,7 @@ class DeleteSession:
         self._transcripts = transcripts
         self._checkpoints = checkpoints
 
-    async def __call__(self, session_id: SessionId, caller: Caller) -> None:
+    async def __call__(self, session_id: SessionId, caller: SessionCaller) -> None:
         """Delete an ended session with its transcript and results; raises SessionNotFound, SessionActive.
 
         The row goes last: if a request fails in between, the delete can be repeated, and no transcript is left
