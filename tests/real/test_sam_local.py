@@ -55,7 +55,7 @@ SUCCESSES: Final = {
     "StopSession": 200,
     "UpdateAgent": 200,
 }
-AFTER_THE_CALL: Final = ("DeleteSession", "ExtractAgain")
+AFTER_THE_CALL: Final = ("DeleteSession", "RerunExtraction")
 WITHOUT_ROUTE: Final = {"ExtractResults": "batchItemFailures", "SweepSessions": "data"}
 FOR_OPERATORS: Final = ("CreateApiKey", "ListApiKeys", "RevokeApiKey")
 
