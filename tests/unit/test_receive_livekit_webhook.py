@@ -57,7 +57,7 @@ class Setup:
 
 
 def unused_rooms() -> Rooms:
-    """Fail if LiveKit's SDK would be imported, which most events must not cause."""
+    """Fail when called: only joins after the end of a call may import LiveKit's SDK."""
     raise AssertionError
 
 

@@ -309,7 +309,7 @@ def test_a_queued_extraction_that_ended_after_a_run_is_in_the_history() -> None:
     assert extracted.extraction.runs[1].results == {"city": "Trondheim"}
 
 
-def test_an_extraction_without_an_end_time_is_dated_by_the_session_s_completion_session() -> None:
+def test_an_extraction_without_an_end_time_is_dated_by_the_session_s_completion() -> None:
     setup = Setup(sessions=FakeSessions(completed_session(Extraction(status="succeeded", model="old", attempts=1))))
 
     extracted = setup.rerun()
