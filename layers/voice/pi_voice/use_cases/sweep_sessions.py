@@ -47,15 +47,17 @@ class SweepSessions:
         deadline = now + BUDGET_SECONDS
         counts = dict.fromkeys(SweepSessionsResult.model_fields, 0)
         batch: list[SessionId] = []
-        async for session_id in self._sessions.due(int(now)):
-            batch.append(session_id)
-            if len(batch) == _CONCURRENCY:
-                await self._process_batch(batch, counts)
-                batch = []
-            if self._clock() >= deadline:
-                logger.warning("sweep_out_of_time")
-                break
-        await self._process_batch(batch, counts)
+        try:
+            async for session_id in self._sessions.due(int(now)):
+                batch.append(session_id)
+                if len(batch) == _CONCURRENCY:
+                    await self._process_batch(batch, counts)
+                    batch = []
+                if self._clock() >= deadline:
+                    logger.warning("sweep_out_of_time")
+                    break
+        finally:  # also if a query fails, for the sessions found before
+            await self._process_batch(batch, counts)
         result = SweepSessionsResult(**counts)
         log = logger.info if any(counts.values()) else logger.debug
         log("sweep", **result.model_dump())
