@@ -128,7 +128,7 @@ def test_of_concurrent_completions_one_wins_and_the_others_write_nothing(track: 
         racing = track.session(kept=2)
         answers = racing.race(racing.complete([says(1, 0)]), racing.complete(), racing.complete([says(2, 0)]))
 
-        assert kinds(answers) == {"SessionState": 1, "SessionNotActive": 2}
+        assert kinds(answers) == {"Session": 1, "SessionNotActive": 2}
         [won] = [answer for answer in answers if isinstance(answer, session_api.Session)]
         assert (racing.state.transcript, racing.state.results) == (won.transcript, won.results)
         [turns] = {len(turns) for turns in [won.transcript or []]}
