@@ -98,31 +98,33 @@ class FakeApiKeys:
     """API keys, and the number of lookups."""
 
     def __init__(self) -> None:
-        self.kept: dict[KeyHash, ApiKey] = {}
+        self.stored: dict[KeyHash, ApiKey] = {}
         self.lookups = 0
 
     async def find(self, key_hash: KeyHash) -> ApiKey | None:
         await _request()
         self.lookups += 1
-        return self.kept.get(key_hash)
+        return self.stored.get(key_hash)
 
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
         await _request()
-        self.kept[key_hash] = key
+        self.stored[key_hash] = key
 
     async def in_workspace(self, workspace: WorkspaceId) -> list[ApiKey]:
         await _request()
         return sorted(
-            (key for key in self.kept.values() if key.workspace == workspace), key=lambda key: key.key_id, reverse=True
+            (key for key in self.stored.values() if key.workspace == workspace),
+            key=lambda key: key.key_id,
+            reverse=True,
         )
 
     async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
         await _request()
-        for key_hash, key in self.kept.items():
+        for key_hash, key in self.stored.items():
             if (key.workspace, key.key_id) == (workspace, key_id):
                 if key.revoked_at is None:
-                    self.kept[key_hash] = key.model_copy(update={"revoked_at": now})
-                return self.kept[key_hash]
+                    self.stored[key_hash] = key.model_copy(update={"revoked_at": now})
+                return self.stored[key_hash]
         return None
 
 
@@ -170,18 +172,18 @@ class FakeSessions:
     """Sessions, and the room events merged into them."""
 
     def __init__(self, *sessions: Session) -> None:
-        self.kept = {session.session_id: session for session in sessions}
-        self.told: list[RoomEvent] = []
+        self.stored = {session.session_id: session for session in sessions}
+        self.room_events: list[RoomEvent] = []
         self.writes = 0
         """Number of changes to stored sessions."""
 
     async def get(self, session_id: SessionId) -> Session | None:
         await _request()
-        return self.kept.get(session_id)
+        return self.stored.get(session_id)
 
     async def add(self, session: Session) -> bool:
         await _request()
-        return self.kept.setdefault(session.session_id, session) is session
+        return self.stored.setdefault(session.session_id, session) is session
 
     async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
         await _request()
@@ -235,7 +237,7 @@ class FakeSessions:
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
         await _request()
-        current = self.kept.get(session.session_id)
+        current = self.stored.get(session.session_id)
         if current is None or current.due_at != session.due_at:
             return current
         return self._update(current, due_at=due_at)
@@ -244,7 +246,7 @@ class FakeSessions:
         self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
     ) -> Session:
         await _request()
-        session = self.kept.get(before.session_id)
+        session = self.stored.get(before.session_id)
         if session is None:
             raise SessionNotFound
         if (session.transcript_id, session.extraction) != (before.transcript_id, before.extraction):
@@ -253,20 +255,20 @@ class FakeSessions:
 
     async def due(self, now: int) -> AsyncIterator[SessionId]:
         await _request()
-        due = [(session.due_at, session.session_id) for session in self.kept.values() if session.due_at is not None]
+        due = [(session.due_at, session.session_id) for session in self.stored.values() if session.due_at is not None]
         for due_at, session_id in sorted(due):
             if due_at <= now:
                 yield session_id
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()
-        del self.kept[session_id]
+        del self.stored[session_id]
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
         await _request()
         sessions = [
             session
-            for _, session in sorted(self.kept.items(), reverse=True)
+            for _, session in sorted(self.stored.items(), reverse=True)
             if session.workspace == workspace
             and query.status in (None, session.status)
             and query.agent_id in (None, session.agent_id)
@@ -275,60 +277,60 @@ class FakeSessions:
 
     async def merge_room_event(self, event: RoomEvent) -> Session | None:
         await _request()
-        self.told.append(event)
-        session = self.kept.get(event.session_id)
+        self.room_events.append(event)
+        session = self.stored.get(event.session_id)
         if session is None or event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
         return self._update(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))
 
     def _active(self, session_id: SessionId) -> Session | None:
-        session = self.kept.get(session_id)
+        session = self.stored.get(session_id)
         return session if session is not None and session.status == "active" else None
 
     def _update(self, session: Session, **changes: Any) -> Session:
         self.writes += 1
-        self.kept[session.session_id] = replace(session, **changes)
-        return self.kept[session.session_id]
+        self.stored[session.session_id] = replace(session, **changes)
+        return self.stored[session.session_id]
 
 
 class FakeCheckpoints:
     """Turns saved during the call. Their number is in the session."""
 
     def __init__(self, sessions: FakeSessions) -> None:
-        self.kept: dict[SessionId, list[TranscriptTurn]] = {}
+        self.stored: dict[SessionId, list[TranscriptTurn]] = {}
         self._sessions = sessions
 
     async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
         await _request()
-        now = self._sessions.kept.get(session.session_id)
+        now = self._sessions.stored.get(session.session_id)
         if now is None or now.status != "active" or now.checkpoint_turns != session.checkpoint_turns:
             return None
-        self.kept[session.session_id] = [*self.kept.get(session.session_id, []), *turns]
+        self.stored[session.session_id] = [*self.stored.get(session.session_id, []), *turns]
         grown = replace(
             session,
             checkpoint_turns=session.checkpoint_turns + len(turns),
             checkpoint_bytes=session.checkpoint_bytes + size,
         )
-        self._sessions.kept[session.session_id] = replace(
+        self._sessions.stored[session.session_id] = replace(
             now, checkpoint_turns=grown.checkpoint_turns, checkpoint_bytes=grown.checkpoint_bytes
         )
         return grown
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
-        return self.kept[session.session_id][: session.checkpoint_turns]
+        return self.stored[session.session_id][: session.checkpoint_turns]
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()
-        self.kept.pop(session_id, None)
+        self.stored.pop(session_id, None)
 
 
 class FakeExtractionQueue:
     """Queued sessions in order, and the delays of received messages."""
 
     def __init__(self) -> None:
-        self.waiting: list[SessionId] = []
+        self.session_ids: list[SessionId] = []
         self.delays: list[tuple[str, int]] = []
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
@@ -337,32 +339,32 @@ class FakeExtractionQueue:
 
     async def put(self, session_id: SessionId) -> None:
         await _request()
-        self.waiting.append(session_id)
+        self.session_ids.append(session_id)
 
 
 class FakeTranscripts:
     """Transcripts, and the ids of those that expire."""
 
     def __init__(self) -> None:
-        self.kept: dict[TranscriptId, list[TranscriptTurn]] = {}
+        self.stored: dict[TranscriptId, list[TranscriptTurn]] = {}
         self.expiring: set[TranscriptId] = set()
 
     async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
-        self.kept[transcript_id] = list(turns)
+        self.stored[transcript_id] = list(turns)
 
     async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         await _request()
-        return self.kept.get(transcript_id)
+        return self.stored.get(transcript_id)
 
     async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
-        assert turns == self.kept.get(transcript_id, turns)
+        assert turns == self.stored.get(transcript_id, turns)
         self.expiring.add(transcript_id)
 
     async def delete(self, transcript_id: TranscriptId) -> None:
         await _request()
-        self.kept.pop(transcript_id, None)
+        self.stored.pop(transcript_id, None)
 
 
 class FakeRooms:
@@ -392,11 +394,11 @@ class FakeLiveTokens:
     """Gemini Live tokens, and the requests for them."""
 
     def __init__(self) -> None:
-        self.orders: list[LiveTokenRequest] = []
+        self.requests: list[LiveTokenRequest] = []
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
         await _request()
-        self.orders.append(request)
+        self.requests.append(request)
         return GeminiLiveConnection(
             url="wss://gemini.test",
             token="auth_tokens/fake",
@@ -406,7 +408,7 @@ class FakeLiveTokens:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TimedModelRequest:
     """A request to the extraction model, with its time limit."""
 
     instruction: str
@@ -427,11 +429,11 @@ class FakeExtractionModel:
 
     def __init__(self, *answers: str | ModelResponse | Exception) -> None:
         self._answers = list(answers)
-        self.asked: list[Asked] = []
+        self.requests: list[TimedModelRequest] = []
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         await _request()
-        self.asked.append(Asked(request.instruction, request.messages, request.schema, seconds))
+        self.requests.append(TimedModelRequest(request.instruction, request.messages, request.schema, seconds))
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -442,14 +444,14 @@ class FakeRateLimiter:
     """Counts requests per workspace up to a limit."""
 
     def __init__(self, limit: int = 100) -> None:
-        self.taken: list[WorkspaceId] = []
+        self.acquired: list[WorkspaceId] = []
         self._limit = limit
 
     async def acquire(self, workspace: WorkspaceId) -> None:
         await _request()
-        if self.taken.count(workspace) == self._limit:
+        if self.acquired.count(workspace) == self._limit:
             raise RateLimited(41.5)
-        self.taken.append(workspace)
+        self.acquired.append(workspace)
 
 
 # ruff: noqa: ARG002 (failing fakes ignore their arguments)
@@ -478,14 +480,14 @@ class HangingRooms(FakeRooms):
 
     def __init__(self) -> None:
         super().__init__()
-        self.given_up = False
+        self.cancelled = False
 
     async def open(self, session: Session) -> CreatedRoom:
         await super().open(session)
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            self.given_up = True
+            self.cancelled = True
             raise
         raise AssertionError
 
@@ -533,7 +535,7 @@ class SessionsThatCannotComplete(FakeSessions):
         raise StorageError
 
 
-class SessionsThatCannotRecord(FakeSessions):
+class SessionsThatCannotSaveExtraction(FakeSessions):
     """Storing results fails."""
 
     async def save_extraction(

@@ -17,7 +17,7 @@ SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
 NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 
-GIVEN_UP = NOW + 600 + 86_400
+ABANDONED_AT = NOW + 600 + 86_400
 """`abandoned_at` of `session()`: 600 s lifetime and one day of grace."""
 
 TURNS: list[TranscriptTurn] = [
@@ -36,11 +36,11 @@ QUALITY = TranscriptQuality(
 )
 """Quality of TURNS."""
 
-ANSWERED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "attempts": 1}
+SUCCEEDED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "attempts": 1}
 """Fields of an extraction that succeeded at the first attempt."""
 
 
-def spec(**fields: JsonValue) -> CreateAgentRequest:
+def create_agent_request(**fields: JsonValue) -> CreateAgentRequest:
     """Parse a request to create an agent."""
     return CreateAgentRequest.model_validate_json(
         json.dumps({"name": "Ana", "instructions": "Take the call.", **fields})
@@ -60,18 +60,18 @@ def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
     )
 
 
-def an_extraction(**fields: Any) -> Extraction:
+def new_extraction(**fields: Any) -> Extraction:
     """Return an extraction from TURNS with version 1 of the agent."""
     return Extraction(**{"agent_version": 1, "transcript": QUALITY, **fields})
 
 
-def new_session(**fields: JsonValue) -> CreateSessionRequest:
+def create_session_request(**fields: JsonValue) -> CreateSessionRequest:
     """Parse a request to create a session."""
     required: dict[str, JsonValue] = {"agent_id": AGENT_ID, "participant": {"identity": "caller-1"}}
     return CreateSessionRequest.model_validate_json(json.dumps({**required, **fields}))
 
 
-def ending(**fields: JsonValue) -> CompleteSessionRequest:
+def complete_session_request(**fields: JsonValue) -> CompleteSessionRequest:
     """Parse a request to complete a session with TURNS."""
     transcript: list[JsonValue] = [{**turn} for turn in TURNS]  # type: ignore[dict-item]
     return CompleteSessionRequest.model_validate_json(json.dumps({"transcript": transcript, **fields}))
@@ -91,5 +91,5 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         created_at=NOW,
         expires_at=NOW + 600,
         livekit=LiveKitRoom(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
-        due_at=GIVEN_UP,
+        due_at=ABANDONED_AT,
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from pi_voice.domain.agents import CreateAgentRequest, MergePatch, merge
-from tests.unit.examples import spec
+from tests.unit.examples import create_agent_request
 
 FIFTY_QUESTIONS: JsonValue = ["q" * 500] * 50
 SIXTEEN_PAIRS: JsonValue = {f"{number:040}": "v" * 500 for number in range(16)}
@@ -16,7 +16,7 @@ SIXTEEN_PAIRS: JsonValue = {f"{number:040}": "v" * 500 for number in range(16)}
 def error_paths(**fields: JsonValue) -> list[str]:
     """Return the paths of the validation errors of an agent."""
     try:
-        spec(**fields)
+        create_agent_request(**fields)
     except ValidationError as error:
         return [".".join(str(step) for step in detail["loc"]) for detail in error.errors()]
     return []
@@ -197,8 +197,8 @@ def test_any_other_text_is_an_invalid_language(tag: str) -> None:
 
 
 def test_the_voice_s_language_wins_over_the_agent_s() -> None:
-    assert spec(language="fr-FR").spoken_language == "fr-FR"
-    assert spec(language="fr-FR", voice={"language_code": "fr-CA"}).spoken_language == "fr-CA"
+    assert create_agent_request(language="fr-FR").spoken_language == "fr-FR"
+    assert create_agent_request(language="fr-FR", voice={"language_code": "fr-CA"}).spoken_language == "fr-CA"
 
 
 # The examples of RFC 7396, appendix A, whose document and patch are objects

@@ -45,14 +45,24 @@ from tests.fakes import (
     FakeTranscripts,
     QueueThatCannotPut,
     SessionsThatCannotComplete,
-    SessionsThatCannotRecord,
+    SessionsThatCannotSaveExtraction,
     SessionsThatCannotSchedule,
     TranscriptsThatCannotExpire,
     TranscriptsThatCannotPut,
     UnknownCaller,
     no_pause,
 )
-from tests.unit.examples import AGENT_ID, ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, ending, session
+from tests.unit.examples import (
+    AGENT_ID,
+    NOW,
+    SESSION_ID,
+    SUCCEEDED,
+    TURNS,
+    agent,
+    complete_session_request,
+    new_extraction,
+    session,
+)
 
 ACME = FakeCaller("acme")
 CITY = agent(output_schema={"city": "string"})
@@ -97,7 +107,7 @@ class Setup:
     def complete(
         self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME
     ) -> session_api.Session:
-        return asyncio.run(self.complete_session(SESSION_ID, request or ending(), caller))
+        return asyncio.run(self.complete_session(SESSION_ID, request or complete_session_request(), caller))
 
     async def save(self, at: int, *turns: TranscriptTurn) -> int:
         """Save turns during the call, and return how many are saved."""
@@ -116,14 +126,14 @@ class Setup:
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
     @property
     def transcript(self) -> list[TranscriptTurn]:
         """The transcript of the session. All other stored transcripts must expire."""
         assert self.session.transcript_id is not None
-        assert self.transcripts.expiring == self.transcripts.kept.keys() - {self.session.transcript_id}
-        return self.transcripts.kept.get(self.session.transcript_id, [])
+        assert self.transcripts.expiring == self.transcripts.stored.keys() - {self.session.transcript_id}
+        return self.transcripts.stored.get(self.session.transcript_id, [])
 
 
 class ObservingModel(FakeExtractionModel):
@@ -136,10 +146,10 @@ class ObservingModel(FakeExtractionModel):
         self.seen: list[tuple[str, str, list[Any]]] = []
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-        stored = self._sessions.kept[SESSION_ID]
+        stored = self._sessions.stored[SESSION_ID]
         assert stored.extraction is not None
         assert stored.transcript_id is not None
-        self.seen.append((stored.status, stored.extraction.status, self._transcripts.kept[stored.transcript_id]))
+        self.seen.append((stored.status, stored.extraction.status, self._transcripts.stored[stored.transcript_id]))
         return await super().generate(request, seconds)
 
 
@@ -153,14 +163,14 @@ def test_a_session_s_own_client_can_complete_it() -> None:
 def test_an_active_session_is_completed_with_its_transcript_and_results() -> None:
     setup = Setup()
 
-    completed = setup.complete(ending(duration_seconds=85.5, end_reason="hang_up"))
+    completed = setup.complete(complete_session_request(duration_seconds=85.5, end_reason="hang_up"))
 
     assert (completed.session_id, completed.status) == (SESSION_ID, "completed")
     assert (completed.completed_at, completed.completed_by) == (1_800_000_090, "client")
     assert (completed.duration_seconds, completed.end_reason) == (85.5, "hang_up")
     assert completed.transcript == TURNS
     assert completed.results == {"city": "Oslo"}
-    assert completed.extraction == an_extraction(**ANSWERED, extracted_at=NOW + 90)
+    assert completed.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW + 90)
 
 
 def test_the_response_is_what_is_stored() -> None:
@@ -172,7 +182,7 @@ def test_the_response_is_what_is_stored() -> None:
     assert setup.session.results == completed.results
     assert setup.session.extraction == completed.extraction
     assert setup.session.transcript_id is not None
-    assert setup.transcripts.kept == {setup.session.transcript_id: TURNS}
+    assert setup.transcripts.stored == {setup.session.transcript_id: TURNS}
     assert setup.transcripts.expiring == set()
 
 
@@ -200,24 +210,24 @@ def test_without_an_output_schema_the_model_is_not_asked() -> None:
     assert (completed.status, completed.results, completed.transcript) == ("completed", None, TURNS)
     assert completed.extraction == setup.session.extraction
     assert completed.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW + 90)
-    assert setup.model.asked == []
+    assert setup.model.requests == []
 
 
 def test_with_an_empty_transcript_the_model_is_not_asked() -> None:
     setup = Setup()
 
-    completed = setup.complete(ending(transcript=[]))
+    completed = setup.complete(complete_session_request(transcript=[]))
 
     assert (completed.status, completed.results, completed.transcript) == ("completed", None, [])
     assert completed.extraction == setup.session.extraction == Extraction(status="skipped")
-    assert setup.model.asked == []
-    assert setup.transcripts.kept == {}
+    assert setup.model.requests == []
+    assert setup.transcripts.stored == {}
 
 
 def test_with_an_empty_transcript_the_agent_is_not_read() -> None:
     setup = Setup(sessions=FakeSessions(session(agent_version=7)))  # there is no version 7
 
-    assert setup.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+    assert setup.complete(complete_session_request(transcript=[])).extraction == Extraction(status="skipped")
 
 
 def test_results_follow_the_agent_version_of_the_session() -> None:
@@ -228,7 +238,7 @@ def test_results_follow_the_agent_version_of_the_session() -> None:
     completed = setup.complete()
 
     assert completed.results == {"city": "Oslo"}
-    assert setup.model.asked[0].schema["required"] == ["city"]
+    assert setup.model.requests[0].schema["required"] == ["city"]
 
 
 def test_results_are_extracted_after_the_agent_was_deleted() -> None:
@@ -260,7 +270,7 @@ def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() 
 
     assert (completed.status, completed.transcript) == ("completed", [])
     assert completed.extraction == Extraction(status="skipped")
-    assert (setup.transcripts.kept, setup.session.due_at) == ({}, None)
+    assert (setup.transcripts.stored, setup.session.due_at) == ({}, None)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
@@ -268,7 +278,7 @@ def test_a_transcript_in_the_request_replaces_the_saved_turns_even_an_empty_one(
     setup = Setup()
     asyncio.run(setup.save(0, *TURNS))
 
-    completed = setup.complete(ending(transcript=sent))
+    completed = setup.complete(complete_session_request(transcript=sent))
 
     assert completed.transcript == setup.transcript == sent
 
@@ -283,13 +293,13 @@ def test_if_the_saved_turns_cannot_be_read_the_session_does_not_change() -> None
         setup.complete(WITHOUT_TRANSCRIPT)
 
     assert setup.session == before
-    assert setup.transcripts.kept == {}
+    assert setup.transcripts.stored == {}
 
 
 def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> None:
     setup = Setup(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)))
 
-    completed = setup.complete(ending(end_reason="completed"))
+    completed = setup.complete(complete_session_request(end_reason="completed"))
 
     assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
     assert setup.session.due_at is None
@@ -323,7 +333,7 @@ def test_the_room_is_closed_while_the_model_answers() -> None:
 
     async def complete() -> session_api.Session:
         async with asyncio.timeout(60):  # reached only if the test fails
-            return await setup.complete_session(SESSION_ID, ending(), ACME)
+            return await setup.complete_session(SESSION_ID, complete_session_request(), ACME)
 
     assert asyncio.run(complete()).results == {"city": "Oslo"}
     assert setup.rooms.closed == [SESSION_ID]
@@ -352,7 +362,7 @@ def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -
     seen: set[tuple[str, int | None]] = set()
     setup = Setup(rooms=ObservingRooms())
 
-    setup.complete(ending(transcript=turns))
+    setup.complete(complete_session_request(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
     assert (setup.rooms.closed, setup.session.due_at) == ([SESSION_ID], None)
@@ -362,7 +372,7 @@ def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -
 def test_completing_a_session_takes_two_writes(turns: list[Any]) -> None:
     setup = Setup()
 
-    setup.complete(ending(transcript=turns))
+    setup.complete(complete_session_request(transcript=turns))
 
     assert setup.sessions.writes == 2
 
@@ -370,7 +380,7 @@ def test_completing_a_session_takes_two_writes(turns: list[Any]) -> None:
 def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> None:
     setup = Setup(rooms=FailingRooms(LiveKitUnavailable()))
 
-    assert setup.complete(ending(transcript=[])).extraction == Extraction(status="skipped")
+    assert setup.complete(complete_session_request(transcript=[])).extraction == Extraction(status="skipped")
 
     assert (setup.sessions.writes, setup.session.due_at) == (1, NOW + 90 + 120)
 
@@ -378,7 +388,7 @@ def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> Non
 def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
     setup = Setup(sessions=SessionsThatCannotSchedule(session()))
 
-    assert setup.complete(ending(transcript=[])).status == "completed"
+    assert setup.complete(complete_session_request(transcript=[])).status == "completed"
 
     assert setup.session.due_at == NOW + 90 + 120
 
@@ -393,7 +403,7 @@ def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
     )
     complete_session = CompleteSession(setup.sessions, setup.end_session, extract_results, unconfigured)
 
-    assert asyncio.run(complete_session(SESSION_ID, ending(), ACME)).results == {"city": "Oslo"}
+    assert asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME)).results == {"city": "Oslo"}
 
 
 def test_a_rejected_request_does_not_close_the_room() -> None:
@@ -410,23 +420,25 @@ def test_a_rejected_request_does_not_close_the_room() -> None:
 
 def test_of_fifty_concurrent_requests_one_succeeds_and_only_its_transcript_remains() -> None:
     setup = Setup()
-    requests = [ending(transcript=[{"role": "user", "text": f"Request {number}."}]) for number in range(50)]
+    requests = [
+        complete_session_request(transcript=[{"role": "user", "text": f"Request {number}."}]) for number in range(50)
+    ]
 
     outcomes = setup.race(*(setup.complete_session(SESSION_ID, request, ACME) for request in requests))
 
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
     assert setup.session.transcript_id is not None
-    assert setup.transcripts.kept[setup.session.transcript_id] == winner.transcript
-    assert setup.transcripts.expiring == setup.transcripts.kept.keys() - {setup.session.transcript_id}
-    assert len(setup.transcripts.kept) == 50
-    assert len(setup.model.asked) == 1
+    assert setup.transcripts.stored[setup.session.transcript_id] == winner.transcript
+    assert setup.transcripts.expiring == setup.transcripts.stored.keys() - {setup.session.transcript_id}
+    assert len(setup.transcripts.stored) == 50
+    assert len(setup.model.requests) == 1
 
 
 def test_a_losing_request_raises_session_not_active_even_if_its_transcript_cannot_expire() -> None:
     setup = Setup(transcripts=TranscriptsThatCannotExpire())
 
-    outcomes = setup.race(*(setup.complete_session(SESSION_ID, ending(), ACME) for _ in range(2)))
+    outcomes = setup.race(*(setup.complete_session(SESSION_ID, complete_session_request(), ACME) for _ in range(2)))
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Session", "SessionNotActive"]
 
@@ -485,7 +497,7 @@ def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raise
 
     assert raised.value.retryable
     assert setup.session.status == "active"
-    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
+    assert setup.transcripts.expiring == setup.transcripts.stored.keys()
 
 
 def test_a_session_deleted_while_its_turns_are_read_is_not_active() -> None:
@@ -502,20 +514,20 @@ def test_a_session_deleted_while_its_turns_are_read_is_not_active() -> None:
     with pytest.raises(SessionNotActive):
         setup.complete(WITHOUT_TRANSCRIPT)
 
-    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
+    assert setup.transcripts.expiring == setup.transcripts.stored.keys()
 
 
 def test_only_a_repeat_of_the_completing_request_raises_already_processed() -> None:
     setup = Setup()
     complete_session = setup.complete_session
-    asyncio.run(complete_session(SESSION_ID, ending(), ACME, "this-request"))
+    asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME, "this-request"))
     before = setup.session
 
     with pytest.raises(AlreadyProcessed) as repeated:
-        asyncio.run(complete_session(SESSION_ID, ending(), ACME, "this-request"))
+        asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME, "this-request"))
     for other_hash in ("another-request", None):
         with pytest.raises(SessionNotActive):
-            asyncio.run(complete_session(SESSION_ID, ending(), ACME, other_hash))
+            asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME, other_hash))
 
     assert repeated.value.resource_id == SESSION_ID
     assert setup.session == before
@@ -527,7 +539,7 @@ def test_a_session_completed_without_a_key_raises_session_not_active(request_has
     setup.complete()
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(setup.complete_session(SESSION_ID, ending(), ACME, request_hash))
+        asyncio.run(setup.complete_session(SESSION_ID, complete_session_request(), ACME, request_hash))
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -537,8 +549,8 @@ def test_an_ended_session_cannot_be_completed(status: Any) -> None:
     with pytest.raises(SessionNotActive):
         setup.complete()
 
-    assert setup.transcripts.kept == {}
-    assert setup.model.asked == []
+    assert setup.transcripts.stored == {}
+    assert setup.model.requests == []
 
 
 # ---- Storage errors -------------------------------------------------------------------------------------
@@ -551,8 +563,8 @@ def test_if_the_transcript_cannot_be_stored_the_session_stays_active_and_its_par
         setup.complete()
 
     assert setup.session == session()
-    assert setup.transcripts.expiring == setup.transcripts.kept.keys()
-    assert setup.model.asked == []
+    assert setup.transcripts.expiring == setup.transcripts.stored.keys()
+    assert setup.model.requests == []
 
 
 def test_if_the_outcome_of_the_write_is_unknown_the_transcript_stays() -> None:
@@ -561,13 +573,13 @@ def test_if_the_outcome_of_the_write_is_unknown_the_transcript_stays() -> None:
     with pytest.raises(StorageError):
         setup.complete()
 
-    assert list(setup.transcripts.kept.values()) == [TURNS]
+    assert list(setup.transcripts.stored.values()) == [TURNS]
     assert setup.transcripts.expiring == set()
-    assert setup.model.asked == []
+    assert setup.model.requests == []
 
 
 def test_results_that_cannot_be_stored_are_returned_to_the_caller() -> None:
-    setup = Setup(sessions=SessionsThatCannotRecord(session()))
+    setup = Setup(sessions=SessionsThatCannotSaveExtraction(session()))
 
     completed = setup.complete()
 
@@ -589,7 +601,7 @@ def test_a_session_deleted_while_the_model_answers_is_returned_but_not_stored_ag
     completed = setup.complete()
 
     assert completed.results == {"city": "Oslo"}
-    assert setup.sessions.kept == {}
+    assert setup.sessions.stored == {}
 
 
 # ---- Extraction errors ----------------------------------------------------------------------------------
@@ -602,7 +614,7 @@ def test_if_gemini_is_unavailable_the_session_is_completed_and_its_extraction_qu
 
     assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
     assert completed.extraction == setup.session.extraction
-    assert completed.extraction == an_extraction(
+    assert completed.extraction == new_extraction(
         status="pending",
         model="fake-model",
         attempts=3,
@@ -610,7 +622,7 @@ def test_if_gemini_is_unavailable_the_session_is_completed_and_its_extraction_qu
             code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
         ),
     )
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
 
 
 def test_if_gemini_refuses_the_session_is_completed_and_its_extraction_failed() -> None:
@@ -620,14 +632,14 @@ def test_if_gemini_refuses_the_session_is_completed_and_its_extraction_failed() 
 
     assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
     assert completed.extraction == setup.session.extraction
-    assert completed.extraction == an_extraction(
+    assert completed.extraction == new_extraction(
         status="failed",
         model="fake-model",
         attempts=1,
         extracted_at=NOW + 90,
         error=ErrorInfo(code="gemini_error", message="The schema is too complex."),
     )
-    assert setup.queue.waiting == []
+    assert setup.queue.session_ids == []
 
 
 INTERNAL_ERROR = Extraction(
@@ -647,7 +659,7 @@ def test_after_an_unexpected_error_the_session_is_completed_and_its_extraction_q
 
     assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
     assert completed.extraction == setup.session.extraction == INTERNAL_ERROR
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
 
 
 def test_if_the_agent_version_is_not_found_the_session_is_completed_and_its_extraction_pending() -> None:
@@ -661,7 +673,7 @@ def test_if_the_agent_version_is_not_found_the_session_is_completed_and_its_extr
 @pytest.mark.parametrize("error", [GeminiUnavailable(), RuntimeError("a bug")], ids=repr)
 def test_if_extraction_queue_storage_and_livekit_all_fail_the_session_is_completed_and_due(error: Exception) -> None:
     setup = Setup(
-        sessions=SessionsThatCannotRecord(session()),
+        sessions=SessionsThatCannotSaveExtraction(session()),
         queue=QueueThatCannotPut(),
         model=FakeExtractionModel(error),
         rooms=FailingRooms(LiveKitUnavailable()),
@@ -694,10 +706,10 @@ def test_a_transcript_that_is_too_large_does_not_change_the_session() -> None:
     setup = Setup()
 
     with pytest.raises(TranscriptTooLarge):
-        setup.complete(ending(transcript=[{"role": "user", "text": "a" * 20_001}]))
+        setup.complete(complete_session_request(transcript=[{"role": "user", "text": "a" * 20_001}]))
 
     assert setup.session == session()
-    assert setup.transcripts.kept == {}
+    assert setup.transcripts.stored == {}
 
 
 def test_another_workspace_s_session_gives_the_same_error_as_an_unknown_session() -> None:
@@ -707,10 +719,10 @@ def test_another_workspace_s_session_gives_the_same_error_as_an_unknown_session(
     with pytest.raises(SessionNotFound):
         setup.complete(caller=FakeCaller("globex"))
     with pytest.raises(SessionNotFound):
-        asyncio.run(setup.complete_session(unknown_id, ending(), ACME))
+        asyncio.run(setup.complete_session(unknown_id, complete_session_request(), ACME))
 
     assert setup.session == session()
-    assert setup.transcripts.kept == {}
+    assert setup.transcripts.stored == {}
 
 
 def test_another_workspace_s_ended_session_is_not_found() -> None:

@@ -38,7 +38,7 @@ from tests.fakes import (
     UnknownCaller,
 )
 from tests.patience import LONG
-from tests.unit.examples import AGENT_ID, agent, new_session
+from tests.unit.examples import AGENT_ID, agent, create_session_request
 
 ACME = FakeCaller("acme")
 
@@ -68,12 +68,12 @@ class Setup:
         return CreateSession(self.agents, self.sessions, issue_connections, self.grace_seconds, self.clock)
 
     def create(self, request: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
-        return asyncio.run(asyncio.wait_for(self.create_session(request or new_session(), caller), LONG))
+        return asyncio.run(asyncio.wait_for(self.create_session(request or create_session_request(), caller), LONG))
 
     @property
     def session(self) -> Session:
         """The only stored session."""
-        (stored,) = self.sessions.kept.values()
+        (stored,) = self.sessions.stored.values()
         return stored
 
 
@@ -112,7 +112,7 @@ class LateFailingLiveTokens(FailingLiveTokens):
 def test_a_created_session_has_both_connections() -> None:
     setup = Setup(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
 
-    created = setup.create(new_session(ttl_seconds=900, metadata={"order": "4711"}))
+    created = setup.create(create_session_request(ttl_seconds=900, metadata={"order": "4711"}))
 
     assert is_uuid(created.session_id)
     assert (created.agent_id, created.agent_version, created.status) == (AGENT_ID, 4, "active")
@@ -145,9 +145,9 @@ def test_a_session_is_stored_with_its_room_and_without_its_tokens() -> None:
 def test_the_live_token_is_locked_to_the_agent_and_expires_with_the_session() -> None:
     setup = Setup(FakeAgents(agent(instructions="Ask for the city.", voice={"name": "Kore"})))
 
-    setup.create(new_session(ttl_seconds=900))
+    setup.create(create_session_request(ttl_seconds=900))
 
-    (request,) = setup.live_tokens.orders
+    (request,) = setup.live_tokens.requests
     assert "Ask for the city." in request.instruction
     assert (request.voice, request.expires_at) == ("Kore", 1_800_000_900)
 
@@ -155,7 +155,7 @@ def test_the_live_token_is_locked_to_the_agent_and_expires_with_the_session() ->
 def test_the_participant_may_publish_the_requested_media() -> None:
     setup = Setup()
 
-    setup.create(new_session(media=["microphone", "camera"]))
+    setup.create(create_session_request(media=["microphone", "camera"]))
 
     assert setup.rooms.tokens == [(Participant(identity="caller-1"), ("microphone", "camera"), 1_800_000_600)]
 
@@ -210,7 +210,7 @@ def test_the_client_token_is_valid_until_the_grace_time_is_over(grace: int) -> N
 def test_a_session_is_due_when_its_grace_time_is_over(grace: int) -> None:
     setup = Setup(grace_seconds=grace)
 
-    setup.create(new_session(ttl_seconds=900))
+    setup.create(create_session_request(ttl_seconds=900))
 
     assert (setup.session.grace_seconds, setup.session.due_at) == (grace, 1_800_000_900 + grace)
 
@@ -218,7 +218,7 @@ def test_a_session_is_due_when_its_grace_time_is_over(grace: int) -> None:
 def test_the_requested_media_are_stored_for_renewals() -> None:
     setup = Setup()
 
-    setup.create(new_session(media=["microphone", "camera"]))
+    setup.create(create_session_request(media=["microphone", "camera"]))
 
     assert setup.session.media == ("microphone", "camera")
 
@@ -234,10 +234,10 @@ def test_a_repeated_request_gets_new_tokens_with_the_original_expiry() -> None:
     repeated = asyncio.run(setup.create_session.repeat(first.session_id, ACME))
 
     assert repeated == first  # the fakes' tokens are equal
-    assert len(setup.sessions.kept) == 1
+    assert len(setup.sessions.stored) == 1
     assert setup.rooms.opened == [first.session_id, first.session_id]
-    assert [request.expires_at for request in setup.live_tokens.orders] == [first.expires_at, first.expires_at]
-    assert setup.live_tokens.orders[0] == setup.live_tokens.orders[1]
+    assert [request.expires_at for request in setup.live_tokens.requests] == [first.expires_at, first.expires_at]
+    assert setup.live_tokens.requests[0] == setup.live_tokens.requests[1]
 
 
 @pytest.mark.parametrize(
@@ -248,12 +248,12 @@ def test_a_repeated_request_gets_new_tokens_with_the_original_expiry() -> None:
 def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, Any]) -> None:
     setup = Setup()
     first = setup.create()
-    setup.sessions.kept[first.session_id] = replace(setup.session, **changes)
+    setup.sessions.stored[first.session_id] = replace(setup.session, **changes)
 
     with pytest.raises(SessionNotActive):
         asyncio.run(setup.create_session.repeat(first.session_id, ACME))
 
-    assert len(setup.live_tokens.orders) == 1
+    assert len(setup.live_tokens.requests) == 1
 
 
 # ---- Provider errors ------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_a_gemini_error_cancels_the_livekit_request() -> None:
     with pytest.raises(GeminiUnavailable):
         setup.create()
 
-    assert rooms.given_up
+    assert rooms.cancelled
     assert rooms.closed == [setup.session.session_id]  # the cancelled request may have taken effect
 
 
@@ -357,7 +357,7 @@ def test_the_gemini_error_is_raised_even_if_the_write_in_flight_fails() -> None:
     class ObservableSessionsThatFail(ObservableSessions):
         async def add(self, session: Session) -> bool:
             await super().add(session)
-            self.kept.clear()
+            self.stored.clear()
             raise StorageError
 
     sessions = ObservableSessionsThatFail()
@@ -417,9 +417,9 @@ def test_an_unknown_agent_is_rejected_before_any_provider_is_asked(agent_id: str
     setup = Setup()
 
     with pytest.raises(AgentNotFound):
-        setup.create(new_session(agent_id=agent_id))
+        setup.create(create_session_request(agent_id=agent_id))
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
 
 
 def test_another_workspace_s_agent_is_rejected_before_any_provider_is_asked() -> None:
@@ -428,16 +428,16 @@ def test_another_workspace_s_agent_is_rejected_before_any_provider_is_asked() ->
     with pytest.raises(AgentNotFound):
         setup.create(caller=FakeCaller("globex"))
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
 
 
 def test_a_ttl_that_is_too_short_is_rejected_before_any_provider_is_asked() -> None:
     setup = Setup(FakeAgents(agent(behaviors={"max_duration_seconds": 900})))
 
     with pytest.raises(TtlTooShort):
-        setup.create(new_session(ttl_seconds=600))
+        setup.create(create_session_request(ttl_seconds=600))
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
 
 
 def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
@@ -446,4 +446,4 @@ def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
     with pytest.raises(InvalidApiKey):
         setup.create(caller=UnknownCaller())
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.sessions.kept) == ([], [], {})
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})

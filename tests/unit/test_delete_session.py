@@ -27,7 +27,7 @@ def completed_session() -> Session:
 
 def stored_transcripts() -> FakeTranscripts:
     transcripts = FakeTranscripts()
-    transcripts.kept[TRANSCRIPT_ID] = TURNS
+    transcripts.stored[TRANSCRIPT_ID] = TURNS
     return transcripts
 
 
@@ -41,19 +41,19 @@ def test_an_ended_session_is_deleted_with_its_transcript() -> None:
 
     asyncio.run(delete_session_on(sessions, transcripts)(SESSION_ID, ACME))
 
-    assert sessions.kept == {}
-    assert transcripts.kept == {}
+    assert sessions.stored == {}
+    assert transcripts.stored == {}
 
 
 def test_an_ended_session_is_deleted_with_its_checkpoints() -> None:
     sessions = FakeSessions(session())
     checkpoints = FakeCheckpoints(sessions)
     asyncio.run(checkpoints.append(session(), TURNS, 100))
-    sessions.kept[SESSION_ID] = replace(sessions.kept[SESSION_ID], status="completed")
+    sessions.stored[SESSION_ID] = replace(sessions.stored[SESSION_ID], status="completed")
 
     asyncio.run(DeleteSession(sessions, FakeTranscripts(), checkpoints)(SESSION_ID, ACME))
 
-    assert (sessions.kept, checkpoints.kept) == ({}, {})
+    assert (sessions.stored, checkpoints.stored) == ({}, {})
 
 
 def test_a_failed_session_can_be_deleted() -> None:
@@ -61,7 +61,7 @@ def test_a_failed_session_can_be_deleted() -> None:
 
     asyncio.run(delete_session_on(sessions)(SESSION_ID, ACME))
 
-    assert sessions.kept == {}
+    assert sessions.stored == {}
 
 
 def test_an_active_session_cannot_be_deleted() -> None:
@@ -70,7 +70,7 @@ def test_an_active_session_cannot_be_deleted() -> None:
     with pytest.raises(SessionActive):
         asyncio.run(delete_session_on(sessions)(SESSION_ID, ACME))
 
-    assert sessions.kept == {SESSION_ID: session()}
+    assert sessions.stored == {SESSION_ID: session()}
 
 
 def test_a_session_is_not_deleted_if_its_transcript_cannot_be_deleted() -> None:
@@ -79,7 +79,7 @@ def test_a_session_is_not_deleted_if_its_transcript_cannot_be_deleted() -> None:
     with pytest.raises(StorageError):
         asyncio.run(delete_session_on(sessions, TranscriptsThatCannotDelete())(SESSION_ID, ACME))
 
-    assert sessions.kept == {SESSION_ID: completed_session()}
+    assert sessions.stored == {SESSION_ID: completed_session()}
 
 
 @pytest.mark.parametrize("session_id", [SESSION_ID, "019a0000-0000-7000-8000-00000000000f", "no-id"])
@@ -89,8 +89,8 @@ def test_a_session_of_another_workspace_is_not_found(session_id: SessionId) -> N
     with pytest.raises(SessionNotFound):
         asyncio.run(delete_session_on(sessions, transcripts)(session_id, FakeCaller("globex")))
 
-    assert sessions.kept == {SESSION_ID: completed_session()}
-    assert transcripts.kept == {TRANSCRIPT_ID: TURNS}
+    assert sessions.stored == {SESSION_ID: completed_session()}
+    assert transcripts.stored == {TRANSCRIPT_ID: TURNS}
 
 
 @pytest.mark.parametrize("stored", [[], [completed_session()]], ids=["no session", "a session"])
@@ -100,4 +100,4 @@ def test_a_caller_with_an_unknown_key_deletes_nothing(stored: list[Session]) -> 
     with pytest.raises(InvalidApiKey):
         asyncio.run(delete_session_on(sessions)(SESSION_ID, UnknownCaller()))
 
-    assert list(sessions.kept.values()) == stored
+    assert list(sessions.stored.values()) == stored

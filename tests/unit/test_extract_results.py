@@ -24,10 +24,10 @@ from tests.fakes import (
     FakeTranscripts,
     QueueThatCannotPut,
     SessionsThatCannotGet,
-    SessionsThatCannotRecord,
+    SessionsThatCannotSaveExtraction,
     no_pause,
 )
-from tests.unit.examples import ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, session
+from tests.unit.examples import NOW, SESSION_ID, SUCCEEDED, TURNS, agent, new_extraction, session
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
@@ -71,7 +71,7 @@ class Setup:
         self.agents = agents or FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(completed())
         self.transcripts = transcripts or FakeTranscripts()
-        self.transcripts.kept.setdefault(TRANSCRIPT_ID, TURNS)
+        self.transcripts.stored.setdefault(TRANSCRIPT_ID, TURNS)
         self.queue = queue or FakeExtractionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
@@ -107,7 +107,7 @@ class Setup:
 
     @property
     def session(self) -> Session:
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
     @property
     def extraction(self) -> Extraction:
@@ -124,7 +124,7 @@ class ModelWithConcurrentWrite(FakeExtractionModel):
         self._replacement = replacement
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-        self._sessions.kept = {SESSION_ID: self._replacement} if self._replacement else {}
+        self._sessions.stored = {SESSION_ID: self._replacement} if self._replacement else {}
         return await super().generate(request, seconds)
 
 
@@ -138,9 +138,9 @@ def test_results_are_stored_and_the_due_time_is_cleared() -> None:
 
     assert returned == setup.session
     assert returned.results == {"city": "Oslo"}
-    assert returned.extraction == an_extraction(**ANSWERED, extracted_at=NOW)
-    assert (returned.due_at, setup.queue.waiting) == (None, [])
-    assert setup.model.asked[0].seconds == 20.0
+    assert returned.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW)
+    assert (returned.due_at, setup.queue.session_ids) == (None, [])
+    assert setup.model.requests[0].seconds == 20.0
 
 
 @pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")], ids=repr)
@@ -150,11 +150,11 @@ def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> 
     returned = setup.extract_for_caller()
 
     assert returned == setup.session
-    assert returned.extraction == an_extraction(
+    assert returned.extraction == new_extraction(
         status="pending", model="fake-model", attempts=3, error=ErrorInfo(code=error.code, message=error.message)
     )
     assert returned.results is None
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
     assert returned.due_at == NOW + 3_600  # longer than the queue retries
 
 
@@ -172,7 +172,7 @@ def test_an_extraction_that_cannot_succeed_fails_at_once_with_the_reason(answer:
     assert setup.extraction.status == "failed"
     assert setup.extraction.error is not None
     assert setup.extraction.error.code == code
-    assert (setup.extraction.attempts, returned.due_at, setup.queue.waiting) == (1, None, [])
+    assert (setup.extraction.attempts, returned.due_at, setup.queue.session_ids) == (1, None, [])
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
@@ -180,7 +180,7 @@ def test_if_the_extraction_is_not_pending_the_model_is_not_asked(status: Any) ->
     setup = Setup(sessions=FakeSessions(completed(status)))
 
     assert setup.extract_for_caller() == setup.session == completed(status, due_at=None)
-    assert setup.model.asked == []
+    assert setup.model.requests == []
 
 
 @pytest.mark.parametrize("status", ["pending", "succeeded", "failed", "skipped"])
@@ -192,20 +192,20 @@ def test_a_session_whose_room_is_not_closed_stays_due(status: Any, answer: Any) 
 
     assert returned == setup.session
     assert returned.due_at == NOW + 120
-    assert setup.queue.waiting == []  # the sweeper queues a pending extraction
+    assert setup.queue.session_ids == []  # the sweeper queues a pending extraction
 
 
 def test_a_session_deleted_while_its_room_is_closed_is_not_stored_again() -> None:
     sessions = FakeSessions(completed("skipped"))
     setup = Setup(sessions=sessions)
     before = setup.session
-    sessions.kept.clear()
+    sessions.stored.clear()
 
     async def extract() -> Session:
         return await setup.extract_results.for_caller(before, [], 20.0, asyncio.sleep(0, result=True))
 
     assert asyncio.run(extract()) == before
-    assert sessions.kept == {}
+    assert sessions.stored == {}
 
 
 def test_without_an_output_schema_the_extraction_is_skipped() -> None:
@@ -213,7 +213,7 @@ def test_without_an_output_schema_the_extraction_is_skipped() -> None:
 
     assert setup.extract_for_caller().extraction == setup.extraction
     assert setup.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
-    assert (setup.session.due_at, setup.queue.waiting) == (None, [])
+    assert (setup.session.due_at, setup.queue.session_ids) == (None, [])
 
 
 def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None:
@@ -225,7 +225,7 @@ def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None
 
 
 def test_results_that_cannot_be_stored_are_returned() -> None:
-    setup = Setup(sessions=SessionsThatCannotRecord(completed()))
+    setup = Setup(sessions=SessionsThatCannotSaveExtraction(completed()))
 
     returned = setup.extract_for_caller()
 
@@ -256,7 +256,7 @@ def test_an_unexpected_error_is_retried_later_and_reported_as_an_internal_error(
     returned = setup.extract_for_caller()
 
     assert returned.extraction == setup.extraction == Extraction(status="pending", attempts=1, error=INTERNAL_ERROR)
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
 
 
 def test_if_the_agent_cannot_be_read_the_extraction_stays_pending() -> None:
@@ -279,10 +279,10 @@ def test_results_from_the_queue_are_stored_and_attempts_are_added_up() -> None:
     setup.extract_from_queue()
 
     assert setup.session.results == {"city": "Oslo"}
-    assert setup.extraction == an_extraction(**{**ANSWERED, "attempts": 5}, extracted_at=NOW)
-    assert (setup.session.due_at, setup.queue.waiting) == (NOW + 120, [])  # for the room, which may be open
-    assert setup.model.asked[0].seconds == 60.0
-    assert TURNS[1]["text"] in setup.model.asked[0].text
+    assert setup.extraction == new_extraction(**{**SUCCEEDED, "attempts": 5}, extracted_at=NOW)
+    assert (setup.session.due_at, setup.queue.session_ids) == (NOW + 120, [])  # for the room, which may be open
+    assert setup.model.requests[0].seconds == 60.0
+    assert TURNS[1]["text"] in setup.model.requests[0].text
 
 
 def test_if_the_provider_is_still_unavailable_the_message_is_retried_and_the_extraction_pending() -> None:
@@ -291,9 +291,9 @@ def test_if_the_provider_is_still_unavailable_the_message_is_retried_and_the_ext
     with pytest.raises(ExtractionUnfinished):
         setup.extract_from_queue()
 
-    assert setup.extraction == an_extraction(status="pending", model="fake-model", attempts=6, error=UNAVAILABLE)
+    assert setup.extraction == new_extraction(status="pending", model="fake-model", attempts=6, error=UNAVAILABLE)
     assert setup.session.due_at == NOW + 3_600
-    assert setup.queue.waiting == []  # the queue delivers the message again
+    assert setup.queue.session_ids == []  # the queue delivers the message again
 
 
 def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead_letter() -> None:
@@ -302,7 +302,7 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
     with pytest.raises(ExtractionUnfinished):
         setup.extract_from_queue(is_last=True)
 
-    assert setup.extraction == an_extraction(
+    assert setup.extraction == new_extraction(
         status="failed", model="fake-model", attempts=18, error=UNAVAILABLE, extracted_at=NOW
     )
     assert setup.session.due_at == NOW + 120
@@ -313,7 +313,7 @@ def test_a_redriven_dead_letter_gets_its_results() -> None:
 
     setup.extract_from_queue()
 
-    assert setup.extraction == an_extraction(**{**ANSWERED, "attempts": 19}, extracted_at=NOW)
+    assert setup.extraction == new_extraction(**{**SUCCEEDED, "attempts": 19}, extracted_at=NOW)
     assert setup.session.results == {"city": "Oslo"}
 
 
@@ -323,7 +323,7 @@ def test_an_extraction_that_cannot_succeed_is_not_retried(*, is_last: bool) -> N
 
     setup.extract_from_queue(is_last=is_last)
 
-    assert setup.extraction == an_extraction(
+    assert setup.extraction == new_extraction(
         status="failed",
         model="fake-model",
         attempts=1,
@@ -341,7 +341,7 @@ def test_a_message_delivered_twice_is_processed_once() -> None:
     setup.extract_from_queue()
 
     assert setup.session == processed
-    assert len(setup.model.asked) == 1
+    assert len(setup.model.requests) == 1
 
 
 def test_of_two_concurrent_deliveries_only_one_stores_its_results() -> None:
@@ -351,7 +351,7 @@ def test_of_two_concurrent_deliveries_only_one_stores_its_results() -> None:
 
     assert outcomes == [None, None]
     assert setup.session.results == {"city": "Oslo"}
-    assert setup.extraction == an_extraction(**ANSWERED, extracted_at=NOW)
+    assert setup.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW)
 
 
 def test_a_delivery_that_loses_the_race_to_a_pending_extraction_is_retried() -> None:
@@ -392,8 +392,8 @@ def test_a_message_for_a_session_without_an_open_extraction_is_dropped(stored: S
 
     setup.extract_from_queue()
 
-    assert setup.sessions.kept == ({SESSION_ID: stored} if stored else {})
-    assert setup.model.asked == []
+    assert setup.sessions.stored == ({SESSION_ID: stored} if stored else {})
+    assert setup.model.requests == []
 
 
 def test_a_session_deleted_while_the_model_answers_is_not_stored_again() -> None:
@@ -402,17 +402,17 @@ def test_a_session_deleted_while_the_model_answers_is_not_stored_again() -> None
 
     setup.extract_from_queue()
 
-    assert setup.sessions.kept == {}
+    assert setup.sessions.stored == {}
 
 
 def test_without_a_stored_transcript_the_extraction_is_skipped() -> None:
     setup = Setup()
-    setup.transcripts.kept.clear()
+    setup.transcripts.stored.clear()
 
     setup.extract_from_queue()
 
     assert setup.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
-    assert setup.model.asked == []
+    assert setup.model.requests == []
 
 
 class UnreadableTranscripts(FakeTranscripts):
@@ -426,7 +426,7 @@ class UnreadableTranscripts(FakeTranscripts):
     "setup",
     [
         Setup(sessions=SessionsThatCannotGet(completed())),
-        Setup(sessions=SessionsThatCannotRecord(completed())),
+        Setup(sessions=SessionsThatCannotSaveExtraction(completed())),
         Setup(transcripts=UnreadableTranscripts()),
     ],
     ids=["read session", "save extraction", "read transcript"],
@@ -454,7 +454,7 @@ def test_an_unexpected_error_counts_as_an_attempt_and_is_retried() -> None:
 
 
 def test_the_cost_of_all_attempts_is_added_up() -> None:
-    before = an_extraction(
+    before = new_extraction(
         status="pending",
         attempts=3,
         milliseconds=700,
@@ -476,7 +476,7 @@ def test_the_cost_of_all_attempts_is_added_up() -> None:
 
 @pytest.mark.parametrize(("before", "total"), [(None, None), (0.25, 0.25)])
 def test_an_attempt_without_a_price_does_not_change_the_cost(before: float | None, total: float | None) -> None:
-    pending = an_extraction(status="pending", attempts=3, cost_usd=before)
+    pending = new_extraction(status="pending", attempts=3, cost_usd=before)
     setup = Setup(sessions=FakeSessions(completed(extraction=pending)))
 
     setup.extract_from_queue()
@@ -488,7 +488,7 @@ def test_runs_of_a_rerun_extraction_stay_in_the_history() -> None:
     rerun = ExtractionRun(
         at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=UNAVAILABLE
     )
-    pending = an_extraction(status="pending", attempts=3, runs=[rerun])
+    pending = new_extraction(status="pending", attempts=3, runs=[rerun])
     setup = Setup(sessions=FakeSessions(completed(extraction=pending)))
 
     setup.extract_from_queue()

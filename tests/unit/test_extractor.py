@@ -25,7 +25,7 @@ from pi_voice.use_cases.extractor import (
 )
 from tests.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
 from tests.unit.attacks import ATTACKS
-from tests.unit.examples import ANSWERED, NOW, QUALITY, TURNS, agent, an_extraction
+from tests.unit.examples import NOW, QUALITY, SUCCEEDED, TURNS, agent, new_extraction
 
 CITY = agent(output_schema={"city": "string"})
 STRICT = agent(
@@ -80,7 +80,7 @@ def details_of(outcome: ExtractionOutcome) -> list[tuple[str, str]]:
 
 
 def test_a_valid_answer_is_the_results() -> None:
-    assert extract(FakeExtractionModel(OSLO)) == ExtractionOutcome({"city": "Oslo"}, an_extraction(**ANSWERED))
+    assert extract(FakeExtractionModel(OSLO)) == ExtractionOutcome({"city": "Oslo"}, new_extraction(**SUCCEEDED))
 
 
 def test_a_value_that_the_call_does_not_mention_is_null() -> None:
@@ -105,7 +105,7 @@ def test_two_answers_that_are_not_json_are_a_schema_violation(text: str) -> None
 
     assert outcome == ExtractionOutcome(
         None,
-        an_extraction(
+        new_extraction(
             status="failed",
             model="fake-model-001",
             attempts=2,
@@ -170,7 +170,7 @@ def test_an_unfinished_answer_fails_the_extraction_and_is_not_retried(end: Any, 
 
     assert error_of(outcome).code == code
     assert words in error_of(outcome).message
-    assert (len(model.asked), outcome.is_retryable) == (1, False)
+    assert (len(model.requests), outcome.is_retryable) == (1, False)
     assert (outcome.extraction.input_tokens, outcome.extraction.output_tokens) == (9, 3)
 
 
@@ -193,7 +193,7 @@ def test_a_gemini_error_fails_the_extraction_with_its_message() -> None:
 
     assert outcome == ExtractionOutcome(
         None,
-        an_extraction(
+        new_extraction(
             status="failed",
             model="fake-model",
             attempts=1,
@@ -209,7 +209,7 @@ def test_without_a_schema_or_turns_the_model_is_not_asked(with_agent: Agent, tur
     outcome = extract(model, with_agent=with_agent, turns=turns)
 
     assert outcome == ExtractionOutcome(None, Extraction(status="skipped", agent_version=1))
-    assert model.asked == []
+    assert model.requests == []
 
 
 # ---- Retries --------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_a_request_is_attempted_at_most_three_times() -> None:
 
     outcome = extract(model)
 
-    assert len(model.asked) == 3
+    assert len(model.requests) == 3
     assert error_of(outcome) == ErrorInfo(
         code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
     )
@@ -264,7 +264,7 @@ def test_a_permanent_error_is_not_retried() -> None:
     outcome = extract(model, time)
 
     assert (outcome.extraction.status, outcome.extraction.attempts) == ("failed", 2)
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
 
 
 def test_the_provider_s_retry_after_is_waited_for() -> None:
@@ -303,7 +303,7 @@ def test_each_attempt_gets_the_remaining_time() -> None:
 
     extract(model)
 
-    assert [request.seconds for request in model.asked] == [20.0, 15.0, 9.0]
+    assert [request.seconds for request in model.requests] == [20.0, 15.0, 9.0]
 
 
 @pytest.mark.parametrize(("seconds", "requests"), [(20.0, 1), (60.0, 2)])
@@ -312,7 +312,7 @@ def test_a_retry_after_within_the_time_limit_is_waited_for(seconds: float, reque
 
     extract(model, seconds=seconds)
 
-    assert len(model.asked) == requests
+    assert len(model.requests) == requests
 
 
 def test_a_timeout_that_uses_up_the_time_limit_is_not_retried() -> None:
@@ -321,7 +321,7 @@ def test_a_timeout_that_uses_up_the_time_limit_is_not_retried() -> None:
 
     outcome = extract(model, time)
 
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
     assert outcome.extraction.error == ErrorInfo(code="upstream_timeout", message="Gemini did not answer in time.")
     assert outcome.extraction.attempts == 1
 
@@ -334,7 +334,7 @@ def test_an_invalid_answer_is_sent_back_once_with_its_errors() -> None:
 
     outcome = extract(model)
 
-    first, second = model.asked
+    first, second = model.requests
     assert (outcome.results, outcome.extraction.attempts) == ({"city": "Oslo"}, 2)
     assert len(first.messages) == 1
     transcript, answer, errors = second.messages
@@ -351,8 +351,8 @@ def test_an_answer_that_is_not_json_is_sent_back_unchanged_or_as_null(text: str,
     model = FakeExtractionModel(text, OSLO)
 
     assert extract(model).results == {"city": "Oslo"}
-    assert model.asked[1].messages[1] == sent_back
-    assert "the root: Is not JSON." in model.asked[1].messages[2]
+    assert model.requests[1].messages[1] == sent_back
+    assert "the root: Is not JSON." in model.requests[1].messages[2]
 
 
 def test_after_a_second_invalid_answer_its_errors_are_returned() -> None:
@@ -361,7 +361,7 @@ def test_after_a_second_invalid_answer_its_errors_are_returned() -> None:
     outcome = extract(model)
 
     assert details_of(outcome) == [("city", "Should be of type string or null.")]
-    assert (len(model.asked), outcome.extraction.attempts, outcome.is_retryable) == (2, 2, False)
+    assert (len(model.requests), outcome.extraction.attempts, outcome.is_retryable) == (2, 2, False)
 
 
 def test_a_bound_that_gemini_ignores_is_validated_and_repaired() -> None:
@@ -371,8 +371,8 @@ def test_a_bound_that_gemini_ignores_is_validated_and_repaired() -> None:
     model = FakeExtractionModel('{"people": 12}', '{"people": 9}')
 
     assert extract(model, with_agent=bounded).results == {"people": 9}
-    assert "people: Breaks maximum: at most 9." in model.asked[1].messages[2]
-    properties: Any = model.asked[0].schema["properties"]
+    assert "people: Breaks maximum: at most 9." in model.requests[1].messages[2]
+    properties: Any = model.requests[0].schema["properties"]
     assert properties == {"people": {"type": "integer", "description": "at most 9"}}
 
 
@@ -407,7 +407,7 @@ def test_a_repair_shares_the_time_limit_of_the_first_request() -> None:
     model = SlowModel("{}", OSLO)
     outcome = extract(model, time)
 
-    assert [request.seconds for request in model.asked] == [20.0, 12.0]
+    assert [request.seconds for request in model.requests] == [20.0, 12.0]
     assert outcome.extraction.milliseconds == 16_000
 
 
@@ -461,8 +461,8 @@ def test_evidence_is_requested_and_verified() -> None:
 
     assert outcome.results == {"city": "Oslo"}
     assert outcome.extraction.fields == {"city": Evidence(status="found", turn=1, quote="oslo")}
-    assert model.asked[0].instruction == INSTRUCTION + evidence.INSTRUCTION
-    assert model.asked[0].schema == with_evidence(
+    assert model.requests[0].instruction == INSTRUCTION + evidence.INSTRUCTION
+    assert model.requests[0].schema == with_evidence(
         {
             "type": "object",
             "properties": {"city": {"type": ["string", "null"]}},
@@ -518,7 +518,7 @@ def test_definitions_are_sent_at_the_root_of_the_schema() -> None:
 
     outcome = extract(model, with_agent=agent(output_schema_strict=strict, evidence=True))
 
-    sent: Any = model.asked[0].schema
+    sent: Any = model.requests[0].schema
     assert outcome.results == {"city": "Oslo"}
     assert sent["$defs"] == {"city": {"type": "string", "description": "at most 9 characters"}}
     assert sent["properties"]["results"] == {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}}
@@ -539,8 +539,8 @@ def test_a_long_call_is_one_request() -> None:
     turns: list[TranscriptTurn] = [{"role": "user", "text": "Oslo. " + "I go on. " * 100} for _ in range(1_000)]
 
     assert extract(model, turns=turns).extraction.attempts == 1
-    assert model.asked[0].instruction == INSTRUCTION
-    assert [line["turn"] for line in lines_of(model.asked[0].text)] == list(range(1_000))
+    assert model.requests[0].instruction == INSTRUCTION
+    assert [line["turn"] for line in lines_of(model.requests[0].text)] == list(range(1_000))
 
 
 def test_an_exception_that_is_no_provider_error_is_raised() -> None:
@@ -577,8 +577,8 @@ def test_an_attack_is_one_line_of_the_transcript_and_does_not_change_the_instruc
     extract(usual, with_agent=with_agent)
     extract(attacked, with_agent=with_agent, turns=turns)
 
-    assert len(attacked.asked) == len(usual.asked)
-    for attacked_request, usual_request in zip(attacked.asked, usual.asked, strict=True):
+    assert len(attacked.requests) == len(usual.requests)
+    for attacked_request, usual_request in zip(attacked.requests, usual.requests, strict=True):
         assert attacked_request.instruction == usual_request.instruction
         assert attacked_request.schema == usual_request.schema
         assert attacked_request.messages[1:] == usual_request.messages[1:]
@@ -625,7 +625,7 @@ def test_the_request_has_the_agent_s_schema_and_the_fenced_transcript() -> None:
 
     extract(model)
 
-    (request,) = model.asked
+    (request,) = model.requests
     assert request.schema == {
         "type": "object",
         "properties": {"city": {"type": ["string", "null"]}},

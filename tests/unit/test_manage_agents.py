@@ -8,7 +8,7 @@ from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, InvalidOutputSc
 from pi_voice.domain.ids import AgentId, is_uuid
 from pi_voice.use_cases.manage_agents import ManageAgents
 from tests.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
-from tests.unit.examples import AGENT_ID, NOW, agent, spec
+from tests.unit.examples import AGENT_ID, NOW, agent, create_agent_request
 
 ACME = FakeCaller("acme")
 INVALID_SCHEMA: JsonValue = {"city": 1}
@@ -31,7 +31,9 @@ def without_warnings(saved: SavedAgent) -> Agent:
 def test_a_created_agent_is_version_1_in_the_caller_s_workspace() -> None:
     agents = FakeAgents()
 
-    created = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(spec(name="Ana", purpose="Help"), ACME))
+    created = asyncio.run(
+        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(name="Ana", purpose="Help"), ACME)
+    )
 
     assert is_uuid(created.agent_id)
     assert (created.name, created.purpose) == ("Ana", "Help")
@@ -43,7 +45,7 @@ def test_a_created_agent_is_version_1_in_the_caller_s_workspace() -> None:
 
 def test_a_repeated_create_request_returns_version_1_while_the_agent_exists() -> None:
     agents = FakeAgents()
-    created = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(spec(name="Ana"), ACME))
+    created = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(create_agent_request(name="Ana"), ACME))
     asyncio.run(ManageAgents(agents, FakeClock()).update_agent(created.agent_id, {"name": "Bea"}, ACME))
 
     assert asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME)) == created
@@ -59,14 +61,14 @@ def test_an_agent_with_an_invalid_schema_is_not_created(field: str) -> None:
     agents = FakeAgents()
 
     with pytest.raises(InvalidOutputSchema):
-        asyncio.run(ManageAgents(agents).create_agent(spec(**{field: INVALID_SCHEMA}), ACME))
+        asyncio.run(ManageAgents(agents).create_agent(create_agent_request(**{field: INVALID_SCHEMA}), ACME))
 
     assert agents.heads == {}
 
 
 def test_creating_an_agent_that_cannot_be_saved_raises_a_storage_error() -> None:
     with pytest.raises(StorageError):
-        asyncio.run(ManageAgents(AgentsThatNeverSave()).create_agent(spec(), ACME))
+        asyncio.run(ManageAgents(AgentsThatNeverSave()).create_agent(create_agent_request(), ACME))
 
 
 def test_an_agent_is_returned_to_its_workspace() -> None:
@@ -240,7 +242,9 @@ WARNING_PATH = "output_schema_strict#/properties/code/pattern"
 def test_a_created_agent_has_warnings_about_its_schema_that_are_not_stored() -> None:
     agents = FakeAgents()
 
-    created = asyncio.run(ManageAgents(agents).create_agent(spec(output_schema_strict=STRICT_SCHEMA), ACME))
+    created = asyncio.run(
+        ManageAgents(agents).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME)
+    )
 
     assert [warning.path for warning in created.warnings] == [WARNING_PATH]
     assert "results are validated against it" in created.warnings[0].message
@@ -250,7 +254,7 @@ def test_a_created_agent_has_warnings_about_its_schema_that_are_not_stored() -> 
 def test_a_repeated_create_request_returns_the_same_warnings() -> None:
     agents = FakeAgents()
     created = asyncio.run(
-        ManageAgents(agents, FakeClock()).create_agent(spec(output_schema_strict=STRICT_SCHEMA), ACME)
+        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME)
     )
 
     assert asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME)) == created
@@ -273,7 +277,7 @@ def test_hints_and_supported_schemas_have_no_warnings() -> None:
     plain: JsonValue = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}
 
     for fields in ({}, {"output_schema": {"city": "string"}}, {"output_schema_strict": plain}):
-        assert asyncio.run(ManageAgents(FakeAgents()).create_agent(spec(**fields), ACME)).warnings == []
+        assert asyncio.run(ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields), ACME)).warnings == []
 
 
 # ---- Delete ---------------------------------------------------------------------------------------------
@@ -316,7 +320,7 @@ def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
         manage_agents.get_agent(AGENT_ID, UnknownCaller()),
         manage_agents.update_agent(AGENT_ID, {}, UnknownCaller()),
         manage_agents.delete_agent(AGENT_ID, UnknownCaller()),
-        manage_agents.create_agent(spec(), UnknownCaller()),
+        manage_agents.create_agent(create_agent_request(), UnknownCaller()),
         manage_agents.list_agents(ListAgentsQuery(), UnknownCaller()),
     ):
         with pytest.raises(InvalidApiKey):

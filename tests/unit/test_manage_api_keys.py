@@ -31,8 +31,8 @@ def test_the_secret_of_a_key_is_not_stored() -> None:
 
     created = create_api_key(keys, clock)
 
-    assert created.api_key not in repr(keys.kept)
-    assert [key.hint for key in keys.kept.values()] == [created.api_key[-4:]]
+    assert created.api_key not in repr(keys.stored)
+    assert [key.hint for key in keys.stored.values()] == [created.api_key[-4:]]
 
 
 def test_a_workspace_s_keys_are_listed_newest_first_without_their_secrets() -> None:
@@ -71,4 +71,4 @@ def test_a_key_of_another_workspace_or_an_unknown_key_cannot_be_revoked(workspac
     with pytest.raises(ApiKeyNotFound):
         asyncio.run(ManageApiKeys(keys, clock).revoke_api_key(request))
 
-    assert [key.revoked_at for key in keys.kept.values()] == [None]
+    assert [key.revoked_at for key in keys.stored.values()] == [None]

@@ -18,7 +18,7 @@ from pi_voice.ports import Caller
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.preview_extraction import PreviewExtraction
 from tests.fakes import FakeCaller, FakeClock, FakeExtractionModel, FakeRateLimiter, UnknownCaller, no_pause
-from tests.unit.examples import ANSWERED, NOW, TURNS, an_extraction
+from tests.unit.examples import NOW, SUCCEEDED, TURNS, new_extraction
 
 ACME = FakeCaller()
 STRICT: JsonValue = {"type": "object", "properties": {"mood": {"type": "string", "pattern": "^[a-z]+$"}}}
@@ -51,8 +51,8 @@ def test_results_are_extracted_from_the_transcript_of_the_request() -> None:
     extracted = setup.preview()
 
     assert (extracted.session_id, extracted.results, extracted.warnings) == (None, {"city": "Oslo"}, [])
-    assert extracted.extraction == an_extraction(**{**ANSWERED, "agent_version": None}, extracted_at=NOW + 1_000)
-    assert setup.rate_limiter.taken == ["acme"]
+    assert extracted.extraction == new_extraction(**{**SUCCEEDED, "agent_version": None}, extracted_at=NOW + 1_000)
+    assert setup.rate_limiter.acquired == ["acme"]
 
 
 def test_a_strict_schema_wins_over_hints_and_its_warnings_are_returned() -> None:
@@ -81,8 +81,8 @@ def test_the_model_gets_the_start_of_the_call_or_else_the_current_time(called_at
 
     setup.preview(preview_request(called_at=called_at))
 
-    assert setup.model.asked[0].text.startswith(f"The call began on {began}")
-    assert setup.model.asked[0].seconds == 20.0
+    assert setup.model.requests[0].text.startswith(f"The call began on {began}")
+    assert setup.model.requests[0].seconds == 20.0
 
 
 def test_the_transcript_s_quality_uses_the_requested_duration() -> None:
@@ -110,7 +110,7 @@ def test_a_workspace_over_its_rate_limit_gets_the_time_to_wait() -> None:
         setup.preview()
 
     assert raised.value.retry_after_seconds == 41.5
-    assert len(setup.model.asked) == 1
+    assert len(setup.model.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_rejected_request_does_not_count_toward_the_rate_limit(
         setup.preview(preview_request(**fields))
 
     assert [detail.path for detail in raised.value.details] == [path]
-    assert (setup.rate_limiter.taken, setup.model.asked) == ([], [])
+    assert (setup.rate_limiter.acquired, setup.model.requests) == ([], [])
 
 
 def test_a_caller_with_an_unknown_key_previews_nothing() -> None:
@@ -142,4 +142,4 @@ def test_a_caller_with_an_unknown_key_previews_nothing() -> None:
     with pytest.raises(InvalidApiKey):
         setup.preview(caller=UnknownCaller())
 
-    assert (setup.rate_limiter.taken, setup.model.asked) == ([], [])
+    assert (setup.rate_limiter.acquired, setup.model.requests) == ([], [])

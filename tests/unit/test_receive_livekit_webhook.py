@@ -12,7 +12,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
-from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, session
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 
@@ -53,7 +53,7 @@ class Setup:
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
 
 def unused_rooms() -> Rooms:
@@ -66,7 +66,7 @@ def merged_events(body: bytes) -> list[RoomEvent]:
     sessions = FakeSessions(session())
     receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeClock(NOW + 999))
     asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
-    return sessions.told
+    return sessions.room_events
 
 
 def event(kind: str, *, at: JsonValue = str(NOW + 10), room: JsonValue = None, **fields: JsonValue) -> bytes:
@@ -94,7 +94,7 @@ def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     with pytest.raises(InvalidWebhookSignature):
         asyncio.run(ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms)(SignedWebhook("token", body)))
 
-    assert sessions.told == []
+    assert sessions.room_events == []
 
 
 # ---- Room events ----------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     for kind in ("room_started", "participant_joined", "room_finished"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event(kind))))
 
-    assert sessions.kept == {}
+    assert sessions.stored == {}
 
 
 # ---- Joins ----------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_a_session_without_a_cap_keeps_its_due_time() -> None:
 
     setup.receive(event("participant_joined"))
 
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
 
 
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])
@@ -286,7 +286,7 @@ def test_events_other_than_joins_do_not_start_the_cap(kind: str) -> None:
 
     setup.receive(event(kind))
 
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
 
 
 def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of_order() -> None:
@@ -303,8 +303,8 @@ def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
         """A later join sets the due time between the merge and the schedule of this one."""
 
         async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-            if session.due_at == GIVEN_UP:
-                self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], due_at=NOW + 90 + 75)
+            if session.due_at == ABANDONED_AT:
+                self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], due_at=NOW + 90 + 75)
             return await super().schedule(session, due_at)
 
     setup = Setup(sessions=Overtaken(capped_session(60)))
@@ -348,7 +348,7 @@ def test_a_join_after_the_end_of_a_call_closes_the_room(changes: dict[str, Any],
     setup.receive(event("participant_joined"))
 
     assert setup.rooms.closed == [SESSION_ID]
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
     assert setup.session.is_ongoing is False
 
 

@@ -37,7 +37,7 @@ from tests.fakes import (
     FakeSessions,
     UnknownCaller,
 )
-from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, TURNS, agent, session
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, agent, session
 
 ACME = FakeCaller("acme")
 ANA = agent(instructions="Ask for the city.", voice={"name": "Kore"})
@@ -95,12 +95,12 @@ class Setup:
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
     @property
     def token_request(self) -> LiveTokenRequest:
         """The only request for a Gemini Live token."""
-        (request,) = self.live_tokens.orders
+        (request,) = self.live_tokens.requests
         return request
 
 
@@ -128,7 +128,7 @@ def test_the_expiry_moves_and_the_due_time_does_not() -> None:
     setup.renew()
 
     assert setup.session == replace(session(), expires_at=NOW + 1_100)
-    assert (setup.session.abandoned_at, setup.session.due_at) == (GIVEN_UP + 500, GIVEN_UP)
+    assert (setup.session.abandoned_at, setup.session.due_at) == (ABANDONED_AT + 500, ABANDONED_AT)
 
 
 def test_the_client_token_is_valid_until_the_new_grace_time_is_over() -> None:
@@ -136,9 +136,9 @@ def test_the_client_token_is_valid_until_the_new_grace_time_is_over() -> None:
 
     token = setup.renew().client_token
 
-    setup.clock.now = GIVEN_UP + 499
+    setup.clock.now = ABANDONED_AT + 499
     assert setup.client_tokens.session_of(token) == SESSION_ID
-    setup.clock.now = GIVEN_UP + 500
+    setup.clock.now = ABANDONED_AT + 500
     with pytest.raises(InvalidApiKey):
         setup.client_tokens.session_of(token)
 
@@ -195,7 +195,7 @@ def test_a_renewal_fails_if_the_saved_turns_cannot_be_read() -> None:
     with pytest.raises(StorageError):
         setup.renew()
 
-    assert (setup.live_tokens.orders, setup.rooms.opened) == ([], [])
+    assert (setup.live_tokens.requests, setup.rooms.opened) == ([], [])
     assert setup.session.expires_at == NOW + 600
 
 
@@ -224,7 +224,7 @@ def test_a_session_that_is_an_hour_old_cannot_be_renewed() -> None:
     with pytest.raises(SessionNotActive, match="an hour old"):
         setup.renew()
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.session) == ([], [], session())
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.session) == ([], [], session())
 
 
 def test_a_renewal_never_shortens_the_expiry() -> None:
@@ -252,7 +252,7 @@ def test_an_ended_call_cannot_be_renewed(ended: Session) -> None:
     with pytest.raises(SessionNotActive):
         setup.renew()
 
-    assert (setup.rooms.opened, setup.live_tokens.orders, setup.session) == ([], [], ended)
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.session) == ([], [], ended)
 
 
 @pytest.mark.parametrize("head_start", range(10))
@@ -366,4 +366,4 @@ def test_an_unauthorized_caller_gets_no_connection(caller: SessionCaller, error:
     with pytest.raises(error):
         setup.renew(caller=caller)
 
-    assert (setup.rooms.opened, setup.live_tokens.orders) == ([], [])
+    assert (setup.rooms.opened, setup.live_tokens.requests) == ([], [])

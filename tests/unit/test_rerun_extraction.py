@@ -36,7 +36,7 @@ from tests.fakes import (
     UnknownCaller,
     no_pause,
 )
-from tests.unit.examples import AGENT_ID, ANSWERED, NOW, SESSION_ID, TURNS, agent, an_extraction, session
+from tests.unit.examples import AGENT_ID, NOW, SESSION_ID, SUCCEEDED, TURNS, agent, new_extraction, session
 
 ACME = FakeCaller()
 GLOBEX = FakeCaller("globex")
@@ -44,7 +44,7 @@ TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
 BERGEN = '{"city": "Bergen"}'
-FIRST = an_extraction(**ANSWERED, extracted_at=NOW + 90)
+FIRST = new_extraction(**SUCCEEDED, extracted_at=NOW + 90)
 BUSY = ErrorInfo(code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment.")
 STRICT: JsonValue = {"type": "object", "properties": {"mood": {"type": "string", "pattern": "^[a-z]+$"}}}
 
@@ -96,7 +96,7 @@ class Setup:
         self.agents = FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(completed_session())
         self.transcripts = FakeTranscripts()
-        self.transcripts.kept[TRANSCRIPT_ID] = TURNS
+        self.transcripts.stored[TRANSCRIPT_ID] = TURNS
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW + 1_000)
@@ -114,7 +114,7 @@ class Setup:
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
     @property
     def extraction(self) -> Extraction:
@@ -143,7 +143,7 @@ def test_the_model_gets_the_stored_transcript_and_20_seconds() -> None:
 
     extracted = setup.rerun()
 
-    [asked] = setup.model.asked
+    [asked] = setup.model.requests
     assert asked.seconds == 20.0
     assert "The call began on Friday, 2027-01-15 08:00 UTC." in asked.text
     assert TURNS[1]["text"] in asked.text
@@ -211,13 +211,13 @@ def test_an_agent_without_a_schema_is_skipped_and_the_session_is_unchanged() -> 
 
     assert (extracted.results, extracted.extraction.status) == (None, "skipped")
     assert setup.session == completed_session()
-    assert setup.model.asked == []
+    assert setup.model.requests == []
 
 
 @pytest.mark.parametrize("turns", [0, 2], ids=["no turns", "transcript expired"])
 def test_a_session_without_a_transcript_is_skipped(turns: int) -> None:
     setup = Setup(sessions=FakeSessions(completed_session(turns=turns)))
-    setup.transcripts.kept.clear()
+    setup.transcripts.stored.clear()
 
     assert setup.rerun().extraction.status == "skipped"
     assert setup.session.results == {"city": "Trondheim"}
@@ -231,7 +231,7 @@ def test_a_preview_returns_results_and_stores_nothing() -> None:
     assert (extracted.results, extracted.extraction.runs) == ({"city": "Oslo"}, [])
     assert (extracted.session_id, extracted.extraction.extracted_at) == (SESSION_ID, NOW + 1_001)
     assert setup.session == completed_session()
-    assert setup.rate_limiter.taken == ["acme"]
+    assert setup.rate_limiter.acquired == ["acme"]
 
 
 # ---- Failed runs ----------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_failed_run_is_recorded_and_keeps_the_earlier_results(answer: str | Ex
 
 
 def test_a_failed_run_replaces_an_earlier_failure() -> None:
-    before = an_extraction(status="failed", attempts=18, error=BUSY, extracted_at=NOW + 90)
+    before = new_extraction(status="failed", attempts=18, error=BUSY, extracted_at=NOW + 90)
     setup = Setup("{}", sessions=FakeSessions(completed_session(before)))
 
     extracted = setup.rerun()
@@ -287,7 +287,7 @@ def test_a_run_that_succeeds_after_failures_stores_its_results() -> None:
 
 @pytest.mark.parametrize(("answer", "status"), [(OSLO, "succeeded"), ("{}", "pending")], ids=["good", "bad"])
 def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str, status: str) -> None:
-    pending = an_extraction(status="pending", attempts=3, error=BUSY)
+    pending = new_extraction(status="pending", attempts=3, error=BUSY)
     setup = Setup(answer, sessions=FakeSessions(completed_session(pending, due_at=NOW + 3_600)))
 
     extracted = setup.rerun()
@@ -300,7 +300,7 @@ def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str,
 
 def test_a_queued_extraction_that_ended_after_a_run_is_in_the_history() -> None:
     earlier_run = extraction_run(NOW + 100)
-    from_queue = an_extraction(**ANSWERED, extracted_at=NOW + 500, runs=[earlier_run])
+    from_queue = new_extraction(**SUCCEEDED, extracted_at=NOW + 500, runs=[earlier_run])
     setup = Setup(sessions=FakeSessions(completed_session(from_queue)))
 
     extracted = setup.rerun()
@@ -377,7 +377,7 @@ def test_a_run_fails_if_every_write_is_overtaken() -> None:
     class AlwaysOvertaken(FakeSessions):
         async def save_extraction(self, before: Session, *_: Any) -> Session:
             number = before.extraction.attempts if before.extraction else 0
-            return completed_session(an_extraction(status="pending", attempts=number + 1))
+            return completed_session(new_extraction(status="pending", attempts=number + 1))
 
     with pytest.raises(StorageError):
         Setup(sessions=AlwaysOvertaken(completed_session())).rerun()
@@ -395,7 +395,7 @@ def test_a_session_that_is_deleted_during_the_run_is_not_stored_again() -> None:
 
     with pytest.raises(SessionNotFound):
         setup.rerun()
-    assert sessions.kept == {}
+    assert sessions.stored == {}
 
 
 # ---- Errors ---------------------------------------------------------------------------------------------
@@ -421,8 +421,8 @@ def test_a_rejected_request_does_not_count_toward_the_rate_limit(
     with pytest.raises(error):
         setup.rerun(rerun_request(**fields), caller)
 
-    assert (setup.rate_limiter.taken, setup.model.asked) == ([], [])
-    assert setup.sessions.kept == ({SESSION_ID: stored} if stored else {})
+    assert (setup.rate_limiter.acquired, setup.model.requests) == ([], [])
+    assert setup.sessions.stored == ({SESSION_ID: stored} if stored else {})
 
 
 def test_an_active_session_must_be_completed_first() -> None:
@@ -443,4 +443,4 @@ def test_a_workspace_over_its_rate_limit_gets_the_time_to_wait(*, preview: bool)
 
     assert raised.value.retry_after_seconds == 41.5
     assert setup.session == before
-    assert len(setup.model.asked) == 1
+    assert len(setup.model.requests) == 1

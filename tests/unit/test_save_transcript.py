@@ -53,8 +53,8 @@ class Setup:
     @property
     def turns(self) -> list[TranscriptTurn]:
         """The saved turns, as many as the session counts."""
-        saved = self.checkpoints.kept.get(SESSION_ID, [])
-        assert len(saved) == self.sessions.kept[SESSION_ID].checkpoint_turns
+        saved = self.checkpoints.stored.get(SESSION_ID, [])
+        assert len(saved) == self.sessions.stored[SESSION_ID].checkpoint_turns
         return saved
 
 
@@ -83,12 +83,12 @@ def test_the_session_s_own_client_can_save_turns() -> None:
 def test_saving_the_same_turns_again_changes_nothing() -> None:
     setup = Setup()
     setup.save(0, user_turns("a", "b"))
-    before = setup.sessions.kept[SESSION_ID]
+    before = setup.sessions.stored[SESSION_ID]
 
     assert setup.save(0, user_turns("a", "b")).next == 2
     assert setup.save(1, user_turns("b")).next == 2
     assert setup.save(0, user_turns("a")).next == 2
-    assert setup.sessions.kept[SESSION_ID] == before
+    assert setup.sessions.stored[SESSION_ID] == before
     assert setup.turns == user_turns("a", "b")
 
 
@@ -106,7 +106,7 @@ def test_the_session_counts_the_bytes_of_its_saved_turns_as_json() -> None:
     setup.save(0, user_turns("a", "é"))
     setup.save(1, user_turns("é", "b"))
 
-    assert setup.sessions.kept[SESSION_ID].checkpoint_bytes == len(
+    assert setup.sessions.stored[SESSION_ID].checkpoint_bytes == len(
         '[{"role":"user","text":"a"},{"role":"user","text":"é"}]'.encode() + b'[{"role":"user","text":"b"}]'
     )
 
@@ -187,17 +187,17 @@ def test_the_saved_turns_are_always_the_first_turns_of_the_call(
 
 def limit_errors(setup: Setup, at: int, turns: list[TranscriptTurn]) -> list[str]:
     """Save turns that exceed a limit, and return the paths of the errors."""
-    before = setup.sessions.kept[SESSION_ID]
+    before = setup.sessions.stored[SESSION_ID]
     with pytest.raises(TranscriptTooLarge) as raised:
         setup.save(at, turns)
-    assert setup.sessions.kept[SESSION_ID] == before
+    assert setup.sessions.stored[SESSION_ID] == before
     return [detail.path for detail in raised.value.details]
 
 
 def with_saved(turns: int, size: int) -> Setup:
     """Set up a session with a number of saved turns of a total size in bytes."""
     setup = Setup(FakeSessions(replace(session(), checkpoint_turns=turns, checkpoint_bytes=size)))
-    setup.checkpoints.kept[SESSION_ID] = user_turns(*["a"] * turns)
+    setup.checkpoints.stored[SESSION_ID] = user_turns(*["a"] * turns)
     return setup
 
 
@@ -334,7 +334,7 @@ def test_concurrent_requests_with_the_same_turns_all_succeed_and_save_them_once(
 def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write() -> None:
     class CompletedMeanwhile(FakeCheckpoints):
         async def append(self, session: Session, turns: Any, size: int) -> Session | None:
-            sessions.kept[SESSION_ID] = replace(session, status="completed")
+            sessions.stored[SESSION_ID] = replace(session, status="completed")
             return await super().append(session, turns, size)
 
     sessions = FakeSessions(session())

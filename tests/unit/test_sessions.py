@@ -22,7 +22,17 @@ from pi_voice.domain.session_api import (
     SessionSummary,
 )
 from pi_voice.domain.sessions import ReopenedRoom
-from tests.unit.examples import AGENT_ID, GIVEN_UP, NOW, SESSION_ID, TURNS, agent, ending, new_session, session
+from tests.unit.examples import (
+    ABANDONED_AT,
+    AGENT_ID,
+    NOW,
+    SESSION_ID,
+    TURNS,
+    agent,
+    complete_session_request,
+    create_session_request,
+    session,
+)
 
 ABSENT = object()
 CAPS = st.integers(60, 1800)
@@ -33,7 +43,7 @@ def call_limit(ttl: int | object, limit: int | object | None, agent_limit: int |
     """Return the time limit of a call whose request may omit fields."""
     values = {"ttl_seconds": ttl, "max_duration_seconds": limit}
     fields: dict[str, JsonValue] = {name: value for name, value in values.items() if value is not ABSENT}  # type: ignore[misc]
-    return new_session(**fields).call_limit(Behaviors(max_duration_seconds=agent_limit))
+    return create_session_request(**fields).call_limit(Behaviors(max_duration_seconds=agent_limit))
 
 
 # ---- Time limit and ttl ---------------------------------------------------------------------------------
@@ -360,7 +370,7 @@ def test_a_transcript_request_has_turns_and_the_index_of_the_first(
 
 
 def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_its_id() -> None:
-    request = new_session(
+    request = create_session_request(
         ttl_seconds=900,
         participant={"identity": "kim", "name": "Kim"},
         media=["microphone", "camera"],
@@ -436,12 +446,12 @@ def test_the_cap_ends_15_seconds_late_counted_from_the_first_join(
     call = replace(session(), max_duration_seconds=cap, livekit=room)
 
     assert call.cap_ends_at == cap_ends_at
-    assert call.next_due_at == (GIVEN_UP if cap_ends_at is None else cap_ends_at)
-    assert replace(call, hung_up_at=NOW + 80).next_due_at == GIVEN_UP
+    assert call.next_due_at == (ABANDONED_AT if cap_ends_at is None else cap_ends_at)
+    assert replace(call, hung_up_at=NOW + 80).next_due_at == ABANDONED_AT
 
 
 def test_a_renewed_session_is_due_later() -> None:
-    assert replace(session(), expires_at=NOW + 900).next_due_at == GIVEN_UP + 300
+    assert replace(session(), expires_at=NOW + 900).next_due_at == ABANDONED_AT + 300
 
 
 SUMMARY_FIELDS = {
@@ -512,7 +522,7 @@ def test_a_skipped_extraction_has_no_model_and_no_attempts() -> None:
 
 def test_workspace_and_transcript_id_are_never_returned() -> None:
     document = Session.with_transcript(
-        replace(session(workspace="a-secret-name")), ending().transcript
+        replace(session(workspace="a-secret-name")), complete_session_request().transcript
     ).model_dump_json()
 
     assert "a-secret-name" not in document

@@ -23,7 +23,7 @@ from tests.fakes import (
     FakeTranscripts,
     UnknownCaller,
 )
-from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, TURNS, ending, session
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, complete_session_request, session
 
 ACME = FakeCaller("acme")
 
@@ -54,7 +54,7 @@ class Setup:
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
 
 @pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
@@ -90,7 +90,7 @@ def test_a_repeated_stop_closes_the_room_again_and_keeps_the_first_time() -> Non
 
     assert setup.stop().hung_up_at == NOW + 60
     assert setup.rooms.closed == [SESSION_ID, SESSION_ID]
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
 
 
 def test_a_call_that_exceeded_its_cap_keeps_its_end_reason_when_it_is_stopped() -> None:
@@ -117,7 +117,7 @@ def test_concurrent_stops_all_succeed() -> None:
     outcomes = setup.race(*(setup.stop_session(SESSION_ID, ACME) for _ in range(10)))
 
     assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
-    assert (setup.session.hung_up_at, setup.session.due_at) == (NOW + 60, GIVEN_UP)
+    assert (setup.session.hung_up_at, setup.session.due_at) == (NOW + 60, ABANDONED_AT)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -139,7 +139,7 @@ def test_a_session_that_is_stopped_and_completed_concurrently_is_completed(head_
     async def complete() -> None:
         for _ in range(head_start):
             await asyncio.sleep(0)
-        await end_session(session(), ending(transcript=turns), "client")
+        await end_session(session(), complete_session_request(transcript=turns), "client")
 
     stopped, completed = setup.race(setup.stop_session(SESSION_ID, ACME), complete())
 

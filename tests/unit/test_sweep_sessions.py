@@ -25,7 +25,7 @@ from tests.fakes import (
     FakeTranscripts,
     QueueThatCannotPut,
 )
-from tests.unit.examples import GIVEN_UP, NOW, SESSION_ID, TURNS, session
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, session
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 
@@ -52,7 +52,7 @@ class Setup:
     def __init__(
         self,
         *stored: Session,
-        now: float = GIVEN_UP,
+        now: float = ABANDONED_AT,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
         queue: FakeExtractionQueue | None = None,
@@ -83,12 +83,12 @@ class Setup:
 
     def save(self, *turns: TranscriptTurn, session_id: SessionId = SESSION_ID) -> None:
         """Save turns as checkpoints of a session."""
-        assert asyncio.run(self.checkpoints.append(self.sessions.kept[session_id], turns, 100))
+        assert asyncio.run(self.checkpoints.append(self.sessions.stored[session_id], turns, 100))
 
     @property
     def session(self) -> Session:
         """The stored session."""
-        return self.sessions.kept[SESSION_ID]
+        return self.sessions.stored[SESSION_ID]
 
 
 # ---- Abandoned sessions ---------------------------------------------------------------------------------
@@ -105,12 +105,12 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints_and_its_extracti
         "sweeper",
         "expired",
     )
-    assert (setup.session.completed_at, setup.session.duration_seconds) == (GIVEN_UP, None)
+    assert (setup.session.completed_at, setup.session.duration_seconds) == (ABANDONED_AT, None)
     assert setup.session.transcript_id is not None
-    assert setup.transcripts.kept == {setup.session.transcript_id: TURNS}
+    assert setup.transcripts.stored == {setup.session.transcript_id: TURNS}
     assert setup.session.extraction == Extraction(status="pending")
-    assert (setup.queue.waiting, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert setup.session.due_at == GIVEN_UP + 3_600
+    assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
+    assert setup.session.due_at == ABANDONED_AT + 3_600
 
 
 def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
@@ -120,14 +120,14 @@ def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
 
     assert (setup.session.status, setup.session.failed_at, setup.session.end_reason) == (
         "failed",
-        GIVEN_UP,
+        ABANDONED_AT,
         "expired",
     )
     assert setup.session.failure is not None
     assert setup.session.failure.code == "expired"
     assert setup.session.due_at is None
     assert setup.rooms.closed == [SESSION_ID]
-    assert (setup.transcripts.kept, setup.queue.waiting) == ({}, [])
+    assert (setup.transcripts.stored, setup.queue.session_ids) == ({}, [])
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -140,7 +140,7 @@ def test_an_abandoned_session_that_was_hung_up_keeps_its_end_reason(turns: list[
     assert setup.session.end_reason == "stopped"
 
 
-@pytest.mark.parametrize("now", [NOW, NOW + 600, GIVEN_UP - 1])
+@pytest.mark.parametrize("now", [NOW, NOW + 600, ABANDONED_AT - 1])
 def test_a_session_is_not_abandoned_before_its_grace_time_is_over(now: int) -> None:
     setup = Setup(session(), now=now)
     setup.save(*TURNS)
@@ -155,7 +155,7 @@ def test_a_renewed_session_is_abandoned_later() -> None:
 
     assert setup.sweep() == SweepSessionsResult()
 
-    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP + 300)
+    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT + 300)
 
 
 def test_a_session_whose_checkpoints_cannot_be_read_stays_due() -> None:
@@ -173,8 +173,8 @@ def test_a_turn_that_is_saved_while_its_session_is_swept_is_not_lost() -> None:
         """Turns are saved between the read of the session and its end."""
 
         async def fail(self, failed: Session) -> Session | None:
-            setup.checkpoints.kept[SESSION_ID] = TURNS
-            self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], checkpoint_turns=2)
+            setup.checkpoints.stored[SESSION_ID] = TURNS
+            self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], checkpoint_turns=2)
             return await super().fail(failed)
 
     setup = Setup(sessions=SavedMeanwhile(session()))
@@ -182,7 +182,7 @@ def test_a_turn_that_is_saved_while_its_session_is_swept_is_not_lost() -> None:
     assert setup.sweep() == SweepSessionsResult()
     assert setup.session.status == "active"
     assert setup.sweep() == SweepSessionsResult(completed=1)
-    assert list(setup.transcripts.kept.values()) == [TURNS]
+    assert list(setup.transcripts.stored.values()) == [TURNS]
 
 
 @pytest.mark.parametrize("turns", [[], TURNS], ids=["without checkpoints", "with checkpoints"])
@@ -191,7 +191,7 @@ def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[Tr
         """The session is renewed between its read and its end."""
 
         def renew_now(self) -> None:
-            self.kept[SESSION_ID] = replace(self.kept[SESSION_ID], expires_at=NOW + 1_200)
+            self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], expires_at=NOW + 1_200)
 
         async def fail(self, *arguments: Any) -> Session | None:
             self.renew_now()
@@ -206,11 +206,11 @@ def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[Tr
         setup.save(*turns)
 
     assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP)
-    assert setup.transcripts.kept.keys() == setup.transcripts.expiring
+    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT)
+    assert setup.transcripts.stored.keys() == setup.transcripts.expiring
 
     assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.due_at) == ("active", GIVEN_UP + 600)
+    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT + 600)
 
 
 def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -> None:
@@ -218,11 +218,11 @@ def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -
     setup.save(*TURNS)
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert (setup.session.status, setup.session.due_at) == ("completed", GIVEN_UP + 120)
+    assert (setup.session.status, setup.session.due_at) == ("completed", ABANDONED_AT + 120)
 
-    setup.queue, setup.clock.now = FakeExtractionQueue(), GIVEN_UP + 120
+    setup.queue, setup.clock.now = FakeExtractionQueue(), ABANDONED_AT + 120
     assert setup.sweep() == SweepSessionsResult(queued=1)
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
 
 
 # ---- Call limits ----------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.status, setup.session.end_reason, setup.session.hung_up_at) == ("active", "cap", NOW + 75)
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
     assert setup.sweep() == SweepSessionsResult()
 
 
@@ -254,7 +254,7 @@ def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> Non
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
 
 
 def test_a_call_over_its_cap_stays_due_while_livekit_is_down() -> None:
@@ -265,7 +265,7 @@ def test_a_call_over_its_cap_stays_due_while_livekit_is_down() -> None:
 
     setup.rooms, setup.clock.now = FakeRooms(), NOW + 135
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.due_at == GIVEN_UP
+    assert setup.session.due_at == ABANDONED_AT
 
 
 # ---- Ended sessions -------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def test_a_pending_extraction_is_queued_again_and_checked_an_hour_later() -> Non
 
     assert setup.sweep() == SweepSessionsResult(queued=1)
 
-    assert (setup.queue.waiting, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
+    assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
     assert setup.session == completed_session(due_at=NOW + 120 + 3_600)
     assert setup.sweep() == SweepSessionsResult()
 
@@ -309,7 +309,7 @@ def test_the_room_of_an_ended_session_is_closed_and_its_due_time_cleared(ended: 
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
 
     assert setup.session == replace(ended, due_at=None)
-    assert (setup.queue.waiting, setup.rooms.closed) == ([], [SESSION_ID])
+    assert (setup.queue.session_ids, setup.rooms.closed) == ([], [SESSION_ID])
     assert setup.sweep() == SweepSessionsResult()
 
 
@@ -325,7 +325,7 @@ def test_closing_a_room_is_retried_by_each_run() -> None:
 
 
 def test_closing_a_room_is_not_retried_after_the_grace_time() -> None:
-    setup = Setup(completed_session("succeeded"), now=GIVEN_UP, rooms=FailingRooms(LiveKitUnavailable()))
+    setup = Setup(completed_session("succeeded"), now=ABANDONED_AT, rooms=FailingRooms(LiveKitUnavailable()))
 
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
     assert setup.session.due_at is None
@@ -335,7 +335,7 @@ def test_an_extraction_is_queued_also_while_livekit_is_down() -> None:
     setup = Setup(completed_session(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
 
     assert setup.sweep() == SweepSessionsResult(queued=1)
-    assert setup.queue.waiting == [SESSION_ID]
+    assert setup.queue.session_ids == [SESSION_ID]
 
     setup.rooms, setup.clock.now = FakeRooms(), NOW + 120 + 3_600
     assert setup.sweep() == SweepSessionsResult(queued=1)
@@ -350,7 +350,7 @@ def test_all_due_sessions_are_processed(number: int) -> None:
     setup = Setup(*(numbered_session(each) for each in range(number)))
 
     assert setup.sweep() == SweepSessionsResult(failed=number)
-    assert {stored.status for stored in setup.sessions.kept.values()} == {"failed"}
+    assert {stored.status for stored in setup.sessions.stored.values()} == {"failed"}
 
 
 def test_an_error_in_one_session_does_not_affect_the_others() -> None:
@@ -379,16 +379,16 @@ def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
             for session_id in (id_of(1), id_of(2), id_of(3)):
                 yield session_id
 
-    later, never = numbered_session(1, due_at=GIVEN_UP + 1), numbered_session(2, due_at=None)
+    later, never = numbered_session(1, due_at=ABANDONED_AT + 1), numbered_session(2, due_at=None)
     setup = Setup(sessions=LaggingIndex(later, never))
 
     assert setup.sweep() == SweepSessionsResult()
-    assert setup.sessions.kept == {later.session_id: later, never.session_id: never}
+    assert setup.sessions.stored == {later.session_id: later, never.session_id: never}
 
 
 def test_two_concurrent_runs_do_nothing_twice() -> None:
     many = [numbered_session(number) for number in range(20)]
-    setup = Setup(*many, capped_session(GIVEN_UP - 75, due_at=GIVEN_UP, expires_at=GIVEN_UP))
+    setup = Setup(*many, capped_session(ABANDONED_AT - 75, due_at=ABANDONED_AT, expires_at=ABANDONED_AT))
     for each in many[:10]:
         setup.save(*TURNS, session_id=each.session_id)
 
@@ -398,9 +398,9 @@ def test_two_concurrent_runs_do_nothing_twice() -> None:
     assert sum(run.failed for run in runs) == 10
     assert setup.session.end_reason == "cap"
     assert [run.errors for run in runs] == [0, 0]
-    completed = [setup.sessions.kept[each.session_id] for each in many[:10]]
-    assert setup.transcripts.kept.keys() - setup.transcripts.expiring == {each.transcript_id for each in completed}
-    assert all(setup.transcripts.kept[each.transcript_id] == TURNS for each in completed if each.transcript_id)
+    completed = [setup.sessions.stored[each.session_id] for each in many[:10]]
+    assert setup.transcripts.stored.keys() - setup.transcripts.expiring == {each.transcript_id for each in completed}
+    assert all(setup.transcripts.stored[each.transcript_id] == TURNS for each in completed if each.transcript_id)
 
 
 class SlowSessions(FakeSessions):
@@ -417,7 +417,7 @@ class SlowSessions(FakeSessions):
 
 
 def test_a_run_ends_at_its_time_limit_and_the_next_runs_process_the_rest() -> None:
-    clock = FakeClock(GIVEN_UP)
+    clock = FakeClock(ABANDONED_AT)
     sessions = SlowSessions(clock, 1.0, *(numbered_session(number) for number in range(100)))
     setup = Setup(sessions=sessions, clock=clock)
 
