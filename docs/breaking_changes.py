@@ -1,11 +1,13 @@
-"""Tells what a client written against one OpenAPI document could not do with another.
+"""List what breaks clients of the last release.
 
-    python docs/breaking_changes.py docs/openapi-released.json docs/openapi.json
+    python docs/breaking_changes.py
 
-What callers send may be taken more liberally and what they get may grow; the other way round breaks them.
+The document of the last release is read from its git tag. Requests may accept more and responses may hold more; the
+reverse breaks clients.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,25 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
+_ROOT: Final = Path(__file__).parents[1]
+_DOCUMENT: Final = "docs/openapi.json"
 _UPPER_BOUNDS: Final = ("maximum", "maxLength", "maxItems", "maxProperties")
 _LOWER_BOUNDS: Final = ("minimum", "minLength", "minItems", "minProperties")
 
 
+def released(repository: Path = _ROOT) -> Json | None:
+    """Return the document at the newest release tag before HEAD; None if there is no release yet."""
+    tag = _git(repository, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
+    return dict(json.loads(_git(repository, "show", f"{tag.strip()}:{_DOCUMENT}"))) if tag else None
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ("git", "-C", str(repository), *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 (git itself)
+
+
 def breaking_changes(before: Json, after: Json) -> Iterator[str]:
-    """Compare two documents and yield a sentence for each thing that would break a client."""
+    """Yield a sentence for each change between two documents that breaks clients."""
     for path, methods in before["paths"].items():
         for method, old in methods.items():
             where = f"{method.upper()} {path}"
@@ -39,7 +54,7 @@ def _parameters(where: str, old: Json, new: Json) -> Iterator[str]:
         if parameter["required"] and not known.get(name, {}).get("required"):
             yield f"{where}: the parameter {name} is required now"
     if any(kind not in new["security"] for kind in old["security"]):
-        yield f"{where}: another kind of key is wanted"
+        yield f"{where}: another kind of key is required"
 
 
 def _bodies(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
@@ -69,7 +84,7 @@ def _answers(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iter
 
 
 def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent: bool) -> Iterator[str]:
-    """Compare what a schema means to a client that sends such values, or that gets them."""
+    """Compare a schema for clients that send such values, or that receive them."""
     one, other = _resolved(*old), _resolved(*new)
     if _types(one, old[0]) != _types(other, new[0]):
         yield f"{where} is of another type"
@@ -93,7 +108,7 @@ def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent
 
 
 def _resolved(document: Json, schema: Json) -> Json:
-    """Follow a reference, and take a nullable schema for the schema that it may hold."""
+    """Follow a reference, and read a nullable schema as its schema without null."""
     if "$ref" in schema:
         return _resolved(document, document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
@@ -107,9 +122,9 @@ def _types(schema: Json, document: Json) -> set[str]:
 
 
 def main() -> None:
-    """Compare the two files that are named and end with 1 if something breaks."""
-    before, after = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
-    found = sorted(breaking_changes(before, after))
+    """Print what breaks clients, and exit with 1 if anything does."""
+    after = json.loads((_ROOT / _DOCUMENT).read_text())
+    found = sorted(breaking_changes(released() or after, after))
     print("\n".join(found) or "Nothing breaks.")
     sys.exit(bool(found))
 

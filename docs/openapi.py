@@ -1,10 +1,10 @@
-"""Writes docs/openapi.json, the API's reference, from the functions themselves: `make openapi`.
+"""Write docs/openapi.json, the API reference, from the functions: `make openapi`.
 
-Routes, their errors and their documents are what the handlers declare; the schemas are pydantic's. Descriptions are
-docstrings, a field's among them. Examples are the bodies of events/ and the answers in docs/answers/.
+Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
+are the bodies in events/ and the responses in docs/answers/. Client generators need no special flags: each schema that
+becomes a class has a name, requests hold no `default`, and all errors share one schema.
 """
 
-import ast
 import base64
 import importlib
 import inspect
@@ -13,26 +13,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, with_config
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
+from typing_extensions import TypedDict
 
 ROOT: Final = Path(__file__).parents[1]
 TARGET: Final = ROOT / "docs" / "openapi.json"
 VERSION: Final = "0.1.0"
 
-_ABOUT: Final = """\
-Starts voice calls: each session is a LiveKit room and a Gemini Live connection, and, when it is over, a transcript \
-and results in the agent's own schema.
-
-All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused, and an empty \
-body is read as `{}`. An API key opens all of its workspace; a client token opens one session, by the routes that take \
-it. What API Gateway answers by itself has its own shape, `{"message": "..."}`: 404 for no route, 413 for a body over \
-10 MB, 429 when throttled, 500 when a function cannot start, 503 when it is not done after 30 seconds.
-"""
-_PLACEHOLDERS: Final = {
+_SETTINGS: Final = {
     "AWS_ACCESS_KEY_ID": "placeholder",
     "AWS_REGION": "us-east-1",
     "AWS_SECRET_ACCESS_KEY": "placeholder",
@@ -50,50 +43,83 @@ _PLACEHOLDERS: Final = {
     "VOICE_SESSIONS_TABLE": "placeholder",
     "VOICE_TRANSCRIPTS_TABLE": "placeholder",
 }
+
+# Functions read their settings at import, and pydantic reads a model's configuration when its class is created. Both
+# are set here: in the layer, reading docstrings from source files would slow down cold starts.
+os.environ.update(_SETTINGS)
+BaseModel.model_config.update({"use_attribute_docstrings": True, "json_schema_serialization_defaults_required": True})
+
+# ruff: disable[E402]
+from pi_voice.domain import errors, idempotency
+from pi_voice.domain.errors import ErrorDetail
+from pi_voice.domain.pagination import Page
+from pi_voice.domain.transcripts import TranscriptTurn
+
+# ruff: enable[E402]
+
+for _each in (ErrorDetail, TranscriptTurn):  # not BaseModels, so they have their own configuration
+    vars(_each)["__pydantic_config__"]["use_attribute_docstrings"] = True
+
+_ABOUT: Final = """\
+Starts voice calls: each session is a LiveKit room and a Gemini Live connection, and, when it is over, a transcript \
+and results in the agent's own schema.
+
+All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused, and an empty \
+body is read as `{}`. An API key opens all of its workspace; a client token opens one session, by the routes that take \
+it. API Gateway's own errors have another shape, `{"message": "..."}`: 404 for no route, 413 for a body over 10 MB, \
+429 when throttled, 500 when a function cannot start, 503 when it has not answered after 30 seconds.
+"""
 _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
-_ERROR: Final = {
-    "type": "object",
-    "description": "Why a request failed, and what to do next.",
-    "required": ["error"],
-    "additionalProperties": False,
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "request_id", "retryable"],
-            "additionalProperties": False,
-            "properties": {
-                "code": {"type": "string", "description": "What went wrong, for programs."},
-                "message": {"type": "string", "description": "What to do next, for people."},
-                "request_id": {"type": "string", "description": "Tells us which request this was."},
-                "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
-                "next": {
-                    "type": "integer",
-                    "description": "Which turn to send next, where turns are missing or are kept with other words.",
-                },
-                "details": {
-                    "type": "array",
-                    "description": "Every fault with its place in the request.",
-                    "items": {
-                        "type": "object",
-                        "required": ["path", "message"],
-                        "additionalProperties": False,
-                        "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
-                    },
-                },
-            },
-        }
-    },
-}
+_SCHEMAS: Final = "#/components/schemas/"
+_NULL: Final = {"type": "null"}
 
 Json = dict[str, Any]
+Data = TypeVar("Data", bound=BaseModel)
+
+
+class Envelope(BaseModel, Generic[Data]):
+    """A response whose model is under `data`."""
+
+    data: Data
+
+
+@with_config(use_attribute_docstrings=True)
+class Error(TypedDict):
+    """Why a request failed, for programs and for people."""
+
+    code: str
+    """What went wrong, for programs."""
+    message: str
+    """What to do next, for people."""
+    request_id: str
+    """Id of this request, as in the header `X-Request-Id`."""
+    retryable: bool
+    """Whether the same request may succeed later."""
+    next: NotRequired[int]
+    """Number of the turn to send next, where turns are missing or were saved with other words."""
+    details: NotRequired[list[ErrorDetail]]
+    """Each error with its place in the request."""
+
+
+class ErrorResponse(BaseModel):
+    """Why a request failed, and what to do next."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)  # else `next` is required
+
+    error: Error
 
 
 def document() -> Json:
     """Describe the whole API as an OpenAPI 3.1 document."""
-    schemas = _Schemas()
+    routes = list(_routes())
+    queries = _schemas({route.request_model[1] for _, route in routes if route.method == "GET"}, "validation")
+    requests = _schemas({route.request_model[1] for _, route in routes if route.method != "GET"}, "validation")
+    responses = _schemas({_response_model(route) for _, route in routes} | {ErrorResponse}, "serialization")
+    _move_defaults(requests)
+    _open(responses)
     paths: dict[str, Json] = {}
-    for folder, route in _routes():
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(folder, route, schemas)
+    for folder, route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(folder, route, queries, requests)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -103,16 +129,17 @@ def document() -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in ("agents", "voices", "sessions", "webhooks")],
+        "tags": [{"name": name} for name in ("agents", "voices", "sessions", "extractions", "webhooks")],
         "paths": paths,
         "components": {
-            "schemas": {**_opened(schemas.components, paths), "Error": _ERROR},
+            # What is in requests and responses has one schema, the requests': callers may leave defaults out.
+            "schemas": responses | requests,
             "headers": {
                 "Idempotent-Replayed": {
-                    "description": "There if the request was carried out before, and its answer given once more.",
-                    "schema": {"const": "true"},
+                    "description": "Present if the request was processed before, and this is its response again.",
+                    "schema": {"type": "string", "const": "true"},
                 },
-                "X-Request-Id": {"description": "Tells us which request this was.", "schema": {"type": "string"}},
+                "X-Request-Id": {"description": "Id of this request.", "schema": {"type": "string"}},
             },
             "securitySchemes": {
                 "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `pi_live_...`."},
@@ -133,9 +160,11 @@ def document() -> Json:
     }
 
 
+# ---- Operations ----
+
+
 def _routes() -> Iterator[tuple[str, Any]]:
     """Yield every documented route with its function's folder, in the order of the paths."""
-    os.environ.update(_PLACEHOLDERS)
     found = []
     for folder in sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py")):
         module = importlib.import_module(f"functions.{folder}.app")
@@ -144,68 +173,55 @@ def _routes() -> Iterator[tuple[str, Any]]:
     yield from sorted(found, key=lambda each: (each[1].path, order.index(each[1].method.lower())))
 
 
-def _operation(folder: str, route: Any, schemas: "_Schemas") -> Json:
-    name, hint = route.document
+def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict[str, Json]) -> Json:
+    _, model = route.request_model
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
-    operation: Json = {
-        "operationId": folder,
+    if model and route.method == "GET":
+        parameters += _query_parameters(queries[model.__name__])
+    if route.idempotent:
+        parameters.append(_idempotency_key())
+    body = _request_body(folder, route, requests)
+    first, *others = folder.split("_")
+    return {
+        "operationId": first + "".join(map(str.capitalize, others)),
         "tags": [route.path.split("/")[4]],
         "summary": route.summary,
         "description": inspect.getdoc(route.endpoint),
         "security": _security(route),
+        **({"parameters": parameters} if parameters else {}),
+        **({"requestBody": body} if body else {}),
+        "responses": {str(route.status_code): _success(folder, route), **_failures(route)},
     }
-    if name and route.method == "GET":
-        parameters += _query_parameters(schemas.of(hint, "validation"), schemas)
-    elif name:
-        content = {"schema": schemas.of(hint, "validation"), "example": _sample(folder)}
-        media_types = ["application/json", *(["application/merge-patch+json"] if route.method == "PATCH" else [])]
-        operation["requestBody"] = {
-            "required": schemas.has_required_fields(content["schema"]),
-            "content": dict.fromkeys(media_types, content),
-        }
-    elif not route.wants_key:
-        content = {"schema": {"type": "object"}, "example": _sample(folder)}
-        operation["requestBody"] = {"required": True, "content": {"application/webhook+json": content}}
-    if route.once:
-        parameters.append(_idempotency_key())
-    if parameters:
-        operation["parameters"] = parameters
-    operation["responses"] = {str(route.status_code): _success(folder, route, schemas), **_failures(route)}
-    return operation
 
 
 def _security(route: Any) -> list[Json]:
-    """Name what may stand in the Authorization header, one alternative each."""
-    if not route.wants_key:
+    """List the credentials that a route accepts, as alternatives."""
+    if not route.requires_credential:
         return [{"livekit_signature": []}]
-    return [{"api_key": []}, *([{"client_token": []}] if route.takes_client_token else [])]
+    return [{"api_key": []}, *([{"client_token": []}] if route.accepts_client_token else [])]
 
 
 def _idempotency_key() -> Json:
-    from pi_voice.adapters import idempotency  # noqa: PLC0415 (the environment comes first)
-
     return {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "A name of your own for this request, such as a UUID. A request that is sent again with it "
-        "within a day is not carried out again: what the first one made is answered once more.",
+        "description": "A unique name for this request, such as a UUID. If the request is sent again with it within a "
+        "day, nothing is done twice: the response of the first one is returned again.",
         "schema": {"type": "string", "pattern": f"^{idempotency.KEY.pattern}$"},
     }
 
 
-def _query_parameters(reference: Json, schemas: "_Schemas") -> list[Json]:
-    """Turn the document of a query into parameters, and drop it from the components."""
-    model = schemas.components.pop(reference["$ref"].rpartition("/")[2])
+def _query_parameters(model: Json) -> list[Json]:
     return [
         {
             "name": name,
             "in": "query",
             "required": name in model.get("required", []),
-            "description": schema.pop("description", ""),
+            "description": schema["description"],
             "schema": _without_null(schema),
         }
         for name, schema in model["properties"].items()
@@ -213,39 +229,65 @@ def _query_parameters(reference: Json, schemas: "_Schemas") -> list[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """A query has no null: a parameter is there or not."""
+    """Remove null: a query parameter is present or absent."""
     if "anyOf" not in schema:
-        return schema
-    [kind] = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+        return {key: value for key, value in schema.items() if key != "description"}
+    [kind] = [kind for kind in schema["anyOf"] if kind != _NULL]
     return dict(kind)
 
 
-def _success(folder: str, route: Any, schemas: "_Schemas") -> Json:
-    answer = get_type_hints(route.endpoint)["return"]
+def _request_body(folder: str, route: Any, requests: dict[str, Json]) -> Json | None:
+    if not route.requires_credential:
+        content = {"schema": {"type": "object"}, "example": _sample(folder)}
+        return {"required": True, "content": {"application/webhook+json": content}}
+    _, model = route.request_model
+    if not model or route.method == "GET":
+        return None
+    name = _merge_patch(folder, requests) if route.method == "PATCH" else model.__name__
+    content = {"schema": {"$ref": _SCHEMAS + name}, "example": _sample(folder)}
+    return {"required": bool(requests[name].get("required")), "content": {"application/json": content}}
+
+
+def _sample(folder: str) -> Json:
+    event = json.loads((ROOT / "events" / f"{folder}.json").read_text())
+    body = base64.b64decode(event["body"]) if event["isBase64Encoded"] else event["body"]
+    return dict(json.loads(body))
+
+
+def _response_model(route: Any) -> Any:
+    """Return the model of a route's response, its envelope included; None for a response without a body."""
+    model = get_type_hints(route.endpoint)["return"]
+    if model is type(None):
+        return None
+    if not route.enveloped or issubclass(model, Page):
+        return model
+    return Envelope[model]  # type: ignore[valid-type]  # known at run time only
+
+
+def _success(folder: str, route: Any) -> Json:
     headers: Json = dict(_REQUEST_ID)
-    if route.once:
+    if route.idempotent:
         headers["Idempotent-Replayed"] = {"$ref": "#/components/headers/Idempotent-Replayed"}
-    if answer is type(None):
+    model = _response_model(route)
+    if model is None:
         return {"description": "Done.", "headers": headers}
-    schema = schemas.of(answer, "serialization")
-    if route.enveloped and not answer.__name__.startswith("Page["):
-        schema = {"type": "object", "required": ["data"], "properties": {"data": schema}}
-    content = {"schema": schema, "example": json.loads((ROOT / "docs" / "answers" / f"{folder}.json").read_text())}
+    content = {
+        "schema": {"$ref": _SCHEMAS + _plain(model.__name__)},
+        "example": json.loads((ROOT / "docs" / "answers" / f"{folder}.json").read_text()),
+    }
     return {"description": "Done.", "headers": headers, "content": {"application/json": content}}
 
 
 def _failures(route: Any) -> dict[str, Json]:
     """Describe the errors of a route, one response per status."""
-    from pi_voice.domain import errors  # noqa: PLC0415 (the environment comes first)
-
     raised = {*route.raises, errors.InternalError}
-    if route.wants_key:
+    if route.requires_credential:
         raised |= {errors.MissingApiKey, errors.InvalidApiKey}
-    if route.document[0]:
+    if route.request_model[0]:
         raised |= {errors.InvalidRequest}
-    if route.document[0] and route.method != "GET":
+    if route.request_model[0] and route.method != "GET":
         raised |= {errors.UnsupportedMediaType, errors.RequestTooLarge}
-    if route.once:
+    if route.idempotent:
         raised |= {errors.IdempotencyInProgress, errors.IdempotencyKeyReused}
     ordered = sorted(raised, key=lambda error: (error.status, error.code))
     return {
@@ -256,7 +298,10 @@ def _failures(route: Any) -> dict[str, Json]:
 def _failure(status: int, raised: list[Any]) -> Json:
     headers: Json = dict(_REQUEST_ID)
     if status == 401 and len(raised) > 1:  # noqa: PLR2004 (its name in HTTP says no more)
-        headers["WWW-Authenticate"] = {"description": "The kind of key wanted.", "schema": {"const": "Bearer"}}
+        headers["WWW-Authenticate"] = {
+            "description": "The authentication scheme to use.",
+            "schema": {"type": "string", "const": "Bearer"},
+        }
     if status == 503:  # noqa: PLR2004 (its name in HTTP says no more)
         headers["Retry-After"] = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
     codes = [error.code for error in raised]
@@ -265,97 +310,101 @@ def _failure(status: int, raised: list[Any]) -> Json:
         "headers": headers,
         "content": {
             "application/json": {
+                # Validators check the codes beside the reference. Generators follow the reference only, so clients
+                # have one class for all errors.
                 "schema": {
-                    "allOf": [
-                        {"$ref": "#/components/schemas/Error"},
-                        {"properties": {"error": {"properties": {"code": {"enum": codes}}}}},
-                    ]
+                    "$ref": f"{_SCHEMAS}ErrorResponse",
+                    "properties": {"error": {"properties": {"code": {"enum": codes}}}},
                 }
             }
         },
     }
 
 
-def _sample(folder: str) -> Json:
-    event = json.loads((ROOT / "events" / f"{folder}.json").read_text())
-    body = base64.b64decode(event["body"]) if event["isBase64Encoded"] else event["body"]
-    return dict(json.loads(body))
+# ---- Schemas ----
 
 
-def _opened(components: dict[str, Json], paths: dict[str, Json]) -> dict[str, Json]:
-    """Let answers grow: what callers send is closed, and what they get may have more fields one day."""
-    sent: set[str] = set()
-    ahead = [
-        json.dumps(operation.get("requestBody", {})) for methods in paths.values() for operation in methods.values()
-    ]
-    while ahead:
-        found = set(re.findall(r"#/components/schemas/(\w+)", ahead.pop())) - sent
-        sent |= found
-        ahead += [json.dumps(components[name]) for name in found]
-    return {
-        name: schema if name in sent else {key: value for key, value in schema.items() if key != "additionalProperties"}
-        for name, schema in components.items()
+class _Generator(GenerateJsonSchema):
+    """pydantic's generator without titles, which repeat the names of fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 (a hook of pydantic's)
+        return False
+
+
+def _schemas(hints: set[Any], mode: JsonSchemaMode) -> dict[str, Json]:
+    """Return the schemas of models and of what they refer to, by name."""
+    models = [(hint, mode) for hint in hints if inspect.isclass(hint) and issubclass(hint, BaseModel)]
+    ordered = sorted(models, key=lambda each: each[0].__name__)
+    _, schema = models_json_schema(ordered, ref_template=f"{_SCHEMAS}{{model}}", schema_generator=_Generator)
+    schemas: dict[str, Json] = json.loads(_plain(json.dumps(schema["$defs"])))
+    for each in schemas.values():
+        each.pop("title", None)
+    return schemas
+
+
+def _plain(text: str) -> str:
+    """Write AgentPage for what pydantic calls Page[Agent] or Page_Agent_."""
+    return re.sub(r"\b(Envelope|Page)[\[_](\w+?)[\]_]", r"\2\1", text)
+
+
+def _open(responses: dict[str, Json]) -> None:
+    """Allow more fields in later responses, and leave out defaults, since a response holds every field."""
+    for schema in responses.values():
+        if schema.get("additionalProperties") is False:
+            del schema["additionalProperties"]
+        for field in schema.get("properties", {}).values():
+            field.pop("default", None)
+
+
+def _move_defaults(requests: dict[str, Json]) -> None:
+    """Move defaults to the descriptions, because openapi-typescript requires a field that has a `default`."""
+    for schema in requests.values():
+        for field in schema.get("properties", {}).values():
+            default = field.pop("default", None)
+            if default not in (None, "", [], {}) and not isinstance(default, dict):
+                field["description"] += f" Default: {json.dumps(default)}."
+
+
+def _merge_patch(folder: str, requests: dict[str, Json]) -> str:
+    """Add the schema of a merge patch (RFC 7396) of what the create route takes, and return its name."""
+    noun = folder.removeprefix("update_").title().replace("_", "")
+    name = f"Update{noun}Request"
+    requests[name] = {
+        **_patch_of(requests[f"Create{noun}Request"], requests),
+        "description": "A JSON merge patch (RFC 7396): a field that is left out does not change, null removes it. "
+        "It may also be sent as `application/merge-patch+json`.",
     }
+    return name
 
 
-class _Schemas:
-    """The components that routes refer to."""
-
-    def __init__(self) -> None:
-        self.components: dict[str, Json] = {}
-
-    def of(self, hint: Any, mode: Any) -> Json:
-        """Return the schema of a type, and keep what it refers to."""
-        schema = TypeAdapter(hint).json_schema(mode=mode, ref_template="#/components/schemas/{model}")
-        for name, component in schema.pop("$defs", {}).items():
-            self._keep(name, component)
-        if not (inspect.isclass(hint) and issubclass(hint, BaseModel)):
-            return dict(schema)
-        name = re.sub(r"^Page\[(\w+)\]$", r"\1Page", hint.__name__)
-        self._keep(name, schema)
-        return {"$ref": f"#/components/schemas/{name}"}
-
-    def has_required_fields(self, schema: Json) -> bool:
-        """Tell whether an empty document, which an empty body is, would lack something."""
-        component = self.components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-        return bool(component.get("required"))
-
-    def _keep(self, name: str, component: Json) -> None:
-        for field, text in _field_descriptions(name).items():
-            component["properties"][field]["description"] = text
-        if self.components.setdefault(name, component) != component:
-            message = f"two different schemas are called {name}"
-            raise ValueError(message)
+def _patch_of(schema: Json, requests: dict[str, Json]) -> Json:
+    """Make every field of an object optional and nullable, in the objects inside it as well."""
+    if "properties" in schema:
+        fields = {name: _nullable(_patch_of(field, requests)) for name, field in schema["properties"].items()}
+        return {key: value for key, value in schema.items() if key != "required"} | {"properties": fields}
+    if "propertyNames" in schema:  # metadata: null removes a key, whatever its name
+        values = _nullable(_patch_of(schema["additionalProperties"], requests))
+        return {"type": "object", "additionalProperties": values}
+    name = schema.get("$ref", "").removeprefix(_SCHEMAS)
+    patch = _patch_of(requests[name], requests) if name else {}
+    if not name or patch == requests[name]:
+        return schema
+    requests[f"{name}Patch"] = patch
+    return {**schema, "$ref": f"{_SCHEMAS}{name}Patch"}
 
 
-def _field_descriptions(model: str) -> dict[str, str]:
-    """Read the docstrings that stand below a model's fields and below those that it inherits, by the names in JSON."""
-    from pi_voice.domain.base import Document  # noqa: PLC0415 (the environment comes first)
-
-    described: dict[str, str] = {}
-    document = next((cls for cls in _subclasses(Document) if cls.__name__ == model), Document)
-    for cls in document.__mro__:
-        if cls is Document or not issubclass(cls, Document):
-            continue
-        [body] = [node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)]
-        for field, below in pairwise(body):
-            match field, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    described.setdefault(document.model_fields[name].alias or name, inspect.cleandoc(text))
-    return described
-
-
-def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
-    for inner in cls.__subclasses__():
-        yield inner
-        yield from _subclasses(inner)
+def _nullable(schema: Json) -> Json:
+    if _NULL in schema.get("anyOf", []):
+        return schema
+    beside = {"description": schema["description"]} if "description" in schema else {}
+    return {"anyOf": [{key: schema[key] for key in schema if key != "description"}, _NULL], **beside}
 
 
 def main() -> None:
-    """Write the document, or with --check tell whether it is what the functions say."""
+    """Write the document; with --check, fail if it is not what the functions declare."""
     text = json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
     if "--check" in sys.argv and TARGET.read_text() != text:
-        sys.exit("docs/openapi.json is not what the functions say. Run `make openapi` and commit it.")
+        sys.exit("docs/openapi.json does not match the functions. Run `make openapi` and commit it.")
     TARGET.write_text(text)
 
 

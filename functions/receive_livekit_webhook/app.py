@@ -1,7 +1,7 @@
 """POST /api/v1/voice/webhooks/livekit, and any path of the function URL."""
 
 from pi_voice import container
-from pi_voice.domain.livekit_webhooks import ReceiveLivekitWebhookResponse
+from pi_voice.domain.livekit_webhooks import ReceivedWebhook
 from pi_voice.entrypoints.callers import SignedWebhook
 
 app = container.api()
@@ -13,7 +13,7 @@ receive_livekit_webhook = container.receive_livekit_webhook()
     summary="Receive a LiveKit webhook",
     raises=receive_livekit_webhook.ERRORS,
 )
-async def handle(webhook: SignedWebhook) -> ReceiveLivekitWebhookResponse:
+async def handle(webhook: SignedWebhook) -> ReceivedWebhook:
     """Merge a signed LiveKit event into the session of its room. Other rooms and events are ignored."""
     return await receive_livekit_webhook(webhook)
 

@@ -2,7 +2,7 @@
 
 from pi_voice import container
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.entrypoints.callers import SessionCaller
 
 app = container.api()
@@ -15,9 +15,7 @@ save_transcript = container.save_transcript()
     summary="Save turns during the call",
     raises=save_transcript.ERRORS,
 )
-async def handle(
-    session_id: SessionId, request: SaveTranscriptRequest, caller: SessionCaller
-) -> SaveTranscriptResponse:
+async def handle(session_id: SessionId, request: SaveTranscriptRequest, caller: SessionCaller) -> SavedTranscript:
     """Append turns to the transcript of an active session. Turns that are already saved may be sent again."""
     return await save_transcript(session_id, request, caller)
 

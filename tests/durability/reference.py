@@ -17,7 +17,7 @@ from pi_voice.domain.errors import (
     TranscriptConflict,
     TranscriptGap,
 )
-from pi_voice.domain.session_api import RenewedSession, SaveTranscriptResponse
+from pi_voice.domain.session_api import RenewedSession, SavedTranscript
 from pi_voice.domain.sessions import MAX_SESSION_SECONDS, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
@@ -175,7 +175,7 @@ class Reference:
 
     def _told(self, before: Sight, each: Done) -> None:
         match each.operation, each.outcome.value:
-            case Append(), SaveTranscriptResponse() as kept:
+            case Append(), SavedTranscript() as kept:
                 first, turns = each.sent
                 assert kept.next >= first + len(turns)
                 for number, turn in enumerate(turns, start=first):

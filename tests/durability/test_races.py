@@ -20,8 +20,8 @@ from pi_voice.domain.session_api import (
     CompleteSessionRequest,
     RenewedSession,
     RenewSessionRequest,
+    SavedTranscript,
     SaveTranscriptRequest,
-    SaveTranscriptResponse,
     SweepSessionsResult,
 )
 from pi_voice.domain.sessions import Session
@@ -81,7 +81,7 @@ class Racing:
 
         return self._track.runner.run(run())
 
-    def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, SaveTranscriptResponse]:
+    def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, SavedTranscript]:
         turns = [says(writer, number) for number in range(start, start + count)]
         return self.all.save_transcript(
             self.session_id, SaveTranscriptRequest.model_validate({"from": start, "turns": turns}), self._client
@@ -164,12 +164,12 @@ def test_of_turns_and_complete_acknowledged_turns_are_saved_and_others_refused(
         kept, completed = racing.race(racing.append(0, 1, 2), racing.complete(own))
 
         assert isinstance(completed, session_api.Session)
-        assert isinstance(kept, SaveTranscriptResponse | SessionNotActive)
-        there = [says(0, number) for number in range(3 if isinstance(kept, SaveTranscriptResponse) else 1)]
+        assert isinstance(kept, SavedTranscript | SessionNotActive)
+        there = [says(0, number) for number in range(3 if isinstance(kept, SavedTranscript) else 1)]
         assert racing.turns_kept == there
         assert racing.state.transcript == (there if own is None else own)
         outcomes[type(kept).__name__] += 1
-    assert outcomes.keys() <= {"SaveTranscriptResponse", "SessionNotActive"}
+    assert outcomes.keys() <= {"SavedTranscript", "SessionNotActive"}
 
 
 def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> None:
@@ -233,10 +233,8 @@ def test_of_two_writers_with_different_turns_one_is_refused(track: Track) -> Non
         racing = track.session(kept=1)
         answers = racing.race(racing.append(1, 1, 2), racing.append(2, 1, 3))
 
-        assert kinds(answers) == {"SaveTranscriptResponse": 1, "TranscriptConflict": 1}
-        [writer] = [
-            number for number, answer in enumerate(answers, start=1) if isinstance(answer, SaveTranscriptResponse)
-        ]
+        assert kinds(answers) == {"SavedTranscript": 1, "TranscriptConflict": 1}
+        [writer] = [number for number, answer in enumerate(answers, start=1) if isinstance(answer, SavedTranscript)]
         [refusal] = [answer for answer in answers if isinstance(answer, TranscriptConflict)]
         kept = racing.turns_kept
         assert kept == [says(0, 0), *(says(writer, number) for number in range(1, len(kept)))]
@@ -248,7 +246,7 @@ def test_of_two_writers_with_the_same_turns_both_succeed(track: Track) -> None:
         racing = track.session(kept=1)
         answers = racing.race(racing.append(0, 1, 2), racing.append(0, 0, 5), racing.append(0, 1, 1))
 
-        assert kinds(answers) == {"SaveTranscriptResponse": 3}
+        assert kinds(answers) == {"SavedTranscript": 3}
         assert racing.turns_kept == [says(0, number) for number in range(5)]
         assert max(answer.next for answer in answers) == 5
 

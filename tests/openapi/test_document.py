@@ -1,8 +1,9 @@
-"""The OpenAPI document: what the functions say, valid, with examples that obey it, and no promise broken."""
+"""The OpenAPI document: generated from the functions, valid, with valid examples and no breaking change."""
 
 import copy
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from pi_voice.domain import errors
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())
-RELEASED: Final = json.loads((ROOT / "docs" / "openapi-released.json").read_text())
+SCHEMAS: Final = DOCUMENT["components"]["schemas"]
 API_KEY: Final[dict[str, list[str]]] = {"api_key": []}
 CLIENT_TOKEN: Final[dict[str, list[str]]] = {"client_token": []}
 OPERATIONS: Final = [
@@ -37,7 +38,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_the_document_is_what_the_functions_say() -> None:
+def test_the_document_is_generated_from_the_functions() -> None:
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'voice'}"}
 
     check = subprocess.run(
@@ -50,6 +51,14 @@ def test_the_document_is_what_the_functions_say() -> None:
 
 def test_the_document_is_valid_openapi() -> None:
     validate(DOCUMENT)
+
+
+def test_an_operation_is_named_after_its_function() -> None:
+    folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+    names = {folder.replace("_", ""): folder for folder in folders}
+
+    for operation_id in those_with(lambda _: True):
+        assert names[operation_id.lower()] == re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", operation_id)
 
 
 def test_every_route_of_the_template_is_documented() -> None:
@@ -73,38 +82,38 @@ def those_with(fact: Callable[[dict[str, Any]], object]) -> set[str]:
     return {operation["operationId"] for operation in operations if fact(operation)}
 
 
-def test_a_client_token_opens_what_a_sessions_own_client_needs_and_an_api_key_all_but_the_webhook() -> None:
+def test_a_client_token_opens_the_routes_of_its_session_and_an_api_key_all_but_the_webhook() -> None:
     everything = those_with(lambda _: True)
 
     assert those_with(lambda operation: CLIENT_TOKEN in operation["security"]) == {
-        "get_session",
-        "complete_session",
-        "save_transcript",
-        "renew_session",
-        "stop_session",
+        "getSession",
+        "completeSession",
+        "saveTranscript",
+        "renewSession",
+        "stopSession",
     }
-    assert those_with(lambda operation: API_KEY in operation["security"]) == everything - {"receive_livekit_webhook"}
+    assert those_with(lambda operation: API_KEY in operation["security"]) == everything - {"receiveLivekitWebhook"}
     assert DOCUMENT["components"]["securitySchemes"].keys() == {"api_key", "client_token", "livekit_signature"}
 
 
-def test_what_heeds_an_idempotency_key_says_so_by_its_header_its_answers_and_its_errors() -> None:
+def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -> None:
     def parameters(operation: dict[str, Any]) -> list[str]:
         return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
 
-    def tells_of_a_replay(operation: dict[str, Any]) -> bool:
+    def documents_replays(operation: dict[str, Any]) -> bool:
         answers = operation["responses"].items()
         return any("Idempotent-Replayed" in answer["headers"] for status, answer in answers if status < "300")
 
     def codes(operation: dict[str, Any], status: str) -> set[str]:
         return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
 
-    heeding = {"create_agent", "create_session", "add_participant", "complete_session"}
+    idempotent = {"createAgent", "createSession", "addParticipant", "completeSession"}
 
-    assert those_with(lambda operation: parameters(operation) == ["Idempotency-Key"]) == heeding
-    assert those_with(parameters) == heeding
-    assert those_with(tells_of_a_replay) == heeding
-    assert those_with(lambda operation: "idempotency_in_progress" in codes(operation, "409")) == heeding
-    assert those_with(lambda operation: codes(operation, "422") == {"idempotency_key_reused"}) == heeding
+    assert those_with(lambda operation: parameters(operation) == ["Idempotency-Key"]) == idempotent
+    assert those_with(parameters) == idempotent
+    assert those_with(documents_replays) == idempotent
+    assert those_with(lambda operation: "idempotency_in_progress" in codes(operation, "409")) == idempotent
+    assert those_with(lambda operation: codes(operation, "422") == {"idempotency_key_reused"}) == idempotent
 
 
 @pytest.mark.parametrize(
@@ -120,27 +129,28 @@ def test_an_idempotency_key_is_described_as_it_is_taken(key: str, *, fits: bool)
 
 def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
     assert those_with(lambda operation: not operation.get("requestBody", {"required": True})["required"]) == {
-        "update_agent",
-        "complete_session",
-        "renew_session",
-        "rerun_extraction",
+        "updateAgent",
+        "completeSession",
+        "renewSession",
+        "rerunExtraction",
     }
 
 
-def test_an_error_tells_which_turn_is_next_where_that_helps() -> None:
-    [error] = DOCUMENT["components"]["schemas"]["Error"]["properties"].values()
+def test_an_error_may_hold_the_next_turn_and_its_details() -> None:
+    error = SCHEMAS["Error"]
 
     assert error["properties"]["next"]["type"] == "integer"
-    assert "next" not in error["required"]
+    assert error["properties"].keys() - set(error["required"]) == {"next", "details"}
 
 
-def test_a_field_is_described_by_its_name_in_json() -> None:
-    assert DOCUMENT["components"]["schemas"]["Checkpoint"]["properties"]["from"]["description"].startswith("Which turn")
+def test_a_field_is_described_by_its_docstring_under_its_name_in_json() -> None:
+    assert all(SCHEMAS["SaveTranscriptRequest"]["properties"][name]["description"] for name in ("from", "turns"))
 
 
 def error_codes(answer: dict[str, Any]) -> set[str]:
-    [_, narrowed] = answer["content"]["application/json"]["schema"]["allOf"]
-    return set(narrowed["properties"]["error"]["properties"]["code"]["enum"])
+    schema = answer["content"]["application/json"]["schema"]
+    assert schema["$ref"] == "#/components/schemas/ErrorResponse"
+    return set(schema["properties"]["error"]["properties"]["code"]["enum"])
 
 
 def examples(operation: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
@@ -152,7 +162,7 @@ def examples(operation: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_examples_obey_their_schemas(operation: dict[str, Any]) -> None:
+def test_the_examples_are_valid(operation: dict[str, Any]) -> None:
     shown = list(examples(operation))
 
     assert shown or "204" in operation["responses"]
@@ -180,35 +190,107 @@ def subclasses(cls: type[errors.VoiceError]) -> Iterator[type[errors.VoiceError]
         yield from subclasses(inner)
 
 
-def test_what_is_absent_and_what_is_null_are_told_apart() -> None:
-    assert "default" not in DOCUMENT["components"]["schemas"]["NewSession"]["properties"]["max_duration_seconds"]
+def test_a_field_with_a_default_is_optional_in_requests_and_always_in_responses() -> None:
+    assert SCHEMAS["CreateAgentRequest"]["required"] == ["name", "instructions"]
+    assert SCHEMAS["Agent"]["required"] == list(SCHEMAS["Agent"]["properties"])
 
 
-def test_what_callers_send_is_closed_and_what_they_get_may_grow() -> None:
-    schemas = DOCUMENT["components"]["schemas"]
+def test_no_field_has_a_default_because_openapi_typescript_would_require_it_in_requests() -> None:
+    fields = [field for schema in SCHEMAS.values() for field in schema.get("properties", {}).values()]
 
-    assert schemas["NewSession"]["additionalProperties"] is False
-    assert "additionalProperties" not in schemas["SessionState"]
+    assert [field for field in fields if "default" in field] == []
+    assert SCHEMAS["CreateAgentRequest"]["properties"]["language"]["description"].endswith(' Default: "en-US".')
 
 
-def test_no_promise_of_the_last_release_is_broken() -> None:
-    assert list(script("breaking_changes").breaking_changes(RELEASED, DOCUMENT)) == []
+def test_requests_are_closed_and_responses_may_get_more_fields() -> None:
+    assert SCHEMAS["CreateSessionRequest"]["additionalProperties"] is False
+    assert not {"Session", "Error", "ErrorResponse"} & {
+        name for name, schema in SCHEMAS.items() if "additionalProperties" in schema
+    }
+
+
+PATCHES: Final[list[tuple[dict[str, object], bool]]] = [
+    ({}, True),
+    ({"name": None}, True),
+    ({"questions": [], "voice": {"name": None, "language_code": "de"}, "metadata": {"note": None}}, True),
+    ({"behaviors": {"speaking_pace": None}}, True),
+    ({"behaviors": {"speaking_pace": "hasty"}}, False),
+    ({"voice": {"mood": None}}, False),
+    ({"metadata": {"note": 1}}, False),
+    ({"mood": None}, False),
+]
+
+
+@pytest.mark.parametrize(("patch", "valid"), PATCHES)
+def test_a_merge_patch_takes_any_field_of_an_agent_and_null_for_each(patch: dict[str, object], *, valid: bool) -> None:
+    schema = {"$ref": "#/components/schemas/UpdateAgentRequest", "components": DOCUMENT["components"]}
+
+    assert Draft202012Validator(schema).is_valid(patch) is valid
+
+
+@pytest.mark.parametrize(
+    ("media", "valid"),
+    [
+        (["microphone"], True),
+        (["camera", "microphone"], True),
+        (["camera"], False),
+        ([], False),
+        (["microphone", "microphone"], False),
+        (["screen", "microphone"], False),
+    ],
+)
+def test_media_are_the_microphone_with_or_without_the_camera(media: list[str], *, valid: bool) -> None:
+    schema = {**SCHEMAS["CreateSessionRequest"]["properties"]["media"], "components": DOCUMENT["components"]}
+
+    assert Draft202012Validator(schema).is_valid(media) is valid
+
+
+def test_the_baseline_is_the_document_at_the_newest_release_tag(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        author = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
+        command = ["git", "-C", str(tmp_path), *author, *arguments]
+        subprocess.run(command, check=True, capture_output=True)
+
+    released = script("breaking_changes").released
+    (tmp_path / "docs").mkdir()
+    git("init")
+    for version in ("0.1.0", "0.2.0", "unreleased"):
+        (tmp_path / "docs" / "openapi.json").write_text(json.dumps({"version": version}))
+        git("add", ".")
+        git("commit", "--message", version)
+        if version != "unreleased":
+            assert released(tmp_path) != {"version": version}
+            git("tag", f"v{version}")
+
+    assert released(tmp_path) == {"version": "0.2.0"}
+
+
+def test_nothing_that_was_released_is_broken() -> None:
+    breaking = script("breaking_changes")
+
+    assert list(breaking.breaking_changes(breaking.released() or DOCUMENT, DOCUMENT)) == []
 
 
 BREAKING: Final[list[tuple[str, str]]] = [
     ('del d["paths"]["/api/v1/voice/voices"]', "GET /api/v1/voice/voices is gone"),
-    ('s["AgentSpec"]["required"].append("purpose")', "POST /api/v1/voice/agents: request.purpose is required now"),
-    ('del s["NewSession"]["properties"]["media"]', "POST /api/v1/voice/sessions: request.media is gone"),
-    ('s["NewSession"]["properties"]["ttl_seconds"]["maximum"] = 60', "request.ttl_seconds takes less: maximum"),
-    ('s["Behaviors"]["properties"]["speaking_pace"]["enum"].pop()', "request.behaviors.speaking_pace takes less: enum"),
+    (
+        's["CreateAgentRequest"]["required"].append("purpose")',
+        "POST /api/v1/voice/agents: request.purpose is required now",
+    ),
+    ('del s["CreateSessionRequest"]["properties"]["media"]', "POST /api/v1/voice/sessions: request.media is gone"),
+    (
+        's["CreateSessionRequest"]["properties"]["ttl_seconds"]["maximum"] = 60',
+        "request.ttl_seconds takes less: maximum",
+    ),
+    ('s["SpeakingPace"]["enum"].pop()', "request.behaviors.speaking_pace takes less: enum"),
     ('del s["Connection"]["properties"]["livekit"]', "answer.data.connection.livekit is gone"),
-    ('s["SessionState"]["required"].remove("results")', "answer.results is no longer always there"),
+    ('s["Session"]["required"].remove("results")', "answer.results is no longer always there"),
     ('s["Voice"]["properties"]["style"]["type"] = "integer"', "answer.data[].style is of another type"),
     ('d["paths"]["/api/v1/voice/agents"]["get"]["parameters"].pop()', "the parameter cursor is gone"),
-    ('d["paths"]["/api/v1/voice/voices"]["get"]["security"] = []', "another kind of key is wanted"),
+    ('d["paths"]["/api/v1/voice/voices"]["get"]["security"] = []', "another kind of key is required"),
     (
         'd["paths"]["/api/v1/voice/sessions/{session_id}/stop"]["post"]["security"].pop()',
-        "another kind of key is wanted",
+        "another kind of key is required",
     ),
     (
         'd["paths"]["/api/v1/voice/sessions/{session_id}/renew"]["post"]["requestBody"]["required"] = True',
@@ -222,7 +304,7 @@ BREAKING: Final[list[tuple[str, str]]] = [
 
 
 @pytest.mark.parametrize(("change", "found"), BREAKING)
-def test_a_broken_promise_is_noticed(change: str, found: str) -> None:
+def test_a_breaking_change_is_found(change: str, found: str) -> None:
     document = copy.deepcopy(DOCUMENT)
     exec(change, {"d": document, "s": document["components"]["schemas"]})  # noqa: S102 (the cases above)
 
@@ -234,15 +316,15 @@ def test_a_broken_promise_is_noticed(change: str, found: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        's["AgentSpec"]["properties"]["mood"] = {"type": "string"}',
-        's["SessionState"]["properties"]["mood"] = {"type": "string"}',
-        's["NewSession"]["properties"]["ttl_seconds"]["maximum"] = 7200',
+        's["CreateAgentRequest"]["properties"]["mood"] = {"type": "string"}',
+        's["Session"]["properties"]["mood"] = {"type": "string"}',
+        's["CreateSessionRequest"]["properties"]["ttl_seconds"]["maximum"] = 7200',
         'd["paths"]["/api/v1/voice/moods"] = {}',
         'd["paths"]["/api/v1/voice/voices"]["get"]["security"].append({"client_token": []})',
         'd["paths"]["/api/v1/voice/agents"]["post"]["requestBody"]["required"] = False',
     ],
 )
-def test_growth_breaks_nothing(change: str) -> None:
+def test_an_addition_is_no_breaking_change(change: str) -> None:
     document = copy.deepcopy(DOCUMENT)
     exec(change, {"d": document, "s": document["components"]["schemas"]})  # noqa: S102 (the cases above)
 

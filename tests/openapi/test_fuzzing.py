@@ -1,4 +1,4 @@
-"""The whole document against the whole API, by schemathesis: requests nobody thought of, alone and in sequences."""
+"""Schemathesis on the whole document and the local stack: random requests, single and in sequences."""
 
 import os
 import subprocess
@@ -26,8 +26,8 @@ CHECKS: Final = (
 
 
 @pytest.mark.fuzz
-def test_no_request_makes_an_error_of_ours_or_an_answer_that_is_not_documented() -> None:
-    """Nothing here is signed by LiveKit, so behind its webhook's 401 other tests look (test_webhook_fuzzed.py)."""
+def test_no_request_causes_a_server_error_or_an_undocumented_response() -> None:
+    """The requests carry no LiveKit signature, so test_webhook_fuzzed.py covers the webhook beyond its 401."""
     with running_api({**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR"}) as api:
         found = subprocess.run(
             [
@@ -35,7 +35,7 @@ def test_no_request_makes_an_error_of_ours_or_an_answer_that_is_not_documented()
                 *("--url", api.base_url, "--header", f"Authorization: Bearer {api.api_key}"),
                 *("--checks", ",".join(CHECKS)),
                 *("--phases", "examples,coverage,fuzzing,stateful", "--max-time", SECONDS),
-                *("--request-timeout", "300", "--suppress-health-check", "too_slow"),  # the machine may be
+                *("--request-timeout", "300", "--suppress-health-check", "too_slow"),  # a busy machine is slow
                 *("--max-examples", "10", "--seed", "1", "--generation-database", "none", "--no-color"),
             ],
             capture_output=True,

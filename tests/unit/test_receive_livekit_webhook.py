@@ -7,7 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain.errors import InvalidRequest, InvalidWebhookSignature, LiveKitUnavailable
-from pi_voice.domain.livekit_webhooks import ReceiveLivekitWebhookResponse, RoomEvent, SignedWebhook
+from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
@@ -44,7 +44,7 @@ class Setup:
         self.rooms = rooms or FakeRooms()
         self.verifier = AcceptingVerifier()
 
-    def receive(self, body: bytes) -> ReceiveLivekitWebhookResponse:
+    def receive(self, body: bytes) -> ReceivedWebhook:
         receive_livekit_webhook = ReceiveLivekitWebhook(
             self.verifier, self.sessions, lambda: self.rooms, FakeClock(NOW + 999)
         )
@@ -84,7 +84,7 @@ def test_a_webhook_is_verified_with_its_token_and_raw_body() -> None:
     response = setup.receive(event("room_started"))
 
     assert setup.verifier.verified == [SignedWebhook("token", event("room_started"))]
-    assert response == ReceiveLivekitWebhookResponse(received=True)
+    assert response == ReceivedWebhook(received=True)
 
 
 @pytest.mark.parametrize("body", [event("room_started"), b"not an event"], ids=["event", "other"])

@@ -17,7 +17,7 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import SessionCaller
@@ -47,7 +47,7 @@ class Setup:
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.save_transcript = SaveTranscript(self.sessions, self.checkpoints)
 
-    def save(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SaveTranscriptResponse:
+    def save(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SavedTranscript:
         return asyncio.run(self.save_transcript(SESSION_ID, save_request(at, turns), caller))
 
     @property
@@ -69,8 +69,8 @@ def save_request(at: int, turns: list[TranscriptTurn]) -> SaveTranscriptRequest:
 def test_turns_are_appended_to_the_saved_ones() -> None:
     setup = Setup()
 
-    assert setup.save(0, user_turns("a", "b")) == SaveTranscriptResponse(session_id=SESSION_ID, next=2)
-    assert setup.save(2, user_turns("c")) == SaveTranscriptResponse(session_id=SESSION_ID, next=3)
+    assert setup.save(0, user_turns("a", "b")) == SavedTranscript(session_id=SESSION_ID, next=2)
+    assert setup.save(2, user_turns("c")) == SavedTranscript(session_id=SESSION_ID, next=3)
     assert setup.turns == user_turns("a", "b", "c")
 
 
@@ -322,7 +322,7 @@ def test_turns_of_two_writers_are_never_mixed() -> None:
 def test_concurrent_requests_with_the_same_turns_all_succeed_and_save_them_once() -> None:
     setup = Setup()
 
-    async def race() -> list[SaveTranscriptResponse]:
+    async def race() -> list[SavedTranscript]:
         return await asyncio.gather(
             *(setup.save_transcript(SESSION_ID, save_request(0, user_turns("a", "b")), ACME) for _ in range(20))
         )

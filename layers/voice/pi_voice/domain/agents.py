@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
+from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document, JsonObject, Metadata
 from pi_voice.domain.errors import ErrorDetail
@@ -17,6 +18,8 @@ LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z
 DurationCap = Annotated[int, Field(ge=60, le=1800)]
 """Time limit of a call in seconds, 60 to 1800."""
 
+SpeakingPace = TypeAliasType("SpeakingPace", Literal["slow", "normal", "fast"])
+ResponseLength = TypeAliasType("ResponseLength", Literal["brief", "moderate", "detailed"])
 Words = Annotated[str, StringConstraints(max_length=1000)]
 
 
@@ -25,9 +28,9 @@ class Behaviors(Document):
 
     max_duration_seconds: DurationCap | None = None
     """Time limit of a call in seconds, 60 to 1800; null: none."""
-    speaking_pace: Literal["slow", "normal", "fast"] = "normal"
+    speaking_pace: SpeakingPace = "normal"
     """Speaking rate."""
-    response_length: Literal["brief", "moderate", "detailed"] = "moderate"
+    response_length: ResponseLength = "moderate"
     """Length of the agent's answers."""
     greeting: Words | None = None
     """First words of the agent, up to 1,000 characters."""

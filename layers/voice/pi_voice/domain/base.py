@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
+from typing_extensions import TypeAliasType
 
 from pi_voice.domain.errors import ErrorDetail, InvalidRequest
 
@@ -47,16 +48,19 @@ def _require_finite(value: JsonValue) -> JsonValue:
 AnyJson = Annotated[JsonValue, AfterValidator(_require_finite)]
 """Any JSON value with finite numbers."""
 
-JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_require_finite)]
+JsonObject = TypeAliasType("JsonObject", Annotated[dict[str, JsonValue], AfterValidator(_require_finite)])
 """Any JSON object with finite numbers."""
 
-Metadata = Annotated[
-    dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=40)],
-        Annotated[str, StringConstraints(max_length=500)],
+Metadata = TypeAliasType(
+    "Metadata",
+    Annotated[
+        dict[
+            Annotated[str, StringConstraints(min_length=1, max_length=40)],
+            Annotated[str, StringConstraints(max_length=500)],
+        ],
+        Field(max_length=16),
     ],
-    Field(max_length=16),
-]
+)
 """Up to 16 key-value pairs of the API's users."""
 
 

@@ -3,6 +3,7 @@
 from typing import Literal, Self
 
 from pydantic import Field, JsonValue
+from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document
 from pi_voice.domain.errors import ErrorDetail
@@ -28,6 +29,10 @@ class Evidence(Document):
     """Index of the turn, counted from 0."""
     quote: str | None = None
     """Words of that turn, verified to be in it."""
+
+
+EvidenceByPath = TypeAliasType("EvidenceByPath", dict[str, Evidence])
+"""Evidence of each value of the results, by its path."""
 
 
 class TranscriptQuality(Document):
@@ -89,7 +94,7 @@ class Extraction(Document):
     """Number of tokens the model wrote, thoughts included."""
     cost_usd: float | None = None
     """Cost in US dollars by the deployment's price table; null if the model is not in it."""
-    fields: dict[str, Evidence] | None = None
+    fields: EvidenceByPath | None = None
     """Evidence for each value, by its path; null for an agent without `evidence`."""
     transcript: TranscriptQuality | None = None
     """Quality of the transcript."""

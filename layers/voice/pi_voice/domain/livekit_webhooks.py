@@ -72,7 +72,7 @@ class RoomEvent:
                 return None
 
 
-class ReceiveLivekitWebhookResponse(Document):
+class ReceivedWebhook(Document):
     """Response of POST /webhooks/livekit, for every event with a valid signature."""
 
     received: bool = True

@@ -106,7 +106,7 @@ class GeminiLiveConnection(Document):
     """Ephemeral token, locked to the agent."""
     model: str
     """Live model."""
-    setup: dict[str, JsonValue]
+    setup: JsonObject
     """First message to send, unchanged."""
 
 
@@ -132,7 +132,7 @@ class CreatedSession(Document):
     client_token: str
     """Token for this session's own routes, safe to hand to a browser."""
     connection: Connection
-    metadata: dict[str, str]
+    metadata: Metadata
 
 
 class RenewSessionRequest(Document):
@@ -186,7 +186,7 @@ class SaveTranscriptRequest(Document):
     """Turns in order, 1 to 500."""
 
 
-class SaveTranscriptResponse(Document):
+class SavedTranscript(Document):
     """Response of POST /sessions/{session_id}/transcript."""
 
     session_id: SessionId
@@ -292,7 +292,7 @@ class SessionSummary(Document):
     """Number of turns saved during the call."""
     livekit: LiveKitRoom
     """State of the LiveKit room."""
-    metadata: dict[str, str]
+    metadata: Metadata
 
     @classmethod
     def of(cls, session: sessions.Session) -> "SessionSummary":

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from typing_extensions import TypeAliasType
 
-from pi_voice.domain.base import Document
+from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 
@@ -28,8 +29,8 @@ MAX_SESSION_SECONDS: Final = 3_600
 CAP_LEEWAY_SECONDS: Final = 15
 """Time beyond the cap before the room is closed, so that the client can end the call with a goodbye first."""
 
-SessionStatus = Literal["active", "completed", "failed"]
-Medium = Literal["microphone", "camera"]
+SessionStatus = TypeAliasType("SessionStatus", Literal["active", "completed", "failed"])
+Medium = TypeAliasType("Medium", Literal["microphone", "camera"])
 
 
 def _validate_media(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
@@ -42,7 +43,7 @@ def _validate_media(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
 
 Media = Annotated[
     tuple[Medium, ...],
-    Field(json_schema_extra={"uniqueItems": True, "minItems": 1}),
+    Field(json_schema_extra={"contains": {"const": "microphone"}, "uniqueItems": True, "minItems": 1, "maxItems": 2}),
     AfterValidator(_validate_media),
 ]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]
@@ -69,7 +70,7 @@ class ReopenedRoom(Document):
     """When the first participant joined."""
     finished_at: int | None = None
     """When the room was closed."""
-    metadata: dict[str, JsonValue] | None = None
+    metadata: JsonObject | None = None
     """Room metadata at its close."""
 
 
@@ -86,7 +87,7 @@ class LiveKitRoom(Document):
     """When the first participant joined."""
     finished_at: int | None = None
     """When the room was closed."""
-    metadata: dict[str, JsonValue] | None = None
+    metadata: JsonObject | None = None
     """Room metadata at its close, if it was a JSON object of at most 4 KB."""
     other_rooms: list[ReopenedRoom] = Field(default=[])
     """Later rooms of the same name."""

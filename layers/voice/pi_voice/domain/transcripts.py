@@ -28,9 +28,13 @@ class TranscriptTurn(TypedDict):
     """One turn of the conversation; times are milliseconds since the start of the call."""
 
     role: Literal["agent", "user"]
+    """Who spoke."""
     text: str
+    """What was said, up to 20,000 characters."""
     start_ms: NotRequired[Milliseconds | None]
+    """Start of the turn."""
     end_ms: NotRequired[Milliseconds | None]
+    """End of the turn."""
 
 
 TURNS: Final = TypeAdapter(list[TranscriptTurn])

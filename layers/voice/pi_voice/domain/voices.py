@@ -2,14 +2,16 @@
 
 from typing import Final, Literal
 
+from typing_extensions import TypeAliasType
+
 from pi_voice.domain.base import Document
 
-VoiceName = Literal[
+VoiceName = TypeAliasType("VoiceName", Literal[
     "Zephyr", "Puck", "Charon", "Kore", "Fenrir", "Leda", "Orus", "Aoede", "Callirrhoe", "Autonoe",
     "Enceladus", "Iapetus", "Umbriel", "Algieba", "Despina", "Erinome", "Algenib", "Rasalgethi", "Laomedeia",
     "Achernar", "Alnilam", "Schedar", "Gacrux", "Pulcherrima", "Achird", "Zubenelgenubi", "Vindemiatrix",
     "Sadachbia", "Sadaltager", "Sulafat",
-]  # fmt: skip
+])  # fmt: skip
 
 
 class Voice(Document):

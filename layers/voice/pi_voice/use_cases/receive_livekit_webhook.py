@@ -18,7 +18,7 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.ids import Clock, is_uuid
-from pi_voice.domain.livekit_webhooks import ReceiveLivekitWebhookResponse, RoomEvent, SignedWebhook, WebhookEvent
+from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook, WebhookEvent
 from pi_voice.domain.sessions import Session
 from pi_voice.logs import logger
 from pi_voice.ports import Rooms, Sessions, WebhookVerifier
@@ -43,7 +43,7 @@ class ReceiveLivekitWebhook:
         self._rooms = rooms
         self._clock = clock
 
-    async def __call__(self, webhook: SignedWebhook) -> ReceiveLivekitWebhookResponse:
+    async def __call__(self, webhook: SignedWebhook) -> ReceivedWebhook:
         """Verify a webhook and merge it into the session of its room.
 
         Other kinds of events, and rooms of other applications, are ignored. Raises InvalidWebhookSignature,
@@ -61,7 +61,7 @@ class ReceiveLivekitWebhook:
             logger.info("room_event", kind=event.event, session_id=room_event.session_id, merged=merged)
             if session is not None and room_event.joined_at is not None:
                 await self._enforce_end(session)
-        return ReceiveLivekitWebhookResponse()
+        return ReceivedWebhook()
 
     async def _enforce_end(self, session: Session) -> None:
         """Close the room if the call is over; else schedule the sweeper for the end of its cap."""

@@ -12,7 +12,7 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SaveTranscriptRequest, SaveTranscriptResponse
+from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import Checkpoints, SessionCaller, Sessions
@@ -32,7 +32,7 @@ class SaveTranscript:
 
     async def __call__(
         self, session_id: SessionId, request: SaveTranscriptRequest, caller: SessionCaller
-    ) -> SaveTranscriptResponse:
+    ) -> SavedTranscript:
         """Append turns to an active session's transcript. When this returns, they are durable.
 
         Turns that are already saved are skipped. Raises SessionNotFound, SessionNotActive, TranscriptGap,
@@ -66,10 +66,8 @@ class SaveTranscript:
         return request.turns[known:]
 
 
-def _response(session: Session) -> SaveTranscriptResponse:
-    return SaveTranscriptResponse(
-        session_id=session.session_id, next=session.checkpoint_turns, hung_up_at=session.hung_up_at
-    )
+def _response(session: Session) -> SavedTranscript:
+    return SavedTranscript(session_id=session.session_id, next=session.checkpoint_turns, hung_up_at=session.hung_up_at)
 
 
 def _without_nulls(turn: TranscriptTurn) -> dict[str, object]:
