@@ -18,7 +18,7 @@ from pi_voice.domain.errors import (
     TranscriptGap,
 )
 from pi_voice.domain.session_api import RenewedSession, SavedTranscript
-from pi_voice.domain.sessions import MAX_SESSION_SECONDS, Session
+from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, MAX_SESSION_SECONDS, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.interleaving import Outcome
@@ -145,6 +145,8 @@ class Reference:
     expires_at: int = 0
     reported: set[int] = field(default_factory=set)
     """The participants whose webhook of the join was answered."""
+    joined_at: dict[int, int] = field(default_factory=dict)
+    """When each participant joined, in Unix seconds."""
     is_hung_up: bool = False
     """Whether a caller got the response that the call is over, and no fault kept LiveKit from closing the room."""
     is_going: bool = False
@@ -158,6 +160,8 @@ class Reference:
             self._expected(before, each, is_deleting=is_deleting)
             if isinstance(each.operation, Complete) and each.sent is not None:
                 self.own.append(each.sent)
+            if isinstance(each.operation, Join):
+                self.joined_at[each.sent] = before.now - each.operation.seconds_ago
             if isinstance(each.operation, Delete) and not isinstance(each.outcome.error, SessionActive):
                 self.is_going = True
             if each.outcome.is_acknowledged:
@@ -270,10 +274,11 @@ class Reference:
             assert session.due_at is not None
             assert session.due_at <= max(after.now, session.abandoned_at)
             first_join = session.livekit.first_joined_at is not None and self.reported
-            if session.is_ongoing and first_join and session.cap_ends_at is not None:
-                assert session.due_at <= max(after.now, session.cap_ends_at), (
-                    "no sweep is due when its time limit is over"
-                )
+            if session.is_ongoing and first_join and session.max_duration_seconds is not None:
+                # A join whose webhook was not answered may count already; LiveKit sends that webhook again.
+                first_joined_at = min(self.joined_at[participant] for participant in self.reported)
+                cap_ends_at = first_joined_at + session.max_duration_seconds + CAP_LEEWAY_SECONDS
+                assert session.due_at <= max(after.now, cap_ends_at), "no sweep is due when its time limit is over"
             return
         if session.extraction is not None and session.extraction.status == "pending":
             assert session.due_at is not None

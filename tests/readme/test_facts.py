@@ -1,5 +1,6 @@
 """Check the facts of the documentation against the code."""
 
+import json
 import re
 from pathlib import Path
 from typing import Final
@@ -101,6 +102,9 @@ def pinned(lock: str, package: str) -> str:
 def test_the_table_of_real_parts_has_the_versions_that_make_test_real_runs() -> None:
     pom = (ROOT / "local/real/dynamodb_local/pom.xml").read_text(encoding="utf-8")
     [engine] = re.findall(r"<dependency>.*?<version>(.+?)</version>", pom, re.DOTALL)
+    npm = json.loads((ROOT / "tests/real/generated_clients/package.json").read_text(encoding="utf-8"))[
+        "devDependencies"
+    ]
 
     documented = [row[1] for row in table(CONTRIBUTING, "| part | version | what it tests |")]
 
@@ -110,6 +114,7 @@ def test_the_table_of_real_parts_has_the_versions_that_make_test_real_runs() -> 
         pinned("sam", "aws-sam-cli"),
         pinned("runtime", "awslambdaric"),
         pinned("emulator", "ministack"),
+        ", ".join((pinned("clients", "openapi-python-client"), npm["openapi-typescript"], npm["@hey-api/openapi-ts"])),
         ", ".join(sorted(path.stem for path in (ROOT / "local/stand_ins/gemini_definitions").glob("*.json"))),
     ]
 
