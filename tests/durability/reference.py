@@ -198,7 +198,7 @@ class Reference:
                 assert before.session.is_ongoing, "a call that was over was renewed"
                 assert renewed.expires_at <= before.session.created_at + MAX_SESSION_SECONDS
                 self.expires_at = max(self.expires_at, renewed.expires_at)
-            case ((Join() | RepeatJoin()), _):
+            case ((Join() | RepeatJoin()), _) if each.sent:
                 self.reported.add(each.sent)
                 if before.session is not None and not before.session.is_ongoing:
                     self.is_hung_up = True  # all participants of the room are disconnected

@@ -192,7 +192,7 @@ def test_messages_of_the_queue_reach_the_function(stack: LocalApi, sqs: SQSClien
 
 def test_the_scheduler_runs_the_sweeper(stack: LocalApi) -> None:
     assert "SweepSessions every 1 s" in stack.output
-    until(lambda: stack.output.count('"swept"') >= 2)
+    until(lambda: stack.output.count('"sweep"') >= 2)
 
 
 def queue(sqs: SQSClient) -> str:

@@ -76,6 +76,7 @@ class ReceivedWebhook(Document):
     """Response of POST /webhooks/livekit, for every event with a valid signature."""
 
     received: bool = True
+    """Always true."""
 
 
 def _parse_metadata(metadata: str) -> dict[str, JsonValue] | None:

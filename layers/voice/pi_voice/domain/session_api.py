@@ -121,18 +121,29 @@ class CreatedSession(Document):
     """Response of POST /sessions. The tokens are returned once and stored nowhere."""
 
     session_id: SessionId
+    """Session id."""
     agent_id: AgentId
+    """Agent of the session."""
     agent_version: int
+    """Agent version at session create; later changes of the agent do not affect the session."""
     status: Literal["active"]
+    """Always `active`."""
     participant: Participant
+    """The caller."""
     max_duration_seconds: int | None
+    """Time limit of the call in seconds; null: none."""
     ttl_seconds: int
+    """Lifetime of the connections in seconds."""
     created_at: int
+    """When the session was created."""
     expires_at: int
+    """When the connections expire."""
     client_token: str
     """Token for this session's own routes, safe to hand to a browser."""
     connection: Connection
+    """LiveKit and Gemini Live connection."""
     metadata: Metadata
+    """Key-value pairs of the create request."""
 
 
 class RenewSessionRequest(Document):
@@ -146,9 +157,13 @@ class RenewedSession(Document):
     """Response of POST /sessions/{session_id}/renew. The tokens are returned once and stored nowhere."""
 
     session_id: SessionId
+    """Session id."""
     expires_at: int
+    """When the connections expire."""
     client_token: str
+    """Token for this session's own routes, safe to hand to a browser."""
     connection: Connection
+    """LiveKit and Gemini Live connection."""
 
 
 class AddParticipantRequest(Document):
@@ -172,9 +187,13 @@ class AddedParticipant(Document):
     """Response of POST /sessions/{session_id}/participants."""
 
     session_id: SessionId
+    """Session id."""
     participant: Participant
+    """The caller."""
     expires_at: int
+    """When the connections expire."""
     connection: ParticipantConnection
+    """LiveKit connection of the participant."""
 
 
 class SaveTranscriptRequest(Document):
@@ -190,6 +209,7 @@ class SavedTranscript(Document):
     """Response of POST /sessions/{session_id}/transcript."""
 
     session_id: SessionId
+    """Session id."""
     next: int
     """Index of the turn to send next, counted from 0; all earlier turns are durable."""
     hung_up_at: int | None = None
@@ -265,23 +285,31 @@ class SessionSummary(Document):
     """A session in a list, without transcript and results."""
 
     session_id: SessionId
+    """Session id."""
     agent_id: AgentId
+    """Agent of the session."""
     agent_version: int
     """Agent version at session create; later changes of the agent do not affect the session."""
     status: SessionStatus
+    """`active`, `completed` or `failed`."""
     participant: Participant
+    """The caller."""
     max_duration_seconds: int | None
     """Time limit of the call in seconds; null: none."""
     ttl_seconds: int
     """Lifetime of the connections in seconds."""
     created_at: int
+    """When the session was created."""
     expires_at: int
     """When the connections expire."""
     completed_at: int | None
+    """When the session was completed."""
     failed_at: int | None
+    """When the session failed."""
     failure: ErrorInfo | None
     """Why a failed session failed."""
     duration_seconds: int | float | None
+    """Duration of the call in seconds, as reported by the client."""
     end_reason: str | None
     """Why the call ended."""
     completed_by: str | None
@@ -293,6 +321,7 @@ class SessionSummary(Document):
     livekit: LiveKitRoom
     """State of the LiveKit room."""
     metadata: Metadata
+    """Key-value pairs of the create request."""
 
     @classmethod
     def of(cls, session: sessions.Session) -> "SessionSummary":

@@ -18,7 +18,9 @@ class Voice(Document):
     """A prebuilt voice, with Google's one-word description."""
 
     name: VoiceName
+    """Name, as in an agent's `voice.name`."""
     style: str
+    """Google's description of the voice in one word."""
 
 
 VOICES: Final[tuple[Voice, ...]] = (
