@@ -118,7 +118,7 @@ def test_a_value_outside_the_parameters_bounds_is_refused_in_one_sentence(variab
 def test_an_invalid_livekit_url_is_refused_in_one_sentence() -> None:
     said = refusal("--port", "0", LIVEKIT_URL="foo", LIVEKIT_API_KEY="k", LIVEKIT_API_SECRET="s")
 
-    assert said == "LIVEKIT_URL is 'foo': it should be a WebSocket address, as in wss://example.livekit.cloud."
+    assert said == "LIVEKIT_URL is 'foo': it should be a WebSocket URL such as wss://example.livekit.cloud."
 
 
 def test_an_invalid_api_key_is_refused_in_one_sentence() -> None:
