@@ -2,15 +2,15 @@
 //
 //     const state = await holdCall(session, baseUrl, reply, play);
 //
-// `session` is the `data` of session create; its client token opens all routes that this client uses. `reply(turns)` is
-// called when the agent has finished a turn, and returns what to send as `realtimeInput`: {text}, {audio}, or null to
-// hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet. `state` is the completed
-// session, with its results. The LiveKit side is one call of livekit-client:
+// `session` is the `data` of the response of `POST /sessions`; its client token opens all routes that this client uses.
+// `reply(turns)` is called when the agent has finished a turn, and returns what to send as `realtimeInput`: {text},
+// {audio}, or null to hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet. `state`
+// is the completed session, with its results. The LiveKit side is one call of livekit-client:
 // `await new Room().connect(livekit.url, livekit.token)`.
 
 const GREET = { text: "The caller is on the line." }; // the model does not speak first
 const FINAL = [1007, 1008, 1011]; // refused, or the token is used up or expired: renew
-const OVER = "voice_session_not_active";
+const NOT_ACTIVE = "voice_session_not_active";
 const PAUSES = [0, 1, 2, 4, 8, 16]; // seconds to wait before each try, the first included
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
@@ -21,14 +21,14 @@ export async function holdCall(session, baseUrl, reply, play = () => {}) {
     clientToken: session.client_token,
     live: session.connection.gemini_live,
     turns: [],
-    kept: 0,
+    savedTurns: 0,
     reply,
     play,
   };
   const began = Date.now();
   const cap = session.max_duration_seconds;
   const outOfTime = new Promise((resolve) => cap && setTimeout(resolve, cap * 1000, "client_timer"));
-  const leave = () => keep(call, call.turns.length);
+  const leave = () => saveTurns(call, call.turns.length);
   addEventListener("pagehide", leave); // a tab that is closed sends its last turns
   try {
     const endReason = await Promise.race([hold(call), outOfTime]);
@@ -48,7 +48,7 @@ async function hold(call) {
     if (end.reason) return end.reason;
     code = end.code;
     failures = end.wasReady && call.handle ? 0 : failures + 1;
-    if ((FINAL.includes(code) || !call.handle) && (await renew(call)) === OVER) break;
+    if ((FINAL.includes(code) || !call.handle) && (await renew(call)) === NOT_ACTIVE) break;
   }
   if (!call.turns.length) throw new Error(`Gemini hung up with close code ${code}.`);
   return "disconnected";
@@ -85,20 +85,20 @@ function talk(call) {
       if (!answer) return resolve({ reason: "completed" });
       stitch(call.turns, "user", answer.text); // Gemini does not transcribe typed text
       send({ realtimeInput: answer });
-      if (!call.isKeeping) keep(call, call.turns.length - 1); // the last one may still grow; not awaited
+      if (!call.isSaving) saveTurns(call, call.turns.length - 1); // the last one may still grow; not awaited
     };
   });
 }
 
-// Sends the turns that are not saved yet. Turns of a failed request are sent again with the next one; after a gap the
-// answer says where to continue.
-async function keep(call, end) {
-  const turns = call.turns.slice(call.kept, end).slice(0, 500);
+// Sends the turns that are not saved yet. Turns of a failed request are sent again with the next one; after a gap
+// the response says where to continue.
+async function saveTurns(call, end) {
+  const turns = call.turns.slice(call.savedTurns, end).slice(0, 500);
   if (!turns.length) return;
-  call.isKeeping = true;
-  const answer = await ask(call, "POST", "/transcript", { from: call.kept, turns }, { keepalive: true });
-  call.kept = (answer.data ?? answer.error).next ?? call.kept;
-  call.isKeeping = false;
+  call.isSaving = true;
+  const answer = await ask(call, "POST", "/transcript", { from: call.savedTurns, turns }, { keepalive: true });
+  call.savedTurns = (answer.data ?? answer.error).next ?? call.savedTurns;
+  call.isSaving = false;
 }
 
 // Gets new tokens for the same call; resolves with the error code, if there is one.
@@ -112,15 +112,16 @@ async function renew(call) {
 async function complete(call, endReason, seconds) {
   call.isOver = true;
   call.socket.close();
-  const ending = structuredClone({ transcript: call.turns, duration_seconds: seconds, end_reason: endReason });
+  const request = structuredClone({ transcript: call.turns, duration_seconds: seconds, end_reason: endReason });
   const headers = { "Idempotency-Key": crypto.randomUUID() };
   let answer;
   for (const pause of PAUSES) {
     await sleep(pause);
-    answer = await ask(call, "POST", "/complete", ending, { headers });
+    answer = await ask(call, "POST", "/complete", request, { headers });
     if (!answer.error?.retryable) break;
   }
-  if (answer.error?.code === OVER) answer = (await ask(call, "GET", "")).data ?? answer; // another request completed it
+  // If another request completed it, get the session.
+  if (answer.error?.code === NOT_ACTIVE) answer = (await ask(call, "GET", "")).data ?? answer;
   if (answer.error) throw new Error(`The call could not be completed: ${answer.error.code}.`);
   return answer;
 }

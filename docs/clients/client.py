@@ -2,11 +2,10 @@
 
     state = await hold_call(session, base_url, reply)
 
-`session` is the `data` of session create; its client token opens all routes that this client uses. `reply` gets the
-turns so far when the agent has finished one, and returns what to send as `realtimeInput`: {"text": ...},
-{"audio": ...}, or None to hang up. `state` is the completed session, with its results. The LiveKit side is one call of
-LiveKit's own client:
-`await rtc.Room().connect(livekit["url"], livekit["token"])`.
+`session` is the `data` of the response of `POST /sessions`; its client token opens all routes that this client uses.
+`reply` gets the turns so far when the agent has finished one, and returns what to send as `realtimeInput`:
+{"text": ...}, {"audio": ...}, or None to hang up. `state` is the completed session, with its results. The LiveKit side
+is one call of LiveKit's own client: `await rtc.Room().connect(livekit["url"], livekit["token"])`.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ Reply = Callable[[Turns], Json | None]
 
 GREET = {"text": "The caller is on the line."}  # the model does not speak first
 FINAL = (1007, 1008, 1011)  # refused, or the token is used up or expired: renew
-OVER = "voice_session_not_active"
+NOT_ACTIVE = "voice_session_not_active"
 PAUSES = (0, 1, 2, 4, 8, 16)  # seconds to wait before each try, the first included
 
 
@@ -52,8 +51,8 @@ class Call:
         self._reply = reply
         self._handle: str | None = None
         self._turns = Turns()
-        self._kept = 0
-        self._keeping: asyncio.Task[None] | None = None
+        self._saved_turns = 0
+        self._saving: asyncio.Task[None] | None = None
 
     async def hold(self) -> str:
         """Talk, over one connection after the other (each lasts about ten minutes), and return the end reason."""
@@ -70,7 +69,7 @@ class Call:
                 failures = 0 if self._handle else failures
             except (aiohttp.ClientError, ConnectionError, TimeoutError):
                 code = 0
-            if (code in FINAL or not self._handle) and await self._renew() == OVER:
+            if (code in FINAL or not self._handle) and await self._renew() == NOT_ACTIVE:
                 break
         if not self._turns:
             raise ConnectionError(f"Gemini hung up with close code {code}.")
@@ -97,24 +96,24 @@ class Call:
                     return "completed"
                 stitch(self._turns, "user", answer.get("text", ""))  # Gemini does not transcribe typed text
                 await socket.send_json({"realtimeInput": answer})
-                self._keep_soon()
+                self._start_saving()
         return None
 
     # ---- The API ----
 
-    def _keep_soon(self) -> None:
+    def _start_saving(self) -> None:
         """Save turns in the background, so that the conversation never waits."""
-        if self._keeping is None or self._keeping.done():
-            self._keeping = asyncio.create_task(self._keep())
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save_turns())
 
-    async def _keep(self) -> None:
+    async def _save_turns(self) -> None:
         """Send the turns that are not saved yet, except the last, which may still grow.
 
-        Turns of a failed request are sent again with the next one; after a gap the answer says where to continue.
+        Turns of a failed request are sent again with the next one; after a gap the response says where to continue.
         """
-        if turns := self._turns[self._kept : -1][:500]:
-            answer = await self._ask("POST", "/transcript", {"from": self._kept, "turns": turns})
-            self._kept = (answer.get("data") or answer["error"]).get("next", self._kept)
+        if turns := self._turns[self._saved_turns : -1][:500]:
+            answer = await self._ask("POST", "/transcript", {"from": self._saved_turns, "turns": turns})
+            self._saved_turns = (answer.get("data") or answer["error"]).get("next", self._saved_turns)
 
     async def _renew(self) -> str:
         """Get new tokens for the same call; return the error code, or an empty string."""
@@ -126,14 +125,14 @@ class Call:
 
     async def complete(self, end_reason: str, seconds: float) -> Json:
         """Complete the session; retries under one Idempotency-Key complete it once."""
-        ending = {"transcript": self._turns, "duration_seconds": seconds, "end_reason": end_reason}
+        request = {"transcript": self._turns, "duration_seconds": seconds, "end_reason": end_reason}
         key, answer = {"Idempotency-Key": str(uuid.uuid4())}, Json()
         for pause in PAUSES:
             await asyncio.sleep(pause)
-            answer = await self._ask("POST", "/complete", ending, **key)
+            answer = await self._ask("POST", "/complete", request, **key)
             if not answer.get("error", {}).get("retryable"):
                 break
-        if answer.get("error", {}).get("code") == OVER:  # another request completed it
+        if answer.get("error", {}).get("code") == NOT_ACTIVE:  # another request completed it
             answer = (await self._ask("GET", "")).get("data", answer)
         if "error" in answer:
             raise ConnectionError(f"The call could not be completed: {answer['error']['code']}.")
