@@ -120,14 +120,14 @@ class Demand:
     what: str
     per_call: float
     limit: float
-    knob: str
+    setting: str
 
     def used(self, rate: int) -> float:
         """Return the used share of the limit."""
         return rate * self.per_call / self.limit
 
     @property
-    def holds_to(self) -> float:
+    def limit_reached_at(self) -> float:
         """Return the calls per second at which the limit is reached."""
         return self.limit / self.per_call
 
@@ -144,9 +144,9 @@ def demands() -> list[Demand]:
         Demand("requests to the HTTP API", requests, API_REQUESTS, "quota, `ThrottleRate`, `ThrottleBurst`"),
         Demand("containers of all functions at once", busy, LAMBDA_CONCURRENCY, "quota of concurrent executions"),
         Demand("requests to all functions", requests, LAMBDA_REQUESTS, "quota of concurrent executions, ten times"),
-        Demand("secrets that create reads from SSM, from none", COLD_CREATE, SSM_READS, "`SecretsStore`, throughput"),
-        Demand("new containers of create in 10 s, from none", COLD_CREATE, LAMBDA_SCALING, "provisioned concurrency"),
-        Demand("new containers of complete in 10 s, from none", longest, LAMBDA_SCALING, "`BUDGET_SECONDS`, the queue"),
+        Demand("secrets that create-session reads, from none", COLD_CREATE, SSM_READS, "`SecretsStore`, throughput"),
+        Demand("new containers of create-session, from none", COLD_CREATE, LAMBDA_SCALING, "provisioned concurrency"),
+        Demand("new containers of complete-session, from none", longest, LAMBDA_SCALING, "`BUDGET_SECONDS`, the queue"),
         Demand("new webhooks per second in 10 s, from none", webhooks, LAMBDA_REQUEST_SCALING, "LiveKit sends again"),
         Demand("write units of the sessions table when it is new", sessions, NEW_TABLE_WRITES, "its warm throughput"),
         Demand("write units of the sessions table", sessions, TABLE_UNITS, "quota of the table"),
@@ -192,8 +192,8 @@ def tables() -> dict[str, str]:
             demand.what,
             f"{demand.limit:,.0f}",
             *(_share(demand.used(rate)) for rate in RATES),
-            _rounded(demand.holds_to),
-            demand.knob,
+            _rounded(demand.limit_reached_at),
+            demand.setting,
         ]
         for demand in demands()
     ]
@@ -202,14 +202,14 @@ def tables() -> dict[str, str]:
         ["calls in progress", *(f"{rate * CALL_SECONDS:,}" for rate in RATES)],
         ["requests per second", *(f"{rate * sum(kind.per_call for kind in KINDS):,.0f}" for rate in RATES)],
         ["containers at once", *(f"{rate * busy:,.0f}" for rate in RATES)],
-        ["of these in complete", *(f"{rate * 2.5:,.0f}" for rate in RATES)],
+        ["of these in complete-session", *(f"{rate * 2.5:,.0f}" for rate in RATES)],
         ["rows of sessions after a year", *(f"{rate * 31_536_000:,}" for rate in RATES)],
         ["fullest due shard, of its share", *(f"{hottest_shard(rate * 10):.2f}" for rate in RATES)],
         ["dollars per hour, AWS alone", *(f"{dollars_per_call() * rate * 3_600:,.2f}" for rate in RATES)],
     ]
     return {
         "limits": table(
-            ["limit", "default", *(f"at {rate:,}/s" for rate in RATES), "holds to, calls/s", "knob"], limits
+            ["limit", "default", *(f"at {rate:,}/s" for rate in RATES), "limit reached at, calls/s", "setting"], limits
         ),
         "at_once": table(["", *(f"{rate:,}/s" for rate in RATES)], at_once),
         "per_call": f"{dollars_per_call() * 1_000:.3f}",

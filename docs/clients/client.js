@@ -4,8 +4,8 @@
 //
 // `session` is the `data` of the response of `POST /sessions`; its client token opens all routes that this client uses.
 // `reply(turns)` is called when the agent has finished a turn, and returns what to send as `realtimeInput`: {text},
-// {audio}, or null to hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet. `state`
-// is the completed session, with its results. The LiveKit side is one call of livekit-client:
+// {audio}, or null to hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet.
+// `state` is the completed session, with its results. The LiveKit side is one call of livekit-client:
 // `await new Room().connect(livekit.url, livekit.token)`.
 
 const GREET = { text: "The caller is on the line." }; // the model does not speak first
