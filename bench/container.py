@@ -30,21 +30,21 @@ def main() -> None:
             out.flush()
 
 
-def _calls(handler: Any, order: dict[str, Any]) -> dict[str, Any]:
+def _calls(handler: Any, request: dict[str, Any]) -> dict[str, Any]:
     wall, processor, stolen, logged = [], [], [], _logged()
     answer = None
-    for _ in range(order["times"]):
+    for _ in range(request["times"]):
         context = SimpleNamespace(
             aws_request_id="00000000-0000-4000-8000-000000000000",
             function_name=os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "function"),
             get_remaining_time_in_millis=lambda: 30_000,
         )
-        event = json.loads(json.dumps(order["event"]))
-        taken, started, used = _taken(), time.perf_counter(), time.process_time()
+        event = json.loads(json.dumps(request["event"]))
+        stolen_before, started, used = _stolen_ticks(), time.perf_counter(), time.process_time()
         answer = handler(event, context)
         wall.append((time.perf_counter() - started) * 1000)
         processor.append((time.process_time() - used) * 1000)
-        stolen.append(_taken() - taken)
+        stolen.append(_stolen_ticks() - stolen_before)
     return {
         "wall": wall,
         "processor": processor,
@@ -54,7 +54,7 @@ def _calls(handler: Any, order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _taken() -> int:
+def _stolen_ticks() -> int:
     """Return the time that a virtual machine's host ran other guests, in units of 10 ms: "steal" in proc(5)."""
     try:
         with open("/proc/stat", encoding="ascii") as stat:  # noqa: PTH123

@@ -48,8 +48,8 @@ def _measured(world: World) -> Json:
             name: running.enter_context(container(world.builds, world.subject(name)))
             for name in ("ListSessions", "GetSession", "SweepSessions", "CompleteSession")
         }
-        found["sweeps"].append([0, _asked(world, started["SweepSessions"], {})])
-        found["completes"] = _completes(world, database, started["CompleteSession"])
+        found["sweeps"].append([0, _invoke(world, started["SweepSessions"], {})])
+        found["completes"] = _measure_complete(world, database, started["CompleteSession"])
         total = 1  # the row that was copied; the copies were completed and are no longer due
         for sessions in SESSIONS:
             call, row = _workspace(world, f"with-{sessions}", database)
@@ -58,10 +58,10 @@ def _measured(world: World) -> Json:
             events = _events(call)
             listing = {**events["ListSessions"], "queryStringParameters": {}}
             nothing = {**listing, "queryStringParameters": {"status": "failed"}}
-            found["lists"].append([sessions, _asked(world, started["ListSessions"], listing)])
-            found["filters"].append([sessions, _asked(world, started["ListSessions"], nothing)])
-            found["gets"].append([sessions, _asked(world, started["GetSession"], events["GetSession"])])
-            found["sweeps"].append([total, _asked(world, started["SweepSessions"], {})])
+            found["lists"].append([sessions, _invoke(world, started["ListSessions"], listing)])
+            found["filters"].append([sessions, _invoke(world, started["ListSessions"], nothing)])
+            found["gets"].append([sessions, _invoke(world, started["GetSession"], events["GetSession"])])
+            found["sweeps"].append([total, _invoke(world, started["SweepSessions"], {})])
     return found
 
 
@@ -111,7 +111,7 @@ def _events(call: SampleCall) -> dict[str, Json]:
     return events
 
 
-def _completes(world: World, database: "DynamoDBClient", running: Container) -> list[Json]:
+def _measure_complete(world: World, database: "DynamoDBClient", running: Container) -> list[Json]:
     """Complete sessions with longer and longer transcripts, each length on new sessions."""
     call, row = _workspace(world, "completing", database)
     text = json.dumps(_events(call)["CompleteSession"])
@@ -124,13 +124,13 @@ def _completes(world: World, database: "DynamoDBClient", running: Container) -> 
             event = json.loads(text.replace(session_id, each))
             transcript = [{"role": "user", "text": f"This is what I say in turn {number}."} for number in range(turns)]
             event["body"] = json.dumps({"transcript": transcript})
-            figures.append(_asked(world, running, event, times=1))
+            figures.append(_invoke(world, running, event, times=1))
         best = figures[1:]  # the first call includes imports at first use
         found.append([turns, {**best[-1], "processor": p50([each["processor"] for each in best])}])
     return found
 
 
-def _asked(world: World, running: Container, event: Json, times: int = CALLS) -> Json:
+def _invoke(world: World, running: Container, event: Json, times: int = CALLS) -> Json:
     """Call a function; return the DynamoDB requests of the last call, and the median CPU milliseconds."""
     asked_before = any(
         chapter == CHAPTER and "generateContent" in signature for chapter, signature in world.tape.responses

@@ -78,7 +78,7 @@ def cold(builds: Builds, subject: Subject, event: Json) -> Cold:
         stderr=subprocess.DEVNULL,
     )
     try:
-        answer = _asked(port, body)
+        answer = _invoke(port, body)
         milliseconds = (time.perf_counter() - started) * 1000
         megabytes = _peak_megabytes(process.pid)
     finally:
@@ -102,7 +102,7 @@ def wait_for(port: int, seconds: float) -> None:
             return
 
 
-def _asked(port: int, body: bytes) -> Json:
+def _invoke(port: int, body: bytes) -> Json:
     """Send the request as soon as the emulator listens."""
     wait_for(port, _ANSWER_SECONDS)
     request = urllib.request.Request(f"http://127.0.0.1:{port}{_INVOKE}", body)

@@ -73,8 +73,8 @@ def measure(world: World) -> Json:
 
     Returns for each the wall-clock and CPU milliseconds, and the stolen time, of every call.
     """
-    orders = _orders(world)
-    took: Json = {speed: {name: [] for name in (*PATHS, *orders)} for speed in ("slow", "fast")}
+    requests = _requests(world)
+    took: Json = {speed: {name: [] for name in (*PATHS, *requests)} for speed in ("slow", "fast")}
     with ExitStack() as running:
 
         def started(subject: Subject) -> Container:
@@ -84,7 +84,7 @@ def measure(world: World) -> Json:
         containers = {
             name: started(world.baseline(compiled=True) if name in baselines else world.subject(name)) for name in PATHS
         }
-        containers |= dict.fromkeys(orders, started(world.trip()))
+        containers |= dict.fromkeys(requests, started(world.trip()))
         for speed, blocks in (("slow", SLOW_BLOCKS), ("fast", FAST_BLOCKS)):
             delays = (DYNAMODB_MS, LIVEKIT_MS, GEMINI_MS) if speed == "slow" else (0, 0, 0)
             ends = time.monotonic() + MAX_SECONDS
@@ -92,8 +92,8 @@ def measure(world: World) -> Json:
                 if block > 1 and time.monotonic() > ends:
                     break
                 for name, running_container in containers.items():
-                    world.replay("CreateSession" if name in orders else name, *delays)
-                    calls = running_container.call(orders.get(name) or world.event(name), BLOCK)
+                    world.replay("CreateSession" if name in requests else name, *delays)
+                    calls = running_container.call(requests.get(name) or world.event(name), BLOCK)
                     if world.tape.missed:
                         raise CannotMeasure(f"{name} sent requests that were not recorded: {world.tape.missed}")
                     if block:  # the first block opens connections and fills caches
@@ -101,47 +101,49 @@ def measure(world: World) -> Json:
     return took
 
 
-def _orders(world: World) -> dict[str, Json]:
+def _requests(world: World) -> dict[str, Json]:
     """Return one request to each service, for the handler that only sends a request."""
     world.replay("CreateSession")
     of_create = [signature for chapter, signature in world.tape.responses if chapter == "CreateSession"]
     _, table_name, _, key, _ = json.loads(next(each for each in of_create if '"GetItem"' in each))
     row = json.dumps({"TableName": table_name, "Key": key})
     token, room = (next(each for each in of_create if word in each) for word in ("auth_tokens", "CreateRoom"))
-    orders = {
+    requests = {
         DYNAMODB: (f"{world.dynamodb_url}/", {"X-Amz-Target": "DynamoDB_20120810.GetItem"}, row),
         LIVEKIT: (world.livekit.url.replace("ws:", "http:") + room, {}, ""),
         GEMINI: (world.gemini_url + token, {}, ""),
     }
-    return {service: {"url": url, "headers": headers, "body": body} for service, (url, headers, body) in orders.items()}
+    return {
+        service: {"url": url, "headers": headers, "body": body} for service, (url, headers, body) in requests.items()
+    }
 
 
-def _calm(calls: Sequence[tuple[float, float, int]]) -> Sequence[tuple[float, float, int]]:
+def _undisturbed(calls: Sequence[tuple[float, float, int]]) -> Sequence[tuple[float, float, int]]:
     """Return the calls that the machine's host did not disturb; if too few, those that it disturbed least."""
-    calm = [call for call in calls if not call[2]]
-    return calm if len(calm) >= ENOUGH else sorted(calls, key=lambda call: call[2])[:ENOUGH]
+    undisturbed = [call for call in calls if not call[2]]
+    return undisturbed if len(undisturbed) >= ENOUGH else sorted(calls, key=lambda call: call[2])[:ENOUGH]
 
 
-def _walls(took: Json, speed: str, name: str) -> list[float]:
-    return [wall for wall, _, _ in _calm(took[speed][name])]
+def _wall_times(took: Json, speed: str, name: str) -> list[float]:
+    return [wall for wall, _, _ in _undisturbed(took[speed][name])]
 
 
 def _trips(took: Json) -> dict[str, float]:
     """Return the duration of one bare request to each service at the fixed delays."""
-    return {service: p50(_walls(took, "slow", service)) for service in DELAYS}
+    return {service: p50(_wall_times(took, "slow", service)) for service in DELAYS}
 
 
 def targets(took: Json) -> list[Target]:
     """Return the targets: our own time in create, and create and get relative to the baseline without delays."""
 
     def fast(name: str) -> float:
-        return p50(_walls(took, "fast", name))
+        return p50(_wall_times(took, "fast", name))
 
     # The target allows two round trips to DynamoDB, and create waits for one, so this may be below 0.
     allowed = max(GEMINI_MS, LIVEKIT_MS) + 2 * DYNAMODB_MS
     what = f"warm create, p50, beyond the delays of the slower provider and of 2 DynamoDB trips ({allowed:.0f} ms)"
     return [
-        Target(what, 5, p50(_walls(took, "slow", "CreateSession")) - allowed, "ms"),
+        Target(what, 5, p50(_wall_times(took, "slow", "CreateSession")) - allowed, "ms"),
         Target("warm create / baseline, no delays, p50", 0.5, fast("CreateSession") / fast(BASELINE_CREATE)),
         Target("warm get / baseline, no delays, p50", 0.5, fast("GetSession") / fast(BASELINE_GET)),
     ]
@@ -153,7 +155,7 @@ def tables(took: Json) -> dict[str, str]:
     fast = []
     trips = _trips(took)
     for name, path in PATHS.items():
-        times = _walls(took, "slow", name)
+        times = _wall_times(took, "slow", name)
         slow.append(
             [
                 path.name,
@@ -166,7 +168,7 @@ def tables(took: Json) -> dict[str, str]:
                 str(len(times)),
             ]
         )
-        times = _walls(took, "fast", name)
+        times = _wall_times(took, "fast", name)
         fast.append([path.name, f"{p50(times):.1f}", f"{percentile(times, 0.99):.1f}", str(len(times))])
     return {
         "warm_slow": table(
@@ -185,8 +187,8 @@ def _by_memory(took: Json) -> str:
     """Return estimated durations and costs by memory: the waiting, and the work at a share of a processor."""
     rows = []
     for name in ("CreateSession", "GetSession", "CompleteSession", "ReceiveLivekitWebhook"):
-        work = p50([processor for _, processor, _ in _calm(took["slow"][name])])
-        waiting = p50(_walls(took, "slow", name)) - work
+        work = p50([processor for _, processor, _ in _undisturbed(took["slow"][name])])
+        waiting = p50(_wall_times(took, "slow", name)) - work
         row = [PATHS[name].name, f"{work:.1f}"]
         for memory in MEMORY_MB:
             milliseconds = waiting + work * WHOLE_PROCESSOR_MB / memory

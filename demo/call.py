@@ -28,7 +28,7 @@ OPENING: Final = "The caller is on the line."
 
 _REACTION_SECONDS: Final = 0.4
 _INTERRUPTION_SECONDS: Final = 1.5
-PATIENCE_SECONDS: Final = 90.0
+TURN_TIMEOUT_SECONDS: Final = 90.0
 
 
 class Call:
@@ -47,7 +47,7 @@ class Call:
         self.transcript = Transcript(self.clock.now, on_turn)
         self.recording = Recording()
         self.seconds = 0.0
-        self._patience_seconds = PATIENCE_SECONDS
+        self._turn_timeout_seconds = TURN_TIMEOUT_SECONDS
         self._connection = LiveConnection(client, connection)
         self._server_messages = ServerMessages(self.transcript, self.clock, self.recording)
         self._input: CallerInput = (
@@ -57,13 +57,16 @@ class Call:
         )
 
     async def hold(
-        self, lines: Sequence[Line], max_duration_seconds: int | None, patience_seconds: float = PATIENCE_SECONDS
+        self,
+        lines: Sequence[Line],
+        max_duration_seconds: int | None,
+        turn_timeout_seconds: float = TURN_TIMEOUT_SECONDS,
     ) -> EndReason:
         """Hold the call, and return why it ended; raises CallFailed if it cannot be opened.
 
-        Each turn of the agent may take `patience_seconds` of real time.
+        Each turn of the agent may take `turn_timeout_seconds` of real time.
         """
-        self._patience_seconds = patience_seconds
+        self._turn_timeout_seconds = turn_timeout_seconds
         await self._connection.open()
         self.clock.start()
         talking = asyncio.create_task(self._talk(lines))
@@ -95,25 +98,25 @@ class Call:
     async def _talk(self, lines: Sequence[Line]) -> EndReason:
         await self._connection.send({"realtimeInput": {"text": OPENING}})
         for line in lines:
-            if not await self._may_speak(line):
+            if not await self._wait_to_speak(line):
                 return "agent_silent"
             self._server_messages.expect_turn()
             await self._input.say(line.text)
-        return "completed" if await self._comes(self._server_messages.turn_heard()) else "agent_silent"
+        return "completed" if await self._wait_for(self._server_messages.turn_heard()) else "agent_silent"
 
-    async def _may_speak(self, line: Line) -> bool:
+    async def _wait_to_speak(self, line: Line) -> bool:
         """Wait until the caller may say a line; False if the agent stays silent."""
         if line.interrupts:
             wait, pause = self._server_messages.turn_begun(), _INTERRUPTION_SECONDS
         else:
             wait, pause = self._server_messages.turn_heard(), _REACTION_SECONDS
-        comes = await self._comes(wait)
+        arrived = await self._wait_for(wait)
         await self.clock.sleep(pause)
-        return comes
+        return arrived
 
-    async def _comes(self, event: Awaitable[None]) -> bool:
+    async def _wait_for(self, event: Awaitable[None]) -> bool:
         try:
-            await asyncio.wait_for(event, self._patience_seconds)
+            await asyncio.wait_for(event, self._turn_timeout_seconds)
         except TimeoutError:
             return False
         return True

@@ -27,6 +27,6 @@ class CheckpointSender:
         """Send the turns that are not saved yet; after a failure they are sent again with the next turn."""
         while turns := self._turns[self.saved :]:
             try:
-                self.saved = await self._api.save_turns(self._session, self.saved, turns)
+                self.saved = await self._api.save_transcript(self._session, self.saved, turns)
             except CallFailed:
                 return

@@ -38,7 +38,7 @@ class LiveConnection:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise CallFailed(f"Gemini Live cannot be reached: {str(error) or type(error).__name__}.") from None
         if answer.type not in _CONTENT or "setupComplete" not in json.loads(answer.data):
-            self._note(answer)
+            self._store_close_reason(answer)
             raise CallFailed(f"Gemini Live refused the call: {self.hangup}.")
         self._is_open.set()
 
@@ -49,7 +49,7 @@ class LiveConnection:
             message: Message = json.loads(frame.data)
             return message
         self._is_open.clear()
-        self._note(frame)
+        self._store_close_reason(frame)
         return None
 
     async def send(self, message: Message) -> None:
@@ -65,7 +65,7 @@ class LiveConnection:
         if self._socket:
             await self._socket.close()
 
-    def _note(self, frame: aiohttp.WSMessage | None) -> None:
+    def _store_close_reason(self, frame: aiohttp.WSMessage | None) -> None:
         """Store the close code and the reason, if Gemini sent them."""
         if frame and frame.type is aiohttp.WSMsgType.CLOSE:
             self.hangup = f"close code {frame.data}, {frame.extra or 'without a reason'}"

@@ -27,28 +27,28 @@ def _by_schema(path: str, schema: Json, value: Json) -> Iterator[Row]:
     properties = schema.get("properties") if isinstance(schema, dict) else None
     if properties:
         for name, inner in properties.items():
-            yield from _by_schema(_under(path, name), inner, _in(value, name))
+            yield from _by_schema(_join_path(path, name), inner, _field_of(value, name))
     else:
-        yield Row(path or "results", _described(schema), _written(value))
+        yield Row(path or "results", _describe(schema), _format(value))
 
 
 def _by_hints(path: str, hint: Json, value: Json) -> Iterator[Row]:
     if isinstance(hint, dict):
         for name, inner in hint.items():
-            yield from _by_hints(_under(path, name), inner, _in(value, name))
+            yield from _by_hints(_join_path(path, name), inner, _field_of(value, name))
     elif isinstance(hint, list):
         wanted = hint[0] if hint and isinstance(hint[0], str) else json.dumps(hint, ensure_ascii=False)
-        yield Row(path, f"several: {wanted}", _written(value))
+        yield Row(path, f"several: {wanted}", _format(value))
     else:
-        yield Row(path, str(hint), _written(value))
+        yield Row(path, str(hint), _format(value))
 
 
-def _described(schema: Json) -> str:
+def _describe(schema: Json) -> str:
     """Describe a schema in a few words."""
     if not isinstance(schema, dict):
         return "anything"
     if "enum" in schema:
-        kind = " | ".join(map(_written, schema["enum"]))
+        kind = " | ".join(map(_format, schema["enum"]))
     else:
         types = schema.get("type", "anything")
         kind = schema.get("format") or (" or ".join(types) if isinstance(types, list) else types)
@@ -57,17 +57,17 @@ def _described(schema: Json) -> str:
     return f"{schema['description']} ({kind})" if "description" in schema else str(kind)
 
 
-def _written(value: Json) -> str:
+def _format(value: Json) -> str:
     if value is None:
         return ""
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return ", ".join(map(_written, value))
+        return ", ".join(map(_format, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _under(path: str, name: str) -> str:
+def _join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _in(value: Json, name: str) -> Json:
+def _field_of(value: Json, name: str) -> Json:
     return value.get(name) if isinstance(value, dict) else None

@@ -25,21 +25,21 @@ class VoiceApi:
         created: Json = (await self._post("/agents", agent))["data"]
         return created
 
-    async def create_session(self, order: Json) -> Json:
+    async def create_session(self, request: Json) -> Json:
         """Create a session and return it with both connections; raises CallFailed."""
-        created: Json = (await self._post("/sessions", order))["data"]
+        created: Json = (await self._post("/sessions", request))["data"]
         return created
 
-    async def save_turns(self, session: Json, at: int, turns: list[Json]) -> int:
+    async def save_transcript(self, session: Json, at: int, turns: list[Json]) -> int:
         """Save turns during a call, as its client, and return how many are saved in all; raises CallFailed."""
         saved = await self._post(
             f"/sessions/{session['session_id']}/transcript", {"from": at, "turns": turns}, session["client_token"]
         )
         return int(saved["data"]["next"])
 
-    async def complete_session(self, session: Json, ending: Json) -> Json:
+    async def complete_session(self, session: Json, request: Json) -> Json:
         """Complete a session, as its client, and return it with its results; raises CallFailed."""
-        return await self._post(f"/sessions/{session['session_id']}/complete", ending, session["client_token"])
+        return await self._post(f"/sessions/{session['session_id']}/complete", request, session["client_token"])
 
     async def _post(self, route: str, body: Json, key: str | None = None) -> Json:
         headers = {"Authorization": f"Bearer {key or self._api_key}"}

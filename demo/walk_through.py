@@ -64,13 +64,13 @@ class WalkThrough:
         with self._screen.waiting("Creating an agent ..."):
             agent = await api.create_agent(self._example.agent)
         self._screen.step(f"Agent {agent['name']}, version {agent['version']}", agent["agent_id"])
-        order = {
+        request = {
             "agent_id": agent["agent_id"],
             "participant": caller.participant.model_dump(),
             "ttl_seconds": caller.ttl_seconds,
         }
         with self._screen.waiting("Creating a session ..."):
-            session = await api.create_session(order)
+            session = await api.create_session(request)
         livekit, gemini = session["connection"]["livekit"], session["connection"]["gemini_live"]
         cap = session["max_duration_seconds"]
         self._screen.step(

@@ -4,8 +4,8 @@
     python -m local.sam invoke --build .aws-sam/x86_64 --function CreateSession --event events/create_session.json
 
 `sam local` sets only the template's variables, resolves table names differently, and reads settings from files beside
-the template. So it gets a variant of the built template, in a temporary folder. The services' variables, keys included,
-are passed in its environment.
+the template. So it gets a modified copy of the built template, in a temporary folder. The services' variables, keys
+included, are passed in its environment.
 """
 
 import asyncio
@@ -187,7 +187,7 @@ async def _sam_local(build: Path, webhook_url: str) -> AsyncIterator[_Sam]:
         # Only the functions get fake credentials: if sam had any, it would first look up their account at AWS.
         fake = {name: own.pop(name) for name in CREDENTIALS if all(map(is_loopback, aws))}
         template = folder / "template.yaml"
-        document = variant(built, build, around.template, dict.fromkeys(variables, "") | fake)
+        document = local_template(built, build, around.template, dict.fromkeys(variables, "") | fake)
         template.write_text(yaml.safe_dump(document), encoding="utf-8")
         yield _Sam(
             around,
@@ -217,7 +217,7 @@ def image_of(built: Mapping[str, Any]) -> str:
     return f"public.ecr.aws/lambda/python:{version}-{built['Parameters']['Architecture']['Default']}"
 
 
-def variant(
+def local_template(
     built: Mapping[str, Any], build: Path, template: Template, variables: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """Return the built template with absolute paths and the local stack's variables.

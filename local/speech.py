@@ -72,7 +72,7 @@ class Speech:
         """Synthesize a text word by word; blocks, so call it outside the event loop."""
         parts = parts_of(text)
         spoken = self._spoken(" ".join(text.split())) if parts else None
-        sounds = _shared_out(spoken, parts) if spoken else map(self._hummed, parts)
+        sounds = _split_by_words(spoken, parts) if spoken else map(self._hummed, parts)
         for part, sound in zip(parts, sounds, strict=True):
             yield SpokenWord(part, _pcm(embed(sound, part)))
 
@@ -132,7 +132,7 @@ def silence(rate: int, seconds: float) -> bytes:
     return bytes(round(rate * seconds) * SAMPLE_BYTES)
 
 
-def _shared_out(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequence[int]]:
+def _split_by_words(samples: Sequence[int], parts: Sequence[str]) -> Iterator[Sequence[int]]:
     """Split the audio of a text into the audio of its words, in proportion to their letters."""
     letters, passed, start = sum(map(len, parts)), 0, 0
     for part in parts:

@@ -54,22 +54,22 @@ class Workers:
     """All workers of all functions."""
 
     def __init__(self, functions: Iterable[Function], environment: Mapping[str, str]) -> None:
-        self._crews = {function.logical_id: _Crew(function, environment) for function in functions}
+        self._pools = {function.logical_id: _WorkerPool(function, environment) for function in functions}
 
     async def invoke(self, logical_id: str, event: Json, trace_id: str = "") -> Json:
         """Invoke a function with an event and return its answer; raises EventTooLarge and FunctionError."""
         payload = json.dumps(event, ensure_ascii=False).encode()
         if len(payload) > MAX_EVENT_BYTES:
             raise EventTooLarge
-        return await self._crews[logical_id].invoke(payload, trace_id)
+        return await self._pools[logical_id].invoke(payload, trace_id)
 
     async def stop(self) -> None:
         """Stop all workers, busy or not."""
-        await asyncio.gather(*(crew.stop() for crew in self._crews.values()))
+        await asyncio.gather(*(pool.stop() for pool in self._pools.values()))
 
 
 @dataclass
-class _Crew:
+class _WorkerPool:
     """The workers of one function."""
 
     function: Function

@@ -1,4 +1,4 @@
-"""The baseline of the benchmarks: a handler written in an afternoon from the first page of each library's docs.
+"""The baseline of the benchmarks: a handler written as the getting-started pages of its libraries suggest.
 
 FastAPI behind Mangum, boto3's resource, both providers' SDKs, one function for all routes. It does the product's work
 for create and get: look up the key and the agent, create the room and a locked token, store and read a row.
@@ -43,7 +43,7 @@ class Participant(BaseModel):
     name: str = ""
 
 
-class NewSession(BaseModel):
+class CreateSessionRequest(BaseModel):
     """Request body of create."""
 
     model_config = ConfigDict(extra="forbid")
@@ -55,7 +55,7 @@ class NewSession(BaseModel):
     metadata: dict[str, Any] = {}
 
 
-class Turn(BaseModel):
+class TranscriptTurn(BaseModel):
     """A turn of the transcript."""
 
     role: str
@@ -64,7 +64,7 @@ class Turn(BaseModel):
     end_ms: int | None = None
 
 
-class SessionState(BaseModel):
+class Session(BaseModel):
     """A session in a response."""
 
     session_id: str
@@ -73,12 +73,12 @@ class SessionState(BaseModel):
     participant: Participant
     created_at: int
     expires_at: int
-    transcript: list[Turn] | None = None
+    transcript: list[TranscriptTurn] | None = None
     results: dict[str, Any] | None = None
     metadata: dict[str, Any] = {}
 
 
-class StartedSession(SessionState):
+class CreatedSession(Session):
     """A session with its connections."""
 
     connection: dict[str, Any]
@@ -87,13 +87,13 @@ class StartedSession(SessionState):
 class Created(BaseModel):
     """Response of create."""
 
-    data: StartedSession
+    data: CreatedSession
 
 
 class Found(BaseModel):
     """Response of get."""
 
-    data: SessionState
+    data: Session
 
 
 def workspace_of(authorization: Annotated[str, Header()]) -> str:
@@ -106,23 +106,23 @@ def workspace_of(authorization: Annotated[str, Header()]) -> str:
 
 
 @app.post("/api/v1/voice/sessions", status_code=201)
-async def create_session(order: NewSession, workspace: Annotated[str, Depends(workspace_of)]) -> Created:
+async def create_session(request: CreateSessionRequest, workspace: Annotated[str, Depends(workspace_of)]) -> Created:
     """Create a session."""
-    found = await run_in_threadpool(agents.get_item, Key={"agent_id": order.agent_id, "version": 0})
+    found = await run_in_threadpool(agents.get_item, Key={"agent_id": request.agent_id, "version": 0})
     row = found.get("Item")
     if row is None or row["workspace"] != workspace:
         raise HTTPException(404)
     agent = json.loads(str(row["document"]))
     session_id, now = str(uuid.uuid4()), int(time.time())
-    expires_at = now + order.ttl_seconds
+    expires_at = now + request.ttl_seconds
 
     async with api.LiveKitAPI() as livekit:
-        await livekit.room.create_room(api.CreateRoomRequest(name=session_id, empty_timeout=order.ttl_seconds))
+        await livekit.room.create_room(api.CreateRoomRequest(name=session_id, empty_timeout=request.ttl_seconds))
     token = (
         api.AccessToken()
-        .with_identity(order.participant.identity)
-        .with_name(order.participant.name)
-        .with_ttl(timedelta(seconds=order.ttl_seconds))
+        .with_identity(request.participant.identity)
+        .with_name(request.participant.name)
+        .with_ttl(timedelta(seconds=request.ttl_seconds))
         .with_grants(api.VideoGrants(room_join=True, room=session_id))
         .to_jwt()
     )
@@ -148,14 +148,14 @@ async def create_session(order: NewSession, workspace: Annotated[str, Depends(wo
             ),
         )
     )
-    session = StartedSession(
+    session = CreatedSession(
         session_id=session_id,
-        agent_id=order.agent_id,
+        agent_id=request.agent_id,
         status="active",
-        participant=order.participant,
+        participant=request.participant,
         created_at=now,
         expires_at=expires_at,
-        metadata=order.metadata,
+        metadata=request.metadata,
         connection={
             "livekit": {"url": os.environ["LIVEKIT_URL"], "token": token, "room": session_id},
             "gemini_live": {"token": live.name, "model": model},
@@ -172,7 +172,7 @@ def get_session(session_id: str, workspace: Annotated[str, Depends(workspace_of)
     row = sessions.get_item(Key={"session_id": session_id}).get("Item")
     if row is None or row["workspace"] != workspace:
         raise HTTPException(404)
-    return Found(data=SessionState.model_validate(row))
+    return Found(data=Session.model_validate(row))
 
 
 handler = Mangum(app, lifespan="off")

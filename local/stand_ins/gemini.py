@@ -53,16 +53,16 @@ def gemini_app(
     answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
-        order = read("AuthToken", version, body, at="auth_token")
-        return {"name": tokens.mint(order, version, datetime.now(UTC)).name}
+        auth_token = read("AuthToken", version, body, at="auth_token")
+        return {"name": tokens.mint(auth_token, version, datetime.now(UTC)).name}
 
     def generate(version: str, body: Any, request: web.Request) -> Message:
         model = request.match_info["model"]
         if not model.startswith("gemini-"):
             raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
         # Google publishes no definition of v1, so v1 requests are read as v1beta.
-        order = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
-        return _generated(order, answers)
+        content_request = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
+        return _generated(content_request, answers)
 
     def answering(method: Method) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:

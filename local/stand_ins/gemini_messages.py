@@ -74,7 +74,7 @@ _ADDITIONS: Final[Mapping[str, Mapping[str, Schema]]] = {
 
 
 class InvalidRequest(Exception):
-    """A request that is malformed, whatever its values mean; `violations` are pairs of a field and a description."""
+    """A malformed request; `violations` are pairs of a field and a description."""
 
     def __init__(self, violations: list[tuple[str, str]]) -> None:
         super().__init__("\n".join(description for _, description in violations))

@@ -40,21 +40,21 @@ class Tokens:
         """Return the token of a name; None if it does not exist or was removed after its expiry."""
         return self._tokens.get(name)
 
-    def mint(self, order: Message, version: str, now: datetime) -> EphemeralToken:
+    def mint(self, request: Message, version: str, now: datetime) -> EphemeralToken:
         """Mint a token for a valid request; raises GeminiError."""
-        uses = int(order.get("uses", 1))
+        uses = int(request.get("uses", 1))
         if uses < 0:
             raise GeminiError(400, "uses must not be negative.")
-        setup = order.get("bidiGenerateContentSetup")
-        mask = _mask(order.get("fieldMask", ""), version)
+        setup = request.get("bidiGenerateContentSetup")
+        mask = _mask(request.get("fieldMask", ""), version)
         if mask and setup:
             _refuse_outside(mask, setup)
         token = EphemeralToken(
             name=f"auth_tokens/{secrets.token_hex(32)}",
             version=version,
             uses=uses,
-            expires_at=_time(order, "expireTime", now, DEFAULT_EXPIRY),
-            start_before=_time(order, "newSessionExpireTime", now, DEFAULT_START),
+            expires_at=_time(request, "expireTime", now, DEFAULT_EXPIRY),
+            start_before=_time(request, "newSessionExpireTime", now, DEFAULT_START),
             setup=setup,
             mask=mask,
         )
@@ -63,10 +63,10 @@ class Tokens:
         return token
 
 
-def _time(order: Message, name: str, now: datetime, default: timedelta) -> datetime:
-    if name not in order:
+def _time(request: Message, name: str, now: datetime, default: timedelta) -> datetime:
+    if name not in request:
         return now + default
-    time = datetime.fromisoformat(order[name]).astimezone(UTC)
+    time = datetime.fromisoformat(request[name]).astimezone(UTC)
     if time <= now:
         raise GeminiError(400, f"{snake(name)} must be in the future.")
     if time - now >= LONGEST:

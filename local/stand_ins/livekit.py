@@ -84,33 +84,33 @@ class Rooms:
         self._webhooks = webhooks
         self._open: dict[str, _OpenRoom] = {}
 
-    def create(self, order: CreateRoomRequest) -> Room:
+    def create(self, request: CreateRoomRequest) -> Room:
         """Open a room, or return the open room of this name unchanged."""
-        if len(order.name.encode()) > MAX_NAME_BYTES:
+        if len(request.name.encode()) > MAX_NAME_BYTES:
             text = f"twirp error unknown: room name length exceeds limits: max length {MAX_NAME_BYTES}"
             raise Refusal(400, "invalid_argument", text)
-        if order.name not in self._open:
-            room = _new_room(order)
+        if request.name not in self._open:
+            room = _new_room(request)
             end = asyncio.get_running_loop().call_later(room.empty_timeout, self._close, room.name)
             self._open[room.name] = _OpenRoom(room, end)
             self._webhooks.send("room_started", room)
-        return self._open[order.name].room
+        return self._open[request.name].room
 
-    def list(self, order: ListRoomsRequest) -> ListRoomsResponse:
+    def list(self, request: ListRoomsRequest) -> ListRoomsResponse:
         """Return all rooms, or those with the requested names."""
         rooms = [entry.room for entry in self._open.values()]
-        return ListRoomsResponse(rooms=[room for room in rooms if not order.names or room.name in order.names])
+        return ListRoomsResponse(rooms=[room for room in rooms if not request.names or room.name in request.names])
 
-    def delete(self, order: DeleteRoomRequest) -> DeleteRoomResponse:
+    def delete(self, request: DeleteRoomRequest) -> DeleteRoomResponse:
         """Close a room."""
-        self._find(order.room)
-        self._close(order.room)
+        self._find(request.room)
+        self._close(request.room)
         return DeleteRoomResponse()
 
-    def describe(self, order: UpdateRoomMetadataRequest) -> Room:
+    def update_metadata(self, request: UpdateRoomMetadataRequest) -> Room:
         """Set a room's metadata."""
-        room = self._find(order.room)
-        room.metadata = order.metadata
+        room = self._find(request.room)
+        room.metadata = request.metadata
         return room
 
     def stop(self) -> None:
@@ -136,15 +136,15 @@ class _OpenRoom:
     end: asyncio.TimerHandle
 
 
-def _new_room(order: CreateRoomRequest) -> Room:
+def _new_room(request: CreateRoomRequest) -> Room:
     now_ms = int(time.time() * 1000)
     return Room(
         sid=new_id("RM_"),
-        name=order.name,
-        empty_timeout=order.empty_timeout or EMPTY_TIMEOUT_SECONDS,
-        departure_timeout=order.departure_timeout or DEPARTURE_TIMEOUT_SECONDS,
-        max_participants=order.max_participants,
-        metadata=order.metadata,
+        name=request.name,
+        empty_timeout=request.empty_timeout or EMPTY_TIMEOUT_SECONDS,
+        departure_timeout=request.departure_timeout or DEPARTURE_TIMEOUT_SECONDS,
+        max_participants=request.max_participants,
+        metadata=request.metadata,
         creation_time=now_ms // 1000,
         creation_time_ms=now_ms,
         turn_password=secrets.token_urlsafe(32),
@@ -159,7 +159,7 @@ def _new_room(order: CreateRoomRequest) -> Room:
 class _Method:
     """One method of RoomService: its request message, its grant check, and its implementation."""
 
-    order: Callable[[], Message]
+    new_request: Callable[[], Message]
     is_granted: Callable[[Bearer, Any], bool]
     do: Callable[[Any], Message]
 
@@ -171,7 +171,9 @@ def livekit_app(rooms: Rooms, key: tuple[str, str]) -> web.Application:
         "ListRooms": _Method(ListRoomsRequest, lambda bearer, _: bearer.may("roomList"), rooms.list),
         "DeleteRoom": _Method(DeleteRoomRequest, lambda bearer, _: bearer.may("roomCreate"), rooms.delete),
         "UpdateRoomMetadata": _Method(
-            UpdateRoomMetadataRequest, lambda bearer, order: bearer.may("roomAdmin", order.room), rooms.describe
+            UpdateRoomMetadataRequest,
+            lambda bearer, request: bearer.may("roomAdmin", request.room),
+            rooms.update_metadata,
         ),
     }
 
@@ -220,23 +222,23 @@ async def _answered(request: web.Request, methods: dict[str, _Method]) -> web.Re
     if method is None:
         raise _bad_route(request, f'no handler for path "{request.path}"')
     form = request.headers.get("Content-Type", "")
-    order = method.order()
+    message = method.new_request()
     match form.partition(";")[0].strip().lower():
         case "application/json":
-            _read_json(order, await request.read())
+            _read_json(message, await request.read())
         case "application/protobuf":
-            _read_protobuf(order, await request.read())
+            _read_protobuf(message, await request.read())
         case _:
             raise _bad_route(request, f'unexpected Content-Type: "{form}"')
-    if not method.is_granted(request[_BEARER], order):
+    if not method.is_granted(request[_BEARER], message):
         raise Refusal(401, "unauthenticated", "permissions denied")
-    answer = method.do(order)
+    answer = method.do(message)
     if form.startswith("application/protobuf"):
         return web.Response(body=answer.SerializeToString(), content_type="application/protobuf")
-    return _json(json.dumps(_in_full(answer)), 200)
+    return _json(json.dumps(_with_defaults(answer)), 200)
 
 
-def _in_full(answer: Message) -> dict[str, Any]:
+def _with_defaults(answer: Message) -> dict[str, Any]:
     """Return an answer with all its fields, as the server does: unset fields as zeros, unset messages as null."""
     written = MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     for room in (written, *written.get("rooms", ())):
@@ -245,18 +247,18 @@ def _in_full(answer: Message) -> dict[str, Any]:
     return written
 
 
-def _read_json(order: Message, body: bytes) -> None:
+def _read_json(request: Message, body: bytes) -> None:
     with suppress(ParseError, ValueError):
         fields = json.loads(body)
         if isinstance(fields, dict):
-            ParseDict(fields, order, ignore_unknown_fields=True)
+            ParseDict(fields, request, ignore_unknown_fields=True)
             return
     raise Refusal(400, "malformed", "the json request could not be decoded")
 
 
-def _read_protobuf(order: Message, body: bytes) -> None:
+def _read_protobuf(request: Message, body: bytes) -> None:
     try:
-        order.ParseFromString(body)
+        request.ParseFromString(body)
     except DecodeError:
         raise Refusal(400, "malformed", "the protobuf request could not be decoded") from None
 

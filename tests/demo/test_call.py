@@ -207,7 +207,7 @@ async def test_the_wait_for_a_silent_agent_is_limited() -> None:
     async with gemini_that(keep_silent) as url, aiohttp.ClientSession() as http:
         client = Client(http, url, "auth_tokens/any")
 
-        assert await client.call.hold(LINES, None, patience_seconds=0.1) == "agent_silent"
+        assert await client.call.hold(LINES, None, turn_timeout_seconds=0.1) == "agent_silent"
     assert client.said == []
 
 

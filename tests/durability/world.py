@@ -112,8 +112,8 @@ class Lane:
 
     def kill(self, function: str) -> None:
         """Kill the busy worker of a function, as kill -9 does."""
-        crew = self._workers._crews[function]  # noqa: SLF001 (workers have no public method for it)
-        [pid] = [worker._process.pid for worker in crew._all if not worker._free]  # noqa: SLF001
+        pool = self._workers._pools[function]  # noqa: SLF001 (workers have no public method for it)
+        [pid] = [worker._process.pid for worker in pool._all if not worker._free]  # noqa: SLF001
         os.kill(pid, signal.SIGKILL)
 
     def caller(self, caller: Caller) -> Caller:

@@ -64,8 +64,8 @@ class AgingTokens(Tokens):
         self.passed = timedelta()
         self._minted: dict[str, timedelta] = {}
 
-    def mint(self, order: Message, version: str, now: datetime) -> EphemeralToken:
-        token = super().mint(order, version, now)
+    def mint(self, request: Message, version: str, now: datetime) -> EphemeralToken:
+        token = super().mint(request, version, now)
         self._minted[token.name] = self.passed
         return token
 

@@ -58,9 +58,9 @@ def workers(background: Background, project: Project) -> Iterator[Workers]:
     project.function("Broken", BROKEN, "GET /broken")
     project.function("BrokenToo", BROKEN)  # a worker writes to the terminal in which it was started
     project.function("Slow", SLOW, "GET /slow")
-    crew = Workers(project.template().functions, {})
-    yield crew
-    background.run(crew.stop())
+    workers = Workers(project.template().functions, {})
+    yield workers
+    background.run(workers.stop())
 
 
 @pytest.fixture(scope="module")

@@ -273,7 +273,7 @@ def ask(site: Site, body: Any, version: str = "v1beta", model: str = MODEL) -> A
     return site.post(f"/{version}/models/{model}:generateContent", body, ("x-goog-api-key", KEY))
 
 
-def order(config: dict[str, Any] | None = None, text: str = BOOKING, **fields: Any) -> dict[str, Any]:
+def content_request(config: dict[str, Any] | None = None, text: str = BOOKING, **fields: Any) -> dict[str, Any]:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
     config = {"responseMimeType": "application/json", "responseJsonSchema": schema} if config is None else config
     return {"contents": [{"role": "user", "parts": [{"text": text}]}], "generationConfig": config, **fields}
@@ -281,7 +281,7 @@ def order(config: dict[str, Any] | None = None, text: str = BOOKING, **fields: A
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha", "v1beta"])
 def test_an_answer_has_geminis_format_and_names_the_stand_in(site: Site, version: str) -> None:
-    answer = ask(site, order(), version)
+    answer = ask(site, content_request(), version)
 
     assert answer.status == 200
     [candidate] = answer.json["candidates"]
@@ -317,16 +317,16 @@ def test_the_older_schema_field_works_and_refuses_unknown_keywords(site: Site) -
     schema = {"type": "OBJECT", "properties": {"name": {"type": "STRING", "nullable": True}}}
     config = {"responseMimeType": "application/json", "responseSchema": schema}
 
-    assert ask(site, order(config)).status == 200
+    assert ask(site, content_request(config)).status == 200
     stricter = {**schema, "additionalProperties": False}
-    assert refused(ask(site, order({**config, "responseSchema": stricter}))) == (
+    assert refused(ask(site, content_request({**config, "responseSchema": stricter}))) == (
         'Invalid JSON payload received. Unknown name "additionalProperties" at '
         "'generation_config.response_schema': Cannot find field."
     )
 
 
 def test_without_a_schema_the_answer_is_one_sentence(site: Site) -> None:
-    answer = ask(site, order({}))
+    answer = ask(site, content_request({}))
 
     assert "stand-in" in answer.json["candidates"][0]["content"]["parts"][0]["text"]
 
@@ -354,21 +354,35 @@ OBJECT = {"responseJsonSchema": {"type": "object"}}
         ({"contents": []}, "contents is not specified"),
         ({"contents": [{"parts": []}]}, "contents[0].parts: contents.parts must not be empty."),
         ({"contents": [{"role": "agent", "parts": [{"text": "a"}]}]}, "Please use a valid role: user, model."),
-        (order(contents=[{"role": "model", "parts": [{"text": "a"}]}]), "Requests ending with a model turn"),
-        (order(extra=1), 'Unknown name "extra": Cannot find field.'),
-        (order({**JSON_TYPE, "schema": {}}), "Unknown name \"schema\" at 'generation_config': Cannot find field."),
-        (order({"thinkingConfig": {"thinkingLevel": "LEAST"}}), "'generation_config.thinking_config.thinking_level'"),
-        (order({"maxOutputTokens": "many"}), "Invalid value at 'generation_config.max_output_tokens' (TYPE_INT32)"),
-        (order({"temperature": "hot"}), "Invalid value at 'generation_config.temperature' (TYPE_DOUBLE)"),
-        (order({"presencePenalty": 1}), "Penalty is not enabled"),
-        (order(OBJECT), "needs the response_mime_type application/json"),
-        (order({**JSON_TYPE, **OBJECT, "responseSchema": {}}), "response_schema must be omitted"),
-        (order({**JSON_TYPE, "responseJsonSchema": True}), "must be an object"),
+        (content_request(contents=[{"role": "model", "parts": [{"text": "a"}]}]), "Requests ending with a model turn"),
+        (content_request(extra=1), 'Unknown name "extra": Cannot find field.'),
         (
-            order({**JSON_TYPE, "responseJsonSchema": {"items": {"maxItems": 500}, "anyOf": [{"maxItems": 461}]}}),
+            content_request({**JSON_TYPE, "schema": {}}),
+            "Unknown name \"schema\" at 'generation_config': Cannot find field.",
+        ),
+        (
+            content_request({"thinkingConfig": {"thinkingLevel": "LEAST"}}),
+            "'generation_config.thinking_config.thinking_level'",
+        ),
+        (
+            content_request({"maxOutputTokens": "many"}),
+            "Invalid value at 'generation_config.max_output_tokens' (TYPE_INT32)",
+        ),
+        (content_request({"temperature": "hot"}), "Invalid value at 'generation_config.temperature' (TYPE_DOUBLE)"),
+        (content_request({"presencePenalty": 1}), "Penalty is not enabled"),
+        (content_request(OBJECT), "needs the response_mime_type application/json"),
+        (content_request({**JSON_TYPE, **OBJECT, "responseSchema": {}}), "response_schema must be omitted"),
+        (content_request({**JSON_TYPE, "responseJsonSchema": True}), "must be an object"),
+        (
+            content_request(
+                {**JSON_TYPE, "responseJsonSchema": {"items": {"maxItems": 500}, "anyOf": [{"maxItems": 461}]}}
+            ),
             "too many states for serving",
         ),
-        (order({**JSON_TYPE, "responseJsonSchema": nested(101)}), "exceeds the maximum allowed nesting depth"),
+        (
+            content_request({**JSON_TYPE, "responseJsonSchema": nested(101)}),
+            "exceeds the maximum allowed nesting depth",
+        ),
     ],
 )
 def test_requests_that_google_refuses_are_refused(site: Site, body: dict[str, Any], said: str) -> None:
@@ -376,7 +390,7 @@ def test_requests_that_google_refuses_are_refused(site: Site, body: dict[str, An
 
 
 def test_an_unknown_model_is_not_found(site: Site) -> None:
-    answer = ask(site, order(), model="gpt-5")
+    answer = ask(site, content_request(), model="gpt-5")
 
     assert (answer.status, answer.json["error"]["status"]) == (404, "NOT_FOUND")
     assert answer.json["error"]["message"].startswith("models/gpt-5 is not found for API version v1beta")

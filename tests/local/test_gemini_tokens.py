@@ -52,7 +52,7 @@ def soon(**ahead: float) -> str:
     return (datetime.now(UTC) + timedelta(**ahead)).isoformat()
 
 
-def order(**fields: Any) -> dict[str, Any]:
+def token_request(**fields: Any) -> dict[str, Any]:
     times = {"expireTime": soon(minutes=10), "newSessionExpireTime": soon(minutes=10)}
     return {"uses": 1, **times, "bidiGenerateContentSetup": copy.deepcopy(SETUP), "fieldMask": MASK, **fields}
 
@@ -74,7 +74,7 @@ def refused(answer: Answer, status: int = 400) -> str:
 
 @pytest.mark.parametrize("version", ["v1alpha", "v1beta"])
 def test_the_answer_is_the_tokens_name_only(site: Site, version: str) -> None:
-    answer = mint(site, order(), version)
+    answer = mint(site, token_request(), version)
 
     assert answer.status == 200
     assert answer.json.keys() == {"name"}
@@ -82,7 +82,7 @@ def test_the_answer_is_the_tokens_name_only(site: Site, version: str) -> None:
 
 
 def test_a_token_stores_the_setup_that_it_locks(site: Site, tokens: Tokens) -> None:
-    asked = order(uses=3)
+    asked = token_request(uses=3)
     token = tokens.find(mint(site, asked).json["name"])
 
     assert token
@@ -159,7 +159,7 @@ def test_googles_sdk_gets_a_token(site: Site, tokens: Tokens) -> None:
 
 
 def test_v1_has_no_tokens(site: Site) -> None:
-    answer = mint(site, order(), "v1")
+    answer = mint(site, token_request(), "v1")
 
     assert (answer.status, answer.header("content-type")) == (404, "text/html; charset=utf-8")
 
@@ -170,11 +170,11 @@ def test_another_method_is_404(site: Site, method: str) -> None:
 
 
 def test_a_missing_key_is_403(site: Site) -> None:
-    assert "Please use API Key" in refused(site.post("/v1alpha/auth_tokens", order()), 403)
+    assert "Please use API Key" in refused(site.post("/v1alpha/auth_tokens", token_request()), 403)
 
 
 def test_a_wrong_key_is_400_with_its_reason(site: Site) -> None:
-    answer = site.post("/v1alpha/auth_tokens", order(), ("x-goog-api-key", "wrong"))
+    answer = site.post("/v1alpha/auth_tokens", token_request(), ("x-goog-api-key", "wrong"))
 
     assert refused(answer) == "API key not valid. Please pass a valid API key."
     assert answer.json["error"]["details"][0]["reason"] == "API_KEY_INVALID"
@@ -205,11 +205,11 @@ def test_a_wrong_key_is_400_with_its_reason(site: Site) -> None:
     ],
 )
 def test_unknown_names_and_wrong_values_are_refused_at_any_depth(site: Site, change: dict[str, Any], said: str) -> None:
-    assert said in refused(mint(site, order(**change)))
+    assert said in refused(mint(site, token_request(**change)))
 
 
 def test_all_violations_are_reported_together(site: Site) -> None:
-    answer = mint(site, order(x=1, y=2))
+    answer = mint(site, token_request(x=1, y=2))
 
     assert refused(answer).count("Cannot find field.") == 2
     [details] = answer.json["error"]["details"]
@@ -219,14 +219,16 @@ def test_all_violations_are_reported_together(site: Site) -> None:
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
 @pytest.mark.parametrize("time", ["2030-01-01T00:00:00", "2030-01-01", "2030-13-01T00:00:00Z", 1_900_000_000, "soon"])
 def test_a_time_without_an_offset_is_refused(site: Site, name: str, time: object) -> None:
-    assert "timestamps must end with 'Z' or have a valid timezone offset" in refused(mint(site, order(**{name: time})))
+    assert "timestamps must end with 'Z' or have a valid timezone offset" in refused(
+        mint(site, token_request(**{name: time}))
+    )
 
 
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
 def test_a_time_must_be_in_the_future_and_less_than_20_hours_ahead(site: Site, name: str) -> None:
-    assert "must be in the future" in refused(mint(site, order(**{name: soon(seconds=-5)})))
-    assert "less than 20 hours" in refused(mint(site, order(**{name: soon(hours=20.1)})))
-    assert mint(site, order(**{name: soon(hours=19.9)})).status == 200
+    assert "must be in the future" in refused(mint(site, token_request(**{name: soon(seconds=-5)})))
+    assert "less than 20 hours" in refused(mint(site, token_request(**{name: soon(hours=20.1)})))
+    assert mint(site, token_request(**{name: soon(hours=19.9)})).status == 200
 
 
 @pytest.mark.parametrize("name", ["expireTime", "newSessionExpireTime"])
@@ -248,7 +250,7 @@ def test_the_limits_of_a_time_are_exact(name: str) -> None:
     ["systemInstruction.parts", "tools.0", "contextWindowCompression.slidingWindow", "voice", "model;tools", "*"],
 )
 def test_a_mask_with_unknown_fields_is_refused(site: Site, mask: str) -> None:
-    assert refused(mint(site, order(fieldMask=mask))) == "field_mask is invalid for BidiGenerateContentSetup"
+    assert refused(mint(site, token_request(fieldMask=mask))) == "field_mask is invalid for BidiGenerateContentSetup"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_a_mask_with_unknown_fields_is_refused(site: Site, mask: str) -> None:
     [(MASK.replace("tools,", ""), ""), ("model", "system_instruction"), ("generationConfig.topK", "speech_config")],
 )
 def test_a_setup_with_fields_outside_its_mask_is_refused(site: Site, mask: str, outside: str) -> None:
-    answer = mint(site, order(fieldMask=mask))
+    answer = mint(site, token_request(fieldMask=mask))
 
     assert answer.status == (400 if outside else 200)
     assert outside in (refused(answer) if outside else "")

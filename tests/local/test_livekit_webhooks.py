@@ -26,7 +26,7 @@ from tests.local.processes import until
 
 GENUINE = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
 KEY, SECRET = "a-webhook-key", "a-webhook-secret-that-is-long-enough"
-Order = TypeVar("Order")
+Request = TypeVar("Request")
 Result = TypeVar("Result")
 
 
@@ -65,14 +65,16 @@ class Sender:
     def open(self, name: str, **fields: Any) -> Room:
         return self._background.run(self._do(self.rooms.create, CreateRoomRequest(name=name, **fields)))
 
-    def describe(self, name: str, metadata: str) -> None:
-        self._background.run(self._do(self.rooms.describe, UpdateRoomMetadataRequest(room=name, metadata=metadata)))
+    def update_metadata(self, name: str, metadata: str) -> None:
+        self._background.run(
+            self._do(self.rooms.update_metadata, UpdateRoomMetadataRequest(room=name, metadata=metadata))
+        )
 
     def close(self, name: str) -> None:
         self._background.run(self._do(self.rooms.delete, DeleteRoomRequest(room=name)))
 
-    async def _do(self, work: Callable[[Order], Result], order: Order) -> Result:
-        return work(order)
+    async def _do(self, work: Callable[[Request], Result], request: Request) -> Result:
+        return work(request)
 
     def received(self, number: int) -> list[tuple[bytes, str, str]]:
         """Wait for a number of webhooks and return them."""
@@ -89,7 +91,7 @@ class Sender:
 def test_a_room_sends_a_webhook_when_it_starts_and_when_it_is_finished(background: Background) -> None:
     sender = Sender(background, [])
     room = sender.open("one", metadata="first", empty_timeout=600)
-    sender.describe("one", "last")
+    sender.update_metadata("one", "last")
     sender.close("one")
 
     (started, _, _), (finished, _, kind) = sender.received(2)

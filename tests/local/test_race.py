@@ -19,8 +19,8 @@ def test_of_fifty_concurrent_completions_one_wins_and_its_transcript_is_saved() 
     with running_api({**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR"}) as running:
         site, key = Site(running.base_url), ("Authorization", f"Bearer {running.api_key}")
         agent = site.post(f"{V}/agents", {"name": "Ana", "instructions": "Listen."}, key).json["data"]["agent_id"]
-        order = {"agent_id": agent, "participant": {"identity": "caller"}}
-        session = site.post(f"{V}/sessions", order, key).json["data"]["session_id"]
+        request = {"agent_id": agent, "participant": {"identity": "caller"}}
+        session = site.post(f"{V}/sessions", request, key).json["data"]["session_id"]
         fill_up(running.dynamodb_url, session)
 
         def complete(number: int) -> tuple[int, Any]:

@@ -86,30 +86,30 @@ def test_functions_run_in_awss_image_for_their_runtime_and_architecture(built: d
     assert sam.image_of(built) == IMAGE
 
 
-def test_a_variant_finds_the_build_from_any_folder(built: dict[str, Any], around: Surroundings) -> None:
-    resources = sam.variant(built, Path("build"), around.template, {})["Resources"]
+def test_the_local_template_finds_the_build_from_any_folder(built: dict[str, Any], around: Surroundings) -> None:
+    resources = sam.local_template(built, Path("build"), around.template, {})["Resources"]
 
     assert resources["CreateSession"]["Properties"]["CodeUri"] == str(Path("build/CreateSession").resolve())
     assert resources["VoiceLayer"]["Properties"]["ContentUri"] == str(Path("build/VoiceLayer").resolve())
 
 
 def test_a_functions_timeout_is_extended_by_its_start(built: dict[str, Any], around: Surroundings) -> None:
-    resources = sam.variant(built, Path("build"), around.template, {})["Resources"]
+    resources = sam.local_template(built, Path("build"), around.template, {})["Resources"]
     [own] = [each.timeout_seconds for each in around.template.functions if each.logical_id == "CreateSession"]
 
     assert resources["CreateSession"]["Properties"]["Timeout"] > own
 
 
-def test_a_variant_has_the_local_tables_and_no_secrets(built: dict[str, Any], around: Surroundings) -> None:
+def test_the_local_template_has_the_local_tables_and_no_secrets(built: dict[str, Any], around: Surroundings) -> None:
     variables = sam.variables_for_containers(around)
 
-    variant = sam.variant(built, Path("build"), around.template, dict.fromkeys(variables, ""))
+    template = sam.local_template(built, Path("build"), around.template, dict.fromkeys(variables, ""))
 
-    given = variant["Resources"]["CreateSession"]["Properties"]["Environment"]["Variables"]
+    given = template["Resources"]["CreateSession"]["Properties"]["Environment"]["Variables"]
     assert given["VOICE_SESSIONS_TABLE"] == "pi-voice-local-voice_sessions"
     assert given["LIVEKIT_API_SECRET"] == given["GEMINI_API_KEY"] == given["PI_VOICE_SECRETS"] == ""
-    assert variant["Globals"]["Function"] == {"Runtime": "python3.13"}
-    assert not [text for text in (KEYS[0].api_secret, KEYS[1].api_key) if text in yaml.safe_dump(variant)]
+    assert template["Globals"]["Function"] == {"Runtime": "python3.13"}
+    assert not [text for text in (KEYS[0].api_secret, KEYS[1].api_key) if text in yaml.safe_dump(template)]
 
 
 def test_containers_get_the_keys_in_their_environment(around: Surroundings) -> None:
