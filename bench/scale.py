@@ -168,7 +168,7 @@ def demands() -> list[Demand]:
         Demand(
             "write units of one workspace in its index", by_workspace, PARTITION_WRITES, "shards in the index's key"
         ),
-        Demand("write units of one due shard", DUE_WRITES / SHARDS, PARTITION_WRITES, "`SHARDS`"),
+        Demand("write units of one due shard", DUE_WRITES / SHARDS, PARTITION_WRITES, "`DUE_SHARDS`"),
         Demand("read units of one agent", 2, PARTITION_READS, "a cache of agents in each container"),
         Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
         Demand("Live tokens a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota"),
