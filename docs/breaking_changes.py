@@ -1,4 +1,4 @@
-"""List what breaks clients of the last release.
+"""List the changes since the last release that break clients.
 
     python docs/breaking_changes.py
 
@@ -33,61 +33,61 @@ def _git(repository: Path, *arguments: str) -> str:
 
 
 def breaking_changes(before: Json, after: Json) -> Iterator[str]:
-    """Yield a sentence for each change between two documents that breaks clients."""
+    """Yield a message for each change between two documents that breaks clients."""
     for path, methods in before["paths"].items():
         for method, old in methods.items():
             where = f"{method.upper()} {path}"
             new = after["paths"].get(path, {}).get(method)
             if new is None:
-                yield f"{where} is gone"
+                yield f"{where} was removed"
                 continue
             yield from _parameters(where, old, new)
             yield from _bodies(where, (before, old), (after, new))
-            yield from _answers(where, (before, old), (after, new))
+            yield from _responses(where, (before, old), (after, new))
 
 
 def _parameters(where: str, old: Json, new: Json) -> Iterator[str]:
     known = {parameter["name"]: parameter for parameter in old.get("parameters", [])}
     offered = {parameter["name"]: parameter for parameter in new.get("parameters", [])}
-    yield from (f"{where}: the parameter {name} is gone" for name in known.keys() - offered.keys())
+    yield from (f"{where}: the parameter {name} was removed" for name in known.keys() - offered.keys())
     for name, parameter in offered.items():
         if parameter["required"] and not known.get(name, {}).get("required"):
-            yield f"{where}: the parameter {name} is required now"
+            yield f"{where}: the parameter {name} became required"
     if any(kind not in new["security"] for kind in old["security"]):
-        yield f"{where}: another kind of key is required"
+        yield f"{where}: a kind of credential was removed"
 
 
 def _bodies(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
     was, now = old[1].get("requestBody", {}), new[1].get("requestBody", {})
     if now.get("required") and not was.get("required"):
-        yield f"{where}: a body is required now"
+        yield f"{where}: the body became required"
     offered = now.get("content", {})
     for media_type, content in was.get("content", {}).items():
         if media_type not in offered:
-            yield f"{where}: {media_type} is no longer taken"
+            yield f"{where}: the media type {media_type} was removed"
         else:
             yield from _schemas(
                 f"{where}: request", (old[0], content["schema"]), (new[0], offered[media_type]["schema"]), sent=True
             )
 
 
-def _answers(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
-    for status, answer in old[1]["responses"].items():
+def _responses(where: str, old: tuple[Json, Json], new: tuple[Json, Json]) -> Iterator[str]:
+    for status, response in old[1]["responses"].items():
         if not status.startswith("2"):
             continue
         if status not in new[1]["responses"]:
-            yield f"{where}: no longer answers {status}"
+            yield f"{where}: the status {status} was removed"
             continue
-        for media_type, content in answer.get("content", {}).items():
+        for media_type, content in response.get("content", {}).items():
             schema = new[1]["responses"][status].get("content", {}).get(media_type, {"schema": {}})["schema"]
-            yield from _schemas(f"{where}: answer", (old[0], content["schema"]), (new[0], schema), sent=False)
+            yield from _schemas(f"{where}: response", (old[0], content["schema"]), (new[0], schema), sent=False)
 
 
 def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent: bool) -> Iterator[str]:
     """Compare a schema for clients that send such values, or that receive them."""
     one, other = _resolved(*old), _resolved(*new)
     if _types(one, old[0]) != _types(other, new[0]):
-        yield f"{where} is of another type"
+        yield f"{where} changed its type"
         return
     narrower = [
         *(bound for bound in _UPPER_BOUNDS if bound in other and other[bound] < one.get(bound, float("inf"))),
@@ -95,12 +95,12 @@ def _schemas(where: str, old: tuple[Json, Json], new: tuple[Json, Json], *, sent
         *(("enum",) if "enum" in other and any(v not in other["enum"] for v in one.get("enum", [None])) else ()),
     ]
     if sent and narrower:
-        yield f"{where} takes less: {', '.join(narrower)}"
+        yield f"{where} is more restrictive: {', '.join(narrower)}"
     fields, offered = one.get("properties", {}), other.get("properties", {})
-    yield from (f"{where}.{name} is gone" for name in fields.keys() - offered.keys())
+    yield from (f"{where}.{name} was removed" for name in fields.keys() - offered.keys())
     was, now = set(one.get("required", ())), set(other.get("required", ()))
     changed = now - was if sent else (was - now) & offered.keys()
-    yield from (f"{where}.{name} is {'required now' if sent else 'no longer always there'}" for name in sorted(changed))
+    yield from (f"{where}.{name} became {'required' if sent else 'optional'}" for name in sorted(changed))
     for name in fields.keys() & offered.keys():
         yield from _schemas(f"{where}.{name}", (old[0], fields[name]), (new[0], offered[name]), sent=sent)
     if "items" in one and "items" in other:
@@ -122,10 +122,10 @@ def _types(schema: Json, document: Json) -> set[str]:
 
 
 def main() -> None:
-    """Print what breaks clients, and exit with 1 if anything does."""
+    """Print the breaking changes, and exit with 1 if there are any."""
     after = json.loads((_ROOT / _DOCUMENT).read_text())
     found = sorted(breaking_changes(released() or after, after))
-    print("\n".join(found) or "Nothing breaks.")
+    print("\n".join(found) or "No breaking changes.")
     sys.exit(bool(found))
 
 

@@ -1,10 +1,11 @@
 """Write docs/openapi.json, the API reference, from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
-are the bodies in events/ and the responses in docs/answers/. Client generators need no special flags: each schema that
-becomes a class has a name, requests hold no `default`, and all errors share one schema.
+are the bodies in events/ and the responses in docs/responses/. Client generators need no special flags: each schema
+that becomes a class has a name, requests hold no `default`, and all errors share one schema.
 """
 
+import ast
 import base64
 import importlib
 import inspect
@@ -13,8 +14,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, with_config
@@ -61,16 +63,25 @@ for _each in (ErrorDetail, TranscriptTurn):  # not BaseModels, so they have thei
     vars(_each)["__pydantic_config__"]["use_attribute_docstrings"] = True
 
 _ABOUT: Final = """\
-Starts voice calls: each session is a LiveKit room and a Gemini Live connection, and, when it is over, a transcript \
-and results in the agent's own schema.
+Create voice calls with AI agents. A session is one call: a LiveKit room and a Gemini Live connection, then a \
+transcript and results in the agent's output schema.
 
-All instants are Unix seconds, all ids UUIDs of version 7. A field that is not documented is refused, and an empty \
-body is read as `{}`. An API key opens all of its workspace; a client token opens one session, by the routes that take \
-it. API Gateway's own errors have another shape, `{"message": "..."}`: 404 for no route, 413 for a body over 10 MB, \
-429 when throttled, 500 when a function cannot start, 503 when it has not answered after 30 seconds.
+Times are Unix seconds, and ids are UUIDs of version 7. Unknown fields are rejected, and an empty body is read as \
+`{}`. An API key gives access to its workspace, a client token to one session on the routes that list it.
+
+API Gateway's own errors are `{"message": "..."}`: 404 for an unknown route, 413 for a body over API Gateway's 10 MB \
+or Lambda's 6 MB, 429 for a throttled request, 500 if a function crashed or could not start, and 503 after 30 seconds \
+without a response.
 """
 _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
 _SCHEMAS: Final = "#/components/schemas/"
+_TAGS: Final = {
+    "agents": "Agents and their versions.",
+    "voices": "Prebuilt voices.",
+    "sessions": "Calls.",
+    "extractions": "Previews of extractions.",
+    "webhooks": "Webhooks that Pi Voice receives.",
+}
 _NULL: Final = {"type": "null"}
 
 Json = dict[str, Any]
@@ -78,7 +89,7 @@ Data = TypeVar("Data", bound=BaseModel)
 
 
 class Envelope(BaseModel, Generic[Data]):
-    """A response whose model is under `data`."""
+    """A response with its content under `data`."""
 
     data: Data
 
@@ -88,15 +99,15 @@ class Error(TypedDict):
     """Why a request failed, for programs and for people."""
 
     code: str
-    """What went wrong, for programs."""
+    """Error code, for programs."""
     message: str
-    """What to do next, for people."""
+    """Explanation and next step, for people."""
     request_id: str
     """Id of this request, as in the header `X-Request-Id`."""
     retryable: bool
     """Whether the same request may succeed later."""
     next: NotRequired[int]
-    """Number of the turn to send next, where turns are missing or were saved with other words."""
+    """Index of the turn to send next, for transcript errors."""
     details: NotRequired[list[ErrorDetail]]
     """Each error with its place in the request."""
 
@@ -129,14 +140,15 @@ def document() -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in ("agents", "voices", "sessions", "extractions", "webhooks")],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
             # What is in requests and responses has one schema, the requests': callers may leave defaults out.
             "schemas": responses | requests,
             "headers": {
                 "Idempotent-Replayed": {
-                    "description": "Present if the request was processed before, and this is its response again.",
+                    "description": "Present if an earlier request with this key was processed; "
+                    "the response describes its resource.",
                     "schema": {"type": "string", "const": "true"},
                 },
                 "X-Request-Id": {"description": "Id of this request.", "schema": {"type": "string"}},
@@ -146,14 +158,15 @@ def document() -> Json:
                 "client_token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A session's client token, `pi_sess_...`, for a browser: session create and renew "
-                    "return it.",
+                    "description": "A session's client token, `pi_sess_...`, for a browser; returned when a session is "
+                    "created or renewed.",
                 },
                 "livekit_signature": {
                     "type": "apiKey",
                     "in": "header",
                     "name": "Authorization",
-                    "description": "LiveKit's JWT (HS256, bare), whose claim `sha256` is the hash of the raw body.",
+                    "description": "LiveKit's JWT (HS256), without the `Bearer` scheme; its claim `sha256` is the hash "
+                    "of the raw body.",
                 },
             },
         },
@@ -176,7 +189,13 @@ def _routes() -> Iterator[tuple[str, Any]]:
 def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict[str, Json]) -> Json:
     _, model = route.request_model
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": f"{name.removesuffix('_id').capitalize()} id.",
+            "schema": {"type": "string"},
+        }
         for name in re.findall(r"{(\w+)}", route.path)
     ]
     if model and route.method == "GET":
@@ -209,8 +228,8 @@ def _idempotency_key() -> Json:
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": "A unique name for this request, such as a UUID. If the request is sent again with it within a "
-        "day, nothing is done twice: the response of the first one is returned again.",
+        "description": "Unique key of this request, such as a UUID. A request repeated with the same key within a "
+        "day takes effect once. The response describes the same resource; its tokens are new.",
         "schema": {"type": "string", "pattern": f"^{idempotency.KEY.pattern}$"},
     }
 
@@ -257,7 +276,7 @@ def _sample(folder: str) -> Json:
 def _response_model(route: Any) -> Any:
     """Return the model of a route's response, its envelope included; None for a response without a body."""
     model = get_type_hints(route.endpoint)["return"]
-    if model is type(None):
+    if model is NoneType:
         return None
     if not route.enveloped or issubclass(model, Page):
         return model
@@ -270,12 +289,13 @@ def _success(folder: str, route: Any) -> Json:
         headers["Idempotent-Replayed"] = {"$ref": "#/components/headers/Idempotent-Replayed"}
     model = _response_model(route)
     if model is None:
-        return {"description": "Done.", "headers": headers}
+        return {"description": "Deleted.", "headers": headers}
     content = {
         "schema": {"$ref": _SCHEMAS + _plain(model.__name__)},
-        "example": json.loads((ROOT / "docs" / "answers" / f"{folder}.json").read_text()),
+        "example": json.loads((ROOT / "docs" / "responses" / f"{folder}.json").read_text()),
     }
-    return {"description": "Done.", "headers": headers, "content": {"application/json": content}}
+    description = inspect.getdoc(get_type_hints(route.endpoint)["return"])
+    return {"description": description, "headers": headers, "content": {"application/json": content}}
 
 
 def _failures(route: Any) -> dict[str, Json]:
@@ -337,9 +357,25 @@ def _schemas(hints: set[Any], mode: JsonSchemaMode) -> dict[str, Json]:
     ordered = sorted(models, key=lambda each: each[0].__name__)
     _, schema = models_json_schema(ordered, ref_template=f"{_SCHEMAS}{{model}}", schema_generator=_Generator)
     schemas: dict[str, Json] = json.loads(_plain(json.dumps(schema["$defs"])))
-    for each in schemas.values():
+    described = _alias_docstrings()
+    for name, each in schemas.items():
         each.pop("title", None)
+        generic = next((generic for generic in (Envelope, Page) if name.endswith(generic.__name__)), None)
+        description = inspect.getdoc(generic) if generic else described.get(name)
+        if description:
+            each.setdefault("description", description)
     return schemas
+
+
+def _alias_docstrings() -> dict[str, str]:
+    """Read the docstrings of the domain's type aliases, which exist in the source only."""
+    found = {"JsonValue": "Any JSON value."}  # an alias of pydantic's
+    for path in (ROOT / "layers" / "voice" / "pi_voice" / "domain").glob("*.py"):
+        for statements in pairwise(ast.parse(path.read_text()).body):
+            match statements:
+                case ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
+                    found[name] = text
+    return found
 
 
 def _plain(text: str) -> str:
@@ -371,8 +407,7 @@ def _merge_patch(folder: str, requests: dict[str, Json]) -> str:
     name = f"Update{noun}Request"
     requests[name] = {
         **_patch_of(requests[f"Create{noun}Request"], requests),
-        "description": "A JSON merge patch (RFC 7396): a field that is left out does not change, null removes it. "
-        "It may also be sent as `application/merge-patch+json`.",
+        "description": "A JSON merge patch (RFC 7396): a field that is left out does not change, null removes it.",
     }
     return name
 
@@ -384,7 +419,7 @@ def _patch_of(schema: Json, requests: dict[str, Json]) -> Json:
         return {key: value for key, value in schema.items() if key != "required"} | {"properties": fields}
     if "propertyNames" in schema:  # metadata: null removes a key, whatever its name
         values = _nullable(_patch_of(schema["additionalProperties"], requests))
-        return {"type": "object", "additionalProperties": values}
+        return {"type": "object", "description": schema["description"], "additionalProperties": values}
     name = schema.get("$ref", "").removeprefix(_SCHEMAS)
     patch = _patch_of(requests[name], requests) if name else {}
     if not name or patch == requests[name]:

@@ -14,7 +14,7 @@ create_session = container.create_session()
     status_code=201,
     summary="Create a session",
     raises=create_session.ERRORS,
-    idempotent=Idempotent("session_id", create_session.repeat),
+    idempotent=Idempotent("session_id", create_session.repeat_create_session),
 )
 async def handle(request: CreateSessionRequest, caller: Caller) -> CreatedSession:
     """Provision a LiveKit room and a Gemini Live token for one call. The tokens are returned once."""

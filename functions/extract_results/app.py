@@ -1,4 +1,4 @@
-"""SQS queue of extractions that did not succeed while the caller of complete waited."""
+"""SQS queue: extract results that complete_session did not obtain in time."""
 
 from typing import Final
 

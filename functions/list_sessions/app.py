@@ -12,7 +12,10 @@ read_sessions = container.read_sessions()
 
 @app.get("/api/v1/voice/sessions", summary="List sessions", raises=(InvalidCursor,))
 async def handle(query: ListSessionsQuery, caller: Caller) -> Page[SessionSummary]:
-    """Return one page of sessions, newest first. A filtered page may be short; follow `next_cursor` to its end."""
+    """Return one page of sessions, newest first.
+
+    A filtered page may have fewer items than `limit`; continue until `next_cursor` is null.
+    """
     return await read_sessions.list_sessions(query, caller)
 
 

@@ -10,7 +10,7 @@ app = container.api()
 
 @app.get("/api/v1/voice/voices", summary="List voices")
 async def handle(caller: Caller) -> Page[Voice]:
-    """Return the 30 prebuilt voices on one page."""
+    """Return the prebuilt voices on one page."""
     await caller.authenticate()
     return Page[Voice](data=list(VOICES))
 

@@ -18,7 +18,7 @@ preview_extraction = container.preview_extraction()
     raises=preview_extraction.ERRORS,
 )
 async def handle(request: PreviewExtractionRequest, caller: Caller) -> ExtractedResults:
-    """Extract results from a pasted transcript. Nothing is stored."""
+    """Extract results from the transcript in the request. Nothing is stored."""
     return await preview_extraction(request, caller)
 
 

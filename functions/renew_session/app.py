@@ -12,7 +12,7 @@ renew_session = container.renew_session()
 @app.post(
     "/api/v1/voice/sessions/{session_id}/renew",
     status_code=200,
-    summary="Renew a session's connections",
+    summary="Renew a session",
     raises=renew_session.ERRORS,
 )
 async def handle(session_id: SessionId, request: RenewSessionRequest, caller: SessionCaller) -> RenewedSession:

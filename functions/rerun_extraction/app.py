@@ -11,7 +11,7 @@ rerun_extraction = container.rerun_extraction()
 
 @app.post(
     "/api/v1/voice/sessions/{session_id}/extract",
-    summary="Rerun the extraction of a session",
+    summary="Rerun an extraction",
     raises=rerun_extraction.ERRORS,
 )
 async def handle(session_id: SessionId, request: RerunExtractionRequest, caller: Caller) -> ExtractedResults:

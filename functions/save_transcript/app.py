@@ -12,7 +12,7 @@ save_transcript = container.save_transcript()
 @app.post(
     "/api/v1/voice/sessions/{session_id}/transcript",
     status_code=200,
-    summary="Save turns during the call",
+    summary="Save the transcript during the call",
     raises=save_transcript.ERRORS,
 )
 async def handle(session_id: SessionId, request: SaveTranscriptRequest, caller: SessionCaller) -> SavedTranscript:

@@ -12,11 +12,11 @@ stop_session = container.stop_session()
 @app.post(
     "/api/v1/voice/sessions/{session_id}/stop",
     status_code=200,
-    summary="Stop a call",
+    summary="Stop a session",
     raises=stop_session.ERRORS,
 )
 async def handle(session_id: SessionId, caller: SessionCaller) -> Session:
-    """Close the room and keep it closed. Complete the session with its transcript afterwards."""
+    """Hang up the call and close its room. The session can still be completed."""
     return await stop_session(session_id, caller)
 
 

@@ -18,7 +18,7 @@ from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError
 from pi_voice.domain.output_schema import gemini_schema
 from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
-from pi_voice.use_cases.extractor import INSTRUCTION, fenced
+from pi_voice.use_cases.extractor import INSTRUCTION, delimited_transcript
 from tests.integration.provider import (
     Answer,
     Provider,
@@ -113,7 +113,7 @@ def test_the_request_is_one_user_turn_with_the_unchanged_schema(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
     provider.answers(candidate())
-    text = fenced(TURNS, NOW)
+    text = delimited_transcript(TURNS, NOW)
 
     runner.run(model.generate(ModelRequest(INSTRUCTION, (text,), SCHEMA), LONG))
 
@@ -525,7 +525,7 @@ def generate_with(
     repair: tuple[str, ...] = (),
     schema: dict[str, JsonValue] | None = None,
 ) -> ModelResponse:
-    request = ModelRequest(INSTRUCTION, (fenced(TURNS, NOW), *repair), schema or SCHEMA)
+    request = ModelRequest(INSTRUCTION, (delimited_transcript(TURNS, NOW), *repair), schema or SCHEMA)
     return runner.run(GeminiExtractionModel(known, web).generate(request, LONG))
 
 

@@ -74,7 +74,7 @@ def test_every_route_is_described_with_its_errors_and_its_key(operation: dict[st
     assert operation["description"]
     assert operation["security"] in ([API_KEY], [API_KEY, CLIENT_TOKEN], [{"livekit_signature": []}])
     assert {"401", "500"} <= operation["responses"].keys()
-    assert all(answer["headers"]["X-Request-Id"] for answer in operation["responses"].values())
+    assert all(response["headers"]["X-Request-Id"] for response in operation["responses"].values())
 
 
 def those_with(fact: Callable[[dict[str, Any]], object]) -> set[str]:
@@ -101,8 +101,8 @@ def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -
         return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
 
     def documents_replays(operation: dict[str, Any]) -> bool:
-        answers = operation["responses"].items()
-        return any("Idempotent-Replayed" in answer["headers"] for status, answer in answers if status < "300")
+        responses = operation["responses"].items()
+        return any("Idempotent-Replayed" in response["headers"] for status, response in responses if status < "300")
 
     def codes(operation: dict[str, Any], status: str) -> set[str]:
         return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
@@ -147,8 +147,8 @@ def test_a_field_is_described_by_its_docstring_under_its_name_in_json() -> None:
     assert all(SCHEMAS["SaveTranscriptRequest"]["properties"][name]["description"] for name in ("from", "turns"))
 
 
-def error_codes(answer: dict[str, Any]) -> set[str]:
-    schema = answer["content"]["application/json"]["schema"]
+def error_codes(response: dict[str, Any]) -> set[str]:
+    schema = response["content"]["application/json"]["schema"]
     assert schema["$ref"] == "#/components/schemas/ErrorResponse"
     return set(schema["properties"]["error"]["properties"]["code"]["enum"])
 
@@ -156,7 +156,7 @@ def error_codes(answer: dict[str, Any]) -> set[str]:
 def examples(operation: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
     contents = list(operation.get("requestBody", {}).get("content", {}).values())
     contents += [
-        content for answer in operation["responses"].values() for content in answer.get("content", {}).values()
+        content for response in operation["responses"].values() for content in response.get("content", {}).values()
     ]
     return ((content["schema"], content["example"]) for content in contents if "example" in content)
 
@@ -174,14 +174,14 @@ def test_every_error_code_that_is_sent_is_documented_by_some_route_and_in_the_gu
     documented = set()
     for methods in DOCUMENT["paths"].values():
         for operation in methods.values():
-            for status, answer in operation["responses"].items():
+            for status, response in operation["responses"].items():
                 if not status.startswith("2"):
-                    documented |= error_codes(answer)
+                    documented |= error_codes(response)
     sent = {error.code for error in subclasses(errors.VoiceError) if hasattr(error, "code")}
     guide = (ROOT / "docs" / "errors.md").read_text()
 
     assert documented == sent - {"api_key_not_found"}
-    assert [code for code in sorted(sent) if f"\n## `{code}`\n" not in guide] == []
+    assert [code for code in sorted(sent) if f"\n### `{code}`\n" not in guide] == []
 
 
 def subclasses(cls: type[errors.VoiceError]) -> Iterator[type[errors.VoiceError]]:
@@ -272,33 +272,33 @@ def test_nothing_that_was_released_is_broken() -> None:
 
 
 BREAKING: Final[list[tuple[str, str]]] = [
-    ('del d["paths"]["/api/v1/voice/voices"]', "GET /api/v1/voice/voices is gone"),
+    ('del d["paths"]["/api/v1/voice/voices"]', "GET /api/v1/voice/voices was removed"),
     (
         's["CreateAgentRequest"]["required"].append("purpose")',
-        "POST /api/v1/voice/agents: request.purpose is required now",
+        "POST /api/v1/voice/agents: request.purpose became required",
     ),
-    ('del s["CreateSessionRequest"]["properties"]["media"]', "POST /api/v1/voice/sessions: request.media is gone"),
+    ('del s["CreateSessionRequest"]["properties"]["media"]', "POST /api/v1/voice/sessions: request.media was removed"),
     (
         's["CreateSessionRequest"]["properties"]["ttl_seconds"]["maximum"] = 60',
-        "request.ttl_seconds takes less: maximum",
+        "request.ttl_seconds is more restrictive: maximum",
     ),
-    ('s["SpeakingPace"]["enum"].pop()', "request.behaviors.speaking_pace takes less: enum"),
-    ('del s["Connection"]["properties"]["livekit"]', "answer.data.connection.livekit is gone"),
-    ('s["Session"]["required"].remove("results")', "answer.results is no longer always there"),
-    ('s["Voice"]["properties"]["style"]["type"] = "integer"', "answer.data[].style is of another type"),
-    ('d["paths"]["/api/v1/voice/agents"]["get"]["parameters"].pop()', "the parameter cursor is gone"),
-    ('d["paths"]["/api/v1/voice/voices"]["get"]["security"] = []', "another kind of key is required"),
+    ('s["SpeakingPace"]["enum"].pop()', "request.behaviors.speaking_pace is more restrictive: enum"),
+    ('del s["Connection"]["properties"]["livekit"]', "response.data.connection.livekit was removed"),
+    ('s["Session"]["required"].remove("results")', "response.results became optional"),
+    ('s["Voice"]["properties"]["style"]["type"] = "integer"', "response.data[].style changed its type"),
+    ('d["paths"]["/api/v1/voice/agents"]["get"]["parameters"].pop()', "the parameter cursor was removed"),
+    ('d["paths"]["/api/v1/voice/voices"]["get"]["security"] = []', "a kind of credential was removed"),
     (
         'd["paths"]["/api/v1/voice/sessions/{session_id}/stop"]["post"]["security"].pop()',
-        "another kind of key is required",
+        "a kind of credential was removed",
     ),
     (
         'd["paths"]["/api/v1/voice/sessions/{session_id}/renew"]["post"]["requestBody"]["required"] = True',
-        "a body is required now",
+        "the body became required",
     ),
     (
         'd["paths"]["/api/v1/voice/sessions"]["post"]["parameters"][0]["required"] = True',
-        "the parameter Idempotency-Key is required now",
+        "the parameter Idempotency-Key became required",
     ),
 ]
 

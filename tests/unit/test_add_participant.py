@@ -66,7 +66,7 @@ def test_no_participant_is_added_to_an_ended_session(status: str) -> None:
 
 
 def test_no_participant_is_added_to_a_call_that_was_hung_up() -> None:
-    with pytest.raises(SessionNotActive):
+    with pytest.raises(SessionNotActive, match="was hung up"):
         add(stored=replace(session(), hung_up_at=NOW + 5, end_reason="stopped"))
 
 

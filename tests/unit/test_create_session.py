@@ -231,7 +231,7 @@ def test_a_repeated_request_gets_new_tokens_with_the_original_expiry() -> None:
     first = setup.create()
     setup.clock.now += 60
 
-    repeated = asyncio.run(setup.create_session.repeat(first.session_id, ACME))
+    repeated = asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
 
     assert repeated == first  # the fakes' tokens are equal
     assert len(setup.sessions.stored) == 1
@@ -251,15 +251,15 @@ def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, 
     setup.sessions.stored[first.session_id] = replace(setup.session, **changes)
 
     with pytest.raises(SessionNotActive):
-        asyncio.run(setup.create_session.repeat(first.session_id, ACME))
+        asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
 
     assert len(setup.live_tokens.requests) == 1
 
 
 # ---- Provider errors ------------------------------------------------------------------------------------
 
-LIVEKIT_ERRORS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not answer in time.")]
-GEMINI_ERRORS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")]
+LIVEKIT_ERRORS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not respond in time.")]
+GEMINI_ERRORS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not respond in time.")]
 
 
 @pytest.mark.parametrize("error", LIVEKIT_ERRORS, ids=lambda error: error.code)

@@ -143,7 +143,7 @@ def test_results_are_stored_and_the_due_time_is_cleared() -> None:
     assert setup.model.requests[0].seconds == 20.0
 
 
-@pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Gemini did not answer in time.")], ids=repr)
+@pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Gemini did not respond in time.")], ids=repr)
 def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> None:
     setup = Setup(error)
 

@@ -21,7 +21,7 @@ from pi_voice.use_cases.extractor import (
     ExtractionRequest,
     Extractor,
     TokenPrices,
-    fenced,
+    delimited_transcript,
 )
 from tests.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
 from tests.unit.attacks import ATTACKS
@@ -317,12 +317,12 @@ def test_a_retry_after_within_the_time_limit_is_waited_for(seconds: float, reque
 
 def test_a_timeout_that_uses_up_the_time_limit_is_not_retried() -> None:
     time = FakeTime()
-    model = SlowFailingModel(time.clock, 19.9, UpstreamTimeout("Gemini did not answer in time."))
+    model = SlowFailingModel(time.clock, 19.9, UpstreamTimeout("Gemini did not respond in time."))
 
     outcome = extract(model, time)
 
     assert len(model.requests) == 1
-    assert outcome.extraction.error == ErrorInfo(code="upstream_timeout", message="Gemini did not answer in time.")
+    assert outcome.extraction.error == ErrorInfo(code="upstream_timeout", message="Gemini did not respond in time.")
     assert outcome.extraction.attempts == 1
 
 
@@ -592,7 +592,7 @@ def test_an_attack_is_one_line_of_the_transcript_and_does_not_change_the_instruc
 def test_each_attack_is_one_line() -> None:
     turns: list[TranscriptTurn] = [{"role": "user", "text": attack} for attack in ATTACKS]
 
-    assert [line["text"] for line in lines_of(fenced(turns, NOW))] == list(ATTACKS)
+    assert [line["text"] for line in lines_of(delimited_transcript(turns, NOW))] == list(ATTACKS)
     assert len(set(ATTACKS)) >= 25
 
 
@@ -620,7 +620,7 @@ def test_if_the_model_invents_a_quote_the_value_is_unverified() -> None:
 # ---- Request --------------------------------------------------------------------------------------------
 
 
-def test_the_request_has_the_agent_s_schema_and_the_fenced_transcript() -> None:
+def test_the_request_has_the_agent_s_schema_and_the_delimited_transcript() -> None:
     model = FakeExtractionModel('{"city": "Oslo"}')
 
     extract(model)
@@ -651,7 +651,7 @@ def test_the_instruction_says_that_the_transcript_is_not_an_instruction() -> Non
 
 
 def test_spoken_text_is_not_escaped_to_ascii() -> None:
-    assert '"text": "Zürich 東京 🙂"' in fenced([{"role": "user", "text": "Zürich 東京 🙂"}], NOW)
+    assert '"text": "Zürich 東京 🙂"' in delimited_transcript([{"role": "user", "text": "Zürich 東京 🙂"}], NOW)
 
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -668,7 +668,7 @@ BREAKS = st.sampled_from(
 def test_no_spoken_text_can_end_its_line_or_the_fence(role_texts: list[tuple[str, str]]) -> None:
     turns: list[TranscriptTurn] = [{"role": role, "text": text} for role, text in role_texts]  # type: ignore[typeddict-item]
 
-    began, opening, *lines, closing = fenced(turns, NOW).splitlines()  # splits at every kind of line break
+    began, opening, *lines, closing = delimited_transcript(turns, NOW).splitlines()  # at every kind of line break
 
     assert began == "The call began on Friday, 2027-01-15 08:00 UTC."
     assert (opening, closing) == ("-----BEGIN TRANSCRIPT-----", "-----END TRANSCRIPT-----")

@@ -1,4 +1,4 @@
-"""Composition root: the only module that knows use cases and adapters, and connects them.
+"""Composition root: the only module that imports both use cases and adapters.
 
 Adapters are imported inside the factories, so that a function loads only the SDKs it uses. Every object is created once
 per container. Handlers import this module; nothing in `pi_voice` does.
@@ -191,7 +191,7 @@ def api_key_verifier() -> "ApiKeyVerifier":
 
 @cache
 def manage_api_keys() -> "ManageApiKeys":
-    """Create the use case."""
+    """Build `ManageApiKeys` with its adapters."""
     from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 
     return ManageApiKeys(api_keys())
@@ -199,7 +199,7 @@ def manage_api_keys() -> "ManageApiKeys":
 
 @cache
 def manage_agents() -> "ManageAgents":
-    """Create the use case."""
+    """Build `ManageAgents` with its adapters."""
     from pi_voice.use_cases.manage_agents import ManageAgents
 
     return ManageAgents(agents())
@@ -207,7 +207,7 @@ def manage_agents() -> "ManageAgents":
 
 @cache
 def issue_connections() -> "IssueConnections":
-    """Create the use case."""
+    """Build `IssueConnections` with its adapters."""
     from pi_voice.adapters.gemini_live import GeminiLiveTokens
     from pi_voice.use_cases.issue_connections import IssueConnections
 
@@ -217,7 +217,7 @@ def issue_connections() -> "IssueConnections":
 
 @cache
 def create_session() -> "CreateSession":
-    """Create the use case."""
+    """Build `CreateSession` with its adapters."""
     from pi_voice.use_cases.create_session import CreateSession
 
     return CreateSession(agents(), sessions(), issue_connections(), settings.grace_seconds(os.environ))
@@ -225,7 +225,7 @@ def create_session() -> "CreateSession":
 
 @cache
 def renew_session() -> "RenewSession":
-    """Create the use case."""
+    """Build `RenewSession` with its adapters."""
     from pi_voice.use_cases.renew_session import RenewSession
 
     return RenewSession(agents(), sessions(), checkpoints(), issue_connections())
@@ -233,7 +233,7 @@ def renew_session() -> "RenewSession":
 
 @cache
 def add_participant() -> "AddParticipant":
-    """Create the use case."""
+    """Build `AddParticipant` with its adapters."""
     from pi_voice.use_cases.add_participant import AddParticipant
 
     return AddParticipant(sessions(), rooms())
@@ -241,7 +241,7 @@ def add_participant() -> "AddParticipant":
 
 @cache
 def save_transcript() -> "SaveTranscript":
-    """Create the use case."""
+    """Build `SaveTranscript` with its adapters."""
     from pi_voice.use_cases.save_transcript import SaveTranscript
 
     return SaveTranscript(sessions(), checkpoints())
@@ -249,7 +249,7 @@ def save_transcript() -> "SaveTranscript":
 
 @cache
 def stop_session() -> "StopSession":
-    """Create the use case."""
+    """Build `StopSession` with its adapters."""
     from pi_voice.use_cases.stop_session import StopSession
 
     return StopSession(sessions(), rooms())
@@ -257,7 +257,7 @@ def stop_session() -> "StopSession":
 
 @cache
 def read_sessions() -> "ReadSessions":
-    """Create the use case."""
+    """Build `ReadSessions` with its adapters."""
     from pi_voice.use_cases.read_sessions import ReadSessions
 
     return ReadSessions(sessions(), transcripts())
@@ -265,7 +265,7 @@ def read_sessions() -> "ReadSessions":
 
 @cache
 def delete_session() -> "DeleteSession":
-    """Create the use case."""
+    """Build `DeleteSession` with its adapters."""
     from pi_voice.use_cases.delete_session import DeleteSession
 
     return DeleteSession(sessions(), transcripts(), checkpoints())
@@ -284,7 +284,7 @@ def extractor() -> "Extractor":
 
 @cache
 def extract_results() -> "ExtractResults":
-    """Create the use case."""
+    """Build `ExtractResults` with its adapters."""
     from pi_voice.use_cases.extract_results import ExtractResults
 
     return ExtractResults(agents(), sessions(), transcripts(), extractor(), extraction_queue())
@@ -292,7 +292,7 @@ def extract_results() -> "ExtractResults":
 
 @cache
 def rerun_extraction() -> "RerunExtraction":
-    """Create the use case."""
+    """Build `RerunExtraction` with its adapters."""
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
 
     return RerunExtraction(agents(), sessions(), transcripts(), extractor(), rate_limiter())
@@ -300,7 +300,7 @@ def rerun_extraction() -> "RerunExtraction":
 
 @cache
 def preview_extraction() -> "PreviewExtraction":
-    """Create the use case."""
+    """Build `PreviewExtraction` with its adapters."""
     from pi_voice.use_cases.preview_extraction import PreviewExtraction
 
     return PreviewExtraction(extractor(), rate_limiter())
@@ -308,7 +308,7 @@ def preview_extraction() -> "PreviewExtraction":
 
 @cache
 def end_session() -> "EndSession":
-    """Create the use case."""
+    """Build `EndSession` with its adapters."""
     from pi_voice.use_cases.end_session import EndSession
 
     return EndSession(sessions(), transcripts(), checkpoints())
@@ -316,7 +316,7 @@ def end_session() -> "EndSession":
 
 @cache
 def complete_session() -> "CompleteSession":
-    """Create the use case."""
+    """Build `CompleteSession` with its adapters."""
     from pi_voice.use_cases.complete_session import CompleteSession
 
     return CompleteSession(sessions(), end_session(), extract_results(), rooms)
@@ -324,7 +324,7 @@ def complete_session() -> "CompleteSession":
 
 @cache
 def sweep_sessions() -> "SweepSessions":
-    """Create the use case."""
+    """Build `SweepSessions` with its adapters."""
     from pi_voice.use_cases.sweep_sessions import SweepSessions
 
     return SweepSessions(sessions(), end_session(), stop_session(), extraction_queue())
@@ -332,7 +332,7 @@ def sweep_sessions() -> "SweepSessions":
 
 @cache
 def receive_livekit_webhook() -> "ReceiveLivekitWebhook":
-    """Create the use case."""
+    """Build `ReceiveLivekitWebhook` with its adapters."""
     from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 

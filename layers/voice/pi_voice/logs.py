@@ -24,7 +24,7 @@ class ExceptionFields(TypedDict):
 def exception_fields(error: BaseException) -> ExceptionFields:
     """Return type and stack of an exception for the log.
 
-    The message is omitted: those of botocore and pydantic quote the invalid values, a provider's may quote our request.
+    The message is omitted: botocore and pydantic quote invalid values in it, and a provider may quote the request.
     """
     return {
         "error": type(error).__qualname__,

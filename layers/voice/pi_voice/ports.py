@@ -66,7 +66,10 @@ class ApiKeys(Protocol):
         ...
 
     async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
-        """Revoke a key and return it; None if the workspace has no such key. A repeat keeps the first time."""
+        """Revoke a key and return it; None if the workspace has no such key.
+
+        Repeated calls do not change `revoked_at`.
+        """
         ...
 
 
@@ -113,28 +116,29 @@ class Sessions(Protocol):
         ...
 
     async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without checkpoints into a failed one; None if it was not one, or was renewed.
+        """Turn an active session without checkpoints into a failed one.
 
-        An earlier hang-up keeps its reason. Only attributes of the failure change.
+        None if it is not active, has checkpoints, or was renewed. An earlier hang-up keeps its reason. Only
+        attributes of the failure change.
         """
         ...
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Record that an active call was hung up; None if it was not active. A repeat keeps the first time.
+        """Record that an active call was hung up; None if it was not active.
 
-        The session is due at once, until `schedule` sets another time.
+        Repeated calls do not change `hung_up_at`. The session is due at once, until `schedule` sets another time.
         """
         ...
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 
-        The due time does not change: the sweeper reads the new expiry when it looks.
+        The due time does not change: the sweeper reads the new expiry when it next processes the session.
         """
         ...
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Set when the sweeper looks at a session next, None for never, if its due time has not changed since the read.
+        """Set when the sweeper next processes a session, unless its due time changed since the read. None means never.
 
         Return the current session; None if it was deleted.
         """

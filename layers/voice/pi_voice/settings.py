@@ -57,7 +57,7 @@ class AwsSettings:
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
-    """Names of the five DynamoDB tables, and the retention of sessions in days (0: no expiry)."""
+    """Names of the DynamoDB tables, and the retention of sessions in days (0: no expiry)."""
 
     agents: str
     sessions: str

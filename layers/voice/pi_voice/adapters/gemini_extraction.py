@@ -66,7 +66,7 @@ class GeminiExtractionModel:
                 )
         except TimeoutError:
             logger.warning("extraction_model_timed_out", seconds=seconds)
-            raise UpstreamTimeout("Gemini did not answer in time.") from None
+            raise UpstreamTimeout("Gemini did not respond in time.") from None
         except errors.APIError as error:
             logger.warning("extraction_model_request_refused", status=error.code)
             raise _translated(error) from None

@@ -84,7 +84,7 @@ class GeminiLiveTokens:
                     status, answer = await self._exchange(body)
         except TimeoutError:
             logger.warning("gemini_live_timed_out", seconds=self._time_limit_seconds)
-            raise UpstreamTimeout("Gemini did not answer in time. Try again in a moment.") from None
+            raise UpstreamTimeout("Gemini did not respond in time. Try again in a moment.") from None
         except aiohttp.ClientError as error:
             logger.warning("gemini_live_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None

@@ -57,7 +57,7 @@ class _Store(DynamoDBPersistenceLayer):
 
 
 class Idempotency:
-    """Remembers for a day which requests were processed, and the ids of what they created."""
+    """Records processed requests for a day, with the ids of the resources they created."""
 
     def __init__(self, table: str, time_limit_seconds: float) -> None:
         self._store = _Store(table, time_limit_seconds)

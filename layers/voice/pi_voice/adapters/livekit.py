@@ -121,7 +121,7 @@ class LiveKitRooms:
                     return await send()
         except TimeoutError:
             logger.warning("livekit_timed_out", seconds=self._time_limit_seconds)
-            raise UpstreamTimeout("LiveKit did not answer in time. Try again in a moment.") from None
+            raise UpstreamTimeout("LiveKit did not respond in time. Try again in a moment.") from None
         except ServerError as error:
             if allow_not_found and error.code == ServerErrorCode.NOT_FOUND:
                 return None

@@ -10,7 +10,7 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.logs import logger
 
 PATIENCE_SECONDS: Final = 4.0
-"""Time limit of a request with its retries in seconds; the caller of complete may be waiting."""
+"""Time limit of a request with its retries in seconds; the client of complete_session may be waiting."""
 
 
 class SqsExtractionQueue:

@@ -1,1 +1,1 @@
-"""Rules and models of the product. Imports nothing of ours but itself, and no SDK."""
+"""Rules and models. Imports no SDK and no other layer."""

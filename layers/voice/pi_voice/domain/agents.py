@@ -1,4 +1,4 @@
-"""Agents: who answers the call, what they ask, and which results are extracted."""
+"""Agents: instructions, questions, voice and output schema."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
@@ -19,7 +19,11 @@ DurationCap = Annotated[int, Field(ge=60, le=1800)]
 """Time limit of a call in seconds, 60 to 1800."""
 
 SpeakingPace = TypeAliasType("SpeakingPace", Literal["slow", "normal", "fast"])
+"""Speaking rate of an agent."""
+
 ResponseLength = TypeAliasType("ResponseLength", Literal["brief", "moderate", "detailed"])
+"""Length of an agent's answers."""
+
 Words = Annotated[str, StringConstraints(max_length=1000)]
 
 
@@ -42,7 +46,7 @@ class VoiceChoice(Document):
     """Voice of the agent, and its language if it differs from the agent's."""
 
     name: VoiceName = "Puck"
-    """One of the 30 prebuilt voices."""
+    """One of the prebuilt voices."""
     language_code: LanguageTag | None = None
     """BCP 47 tag of the spoken language; null: the agent's."""
 
@@ -64,14 +68,14 @@ class AgentConfig(Document):
     ] = ()
     """Questions, asked one at a time in this order; up to 50."""
     behaviors: Behaviors = Behaviors()
-    """How the agent conducts the call."""
+    """Time limit, speaking pace, length of answers, first and last words."""
     output_schema: JsonObject | None = None
     """Output schema as hints: a type name, a sentence, or objects and one-element arrays of these.
 
     The results have every key; a value the call does not mention is null.
     """
     output_schema_strict: JsonObject | None = None
-    """Output schema as JSON Schema, in the subset that Gemini supports; wins over `output_schema`."""
+    """Output schema as JSON Schema, in the subset that Gemini supports; takes precedence over `output_schema`."""
     evidence: bool = False
     """Whether to return for each value where in the call it was said; costs more output tokens."""
     voice: VoiceChoice = VoiceChoice()
@@ -110,7 +114,7 @@ class SavedAgent(Agent):
     """Response of POST /agents and PATCH /agents/{agent_id}: the agent, with warnings about its output schema."""
 
     warnings: list[ErrorDetail] = Field(default=[])
-    """Keywords of the output schema that Gemini does not see, by their place; results are validated against most."""
+    """Keywords of the output schema that Gemini ignores, by path; results are validated against most of them."""
 
 
 class ListAgentsQuery(PageQuery):
@@ -126,7 +130,7 @@ class OwnedAgent:
 
 
 MergePatch = dict[str, JsonValue]
-"""JSON merge patch (RFC 7396): values replace, null removes."""
+"""JSON merge patch of an agent (RFC 7396): values replace, null removes. `UpdateAgentRequest` in the reference."""
 
 
 def unknown_fields(patch: MergePatch) -> list[str]:

@@ -61,7 +61,7 @@ Metadata = TypeAliasType(
         Field(max_length=16),
     ],
 )
-"""Up to 16 key-value pairs of the API's users."""
+"""Key-value pairs for your own use: up to 16, keys of 1 to 40 characters, values of up to 500."""
 
 
 def digits_to_int(text: object) -> object:

@@ -1,4 +1,4 @@
-"""Every error a request can end with, as in the API contract.
+"""Errors of the API.
 
     VoiceError
     ├── InvalidRequest 400
@@ -153,7 +153,7 @@ class ApiKeyNotFound(VoiceError):
 
 
 class SessionNotActive(VoiceError):
-    """The session has ended."""
+    """The session has ended, was hung up or has expired."""
 
     status = 409
     code = "voice_session_not_active"
@@ -317,5 +317,5 @@ class UpstreamTimeout(ProviderError):
 
     status = 504
     code = "upstream_timeout"
-    default_message = "A provider did not answer in time. Try again in a moment."
+    default_message = "A provider did not respond in time. Try again in a moment."
     retryable = True

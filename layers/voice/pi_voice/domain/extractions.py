@@ -75,7 +75,7 @@ class Extraction(Document):
     """State and cost of the extraction of a session's results."""
 
     status: Literal["succeeded", "pending", "failed", "skipped"]
-    """`pending`: results follow later. `skipped`: no output schema, or nothing was said."""
+    """`pending`: the extraction will be retried. `skipped`: no output schema, or nothing was said."""
     model: str | None = None
     """Model that answered, or that was asked last."""
     attempts: int = 0

@@ -1,4 +1,4 @@
-"""LiveKit's webhooks: their signed form, the fields we read, and what they say about a room."""
+"""LiveKit webhooks: signature, event and room models."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final

@@ -57,7 +57,7 @@ _MAX_PATH_CHARACTERS: Final = 200
 def compile_output_schema(
     output_schema: JsonSchema | None, output_schema_strict: JsonSchema | None
 ) -> JsonSchema | None:
-    """Return the JSON Schema of the results, None if neither is given; a strict schema wins over hints.
+    """Return the JSON Schema of the results, None if neither is given; a strict schema takes precedence over hints.
 
     The arguments must be valid (`output_schema_validation`).
     """

@@ -18,10 +18,10 @@ Item = TypeVar("Item")
 
 
 class Page(Document, Generic[Item]):
-    """One page of a list, newest first."""
+    """One page of a list."""
 
     data: list[Item]
-    """Items of this page, newest first."""
+    """Items of this page."""
     next_cursor: str | None = None
     """Cursor of the next page; null on the last page."""
 

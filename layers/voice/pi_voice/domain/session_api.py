@@ -33,21 +33,21 @@ def _round_to_milliseconds(seconds: float) -> int | float:
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    """Remove the default from the reference: generated clients would send it and remove the agent's cap."""
+    """Remove the default from the reference: generated clients would send it and remove the agent's time limit."""
     schema.pop("default")
 
 
 class CreateSessionRequest(Document):
     """Request body of POST /sessions.
 
-    `max_duration_seconds` has three cases: absent uses the agent's cap, null means no cap, a number is the cap of
-    this call.
+    `max_duration_seconds` has three cases: absent uses the agent's time limit, null means no time limit, a number is
+    the time limit of this call.
     """
 
     agent_id: str
     """Agent that takes the call."""
     participant: Participant
-    """The caller."""
+    """Participant who talks to the agent."""
     ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
     """Lifetime of the connections in seconds, 60 to 3600; at least `max_duration_seconds`."""
     max_duration_seconds: Annotated[DurationCap | None, Field(json_schema_extra=_without_default)] = None
@@ -125,11 +125,11 @@ class CreatedSession(Document):
     agent_id: AgentId
     """Agent of the session."""
     agent_version: int
-    """Agent version at session create; later changes of the agent do not affect the session."""
+    """Agent version of the session, fixed when it was created."""
     status: Literal["active"]
     """Always `active`."""
     participant: Participant
-    """The caller."""
+    """Participant who talks to the agent."""
     max_duration_seconds: int | None
     """Time limit of the call in seconds; null: none."""
     ttl_seconds: int
@@ -189,7 +189,7 @@ class AddedParticipant(Document):
     session_id: SessionId
     """Session id."""
     participant: Participant
-    """The caller."""
+    """The added participant."""
     expires_at: int
     """When the connections expire."""
     connection: ParticipantConnection
@@ -213,7 +213,7 @@ class SavedTranscript(Document):
     next: int
     """Index of the turn to send next, counted from 0; all earlier turns are durable."""
     hung_up_at: int | None = None
-    """When the call was hung up, because it was stopped or exceeded its cap; null if it may continue."""
+    """When the call was hung up, because it was stopped or exceeded its time limit; null if it may continue."""
 
 
 class CompleteSessionRequest(Document):
@@ -226,7 +226,10 @@ class CompleteSessionRequest(Document):
     )
     """Duration of the call in seconds."""
     end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
-    """Why the call ended, in your own word; ignored if the call was stopped or exceeded its cap."""
+    """Reason why the call ended: 1 to 40 lowercase letters, digits and underscores, starting with a letter.
+
+    Ignored if the call was stopped or exceeded its time limit.
+    """
 
 
 class RerunExtractionRequest(Document):
@@ -235,7 +238,7 @@ class RerunExtractionRequest(Document):
     output_schema: JsonObject | None = None
     """Output schema as hints; absent with `output_schema_strict`: the agent's current schema."""
     output_schema_strict: JsonObject | None = None
-    """Output schema as JSON Schema; wins over `output_schema`."""
+    """Output schema as JSON Schema; takes precedence over `output_schema`."""
     evidence: bool | None = None
     """Whether to return evidence for each value; absent: the agent's setting."""
     preview: bool = False
@@ -250,7 +253,7 @@ class PreviewExtractionRequest(Document):
     output_schema: JsonObject | None = None
     """Output schema as hints."""
     output_schema_strict: JsonObject | None = None
-    """Output schema as JSON Schema; wins over `output_schema`."""
+    """Output schema as JSON Schema; takes precedence over `output_schema`."""
     evidence: bool = False
     """Whether to return evidence for each value."""
     called_at: Annotated[int, Field(ge=0, le=_YEAR_9999)] | None = None
@@ -263,13 +266,13 @@ class ExtractedResults(Document):
     """Response of POST /sessions/{session_id}/extract and POST /extractions/preview."""
 
     session_id: SessionId | None
-    """Session of the transcript; null for a preview of a pasted transcript."""
+    """Session of the transcript; null for a preview of a transcript in the request."""
     results: JsonValue
     """Results in the output schema; null if there is no schema or the extraction failed."""
     extraction: Extraction
     """State and cost of the extraction."""
     warnings: list[ErrorDetail]
-    """Keywords of the output schema that Gemini does not see, by their place."""
+    """Keywords of the output schema that Gemini ignores, by path."""
 
 
 class ListSessionsQuery(PageQuery):
@@ -289,11 +292,11 @@ class SessionSummary(Document):
     agent_id: AgentId
     """Agent of the session."""
     agent_version: int
-    """Agent version at session create; later changes of the agent do not affect the session."""
+    """Agent version of the session, fixed when it was created."""
     status: SessionStatus
     """`active`, `completed` or `failed`."""
     participant: Participant
-    """The caller."""
+    """Participant who talks to the agent."""
     max_duration_seconds: int | None
     """Time limit of the call in seconds; null: none."""
     ttl_seconds: int
@@ -311,11 +314,11 @@ class SessionSummary(Document):
     duration_seconds: int | float | None
     """Duration of the call in seconds, as reported by the client."""
     end_reason: str | None
-    """Why the call ended."""
+    """Reason why the call ended; `cap` if it exceeded its time limit."""
     completed_by: str | None
     """`client` or `sweeper`."""
     hung_up_at: int | None
-    """When the room was closed because the call was stopped or exceeded its cap."""
+    """When the room was closed because the call was stopped or exceeded its time limit."""
     checkpoint_turns: int
     """Number of turns saved during the call."""
     livekit: LiveKitRoom
@@ -358,7 +361,7 @@ class SweepSessionsResult(Document):
     failed: int = 0
     """Sessions failed because they had no checkpoints."""
     hung_up: int = 0
-    """Rooms closed: calls over their cap, and ended sessions whose room may have been open."""
+    """Rooms closed: calls over their time limit, and ended sessions whose room may have been open."""
     queued: int = 0
     """Extractions queued again."""
     errors: int = 0

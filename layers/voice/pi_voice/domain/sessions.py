@@ -5,7 +5,7 @@ create ──► active ──complete──► completed     (transcript durabl
   │          └─────sweeper────► failed        (never completed, no checkpoints: expired)
   └─provisioning fails────────► failed        (active until then, if only Gemini fails)
 
-An active session may be hung up: its call is over (stopped, or past its cap), and its transcript may still arrive.
+An active session may be hung up: its call was stopped or exceeded its time limit, and its transcript may still arrive.
 """
 
 from dataclasses import dataclass, field, replace
@@ -27,10 +27,13 @@ MAX_SESSION_SECONDS: Final = 3_600
 """Latest expiry of a session's connections, counted from its creation, however often they are renewed."""
 
 CAP_LEEWAY_SECONDS: Final = 15
-"""Time beyond the cap before the room is closed, so that the client can end the call with a goodbye first."""
+"""Time beyond the time limit before the room is closed, so that the client can end the call with a goodbye first."""
 
 SessionStatus = TypeAliasType("SessionStatus", Literal["active", "completed", "failed"])
+"""Status of a session."""
+
 Medium = TypeAliasType("Medium", Literal["microphone", "camera"])
+"""Track that a participant may publish."""
 
 
 def _validate_media(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
@@ -139,7 +142,7 @@ class Session:
 
     @property
     def cap_ends_at(self) -> int | None:
-        """When the room is closed because of the cap, counted from the first join; None without cap or join."""
+        """When the time limit closes the room, counted from the first join; None without time limit or join."""
         rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
         joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
         cap = self.max_duration_seconds
@@ -147,7 +150,7 @@ class Session:
 
     @property
     def next_due_at(self) -> int:
-        """When the sweeper must look at this active session next."""
+        """When the sweeper must next process this active session."""
         cap_ends_at = self.cap_ends_at if self.hung_up_at is None else None
         return self.abandoned_at if cap_ends_at is None else min(self.abandoned_at, cap_ends_at)
 

@@ -12,6 +12,7 @@ VoiceName = TypeAliasType("VoiceName", Literal[
     "Achernar", "Alnilam", "Schedar", "Gacrux", "Pulcherrima", "Achird", "Zubenelgenubi", "Vindemiatrix",
     "Sadachbia", "Sadaltager", "Sulafat",
 ])  # fmt: skip
+"""Name of a prebuilt voice."""
 
 
 class Voice(Document):

@@ -30,7 +30,7 @@ def error_response(error: Exception) -> Response[str]:
 
 
 def not_found_response(_: Exception) -> Response[str]:
-    """Answer like API Gateway for an unknown route. Only the function URL and unexpected methods get here."""
+    """Respond as API Gateway does to an unknown route. Only the function URL and unexpected methods need this."""
     return Response(404, JSON, '{"message":"Not Found"}')
 
 

@@ -1,1 +1,1 @@
-"""Operations of the product, one module each. They see the domain and the ports."""
+"""Operations, one module each. They import only the domain and the ports."""

@@ -29,8 +29,10 @@ class AddParticipant:
         participant, because LiveKit would disconnect that one.
         """
         session = await authorized_session(caller, self._sessions, session_id)
-        if not session.is_ongoing:
+        if session.status != "active":
             raise SessionNotActive
+        if session.hung_up_at is not None:
+            raise SessionNotActive("The call was hung up, so no participant can join. Complete the session.")
         if self._clock() >= session.expires_at:
             raise SessionNotActive("The session's connections have expired. Start another session.")
         if request.identity == session.participant.identity:

@@ -84,7 +84,7 @@ class CreateSession:
             raise
         return self._created(session, issued)
 
-    async def repeat(self, session_id: SessionId, caller: SessionCaller) -> CreatedSession:
+    async def repeat_create_session(self, session_id: SessionId, caller: SessionCaller) -> CreatedSession:
         """Return the response of an earlier create request, for its Idempotency-Key, with new tokens.
 
         The tokens have the original expiry. Raises SessionNotFound, SessionNotActive, or a ProviderError.

@@ -51,8 +51,8 @@ class ExtractResults:
         """Extract the results of a session from the queue within a time limit.
 
         After the last attempt a failure is final. A session that is deleted or has its results is skipped, because a
-        message may be delivered twice. The session stays due if it was: only the sweeper knows whether its room is
-        closed. Raises ExtractionUnfinished, and StorageError.
+        message may be delivered twice. The due time remains, because this function does not check the session's
+        room. Raises ExtractionUnfinished, and StorageError.
         """
         session = await self._sessions.get(session_id)
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
@@ -76,7 +76,7 @@ class ExtractResults:
         """Extract a completed session's results within a time limit, while its room is closed; queue the rest.
 
         Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
-        the results and clears the duties. If the room could not be closed, the session stays due for the sweeper.
+        the results and clears the due time. If the room could not be closed, the session stays due for the sweeper.
         """
         if session.extraction is None or session.extraction.status != "pending":
             return await self._clear_due(session) if await closing_room else session
@@ -116,7 +116,7 @@ class ExtractResults:
         return True
 
     async def _clear_due(self, session: Session) -> Session:
-        """Clear the session's due time. If that fails, the sweeper looks at the session once more."""
+        """Clear the session's due time. If that fails, the sweeper processes the session once more."""
         try:
             return await self._sessions.schedule(session, None) or session
         except StorageError:

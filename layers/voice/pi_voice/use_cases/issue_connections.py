@@ -23,7 +23,7 @@ class IssuedConnections:
 
 
 class IssueConnections:
-    """Issues everything a session's client needs to talk."""
+    """Issues the connections and the client token of a session."""
 
     def __init__(self, rooms: Rooms, live_tokens: LiveTokens, client_tokens: ClientTokens) -> None:
         self._rooms = rooms

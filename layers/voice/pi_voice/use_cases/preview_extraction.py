@@ -1,4 +1,4 @@
-"""Extract results from a pasted transcript, to try out an output schema."""
+"""Extract results from the transcript in the request, to try out an output schema."""
 
 import time
 from typing import Final

@@ -64,7 +64,7 @@ class ReceiveLivekitWebhook:
         return ReceivedWebhook()
 
     async def _enforce_end(self, session: Session) -> None:
-        """Close the room if the call is over; else schedule the sweeper for the end of its cap."""
+        """Close the room if the call is over; else schedule the sweeper for the end of its time limit."""
         for _ in range(_ATTEMPTS):
             if not session.is_ongoing:
                 logger.info("room_reopened", session_id=session.session_id)

@@ -95,9 +95,9 @@ class RerunExtraction:
         return replace(ExtractionRequest.of(agent), evidence=with_evidence)
 
     async def _store(self, session: Session, outcome: ExtractionOutcome) -> list[ExtractionRun]:
-        """Add a run to the history, and replace the results unless this run failed; raises StorageError.
+        """Add a run to the history, and replace the results unless this run failed.
 
-        After a concurrent write, this run is added on top of the other one.
+        After a concurrent write, retry with the session as it was stored. Raises StorageError after five attempts.
         """
         for _ in range(_ATTEMPTS):
             before = session.extraction

@@ -1,4 +1,4 @@
-"""Save turns while the call goes on, so that a closed browser tab loses nothing."""
+"""Save turns during the call, so that they survive if the client disappears."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Stop a session: close its LiveKit room, because a client asked for it or the call exceeded its cap."""
+"""Stop a session: close its LiveKit room, because a client asked for it or the call exceeded its time limit."""
 
 import time
 
@@ -37,7 +37,7 @@ class StopSession:
         return session_api.Session.with_transcript(await self.hang_up(session, "stopped"), None)
 
     async def hang_up(self, session: Session, reason: str) -> Session:
-        """Record the hang-up with its reason, close the room, then clear the duty to close it.
+        """Record the hang-up with its reason, close the room, then set the next due time.
 
         Recording comes first, because a participant's token reopens the room: the webhook of that join finds the
         record and closes the room again. Raises SessionNotActive, or a ProviderError.

@@ -72,7 +72,7 @@ class SweepSessions:
         """Process one session and return the counter to increment. An error does not affect other sessions."""
         try:
             session = await self._sessions.get(session_id)
-            return await self._perform_duty(session) if session else None
+            return await self._process_due(session) if session else None
         except SessionNotActive:
             return None  # a concurrent request ended it
         except VoiceError as error:
@@ -81,7 +81,7 @@ class SweepSessions:
             logger.error("sweep_failed", session_id=session_id, **exception_fields(error))
         return "errors"
 
-    async def _perform_duty(self, session: Session) -> str | None:
+    async def _process_due(self, session: Session) -> str | None:
         now = int(self._clock())
         if session.due_at is None or session.due_at > now:
             return None  # the index lags behind the table

@@ -128,9 +128,10 @@ class DynamoSessions(Table):
             return None
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Record that an active call was hung up; None if it was not active. A repeat keeps the first time and reason.
+        """Record that an active call was hung up; None if it was not active.
 
-        The session is due at once, until `schedule` sets another time.
+        Repeated calls do not change `hung_up_at` and `end_reason`. The session is due at once, until `schedule` sets
+        another time.
         """
         changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason), **due_attributes(session_id, now)}
         try:
@@ -152,7 +153,7 @@ class DynamoSessions(Table):
             return current if current and current.is_ongoing else None
 
     async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Set when the sweeper looks at a session next, None for never, if its due time has not changed since the read.
+        """Set when the sweeper next processes a session, unless its due time changed since the read. None means never.
 
         Return the current session; None if it was deleted.
         """
