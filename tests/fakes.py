@@ -7,7 +7,7 @@ in one step, like DynamoDB's conditional writes.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic import JsonValue
 
@@ -22,6 +22,10 @@ from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery,
 from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, Scope
+
+
+FAKE_PAGE: Final = 10
+"""Number of due sessions on a page."""
 
 
 async def _request() -> None:
@@ -253,12 +257,12 @@ class FakeSessions:
             return session
         return self._update(session, results=results, extraction=extraction, due_at=due_at)
 
-    async def due(self, now: int) -> AsyncIterator[SessionId]:
-        await _request()
+    async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
         due = [(session.due_at, session.session_id) for session in self.stored.values() if session.due_at is not None]
-        for due_at, session_id in sorted(due):
-            if due_at <= now:
-                yield session_id
+        ids = [session_id for due_at, session_id in sorted(due) if due_at <= now]
+        for start in range(0, max(len(ids), 1), FAKE_PAGE):
+            await _request()
+            yield ids[start : start + FAKE_PAGE]
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()

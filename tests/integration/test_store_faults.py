@@ -40,8 +40,8 @@ HASH = api_keys.generate().hash
 FAILURE = ErrorInfo(code="expired", message=SECRET)
 
 
-async def all_of(ids: AsyncIterator[SessionId]) -> list[SessionId]:
-    return [session_id async for session_id in ids]
+async def all_of(pages: AsyncIterator[list[SessionId]]) -> list[SessionId]:
+    return [session_id async for page in pages for session_id in page]
 
 
 EVERYTHING: dict[str, Work] = {

@@ -55,7 +55,7 @@ def due(store: Store, now: int) -> list[SessionId]:
     """Return the sessions that are due."""
 
     async def ask() -> list[SessionId]:
-        return [session_id async for session_id in store.sessions.due(now)]
+        return [session_id async for page in store.sessions.due(now) for session_id in page]
 
     return run(ask())
 
@@ -387,13 +387,13 @@ def test_due_sessions_are_read_page_by_page_oldest_first(store: Store) -> None:
 
     async def read(number: int) -> list[SessionId]:
         read_ids: list[SessionId] = []
-        async for session_id in counted.due(NOW):
-            read_ids.append(session_id)
-            if len(read_ids) == number:
+        async for page in counted.due(NOW):
+            read_ids += page
+            if len(read_ids) >= number:
                 break
         return read_ids
 
-    assert run(read(10)) == ids[:10]
+    assert run(read(10)) == ids[:100]
     assert limits == [100]
     limits.clear()
     assert run(read(1_000)) == ids
@@ -405,11 +405,12 @@ def test_sessions_processed_while_paging_do_not_hide_the_others(store: Store) ->
 
     async def read_and_do() -> list[SessionId]:
         read_ids: list[SessionId] = []
-        async for session_id in store.sessions.due(NOW):
-            read_ids.append(session_id)
-            session = await store.sessions.get(session_id)
-            assert session is not None
-            await store.sessions.schedule(session, None)
+        async for page in store.sessions.due(NOW):
+            read_ids += page
+            for session_id in page:
+                session = await store.sessions.get(session_id)
+                assert session is not None
+                await store.sessions.schedule(session, None)
         return read_ids
 
     assert run(read_and_do()) == ids

@@ -373,11 +373,10 @@ def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
     class LaggingIndex(FakeSessions):
         """An index that lags behind the table."""
 
-        async def due(self, now: int) -> AsyncIterator[SessionId]:
-            async for session_id in super().due(now):
-                yield session_id
-            for session_id in (id_of(1), id_of(2), id_of(3)):
-                yield session_id
+        async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+            async for page in super().due(now):
+                yield page
+            yield [id_of(1), id_of(2), id_of(3)]
 
     later, never = numbered_session(1, due_at=ABANDONED_AT + 1), numbered_session(2, due_at=None)
     setup = Setup(sessions=LaggingIndex(later, never))
@@ -433,10 +432,13 @@ def test_a_run_ends_at_its_time_limit_and_the_next_runs_process_the_rest() -> No
 
 def test_a_run_fails_if_the_index_cannot_be_read() -> None:
     class UnreadableIndex(FakeSessions):
-        async def due(self, now: int) -> AsyncIterator[SessionId]:
-            async for session_id in super().due(now):
-                yield session_id
+        async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+            async for page in super().due(now):
+                yield page
             raise StorageError
 
+    setup = Setup(sessions=UnreadableIndex(numbered_session(1)))
+
     with pytest.raises(StorageError):
-        Setup(sessions=UnreadableIndex(session())).sweep()
+        setup.sweep()
+    assert [each.status for each in setup.sessions.stored.values()] == ["failed"]  # what was found before is processed

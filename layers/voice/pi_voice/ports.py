@@ -157,8 +157,8 @@ class Sessions(Protocol):
         """Merge a LiveKit event into its session and return it; None if there is no such session. Idempotent."""
         ...
 
-    def due(self, now: int) -> AsyncIterator[SessionId]:
-        """Return the sessions that are due by now."""
+    def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+        """Yield the ids of the sessions that are due by now, page by page. A page may be empty."""
         ...
 
     async def delete(self, session_id: SessionId) -> None:

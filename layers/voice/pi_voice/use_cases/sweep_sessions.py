@@ -46,18 +46,14 @@ class SweepSessions:
         now = self._clock()
         deadline = now + BUDGET_SECONDS
         counts = dict.fromkeys(SweepSessionsResult.model_fields, 0)
-        batch: list[SessionId] = []
-        try:
-            async for session_id in self._sessions.due(int(now)):
-                batch.append(session_id)
-                if len(batch) == _CONCURRENCY:
-                    await self._process_batch(batch, counts)
-                    batch = []
+        async for page in self._sessions.due(int(now)):
+            for start in range(0, len(page), _CONCURRENCY):
+                await self._process_batch(page[start : start + _CONCURRENCY], counts)
                 if self._clock() >= deadline:
-                    logger.warning("sweep_out_of_time")
                     break
-        finally:  # also if a query fails, for the sessions found before
-            await self._process_batch(batch, counts)
+            if self._clock() >= deadline:
+                logger.warning("sweep_out_of_time")
+                break
         result = SweepSessionsResult(**counts)
         log = logger.info if any(counts.values()) else logger.debug
         log("sweep", **result.model_dump())

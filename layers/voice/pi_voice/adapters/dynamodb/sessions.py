@@ -189,11 +189,11 @@ class DynamoSessions(Table):
                 return session_of(item)
             raise SessionNotFound from None
 
-    async def due(self, now: int) -> AsyncIterator[SessionId]:
-        """Return the sessions that are due by now, the oldest first within a partition of the index.
+    async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+        """Yield the ids of the sessions that are due by now, one page per request.
 
-        Partitions come in random order, so that a full one does not always delay the others. One request per
-        _DUE_PER_QUERY rows, sent as they are consumed.
+        A page has up to _DUE_PER_QUERY ids of one partition of the index, the oldest first. Partitions come in random
+        order, so that a full one does not always delay the others.
         """
         for shard in random.sample(range(DUE_SHARDS), DUE_SHARDS):
             request: dict[str, Any] = {
@@ -205,8 +205,7 @@ class DynamoSessions(Table):
             }
             while True:
                 answer = await self._request("Query", **request)
-                for item in answer["Items"]:
-                    yield SessionId(item["session_id"]["S"])
+                yield [SessionId(item["session_id"]["S"]) for item in answer["Items"]]
                 if "LastEvaluatedKey" not in answer:
                     break
                 request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
