@@ -407,15 +407,17 @@ def _merge_patch(folder: str, requests: dict[str, Json]) -> str:
     name = f"Update{noun}Request"
     requests[name] = {
         **_patch_of(requests[f"Create{noun}Request"], requests),
-        "description": "A JSON merge patch (RFC 7396): a field that is left out does not change, null removes it.",
+        "description": "A JSON merge patch (RFC 7396): an absent field does not change, null resets a field to its default.",
     }
     return name
 
 
 def _patch_of(schema: Json, requests: dict[str, Json]) -> Json:
-    """Make every field of an object optional and nullable, in the objects inside it as well."""
+    """Make every field of an object optional, and nullable unless it is required, in the objects inside it as well."""
     if "properties" in schema:
-        fields = {name: _nullable(_patch_of(field, requests)) for name, field in schema["properties"].items()}
+        patches = {name: _patch_of(field, requests) for name, field in schema["properties"].items()}
+        required = schema.get("required", ())
+        fields = {name: patch if name in required else _nullable(patch) for name, patch in patches.items()}
         return {key: value for key, value in schema.items() if key != "required"} | {"properties": fields}
     if "propertyNames" in schema:  # metadata: null removes a key, whatever its name
         values = _nullable(_patch_of(schema["additionalProperties"], requests))

@@ -16,7 +16,7 @@ MAX_QUOTE_CHARACTERS: Final = 500
 INSTRUCTION: Final = (
     "\nAnswer with an object of two keys. `results` is what the schema asks for. `evidence` has one entry for every "
     "single value in `results`, null ones included: `path` leads to the value by keys and positions with dots between "
-    "them, such as customer.name or items.0.title; `status` is found where the call tells it, not_mentioned where the "
+    "them, such as customer.name or items.0.title; `status` is found where a speaker said it, not_mentioned where the "
     "call does not tell it, conflicting where the call tells different values and does not settle on one; `turn` is "
     "the number of the turn where it was said; `quote` is the few words of that turn that say it, copied letter by "
     "letter. Without such words `turn` and `quote` are null."
