@@ -23,7 +23,6 @@ from pi_voice.domain.sessions import Medium, Participant, Session, SessionComple
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
-
 FAKE_PAGE: Final = 10
 """Number of due sessions on a page."""
 

@@ -1,4 +1,4 @@
-"""Manual extractions: of a completed session, as a run in its history, and of a pasted transcript."""
+"""Manual extractions: of a completed session, as a run in its history, and of a transcript in the request."""
 
 import json
 import re
@@ -214,7 +214,7 @@ def test_an_unusable_schema_is_refused_with_the_place(api: Api, call: str, schem
         assert api.post(path, body).error("invalid_output_schema", 400).paths == [place]
 
 
-# ---- A pasted transcript ----------------------------------------------------------------------------
+# ---- A transcript in the request ----------------------------------------------------------------------------
 
 
 def test_a_preview_of_a_pasted_transcript_stores_nothing(api: Api) -> None:
