@@ -407,7 +407,7 @@ def _merge_patch(folder: str, requests: dict[str, Json]) -> str:
     name = f"Update{noun}Request"
     requests[name] = {
         **_patch_of(requests[f"Create{noun}Request"], requests),
-        "description": "A JSON merge patch (RFC 7396): absent fields do not change, null resets a field to its default.",
+        "description": "A JSON merge patch (RFC 7396): absent fields do not change, null resets a field.",
     }
     return name
 
