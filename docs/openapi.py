@@ -5,7 +5,6 @@ are the bodies in events/ and the responses in docs/responses/. Client generator
 that becomes a class has a name, requests hold no `default`, and all errors share one schema.
 """
 
-import ast
 import base64
 import importlib
 import inspect
@@ -14,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from types import NoneType
 from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints
@@ -343,6 +342,19 @@ def _failure(status: int, raised: list[Any]) -> Json:
 
 # ---- Schemas ----
 
+_ALIASES: Final = {
+    "EvidenceByPath": "Evidence of each value of the results, by its path.",
+    "JsonObject": "Any JSON object with finite numbers.",
+    "JsonValue": "Any JSON value.",
+    "Medium": "Track that a participant may publish.",
+    "Metadata": "Key-value pairs for your own use: up to 16, keys of 1 to 40 characters, values of up to 500.",
+    "ResponseLength": "Length of an agent's answers.",
+    "SessionStatus": "Status of a session.",
+    "SpeakingPace": "Speaking rate of an agent.",
+    "VoiceName": "Name of a prebuilt voice.",
+}
+"""Descriptions of the named types that are not models; docstrings of type aliases exist in the source only."""
+
 
 class _Generator(GenerateJsonSchema):
     """pydantic's generator without titles, which repeat the names of fields."""
@@ -357,25 +369,13 @@ def _schemas(hints: set[Any], mode: JsonSchemaMode) -> dict[str, Json]:
     ordered = sorted(models, key=lambda each: each[0].__name__)
     _, schema = models_json_schema(ordered, ref_template=f"{_SCHEMAS}{{model}}", schema_generator=_Generator)
     schemas: dict[str, Json] = json.loads(_plain(json.dumps(schema["$defs"])))
-    described = _alias_docstrings()
     for name, each in schemas.items():
         each.pop("title", None)
         generic = next((generic for generic in (Envelope, Page) if name.endswith(generic.__name__)), None)
-        description = inspect.getdoc(generic) if generic else described.get(name)
+        description = inspect.getdoc(generic) if generic else _ALIASES.get(name)
         if description:
             each.setdefault("description", description)
     return schemas
-
-
-def _alias_docstrings() -> dict[str, str]:
-    """Read the docstrings of the domain's type aliases, which exist in the source only."""
-    found = {"JsonValue": "Any JSON value."}  # an alias of pydantic's
-    for path in (ROOT / "layers" / "voice" / "pi_voice" / "domain").glob("*.py"):
-        for statements in pairwise(ast.parse(path.read_text()).body):
-            match statements:
-                case ast.Assign([ast.Name(name)]), ast.Expr(ast.Constant(str(text))):
-                    found[name] = text
-    return found
 
 
 def _plain(text: str) -> str:
