@@ -270,8 +270,11 @@ def test_the_baseline_is_the_document_at_the_newest_release_tag(tmp_path: Path) 
 
 def test_nothing_that_was_released_is_broken() -> None:
     breaking = script("breaking_changes")
+    released = breaking.released()
+    if released is None:
+        pytest.skip("this clone has no release tag to compare with")
 
-    assert list(breaking.breaking_changes(breaking.released() or DOCUMENT, DOCUMENT)) == []
+    assert list(breaking.breaking_changes(released, DOCUMENT)) == []
 
 
 BREAKING: Final[list[tuple[str, str]]] = [
