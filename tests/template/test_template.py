@@ -11,7 +11,7 @@ from pi_voice import settings
 from pi_voice.adapters import gemini_live, livekit
 from pi_voice.domain import sessions
 from pi_voice.entrypoints import events
-from pi_voice.use_cases import complete_session, extract_results, rerun_extraction, sweep_sessions
+from pi_voice.use_cases import complete_session, extract_results, preview_extraction, rerun_extraction, sweep_sessions
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
 from tests.template.rights import RIGHTS
 from tests.template.routes import BASE, ROUTES, snake_case
@@ -182,7 +182,7 @@ def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Map
     assert providers + 2 * STORING_SECONDS <= functions["CreateSession"]["Timeout"] < 30
     assert complete_session.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
     assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["RerunExtraction"]["Timeout"] < 30
-    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
+    assert preview_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
     assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
