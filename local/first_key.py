@@ -1,10 +1,9 @@
 """The first API key of the local stack: a new one, or the value of PI_VOICE_API_KEY."""
 
-import os
 import sys
-from contextlib import closing
 from typing import Final
 
+from local import dynamodb
 from local.errors import CannotStart
 from local.template import Template
 
@@ -20,11 +19,11 @@ async def issue(template: Template, wanted: str | None) -> str:
     Raises CannotStart if the wanted key is not in the format of an API key.
     """
     sys.path[:0] = [str(layer) for layer in template.layers]
-    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415
+    from pi_voice.adapters.aws import AwsClient  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.domain import api_keys  # noqa: PLC0415 (the template says where the layer is)
     from pi_voice.domain.errors import InvalidApiKey  # noqa: PLC0415
-    from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
+    from pi_voice.settings import TableNames  # noqa: PLC0415
     from pi_voice.use_cases.manage_api_keys import ManageApiKeys  # noqa: PLC0415
 
     try:
@@ -35,10 +34,8 @@ async def issue(template: Template, wanted: str | None) -> str:
         ) from None
     environment = template.functions[0].environment
     request = api_keys.CreateApiKeyRequest(workspace=WORKSPACE, name="make run")
-    settings = AwsSettings.of({**os.environ, **environment})
-    patient = AwsService(
-        settings, DYNAMODB, time_limit_seconds=_PATIENCE_SECONDS, patience_seconds=2 * _PATIENCE_SECONDS
+    rows = dynamodb.client(environment["AWS_ENDPOINT_URL_DYNAMODB"])
+    manage_api_keys = ManageApiKeys(
+        DynamoApiKeys(AwsClient(rows, _PATIENCE_SECONDS), TableNames.of(environment).api_keys)
     )
-    with closing(patient) as dynamodb:
-        manage_api_keys = ManageApiKeys(DynamoApiKeys(dynamodb, TableNames.of(environment).api_keys))
-        return (await manage_api_keys.create_api_key(request, secret)).api_key
+    return (await manage_api_keys.create_api_key(request, secret)).api_key

@@ -3,10 +3,10 @@
 import base64
 import json
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from local import dynamodb
 from local.first_key import WORKSPACE
 from local.stack import Surroundings
 
@@ -28,7 +28,7 @@ async def save_samples(around: Surroundings) -> None:
     """
     if around.services.dynamodb_url is not None:
         return
-    from pi_voice.adapters.aws import DYNAMODB, AwsService  # noqa: PLC0415 (as in first_key)
+    from pi_voice.adapters.aws import AwsClient  # noqa: PLC0415 (as in first_key)
     from pi_voice.adapters.dynamodb.agents import DynamoAgents  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions  # noqa: PLC0415
@@ -37,7 +37,7 @@ async def save_samples(around: Surroundings) -> None:
     from pi_voice.domain.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
     from pi_voice.domain.session_api import CreateSessionRequest  # noqa: PLC0415
     from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS  # noqa: PLC0415
-    from pi_voice.settings import AwsSettings, TableNames  # noqa: PLC0415
+    from pi_voice.settings import TableNames  # noqa: PLC0415
 
     environment = around.template.functions[0].environment
     tables = TableNames.of(environment)
@@ -58,7 +58,7 @@ async def save_samples(around: Surroundings) -> None:
         created_at=now,
     )
 
-    with closing(AwsService(AwsSettings.of({**around.machine, **environment}), DYNAMODB)) as dynamodb:
-        await DynamoAgents(dynamodb, tables.agents).save(workspace, agent)
-        await DynamoSessions(dynamodb, tables.sessions).add(session)
-        await DynamoApiKeys(dynamodb, tables.api_keys).add(key, secret.hash)
+    rows = AwsClient(dynamodb.client(around.dynamodb_url))
+    await DynamoAgents(rows, tables.agents).save(workspace, agent)
+    await DynamoSessions(rows, tables.sessions).add(session)
+    await DynamoApiKeys(rows, tables.api_keys).add(key, secret.hash)

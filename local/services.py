@@ -149,7 +149,7 @@ def machine_variables(environment: Mapping[str, str], *aws_urls: str) -> dict[st
     if not all(map(is_loopback, aws_urls)):
         own = {name: value for name, value in environment.items() if name.startswith("AWS_")}
         region = own.get("AWS_REGION") or own.get("AWS_DEFAULT_REGION") or REGION
-        both = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # the product reads the first, boto3 the second
+        both = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # Lambda sets both; boto3 reads the second
         return {**inherited, **own, **both, **_credentials(environment)}
     return {
         **inherited,

@@ -1,9 +1,9 @@
 """Time limits of tests without faults. Tests of the limits themselves use servers that do not respond."""
 
-from typing import Any, Final
+from typing import Final
 
 LONG: Final = 120.0
 """More seconds than any machine needs for an operation of milliseconds."""
 
-PATIENT: Final[dict[str, Any]] = {"time_limit_seconds": LONG, "patience_seconds": 10 * LONG}
-"""The limits of an AWS service that has to answer even on a slow machine."""
+DEADLINE: Final = 10 * LONG
+"""Deadline of a request to AWS, retries included, that has to succeed even on a slow machine."""

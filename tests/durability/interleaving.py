@@ -14,7 +14,6 @@ from functools import partial
 from itertools import count
 from typing import Any, Final
 
-from pi_voice.adapters.aws import Unanswered
 from pi_voice.adapters.dynamodb.sessions import BY_DUE
 
 _QUIET_TURNS: Final = 15
@@ -78,9 +77,8 @@ class _Waiting:
 
 
 def _index(fn: Callable[..., Any]) -> object:
-    """Return the index that a request reads; the request is the last argument of asyncio's call."""
-    asked = fn.args[-1] if isinstance(fn, partial) else None
-    return asked.get("IndexName") if isinstance(asked, dict) else None
+    """Return the index that a request reads; its parameters are those of asyncio's call."""
+    return fn.keywords.get("IndexName") if isinstance(fn, partial) else None
 
 
 class Gate(ThreadPoolExecutor):
@@ -155,7 +153,7 @@ class Gate(ThreadPoolExecutor):
             case Fate.REFUSED | Fate.UNHEARD:
                 if fate is Fate.UNHEARD:
                     _carry_out(_Waiting(waiting.operation, waiting.request))
-                waiting.answer.set_exception(Unanswered())
+                waiting.answer.set_exception(TimeoutError())
             case Fate.CRASH_BEFORE | Fate.CRASH_AFTER:
                 if fate is Fate.CRASH_AFTER:
                     _carry_out(_Waiting(waiting.operation, waiting.request))

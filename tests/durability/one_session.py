@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from pi_voice.adapters.aws import Unanswered
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
@@ -45,7 +44,7 @@ Answer = TypeVar("Answer")
 async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
     try:
         return await asyncio.to_thread(do)
-    except Unanswered:
+    except TimeoutError:
         raise error from None
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from pi_voice.adapters.aws import AwsService
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.transcripts import unpack
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, SaveTranscriptRequest
@@ -38,7 +38,7 @@ from tests.durability.reference import (
     Work,
 )
 from tests.fakes import FakeClient, FakeClock
-from tests.integration.conftest import dynamodb, environment, moto, service  # noqa: F401 (fixtures)
+from tests.integration.conftest import aws, dynamodb, environment, moto  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store, Tables
 
@@ -170,10 +170,10 @@ ROUNDS = 40
 class Machine(RuleBasedStateMachine):
     """One session with its clients, LiveKit, the scheduled job and the workers."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811 (fixtures' values)
+    def __init__(self, dynamodb: "DynamoDBClient", aws: AwsClient) -> None:  # noqa: F811 (fixtures' values)
         super().__init__()
         self.tables = Tables(dynamodb)
-        self.store = Store(dynamodb, service, self.tables)
+        self.store = Store(dynamodb, aws, self.tables)
         self.reference = Reference()
         self.world: World | None = None
         self.transcript_id: str | None = None
@@ -283,12 +283,12 @@ class Machine(RuleBasedStateMachine):
             assert not self.reference.reported & sight.inside, "a call that was hung up goes on"
 
 
-def search(dynamodb: "DynamoDBClient", service: AwsService, examples: int, steps: int) -> None:  # noqa: F811
+def search(dynamodb: "DynamoDBClient", aws: AwsClient, examples: int, steps: int) -> None:  # noqa: F811
     faulthandler.cancel_dump_traceback_later()  # hypothesis has its own limits
 
     class Here(Machine):
         def __init__(self) -> None:
-            super().__init__(dynamodb, service)
+            super().__init__(dynamodb, aws)
 
     run_state_machine_as_test(
         Here,
@@ -302,10 +302,10 @@ def search(dynamodb: "DynamoDBClient", service: AwsService, examples: int, steps
     )
 
 
-def test_a_few_interleavings_match_the_reference(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
-    search(dynamodb, service, examples=15, steps=6)
+def test_a_few_interleavings_match_the_reference(dynamodb: "DynamoDBClient", aws: AwsClient) -> None:  # noqa: F811
+    search(dynamodb, aws, examples=15, steps=6)
 
 
 @pytest.mark.durability
-def test_many_interleavings_match_the_reference(dynamodb: "DynamoDBClient", service: AwsService) -> None:  # noqa: F811
-    search(dynamodb, service, examples=150, steps=8)
+def test_many_interleavings_match_the_reference(dynamodb: "DynamoDBClient", aws: AwsClient) -> None:  # noqa: F811
+    search(dynamodb, aws, examples=150, steps=8)

@@ -29,7 +29,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.one_session import OneSession, a_call, says
 from tests.fakes import FakeClient, FakeClock
-from tests.integration.conftest import dynamodb, environment, moto, runner, service, store  # noqa: F401 (fixtures)
+from tests.integration.conftest import aws, dynamodb, environment, moto, runner, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store
 

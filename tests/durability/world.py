@@ -10,7 +10,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar
@@ -32,14 +32,14 @@ from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import Function, load
 from local.workers import Workers
-from pi_voice.adapters.aws import DYNAMODB, AwsService
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.domain.api_keys import CreateApiKeyRequest
-from pi_voice.settings import AwsSettings, TableNames
+from pi_voice.settings import TableNames
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
-from tests.patience import PATIENT
+from tests.patience import DEADLINE
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -232,11 +232,9 @@ class World:
     def caller(self, lane: Lane) -> Caller:
         """Return a new caller."""
         workspace = f"w-{uuid4().hex[:12]}"
-        settings = AwsSettings.of({**self.machine, "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url})
-        with closing(AwsService(settings, DYNAMODB, **PATIENT)) as service:
-            manage_api_keys = ManageApiKeys(DynamoApiKeys(service, self.tables.api_keys))
-            request = CreateApiKeyRequest(workspace=workspace, name="durability")
-            created = self.background.run(manage_api_keys.create_api_key(request))
+        manage_api_keys = ManageApiKeys(DynamoApiKeys(AwsClient(self.dynamodb, DEADLINE), self.tables.api_keys))
+        request = CreateApiKeyRequest(workspace=workspace, name="durability")
+        created = self.background.run(manage_api_keys.create_api_key(request))
         return Caller(lane.site, workspace, created.api_key)
 
     # ---- Time ----

@@ -6,27 +6,24 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import boto3
 import pytest
 
-from pi_voice.adapters.aws import DYNAMODB, AwsService, Protocol
+from pi_voice.adapters.aws import AwsClient, client
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
-from pi_voice.settings import AwsSettings
 from tests.integration.provider import Provider
 from tests.integration.store import Store, Tables
 from tests.moto_server import MotoServer
 from tests.moving_clock import MovableLoop
-from tests.patience import PATIENT
+from tests.patience import DEADLINE, LONG
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
 
-ServiceAt = Callable[..., AwsService]
+AwsAt = Callable[..., AwsClient]
 
 _ENDPOINT = "AWS_ENDPOINT_URL_DYNAMODB"
 _MADE_UP = {
@@ -71,31 +68,35 @@ def dynamodb(request: pytest.FixtureRequest) -> "DynamoDBClient":
 
 
 @pytest.fixture(scope="module")
-def service(dynamodb: "DynamoDBClient") -> Iterator[AwsService]:
+def aws(dynamodb: "DynamoDBClient") -> AwsClient:
     """The product's client for the same DynamoDB."""
     del dynamodb  # its fixture pointed the environment to it
-    with closing(AwsService(AwsSettings.of(os.environ), DYNAMODB, **PATIENT)) as service:
-        yield service
+    return AwsClient(client("dynamodb", time_limit_seconds=LONG), DEADLINE)
 
 
 @pytest.fixture
-def service_at() -> Iterator[ServiceAt]:
+def aws_at(monkeypatch: pytest.MonkeyPatch) -> AwsAt:
     """Create clients for other endpoints."""
-    with ExitStack() as made:
 
-        def service_at(url: str, protocol: Protocol = DYNAMODB, **limits: Any) -> AwsService:
-            settings = replace(AwsSettings.of(os.environ), endpoints={protocol.service: url})
-            service = AwsService(settings, protocol, **{**PATIENT, **limits})
-            return made.enter_context(closing(service))
+    def aws_at(
+        url: str,
+        service: Literal["dynamodb", "sqs"] = "dynamodb",
+        seconds: float = DEADLINE,
+        time_limit_seconds: float = LONG,
+        attempts: int = 3,
+    ) -> AwsClient:
+        with monkeypatch.context() as environment:
+            environment.setenv(f"AWS_ENDPOINT_URL_{service.upper()}", url)
+            return AwsClient(client(service, attempts, time_limit_seconds), seconds)
 
-        yield service_at
+    return aws_at
 
 
 @pytest.fixture
-def store(dynamodb: "DynamoDBClient", service: AwsService) -> Iterator[Store]:
+def store(dynamodb: "DynamoDBClient", aws: AwsClient) -> Iterator[Store]:
     """The adapters on empty tables of the template."""
     tables = Tables(dynamodb)
-    yield Store(dynamodb, service, tables)
+    yield Store(dynamodb, aws, tables)
     tables.drop()
 
 

@@ -1,7 +1,6 @@
 """The store under test: tables of the template under unique names, and the adapters on them."""
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +8,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
+
 from local import template
-from pi_voice.adapters.aws import AwsService, Refused
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
@@ -82,46 +84,47 @@ class Store:
     dynamodb: "DynamoDBClient"
     """boto3 client to inspect stored rows."""
 
-    service: AwsService
+    aws: AwsClient
     """Client of the adapters."""
 
     names: Tables | TableNames
 
     @property
     def api_keys(self) -> DynamoApiKeys:
-        return DynamoApiKeys(self.service, self.names.api_keys)
+        return DynamoApiKeys(self.aws, self.names.api_keys)
 
     @property
     def agents(self) -> DynamoAgents:
-        return DynamoAgents(self.service, self.names.agents)
+        return DynamoAgents(self.aws, self.names.agents)
 
     @property
     def sessions(self) -> DynamoSessions:
         return self.sessions_kept()
 
     def sessions_kept(self, days: int = 0) -> DynamoSessions:
-        return DynamoSessions(self.service, self.names.sessions, days)
+        return DynamoSessions(self.aws, self.names.sessions, days)
 
     @property
     def transcripts(self) -> DynamoTranscripts:
-        return DynamoTranscripts(self.service, self.names.transcripts)
+        return DynamoTranscripts(self.aws, self.names.transcripts)
 
     @property
     def checkpoints(self) -> DynamoCheckpoints:
         return self.checkpoints_kept()
 
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
-        return DynamoCheckpoints(self.service, self.names.sessions, self.names.transcripts, days)
+        return DynamoCheckpoints(self.aws, self.names.sessions, self.names.transcripts, days)
 
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
-        return DynamoTranscripts(self.service, self.names.transcripts, days, clock)
+        return DynamoTranscripts(self.aws, self.names.transcripts, days, clock)
 
     def rates(self, per_minute: int, clock: Clock) -> DynamoRateLimiter:
-        return DynamoRateLimiter(self.service, self.names.idempotency, per_minute, clock)
+        return DynamoRateLimiter(self.aws, self.names.idempotency, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
-        """Return the same store with some requests of its client replaced, by operation in snake case."""
-        return replace(self, service=cast("AwsService", _Wrapped(self.service, instead)))
+        """Return the same store with some requests of its client replaced, by operation, such as `get_item`."""
+        wrapped = cast("BaseClient", _Wrapped(self.aws.boto3_client, instead))
+        return replace(self, aws=AwsClient(wrapped, self.aws.seconds))
 
     def rows(self, table: str) -> list[Row]:
         """Return all rows of a table as they are stored."""
@@ -149,20 +152,15 @@ class Store:
 
 
 class _Wrapped:
-    """A client with replaced operations; the name of GetItem is `get_item`."""
+    """A boto3 client with replaced operations."""
 
-    def __init__(self, service: AwsService, instead: Mapping[str, Callable[[Request], Request]]) -> None:
-        self.patience_seconds = service.patience_seconds
-        self._service = service
+    def __init__(self, client: BaseClient, instead: Mapping[str, Callable[[Request], Request]]) -> None:
+        self._client = client
         self._instead = instead
 
-    def ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        def real(**arguments: Any) -> Any:
-            return self._service.ask(operation, arguments)
-
-        name = re.sub(r"(?<!^)([A-Z])", r"_\1", operation).lower()
-        request = self._instead[name](real) if name in self._instead else real
-        return request(**arguments)
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+        return self._instead[name](real) if name in self._instead else real
 
 
 def sent_twice(request: Request) -> Request:
@@ -192,13 +190,13 @@ def _definitions() -> dict[str, Any]:
     return {table.name.partition("-voice_")[2]: table.definition for table in tables}
 
 
-def cancelled(*reasons: str) -> Refused:
+def canceled(*reasons: str) -> ClientError:
     """Make the error of a transaction that DynamoDB cancels, with a reason per item."""
-    answer = {
-        "Message": "Transaction cancelled: what the caller said",
+    response: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": "Transaction cancelled: what the caller said"},
         "CancellationReasons": [{"Code": reason} for reason in reasons],
     }
-    return Refused("TransactWriteItems", "TransactionCanceledException", answer)
+    return ClientError(response, "TransactWriteItems")
 
 
 def cancelling(times: int, *reasons: str, after: bool = False) -> Callable[[Request], Request]:
@@ -211,7 +209,7 @@ def cancelling(times: int, *reasons: str, after: bool = False) -> Callable[[Requ
                 left[0] -= 1
                 if after:
                     transact(**arguments)
-                raise cancelled(*reasons)
+                raise canceled(*reasons)
             return transact(**arguments)
 
         return ask

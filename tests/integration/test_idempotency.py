@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from pi_voice.adapters.aws import AwsClient, client
 from pi_voice.adapters.idempotency import Idempotency
 from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.idempotency import IdempotentRequest
+from tests.integration.conftest import AwsAt
 from tests.integration.provider import Provider, says
-from tests.patience import LONG
 
 DONE = says("{}", content_type="application/x-amz-json-1.0")
 CONTEXT: Any = SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
@@ -29,15 +30,13 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 
 
 @pytest.fixture
-def keys(provider: Provider, environment: pytest.MonkeyPatch) -> Idempotency:
-    with environment.context() as patched:
-        patched.setenv("AWS_ENDPOINT_URL_DYNAMODB", provider.url)
-        return Idempotency("idempotency", time_limit_seconds=LONG)
+def keys(provider: Provider, aws_at: AwsAt) -> Idempotency:
+    return Idempotency(aws_at(provider.url), "idempotency")
 
 
 def limit_requests(keys: Idempotency) -> None:
-    """Limit the following requests to one second."""
-    keys._store._time_limit_seconds = 1.0  # noqa: SLF001 (earlier requests need no short limit)
+    """Limit the following requests to three seconds, with attempts in the first one only."""
+    keys._store._dynamodb = AwsClient(client("dynamodb"), seconds=3.0)  # noqa: SLF001 (earlier ones need longer)
 
 
 def once(runner: asyncio.Runner, keys: Idempotency, done: list[str], error: Exception | None = None) -> str:

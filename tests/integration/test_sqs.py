@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 
-from pi_voice.adapters.aws import SQS
 from pi_voice.adapters.sqs import SqsExtractionQueue
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import SessionId
-from tests.integration.conftest import ServiceAt
+from tests.integration.conftest import AwsAt
 from tests.integration.provider import Answer, Provider, hangs_up, says
 from tests.moto_server import MotoServer
 
@@ -40,8 +39,8 @@ def url(sqs: "SQSClient") -> str:
 
 
 @pytest.fixture
-def queue(service_at: ServiceAt, moto: MotoServer, url: str) -> SqsExtractionQueue:
-    return SqsExtractionQueue(service_at(moto.url, SQS), url)
+def queue(aws_at: AwsAt, moto: MotoServer, url: str) -> SqsExtractionQueue:
+    return SqsExtractionQueue(aws_at(moto.url, "sqs"), url)
 
 
 def messages(sqs: "SQSClient", url: str) -> list[Any]:
@@ -96,9 +95,9 @@ def assert_storage_error(runner: asyncio.Runner, work: Coroutine[Any, Any, None]
 
 
 def test_a_missing_queue_is_a_storage_error(
-    moto: MotoServer, service_at: ServiceAt, runner: asyncio.Runner, url: str, logged: io.StringIO
+    moto: MotoServer, aws_at: AwsAt, runner: asyncio.Runner, url: str, logged: io.StringIO
 ) -> None:
-    queue = SqsExtractionQueue(service_at(moto.url, SQS), url + "-of-another-stack")
+    queue = SqsExtractionQueue(aws_at(moto.url, "sqs"), url + "-of-another-stack")
 
     assert_storage_error(runner, queue.put(SESSION_ID), logged)
     assert_storage_error(runner, queue.delay("do not tell", 30), logged)
@@ -124,7 +123,7 @@ REFUSAL = '{"__type": "com.amazonaws.sqs#AccessDenied", "message": "do not tell"
     ],
 )
 def test_a_refused_or_broken_request_is_a_storage_error(
-    service_at: ServiceAt,
+    aws_at: AwsAt,
     runner: asyncio.Runner,
     provider: Provider,
     logged: io.StringIO,
@@ -133,22 +132,22 @@ def test_a_refused_or_broken_request_is_a_storage_error(
 ) -> None:
     provider.answers(answer)
 
-    assert_storage_error(runner, SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsExtractionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID), logged)
 
     assert len(provider.received) == attempts
 
 
-def test_a_transient_error_is_retried(service_at: ServiceAt, runner: asyncio.Runner, provider: Provider) -> None:
+def test_a_transient_error_is_retried(aws_at: AwsAt, runner: asyncio.Runner, provider: Provider) -> None:
     provider.answers(says(REFUSAL, 503), says('{"MessageId": "1"}', content_type="application/x-amz-json-1.0"))
 
-    runner.run(SqsExtractionQueue(service_at(provider.url, SQS), URL).put(SESSION_ID))
+    runner.run(SqsExtractionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID))
 
     assert len(provider.received) == 2
 
 
 def test_an_unreachable_queue_is_a_storage_error(
-    service_at: ServiceAt, runner: asyncio.Runner, closed_port: int, logged: io.StringIO
+    aws_at: AwsAt, runner: asyncio.Runner, closed_port: int, logged: io.StringIO
 ) -> None:
     nowhere = f"http://127.0.0.1:{closed_port}"
 
-    assert_storage_error(runner, SqsExtractionQueue(service_at(nowhere, SQS), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsExtractionQueue(aws_at(nowhere, "sqs"), URL).put(SESSION_ID), logged)

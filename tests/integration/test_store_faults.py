@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
 
-from pi_voice.adapters.aws import Refused, Unanswered
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
@@ -24,7 +24,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import Session
 from pi_voice.settings import TableNames
-from tests.integration.conftest import ServiceAt
+from tests.integration.conftest import AwsAt
 from tests.integration.provider import Provider, says
 from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
 from tests.integration.store import Request, Store
@@ -105,8 +105,8 @@ def broken(store: Store, error: Exception) -> Store:
     return store.through(**dict.fromkeys(REQUESTS, refusing(error)))
 
 
-def refusal(code: str) -> Refused:
-    return Refused("Operation", code, {"__type": code, "message": SECRET})
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": SECRET}}, "Operation")
 
 
 def assert_storage_error(store: Store, work: Work, logged: io.StringIO) -> None:
@@ -139,7 +139,7 @@ def test_every_refusal_is_a_storage_error(store: Store, logged: io.StringIO, nam
 
 @everything
 def test_a_missing_response_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    assert_storage_error(broken(store, Unanswered("Operation: TimeoutError")), work, logged)
+    assert_storage_error(broken(store, ReadTimeoutError(endpoint_url=SECRET)), work, logged)
 
 
 @everything
@@ -150,12 +150,12 @@ def test_a_missing_table_is_a_storage_error(store: Store, logged: io.StringIO, w
 
 
 def test_a_refused_connection_is_a_storage_error(
-    service_at: ServiceAt, store: Store, closed_port: int, logged: io.StringIO
+    aws_at: AwsAt, store: Store, closed_port: int, logged: io.StringIO
 ) -> None:
-    unreachable = service_at(f"http://127.0.0.1:{closed_port}", tries=1)
+    unreachable = aws_at(f"http://127.0.0.1:{closed_port}", attempts=1)
 
     for work in EVERYTHING.values():
-        assert_storage_error(replace(store, service=unreachable), work, logged)
+        assert_storage_error(replace(store, aws=unreachable), work, logged)
 
 
 # ---- Broken responses -------------------------------------------------------------------------------
@@ -164,12 +164,12 @@ def test_a_refused_connection_is_a_storage_error(
 @pytest.mark.parametrize("body", ["", "<html>", '{"Item": {"session_id": {"S": '], ids=["nothing", "a page", "a half"])
 @pytest.mark.parametrize("name", ["find a key", "read a session", "read an agent", "hang up", "put a transcript"])
 def test_an_unreadable_response_does_not_mean_that_the_row_is_missing(
-    service_at: ServiceAt, store: Store, provider: Provider, runner: asyncio.Runner, name: str, body: str
+    aws_at: AwsAt, store: Store, provider: Provider, runner: asyncio.Runner, name: str, body: str
 ) -> None:
     provider.answers(says(body, content_type="application/x-amz-json-1.0"))
 
     with pytest.raises(StorageError):
-        runner.run(EVERYTHING[name](replace(store, service=service_at(provider.url, tries=2))))
+        runner.run(EVERYTHING[name](replace(store, aws=aws_at(provider.url, attempts=2))))
 
 
 def test_a_slow_response_times_out(store: Store, logged: io.StringIO) -> None:
@@ -181,7 +181,7 @@ def test_a_slow_response_times_out(store: Store, logged: io.StringIO) -> None:
         return wait
 
     impatient = store.through(get_item=slow)
-    impatient.service.patience_seconds = 0.05
+    impatient.aws.seconds = 0.05
     with pytest.raises(StorageError):
         asyncio.run(impatient.sessions.get(SESSION.session_id))
     assert "TimeoutError" in logged.getvalue()

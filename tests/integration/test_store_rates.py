@@ -105,7 +105,7 @@ def test_a_count_whose_first_response_was_lost_is_counted_at_least_once(store: S
 def test_a_table_that_cannot_be_written_is_a_storage_error(store: Store) -> None:
     def refuse(_: Request) -> Request:
         def refused(**arguments: Any) -> Any:
-            return store.service.ask("UpdateItem", {**arguments, "TableName": "nowhere"})
+            return store.dynamodb.update_item(**{**arguments, "TableName": "nowhere"})
 
         return refused
 

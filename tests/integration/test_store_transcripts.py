@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
-from pi_voice.adapters.aws import Unanswered
 from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES, pack
 from pi_voice.domain import transcripts
 from pi_voice.domain.errors import StorageError
@@ -149,7 +149,7 @@ def test_a_failed_piece_is_reported_after_all_other_writes_have_ended(store: Sto
         def ask(**arguments: Any) -> Any:
             number = arguments["Item"]["piece"]["N"]
             if number == "0":
-                raise Unanswered
+                raise ReadTimeoutError(endpoint_url="")
             time.sleep(0.05)  # so that the other writes are in flight when the first fails
             answer = put(**arguments)
             written.append(number)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,14 +26,14 @@ from local.relay_process import forward_to_socket
 from local.sample_records import save_samples
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE, Surroundings
-from pi_voice.adapters.aws import DYNAMODB, AwsService
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import SignedWebhook
-from pi_voice.settings import AwsSettings, TableNames, WebhookSettings
+from pi_voice.settings import TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.template.conftest import environment
 
@@ -184,11 +183,10 @@ def test_the_samples_records_are_saved_before_one_is_invoked(
 
     background.run(save_samples(around))
 
-    settings = AwsSettings.of({**around.machine, "AWS_ENDPOINT_URL_DYNAMODB": around.dynamodb_url})
-    with closing(AwsService(settings, DYNAMODB)) as service:
-        agent = background.run(DynamoAgents(service, tables.agents).current(agent_id))
-        session = background.run(DynamoSessions(service, tables.sessions).get(session_id))
-        keys = background.run(DynamoApiKeys(service, tables.api_keys).in_workspace(WorkspaceId(key["workspace"])))
+    aws = AwsClient(client(around.dynamodb_url))
+    agent = background.run(DynamoAgents(aws, tables.agents).current(agent_id))
+    session = background.run(DynamoSessions(aws, tables.sessions).get(session_id))
+    keys = background.run(DynamoApiKeys(aws, tables.api_keys).in_workspace(WorkspaceId(key["workspace"])))
     assert agent
     assert session
     assert agent.workspace == session.workspace == WORKSPACE

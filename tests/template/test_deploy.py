@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from mypy_boto3_ssm import SSMClient
 
 from deploy import create_api_key, write_secrets
 from pi_voice.adapters import secrets
-from pi_voice.settings import AwsSettings, GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
+from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
 from tests.moto_server import MotoServer
 from tests.template.conftest import ROOT, environment
 
@@ -41,7 +40,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def read(location: str) -> dict[str, str]:
     """Return the stored secrets, read as by the functions."""
-    return secrets.read(location, AwsSettings.of(os.environ))
+    return secrets.read(location)
 
 
 @pytest.fixture

@@ -249,7 +249,6 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "EXTRACTION_QUEUE_URL",
         "POWERTOOLS_SERVICE_NAME",
         "POWERTOOLS_LOG_LEVEL",
-        "URL_SUFFIX",
     }
     assert variables["PI_VOICE_SECRETS"] == {"Fn::Sub": "${SecretsStore}:${SecretsName}"}
     assert not [name for name, function in functions.items() if "Environment" in function]

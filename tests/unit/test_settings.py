@@ -1,7 +1,6 @@
 import pytest
 
 from pi_voice.settings import (
-    AwsSettings,
     ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
@@ -195,67 +194,8 @@ def test_the_websocket_url_has_the_api_version_and_the_base_url(changes: dict[st
     assert GeminiSettings.of({**GEMINI, **changes}).live_url == url
 
 
-AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "hush-4711"}
-
-
-def test_the_region_is_the_one_that_lambda_sets() -> None:
-    settings = AwsSettings.of({**AWS, "AWS_DEFAULT_REGION": "us-east-1"})
-
-    assert settings.endpoint("dynamodb") == "https://dynamodb.eu-west-1.amazonaws.com"
-    assert (settings.access_key_id, settings.secret_access_key, settings.session_token) == ("AKID", "hush-4711", "")
-
-
-def test_outside_lambda_the_region_is_the_default_region_of_boto3() -> None:
-    outside_lambda = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "us-east-1", "AWS_SESSION_TOKEN": "session-token"}
-    settings = AwsSettings.of({**AWS, **outside_lambda})
-
-    assert (settings.region, settings.session_token) == ("us-east-1", "session-token")
-
-
-def test_endpoints_of_aws_have_the_url_suffix_of_the_partition() -> None:
-    settings = AwsSettings.of({**AWS, "AWS_REGION": "cn-north-1", "URL_SUFFIX": "amazonaws.com.cn"})
-
-    assert settings.endpoint("sqs") == "https://sqs.cn-north-1.amazonaws.com.cn"
-
-
-@pytest.mark.parametrize(
-    ("service", "name"),
-    [
-        ("dynamodb", "AWS_ENDPOINT_URL_DYNAMODB"),
-        ("sqs", "AWS_ENDPOINT_URL_SQS"),
-        ("ssm", "AWS_ENDPOINT_URL_SSM"),
-        ("secretsmanager", "AWS_ENDPOINT_URL_SECRETS_MANAGER"),
-    ],
-)
-def test_the_endpoint_variables_of_boto3_override_an_endpoint(service: str, name: str) -> None:
-    own, common = "http://127.0.0.1:1", "http://127.0.0.1:2"
-
-    assert AwsSettings.of({**AWS, name: own, "AWS_ENDPOINT_URL": common}).endpoint(service) == own
-    assert AwsSettings.of({**AWS, "AWS_ENDPOINT_URL": common}).endpoint(service) == common
-
-
-@pytest.mark.parametrize("address", ["localhost:8000", "127.0.0.1", "ftp://here", "http://", "http://here/and/there"])
-def test_an_invalid_endpoint_is_rejected(address: str) -> None:
-    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL"):
-        AwsSettings.of({**AWS, "AWS_ENDPOINT_URL_DYNAMODB": address})
-
-
-@pytest.mark.parametrize(
-    ("missing", "named"),
-    [
-        ("AWS_REGION", "AWS_DEFAULT_REGION"),
-        ("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"),
-        ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"),
-    ],
-)
-def test_a_region_and_credentials_are_required(missing: str, named: str) -> None:
-    with pytest.raises(SettingsError, match=f"{named} is not set"):
-        AwsSettings.of({**AWS, missing: ""})
-
-
 def test_secrets_are_not_in_the_representation() -> None:
     settings = [
-        AwsSettings.of({**AWS, "AWS_SESSION_TOKEN": "hush-4711"}),
         LiveKitSettings.of(LIVEKIT),
         GeminiSettings.of(GEMINI),
         WebhookSettings.of(LIVEKIT),

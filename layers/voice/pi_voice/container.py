@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pi_voice import settings
 from pi_voice.settings import (
-    AwsSettings,
     ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
@@ -20,7 +19,7 @@ from pi_voice.settings import (
 )
 
 if TYPE_CHECKING:
-    from pi_voice.adapters.aws import AwsService
+    from pi_voice.adapters.aws import AwsClient
     from pi_voice.adapters.dynamodb.agents import DynamoAgents
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
@@ -66,7 +65,7 @@ def environment() -> Mapping[str, str]:
         return os.environ
     from pi_voice.adapters import secrets
 
-    return {**os.environ, **secrets.read(location, AwsSettings.of(os.environ))}
+    return {**os.environ, **secrets.read(location)}
 
 
 @cache
@@ -79,11 +78,11 @@ def tables() -> TableNames:
 
 
 @cache
-def dynamodb_service() -> "AwsService":
+def dynamodb() -> "AwsClient":
     """Create the DynamoDB client."""
-    from pi_voice.adapters.aws import DYNAMODB, AwsService
+    from pi_voice.adapters.aws import AwsClient, client
 
-    return AwsService(AwsSettings.of(os.environ), DYNAMODB)
+    return AwsClient(client("dynamodb"))
 
 
 @cache
@@ -91,7 +90,7 @@ def api_keys() -> "DynamoApiKeys":
     """Create the store of API keys."""
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 
-    return DynamoApiKeys(dynamodb_service(), tables().api_keys)
+    return DynamoApiKeys(dynamodb(), tables().api_keys)
 
 
 @cache
@@ -99,7 +98,7 @@ def agents() -> "DynamoAgents":
     """Create the store of agents."""
     from pi_voice.adapters.dynamodb.agents import DynamoAgents
 
-    return DynamoAgents(dynamodb_service(), tables().agents)
+    return DynamoAgents(dynamodb(), tables().agents)
 
 
 @cache
@@ -107,7 +106,7 @@ def sessions() -> "DynamoSessions":
     """Create the store of sessions."""
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 
-    return DynamoSessions(dynamodb_service(), tables().sessions, tables().retention_days)
+    return DynamoSessions(dynamodb(), tables().sessions, tables().retention_days)
 
 
 @cache
@@ -115,7 +114,7 @@ def transcripts() -> "DynamoTranscripts":
     """Create the store of transcripts."""
     from pi_voice.adapters.dynamodb.transcripts import DynamoTranscripts
 
-    return DynamoTranscripts(dynamodb_service(), tables().transcripts, tables().retention_days)
+    return DynamoTranscripts(dynamodb(), tables().transcripts, tables().retention_days)
 
 
 @cache
@@ -123,7 +122,7 @@ def checkpoints() -> "DynamoCheckpoints":
     """Create the store of checkpoints."""
     from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints
 
-    return DynamoCheckpoints(dynamodb_service(), tables().sessions, tables().transcripts, tables().retention_days)
+    return DynamoCheckpoints(dynamodb(), tables().sessions, tables().transcripts, tables().retention_days)
 
 
 @cache
@@ -132,26 +131,24 @@ def rate_limiter() -> "DynamoRateLimiter":
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 
     per_minute = ExtractionSettings.of(os.environ).per_minute
-    return DynamoRateLimiter(dynamodb_service(), tables().idempotency, per_minute)
+    return DynamoRateLimiter(dynamodb(), tables().idempotency, per_minute)
 
 
 @cache
 def idempotency() -> "Idempotency":
     """Create the store of Idempotency-Keys."""
-    from pi_voice.adapters.aws import PATIENCE_SECONDS
     from pi_voice.adapters.idempotency import Idempotency
 
-    return Idempotency(tables().idempotency, PATIENCE_SECONDS)
+    return Idempotency(dynamodb(), tables().idempotency)
 
 
 @cache
 def extraction_queue() -> "SqsExtractionQueue":
     """Create the queue of extractions."""
-    from pi_voice.adapters.aws import SQS, AwsService
-    from pi_voice.adapters.sqs import PATIENCE_SECONDS, SqsExtractionQueue
+    from pi_voice.adapters.aws import AwsClient, client
+    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsExtractionQueue
 
-    sqs = AwsService(AwsSettings.of(os.environ), SQS, patience_seconds=PATIENCE_SECONDS)
-    return SqsExtractionQueue(sqs, settings.queue_url(os.environ))
+    return SqsExtractionQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.queue_url(os.environ))
 
 
 @cache

@@ -8,51 +8,10 @@ from urllib.parse import urlsplit
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
-_ENDPOINTS: Final = {
-    "dynamodb": "AWS_ENDPOINT_URL_DYNAMODB",
-    "sqs": "AWS_ENDPOINT_URL_SQS",
-    "ssm": "AWS_ENDPOINT_URL_SSM",
-    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-}
 
 
 class SettingsError(Exception):
     """A setting is missing or not valid; the message says what to set."""
-
-
-@dataclass(frozen=True, slots=True)
-class AwsSettings:
-    """Region, credentials and endpoints of AWS, from the variables that Lambda sets and boto3 reads."""
-
-    region: str
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(repr=False)
-    endpoints: Mapping[str, str]
-    """Custom endpoint URLs by service, such as local ones."""
-
-    url_suffix: str
-    """Domain of AWS endpoints in this partition, such as `amazonaws.com`."""
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings of AWS; raises SettingsError."""
-        return cls(
-            region=environment.get("AWS_REGION") or _required(environment, "AWS_DEFAULT_REGION"),
-            access_key_id=_required(environment, "AWS_ACCESS_KEY_ID"),
-            secret_access_key=_required(environment, "AWS_SECRET_ACCESS_KEY"),
-            session_token=environment.get("AWS_SESSION_TOKEN", ""),
-            endpoints={
-                service: _endpoint_url(address)
-                for service, name in _ENDPOINTS.items()
-                if (address := environment.get(name) or environment.get("AWS_ENDPOINT_URL"))
-            },
-            url_suffix=environment.get("URL_SUFFIX") or "amazonaws.com",
-        )
-
-    def endpoint(self, service: str) -> str:
-        """Return the endpoint URL of a service, without a path."""
-        return self.endpoints.get(service) or f"https://{service}.{self.region}.{self.url_suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,16 +150,6 @@ class GeminiSettings:
             scheme="ws" if url.scheme == "http" else "wss",
             path=f"{url.path}/ws/{service}.BidiGenerateContentConstrained",
         ).geturl()
-
-
-def _endpoint_url(address: str) -> str:
-    """Return the endpoint URL of an AWS service if it is valid."""
-    url = urlsplit(address)
-    if url.scheme not in ("http", "https") or not url.netloc or url.path not in ("", "/"):
-        raise SettingsError(
-            "AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_* should look like http://127.0.0.1:8000, without a path."
-        )
-    return address
 
 
 def _days(text: str) -> int:

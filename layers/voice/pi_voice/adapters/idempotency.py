@@ -17,8 +17,8 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.domain.errors import IdempotencyInProgress, IdempotencyKeyReused, StorageError
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.logs import logger
@@ -26,41 +26,41 @@ from pi_voice.logs import logger
 RECORD_SECONDS: Final = 86_400
 """How long a key is stored."""
 
-_CONFIG: Final = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 3})
-_THREADS: Final = 4
+_THREADS: Final = 8
+"""Number of threads; requests run one after the other, unless earlier ones hang."""
+
 Result = TypeVar("Result")
 
 
 class _Store(DynamoDBPersistenceLayer):
-    """Powertools' store with a time limit per request; botocore's read timeout restarts with every byte."""
+    """Powertools' store, with the deadline of `AwsClient` for each request."""
 
-    def __init__(self, table: str, time_limit_seconds: float) -> None:
-        super().__init__(table_name=table, boto_config=_CONFIG)
-        self._time_limit_seconds = time_limit_seconds
+    def __init__(self, dynamodb: AwsClient, table: str) -> None:
+        super().__init__(table_name=table, boto3_client=dynamodb.boto3_client)  # type: ignore[arg-type]
+        self._dynamodb = dynamodb
         self._threads = ThreadPoolExecutor(_THREADS)
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
-        return self._within_limit(super()._get_record, idempotency_key)
+        return self._call(super()._get_record, idempotency_key)
 
     def _put_record(self, data_record: DataRecord) -> None:
-        self._within_limit(super()._put_record, data_record)
+        self._call(super()._put_record, data_record)
 
     def _update_record(self, data_record: DataRecord) -> None:
-        self._within_limit(super()._update_record, data_record)
+        self._call(super()._update_record, data_record)
 
     def _delete_record(self, data_record: DataRecord) -> None:
-        self._within_limit(super()._delete_record, data_record)
+        self._call(super()._delete_record, data_record)
 
-    def _within_limit(self, request: Callable[..., Result], *arguments: object) -> Result:
-        """Send a request from another thread; raises TimeoutError, while the request continues in its thread."""
-        return self._threads.submit(request, *arguments).result(self._time_limit_seconds)
+    def _call(self, function: Callable[..., Result], record: object) -> Result:
+        return self._dynamodb.call(self._threads, function, record)
 
 
 class Idempotency:
     """Records processed requests for a day, with the ids of the resources they created."""
 
-    def __init__(self, table: str, time_limit_seconds: float) -> None:
-        self._store = _Store(table, time_limit_seconds)
+    def __init__(self, dynamodb: AwsClient, table: str) -> None:
+        self._store = _Store(dynamodb, table)
 
     def once(self, request: IdempotentRequest, context: LambdaContext, work: Callable[[], str]) -> str:
         """Do the work unless the same request did it before, and return the id of the resource it created.

@@ -1,37 +1,37 @@
 """SQS: queue of extractions."""
 
-import asyncio
 import json
 from typing import Any, Final
 
-from pi_voice.adapters.aws import AwsService, Refused, Unanswered
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import SessionId
 from pi_voice.logs import logger
 
-PATIENCE_SECONDS: Final = 4.0
+DEADLINE_SECONDS: Final = 4.0
 """Time limit of a request with its retries in seconds; the client of complete_session may be waiting."""
 
 
 class SqsExtractionQueue:
     """Queue of sessions whose results are still to be extracted."""
 
-    def __init__(self, sqs: AwsService, url: str) -> None:
+    def __init__(self, sqs: AwsClient, url: str) -> None:
         self._sqs = sqs
         self._url = url
 
     async def put(self, session_id: SessionId) -> None:
         """Enqueue a session; raises StorageError."""
-        await self._request("SendMessage", MessageBody=json.dumps({"session_id": session_id}))
+        await self._request("send_message", MessageBody=json.dumps({"session_id": session_id}))
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         """Set when a received message becomes visible again; raises StorageError."""
-        await self._request("ChangeMessageVisibility", ReceiptHandle=receipt_handle, VisibilityTimeout=seconds)
+        await self._request("change_message_visibility", ReceiptHandle=receipt_handle, VisibilityTimeout=seconds)
 
     async def _request(self, operation: str, **arguments: Any) -> None:
         try:
-            async with asyncio.timeout(self._sqs.patience_seconds):
-                await asyncio.to_thread(self._sqs.ask, operation, {"QueueUrl": self._url, **arguments})
-        except (Refused, Unanswered, TimeoutError) as error:
-            logger.error("sqs_request_failed", error=str(error) or type(error).__name__)
+            await self._sqs.request(operation, QueueUrl=self._url, **arguments)
+        except (ClientError, BotoCoreError, TimeoutError) as error:
+            logger.error("sqs_request_failed", error=type(error).__name__)
             raise StorageError from None

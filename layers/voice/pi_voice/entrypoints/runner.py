@@ -3,11 +3,23 @@
 import asyncio
 import gc
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
 
-_runner: Final = asyncio.Runner()
+THREADS: Final = 64
+"""Number of threads for blocking requests. Threads that hang must not leave the next request without one."""
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Create an event loop with threads for blocking requests."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
+    return loop
+
+
+_runner: Final = asyncio.Runner(loop_factory=new_event_loop)
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-from pi_voice.adapters.aws import Refused
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
-from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, Table
+from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.errors import AgentNotFound
 from pi_voice.domain.ids import AgentId, WorkspaceId, is_uuid
@@ -52,7 +51,7 @@ class DynamoAgents(Table):
                 {"Put": {"TableName": self._name, "Item": to_item(version)}},
                 {"Put": {"TableName": self._name, "Item": to_item(head), **head_condition}},
             )
-        except Refused:
+        except ConditionFailed:
             return False
         return True
 
@@ -60,13 +59,13 @@ class DynamoAgents(Table):
         """Delete the head; the versions remain for the sessions that use them."""
         try:
             await self._request(
-                "DeleteItem",
+                "delete_item",
                 TableName=self._name,
                 Key=to_item({"agent_id": agent_id, "version": HEAD}),
                 ConditionExpression="workspace = :workspace",
                 ExpressionAttributeValues=to_item({":workspace": workspace}),
             )
-        except Refused:
+        except ConditionFailed:
             return  # a concurrent request deleted it
 
     async def page(self, workspace: WorkspaceId, query: ListAgentsQuery) -> Page[Agent]:
@@ -82,7 +81,7 @@ class DynamoAgents(Table):
         if query.cursor is not None:
             last = {"workspace": workspace, "agent_id": decode_cursor(query.cursor), "version": HEAD}
             request["ExclusiveStartKey"] = to_item(last)
-        answer = await self._request("Query", **request)
+        answer = await self._request("query", **request)
         agents = [_agent(from_item(item)) for item in answer["Items"]]
         shown = agents[: query.limit]
         more = len(agents) > len(shown) or "LastEvaluatedKey" in answer

@@ -17,7 +17,7 @@ class DynamoApiKeys(Table):
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
         """Store a key; one with the same secret is replaced."""
         item = {"key_hash": key_hash, **key.model_dump(exclude_none=True)}
-        await self._request("PutItem", TableName=self._name, Item=to_item(item))
+        await self._request("put_item", TableName=self._name, Item=to_item(item))
 
     async def in_workspace(self, workspace: WorkspaceId) -> list[ApiKey]:
         """Return all keys of a workspace, newest first; one request per megabyte."""
@@ -34,7 +34,7 @@ class DynamoApiKeys(Table):
         if not rows:
             return None
         answer = await self._request(
-            "UpdateItem",
+            "update_item",
             TableName=self._name,
             Key=to_item({"key_hash": rows[0]["key_hash"]}),
             UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :now)",

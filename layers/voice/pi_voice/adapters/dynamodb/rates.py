@@ -2,9 +2,9 @@
 
 import time
 
-from pi_voice.adapters.aws import AwsService, Refused
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import to_item
-from pi_voice.adapters.dynamodb.table import Table
+from pi_voice.adapters.dynamodb.table import ConditionFailed, Table
 from pi_voice.domain.errors import RateLimited
 from pi_voice.domain.ids import Clock, WorkspaceId
 
@@ -12,7 +12,7 @@ from pi_voice.domain.ids import Clock, WorkspaceId
 class DynamoRateLimiter(Table):
     """Counts a workspace's requests per minute."""
 
-    def __init__(self, dynamodb: AwsService, name: str, per_minute: int, clock: Clock = time.time) -> None:
+    def __init__(self, dynamodb: AwsClient, name: str, per_minute: int, clock: Clock = time.time) -> None:
         super().__init__(dynamodb, name)
         self._per_minute = per_minute
         self._clock = clock
@@ -23,12 +23,12 @@ class DynamoRateLimiter(Table):
         minute, elapsed = divmod(now, 60)
         try:
             await self._request(
-                "UpdateItem",
+                "update_item",
                 TableName=self._name,
                 Key=to_item({"id": f"rate#{workspace}#{int(minute)}"}),
                 UpdateExpression="SET expiration = :end ADD taken :one",
                 ConditionExpression="attribute_not_exists(taken) OR taken < :limit",
                 ExpressionAttributeValues=to_item({":end": int(now) + 3_600, ":one": 1, ":limit": self._per_minute}),
             )
-        except Refused:
+        except ConditionFailed:
             raise RateLimited(60 - elapsed) from None

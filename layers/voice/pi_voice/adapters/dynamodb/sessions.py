@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from pi_voice.adapters.aws import AwsService, Refused
-from pi_voice.adapters.dynamodb.attributes import Item, from_item, refused_item, to_item, to_json_text
+from pi_voice.adapters.aws import AwsClient
+from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item, to_json_text
 from pi_voice.adapters.dynamodb.session_items import (
     DUE_SHARDS,
     LISTED,
@@ -20,7 +20,7 @@ from pi_voice.adapters.dynamodb.session_items import (
     session_item,
     session_of,
 )
-from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, Table
+from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
 from pi_voice.domain.errors import SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
@@ -43,7 +43,7 @@ _OTHER_ROOMS: Final = 10
 class DynamoSessions(Table):
     """Sessions, with the state of their LiveKit rooms."""
 
-    def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0) -> None:
+    def __init__(self, dynamodb: AwsClient, name: str, retention_days: int = 0) -> None:
         super().__init__(dynamodb, name)
         self._retention_seconds = retention_days * DAY_SECONDS
 
@@ -67,12 +67,12 @@ class DynamoSessions(Table):
             item["ttl"] = retained_until(session, self._retention_seconds)
         try:
             await self._request(
-                "PutItem",
+                "put_item",
                 TableName=self._name,
                 Item=to_item(item),
                 ConditionExpression="attribute_not_exists(session_id)",
             )
-        except Refused:
+        except ConditionFailed:
             return False
         return True
 
@@ -104,8 +104,8 @@ class DynamoSessions(Table):
             values |= {":expires_at": completion.expires_at}
         try:
             return await self._set(session_id, changes, condition, values)
-        except Refused as refusal:
-            item = refused_item(refusal)
+        except ConditionFailed as failed:
+            item = failed.item
             return session_of(item) if item.get("transcript_id") == completion.transcript_id else None
 
     async def fail(self, failed: Session) -> Session | None:
@@ -124,7 +124,7 @@ class DynamoSessions(Table):
         values = {":active": "active", ":none": 0, ":expires_at": failed.expires_at}
         try:
             return await self._set(failed.session_id, changes, condition, values)
-        except Refused:
+        except ConditionFailed:
             return None
 
     async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
@@ -136,7 +136,7 @@ class DynamoSessions(Table):
         changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason), **due_attributes(session_id, now)}
         try:
             return await self._set(session_id, changes, "#status = :active", {":active": "active"})
-        except Refused:
+        except ConditionFailed:
             return None
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
@@ -147,8 +147,8 @@ class DynamoSessions(Table):
         condition = "#status = :active AND attribute_not_exists(hung_up_at) AND #expires_at <= :expires_at"
         try:
             return await self._set(session_id, {"expires_at": expires_at}, condition, {":active": "active"})
-        except Refused as refusal:
-            item = refused_item(refusal)
+        except ConditionFailed as failed:
+            item = failed.item
             current = session_of(item) if item else None  # with a later expiry, if a concurrent request set one
             return current if current and current.is_ongoing else None
 
@@ -163,8 +163,8 @@ class DynamoSessions(Table):
             condition, values = "#due_at = :before", {":before": session.due_at}
         try:
             return await self._set(session.session_id, due_attributes(session.session_id, due_at), condition, values)
-        except Refused as refusal:
-            item = refused_item(refusal)
+        except ConditionFailed as failed:
+            item = failed.item
             return session_of(item) if item else None
 
     async def save_extraction(
@@ -184,8 +184,8 @@ class DynamoSessions(Table):
         values = {":completed": "completed", ":transcript": before.transcript_id, ":before": previous}
         try:
             return await self._set(before.session_id, changes, condition, values)
-        except Refused as refusal:
-            if item := refused_item(refusal):
+        except ConditionFailed as failed:
+            if item := failed.item:
                 return session_of(item)
             raise SessionNotFound from None
 
@@ -204,7 +204,7 @@ class DynamoSessions(Table):
                 "Limit": _DUE_PER_QUERY,
             }
             while True:
-                answer = await self._request("Query", **request)
+                answer = await self._request("query", **request)
                 yield [SessionId(item["session_id"]["S"]) for item in answer["Items"]]
                 if "LastEvaluatedKey" not in answer:
                     break
@@ -214,14 +214,14 @@ class DynamoSessions(Table):
         """Delete an ended session; raises SessionActive."""
         try:
             await self._request(
-                "DeleteItem",
+                "delete_item",
                 TableName=self._name,
                 Key=to_item({"session_id": session_id}),
                 ConditionExpression="#status <> :active",
                 ExpressionAttributeNames={"#status": "status"},
                 ExpressionAttributeValues=to_item({":active": "active"}),
             )
-        except Refused:
+        except ConditionFailed:
             raise SessionActive from None
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
@@ -265,8 +265,8 @@ class DynamoSessions(Table):
                 {f"#{name}": name for name in facts},
                 {":sid": event.room_sid, **{f":{name}": value for name, value in facts.items()}},
             )
-        except Refused as refusal:
-            item = refused_item(refusal)
+        except ConditionFailed as failed:
+            item = failed.item
             sid = item["livekit"].get("room_sid") if item else None
             if sid is None:
                 return None
@@ -288,8 +288,8 @@ class DynamoSessions(Table):
                 return await self._update(
                     event.session_id, f"SET {room} = :after", condition, {"#sid": event.room_sid}, values
                 )
-            except Refused as refusal:
-                if not (item := refused_item(refusal)):
+            except ConditionFailed as failed:
+                if not (item := failed.item):
                     return None
         raise StorageError
 
@@ -310,9 +310,9 @@ class DynamoSessions(Table):
     async def _update(
         self, session_id: SessionId, expression: str, condition: str, names: dict[str, str], values: Item
     ) -> Session:
-        """Update a row if a condition holds, and return the session; raises Refused with the row if it does not."""
+        """Update a row if a condition holds, and return the session; raises ConditionFailed with the row."""
         answer = await self._request(
-            "UpdateItem",
+            "update_item",
             TableName=self._name,
             Key=to_item({"session_id": session_id}),
             UpdateExpression=expression,
@@ -346,7 +346,7 @@ class DynamoSessions(Table):
         found: list[str] = []
         rows_read = 0
         while True:
-            answer = await self._request("Query", **request)
+            answer = await self._request("query", **request)
             found += [item["session_id"]["S"] for item in answer["Items"]]
             rows_read += answer["ScannedCount"]
             if len(found) > query.limit or "LastEvaluatedKey" not in answer:
@@ -370,7 +370,7 @@ class DynamoSessions(Table):
         }
         rows: dict[str, Item] = {}
         for attempt in range(_BATCH_ATTEMPTS):
-            answer = await self._request("BatchGetItem", RequestItems=request)
+            answer = await self._request("batch_get_item", RequestItems=request)
             for item in map(from_item, answer["Responses"].get(self._name, [])):
                 rows[item["session_id"]] = item
             if not (request := answer.get("UnprocessedKeys", {})):

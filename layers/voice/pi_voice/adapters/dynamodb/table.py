@@ -1,17 +1,17 @@
-"""One table: requests in threads, bounded retries, translated errors.
+"""One table: its requests with retries of conflicts, and translated errors.
 
-Every public method of a store is one request unless its docstring says otherwise. Requests run in threads, so that a
-use case can run two of them concurrently.
+Every public method of a store is one request unless its docstring says otherwise.
 """
 
 import asyncio
 import random
-import uuid
 from collections.abc import Mapping
 from itertools import count
 from typing import Any, Final
 
-from pi_voice.adapters.aws import AwsService, Refused, Unanswered
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
 from pi_voice.domain.errors import StorageError
 from pi_voice.logs import logger
@@ -19,33 +19,53 @@ from pi_voice.logs import logger
 BY_WORKSPACE: Final = "by_workspace"
 _TRANSACTION_ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 5
-_CONDITION_FAILED: Final = {"ConditionalCheckFailedException", "TransactionCanceledException"}
+
+
+class ConditionFailed(Exception):
+    """The condition of a write did not hold, so nothing was written.
+
+    `item` is the stored item, if the request asked for it and there is one; otherwise it is empty.
+    """
+
+    def __init__(self, item: Item) -> None:
+        super().__init__()
+        self.item = item
+
+
+class _TransactionCanceled(Exception):
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__()
+        self.reasons = reasons
 
 
 class Table:
     """Requests to one table."""
 
-    def __init__(self, dynamodb: AwsService, name: str) -> None:
+    def __init__(self, dynamodb: AwsClient, name: str) -> None:
         self._dynamodb = dynamodb
         self._name = name
 
     async def _request(self, operation: str, **arguments: Any) -> Any:
         """Send one request, and retry it if it conflicts with a transaction on the same row.
 
-        Raises StorageError, and Refused if a condition failed.
+        Raises StorageError, and ConditionFailed.
         """
         for attempt in count():
             try:
-                async with asyncio.timeout(self._dynamodb.patience_seconds):
-                    return await asyncio.to_thread(self._dynamodb.ask, operation, arguments)
-            except Refused as refusal:
-                if refusal.code in _CONDITION_FAILED:
-                    raise
-                if refusal.code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
-                    logger.error("dynamodb_request_refused", operation=operation, code=refusal.code)
+                return await self._dynamodb.request(operation, **arguments)
+            except ClientError as error:
+                response: Mapping[str, Any] = error.response
+                match code := response["Error"]["Code"]:
+                    case "ConditionalCheckFailedException":
+                        raise ConditionFailed(from_item(response.get("Item", {}))) from None
+                    case "TransactionCanceledException":
+                        reasons = response.get("CancellationReasons", [])
+                        raise _TransactionCanceled([str(reason.get("Code")) for reason in reasons]) from None
+                if code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
+                    logger.error("dynamodb_request_refused", operation=operation, code=code)
                     raise StorageError from None
-            except (Unanswered, TimeoutError) as error:
-                logger.error("dynamodb_request_failed", table=self._name, error=str(error) or type(error).__name__)
+            except (BotoCoreError, TimeoutError) as error:
+                logger.error("dynamodb_request_failed", table=self._name, error=type(error).__name__)
                 raise StorageError from None
             await backoff(attempt)
         raise AssertionError  # count() is infinite
@@ -53,31 +73,30 @@ class Table:
     async def _transact(self, *writes: Mapping[str, Any]) -> None:
         """Write all or nothing. Retry unless a condition failed: after a conflict with another write, or throttling.
 
-        The client token makes DynamoDB process a repeated transaction once. Raises StorageError, and Refused if a
-        condition failed.
+        boto3 adds a client token, so that DynamoDB processes a repeated transaction once. Raises StorageError, and
+        ConditionFailed.
         """
         for attempt in range(_TRANSACTION_ATTEMPTS):
             try:
-                await self._request("TransactWriteItems", TransactItems=writes, ClientRequestToken=str(uuid.uuid4()))
-            except Refused as cancelled:
-                reasons = {reason.get("Code") for reason in cancelled.answer.get("CancellationReasons", [])}
-                if "ConditionalCheckFailed" in reasons:
-                    raise
-                logger.info("transaction_retried", table=self._name, reasons=sorted(map(str, reasons)))
+                await self._request("transact_write_items", TransactItems=writes)
+            except _TransactionCanceled as canceled:
+                if "ConditionalCheckFailed" in canceled.reasons:
+                    raise ConditionFailed({}) from None
+                logger.info("transaction_retried", table=self._name, reasons=sorted(set(canceled.reasons)))
                 await backoff(attempt)
             else:
                 return
         raise StorageError
 
     async def _get(self, key: Mapping[str, Any]) -> Item | None:
-        answer = await self._request("GetItem", TableName=self._name, Key=to_item(key), ConsistentRead=True)
+        answer = await self._request("get_item", TableName=self._name, Key=to_item(key), ConsistentRead=True)
         return from_item(answer["Item"]) if "Item" in answer else None
 
     async def _all(self, request: dict[str, Any]) -> list[Item]:
         """Return all rows of a query, one request per megabyte."""
         rows: list[Item] = []
         while True:
-            answer = await self._request("Query", **request)
+            answer = await self._request("query", **request)
             rows += map(from_item, answer["Items"])
             if "LastEvaluatedKey" not in answer:
                 return rows

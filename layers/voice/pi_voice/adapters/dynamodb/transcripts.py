@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from pi_voice.adapters.aws import AwsService, Refused
+from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, to_item
 from pi_voice.adapters.dynamodb.session_items import retained_until
-from pi_voice.adapters.dynamodb.table import Table
+from pi_voice.adapters.dynamodb.table import ConditionFailed, Table
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import Clock, SessionId, TranscriptId
 from pi_voice.domain.sessions import DAY_SECONDS, Session
@@ -43,7 +43,7 @@ class DynamoCheckpoints(Table):
 
     def __init__(
         self,
-        dynamodb: AwsService,
+        dynamodb: AwsClient,
         sessions_name: str,
         transcripts_name: str,
         retention_days: int = 0,
@@ -79,7 +79,7 @@ class DynamoCheckpoints(Table):
         }
         try:
             await self._transact({"Update": count_update}, {"Put": {"TableName": self._name, "Item": to_item(piece)}})
-        except Refused:
+        except ConditionFailed:
             return None
         return grown
 
@@ -111,7 +111,7 @@ class DynamoCheckpoints(Table):
 class DynamoTranscripts(Table):
     """Transcripts of completed sessions, compressed, in pieces of one item each."""
 
-    def __init__(self, dynamodb: AwsService, name: str, retention_days: int = 0, clock: Clock = time.time) -> None:
+    def __init__(self, dynamodb: AwsClient, name: str, retention_days: int = 0, clock: Clock = time.time) -> None:
         super().__init__(dynamodb, name)
         self._retention_seconds = retention_days * DAY_SECONDS
         self._clock = clock
@@ -122,7 +122,7 @@ class DynamoTranscripts(Table):
         outcomes = await asyncio.gather(
             *(
                 self._request(
-                    "PutItem",
+                    "put_item",
                     TableName=self._name,
                     Item=to_item({**_piece(transcript_id, number), "data": data, **ttl}),
                 )
@@ -147,7 +147,7 @@ class DynamoTranscripts(Table):
     async def _expire(self, transcript_id: TranscriptId, number: int, ttl: int) -> None:
         try:
             await self._request(
-                "UpdateItem",
+                "update_item",
                 TableName=self._name,
                 Key=to_item(_piece(transcript_id, number)),
                 UpdateExpression="SET #ttl = :ttl",
@@ -155,7 +155,7 @@ class DynamoTranscripts(Table):
                 ExpressionAttributeNames={"#ttl": "ttl"},
                 ExpressionAttributeValues=to_item({":ttl": ttl}),
             )
-        except Refused:
+        except ConditionFailed:
             return  # this piece was never written
 
     async def delete(self, transcript_id: TranscriptId) -> None:
@@ -163,7 +163,7 @@ class DynamoTranscripts(Table):
         await asyncio.gather(
             *(
                 self._request(
-                    "DeleteItem",
+                    "delete_item",
                     TableName=self._name,
                     Key=to_item(_piece(transcript_id, row["piece"])),
                 )
