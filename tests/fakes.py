@@ -5,7 +5,7 @@ in one step, like DynamoDB's conditional writes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,15 +13,25 @@ from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.api_keys import ApiKey
-from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, RateLimited, SessionNotFound, StorageError, VoiceError
+from pi_voice.domain.duties import Duties
+from pi_voice.domain.errors import (
+    AgentNotFound,
+    InvalidApiKey,
+    RateLimited,
+    SessionActive,
+    SessionNotFound,
+    StorageError,
+    UnreadableRow,
+    VoiceError,
+)
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
-from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
+from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, Scope
+from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
 FAKE_PAGE: Final = 10
 """Number of due sessions on a page."""
@@ -172,10 +182,13 @@ class FakeAgents:
 
 
 class FakeSessions:
-    """Sessions, and the room events merged into them."""
+    """Sessions and tombstones, and the room events merged into them."""
 
     def __init__(self, *sessions: Session) -> None:
         self.stored = {session.session_id: session for session in sessions}
+        self.tombstones: dict[SessionId, Tombstone] = {}
+        self.unreadable: dict[SessionId, int] = {}
+        """Rows that cannot be read, and when they are due."""
         self.room_events: list[RoomEvent] = []
         self.writes = 0
         """Number of changes to stored sessions."""
@@ -188,48 +201,50 @@ class FakeSessions:
         await _request()
         return self.stored.setdefault(session.session_id, session) is session
 
-    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
+    async def complete(self, session: Session, completion: SessionCompletion) -> Session | None:
         await _request()
-        session = self._active(session_id)
-        if session is None or completion.checkpoint_turns not in (None, session.checkpoint_turns):
+        current = self._active(session.session_id)
+        if current is None or completion.checkpoint_turns not in (None, current.checkpoint_turns):
             return None
-        if completion.expires_at not in (None, session.expires_at):
+        if completion.expires_at not in (None, current.expires_at):
             return None
         return self._update(
-            session,
+            current,
             status="completed",
             completed_at=completion.completed_at,
             completed_by=completion.completed_by,
             duration_seconds=completion.duration_seconds,
-            end_reason=session.end_reason or completion.end_reason,
+            end_reason=current.end_reason or completion.end_reason,
             transcript_id=completion.transcript_id,
             turns=completion.turns,
             request_hash=completion.request_hash,
             extraction=completion.extraction,
-            due_at=completion.due_at,
+            duties=completion.duties_after(current.duties),
         )
 
-    async def fail(self, failed: Session) -> Session | None:
+    async def fail(self, session: Session, failed: Session, close_room_at: int | None) -> Session | None:
         await _request()
-        session = self._active(failed.session_id)
-        if session is None or session.checkpoint_turns or session.expires_at != failed.expires_at:
+        current = self._active(session.session_id)
+        if current is None or current.checkpoint_turns or current.expires_at != failed.expires_at:
             return None
+        duties = current.duties.without("end_call", "hang_up")
         return self._update(
-            session,
+            current,
             status=failed.status,
             failed_at=failed.failed_at,
             failure=failed.failure,
-            end_reason=session.end_reason or failed.end_reason,
-            due_at=failed.due_at,
+            end_reason=current.end_reason or failed.end_reason,
+            duties=duties if close_room_at is None else duties.plus(close_room=close_room_at),
         )
 
-    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
+    async def hang_up(self, session: Session, reason: str, now: int) -> Session | None:
         await _request()
-        session = self._active(session_id)
-        if session is None:
+        current = self._active(session.session_id)
+        if current is None:
             return None
-        first = now if session.hung_up_at is None else session.hung_up_at
-        return self._update(session, hung_up_at=first, end_reason=session.end_reason or reason, due_at=now)
+        first = now if current.hung_up_at is None else current.hung_up_at
+        duties = current.duties.without("hang_up").plus(close_room=now)
+        return self._update(current, hung_up_at=first, end_reason=current.end_reason or reason, duties=duties)
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         await _request()
@@ -238,15 +253,19 @@ class FakeSessions:
             return None
         return self._update(session, expires_at=max(session.expires_at, expires_at))
 
-    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
+    async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
         await _request()
-        current = self.stored.get(session.session_id)
-        if current is None or current.due_at != session.due_at:
+        if session_id in self.tombstones:
+            if self.tombstones[session_id].duties == before:
+                self.tombstones[session_id] = Tombstone(session_id, after)
+            return self.tombstones[session_id]
+        current = self.stored.get(session_id)
+        if current is None or current.duties != before:
             return current
-        return self._update(current, due_at=due_at)
+        return self._update(current, duties=after)
 
     async def save_extraction(
-        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+        self, before: Session, results: JsonValue, extraction: Extraction, duties: Callable[[Duties], Duties]
     ) -> Session:
         await _request()
         session = self.stored.get(before.session_id)
@@ -254,18 +273,39 @@ class FakeSessions:
             raise SessionNotFound
         if (session.transcript_id, session.extraction) != (before.transcript_id, before.extraction):
             return session
-        return self._update(session, results=results, extraction=extraction, due_at=due_at)
+        return self._update(session, results=results, extraction=extraction, duties=duties(session.duties))
 
-    async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
-        due = [(session.due_at, session.session_id) for session in self.stored.values() if session.due_at is not None]
-        ids = [session_id for due_at, session_id in sorted(due) if due_at <= now]
-        for start in range(0, max(len(ids), 1), FAKE_PAGE):
+    async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
+        rows = (*self.stored.values(), *self.tombstones.values())
+        times = {row.session_id: row.duties.due_at for row in rows} | self.unreadable
+        due = sorted((at, session_id) for session_id, at in times.items() if at is not None and at <= now)
+        for start in range(0, max(len(due), 1), FAKE_PAGE):
             await _request()
-            yield ids[start : start + FAKE_PAGE]
+            yield [DueSession(session_id, at) for at, session_id in due[start : start + FAKE_PAGE]]
 
-    async def delete(self, session_id: SessionId) -> None:
+    async def duties(self, session_id: SessionId) -> Duties | None:
         await _request()
-        del self.stored[session_id]
+        if session_id in self.unreadable:
+            raise UnreadableRow
+        row = self.stored.get(session_id) or self.tombstones.get(session_id)
+        return row.duties if row else None
+
+    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
+        await _request()
+        self.unreadable[due.session_id] = until
+        return max_tries > 0
+
+    async def delete(self, tombstone: Tombstone, now: int) -> None:
+        await _request()
+        if self._active(tombstone.session_id):
+            raise SessionActive
+        if self.stored.pop(tombstone.session_id, None):
+            self.tombstones[tombstone.session_id] = tombstone
+
+    async def forget(self, tombstone: Tombstone) -> None:
+        await _request()
+        if self.tombstones.get(tombstone.session_id) == tombstone:
+            del self.tombstones[tombstone.session_id]
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
         await _request()
@@ -533,7 +573,7 @@ class SessionsThatCannotAdd(FakeSessions):
 class SessionsThatCannotComplete(FakeSessions):
     """Completing a session fails."""
 
-    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
+    async def complete(self, session: Session, completion: SessionCompletion) -> Session | None:
         await _request()
         raise StorageError
 
@@ -542,16 +582,16 @@ class SessionsThatCannotSaveExtraction(FakeSessions):
     """Storing results fails."""
 
     async def save_extraction(
-        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+        self, before: Session, results: JsonValue, extraction: Extraction, duties: Callable[[Duties], Duties]
     ) -> Session:
         await _request()
         raise StorageError
 
 
-class SessionsThatCannotSchedule(FakeSessions):
-    """Setting the due time fails."""
+class SessionsThatCannotSetDuties(FakeSessions):
+    """Changing duties alone fails."""
 
-    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
+    async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
         await _request()
         raise StorageError
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.livekit_webhooks import SignedWebhook
@@ -150,10 +151,12 @@ class OneSession:
         self.complete_session = CompleteSession(sessions, end_session, self.extract_results, lambda: self.room)
         self.save_transcript = SaveTranscript(sessions, checkpoints)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, issue_connections, clock)
-        self.sweep_sessions = SweepSessions(sessions, end_session, self.stop_session, self.queue, clock)
+        self.sweep_sessions = SweepSessions(
+            sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock
+        )
         self.receive_livekit_webhook = ReceiveLivekitWebhook(TrustingVerifier(), sessions, lambda: self.room, clock)
         self.read_sessions = ReadSessions(sessions, transcripts)
-        self.delete_session = DeleteSession(sessions, transcripts, checkpoints)
+        self.delete_session = DeleteSession(sessions, transcripts, clock)
 
     async def begin(self, session: Session) -> None:
         """Save the session, and an agent with an output schema for it."""
@@ -211,7 +214,7 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
         ttl_seconds=ttl,
         expires_at=NOW + ttl,
         grace_seconds=grace,
-        due_at=NOW + ttl + grace,
+        duties=Duties().plus(end_call=NOW + ttl + grace),
     )
 
 

@@ -271,17 +271,19 @@ class Reference:
 
     def _is_found_by_the_sweeper(self, session: Session, after: Sight) -> None:
         if session.status == "active":
-            assert session.due_at is not None
-            assert session.due_at <= max(after.now, session.abandoned_at)
+            assert session.duties.due_at is not None
+            assert session.duties.due_at <= max(after.now, session.abandoned_at)
             first_join = session.livekit.first_joined_at is not None and self.reported
             if session.is_ongoing and first_join and session.max_duration_seconds is not None:
                 # A join whose webhook was not answered may count already; LiveKit sends that webhook again.
                 first_joined_at = min(self.joined_at[participant] for participant in self.reported)
                 cap_ends_at = first_joined_at + session.max_duration_seconds + CAP_LEEWAY_SECONDS
-                assert session.due_at <= max(after.now, cap_ends_at), "no sweep is due when its time limit is over"
+                assert session.duties.due_at <= max(after.now, cap_ends_at), (
+                    "nothing is due when its time limit is over"
+                )
             return
         if session.extraction is not None and session.extraction.status == "pending":
-            assert session.due_at is not None
-            assert session.due_at <= after.now + QUEUED_SECONDS
+            assert session.duties.due_at is not None
+            assert session.duties.due_at <= after.now + QUEUED_SECONDS
         if self.reported & after.inside:
-            assert session.due_at is not None, "no sweep is due for the room of a session that ended"
+            assert session.duties.due_at is not None, "no sweep is due for the room of a session that ended"

@@ -203,8 +203,8 @@ class Machine(RuleBasedStateMachine):
     def it_is_due(self, seconds: int) -> None:
         """Advance the time until the sweeper has work."""
         session = self.look().session
-        if self.world and session is not None and session.due_at is not None:
-            self.world.clock.now = max(self.world.clock.now, session.due_at + seconds)
+        if self.world and session is not None and session.duties.due_at is not None:
+            self.world.clock.now = max(self.world.clock.now, session.duties.due_at + seconds)
 
     @rule(mood=st.sampled_from(["answers", "is busy", "refuses", "talks nonsense"]))
     def the_model(self, mood: str) -> None:
@@ -253,14 +253,14 @@ class Machine(RuleBasedStateMachine):
         self.over_calls_are_over()
         for _ in range(ROUNDS):
             session = self.look().session
-            if session is None or (session.status != "active" and session.due_at is None):
+            if session is None or (session.status != "active" and session.duties.due_at is None):
                 break
             for _ in range(len(world.queue.waiting)):
                 self.step([Work()])
             if session.is_ongoing and session.cap_ends_at is not None:
                 world.clock.now = max(world.clock.now, session.cap_ends_at)
-            elif session.due_at is not None:
-                world.clock.now = max(world.clock.now, session.due_at)
+            elif session.duties.due_at is not None:
+                world.clock.now = max(world.clock.now, session.duties.due_at)
             self.step([Sweep()])
             self.over_calls_are_over()
         else:

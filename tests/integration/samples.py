@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion
@@ -69,7 +70,7 @@ def a_session(**changes: Any) -> Session:
         media=("microphone", "camera"),
         metadata={"case": "42 ✓", "empty": ""},
         grace_seconds=3_600,
-        due_at=NOW + 4_200,
+        duties=Duties().plus(end_call=NOW + 4_200),
     )
     return replace(session, **changes)
 
@@ -84,7 +85,7 @@ def a_call_end(**changes: Any) -> SessionCompletion:
         transcript_id=TranscriptId(uuid7()),
         turns=2,
         extraction=Extraction(status="pending"),
-        due_at=NOW + 320,
+        recheck_at=NOW + 320,
     )
     return replace(end, **changes)
 

@@ -146,7 +146,7 @@ def test_a_second_hang_up_keeps_the_first_time_and_reason_and_is_due_again(store
     session = added(store)
     first = run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
     assert first is not None
-    run(store.sessions.schedule(first, session.due_at))
+    run(store.sessions.schedule(first, session.duties.due_at))
 
     again = run(store.sessions.hang_up(session.session_id, "stopped", NOW + 90))
 
@@ -272,7 +272,7 @@ def test_a_session_without_a_due_time_is_not_in_the_index(store: Store) -> None:
 
     run(store.sessions.schedule(session, None))
 
-    assert found(store, session).due_at is None
+    assert found(store, session).duties.due_at is None
     assert "due_shard" not in store.row_of(session)
     assert due(store, NOW + 10**6) == []
 
@@ -301,7 +301,7 @@ def test_a_schedule_after_the_due_time_was_removed_changes_nothing(store: Store)
 
     run(store.sessions.schedule(session, NOW + 75))
 
-    assert found(store, session).due_at is None
+    assert found(store, session).duties.due_at is None
 
 
 @pytest.mark.parametrize("due_at", [NOW + 75, None, NOW + 4_200])
@@ -310,7 +310,7 @@ def test_a_schedule_whose_first_response_was_lost_is_stored(store: Store, due_at
 
     run(store.through(update_item=sent_twice).sessions.schedule(session, due_at))
 
-    assert found(store, session).due_at == due_at
+    assert found(store, session).duties.due_at == due_at
 
 
 def test_a_schedule_read_before_the_completion_does_not_change_the_new_due_time(store: Store) -> None:
@@ -319,7 +319,7 @@ def test_a_schedule_read_before_the_completion_does_not_change_the_new_due_time(
 
     run(store.sessions.schedule(session, NOW + 75))
 
-    assert found(store, session).due_at == NOW + 320
+    assert found(store, session).duties.due_at == NOW + 320
 
 
 def test_a_room_event_does_not_change_the_due_time(store: Store) -> None:
@@ -328,7 +328,7 @@ def test_a_room_event_does_not_change_the_due_time(store: Store) -> None:
     merged = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", joined_at=NOW + 5)))
 
     assert merged is not None
-    assert merged.due_at == session.due_at
+    assert merged.duties.due_at == session.duties.due_at
 
 
 def test_sessions_are_spread_evenly_over_all_shards(store: Store) -> None:

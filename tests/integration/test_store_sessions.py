@@ -314,7 +314,7 @@ def test_results_are_returned_exactly_as_they_were_stored(store: Store, results:
     assert json.dumps(saved.results) == json.dumps(results)
     assert saved.extraction == SUCCEEDED
     assert saved.transcript_id == done.transcript_id
-    assert saved.due_at is None
+    assert saved.duties.due_at is None
 
 
 def test_a_failed_extraction_is_stored_with_its_error_and_without_results(store: Store) -> None:
@@ -331,7 +331,7 @@ def test_a_pending_extraction_stays_due(store: Store) -> None:
 
     saved = run(store.sessions.save_extraction(done, None, STILL_PENDING, NOW + 3_800))
 
-    assert (saved.extraction, saved.due_at) == (STILL_PENDING, NOW + 3_800)
+    assert (saved.extraction, saved.duties.due_at) == (STILL_PENDING, NOW + 3_800)
     assert "due_shard" in store.row_of(done)
 
 
@@ -360,7 +360,7 @@ def test_a_later_attempt_that_read_the_stored_extraction_replaces_it(store: Stor
 
     again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, None))
 
-    assert (again.results, again.extraction, again.due_at) == ({"age": 42}, SUCCEEDED, None)
+    assert (again.results, again.extraction, again.duties.due_at) == ({"age": 42}, SUCCEEDED, None)
 
 
 def test_one_of_many_concurrent_extractions_is_stored(store: Store) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, CreateAgentRequest
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import Extraction, TranscriptQuality
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.session_api import CompleteSessionRequest, CreateSessionRequest
@@ -91,5 +92,5 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         created_at=NOW,
         expires_at=NOW + 600,
         livekit=LiveKitRoom(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
-        due_at=ABANDONED_AT,
+        duties=Duties().plus(end_call=ABANDONED_AT),
     )

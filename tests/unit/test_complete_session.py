@@ -270,7 +270,7 @@ def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() 
 
     assert (completed.status, completed.transcript) == ("completed", [])
     assert completed.extraction == Extraction(status="skipped")
-    assert (setup.transcripts.stored, setup.session.due_at) == ({}, None)
+    assert (setup.transcripts.stored, setup.session.duties.due_at) == ({}, None)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
@@ -302,7 +302,7 @@ def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> 
     completed = setup.complete(complete_session_request(end_reason="completed"))
 
     assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 # ---- Closing the room -----------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_if_the_room_cannot_be_closed_the_session_stays_due_for_the_sweeper(erro
 
     assert (completed.status, completed.results) == ("completed", {"city": "Oslo"})
     assert completed.extraction == setup.session.extraction
-    assert setup.session.due_at == NOW + 90 + 120
+    assert setup.session.duties.due_at == NOW + 90 + 120
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -356,7 +356,7 @@ def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -
         async def close(self, session_id: SessionId) -> None:
             for _ in range(100):  # lets all other tasks finish
                 await asyncio.sleep(0)
-                seen.add((setup.session.status, setup.session.due_at))
+                seen.add((setup.session.status, setup.session.duties.due_at))
             await super().close(session_id)
 
     seen: set[tuple[str, int | None]] = set()
@@ -365,7 +365,7 @@ def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -
     setup.complete(complete_session_request(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
-    assert (setup.rooms.closed, setup.session.due_at) == ([SESSION_ID], None)
+    assert (setup.rooms.closed, setup.session.duties.due_at) == ([SESSION_ID], None)
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -382,7 +382,7 @@ def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> Non
 
     assert setup.complete(complete_session_request(transcript=[])).extraction == Extraction(status="skipped")
 
-    assert (setup.sessions.writes, setup.session.due_at) == (1, NOW + 90 + 120)
+    assert (setup.sessions.writes, setup.session.duties.due_at) == (1, NOW + 90 + 120)
 
 
 def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
@@ -390,7 +390,7 @@ def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -
 
     assert setup.complete(complete_session_request(transcript=[])).status == "completed"
 
-    assert setup.session.due_at == NOW + 90 + 120
+    assert setup.session.duties.due_at == NOW + 90 + 120
 
 
 def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
@@ -684,7 +684,7 @@ def test_if_extraction_queue_storage_and_livekit_all_fail_the_session_is_complet
     assert (completed.status, completed.transcript) == ("completed", TURNS)
     assert completed.extraction is not None
     assert completed.extraction.status == "pending"
-    assert setup.session.due_at == NOW + 90 + 120  # for the sweeper
+    assert setup.session.duties.due_at == NOW + 90 + 120  # for the sweeper
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_a_session_is_due_when_its_grace_time_is_over(grace: int) -> None:
 
     setup.create(create_session_request(ttl_seconds=900))
 
-    assert (setup.session.grace_seconds, setup.session.due_at) == (grace, 1_800_000_900 + grace)
+    assert (setup.session.grace_seconds, setup.session.duties.due_at) == (grace, 1_800_000_900 + grace)
 
 
 def test_the_requested_media_are_stored_for_renewals() -> None:
@@ -275,7 +275,7 @@ def test_a_livekit_error_is_raised_and_the_session_is_stored_as_failed(error: Pr
     assert setup.session.failure is not None
     assert (setup.session.failure.code, setup.session.failure.message) == (error.code, error.message)
     assert setup.session.livekit.room_sid is None
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 @pytest.mark.parametrize("error", GEMINI_ERRORS, ids=lambda error: error.code)
@@ -305,7 +305,7 @@ def test_a_session_that_is_stored_before_gemini_fails_becomes_failed(event: str)
     assert setup.session.failure is not None
     assert setup.session.failure.code == "gemini_unavailable"
     assert setup.session.livekit.room_sid == "RM_first"
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 def test_a_gemini_error_cancels_the_livekit_request() -> None:

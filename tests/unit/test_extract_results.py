@@ -139,7 +139,7 @@ def test_results_are_stored_and_the_due_time_is_cleared() -> None:
     assert returned == setup.session
     assert returned.results == {"city": "Oslo"}
     assert returned.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW)
-    assert (returned.due_at, setup.queue.session_ids) == (None, [])
+    assert (returned.duties.due_at, setup.queue.session_ids) == (None, [])
     assert setup.model.requests[0].seconds == 20.0
 
 
@@ -155,7 +155,7 @@ def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> 
     )
     assert returned.results is None
     assert setup.queue.session_ids == [SESSION_ID]
-    assert returned.due_at == NOW + 3_600  # longer than the queue retries
+    assert returned.duties.due_at == NOW + 3_600  # longer than the queue retries
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_an_extraction_that_cannot_succeed_fails_at_once_with_the_reason(answer:
     assert setup.extraction.status == "failed"
     assert setup.extraction.error is not None
     assert setup.extraction.error.code == code
-    assert (setup.extraction.attempts, returned.due_at, setup.queue.session_ids) == (1, None, [])
+    assert (setup.extraction.attempts, returned.duties.due_at, setup.queue.session_ids) == (1, None, [])
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
@@ -191,7 +191,7 @@ def test_a_session_whose_room_is_not_closed_stays_due(status: Any, answer: Any) 
     returned = setup.extract_for_caller(is_room_closed=False)
 
     assert returned == setup.session
-    assert returned.due_at == NOW + 120
+    assert returned.duties.due_at == NOW + 120
     assert setup.queue.session_ids == []  # the sweeper queues a pending extraction
 
 
@@ -213,7 +213,7 @@ def test_without_an_output_schema_the_extraction_is_skipped() -> None:
 
     assert setup.extract_for_caller().extraction == setup.extraction
     assert setup.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
-    assert (setup.session.due_at, setup.queue.session_ids) == (None, [])
+    assert (setup.session.duties.due_at, setup.queue.session_ids) == (None, [])
 
 
 def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None:
@@ -221,7 +221,7 @@ def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None
 
     assert setup.extract_for_caller() == setup.session
     assert (setup.extraction.status, setup.extraction.error) == ("pending", UNAVAILABLE)
-    assert setup.session.due_at == NOW + 120
+    assert setup.session.duties.due_at == NOW + 120
 
 
 def test_results_that_cannot_be_stored_are_returned() -> None:
@@ -280,7 +280,7 @@ def test_results_from_the_queue_are_stored_and_attempts_are_added_up() -> None:
 
     assert setup.session.results == {"city": "Oslo"}
     assert setup.extraction == new_extraction(**{**SUCCEEDED, "attempts": 5}, extracted_at=NOW)
-    assert (setup.session.due_at, setup.queue.session_ids) == (NOW + 120, [])  # for the room, which may be open
+    assert (setup.session.duties.due_at, setup.queue.session_ids) == (NOW + 120, [])  # for the room, which may be open
     assert setup.model.requests[0].seconds == 60.0
     assert TURNS[1]["text"] in setup.model.requests[0].text
 
@@ -292,7 +292,7 @@ def test_if_the_provider_is_still_unavailable_the_message_is_retried_and_the_ext
         setup.extract_from_queue()
 
     assert setup.extraction == new_extraction(status="pending", model="fake-model", attempts=6, error=UNAVAILABLE)
-    assert setup.session.due_at == NOW + 3_600
+    assert setup.session.duties.due_at == NOW + 3_600
     assert setup.queue.session_ids == []  # the queue delivers the message again
 
 
@@ -305,7 +305,7 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
     assert setup.extraction == new_extraction(
         status="failed", model="fake-model", attempts=18, error=UNAVAILABLE, extracted_at=NOW
     )
-    assert setup.session.due_at == NOW + 120
+    assert setup.session.duties.due_at == NOW + 120
 
 
 def test_a_redriven_dead_letter_gets_its_results() -> None:
@@ -330,7 +330,7 @@ def test_an_extraction_that_cannot_succeed_is_not_retried(*, is_last: bool) -> N
         extracted_at=NOW,
         error=ErrorInfo(code="gemini_error", message="Gemini refused the extraction request."),
     )
-    assert setup.session.due_at == NOW + 120
+    assert setup.session.duties.due_at == NOW + 120
 
 
 def test_a_message_delivered_twice_is_processed_once() -> None:

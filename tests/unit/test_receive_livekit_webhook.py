@@ -268,7 +268,7 @@ def test_a_session_with_a_cap_is_due_when_the_cap_ends() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.due_at == NOW + 10 + 60 + 15
+    assert setup.session.duties.due_at == NOW + 10 + 60 + 15
     assert setup.rooms.closed == []
 
 
@@ -277,7 +277,7 @@ def test_a_session_without_a_cap_keeps_its_due_time() -> None:
 
     setup.receive(event("participant_joined"))
 
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
 
 
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])
@@ -286,7 +286,7 @@ def test_events_other_than_joins_do_not_start_the_cap(kind: str) -> None:
 
     setup.receive(event(kind))
 
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
 
 
 def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of_order() -> None:
@@ -295,7 +295,7 @@ def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of
     for second in (20, 30, 10, 10, 20):
         setup.receive(event("participant_joined", at=NOW + second))
 
-    assert setup.session.due_at == NOW + 10 + 75
+    assert setup.session.duties.due_at == NOW + 10 + 75
 
 
 def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
@@ -303,7 +303,7 @@ def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
         """A later join sets the due time between the merge and the schedule of this one."""
 
         async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-            if session.due_at == ABANDONED_AT:
+            if session.duties.due_at == ABANDONED_AT:
                 self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], due_at=NOW + 90 + 75)
             return await super().schedule(session, due_at)
 
@@ -311,7 +311,7 @@ def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.due_at == NOW + 10 + 75
+    assert setup.session.duties.due_at == NOW + 10 + 75
 
 
 def test_a_repeated_join_sets_the_due_time_that_a_crash_lost() -> None:
@@ -320,7 +320,7 @@ def test_a_repeated_join_sets_the_due_time_that_a_crash_lost() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.due_at == NOW + 10 + 75
+    assert setup.session.duties.due_at == NOW + 10 + 75
 
 
 def test_an_earlier_due_time_stays() -> None:
@@ -328,7 +328,7 @@ def test_an_earlier_due_time_stays() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.due_at == NOW + 600
+    assert setup.session.duties.due_at == NOW + 600
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_join_after_the_end_of_a_call_closes_the_room(changes: dict[str, Any],
     setup.receive(event("participant_joined"))
 
     assert setup.rooms.closed == [SESSION_ID]
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
     assert setup.session.is_ongoing is False
 
 

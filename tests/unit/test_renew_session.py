@@ -128,7 +128,7 @@ def test_the_expiry_moves_and_the_due_time_does_not() -> None:
     setup.renew()
 
     assert setup.session == replace(session(), expires_at=NOW + 1_100)
-    assert (setup.session.abandoned_at, setup.session.due_at) == (ABANDONED_AT + 500, ABANDONED_AT)
+    assert (setup.session.abandoned_at, setup.session.duties.due_at) == (ABANDONED_AT + 500, ABANDONED_AT)
 
 
 def test_the_client_token_is_valid_until_the_new_grace_time_is_over() -> None:

@@ -135,7 +135,7 @@ def test_the_new_results_replace_the_session_s_results_and_become_a_run() -> Non
     assert extracted.extraction.runs == [extraction_run(NOW + 1_001, "Oslo"), extraction_run(NOW + 90, "Trondheim")]
     assert (extracted.extraction.status, extracted.extraction.extracted_at) == ("succeeded", NOW + 1_001)
     assert (setup.session.results, setup.extraction) == (extracted.results, extracted.extraction)
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 def test_the_model_gets_the_stored_transcript_and_20_seconds() -> None:
@@ -293,7 +293,7 @@ def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str,
     extracted = setup.rerun()
 
     assert setup.extraction.status == status
-    assert setup.session.due_at == NOW + 3_600  # its room may still be open
+    assert setup.session.duties.due_at == NOW + 3_600  # its room may still be open
     assert len(extracted.extraction.runs) == 1
     assert setup.extraction.runs == extracted.extraction.runs
 

@@ -385,7 +385,7 @@ def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_it
     assert (created.agent_id, created.agent_version) == (AGENT_ID, 7)
     assert (created.ttl_seconds, created.max_duration_seconds) == (900, 300)
     assert (created.created_at, created.expires_at) == (1_800_000_000, 1_800_000_900)
-    assert (created.abandoned_at, created.due_at) == (1_800_004_500, 1_800_004_500)
+    assert (created.abandoned_at, created.duties.due_at) == (1_800_004_500, 1_800_004_500)
     assert created.livekit.room_name == SESSION_ID
     assert created.livekit.room_sid is None
     assert created.media == ("microphone", "camera")
@@ -408,7 +408,7 @@ def test_a_failed_session_has_the_reason_of_the_failure() -> None:
     assert failed.status == "failed"
     assert failed.failed_at == 1_800_000_005
     assert failed.end_reason == "failed"
-    assert failed.due_at is None
+    assert failed.duties.due_at is None
     assert failed.failure == failure
 
 

@@ -80,7 +80,7 @@ def test_the_hang_up_is_stored_before_the_room_is_closed() -> None:
 
     setup.stop()
 
-    assert [(each.is_ongoing, each.due_at) for each in stored] == [(False, NOW + 60)]
+    assert [(each.is_ongoing, each.duties.due_at) for each in stored] == [(False, NOW + 60)]
 
 
 def test_a_repeated_stop_closes_the_room_again_and_keeps_the_first_time() -> None:
@@ -90,7 +90,7 @@ def test_a_repeated_stop_closes_the_room_again_and_keeps_the_first_time() -> Non
 
     assert setup.stop().hung_up_at == NOW + 60
     assert setup.rooms.closed == [SESSION_ID, SESSION_ID]
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
 
 
 def test_a_call_that_exceeded_its_cap_keeps_its_end_reason_when_it_is_stopped() -> None:
@@ -108,7 +108,7 @@ def test_a_stop_fails_while_livekit_is_down_and_the_session_is_due_for_the_sweep
         setup.stop()
 
     assert (setup.session.is_ongoing, setup.session.end_reason) == (False, "stopped")
-    assert setup.session.due_at == NOW + 60  # now
+    assert setup.session.duties.due_at == NOW + 60  # now
 
 
 def test_concurrent_stops_all_succeed() -> None:
@@ -117,7 +117,7 @@ def test_concurrent_stops_all_succeed() -> None:
     outcomes = setup.race(*(setup.stop_session(SESSION_ID, ACME) for _ in range(10)))
 
     assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
-    assert (setup.session.hung_up_at, setup.session.due_at) == (NOW + 60, ABANDONED_AT)
+    assert (setup.session.hung_up_at, setup.session.duties.due_at) == (NOW + 60, ABANDONED_AT)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -145,7 +145,7 @@ def test_a_session_that_is_stopped_and_completed_concurrently_is_completed(head_
 
     assert completed is None
     assert setup.session.status == "completed"
-    assert setup.session.due_at == NOW + 60 + 120
+    assert setup.session.duties.due_at == NOW + 60 + 120
     if isinstance(stopped, SessionNotActive):
         assert (setup.session.end_reason, setup.session.hung_up_at) == ("completed", None)
     else:

@@ -110,7 +110,7 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints_and_its_extracti
     assert setup.transcripts.stored == {setup.session.transcript_id: TURNS}
     assert setup.session.extraction == Extraction(status="pending")
     assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert setup.session.due_at == ABANDONED_AT + 3_600
+    assert setup.session.duties.due_at == ABANDONED_AT + 3_600
 
 
 def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
@@ -125,7 +125,7 @@ def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
     )
     assert setup.session.failure is not None
     assert setup.session.failure.code == "expired"
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.transcripts.stored, setup.queue.session_ids) == ({}, [])
 
@@ -155,7 +155,7 @@ def test_a_renewed_session_is_abandoned_later() -> None:
 
     assert setup.sweep() == SweepSessionsResult()
 
-    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT + 300)
+    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT + 300)
 
 
 def test_a_session_whose_checkpoints_cannot_be_read_stays_due() -> None:
@@ -206,11 +206,11 @@ def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[Tr
         setup.save(*turns)
 
     assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT)
+    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT)
     assert setup.transcripts.stored.keys() == setup.transcripts.expiring
 
     assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.due_at) == ("active", ABANDONED_AT + 600)
+    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT + 600)
 
 
 def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -> None:
@@ -218,7 +218,7 @@ def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -
     setup.save(*TURNS)
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert (setup.session.status, setup.session.due_at) == ("completed", ABANDONED_AT + 120)
+    assert (setup.session.status, setup.session.duties.due_at) == ("completed", ABANDONED_AT + 120)
 
     setup.queue, setup.clock.now = FakeExtractionQueue(), ABANDONED_AT + 120
     assert setup.sweep() == SweepSessionsResult(queued=1)
@@ -235,7 +235,7 @@ def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.status, setup.session.end_reason, setup.session.hung_up_at) == ("active", "cap", NOW + 75)
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
     assert setup.sweep() == SweepSessionsResult()
 
 
@@ -244,7 +244,7 @@ def test_a_call_is_hung_up_15_seconds_after_its_cap() -> None:
 
     assert setup.sweep() == SweepSessionsResult()
 
-    assert (setup.rooms.closed, setup.session.due_at) == ([], NOW + 75)
+    assert (setup.rooms.closed, setup.session.duties.due_at) == ([], NOW + 75)
 
 
 def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> None:
@@ -254,18 +254,18 @@ def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> Non
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
 
 
 def test_a_call_over_its_cap_stays_due_while_livekit_is_down() -> None:
     setup = Setup(capped_session(NOW, due_at=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert (setup.session.is_ongoing, setup.session.end_reason, setup.session.due_at) == (False, "cap", NOW + 75)
+    assert (setup.session.is_ongoing, setup.session.end_reason, setup.session.duties.due_at) == (False, "cap", NOW + 75)
 
     setup.rooms, setup.clock.now = FakeRooms(), NOW + 135
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.due_at == ABANDONED_AT
+    assert setup.session.duties.due_at == ABANDONED_AT
 
 
 # ---- Ended sessions -------------------------------------------------------------------------------------
@@ -321,14 +321,14 @@ def test_closing_a_room_is_retried_by_each_run() -> None:
 
     setup.rooms, setup.clock.now = FakeRooms(), NOW + 180
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 def test_closing_a_room_is_not_retried_after_the_grace_time() -> None:
     setup = Setup(completed_session("succeeded"), now=ABANDONED_AT, rooms=FailingRooms(LiveKitUnavailable()))
 
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.due_at is None
+    assert setup.session.duties.due_at is None
 
 
 def test_an_extraction_is_queued_also_while_livekit_is_down() -> None:

@@ -265,7 +265,7 @@ def delete_session() -> "DeleteSession":
     """Build `DeleteSession` with its adapters."""
     from pi_voice.use_cases.delete_session import DeleteSession
 
-    return DeleteSession(sessions(), transcripts(), checkpoints())
+    return DeleteSession(sessions(), transcripts())
 
 
 @cache
@@ -324,7 +324,7 @@ def sweep_sessions() -> "SweepSessions":
     """Build `SweepSessions` with its adapters."""
     from pi_voice.use_cases.sweep_sessions import SweepSessions
 
-    return SweepSessions(sessions(), end_session(), stop_session(), extraction_queue())
+    return SweepSessions(sessions(), transcripts(), end_session(), stop_session(), rooms(), extraction_queue())
 
 
 @cache

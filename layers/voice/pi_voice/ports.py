@@ -8,13 +8,14 @@ from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import RoomEvent, SignedWebhook
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
-from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion
+from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
 
 
@@ -97,57 +98,65 @@ class Agents(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class DueSession:
+    """A session or tombstone with a duty that is due, as listed by the index, which lags behind the table."""
+
+    session_id: SessionId
+    due_at: int
+
+
 class Sessions(Protocol):
-    """Store of sessions."""
+    """Store of sessions, and of the tombstones of deleted ones."""
 
     async def get(self, session_id: SessionId) -> Session | None:
-        """Return a session, in any workspace."""
+        """Return a session, in any workspace; None for a tombstone. Raises UnreadableRow."""
         ...
 
     async def add(self, session: Session) -> bool:
         """Store a new session, and return whether it was new; an existing one is not changed."""
         ...
 
-    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
+    async def complete(self, session: Session, completion: SessionCompletion) -> Session | None:
         """Turn an active session into a completed one, all or nothing.
 
         None if it was not active, or if its checkpoints or its expiry differ from those in the completion.
         """
         ...
 
-    async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without checkpoints into a failed one.
+    async def fail(self, session: Session, failed: Session, close_room_at: int | None) -> Session | None:
+        """Turn an active session without checkpoints into a failed one, with the duty to close its room, if any.
 
         None if it is not active, has checkpoints, or was renewed. An earlier hang-up keeps its reason. Only
-        attributes of the failure change.
+        attributes of the failure and the duties change.
         """
         ...
 
-    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Record that an active call was hung up; None if it was not active.
+    async def hang_up(self, session: Session, reason: str, now: int) -> Session | None:
+        """Record that an active call was hung up, with the duty to close its room; None if it was not active.
 
-        Repeated calls do not change `hung_up_at`. The session is due at once, until `schedule` sets another time.
+        Repeated calls do not change `hung_up_at`.
         """
         ...
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 
-        The due time does not change: the sweeper reads the new expiry when it next processes the session.
+        The duties do not change: the sweeper reads the new expiry when it would end the call.
         """
         ...
 
-    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Set when the sweeper next processes a session, unless its due time changed since the read. None means never.
+    async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
+        """Replace the duties of a session or tombstone, unless they changed since the read.
 
-        Return the current session; None if it was deleted.
+        Return the current row; None if there is none.
         """
         ...
 
     async def save_extraction(
-        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+        self, before: Session, results: JsonValue, extraction: Extraction, duties: Callable[[Duties], Duties]
     ) -> Session:
-        """Store results and extraction, unless the extraction changed since `before` was read.
+        """Store results and extraction, and change the duties, unless the extraction changed since the read.
 
         Return the current session. Raises SessionNotFound if it was deleted.
         """
@@ -157,12 +166,24 @@ class Sessions(Protocol):
         """Merge a LiveKit event into its session and return it; None if there is no such session. Idempotent."""
         ...
 
-    def due(self, now: int) -> AsyncIterator[list[SessionId]]:
-        """Yield the ids of the sessions that are due by now, page by page. A page may be empty."""
+    def due(self, now: int) -> AsyncIterator[list[DueSession]]:
+        """Yield what is due by now, page by page. A page may be empty."""
         ...
 
-    async def delete(self, session_id: SessionId) -> None:
-        """Delete an ended session."""
+    async def duties(self, session_id: SessionId) -> Duties | None:
+        """Return the duties of a session or tombstone; None if there is none. Raises UnreadableRow."""
+        ...
+
+    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
+        """Move the due time of a row that cannot be read; return False if it was given up after `max_tries`."""
+        ...
+
+    async def delete(self, tombstone: Tombstone, now: int) -> None:
+        """Replace an ended session by a tombstone; raises SessionActive."""
+        ...
+
+    async def forget(self, tombstone: Tombstone) -> None:
+        """Delete a tombstone, unless its duties changed since the read."""
         ...
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:

@@ -270,6 +270,10 @@ class StorageError(InternalError):
     """An AWS request was refused, failed or timed out."""
 
 
+class UnreadableRow(StorageError):
+    """A stored row is broken, so that this version of the code cannot read it."""
+
+
 class ProviderError(VoiceError):
     """A request to LiveKit or Gemini failed."""
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from pi_voice.domain import sessions
 from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
 from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import ErrorDetail, TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
@@ -82,7 +83,7 @@ class CreateSessionRequest(Document):
             media=self.media,
             metadata=self.metadata,
             grace_seconds=grace_seconds,
-            due_at=now + self.ttl_seconds + grace_seconds,
+            duties=Duties().plus(end_call=now + self.ttl_seconds + grace_seconds),
         )
 
 
@@ -354,18 +355,24 @@ class Session(SessionSummary):
 
 
 class SweepSessionsResult(Document):
-    """Result of the scheduled job: number of sessions by what it did to them."""
+    """Result of the scheduled job: number of duties by what was done."""
 
     completed: int = 0
     """Sessions completed with their checkpoints."""
     failed: int = 0
     """Sessions failed because they had no checkpoints."""
     hung_up: int = 0
-    """Rooms closed: calls over their time limit, and ended sessions whose room may have been open."""
+    """Calls hung up at their time limit."""
+    rooms_closed: int = 0
+    """Rooms closed of calls that had ended or been hung up."""
     queued: int = 0
     """Extractions queued again."""
+    deleted: int = 0
+    """Deleted sessions whose transcripts were deleted once more."""
+    given_up: int = 0
+    """Duties given up after their last try."""
     errors: int = 0
-    """Sessions with an error; the next run retries them."""
+    """Duties that failed and will be tried again, and rows that could not be read."""
 
 
 def _summary_fields(session: sessions.Session) -> dict[str, Any]:

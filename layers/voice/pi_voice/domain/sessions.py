@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document, JsonObject
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 
@@ -114,7 +115,7 @@ class Session:
     media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
-    due_at: int | None = None
+    duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
     checkpoint_bytes: int = 0
     hung_up_at: int | None = None
@@ -148,20 +149,23 @@ class Session:
         cap = self.max_duration_seconds
         return None if joined is None or cap is None else joined + cap + CAP_LEEWAY_SECONDS
 
-    @property
-    def next_due_at(self) -> int:
-        """When the sweeper must next process this active session."""
-        cap_ends_at = self.cap_ends_at if self.hung_up_at is None else None
-        return self.abandoned_at if cap_ends_at is None else min(self.abandoned_at, cap_ends_at)
-
     def opened(self, room_sid: str, started_at: int) -> Self:
         """Return the session with the room that LiveKit created."""
         room = self.livekit.model_copy(update={"room_sid": room_sid, "started_at": started_at})
         return replace(self, livekit=room)
 
-    def failed(self, failure: ErrorInfo, end_reason: str, now: int, due_at: int | None = None) -> Self:
+    def failed(self, failure: ErrorInfo, end_reason: str, now: int) -> Self:
         """Return the session as failed."""
-        return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, due_at=due_at)
+        duties = self.duties.without("end_call", "hang_up")
+        return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, duties=duties)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is left of a deleted session until its duties are done: nothing that was said, no workspace."""
+
+    session_id: SessionId
+    duties: Duties
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +179,16 @@ class SessionCompletion:
     transcript_id: TranscriptId
     turns: int
     extraction: Extraction
-    due_at: int
-    """When the sweeper checks the room and the extraction, unless both are finished before."""
+    recheck_at: int
+    """When the sweeper closes the room and queues the extraction, unless both are finished before."""
     checkpoint_turns: int | None = None
     """Number of checkpointed turns the transcript was made of; None if the client sent the transcript."""
     request_hash: str | None = None
     """Hash of the completing request, if it carried an Idempotency-Key."""
     expires_at: int | None = None
     """Expiry the sweeper read; the write fails if the session was renewed since. None if a client completes."""
+
+    def duties_after(self, before: Duties) -> Duties:
+        """Return the duties of the completed session."""
+        after = before.without("end_call", "hang_up").plus(close_room=self.recheck_at)
+        return after.plus(extract=self.recheck_at) if self.extraction.status == "pending" else after

@@ -132,7 +132,7 @@ class CreateSession:
         """Store the session as failed, whether or not it was stored as active before."""
         failed = session.failed(ErrorInfo(code=error.code, message=error.message), "failed", now=int(self._clock()))
         if not await self._sessions.add(failed):
-            await self._sessions.fail(failed)
+            await self._sessions.fail(session, failed, close_room_at=None)
 
     async def _close_room(self, session: Session) -> None:
         """Close the room. If LiveKit cannot be reached, the room closes itself after its empty timeout."""

@@ -1,9 +1,20 @@
 """Delete a session with its transcript and results."""
 
+import time
+from typing import Final
+
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import SessionActive, SessionNotFound
-from pi_voice.domain.ids import SessionId
-from pi_voice.ports import Checkpoints, SessionCaller, Sessions, Transcripts
+from pi_voice.domain.ids import Clock, SessionId
+from pi_voice.domain.sessions import Tombstone
+from pi_voice.ports import SessionCaller, Sessions, Transcripts
 from pi_voice.use_cases.authorization import authorized_session
+
+DELETE_AGAIN_SECONDS: Final = 900
+"""When the transcript is deleted once more: no function runs longer, so no request writes later."""
+
+TOKENS_ENDED_SECONDS: Final = 60
+"""Time after the expiry of the tokens, for clocks that differ, before the room is closed once more."""
 
 
 class DeleteSession:
@@ -11,22 +22,22 @@ class DeleteSession:
 
     ERRORS = (SessionNotFound, SessionActive)
 
-    def __init__(self, sessions: Sessions, transcripts: Transcripts, checkpoints: Checkpoints) -> None:
+    def __init__(self, sessions: Sessions, transcripts: Transcripts, clock: Clock = time.time) -> None:
         self._sessions = sessions
         self._transcripts = transcripts
-        self._checkpoints = checkpoints
+        self._clock = clock
 
     async def __call__(self, session_id: SessionId, caller: SessionCaller) -> None:
         """Delete an ended session with its transcript and results; raises SessionNotFound, SessionActive.
 
-        The row goes last: if a request fails in between, the delete can be repeated, and no transcript is left
-        without its session.
+        A tombstone replaces the session first. Its duties delete the transcript once more, because a request that lost
+        a race may write late, and close the room once more when no token can reopen it.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         if session.status == "active":
             raise SessionActive
-        if session.transcript_id is not None:
-            await self._transcripts.delete(session.transcript_id)
-        if session.checkpoint_turns:
-            await self._checkpoints.delete(session_id)
-        await self._sessions.delete(session_id)
+        now = int(self._clock())
+        close_room_at = max(now, session.expires_at + TOKENS_ENDED_SECONDS)
+        duties = Duties().plus(delete_again=now + DELETE_AGAIN_SECONDS, close_room=close_room_at)
+        await self._sessions.delete(Tombstone(session_id, duties), now)
+        await self._transcripts.delete(session_id)

@@ -80,7 +80,7 @@ class EndSession:
             raise
         now = int(self._clock())
         completed = await self._sessions.complete(
-            session.session_id,
+            session,
             SessionCompletion(
                 completed_at=now,
                 completed_by=completed_by,
@@ -89,7 +89,7 @@ class EndSession:
                 transcript_id=transcript_id,
                 turns=len(turns),
                 extraction=_PENDING if turns else _SKIPPED,
-                due_at=now + RECHECK_SECONDS,
+                recheck_at=now if completed_by == SWEEPER else now + RECHECK_SECONDS,
                 request_hash=request_hash,
                 checkpoint_turns=session.checkpoint_turns if request.transcript is None else None,
                 expires_at=session.expires_at if completed_by == SWEEPER else None,

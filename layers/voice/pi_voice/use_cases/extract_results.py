@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
+from pi_voice.domain.duties import BACKOFF, Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError, SessionNotFound, StorageError, UpstreamTimeout
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
@@ -14,12 +15,13 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
+from pi_voice.use_cases.settle_duties import settle_duties
 
 RECHECK_SECONDS: Final = 120
-"""When the sweeper checks a completed session that is not finished: after a crash, or if its room is open."""
+"""When the sweeper takes over the duties of a completed session, because its function crashed or a service failed."""
 
-QUEUED_SECONDS: Final = 3_600
-"""When the sweeper checks a queued extraction; longer than the queue retries."""
+QUEUED_SECONDS: Final = BACKOFF["extract"].first_seconds
+"""When the sweeper queues an extraction again; longer than the queue retries."""
 
 _TRANSIENT: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code)
 
@@ -51,8 +53,7 @@ class ExtractResults:
         """Extract the results of a session from the queue within a time limit.
 
         After the last attempt a failure is final. A session that is deleted or has its results is skipped, because a
-        message may be delivered twice. The due time remains, because this function does not check the session's
-        room. Raises ExtractionUnfinished, and StorageError.
+        message may be delivered twice. Raises ExtractionUnfinished, and StorageError.
         """
         session = await self._sessions.get(session_id)
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
@@ -60,10 +61,14 @@ class ExtractResults:
             return
         turns = await self._transcripts.get(session.transcript_id) or []
         outcome = await self._extract(session, turns, seconds, is_last=is_last)
+        due_at = int(self._clock()) + QUEUED_SECONDS
         is_pending = outcome.extraction.status == "pending"
-        due_at = int(self._clock()) + QUEUED_SECONDS if is_pending else session.due_at
+
+        def duties(before: Duties) -> Duties:
+            return before.moved("extract", due_at) if is_pending else before.without("extract")
+
         try:
-            stored = await self._sessions.save_extraction(session, outcome.results, outcome.extraction, due_at)
+            stored = await self._sessions.save_extraction(session, outcome.results, outcome.extraction, duties)
         except SessionNotFound:
             return
         overtaken = stored.extraction != outcome.extraction  # by a concurrent run, which may have failed as well
@@ -76,18 +81,21 @@ class ExtractResults:
         """Extract a completed session's results within a time limit, while its room is closed; queue the rest.
 
         Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
-        the results and clears the due time. If the room could not be closed, the session stays due for the sweeper.
+        the results and removes the duties that are done.
         """
         if session.extraction is None or session.extraction.status != "pending":
-            return await self._clear_due(session) if await closing_room else session
+            return await self._remove_duty(session) if await closing_room else session
         outcome, is_closed = await asyncio.gather(self._extract(session, turns, seconds, is_last=False), closing_room)
-        due_at = None
-        if not is_closed:
-            due_at = session.due_at
-        elif outcome.extraction.status == "pending":
+        queue_again_at: int | None = None
+        if outcome.extraction.status == "pending":
             queued = await self._enqueue(session)
-            due_at = int(self._clock()) + (QUEUED_SECONDS if queued else RECHECK_SECONDS)
-        return await self._save(session, outcome, due_at)
+            queue_again_at = int(self._clock()) + (QUEUED_SECONDS if queued else RECHECK_SECONDS)
+
+        def duties(before: Duties) -> Duties:
+            after = before.without("close_room") if is_closed else before
+            return after.without("extract") if queue_again_at is None else after.moved("extract", queue_again_at)
+
+        return await self._save(session, outcome, duties)
 
     async def _extract(
         self, session: Session, turns: list[TranscriptTurn], seconds: float, *, is_last: bool
@@ -115,18 +123,19 @@ class ExtractResults:
             return False
         return True
 
-    async def _clear_due(self, session: Session) -> Session:
-        """Clear the session's due time. If that fails, the sweeper processes the session once more."""
+    async def _remove_duty(self, session: Session) -> Session:
+        """Remove the duty to close the room. If that fails, the sweeper closes the room once more."""
         try:
-            return await self._sessions.schedule(session, None) or session
+            current = await settle_duties(self._sessions, session, lambda duties: duties.without("close_room"))
         except StorageError:
-            logger.error("due_time_not_cleared", session_id=session.session_id)
+            logger.error("duty_not_removed", session_id=session.session_id)
             return session
+        return current if isinstance(current, Session) else session
 
-    async def _save(self, session: Session, outcome: ExtractionOutcome, due_at: int | None) -> Session:
+    async def _save(self, session: Session, outcome: ExtractionOutcome, duties: Callable[[Duties], Duties]) -> Session:
         """Store the results. If that fails, return them anyway; the sweeper queues the extraction again."""
         try:
-            return await self._sessions.save_extraction(session, outcome.results, outcome.extraction, due_at)
+            return await self._sessions.save_extraction(session, outcome.results, outcome.extraction, duties)
         except (StorageError, SessionNotFound):
             logger.error("results_not_stored", session_id=session.session_id)
             return replace(session, results=outcome.results, extraction=outcome.extraction)

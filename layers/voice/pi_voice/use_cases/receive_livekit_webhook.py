@@ -19,9 +19,10 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.ids import Clock, is_uuid
 from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook, WebhookEvent
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import logger
 from pi_voice.ports import Rooms, Sessions, WebhookVerifier
+from pi_voice.use_cases.settle_duties import settle_duties
 
 _ATTEMPTS: Final = 5
 
@@ -64,17 +65,28 @@ class ReceiveLivekitWebhook:
         return ReceivedWebhook()
 
     async def _enforce_end(self, session: Session) -> None:
-        """Close the room if the call is over; else schedule the sweeper for the end of its time limit."""
+        """Close the room if the call is over; else let the sweeper hang up at the end of its time limit."""
+        row: Session | Tombstone | None = session
         for _ in range(_ATTEMPTS):
-            if not session.is_ongoing:
-                logger.info("room_reopened", session_id=session.session_id)
-                await self._rooms().close(session.session_id)
+            if not isinstance(row, Session):
+                return  # deleted meanwhile, with the duty to close its room
+            if not row.is_ongoing:
+                await self._close_again(row)
                 return
-            cap_ends_at = session.cap_ends_at
-            if cap_ends_at is None or (session.due_at is not None and session.due_at <= cap_ends_at):
+            cap_ends_at, planned = row.cap_ends_at, row.duties.get("hang_up")
+            if cap_ends_at is None or (planned is not None and planned.due_at <= cap_ends_at):
                 return
-            current = await self._sessions.schedule(session, cap_ends_at)
-            if current is None:
+            duties = row.duties.plus(hang_up=cap_ends_at)
+            row = await self._sessions.set_duties(row.session_id, row.duties, duties)
+            if row is not None and row.duties == duties:
                 return
-            session = current  # a concurrent write, such as a later join, may have set another due time
         raise StorageError
+
+    async def _close_again(self, session: Session) -> None:
+        """Close a room that a join reopened. The duty comes first, in case that this function dies."""
+        logger.info("room_reopened", session_id=session.session_id)
+        now = int(self._clock())
+        row = await settle_duties(self._sessions, session, lambda duties: duties.plus(close_room=now))
+        await self._rooms().close(session.session_id)
+        if row is not None:
+            await settle_duties(self._sessions, row, lambda duties: duties.without("close_room"))

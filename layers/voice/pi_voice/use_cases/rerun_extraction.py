@@ -7,6 +7,7 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     InvalidOutputSchema,
     RateLimited,
@@ -106,7 +107,12 @@ class RerunExtraction:
             if extraction.status == "failed" and before is not None and before.status in ("succeeded", "pending"):
                 results, extraction = session.results, before
             extraction = extraction.model_copy(update={"runs": runs})
-            stored = await self._sessions.save_extraction(session, results, extraction, session.due_at)
+            is_pending = extraction.status == "pending"
+
+            def duties(before: Duties, *, is_pending: bool = is_pending) -> Duties:
+                return before if is_pending else before.without("extract")
+
+            stored = await self._sessions.save_extraction(session, results, extraction, duties)
             if stored.extraction == extraction:
                 return runs
             session = stored

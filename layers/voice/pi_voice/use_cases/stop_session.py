@@ -14,6 +14,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
+from pi_voice.use_cases.settle_duties import settle_duties
 
 
 class StopSession:
@@ -37,18 +38,14 @@ class StopSession:
         return session_api.Session.with_transcript(await self.hang_up(session, "stopped"), None)
 
     async def hang_up(self, session: Session, reason: str) -> Session:
-        """Record the hang-up with its reason, close the room, then set the next due time.
+        """Record the hang-up with its reason, then close the room.
 
         Recording comes first, because a participant's token reopens the room: the webhook of that join finds the
         record and closes the room again. Raises SessionNotActive, or a ProviderError.
         """
-        recorded = await self._sessions.hang_up(session.session_id, reason, now=int(self._clock()))
+        recorded = await self._sessions.hang_up(session, reason, now=int(self._clock()))
         if recorded is None:
             raise SessionNotActive
-        await self.close_room(session.session_id)
-        await self._sessions.schedule(recorded, recorded.next_due_at)
+        await self._rooms.close(session.session_id)
+        await settle_duties(self._sessions, recorded, lambda duties: duties.without("close_room"))
         return recorded
-
-    async def close_room(self, session_id: SessionId) -> None:
-        """Close a session's room and disconnect its participants; raises a ProviderError."""
-        await self._rooms.close(session_id)

@@ -1,137 +1,256 @@
-"""Scheduled job: end abandoned sessions, enforce call limits, re-queue lost extractions."""
+"""Scheduled job: perform due duties, such as ending abandoned calls, closing rooms and queueing extractions."""
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from pi_voice.domain.errors import ProviderError, SessionNotActive, VoiceError
-from pi_voice.domain.extractions import ErrorInfo
+from pi_voice.domain.duties import Duties
+from pi_voice.domain.errors import InternalError, SessionNotActive, StorageError, UnreadableRow, VoiceError
+from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, SweepSessionsResult
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import exception_fields, logger
-from pi_voice.ports import ExtractionQueue, Sessions
+from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
-from pi_voice.use_cases.extract_results import QUEUED_SECONDS
+from pi_voice.use_cases.settle_duties import settle_duties
 from pi_voice.use_cases.stop_session import StopSession
 
-BUDGET_SECONDS: Final = 45.0
-"""Time limit of one run. Sessions not reached are still due in the next run."""
+BUDGET_SECONDS: Final = 30.0
+"""Time after which a run starts nothing more, so that what it started ends in time. The next run does the rest."""
 
-_CONCURRENCY: Final = 8
+PUT_OFF_SECONDS: Final = 3_600
+"""Pause before a row that cannot be read, or a duty that this version does not know, is looked at again."""
+
+MAX_UNREADABLE_TRIES: Final = 24
+"""Number of these pauses before a row that cannot be read is given up."""
+
+_CONCURRENT_READS: Final = 16
+_CONCURRENT_DUTIES: Final = 8
+_MAX_WAITING: Final = 1_000
+_ATTEMPTS: Final = 5
 _EXPIRED: Final = ErrorInfo(
     code="expired", message="The session was never completed, and no turn was saved during the call."
 )
+_GIVEN_UP: Final = ErrorInfo(
+    code=InternalError.code, message="The extraction failed at every try. Extract the results again."
+)
+
+Row = Session | Tombstone
+
+
+class _Lane:
+    """One kind of duty with its own limits, so that a service that hangs delays only its own duties."""
+
+    def __init__(self, perform: Callable[[Row], Awaitable[str | None]]) -> None:
+        self.perform = perform
+        self.slots = asyncio.Semaphore(_CONCURRENT_DUTIES)
+        self.waiting = 0
+
+
+class _Run:
+    """One run of the sweeper."""
+
+    def __init__(self, clock: Clock, lanes: Mapping[str, _Lane]) -> None:
+        self._clock = clock
+        self._ends_at = clock() + BUDGET_SECONDS
+        self.lanes = lanes
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more may start."""
+        return self._clock() >= self._ends_at
 
 
 class SweepSessions:
-    """Processes due sessions. Every write is conditional, so concurrent runs do nothing twice."""
+    """Performs due duties. It claims each one first, so concurrent runs do nothing twice."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (one per kind of duty)
         self,
         sessions: Sessions,
+        transcripts: Transcripts,
         end_session: EndSession,
         stop_session: StopSession,
+        rooms: Rooms,
         queue: ExtractionQueue,
+        *,
         clock: Clock = time.time,
     ) -> None:
         self._sessions = sessions
+        self._transcripts = transcripts
         self._end_session = end_session
         self._stop_session = stop_session
+        self._rooms = rooms
         self._queue = queue
         self._clock = clock
 
     async def __call__(self) -> SweepSessionsResult:
-        """Process due sessions within the time limit. Sessions with an error stay due."""
-        now = self._clock()
-        deadline = now + BUDGET_SECONDS
-        counts = dict.fromkeys(SweepSessionsResult.model_fields, 0)
-        async for page in self._sessions.due(int(now)):
-            for start in range(0, len(page), _CONCURRENCY):
-                await self._process_batch(page[start : start + _CONCURRENCY], counts)
-                if self._clock() >= deadline:
-                    break
-            if self._clock() >= deadline:
-                logger.warning("sweep_out_of_time")
-                break
-        result = SweepSessionsResult(**counts)
-        log = logger.info if any(counts.values()) else logger.debug
+        """Perform what is due within the time limit. A duty that fails is due again after a pause.
+
+        Raises StorageError if the index of due sessions cannot be read, after what was started has ended.
+        """
+        lanes = {
+            "end_call": _Lane(self._end_call),
+            "hang_up": _Lane(self._hang_up),
+            "close_room": _Lane(self._close_room),
+            "extract": _Lane(self._extract),
+            "delete_again": _Lane(self._delete_again),
+        }
+        run = _Run(self._clock, lanes)
+        failure: StorageError | None = None
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                await self._start_all(run, tasks)
+            except StorageError as error:
+                failure = error
+        result = SweepSessionsResult(**run.counts)
+        log = logger.info if run.counts else logger.debug
         log("sweep", **result.model_dump())
+        if failure is not None:
+            raise failure
         return result
 
-    async def _process_batch(self, session_ids: list[SessionId], counts: dict[str, int]) -> None:
-        for outcome in await asyncio.gather(*map(self._process, session_ids)):
-            if outcome:
-                counts[outcome] += 1
+    async def _start_all(self, run: _Run, tasks: asyncio.TaskGroup) -> None:
+        async for page in self._sessions.due(int(self._clock())):
+            for start in range(0, len(page), _CONCURRENT_READS):
+                batch = page[start : start + _CONCURRENT_READS]
+                await asyncio.gather(*(self._start(run, tasks, due) for due in batch))
+                if run.is_over:
+                    logger.warning("sweep_out_of_time")
+                    return
 
-    async def _process(self, session_id: SessionId) -> str | None:
-        """Process one session and return the counter to increment. An error does not affect other sessions."""
+    async def _start(self, run: _Run, tasks: asyncio.TaskGroup, due: DueSession) -> None:
+        """Read the duties of a row and start those that are due. A full lane leaves its duty to the next run."""
         try:
-            session = await self._sessions.get(session_id)
-            return await self._process_due(session) if session else None
-        except SessionNotActive:
-            return None  # a concurrent request ended it
-        except VoiceError as error:
-            logger.error("sweep_failed", session_id=session_id, code=error.code)
-        except Exception as error:  # noqa: BLE001 (a malformed row must not stop the sweeper)
-            logger.error("sweep_failed", session_id=session_id, **exception_fields(error))
-        return "errors"
+            duties = await self._duties(due)
+            for name in duties.due(int(self._clock())):
+                lane = run.lanes.get(name)
+                if lane is None:
+                    await self._leave_to_newer_version(due.session_id, duties, name)
+                elif lane.waiting < _MAX_WAITING:
+                    lane.waiting += 1
+                    tasks.create_task(self._perform(run, lane, due.session_id, duties, name))
+        except StorageError as error:  # one row must not stop the others
+            logger.error("sweep_failed", session_id=due.session_id, error=type(error).__name__)
+            run.counts["errors"] += 1
 
-    async def _process_due(self, session: Session) -> str | None:
-        now = int(self._clock())
-        if session.due_at is None or session.due_at > now:
-            return None  # the index lags behind the table
-        if session.status == "active":
-            return await self._process_active(session, now)
-        return await self._process_ended(session, now)
+    async def _duties(self, due: DueSession) -> Duties:
+        try:
+            return await self._sessions.duties(due.session_id) or Duties()
+        except UnreadableRow:
+            until = int(self._clock()) + PUT_OFF_SECONDS
+            if not await self._sessions.put_off(due, until, MAX_UNREADABLE_TRIES):
+                logger.error("duty_given_up", session_id=due.session_id, duty="unreadable")
+            raise
 
-    async def _process_active(self, session: Session, now: int) -> str | None:
-        if now >= session.abandoned_at:
-            return await self._end_abandoned(session, now)
-        if session.hung_up_at is not None:  # its room could not be closed at the hang-up
-            await self._stop_session.hang_up(session, session.end_reason or "stopped")
-            return "hung_up"
-        if session.cap_ends_at is not None and now >= session.cap_ends_at:
-            await self._stop_session.hang_up(session, "cap")
-            return "hung_up"
-        await self._sessions.schedule(session, session.next_due_at)
+    async def _leave_to_newer_version(self, session_id: SessionId, duties: Duties, name: str) -> None:
+        logger.warning("duty_unknown", session_id=session_id, duty=name)
+        later = duties.moved(name, int(self._clock()) + PUT_OFF_SECONDS)
+        await self._sessions.set_duties(session_id, duties, later)
+
+    async def _perform(self, run: _Run, lane: _Lane, session_id: SessionId, duties: Duties, name: str) -> None:
+        """Claim a duty, perform it, and count what was done. An error does not affect other duties."""
+        async with lane.slots:
+            lane.waiting -= 1
+            if run.is_over:
+                return
+            outcome: str | None = "errors"
+            try:
+                row = await self._claim(session_id, duties, name)
+                if row is None:
+                    return
+                outcome = await (self._give_up(row, name) if duties.is_exhausted(name) else lane.perform(row))
+            except SessionNotActive:
+                return  # a concurrent request ended it
+            except VoiceError as error:
+                logger.error("duty_failed", session_id=session_id, duty=name, code=error.code)
+            except Exception as error:  # noqa: BLE001 (a defect in one duty must not stop the others)
+                logger.error("duty_failed", session_id=session_id, duty=name, **exception_fields(error))
+        if outcome:
+            run.counts[outcome] += 1
+
+    async def _claim(self, session_id: SessionId, duties: Duties, name: str) -> Row | None:
+        """Count one more try and set the time of the next; return the row. None if the duty changed meanwhile."""
+        seen = duties.get(name)
+        for _ in range(_ATTEMPTS):
+            claimed = duties.claimed(name, int(self._clock()))
+            row = await self._sessions.set_duties(session_id, duties, claimed)
+            if row is None or row.duties == claimed:
+                return row
+            if row.duties.get(name) != seen:
+                return None
+            duties = row.duties  # another duty changed
         return None
 
-    async def _end_abandoned(self, session: Session, now: int) -> str:
-        """Complete a session with its checkpoints, or fail it if it has none, and close its room."""
-        if session.checkpoint_turns:
-            expired = CompleteSessionRequest(end_reason="expired")
-            ended, _ = await self._end_session(session, expired, completed_by=SWEEPER)
-            await self._process_ended(ended, now)
+    async def _remove(self, row: Row, name: str) -> None:
+        """Remove a claimed duty that is done, and a tombstone with its last duty."""
+        claimed = row.duties.get(name)
+        if isinstance(row, Tombstone) and row.duties.without(name) == Duties():
+            await self._sessions.forget(row)
+        else:
+            await settle_duties(
+                self._sessions, row, lambda duties: duties.without(name) if duties.get(name) == claimed else duties
+            )
+
+    async def _give_up(self, row: Row, name: str) -> str:
+        """Give up a duty visibly: a failed extraction has a status and a reason, and an alarm counts the log line."""
+        logger.error("duty_given_up", session_id=row.session_id, duty=name)
+        if name == "extract" and isinstance(row, Session) and _is_pending(row):
+            failed = Extraction(status="failed", error=_GIVEN_UP, extracted_at=int(self._clock())).after(row.extraction)
+            await self._sessions.save_extraction(row, None, failed, lambda duties: duties.without("extract"))
+        else:
+            await self._remove(row, name)
+        return "given_up"
+
+    # ---- Duties ----
+
+    async def _end_call(self, row: Row) -> str | None:
+        """Complete an abandoned session with its checkpoints, or fail it if it has none."""
+        now = int(self._clock())
+        if not isinstance(row, Session) or row.status != "active":
+            await self._remove(row, "end_call")
+            return None
+        if now < row.abandoned_at:  # renewed since the duty was set
+            await settle_duties(self._sessions, row, lambda duties: duties.plus(end_call=row.abandoned_at))
+            return None
+        if row.checkpoint_turns:
+            await self._end_session(row, CompleteSessionRequest(end_reason="expired"), completed_by=SWEEPER)
             return "completed"
-        failed = await self._sessions.fail(session.failed(_EXPIRED, "expired", now, due_at=now))
-        if failed is None:
+        if await self._sessions.fail(row, row.failed(_EXPIRED, "expired", now), close_room_at=now) is None:
             raise SessionNotActive
-        await self._process_ended(failed, now)
         return "failed"
 
-    async def _process_ended(self, session: Session, now: int) -> str:
-        """Queue a pending extraction and close the room: the function that ended the session probably crashed.
+    async def _hang_up(self, row: Row) -> str | None:
+        """Hang up a call that is over its time limit."""
+        if isinstance(row, Session) and row.is_ongoing and row.cap_ends_at is not None:
+            await self._stop_session.hang_up(row, "cap")
+            return "hung_up"
+        await self._remove(row, "hang_up")
+        return None
 
-        An unreachable LiveKit does not delay results. The close is retried until the session's grace time is over.
-        """
-        is_pending = session.extraction is not None and session.extraction.status == "pending"
-        if is_pending:
-            await self._queue.put(session.session_id)
-        is_closed = await self._close_room(session)
-        if is_pending:
-            await self._sessions.schedule(session, now + QUEUED_SECONDS)
+    async def _close_room(self, row: Row) -> str:
+        """Close the room of a call that ended or was hung up; raises a ProviderError."""
+        await self._rooms.close(row.session_id)
+        await self._remove(row, "close_room")
+        return "rooms_closed"
+
+    async def _extract(self, row: Row) -> str | None:
+        """Queue a pending extraction. It is due again after a pause, until its results are stored."""
+        if isinstance(row, Session) and _is_pending(row):
+            await self._queue.put(row.session_id)
             return "queued"
-        if not is_closed and now < session.abandoned_at:
-            return "errors"
-        await self._sessions.schedule(session, None)
-        return "hung_up"
+        await self._remove(row, "extract")
+        return None
 
-    async def _close_room(self, session: Session) -> bool:
-        """Close the room and return whether it worked."""
-        try:
-            await self._stop_session.close_room(session.session_id)
-        except ProviderError as error:
-            logger.warning("room_not_closed", session_id=session.session_id, code=error.code)
-            return False
-        return True
+    async def _delete_again(self, row: Row) -> str:
+        """Delete what a racing request wrote after the session was deleted; raises StorageError."""
+        await self._transcripts.delete(row.session_id)
+        await self._remove(row, "delete_again")
+        return "deleted"
+
+
+def _is_pending(session: Session) -> bool:
+    return session.extraction is not None and session.extraction.status == "pending"

@@ -1,45 +1,86 @@
-"""Sessions as items of DynamoDB."""
+"""Sessions and tombstones as items of DynamoDB.
+
+Items are read leniently, because a newer or an older version of the code may have written them: unknown attributes are
+ignored, and missing ones have defaults.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
 
 from pi_voice.adapters.dynamodb.attributes import Item, from_json_text, to_json_text
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.livekit_webhooks import RoomEvent
-from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, ReopenedRoom, Session
+from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, ReopenedRoom, Session, Tombstone
 
 DUE_SHARDS: Final = 16
 """Number of partitions of the index of due sessions."""
 
+DELETED: Final = "deleted"
+"""Status of a tombstone."""
+
+_TOMBSTONE_SECONDS: Final = 30 * DAY_SECONDS
+"""TTL of a tombstone, longer than the tries of its duties."""
+
 _UNLISTED: Final = {"results", "extraction", "transcript_id", "turns", "request_hash"}
-LISTED: Final = sorted({field.name for field in fields(Session)} - _UNLISTED)
-_SCALARS: Final = sorted(set(LISTED) - {"participant", "livekit", "metadata", "failure", "media"})
+Known = TypeVar("Known", bound=BaseModel)
+
+_FIELDS: Final = {field.name for field in fields(Session)}
+_COMPOSITE: Final = {"participant", "livekit", "metadata", "failure", "media", "duties"}
+_SCALARS: Final = sorted(_FIELDS - _UNLISTED - _COMPOSITE)
+LISTED: Final = sorted((_FIELDS - _UNLISTED - {"participant"}) | {"participant_identity", "participant_name"})
+"""Attributes of a session in a list."""
 
 
 def session_item(session: Session) -> Item:
     """Return the item of a new session; attributes without a value are left out."""
     item = {
         **{name: value for name in _SCALARS if (value := getattr(session, name)) is not None},
-        "participant": session.participant.model_dump(),
+        "participant_identity": session.participant.identity,
+        "participant_name": session.participant.name,
         "media": list(session.media),
         "livekit": session.livekit.model_dump(exclude_none=True) | {"other_rooms": {}},
         "metadata": session.metadata,
+        **_present(duty_attributes(session.session_id, session.duties)),
     }
     if session.failure is not None:
         item["failure"] = session.failure.model_dump()
     return item
 
 
-def due_shard(session_id: SessionId) -> int:
-    """Return the partition of a session in the index of due sessions, by the random end of its id."""
-    return int(session_id[-2:], 16) % DUE_SHARDS
+def tombstone_item(tombstone: Tombstone, now: int) -> Item:
+    """Return the item of a tombstone."""
+    return {
+        "session_id": tombstone.session_id,
+        "status": DELETED,
+        "ttl": now + _TOMBSTONE_SECONDS,
+        **_present(duty_attributes(tombstone.session_id, tombstone.duties)),
+    }
 
 
-def due_attributes(session_id: SessionId, due_at: int | None) -> Item:
-    """Return the attributes that make a session due; without a time it is not in the index."""
-    return {"due_at": due_at, "due_shard": None if due_at is None else due_shard(session_id)}
+def duty_attributes(session_id: SessionId, duties: Duties) -> Item:
+    """Return the attributes of a session's duties. Without duties it is not in the index of due sessions."""
+    due_at = duties.due_at
+    return {
+        "duties": stored_duties(duties),
+        "due_at": due_at,
+        "due_shard": None if due_at is None else int(session_id[-2:], 16) % DUE_SHARDS,
+    }
+
+
+def stored_duties(duties: Duties) -> Item:
+    """Return duties as they are stored."""
+    return {name: {"due_at": duty.due_at, "tries": duty.tries} for name, duty in duties.by_name.items()}
+
+
+def duties_of(item: Item) -> Duties:
+    """Read the duties of a session or a tombstone."""
+    return Duties({name: Duty(duty["due_at"], duty.get("tries", 0)) for name, duty in item.get("duties", {}).items()})
 
 
 def retained_until(session: Session, retention_seconds: int) -> int:
@@ -56,34 +97,53 @@ def merge_event(room: Item, event: RoomEvent) -> Item:
         "finished_at": room.get("finished_at", event.finished_at),
         "metadata": room.get("metadata", to_json_text(event.metadata)),
     }
-    return {name: value for name, value in merged.items() if value is not None}
+    return _present(merged)
+
+
+def row_of(item: Item) -> Session | Tombstone:
+    """Read a session or a tombstone from its item."""
+    if item["status"] == DELETED:
+        return Tombstone(item["session_id"], duties_of(item))
+    return session_of(item)
 
 
 def session_of(item: Item) -> Session:
     """Read a session from its item."""
-    attributes = {field.name: item[field.name] for field in fields(Session) if field.name in item}
+    attributes = {name: item[name] for name in _FIELDS if name in item}
     return Session(
         **{
             **attributes,
-            "participant": Participant(**item["participant"]),
-            "livekit": _livekit_room(item["livekit"]),
+            "participant": Participant.model_construct(
+                identity=item["participant_identity"], name=item.get("participant_name", "")
+            ),
+            "livekit": _livekit_room(item.get("livekit", {}), item["session_id"]),
             "max_duration_seconds": item.get("max_duration_seconds"),
-            "media": tuple(item["media"]),
-            "failure": ErrorInfo(**item["failure"]) if "failure" in item else None,
+            "media": tuple(item.get("media", ["microphone"])),
+            "duties": duties_of(item),
+            "failure": _known(ErrorInfo, item["failure"]) if "failure" in item else None,
             "results": json.loads(item["results"]) if "results" in item else None,
-            "extraction": Extraction.model_validate_json(item["extraction"]) if "extraction" in item else None,
+            "extraction": (
+                Extraction.model_validate_json(item["extraction"], extra="ignore") if "extraction" in item else None
+            ),
         }
     )
 
 
-def _livekit_room(item: Item) -> LiveKitRoom:
-    rooms = sorted(item["other_rooms"].items(), key=lambda room: (room[1].get("started_at", 0), room[0]))
-    return LiveKitRoom(
-        **{**item, "metadata": from_json_text(item.get("metadata"))}
-        | {
-            "other_rooms": [
-                ReopenedRoom(room_sid=sid, **{**room, "metadata": from_json_text(room.get("metadata"))})
-                for sid, room in rooms
-            ]
-        }
-    )
+def _livekit_room(item: Item, session_id: SessionId) -> LiveKitRoom:
+    rooms = sorted(item.get("other_rooms", {}).items(), key=lambda room: (room[1].get("started_at", 0), room[0]))
+    attributes = {"room_name": session_id, **item, "metadata": from_json_text(item.get("metadata"))}
+    others = [
+        _known(ReopenedRoom, {**room, "room_sid": sid, "metadata": from_json_text(room.get("metadata"))})
+        for sid, room in rooms
+    ]
+    return _known(LiveKitRoom, {**attributes, "other_rooms": others})
+
+
+def _known(model: type[Known], attributes: Mapping[str, Any]) -> Known:
+    """Build a nested document from the attributes that this version knows."""
+    return model(**{name: attributes[name] for name in model.model_fields if name in attributes})
+
+
+def _present(attributes: Item) -> Item:
+    """Leave out attributes without a value."""
+    return {name: value for name, value in attributes.items() if value is not None}

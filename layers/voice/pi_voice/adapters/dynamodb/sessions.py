@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,23 +12,29 @@ from pydantic import JsonValue
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item, to_json_text
 from pi_voice.adapters.dynamodb.session_items import (
+    DELETED,
     DUE_SHARDS,
     LISTED,
-    due_attributes,
-    due_shard,
+    duties_of,
+    duty_attributes,
     merge_event,
     retained_until,
+    row_of,
     session_item,
     session_of,
+    stored_duties,
+    tombstone_item,
 )
 from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.session_api import ListSessionsQuery
-from pi_voice.domain.sessions import DAY_SECONDS, Session, SessionCompletion
+from pi_voice.domain.sessions import DAY_SECONDS, Session, SessionCompletion, Tombstone
+from pi_voice.ports import DueSession
 
 BY_DUE: Final = "by_due"
 MAX_ROWS_READ: Final = 1_000
@@ -36,7 +43,7 @@ MAX_ROWS_READ: Final = 1_000
 _ROWS_PER_QUERY: Final = 100
 _DUE_PER_QUERY: Final = 100
 _BATCH_ATTEMPTS: Final = 5
-_MERGE_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 5
 _OTHER_ROOMS: Final = 10
 
 
@@ -48,21 +55,19 @@ class DynamoSessions(Table):
         self._retention_seconds = retention_days * DAY_SECONDS
 
     async def get(self, session_id: SessionId) -> Session | None:
-        """Return a session, in any workspace; an invalid id sends no request."""
+        """Return a session, in any workspace; an invalid id sends no request. Raises UnreadableRow."""
         if not is_uuid(session_id):
             return None
-        item = await self._get({"session_id": session_id})
-        return session_of(item) if item else None
+        row = self._row(await self._get({"session_id": session_id}))
+        return row if isinstance(row, Session) else None
 
     async def add(self, session: Session) -> bool:
-        """Store a new session, and return whether it was new.
+        """Store a new session, and return whether it was new. Transition: `create`.
 
         If the response of a write was lost, the retry finds the row, perhaps with later room events, and does not
         change it: session ids are unique.
         """
         item = session_item(session)
-        if session.due_at is not None:
-            item["due_shard"] = due_shard(session.session_id)
         if self._retention_seconds:
             item["ttl"] = retained_until(session, self._retention_seconds)
         try:
@@ -76,8 +81,8 @@ class DynamoSessions(Table):
             return False
         return True
 
-    async def complete(self, session_id: SessionId, completion: SessionCompletion) -> Session | None:
-        """Turn an active session into a completed one, all or nothing.
+    async def complete(self, session: Session, completion: SessionCompletion) -> Session | None:
+        """Turn an active session into a completed one, all or nothing. Transition: `complete`.
 
         None if it was not active, or if its checkpoints or its expiry differ from those in the completion. An earlier
         hang-up keeps its reason. If the response of a write was lost, the retry's condition fails, but the row that it
@@ -93,7 +98,6 @@ class DynamoSessions(Table):
             "turns": completion.turns,
             "request_hash": completion.request_hash,
             "extraction": completion.extraction.model_dump_json(exclude_defaults=True),
-            **due_attributes(session_id, completion.due_at),
         }
         condition, values = "#status = :active", Item({":active": "active"})
         if completion.checkpoint_turns is not None:
@@ -103,96 +107,103 @@ class DynamoSessions(Table):
             condition += " AND expires_at = :expires_at"
             values |= {":expires_at": completion.expires_at}
         try:
-            return await self._set(session_id, changes, condition, values)
+            return await self._transition(session, changes, condition, values, completion.duties_after)
         except ConditionFailed as failed:
-            item = failed.item
-            return session_of(item) if item.get("transcript_id") == completion.transcript_id else None
+            is_ours = failed.item.get("transcript_id") == completion.transcript_id
+            return session_of(failed.item) if is_ours else None
 
-    async def fail(self, failed: Session) -> Session | None:
-        """Turn an active session without checkpoints into a failed one; None if it was not one, or was renewed.
+    async def fail(self, session: Session, failed: Session, close_room_at: int | None) -> Session | None:
+        """Turn an active session without checkpoints into a failed one. Transition: `fail`.
 
-        An earlier hang-up keeps its reason. Only attributes of the failure change.
+        None if it was not one, or was renewed. An earlier hang-up keeps its reason. Only attributes of the failure and
+        the duties change; the room is to be closed at a time, or not at all.
         """
+
+        def duties(before: Duties) -> Duties:
+            after = before.without("end_call", "hang_up")
+            return after if close_room_at is None else after.plus(close_room=close_room_at)
+
         changes = {
             "status": failed.status,
             "failed_at": failed.failed_at,
             "failure": failed.failure and failed.failure.model_dump(),
             "end_reason": _IfAbsent(failed.end_reason),
-            **due_attributes(failed.session_id, failed.due_at),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
         values = {":active": "active", ":none": 0, ":expires_at": failed.expires_at}
         try:
-            return await self._set(failed.session_id, changes, condition, values)
+            return await self._transition(session, changes, condition, values, duties)
         except ConditionFailed:
             return None
 
-    async def hang_up(self, session_id: SessionId, reason: str, now: int) -> Session | None:
-        """Record that an active call was hung up; None if it was not active.
+    async def hang_up(self, session: Session, reason: str, now: int) -> Session | None:
+        """Record that an active call was hung up; None if it was not active. Transition: `hang_up`.
 
-        Repeated calls do not change `hung_up_at` and `end_reason`. The session is due at once, until `schedule` sets
-        another time.
+        Repeated calls do not change `hung_up_at` and `end_reason`. The room is to be closed now.
         """
-        changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason), **due_attributes(session_id, now)}
+        changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason)}
         try:
-            return await self._set(session_id, changes, "#status = :active", {":active": "active"})
+            return await self._transition(
+                session,
+                changes,
+                "#status = :active",
+                {":active": "active"},
+                lambda duties: duties.without("hang_up").plus(close_room=now),
+            )
         except ConditionFailed:
             return None
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
-        """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
+        """Move the expiry of an ongoing call forward, never back; None if it is not ongoing. Transition: `renew`.
 
-        The due time does not change, because a webhook may have set it since. The sweeper reads the new expiry then.
+        The duties do not change. The sweeper reads the new expiry when it would end the call.
         """
         condition = "#status = :active AND attribute_not_exists(hung_up_at) AND #expires_at <= :expires_at"
         try:
             return await self._set(session_id, {"expires_at": expires_at}, condition, {":active": "active"})
         except ConditionFailed as failed:
-            item = failed.item
-            current = session_of(item) if item else None  # with a later expiry, if a concurrent request set one
-            return current if current and current.is_ongoing else None
+            current = self._row(failed.item)  # with a later expiry, if a concurrent request set one
+            return current if isinstance(current, Session) and current.is_ongoing else None
 
-    async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-        """Set when the sweeper next processes a session, unless its due time changed since the read. None means never.
+    async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
+        """Replace the duties of a session or tombstone, unless they changed since the read. Transition: `set_duties`.
 
-        Return the current session; None if it was deleted.
+        Return the current row; None if there is none.
         """
-        if session.due_at is None:
-            condition, values = "attribute_exists(session_id) AND attribute_not_exists(#due_at)", Item()
-        else:
-            condition, values = "#due_at = :before", {":before": session.due_at}
+        changes = duty_attributes(session_id, after)
+        values = {":before": stored_duties(before)}
         try:
-            return await self._set(session.session_id, due_attributes(session.session_id, due_at), condition, values)
+            return self._row(await self._change(session_id, changes, "#duties = :before", values))
         except ConditionFailed as failed:
-            item = failed.item
-            return session_of(item) if item else None
+            return self._row(failed.item)
 
     async def save_extraction(
-        self, before: Session, results: JsonValue, extraction: Extraction, due_at: int | None
+        self, before: Session, results: JsonValue, extraction: Extraction, duties: Callable[[Duties], Duties]
     ) -> Session:
-        """Store results and extraction, unless the extraction changed since `before` was read.
+        """Store results and extraction, and change the duties. Transition: `save_extraction`.
 
-        Return the current session. Raises SessionNotFound if it was deleted.
+        Nothing changes if the extraction changed since `before` was read. Return the current session. Raises
+        SessionNotFound if it was deleted.
         """
         changes = {
             "results": to_json_text(results),
             "extraction": extraction.model_dump_json(exclude_defaults=True),
-            **due_attributes(before.session_id, due_at),
         }
         previous = before.extraction.model_dump_json(exclude_defaults=True) if before.extraction else None
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
         values = {":completed": "completed", ":transcript": before.transcript_id, ":before": previous}
         try:
-            return await self._set(before.session_id, changes, condition, values)
+            return await self._transition(before, changes, condition, values, duties)
         except ConditionFailed as failed:
-            if item := failed.item:
-                return session_of(item)
+            current = self._row(failed.item)
+            if isinstance(current, Session):
+                return current
             raise SessionNotFound from None
 
-    async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
-        """Yield the ids of the sessions that are due by now, one page per request.
+    async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
+        """Yield the sessions and tombstones that are due by now, one page per request.
 
-        A page has up to _DUE_PER_QUERY ids of one partition of the index, the oldest first. Partitions come in random
+        A page has up to _DUE_PER_QUERY rows of one partition of the index, the oldest first. Partitions come in random
         order, so that a full one does not always delay the others.
         """
         for shard in random.sample(range(DUE_SHARDS), DUE_SHARDS):
@@ -205,24 +216,79 @@ class DynamoSessions(Table):
             }
             while True:
                 answer = await self._request("query", **request)
-                yield [SessionId(item["session_id"]["S"]) for item in answer["Items"]]
+                yield [
+                    DueSession(SessionId(row["session_id"]), row["due_at"]) for row in map(from_item, answer["Items"])
+                ]
                 if "LastEvaluatedKey" not in answer:
                     break
                 request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    async def delete(self, session_id: SessionId) -> None:
-        """Delete an ended session; raises SessionActive."""
+    async def duties(self, session_id: SessionId) -> Duties | None:
+        """Return the duties of a session or tombstone; None if there is none. Raises UnreadableRow."""
+        item = await self._get({"session_id": session_id})
+        return self._read(duties_of, item) if item else None
+
+    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
+        """Move the due time of a row that cannot be read; return False if it was given up. Transition: `put_off`.
+
+        After `max_tries` the row is not due any more. Nothing changes if its due time changed since the read.
+        """
+        values = {":read": due.due_at, ":max": max_tries}
         try:
+            await self._request(
+                "update_item",
+                TableName=self._name,
+                Key=to_item({"session_id": due.session_id}),
+                UpdateExpression="SET due_at = :until ADD unreadable_tries :one",
+                ConditionExpression=(
+                    "due_at = :read AND (attribute_not_exists(unreadable_tries) OR unreadable_tries < :max)"
+                ),
+                ExpressionAttributeValues=to_item({**values, ":until": until, ":one": 1}),
+            )
+        except ConditionFailed:
+            pass
+        else:
+            return True
+        try:
+            await self._request(
+                "update_item",
+                TableName=self._name,
+                Key=to_item({"session_id": due.session_id}),
+                UpdateExpression="REMOVE due_at, due_shard",
+                ConditionExpression="due_at = :read AND unreadable_tries >= :max",
+                ExpressionAttributeValues=to_item(values),
+            )
+        except ConditionFailed:
+            return True  # it is due at another time now
+        return False
+
+    async def delete(self, tombstone: Tombstone, now: int) -> None:
+        """Replace an ended session by a tombstone; raises SessionActive. Transition: `delete`."""
+        try:
+            await self._request(
+                "put_item",
+                TableName=self._name,
+                Item=to_item(tombstone_item(tombstone, now)),
+                ConditionExpression="attribute_exists(session_id) AND #status <> :active",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues=to_item({":active": "active"}),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ConditionFailed as failed:
+            if failed.item:
+                raise SessionActive from None
+
+    async def forget(self, tombstone: Tombstone) -> None:
+        """Delete a tombstone, unless its duties changed since the read. Transition: `forget`."""
+        with suppress(ConditionFailed):
             await self._request(
                 "delete_item",
                 TableName=self._name,
-                Key=to_item({"session_id": session_id}),
-                ConditionExpression="#status <> :active",
+                Key=to_item({"session_id": tombstone.session_id}),
+                ConditionExpression="#status = :deleted AND duties = :before",
                 ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues=to_item({":active": "active"}),
+                ExpressionAttributeValues=to_item({":deleted": DELETED, ":before": stored_duties(tombstone.duties)}),
             )
-        except ConditionFailed:
-            raise SessionActive from None
 
     async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
         """Return one page of a workspace's sessions, without results, newest first; raises InvalidCursor.
@@ -235,7 +301,7 @@ class DynamoSessions(Table):
         more = shown[-1] if len(found) > len(shown) else last_read
         rows = await self._batch(shown)
         return Page[Session](
-            data=[session_of(rows[session_id]) for session_id in shown if session_id in rows],
+            data=self._readable(session_of, [rows[session_id] for session_id in shown if session_id in rows]),
             next_cursor=encode_cursor(more) if more else None,
         )
 
@@ -258,7 +324,7 @@ class DynamoSessions(Table):
                 " AND (attribute_not_exists(livekit.#first_joined_at) OR livekit.#first_joined_at > :first_joined_at)"
             )
         try:
-            return await self._update(
+            merged = await self._update(
                 event.session_id,
                 "SET " + ", ".join(updates),
                 condition,
@@ -267,14 +333,15 @@ class DynamoSessions(Table):
             )
         except ConditionFailed as failed:
             item = failed.item
-            sid = item["livekit"].get("room_sid") if item else None
+            sid = item.get("livekit", {}).get("room_sid")  # a tombstone has none
             if sid is None:
                 return None
             return session_of(item) if sid == event.room_sid else await self._merge_reopened_room(event, item)
+        return session_of(merged)
 
     async def _merge_reopened_room(self, event: RoomEvent, item: Item) -> Session | None:
         """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
-        for _ in range(_MERGE_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             rooms = item["livekit"]["other_rooms"]
             before = rooms.get(event.room_sid)
             after = merge_event(before or {}, event)
@@ -285,15 +352,48 @@ class DynamoSessions(Table):
             unchanged = f"attribute_not_exists({room})" if before is None else f"{room} = :before"
             condition = f"attribute_exists(session_id) AND {unchanged}"
             try:
-                return await self._update(
+                merged = await self._update(
                     event.session_id, f"SET {room} = :after", condition, {"#sid": event.room_sid}, values
                 )
             except ConditionFailed as failed:
-                if not (item := failed.item):
+                if "livekit" not in (item := failed.item):
                     return None
+            else:
+                return session_of(merged)
+        raise StorageError
+
+    async def _transition(
+        self,
+        session: Session,
+        changes: Item,
+        condition: str,
+        values: Item,
+        duties: Callable[[Duties], Duties],
+    ) -> Session:
+        """Change attributes and duties of a row if a condition holds, in one write.
+
+        The write depends on the duties that were read. If only they changed, it is repeated with the current ones.
+        Raises ConditionFailed with the row, and StorageError.
+        """
+        before = session.duties
+        for _ in range(_ATTEMPTS):
+            all_changes = {**changes, **duty_attributes(session.session_id, duties(before))}
+            all_values = {**values, ":duties_before": stored_duties(before)}
+            try:
+                return await self._set(
+                    session.session_id, all_changes, f"{condition} AND #duties = :duties_before", all_values
+                )
+            except ConditionFailed as failed:
+                if not failed.item or (current := duties_of(failed.item)) == before:
+                    raise
+                before = current
         raise StorageError
 
     async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
+        """Change attributes of a session if a condition holds, which no tombstone meets."""
+        return session_of(await self._change(session_id, changes, condition, values))
+
+    async def _change(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Item:
         """Change attributes of an existing row if a condition holds; None removes an attribute."""
         new_values = {name: value for name, value in changes.items() if value is not None}
         removed = [f"#{name}" for name in changes if name not in new_values]
@@ -301,7 +401,7 @@ class DynamoSessions(Table):
             f"#{name} = if_not_exists(#{name}, :{name})" if isinstance(value, _IfAbsent) else f"#{name} = :{name}"
             for name, value in new_values.items()
         ]
-        expression = (f"SET {', '.join(sets)} " if sets else "") + (f"REMOVE {', '.join(removed)}" if removed else "")
+        expression = f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removed)}" if removed else "")
         names = {f"#{name}": name for name in (*changes, *(["status"] if "#status" in condition else []))}
         for name, value in new_values.items():
             values = {**values, f":{name}": value.value if isinstance(value, _IfAbsent) else value}
@@ -309,8 +409,8 @@ class DynamoSessions(Table):
 
     async def _update(
         self, session_id: SessionId, expression: str, condition: str, names: dict[str, str], values: Item
-    ) -> Session:
-        """Update a row if a condition holds, and return the session; raises ConditionFailed with the row."""
+    ) -> Item:
+        """Update a row if a condition holds, and return it; raises ConditionFailed with the row."""
         answer = await self._request(
             "update_item",
             TableName=self._name,
@@ -318,11 +418,14 @@ class DynamoSessions(Table):
             UpdateExpression=expression,
             ConditionExpression=condition,
             ExpressionAttributeNames=names,
-            **({"ExpressionAttributeValues": to_item(values)} if values else {}),
+            ExpressionAttributeValues=to_item(values),
             ReturnValues="ALL_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
-        return session_of(from_item(answer["Attributes"]))
+        return from_item(answer["Attributes"])
+
+    def _row(self, item: Item | None) -> Session | Tombstone | None:
+        return self._read(row_of, item) if item else None
 
     async def _matching(self, workspace: WorkspaceId, query: ListSessionsQuery) -> tuple[list[str], str | None]:
         """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ."""
@@ -372,7 +475,8 @@ class DynamoSessions(Table):
         for attempt in range(_BATCH_ATTEMPTS):
             answer = await self._request("batch_get_item", RequestItems=request)
             for item in map(from_item, answer["Responses"].get(self._name, [])):
-                rows[item["session_id"]] = item
+                if item["status"] != DELETED:  # the index lags behind the table
+                    rows[item["session_id"]] = item
             if not (request := answer.get("UnprocessedKeys", {})):
                 return rows
             await asyncio.sleep(0.05 * 2**attempt)

@@ -5,20 +5,25 @@ Every public method of a store is one request unless its docstring says otherwis
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
-from pi_voice.domain.errors import StorageError
+from pi_voice.domain.errors import StorageError, UnreadableRow
 from pi_voice.logs import logger
 
 BY_WORKSPACE: Final = "by_workspace"
 _TRANSACTION_ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 5
+_KEYS: Final = {"agent_id", "key_id", "piece", "session_id", "version"}
+"""Attributes that name a row in the log."""
+
+Row = TypeVar("Row")
 
 
 class ConditionFailed(Exception):
@@ -91,6 +96,23 @@ class Table:
     async def _get(self, key: Mapping[str, Any]) -> Item | None:
         answer = await self._request("get_item", TableName=self._name, Key=to_item(key), ConsistentRead=True)
         return from_item(answer["Item"]) if "Item" in answer else None
+
+    def _read(self, read: Callable[[Item], Row], item: Item) -> Row:
+        """Read a row from its item; raises UnreadableRow, and logs its key without its content."""
+        try:
+            return read(item)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            key = {name: value for name, value in item.items() if name in _KEYS}
+            logger.error("row_unreadable", table=self._name, key=key, error=type(error).__name__)
+            raise UnreadableRow from None
+
+    def _readable(self, read: Callable[[Item], Row], items: Iterable[Item]) -> list[Row]:
+        """Read the rows of a list, without those that cannot be read."""
+        rows = []
+        for item in items:
+            with suppress(UnreadableRow):
+                rows.append(self._read(read, item))
+        return rows
 
     async def _all(self, request: dict[str, Any]) -> list[Item]:
         """Return all rows of a query, one request per megabyte."""
