@@ -276,7 +276,7 @@ class FakeSessions:
         return self._update(session, results=results, extraction=extraction, duties=duties(session.duties))
 
     async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
-        rows = (*self.stored.values(), *self.tombstones.values())
+        rows: list[Session | Tombstone] = [*self.stored.values(), *self.tombstones.values()]
         times = {row.session_id: row.duties.due_at for row in rows} | self.unreadable
         due = sorted((at, session_id) for session_id, at in times.items() if at is not None and at <= now)
         for start in range(0, max(len(due), 1), FAKE_PAGE):

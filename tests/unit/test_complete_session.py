@@ -46,7 +46,7 @@ from tests.fakes import (
     QueueThatCannotPut,
     SessionsThatCannotComplete,
     SessionsThatCannotSaveExtraction,
-    SessionsThatCannotSchedule,
+    SessionsThatCannotSetDuties,
     TranscriptsThatCannotExpire,
     TranscriptsThatCannotPut,
     UnknownCaller,
@@ -297,7 +297,7 @@ def test_if_the_saved_turns_cannot_be_read_the_session_does_not_change() -> None
 
 
 def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> None:
-    setup = Setup(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60)))
+    setup = Setup(sessions=FakeSessions(replace(session(), hung_up_at=NOW + 60, end_reason="stopped")))
 
     completed = setup.complete(complete_session_request(end_reason="completed"))
 
@@ -386,7 +386,7 @@ def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> Non
 
 
 def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
-    setup = Setup(sessions=SessionsThatCannotSchedule(session()))
+    setup = Setup(sessions=SessionsThatCannotSetDuties(session()))
 
     assert setup.complete(complete_session_request(transcript=[])).status == "completed"
 
@@ -504,7 +504,7 @@ def test_a_session_deleted_while_its_turns_are_read_is_not_active() -> None:
     class DeletingCheckpoints(FakeCheckpoints):
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
-            await sessions.delete(SESSION_ID)
+            del sessions.stored[SESSION_ID]
             return turns
 
     sessions = FakeSessions(session())
@@ -593,7 +593,7 @@ def test_results_that_cannot_be_stored_are_returned_to_the_caller() -> None:
 def test_a_session_deleted_while_the_model_answers_is_returned_but_not_stored_again() -> None:
     class DeletingModel(FakeExtractionModel):
         async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-            await setup.sessions.delete(SESSION_ID)
+            del setup.sessions.stored[SESSION_ID]
             return await super().generate(request, seconds)
 
     setup = Setup(model=DeletingModel('{"city": "Oslo"}'))

@@ -3,19 +3,20 @@ from dataclasses import replace
 
 import pytest
 
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InvalidApiKey, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.ids import SessionId, TranscriptId
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.use_cases.delete_session import DeleteSession
 from tests.fakes import (
     FakeCaller,
-    FakeCheckpoints,
+    FakeClock,
     FakeSessions,
     FakeTranscripts,
     TranscriptsThatCannotDelete,
     UnknownCaller,
 )
-from tests.unit.examples import SESSION_ID, TURNS, session
+from tests.unit.examples import NOW, SESSION_ID, TURNS, session
 
 ACME = FakeCaller("acme")
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
@@ -32,8 +33,7 @@ def stored_transcripts() -> FakeTranscripts:
 
 
 def delete_session_on(sessions: FakeSessions, transcripts: FakeTranscripts | None = None) -> DeleteSession:
-    """Return the use case on these stores, without checkpoints."""
-    return DeleteSession(sessions, transcripts or FakeTranscripts(), FakeCheckpoints(sessions))
+    return DeleteSession(sessions, transcripts or FakeTranscripts(), FakeClock(NOW + 300))
 
 
 def test_an_ended_session_is_deleted_with_its_transcript() -> None:
@@ -45,15 +45,13 @@ def test_an_ended_session_is_deleted_with_its_transcript() -> None:
     assert transcripts.stored == {}
 
 
-def test_an_ended_session_is_deleted_with_its_checkpoints() -> None:
-    sessions = FakeSessions(session())
-    checkpoints = FakeCheckpoints(sessions)
-    asyncio.run(checkpoints.append(session(), TURNS, 100))
-    sessions.stored[SESSION_ID] = replace(sessions.stored[SESSION_ID], status="completed")
+def test_a_tombstone_deletes_and_closes_the_room_once_more() -> None:
+    sessions = FakeSessions(completed_session())
 
-    asyncio.run(DeleteSession(sessions, FakeTranscripts(), checkpoints)(SESSION_ID, ACME))
+    asyncio.run(delete_session_on(sessions)(SESSION_ID, ACME))
 
-    assert (sessions.stored, checkpoints.stored) == ({}, {})
+    duties = Duties().plus(delete_again=NOW + 300 + 900, close_room=NOW + 600 + 60)  # its tokens expire at NOW + 600
+    assert sessions.tombstones == {SESSION_ID: Tombstone(SESSION_ID, duties)}
 
 
 def test_a_failed_session_can_be_deleted() -> None:
@@ -73,13 +71,14 @@ def test_an_active_session_cannot_be_deleted() -> None:
     assert sessions.stored == {SESSION_ID: session()}
 
 
-def test_a_session_is_not_deleted_if_its_transcript_cannot_be_deleted() -> None:
+def test_a_transcript_that_cannot_be_deleted_is_deleted_by_the_tombstone_later() -> None:
     sessions = FakeSessions(completed_session())
 
     with pytest.raises(StorageError):
         asyncio.run(delete_session_on(sessions, TranscriptsThatCannotDelete())(SESSION_ID, ACME))
 
-    assert sessions.stored == {SESSION_ID: completed_session()}
+    assert sessions.stored == {}
+    assert sessions.tombstones[SESSION_ID].duties.get("delete_again") is not None
 
 
 @pytest.mark.parametrize("session_id", [SESSION_ID, "019a0000-0000-7000-8000-00000000000f", "no-id"])

@@ -35,6 +35,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.RateLimited, 429, "rate_limited", True),
     (errors.InternalError, 500, "internal_error", True),
     (errors.StorageError, 500, "internal_error", True),
+    (errors.UnreadableRow, 500, "internal_error", True),
     (errors.LiveKitError, 502, "livekit_error", False),
     (errors.GeminiError, 502, "gemini_error", False),
     (errors.LiveKitUnavailable, 503, "livekit_unavailable", True),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pi_voice.domain.agents import Agent
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
@@ -49,7 +50,7 @@ def completed(status: Any = "pending", attempts: int = 0, **changes: Any) -> Ses
         transcript_id=TRANSCRIPT_ID,
         turns=2,
         extraction=Extraction(status=status, attempts=attempts),
-        due_at=NOW + 120,
+        duties=Duties().plus(close_room=NOW + 120, extract=NOW + 120),
     )
     return replace(completed_session, **changes)
 
@@ -177,22 +178,22 @@ def test_an_extraction_that_cannot_succeed_fails_at_once_with_the_reason(answer:
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
 def test_if_the_extraction_is_not_pending_the_model_is_not_asked(status: Any) -> None:
-    setup = Setup(sessions=FakeSessions(completed(status)))
+    closing = Duties().plus(close_room=NOW + 120)
+    setup = Setup(sessions=FakeSessions(completed(status, duties=closing)))
 
-    assert setup.extract_for_caller() == setup.session == completed(status, due_at=None)
+    assert setup.extract_for_caller() == setup.session == completed(status, duties=Duties())
     assert setup.model.requests == []
 
 
 @pytest.mark.parametrize("status", ["pending", "succeeded", "failed", "skipped"])
 @pytest.mark.parametrize("answer", [OSLO, "{}", GeminiUnavailable()], ids=["results", "invalid", "unavailable"])
-def test_a_session_whose_room_is_not_closed_stays_due(status: Any, answer: Any) -> None:
+def test_a_room_that_is_not_closed_stays_a_duty(status: Any, answer: Any) -> None:
     setup = Setup(answer, sessions=FakeSessions(completed(status)))
 
     returned = setup.extract_for_caller(is_room_closed=False)
 
     assert returned == setup.session
-    assert returned.duties.due_at == NOW + 120
-    assert setup.queue.session_ids == []  # the sweeper queues a pending extraction
+    assert returned.duties.get("close_room") == Duty(NOW + 120)
 
 
 def test_a_session_deleted_while_its_room_is_closed_is_not_stored_again() -> None:
@@ -236,7 +237,7 @@ def test_results_that_cannot_be_stored_are_returned() -> None:
 
 
 def test_results_stored_by_a_concurrent_request_are_returned() -> None:
-    stored_by_other = completed("succeeded", 1, results={"city": "Bergen"}, due_at=None)
+    stored_by_other = completed("succeeded", 1, results={"city": "Bergen"}, duties=Duties())
     sessions = FakeSessions(completed())
     setup = Setup(sessions=sessions, model=ModelWithConcurrentWrite(OSLO, sessions, stored_by_other))
 
@@ -280,7 +281,8 @@ def test_results_from_the_queue_are_stored_and_attempts_are_added_up() -> None:
 
     assert setup.session.results == {"city": "Oslo"}
     assert setup.extraction == new_extraction(**{**SUCCEEDED, "attempts": 5}, extracted_at=NOW)
-    assert (setup.session.duties.due_at, setup.queue.session_ids) == (NOW + 120, [])  # for the room, which may be open
+    assert setup.session.duties == Duties().plus(close_room=NOW + 120)
+    assert setup.queue.session_ids == []
     assert setup.model.requests[0].seconds == 60.0
     assert TURNS[1]["text"] in setup.model.requests[0].text
 
@@ -292,7 +294,7 @@ def test_if_the_provider_is_still_unavailable_the_message_is_retried_and_the_ext
         setup.extract_from_queue()
 
     assert setup.extraction == new_extraction(status="pending", model="fake-model", attempts=6, error=UNAVAILABLE)
-    assert setup.session.duties.due_at == NOW + 3_600
+    assert setup.session.duties.get("extract") == Duty(NOW + 3_600)
     assert setup.queue.session_ids == []  # the queue delivers the message again
 
 
@@ -309,7 +311,7 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
 
 
 def test_a_redriven_dead_letter_gets_its_results() -> None:
-    setup = Setup(sessions=FakeSessions(completed("failed", 18, due_at=None)))
+    setup = Setup(sessions=FakeSessions(completed("failed", 18, duties=Duties())))
 
     setup.extract_from_queue()
 
@@ -366,7 +368,7 @@ def test_a_delivery_that_loses_the_race_to_a_pending_extraction_is_retried() -> 
 
 
 def test_a_delivery_that_fails_while_another_one_succeeds_is_not_retried() -> None:
-    stored_by_other = completed("succeeded", 1, results={"city": "Oslo"}, due_at=None)
+    stored_by_other = completed("succeeded", 1, results={"city": "Oslo"}, duties=Duties())
     sessions = FakeSessions(completed())
     setup = Setup(sessions=sessions, model=ModelWithConcurrentWrite(GeminiUnavailable(), sessions, stored_by_other))
 

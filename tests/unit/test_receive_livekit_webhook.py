@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InvalidRequest, InvalidWebhookSignature, LiveKitUnavailable
+from pi_voice.domain.ids import SessionId
 from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
@@ -300,12 +302,13 @@ def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of
 
 def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
     class Overtaken(FakeSessions):
-        """A later join sets the due time between the merge and the schedule of this one."""
+        """A later join sets the duty to hang up between the merge of this one and its own duty."""
 
-        async def schedule(self, session: Session, due_at: int | None) -> Session | None:
-            if session.duties.due_at == ABANDONED_AT:
-                self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], due_at=NOW + 90 + 75)
-            return await super().schedule(session, due_at)
+        async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
+            if before == self.stored[session_id].duties == session().duties:
+                later = before.plus(hang_up=NOW + 90 + 75)
+                self.stored[session_id] = replace(self.stored[session_id], duties=later)
+            return await super().set_duties(session_id, before, after)
 
     setup = Setup(sessions=Overtaken(capped_session(60)))
 
@@ -314,17 +317,17 @@ def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
     assert setup.session.duties.due_at == NOW + 10 + 75
 
 
-def test_a_repeated_join_sets_the_due_time_that_a_crash_lost() -> None:
+def test_a_repeated_join_sets_the_duty_that_a_crash_lost() -> None:
     room = session().livekit.model_copy(update={"first_joined_at": NOW + 10})
-    setup = Setup(capped_session(60, livekit=room))  # merged, but not scheduled
+    setup = Setup(capped_session(60, livekit=room))  # merged, without the duty
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
     assert setup.session.duties.due_at == NOW + 10 + 75
 
 
-def test_an_earlier_due_time_stays() -> None:
-    setup = Setup(capped_session(1_800, due_at=NOW + 600))
+def test_an_earlier_duty_stays() -> None:
+    setup = Setup(capped_session(1_800, duties=session().duties.plus(hang_up=NOW + 600)))
 
     setup.receive(event("participant_joined", at=NOW + 10))
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     GeminiUnavailable,
     InvalidApiKey,
@@ -60,7 +61,7 @@ def completed_session(extraction: Extraction | None = FIRST, **changes: Any) -> 
         turns=2,
         results={"city": "Trondheim"} if extraction and extraction.status == "succeeded" else None,
         extraction=extraction,
-        due_at=None,
+        duties=Duties(),
     )
     return replace(ended, **changes)
 
@@ -80,6 +81,9 @@ def extraction_run(at: int, city: str | None = None, **fields: Any) -> Extractio
         "error": None,
     }
     return ExtractionRun(**{"at": at, **defaults, **fields})
+
+
+PENDING = Duties().plus(close_room=NOW + 3_600, extract=NOW + 60)
 
 
 class Setup:
@@ -288,12 +292,15 @@ def test_a_run_that_succeeds_after_failures_stores_its_results() -> None:
 @pytest.mark.parametrize(("answer", "status"), [(OSLO, "succeeded"), ("{}", "pending")], ids=["good", "bad"])
 def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str, status: str) -> None:
     pending = new_extraction(status="pending", attempts=3, error=BUSY)
-    setup = Setup(answer, sessions=FakeSessions(completed_session(pending, due_at=NOW + 3_600)))
+    setup = Setup(
+        answer,
+        sessions=FakeSessions(completed_session(pending, duties=PENDING)),
+    )
 
     extracted = setup.rerun()
 
     assert setup.extraction.status == status
-    assert setup.session.duties.due_at == NOW + 3_600  # its room may still be open
+    assert setup.session.duties == (PENDING if status == "pending" else PENDING.without("extract"))
     assert len(extracted.extraction.runs) == 1
     assert setup.extraction.runs == extracted.extraction.runs
 
@@ -388,7 +395,7 @@ def test_a_session_that_is_deleted_during_the_run_is_not_stored_again() -> None:
 
     class DeletingModel(FakeExtractionModel):
         async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-            await sessions.delete(SESSION_ID)
+            del sessions.stored[SESSION_ID]
             return await super().generate(request, seconds)
 
     setup = Setup(sessions=sessions, model=DeletingModel(OSLO))

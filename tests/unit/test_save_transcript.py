@@ -346,7 +346,7 @@ def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write()
 def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -> None:
     class DeletedMeanwhile(FakeCheckpoints):
         async def append(self, session: Session, turns: Any, size: int) -> Session | None:
-            await sessions.delete(SESSION_ID)
+            del sessions.stored[SESSION_ID]
             return await super().append(session, turns, size)
 
     sessions = FakeSessions(session())

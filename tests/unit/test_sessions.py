@@ -23,7 +23,6 @@ from pi_voice.domain.session_api import (
 )
 from pi_voice.domain.sessions import ReopenedRoom
 from tests.unit.examples import (
-    ABANDONED_AT,
     AGENT_ID,
     NOW,
     SESSION_ID,
@@ -446,12 +445,6 @@ def test_the_cap_ends_15_seconds_late_counted_from_the_first_join(
     call = replace(session(), max_duration_seconds=cap, livekit=room)
 
     assert call.cap_ends_at == cap_ends_at
-    assert call.next_due_at == (ABANDONED_AT if cap_ends_at is None else cap_ends_at)
-    assert replace(call, hung_up_at=NOW + 80).next_due_at == ABANDONED_AT
-
-
-def test_a_renewed_session_is_due_later() -> None:
-    assert replace(session(), expires_at=NOW + 900).next_due_at == ABANDONED_AT + 300
 
 
 SUMMARY_FIELDS = {

@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 
-from pi_voice.domain.errors import LiveKitUnavailable, StorageError
+from pi_voice.adapters.livekit import TIME_LIMIT_SECONDS
+from pi_voice.domain.duties import Duties, Duty
+from pi_voice.domain.errors import LiveKitUnavailable, StorageError, UnreadableRow, UpstreamTimeout
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.session_api import SweepSessionsResult
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.ports import DueSession
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.use_cases.sweep_sessions import SweepSessions
+from pi_voice.use_cases.sweep_sessions import BUDGET_SECONDS, SweepSessions
 from tests.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
@@ -24,6 +27,7 @@ from tests.fakes import (
     FakeSessions,
     FakeTranscripts,
     QueueThatCannotPut,
+    TranscriptsThatCannotDelete,
 )
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, session
 
@@ -40,10 +44,11 @@ def numbered_session(number: int, **changes: Any) -> Session:
     return replace(session(), session_id=id_of(number), livekit=room, **changes)
 
 
-def capped_session(joined_at: int | None, **changes: Any) -> Session:
-    """Make a session with a cap of a minute and a first join."""
+def capped_session(joined_at: int, hang_up: int) -> Session:
+    """Make a session with a cap of a minute and a first join, to be hung up at a time."""
     room = session().livekit.model_copy(update={"first_joined_at": joined_at})
-    return replace(session(), max_duration_seconds=60, livekit=room, **changes)
+    duties = session().duties.plus(hang_up=hang_up)
+    return replace(session(), max_duration_seconds=60, livekit=room, duties=duties)
 
 
 class Setup:
@@ -68,11 +73,16 @@ class Setup:
 
     @property
     def sweep_sessions(self) -> SweepSessions:
+        """A new sweeper, with the setup's current fakes."""
         end_session = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
         stop_session = StopSession(self.sessions, self.rooms, self.clock)
-        return SweepSessions(self.sessions, end_session, stop_session, self.queue, self.clock)
+        return SweepSessions(
+            self.sessions, self.transcripts, end_session, stop_session, self.rooms, self.queue, clock=self.clock
+        )
 
-    def sweep(self) -> SweepSessionsResult:
+    def sweep(self, later: int = 0) -> SweepSessionsResult:
+        """Run the sweeper, some seconds later."""
+        self.clock.now += later
         return asyncio.run(self.sweep_sessions())
 
     def sweep_twice_concurrently(self) -> list[SweepSessionsResult]:
@@ -94,21 +104,28 @@ class Setup:
 # ---- Abandoned sessions ---------------------------------------------------------------------------------
 
 
-def test_an_abandoned_session_is_completed_with_its_checkpoints_and_its_extraction_is_queued() -> None:
+def test_an_abandoned_session_is_completed_with_its_checkpoints() -> None:
     setup = Setup(session())
     setup.save(*TURNS)
 
     assert setup.sweep() == SweepSessionsResult(completed=1)
 
-    assert (setup.session.status, setup.session.completed_by, setup.session.end_reason) == (
-        "completed",
-        "sweeper",
-        "expired",
-    )
-    assert (setup.session.completed_at, setup.session.duration_seconds) == (ABANDONED_AT, None)
-    assert setup.session.transcript_id is not None
-    assert setup.transcripts.stored == {setup.session.transcript_id: TURNS}
-    assert setup.session.extraction == Extraction(status="pending")
+    ended = setup.session
+    assert (ended.status, ended.completed_by, ended.end_reason) == ("completed", "sweeper", "expired")
+    assert (ended.completed_at, ended.duration_seconds) == (ABANDONED_AT, None)
+    assert ended.transcript_id is not None
+    assert setup.transcripts.stored == {ended.transcript_id: TURNS}
+    assert ended.extraction == Extraction(status="pending")
+    assert ended.duties == Duties().plus(close_room=ABANDONED_AT, extract=ABANDONED_AT)
+
+
+def test_the_next_run_queues_its_extraction_and_closes_its_room() -> None:
+    setup = Setup(session())
+    setup.save(*TURNS)
+    setup.sweep()
+
+    assert setup.sweep() == SweepSessionsResult(queued=1, rooms_closed=1)
+
     assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
     assert setup.session.duties.due_at == ABANDONED_AT + 3_600
 
@@ -118,15 +135,12 @@ def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
 
     assert setup.sweep() == SweepSessionsResult(failed=1)
 
-    assert (setup.session.status, setup.session.failed_at, setup.session.end_reason) == (
-        "failed",
-        ABANDONED_AT,
-        "expired",
-    )
-    assert setup.session.failure is not None
-    assert setup.session.failure.code == "expired"
-    assert setup.session.duties.due_at is None
-    assert setup.rooms.closed == [SESSION_ID]
+    ended = setup.session
+    assert (ended.status, ended.failed_at, ended.end_reason) == ("failed", ABANDONED_AT, "expired")
+    assert ended.failure is not None
+    assert ended.failure.code == "expired"
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
+    assert (setup.rooms.closed, setup.session.duties) == ([SESSION_ID], Duties())
     assert (setup.transcripts.stored, setup.queue.session_ids) == ({}, [])
 
 
@@ -155,33 +169,34 @@ def test_a_renewed_session_is_abandoned_later() -> None:
 
     assert setup.sweep() == SweepSessionsResult()
 
-    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT + 300)
+    assert setup.session.status == "active"
+    assert setup.session.duties == Duties().plus(end_call=ABANDONED_AT + 300)  # not counted as a try
 
 
-def test_a_session_whose_checkpoints_cannot_be_read_stays_due() -> None:
+def test_a_session_whose_checkpoints_cannot_be_read_is_tried_again_a_minute_later() -> None:
     sessions = FakeSessions(session())
     setup = Setup(sessions=sessions, checkpoints=CheckpointsThatCannotRead(sessions))
     setup.save(*TURNS)
-    before = setup.session
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert setup.session == before
+    assert setup.session.status == "active"
+    assert setup.session.duties == Duties({"end_call": Duty(ABANDONED_AT + 60, tries=1)})
 
 
 def test_a_turn_that_is_saved_while_its_session_is_swept_is_not_lost() -> None:
     class SavedMeanwhile(FakeSessions):
         """Turns are saved between the read of the session and its end."""
 
-        async def fail(self, failed: Session) -> Session | None:
+        async def fail(self, *arguments: Any, **times: Any) -> Session | None:
             setup.checkpoints.stored[SESSION_ID] = TURNS
             self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], checkpoint_turns=2)
-            return await super().fail(failed)
+            return await super().fail(*arguments, **times)
 
     setup = Setup(sessions=SavedMeanwhile(session()))
 
     assert setup.sweep() == SweepSessionsResult()
     assert setup.session.status == "active"
-    assert setup.sweep() == SweepSessionsResult(completed=1)
+    assert setup.sweep(later=60) == SweepSessionsResult(completed=1)
     assert list(setup.transcripts.stored.values()) == [TURNS]
 
 
@@ -193,9 +208,9 @@ def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[Tr
         def renew_now(self) -> None:
             self.stored[SESSION_ID] = replace(self.stored[SESSION_ID], expires_at=NOW + 1_200)
 
-        async def fail(self, *arguments: Any) -> Session | None:
+        async def fail(self, *arguments: Any, **times: Any) -> Session | None:
             self.renew_now()
-            return await super().fail(*arguments)
+            return await super().fail(*arguments, **times)
 
         async def complete(self, *arguments: Any) -> Session | None:
             self.renew_now()
@@ -206,140 +221,174 @@ def test_a_session_that_is_renewed_while_it_is_swept_stays_active(turns: list[Tr
         setup.save(*turns)
 
     assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT)
+    assert setup.session.status == "active"
     assert setup.transcripts.stored.keys() == setup.transcripts.expiring
 
-    assert setup.sweep() == SweepSessionsResult()
-    assert (setup.session.status, setup.session.duties.due_at) == ("active", ABANDONED_AT + 600)
-
-
-def test_a_completed_session_that_cannot_be_queued_is_queued_by_the_next_run() -> None:
-    setup = Setup(session(), queue=QueueThatCannotPut())
-    setup.save(*TURNS)
-
-    assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert (setup.session.status, setup.session.duties.due_at) == ("completed", ABANDONED_AT + 120)
-
-    setup.queue, setup.clock.now = FakeExtractionQueue(), ABANDONED_AT + 120
-    assert setup.sweep() == SweepSessionsResult(queued=1)
-    assert setup.queue.session_ids == [SESSION_ID]
+    assert setup.sweep(later=60) == SweepSessionsResult()
+    assert (setup.session.status, setup.session.duties) == ("active", Duties().plus(end_call=ABANDONED_AT + 600))
 
 
 # ---- Call limits ----------------------------------------------------------------------------------------
 
 
 def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
-    setup = Setup(capped_session(NOW, due_at=NOW + 75), now=NOW + 75)
+    setup = Setup(capped_session(NOW, hang_up=NOW + 75), now=NOW + 75)
 
     assert setup.sweep() == SweepSessionsResult(hung_up=1)
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.status, setup.session.end_reason, setup.session.hung_up_at) == ("active", "cap", NOW + 75)
-    assert setup.session.duties.due_at == ABANDONED_AT
+    assert setup.session.duties == session().duties
     assert setup.sweep() == SweepSessionsResult()
-
-
-def test_a_call_is_hung_up_15_seconds_after_its_cap() -> None:
-    setup = Setup(capped_session(NOW, due_at=NOW + 74), now=NOW + 74)
-
-    assert setup.sweep() == SweepSessionsResult()
-
-    assert (setup.rooms.closed, setup.session.duties.due_at) == ([], NOW + 75)
 
 
 def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> None:
-    setup = Setup(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", due_at=NOW + 60), now=NOW + 61)
+    duties = session().duties.plus(close_room=NOW + 60)
+    setup = Setup(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", duties=duties), now=NOW + 61)
 
-    assert setup.sweep() == SweepSessionsResult(hung_up=1)
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
-    assert setup.session.duties.due_at == ABANDONED_AT
+    assert setup.session.duties == session().duties
 
 
-def test_a_call_over_its_cap_stays_due_while_livekit_is_down() -> None:
-    setup = Setup(capped_session(NOW, due_at=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
+def test_a_call_over_its_cap_is_over_while_livekit_is_down_and_its_room_is_closed_later() -> None:
+    setup = Setup(capped_session(NOW, hang_up=NOW + 75), now=NOW + 75, rooms=FailingRooms(LiveKitUnavailable()))
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert (setup.session.is_ongoing, setup.session.end_reason, setup.session.duties.due_at) == (False, "cap", NOW + 75)
+    assert (setup.session.is_ongoing, setup.session.end_reason) == (False, "cap")
 
-    setup.rooms, setup.clock.now = FakeRooms(), NOW + 135
-    assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.duties.due_at == ABANDONED_AT
+    setup.rooms = FakeRooms()
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
+    assert setup.session.duties == session().duties
+
+
+@pytest.mark.parametrize("changes", [{"status": "completed"}, {"status": "failed"}, {"hung_up_at": NOW + 5}], ids=str)
+def test_the_time_limit_of_a_call_that_is_over_does_nothing(changes: dict[str, Any]) -> None:
+    over = replace(capped_session(NOW, hang_up=NOW + 75), **changes)
+    setup = Setup(over, now=NOW + 75)
+
+    assert setup.sweep() == SweepSessionsResult()
+    assert setup.session == replace(over, duties=over.duties.without("hang_up"))
 
 
 # ---- Ended sessions -------------------------------------------------------------------------------------
 
 
-def completed_session(status: Any = "pending", **changes: Any) -> Session:
-    ended = replace(session(), status="completed", transcript_id=TRANSCRIPT_ID, turns=2, due_at=NOW + 120)
-    return replace(ended, extraction=Extraction(status=status), **changes)
+def completed_session(status: Any = "pending", **due_at: int) -> Session:
+    ended = replace(session(), status="completed", transcript_id=TRANSCRIPT_ID, turns=2)
+    return replace(ended, extraction=Extraction(status=status), duties=Duties().plus(**due_at))
 
 
-def test_a_pending_extraction_is_queued_again_and_checked_an_hour_later() -> None:
-    setup = Setup(completed_session(), now=NOW + 120)
+def test_a_pending_extraction_is_queued_and_due_again_an_hour_later() -> None:
+    setup = Setup(completed_session(extract=NOW + 120), now=NOW + 120)
 
     assert setup.sweep() == SweepSessionsResult(queued=1)
 
-    assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert setup.session == completed_session(due_at=NOW + 120 + 3_600)
+    assert setup.queue.session_ids == [SESSION_ID]
+    assert setup.session.duties == Duties({"extract": Duty(NOW + 3_720, tries=1)})
     assert setup.sweep() == SweepSessionsResult()
 
 
-def test_a_session_whose_extraction_cannot_be_queued_stays_due() -> None:
-    setup = Setup(completed_session(), now=NOW + 120, queue=QueueThatCannotPut())
+def test_an_extraction_that_cannot_be_queued_is_tried_again() -> None:
+    setup = Setup(completed_session(extract=NOW + 120), now=NOW + 120, queue=QueueThatCannotPut())
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert setup.session == completed_session()
 
-
-@pytest.mark.parametrize(
-    "ended",
-    [
-        completed_session("succeeded"),
-        completed_session("failed"),
-        completed_session("skipped"),
-        replace(completed_session(), extraction=None),
-    ],
-    ids=lambda ended: str(ended.extraction and ended.extraction.status),
-)
-def test_the_room_of_an_ended_session_is_closed_and_its_due_time_cleared(ended: Session) -> None:
-    setup = Setup(ended, now=NOW + 120)
-
-    assert setup.sweep() == SweepSessionsResult(hung_up=1)
-
-    assert setup.session == replace(ended, due_at=None)
-    assert (setup.queue.session_ids, setup.rooms.closed) == ([], [SESSION_ID])
-    assert setup.sweep() == SweepSessionsResult()
-
-
-def test_closing_a_room_is_retried_by_each_run() -> None:
-    setup = Setup(completed_session("succeeded"), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert setup.sweep() == SweepSessionsResult(errors=1)
-    assert setup.session == completed_session("succeeded")
-
-    setup.rooms, setup.clock.now = FakeRooms(), NOW + 180
-    assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.duties.due_at is None
-
-
-def test_closing_a_room_is_not_retried_after_the_grace_time() -> None:
-    setup = Setup(completed_session("succeeded"), now=ABANDONED_AT, rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert setup.sweep() == SweepSessionsResult(hung_up=1)
-    assert setup.session.duties.due_at is None
-
-
-def test_an_extraction_is_queued_also_while_livekit_is_down() -> None:
-    setup = Setup(completed_session(), now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
-
-    assert setup.sweep() == SweepSessionsResult(queued=1)
+    setup.queue = FakeExtractionQueue()
+    assert setup.sweep(later=3_600) == SweepSessionsResult(queued=1)
     assert setup.queue.session_ids == [SESSION_ID]
 
-    setup.rooms, setup.clock.now = FakeRooms(), NOW + 120 + 3_600
-    assert setup.sweep() == SweepSessionsResult(queued=1)
-    assert setup.rooms.closed == [SESSION_ID]
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
+def test_an_extraction_that_has_ended_is_not_queued(status: str) -> None:
+    setup = Setup(completed_session(status, extract=NOW + 120), now=NOW + 120)
+
+    assert setup.sweep() == SweepSessionsResult()
+    assert (setup.session, setup.queue.session_ids) == (completed_session(status), [])
+
+
+def test_an_extraction_whose_worker_always_dies_fails_after_its_last_try(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(completed_session(extract=NOW), now=NOW)
+    setup.sessions.stored[SESSION_ID] = replace(setup.session, extraction=Extraction(status="pending", attempts=4))
+
+    runs = [setup.sweep(later=3_600) for _ in range(7)]
+
+    assert [run.queued for run in runs] == [1] * 6 + [0]
+    assert runs[-1] == SweepSessionsResult(given_up=1)
+    assert (setup.session.duties, setup.session.results) == (Duties(), None)
+    extraction = setup.session.extraction
+    assert extraction is not None
+    assert extraction.error is not None
+    assert (extraction.status, extraction.attempts, extraction.error.code) == ("failed", 4, "internal_error")
+    assert "duty_given_up" in caplog.text
+
+
+def test_the_room_of_an_ended_session_is_closed() -> None:
+    setup = Setup(completed_session("succeeded", close_room=NOW + 120), now=NOW + 120)
+
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
+
+    assert (setup.rooms.closed, setup.session) == ([SESSION_ID], completed_session("succeeded"))
+    assert setup.sweep() == SweepSessionsResult()
+
+
+def test_closing_a_room_is_retried_for_a_day_and_then_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    closing = completed_session("succeeded", close_room=NOW)
+    setup = Setup(closing, now=NOW, rooms=FailingRooms(LiveKitUnavailable()))
+
+    runs = []
+    while setup.session.duties.due_at is not None:
+        setup.clock.now = setup.session.duties.due_at
+        runs.append(setup.sweep())
+
+    assert [run.errors for run in runs] == [1] * 30 + [0]
+    assert runs[-1] == SweepSessionsResult(given_up=1)
+    assert setup.clock.now - NOW >= 86_400
+    assert "duty_given_up" in caplog.text
+
+
+def test_the_duties_of_one_session_do_not_wait_for_each_other() -> None:
+    both = completed_session(close_room=NOW + 120, extract=NOW + 120)
+    setup = Setup(both, now=NOW + 120, rooms=FailingRooms(LiveKitUnavailable()))
+
+    assert setup.sweep() == SweepSessionsResult(queued=1, errors=1)
+    assert setup.queue.session_ids == [SESSION_ID]
+    assert setup.session.duties == Duties({"close_room": Duty(NOW + 180, 1), "extract": Duty(NOW + 3_720, 1)})
+
+
+def test_a_duty_of_a_newer_version_is_left_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    newer = replace(completed_session("succeeded"), duties=Duties({"send_fax": Duty(NOW, 3)}))
+    setup = Setup(newer, now=NOW)
+
+    assert setup.sweep() == SweepSessionsResult()
+    assert setup.session.duties == Duties({"send_fax": Duty(NOW + 3_600, 3)})
+    assert "duty_unknown" in caplog.text
+
+
+# ---- Deleted sessions -----------------------------------------------------------------------------------
+
+
+def test_the_transcript_of_a_deleted_session_is_deleted_once_more_and_its_room_closed() -> None:
+    setup = Setup(now=NOW)
+    duties = Duties().plus(delete_again=NOW + 900, close_room=NOW + 960)
+    setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, duties)
+    setup.transcripts.stored[TRANSCRIPT_ID] = TURNS  # by a request that lost a race
+
+    assert setup.sweep(later=900) == SweepSessionsResult(deleted=1)
+    assert setup.transcripts.stored == {}
+    assert setup.sweep(later=60) == SweepSessionsResult(rooms_closed=1)
+    assert (setup.rooms.closed, setup.sessions.tombstones) == ([SESSION_ID], {})
+
+
+def test_a_tombstone_stays_until_its_transcript_is_deleted() -> None:
+    setup = Setup(now=NOW)
+    setup.transcripts = TranscriptsThatCannotDelete()
+    setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, Duties().plus(delete_again=NOW))
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.sessions.tombstones[SESSION_ID].duties == Duties({"delete_again": Duty(NOW + 60, 1)})
 
 
 # ---- Many sessions --------------------------------------------------------------------------------------
@@ -354,31 +403,52 @@ def test_all_due_sessions_are_processed(number: int) -> None:
 
 
 def test_an_error_in_one_session_does_not_affect_the_others() -> None:
-    class PartlyUnreadable(FakeSessions):
-        async def get(self, session_id: SessionId) -> Session | None:
-            found = await super().get(session_id)
-            if found is not None and found.metadata.get("row") == "malformed":
-                raise RuntimeError("malformed row")
-            if found is not None and found.metadata.get("row") == "refused":
-                raise StorageError
-            return found
+    class PartlyBroken(FakeSessions):
+        async def duties(self, session_id: SessionId) -> Duties | None:
+            match self.stored[session_id].metadata.get("row"):
+                case "refused":
+                    raise StorageError
+                case "broken":
+                    raise UnreadableRow
+            return await super().duties(session_id)
 
-    rows = ["", "malformed", "", "refused", ""]
-    sessions = PartlyUnreadable(*(numbered_session(n, metadata={"row": row}) for n, row in enumerate(rows)))
+    rows = ["", "broken", "", "refused", ""]
+    sessions = PartlyBroken(*(numbered_session(n, metadata={"row": row}) for n, row in enumerate(rows)))
 
     assert Setup(sessions=sessions).sweep() == SweepSessionsResult(failed=3, errors=2)
+
+
+def test_a_defect_in_one_duty_does_not_affect_the_others() -> None:
+    class Defective(FakeRooms):
+        async def close(self, session_id: SessionId) -> None:
+            if session_id == id_of(1):
+                raise RuntimeError("a defect")
+            await super().close(session_id)
+
+    closing = [numbered_session(n, status="failed", duties=Duties().plus(close_room=NOW)) for n in range(3)]
+
+    assert Setup(*closing, now=NOW, rooms=Defective()).sweep() == SweepSessionsResult(rooms_closed=2, errors=1)
+
+
+def test_a_row_that_cannot_be_read_is_put_off_for_an_hour() -> None:
+    setup = Setup(now=NOW)
+    setup.sessions.unreadable[SESSION_ID] = NOW
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.sessions.unreadable == {SESSION_ID: NOW + 3_600}
 
 
 def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
     class LaggingIndex(FakeSessions):
         """An index that lags behind the table."""
 
-        async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+        async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
             async for page in super().due(now):
                 yield page
-            yield [id_of(1), id_of(2), id_of(3)]
+            yield [DueSession(id_of(number), now) for number in (1, 2, 3)]
 
-    later, never = numbered_session(1, due_at=ABANDONED_AT + 1), numbered_session(2, due_at=None)
+    later = numbered_session(1, duties=Duties().plus(end_call=ABANDONED_AT + 1))
+    never = numbered_session(2, duties=Duties())
     setup = Setup(sessions=LaggingIndex(later, never))
 
     assert setup.sweep() == SweepSessionsResult()
@@ -387,7 +457,7 @@ def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
 
 def test_two_concurrent_runs_do_nothing_twice() -> None:
     many = [numbered_session(number) for number in range(20)]
-    setup = Setup(*many, capped_session(ABANDONED_AT - 75, due_at=ABANDONED_AT, expires_at=ABANDONED_AT))
+    setup = Setup(*many, replace(capped_session(ABANDONED_AT - 75, hang_up=ABANDONED_AT), expires_at=ABANDONED_AT))
     for each in many[:10]:
         setup.save(*TURNS, session_id=each.session_id)
 
@@ -402,37 +472,50 @@ def test_two_concurrent_runs_do_nothing_twice() -> None:
     assert all(setup.transcripts.stored[each.transcript_id] == TURNS for each in completed if each.transcript_id)
 
 
-class SlowSessions(FakeSessions):
-    """Every read takes some seconds."""
+class HangingRooms(FakeRooms):
+    """LiveKit never answers; each request ends at its time limit."""
 
-    def __init__(self, clock: FakeClock, seconds: float, *sessions: Session) -> None:
-        super().__init__(*sessions)
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
         self._clock = clock
-        self._seconds = seconds
 
-    async def get(self, session_id: SessionId) -> Session | None:
-        self._clock.now += self._seconds
-        return await super().get(session_id)
+    async def close(self, session_id: SessionId) -> None:  # noqa: ARG002
+        ends_at = self._clock.now + TIME_LIMIT_SECONDS
+        while self._clock.now < ends_at:  # several requests wait at the same time
+            await asyncio.sleep(0)
+            self._clock.now += 0.001
+        raise UpstreamTimeout
 
 
-def test_a_run_ends_at_its_time_limit_and_the_next_runs_process_the_rest() -> None:
-    clock = FakeClock(ABANDONED_AT)
-    sessions = SlowSessions(clock, 1.0, *(numbered_session(number) for number in range(100)))
-    setup = Setup(sessions=sessions, clock=clock)
+def test_rooms_that_cannot_be_closed_keep_no_extraction_waiting() -> None:
+    rooms = [numbered_session(n, status="failed", duties=Duties().plus(close_room=NOW)) for n in range(3_600)]
+    pending = [replace(completed_session(extract=NOW + 60), session_id=id_of(number)) for number in range(3_600, 3_616)]
+    clock = FakeClock(NOW + 60)
+    setup = Setup(*rooms, *pending, clock=clock, rooms=HangingRooms(clock))
 
-    first = setup.sweep()
-    started_at = clock.now
-    second = setup.sweep()
+    result = setup.sweep()
 
-    assert first == SweepSessionsResult(failed=48)  # six batches of eight in 45 seconds
-    assert second.failed == 48
-    assert clock.now - started_at <= 45 + 8
-    assert setup.sweep() == SweepSessionsResult(failed=4)
+    assert (result.queued, sorted(setup.queue.session_ids)) == (16, [each.session_id for each in pending])
+    assert 0 < result.errors < 3_600
+    assert clock.now <= NOW + 60 + BUDGET_SECONDS + TIME_LIMIT_SECONDS + 1
+
+
+def test_what_one_run_does_not_reach_is_left_untouched_to_the_next() -> None:
+    rooms = [numbered_session(n, status="failed", duties=Duties().plus(close_room=NOW)) for n in range(200)]
+    clock = FakeClock(NOW)
+    setup = Setup(*rooms, clock=clock, rooms=HangingRooms(clock))
+
+    tried = setup.sweep().errors
+
+    duties = [each.duties.get("close_room") for each in setup.sessions.stored.values()]
+    assert duties.count(Duty(NOW)) == 200 - tried
+    setup.rooms = FakeRooms()
+    assert setup.sweep().rooms_closed >= 200 - tried
 
 
 def test_a_run_fails_if_the_index_cannot_be_read() -> None:
     class UnreadableIndex(FakeSessions):
-        async def due(self, now: int) -> AsyncIterator[list[SessionId]]:
+        async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
             async for page in super().due(now):
                 yield page
             raise StorageError

@@ -15,7 +15,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
-from pi_voice.use_cases.settle_duties import settle_duties
+from pi_voice.use_cases.settle_duties import remove_duty
 
 RECHECK_SECONDS: Final = 120
 """When the sweeper takes over the duties of a completed session, because its function crashed or a service failed."""
@@ -126,7 +126,7 @@ class ExtractResults:
     async def _remove_duty(self, session: Session) -> Session:
         """Remove the duty to close the room. If that fails, the sweeper closes the room once more."""
         try:
-            current = await settle_duties(self._sessions, session, lambda duties: duties.without("close_room"))
+            current = await remove_duty(self._sessions, session, "close_room")
         except StorageError:
             logger.error("duty_not_removed", session_id=session.session_id)
             return session

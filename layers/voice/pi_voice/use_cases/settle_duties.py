@@ -29,3 +29,11 @@ async def settle_duties(
         if current is not None and current.duties == after:
             return current
     raise StorageError
+
+
+async def remove_duty(sessions: Sessions, row: Session | Tombstone, name: str) -> Session | Tombstone | None:
+    """Remove a duty that is done, unless it was set again since the row was written; return the current row."""
+    done = row.duties.get(name)
+    return await settle_duties(
+        sessions, row, lambda duties: duties.without(name) if duties.get(name) == done else duties
+    )

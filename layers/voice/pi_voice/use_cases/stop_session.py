@@ -14,7 +14,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
-from pi_voice.use_cases.settle_duties import settle_duties
+from pi_voice.use_cases.settle_duties import remove_duty
 
 
 class StopSession:
@@ -47,5 +47,5 @@ class StopSession:
         if recorded is None:
             raise SessionNotActive
         await self._rooms.close(session.session_id)
-        await settle_duties(self._sessions, recorded, lambda duties: duties.without("close_room"))
+        await remove_duty(self._sessions, recorded, "close_room")
         return recorded

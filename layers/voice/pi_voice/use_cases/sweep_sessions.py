@@ -15,7 +15,7 @@ from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
-from pi_voice.use_cases.settle_duties import settle_duties
+from pi_voice.use_cases.settle_duties import remove_duty, settle_duties
 from pi_voice.use_cases.stop_session import StopSession
 
 BUDGET_SECONDS: Final = 30.0
@@ -187,13 +187,10 @@ class SweepSessions:
 
     async def _remove(self, row: Row, name: str) -> None:
         """Remove a claimed duty that is done, and a tombstone with its last duty."""
-        claimed = row.duties.get(name)
         if isinstance(row, Tombstone) and row.duties.without(name) == Duties():
             await self._sessions.forget(row)
         else:
-            await settle_duties(
-                self._sessions, row, lambda duties: duties.without(name) if duties.get(name) == claimed else duties
-            )
+            await remove_duty(self._sessions, row, name)
 
     async def _give_up(self, row: Row, name: str) -> str:
         """Give up a duty visibly: a failed extraction has a status and a reason, and an alarm counts the log line."""
