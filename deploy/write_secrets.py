@@ -1,10 +1,10 @@
 """Store the keys of LiveKit and Gemini, and the client-token secret, where a stack's functions read them.
 
-    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack>
+    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack> [client-tokens]
 
-The keys are read from the environment, so they never appear in a command line or a process list. Keys that are not in
-the environment stay as stored, so one can be replaced without knowing the others. CLIENT_TOKEN_SECRET is generated if
-there is none; replacing it invalidates all client tokens. The template does not create the parameter, because
+The keys are read from the environment, so they never appear in a command line or a process list. There is one parameter
+or secret per group of readers. Groups that do not change are not written, so one key can be replaced without the
+others. `client-tokens` rotates the client-token secret. The template does not create the parameters, because
 CloudFormation cannot create a SecureString.
 """
 
@@ -12,7 +12,9 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,77 +22,193 @@ from mypy_boto3_cloudformation import CloudFormationClient
 from mypy_boto3_secretsmanager import SecretsManagerClient
 from mypy_boto3_ssm import SSMClient
 
-REQUIRED = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET", "GEMINI_API_KEY")
+MAX_AGE_SECONDS: Final = 300
+"""How long the functions use a secret before they read it again (`pi_voice.adapters.secrets`)."""
 
-# A separate key for LiveKit's webhooks. Without this pair the functions verify webhooks with LIVEKIT_API_KEY.
-OPTIONAL = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
+FEWEST_CHARACTERS: Final = 32
+"""Length of the client-token secret; the functions refuse shorter ones."""
 
-# Signs client tokens; the functions refuse shorter secrets.
-GENERATED = "CLIENT_TOKEN_SECRET"
-FEWEST_CHARACTERS = 32
+LIVEKIT: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
+WEBHOOK: Final = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
+PREVIOUS_WEBHOOK: Final = ("LIVEKIT_WEBHOOK_PREVIOUS_API_KEY", "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET")
+GEMINI: Final = ("GEMINI_API_KEY",)
+SIGNS: Final = "CLIENT_TOKEN_SECRET"
+PREVIOUS: Final = "CLIENT_TOKEN_PREVIOUS_SECRET"
+NEXT: Final = "CLIENT_TOKEN_NEXT_SECRET"
+
+CLIENT_TOKENS: Final = "client-tokens"
+GROUPS: Final = ("livekit", "livekit-webhook", "gemini", CLIENT_TOKENS)
+
+Group = Mapping[str, str]
+Groups = Mapping[str, Group]
+
+
+class Store(Protocol):
+    """Where the groups are stored, by name."""
+
+    def get(self, name: str) -> str | None:
+        """Return a stored text."""
+        ...
+
+    def put(self, name: str, text: str) -> None:
+        """Store a text, encrypted."""
+        ...
+
+
+class SsmStore:
+    """SSM Parameter Store: SecureStrings."""
+
+    def __init__(self, ssm: SSMClient) -> None:
+        self._ssm = ssm
+
+    def get(self, name: str) -> str | None:
+        """Return a stored text."""
+        try:
+            return self._ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+        except self._ssm.exceptions.ParameterNotFound:
+            return None
+
+    def put(self, name: str, text: str) -> None:
+        """Store a text, encrypted."""
+        self._ssm.put_parameter(Name=name, Value=text, Type="SecureString", Overwrite=True)
+
+
+class SecretsManagerStore:
+    """Secrets Manager."""
+
+    def __init__(self, manager: SecretsManagerClient) -> None:
+        self._manager = manager
+
+    def get(self, name: str) -> str | None:
+        """Return a stored text."""
+        try:
+            return self._manager.get_secret_value(SecretId=name)["SecretString"]
+        except self._manager.exceptions.ResourceNotFoundException:
+            return None
+
+    def put(self, name: str, text: str) -> None:
+        """Store a text, encrypted."""
+        try:
+            self._manager.put_secret_value(SecretId=name, SecretString=text)
+        except self._manager.exceptions.ResourceNotFoundException:
+            self._manager.create_secret(Name=name, SecretString=text)
 
 
 def place(cloudformation: CloudFormationClient, stack: str) -> tuple[str, str]:
-    """Return the parameters SecretsStore and SecretsName of a deployed stack."""
+    """Return the parameters SecretsStore and SecretsPrefix of a deployed stack."""
     described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     parameters = {item["ParameterKey"]: item["ParameterValue"] for item in described["Parameters"]}
-    return parameters["SecretsStore"], parameters["SecretsName"]
+    return parameters["SecretsStore"], parameters["SecretsPrefix"]
 
 
-def merged(stored: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the stored keys, updated from the environment; raises ValueError if one is missing."""
-    known = (*REQUIRED, *OPTIONAL, GENERATED)
-    given = {name: environment[name] for name in known if environment.get(name)}
-    if GENERATED not in {**stored, **given}:
-        given[GENERATED] = secrets.token_urlsafe(48)
-    keys = {**stored, **given}
-    if missing := [name for name in REQUIRED if name not in keys]:
+def stored_groups(store: Store, prefix: str) -> Groups:
+    """Return all groups as they are stored; empty where there is none yet."""
+    return {group: json.loads(store.get(f"{prefix}/{group}") or "{}") for group in GROUPS}
+
+
+def write(store: Store, prefix: str, before: Groups, after: Groups) -> list[str]:
+    """Store the groups that changed, and return their names."""
+    changed = [group for group in GROUPS if after[group] != before[group]]
+    for group in changed:
+        store.put(f"{prefix}/{group}", json.dumps(after[group]))
+    return [f"{prefix}/{group}" for group in changed]
+
+
+def updated(stored: Groups, environment: Mapping[str, str]) -> Groups:
+    """Return the groups with the keys of the environment; raises ValueError if one is missing or not complete."""
+    given = {name: environment[name] for name in (*LIVEKIT, *WEBHOOK, *GEMINI, SIGNS) if environment.get(name)}
+    livekit = {**stored["livekit"], **_of(given, LIVEKIT)}
+    gemini = {**stored["gemini"], **_of(given, GEMINI)}
+    if missing := [name for name in (*LIVEKIT, *GEMINI) if name not in {**livekit, **gemini}]:
         raise ValueError(f"Set {', '.join(missing)} in the environment: nothing is stored for them yet.")
-    if sum(name in keys for name in OPTIONAL) == 1:
-        raise ValueError(f"Set {' and '.join(OPTIONAL)} together, or neither.")
-    if not given:
-        raise ValueError(f"Nothing to store: set one of {', '.join(known)} in the environment.")
-    if len(keys[GENERATED]) < FEWEST_CHARACTERS:
-        raise ValueError(f"{GENERATED} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
-    return keys
+    for pair in (LIVEKIT, WEBHOOK):
+        if sum(name in given for name in pair) == 1:
+            raise ValueError(f"Set {' and '.join(pair)} together, or neither.")
+    signs = given.get(SIGNS)
+    if signs is not None and len(signs) < FEWEST_CHARACTERS:
+        raise ValueError(f"{SIGNS} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
+    tokens = stored[CLIENT_TOKENS]
+    if tokens and signs not in (None, tokens[SIGNS]):
+        raise ValueError(f"{SIGNS} is stored already. To replace it, run make secrets ROTATE={CLIENT_TOKENS}.")
+    return {
+        "livekit": livekit,
+        "livekit-webhook": _webhook(stored, livekit, given),
+        "gemini": gemini,
+        CLIENT_TOKENS: tokens or {SIGNS: signs or secrets.token_urlsafe(48)},
+    }
 
 
-def write_to_ssm(ssm: SSMClient, name: str, environment: Mapping[str, str]) -> None:
-    """Store the keys as one SecureString."""
-    try:
-        stored = json.loads(ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
-    except ssm.exceptions.ParameterNotFound:
-        stored = {}
-    keys = merged(stored, environment)
-    ssm.put_parameter(Name=name, Value=json.dumps(keys), Type="SecureString", Overwrite=True)
+def rotate(store: Store, prefix: str, environment: Mapping[str, str], wait: Callable[[float], None]) -> None:
+    """Replace the client-token secret; it can be repeated after an interruption. Raises ValueError.
+
+    All functions accept the next secret before the first one signs with it. The previous one stays valid, until the
+    next rotation.
+    """
+    tokens = stored_groups(store, prefix)[CLIENT_TOKENS]
+    if not tokens:
+        raise ValueError("There is no client-token secret to rotate: run make secrets first.")
+    name = f"{prefix}/{CLIENT_TOKENS}"
+    if NEXT not in tokens:
+        new = environment.get(SIGNS) or secrets.token_urlsafe(48)
+        if len(new) < FEWEST_CHARACTERS:
+            raise ValueError(f"{SIGNS} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
+        tokens = {**tokens, NEXT: new}
+        store.put(name, json.dumps(tokens))
+    wait(MAX_AGE_SECONDS)
+    store.put(name, json.dumps({SIGNS: tokens[NEXT], PREVIOUS: tokens[SIGNS]}))
 
 
-def write_to_secrets_manager(manager: SecretsManagerClient, name: str, environment: Mapping[str, str]) -> None:
-    """Store the keys as one secret."""
-    try:
-        stored = json.loads(manager.get_secret_value(SecretId=name)["SecretString"])
-    except manager.exceptions.ResourceNotFoundException:
-        manager.create_secret(Name=name, SecretString=json.dumps(merged({}, environment)))
-        return
-    manager.put_secret_value(SecretId=name, SecretString=json.dumps(merged(stored, environment)))
+def _webhook(stored: Groups, livekit: Group, given: Group) -> Group:
+    """Return the webhook's key pair and the previous one, which LiveKit signs with until it is switched over.
+
+    Without a pair of its own the webhook has LiveKit's.
+    """
+    before = stored["livekit-webhook"]
+    own = _of(given, WEBHOOK)
+    is_copy = not before or list(_of(before, WEBHOOK).values()) == list(_of(stored["livekit"], LIVEKIT).values())
+    if not own and is_copy:
+        own = dict(zip(WEBHOOK, (livekit[name] for name in LIVEKIT), strict=True))
+    current = own or _of(before, WEBHOOK)
+    if not before or current == _of(before, WEBHOOK):
+        return {**before, **current}
+    return current | dict(zip(PREVIOUS_WEBHOOK, (before[name] for name in WEBHOOK), strict=True))
+
+
+def _of(group: Group, names: tuple[str, ...]) -> dict[str, str]:
+    return {name: group[name] for name in names if name in group}
+
+
+def _wait(seconds: float) -> None:
+    print(f"Waiting {seconds:.0f} seconds, until all functions accept the next secret ...", flush=True)
+    time.sleep(seconds)
 
 
 def main() -> str | None:
     """Store the keys and print where; return an error message, if any."""
+    stack, to_rotate = sys.argv[1], sys.argv[2:]
+    if to_rotate not in ([], [CLIENT_TOKENS]):
+        return f"ROTATE is {CLIENT_TOKENS}. To replace another key, set it in the environment and run make secrets."
     try:
-        store, name = place(boto3.client("cloudformation"), sys.argv[1])
+        kind, prefix = place(boto3.client("cloudformation"), stack)
+        store: Store = SsmStore(boto3.client("ssm"))
+        if kind != "ssm":
+            store = SecretsManagerStore(boto3.client("secretsmanager"))
     except (BotoCoreError, ClientError) as fault:
         return str(fault)
     try:
-        if store == "ssm":
-            write_to_ssm(boto3.client("ssm"), name, os.environ)
+        if to_rotate:
+            rotate(store, prefix, os.environ, _wait)
+            written = [f"{prefix}/{CLIENT_TOKENS}"]
         else:
-            write_to_secrets_manager(boto3.client("secretsmanager"), name, os.environ)
+            before = stored_groups(store, prefix)
+            written = write(store, prefix, before, updated(before, os.environ))
     except ClientError as refusal:  # its message may quote the request with the keys
-        return f"AWS refused {refusal.operation_name} for {name}: {refusal.response['Error']['Code']}."
+        return f"AWS refused {refusal.operation_name} under {prefix}: {refusal.response['Error']['Code']}."
     except (BotoCoreError, ValueError) as fault:
         return str(fault)
-    print(f"Stored in {store}:{name}. Containers that are running keep the keys they have read; new ones read these.")
+    if not written:
+        return f"Nothing to store: {kind} has these keys under {prefix}."
+    print(f"Stored in {kind}: {', '.join(written)}. Running functions use them within {MAX_AGE_SECONDS // 60} minutes.")
     return None
 
 

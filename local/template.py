@@ -30,7 +30,12 @@ _PSEUDO_PARAMETERS: Final[Mapping[str, Node]] = {
     "AWS::StackName": STACK_NAME,
     "AWS::URLSuffix": "amazonaws.com",
 }
-_WITHOUT_LOCAL_COUNTERPART: Final = {"AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup"}
+_WITHOUT_LOCAL_COUNTERPART: Final = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::Logs::LogGroup",
+    "AWS::Logs::MetricFilter",
+}
 _API_PROPERTIES: Final = {
     "AccessLogSettings",
     "CorsConfiguration",

@@ -142,7 +142,7 @@ class OneSession:
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
         issue_connections = IssueConnections(
-            self.room, Tokens(), ClientTokens("a secret of no less than 32 letters", clock)
+            self.room, Tokens(), ClientTokens(lambda: ["a secret of no less than 32 letters"], clock)
         )
         self.stop_session = StopSession(sessions, self.room, clock)
         end_session = EndSession(sessions, transcripts, checkpoints, clock)

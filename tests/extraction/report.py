@@ -75,7 +75,11 @@ async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers,
         extraction = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
         prices = TokenPrices(*extraction.price) if extraction.price else None
         try:
-            yield Extractor(GeminiExtractionModel(settings, web), prices), planned, name if key else "stand-in"
+            yield (
+                Extractor(GeminiExtractionModel(settings.extraction_model, lambda: settings, web), prices),
+                planned,
+                name if key else "stand-in",
+            )
         finally:
             await web.close()
 

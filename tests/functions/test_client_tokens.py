@@ -39,7 +39,7 @@ def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dic
 
 
 def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_TOKEN_SECRET) -> str:
-    return ClientTokens(secret).issue(SessionId(session["session_id"]), expires_at)
+    return ClientTokens(lambda: [secret]).issue(SessionId(session["session_id"]), expires_at)
 
 
 @own_routes

@@ -19,7 +19,7 @@ from tests.functions.test_queue_and_sweeper import without_gemini
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
-from tests.template.rights import POLLED, RIGHTS
+from tests.template.rights import POLLED, RIGHTS, SECRET
 
 Uses = dict[str, set[str]]
 
@@ -270,6 +270,6 @@ def test_functions_use_exactly_the_dynamodb_and_sqs_permissions_of_the_template(
     keys_are_created(day, functions)
 
     assert watch.seen == {
-        function: {resource: actions - POLLED for resource, actions in rights.items() if resource != "the secret"}
+        function: {resource: actions - POLLED for resource, actions in rights.items() if not resource.endswith(SECRET)}
         for function, rights in RIGHTS.items()
     }

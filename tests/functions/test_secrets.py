@@ -1,76 +1,108 @@
-"""No secret in a log line, in an error or in a stored item."""
+"""The deployed path of the secrets: functions read them from SSM, and not from their environment."""
 
-import io
 import json
+import os
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import pytest
 
-from tests.functions.conftest import CLIENT_TOKEN_SECRET, WEBHOOK_SECRET, Api, Functions
-from tests.functions.providers import Providers
-from tests.functions.test_webhook import Webhook, event, signed
+from tests.functions.conftest import (
+    CLIENT_TOKEN_SECRET,
+    WEBHOOK_KEY,
+    WEBHOOK_SECRET,
+    Api,
+    Functions,
+    Providers,
+    caller,
+    http_event,
+)
+from tests.functions.test_webhook import event, signed
+from tests.moto_server import MotoServer
+
+WRONG = (
+    "LIVEKIT_API_KEY",
+    "LIVEKIT_API_SECRET",
+    "LIVEKIT_WEBHOOK_API_KEY",
+    "LIVEKIT_WEBHOOK_API_SECRET",
+    "GEMINI_API_KEY",
+    "CLIENT_TOKEN_SECRET",
+)
+PREFIX = "/deployed"
 
 
-def test_no_log_line_error_or_stored_item_contains_a_secret(
-    api: Api,
-    functions: Functions,
-    providers: Providers,
-    dynamodb: Any,
-    logged: io.StringIO,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    agent = api.agent(output_schema={"word": "string"})
-    session = api.session(agent)
-    path = f"/sessions/{session['session_id']}"
-    colleague = api.post(f"{path}/participants", identity="colleague").data
-    turn_password = providers.room(session["session_id"]).turn_password
-    renewed = api.post(f"{path}/renew").data
-    client = api.client_of(renewed)
-    facts = {**session, "sid": api.get(path).data["livekit"]["room_sid"]}
-    webhook_body = event("room_finished", facts, metadata='{"rating": 5}')
-    webhook_token = signed(webhook_body)
-    Webhook(functions).send(webhook_body, webhook_token)
-    Webhook(functions).send(webhook_body + " ", webhook_token)
-    responses = [
-        api.get(path).text,
-        api.get("/sessions").text,
-        client.get(path).text,
-        client.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Said in confidence."}]}).text,
-        client.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Other words."}]}).text,
-        client.get("/sessions").text,
-        client.post(f"{path}/stop").text,
-        api.post(f"{path}/complete", transcript=[{"role": "user", "text": "A word said in confidence."}]).text,
-        api.post(f"{path}/complete", transcript=[]).text,
-        api.post("/sessions", agent_id=agent, participant={"identity": ""}).text,
-    ]
-    api.key = f"{api.key}x"
-    responses.append(api.get(path).text)
-    lines = logged.getvalue() + caplog.text
-    stored = json.dumps(
-        [dynamodb.scan(TableName=table)["Items"] for table in dynamodb.list_tables()["TableNames"]], default=repr
-    )
-
-    secrets = {
-        "the LiveKit token": session["connection"]["livekit"]["token"],
-        "the Gemini token": session["connection"]["gemini_live"]["token"],
-        "the colleague's token": colleague["connection"]["livekit"]["token"],
-        "the webhook's token": webhook_token,
-        "the API key": api.key[:-1],
-        "LiveKit's secret": providers.livekit.api_secret,
-        "Gemini's key": providers.gemini.api_key,
-        "the webhook's secret": WEBHOOK_SECRET,
-        "turnPassword": "a-turn-password-that-is-not-stored",
-        "the room's own turnPassword": turn_password,
-        "the client's token": session["client_token"],
-        "the renewed client's token": renewed["client_token"],
-        "the renewed LiveKit token": renewed["connection"]["livekit"]["token"],
-        "the renewed Gemini token": renewed["connection"]["gemini_live"]["token"],
-        "what signs client tokens": CLIENT_TOKEN_SECRET,
+@pytest.fixture
+def secrets(providers: Providers, functions: Functions) -> Iterator[None]:
+    """Secrets in SSM, and others in the environment, which are wrong."""
+    groups = {
+        "livekit": {name: providers.variables[name] for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")},
+        "livekit-webhook": {
+            "LIVEKIT_WEBHOOK_API_KEY": "APInew",
+            "LIVEKIT_WEBHOOK_API_SECRET": "another-secret-of-more-than-thirty-two-bytes",
+            "LIVEKIT_WEBHOOK_PREVIOUS_API_KEY": WEBHOOK_KEY,
+            "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET": WEBHOOK_SECRET,
+        },
+        "gemini": {"GEMINI_API_KEY": providers.variables["GEMINI_API_KEY"]},
+        "client-tokens": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
     }
-    assert '"message":"request"' in lines
-    assert session["session_id"] in stored
-    for name, secret in secrets.items():
-        assert len(secret) > 8, name
-        for place, text in {"the logs": lines, "the tables": stored, "the answers": "".join(responses)}.items():
-            assert secret not in text, f"{name} is in {place}"
-    assert "in confidence" not in lines
+    ssm = boto3.client("ssm")
+    for group, values in groups.items():
+        ssm.put_parameter(Name=f"{PREFIX}/{group}", Value=json.dumps(values), Type="SecureString", Overwrite=True)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in WRONG:
+            environment.setenv(name, "wrong-" * 8)
+        environment.setenv("PI_VOICE_SECRETS", f"ssm:{PREFIX}")
+        functions.start_over()
+        yield
+    functions.start_over()
+
+
+@pytest.fixture
+def operations(moto: MotoServer) -> Iterator[list[str]]:
+    """The requests to SSM, by the names of their parameters."""
+    seen: list[str] = []
+
+    def listen(operation: str, arguments: dict[str, Any]) -> None:
+        if operation == "GetParameters":
+            seen.append(" ".join(sorted(arguments["Names"])))
+
+    moto.listeners.append(listen)
+    yield seen
+    moto.listeners.remove(listen)
+
+
+@pytest.mark.usefixtures("secrets")
+def test_a_session_is_created_with_the_stored_secrets_read_in_one_request(
+    functions: Functions, operations: list[str]
+) -> None:
+    api: Api = caller(functions)
+
+    session = api.session()
+
+    assert operations == [f"{PREFIX}/client-tokens {PREFIX}/gemini {PREFIX}/livekit"]
+    assert session["connection"]["gemini_live"]["token"]
+    assert "wrong" not in json.dumps(session)
+    assert os.environ["GEMINI_API_KEY"].startswith("wrong")
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize(
+    ("key", "secret", "status"),
+    [
+        ("APInew", "another-secret-of-more-than-thirty-two-bytes", 200),
+        (WEBHOOK_KEY, WEBHOOK_SECRET, 200),
+        ("wrong-" * 8, "wrong-" * 8, 401),
+    ],
+    ids=["current", "previous", "of the environment"],
+)
+def test_a_webhook_is_verified_with_the_stored_key_pairs(
+    functions: Functions, key: str, secret: str, status: int
+) -> None:
+    body = event("room_finished", {"sid": "RM_other", "session_id": "another application's"}, at=int(time.time()))
+    headers = {"content-type": "application/webhook+json", "authorization": signed(body, key=key, secret=secret)}
+
+    answer = functions.invoke("receive_livekit_webhook", http_event("POST", "/", headers, body))
+
+    assert answer["statusCode"] == status

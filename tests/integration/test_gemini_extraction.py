@@ -76,7 +76,7 @@ def warmed_up(runner: asyncio.Runner, web: HttpClient) -> Iterator[tuple[Provide
     """A model after its first request, and its provider."""
     provider = Provider()
     runner.run(provider.start())
-    model = GeminiExtractionModel(settings(provider.url), web)
+    model = GeminiExtractionModel(MODEL, lambda: settings(provider.url), web)
     provider.answers(candidate())
     runner.run(generate(model))
     yield provider, model
@@ -461,7 +461,7 @@ def test_googles_retry_delay_is_passed_on(
 def test_a_refused_connection_is_unavailable_at_once(
     runner: asyncio.Runner, web: HttpClient, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = GeminiExtractionModel(settings(f"http://127.0.0.1:{closed_port}"), web)
+    model = GeminiExtractionModel(MODEL, lambda: settings(f"http://127.0.0.1:{closed_port}"), web)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -518,6 +518,19 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
     runner.run(stack.aclose())
 
 
+def test_a_new_key_is_used_from_the_next_request_on(
+    provider: Provider, runner: asyncio.Runner, web: HttpClient
+) -> None:
+    keys = ["first", "first", "second"]
+    model = GeminiExtractionModel(MODEL, lambda: settings(provider.url, keys.pop(0)), web)
+    provider.answers(candidate())
+
+    for _ in range(3):
+        runner.run(generate(model))
+
+    assert [sent.headers["x-goog-api-key"] for sent in provider.received] == ["first", "first", "second"]
+
+
 def generate_with(
     runner: asyncio.Runner,
     web: HttpClient,
@@ -526,7 +539,7 @@ def generate_with(
     schema: dict[str, JsonValue] | None = None,
 ) -> ModelResponse:
     request = ModelRequest(INSTRUCTION, (delimited_transcript(TURNS, NOW), *repair), schema or SCHEMA)
-    return runner.run(GeminiExtractionModel(known, web).generate(request, LONG))
+    return runner.run(GeminiExtractionModel(known.extraction_model, lambda: known, web).generate(request, LONG))
 
 
 def test_the_stand_in_accepts_our_request_and_fills_the_schema(

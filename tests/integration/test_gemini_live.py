@@ -51,7 +51,7 @@ def settings(base_url: str, api_version: str = "v1alpha", live_model: str = MODE
 
 
 def tokens_at(url: str, web: HttpClient) -> GeminiLiveTokens:
-    return GeminiLiveTokens(settings(url), web, LONG)
+    return GeminiLiveTokens(lambda: settings(url), web, LONG)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_request_is_byte_for_byte_that_of_googles_sdk(
     request = LiveTokenRequest(instruction, REQUEST.voice, REQUEST.expires_at)
 
     assert runner.run(token_from_the_sdk(provider.url, api_version, request)) == "auth_tokens/abc"
-    runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(request))
+    runner.run(GeminiLiveTokens(lambda: settings(provider.url, api_version), web, LONG).issue(request))
 
     theirs, ours = provider.received
     assert ours.body == theirs.body
@@ -158,7 +158,7 @@ def test_the_connection_has_the_url_the_token_and_the_first_message(
 ) -> None:
     provider.answers(TOKEN)
 
-    tokens = GeminiLiveTokens(settings(provider.url, api_version, live_model), web, LONG)
+    tokens = GeminiLiveTokens(lambda: settings(provider.url, api_version, live_model), web, LONG)
     connection = runner.run(tokens.issue(REQUEST))
 
     service = f"google.ai.generativelanguage.{api_version}.GenerativeService.BidiGenerateContentConstrained"
@@ -317,7 +317,7 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
 def issue_token(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
     request = replace(REQUEST, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
-    return runner.run(GeminiLiveTokens(replace(known, **changes), web, LONG).issue(request)).token
+    return runner.run(GeminiLiveTokens(lambda: replace(known, **changes), web, LONG).issue(request)).token
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])

@@ -87,7 +87,7 @@ def test_the_token_request_matches_googles_definitions(
 
     for ttl in (60, 3600):
         token_request = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
-        runner.run(GeminiLiveTokens(settings(provider.url, api_version), web, LONG).issue(token_request))
+        runner.run(GeminiLiveTokens(lambda: settings(provider.url, api_version), web, LONG).issue(token_request))
 
     for received in provider.received:
         assert token_faults(api_version, received.body, now) == []
@@ -115,7 +115,9 @@ def test_extraction_and_repair_requests_match_googles_definitions(
     saved = an_agent(**{"output_schema": None, "output_schema_strict": None, "evidence": evidence, **schema})
     provider.answers(NO_OBJECT)
 
-    extractor = Extractor(GeminiExtractionModel(settings(provider.url, "v1alpha"), web))
+    extractor = Extractor(
+        GeminiExtractionModel("gemini-3.5-flash-lite", lambda: settings(provider.url, "v1alpha"), web)
+    )
     runner.run(extractor.extract(ExtractionRequest.of(saved), CallTranscript(turns, NOW), LONG))
 
     assert [roles(received) for received in provider.received] == [["user"], ["user", "model", "user"]]
@@ -153,7 +155,7 @@ Change = Callable[[dict[str, Any]], object]
 def a_token_request(provider: Provider, web: HttpClient, runner: asyncio.Runner) -> dict[str, Any]:
     provider.answers(TOKEN)
     token_request = LiveTokenRequest("Be kind.", "Kore", int(time.time()) + 600)
-    runner.run(GeminiLiveTokens(settings(provider.url, "v1alpha"), web, LONG).issue(token_request))
+    runner.run(GeminiLiveTokens(lambda: settings(provider.url, "v1alpha"), web, LONG).issue(token_request))
     request: dict[str, Any] = json.loads(provider.received[-1].body)
     return request
 

@@ -54,7 +54,7 @@ def close_room(rooms: LiveKitRooms) -> Any:
 
 
 def rooms_at(url: str, web: HttpClient, time_limit_seconds: float = LONG) -> LiveKitRooms:
-    return LiveKitRooms(LiveKitSettings(url, KEY, SECRET), web, lambda: NOW, time_limit_seconds)
+    return LiveKitRooms(lambda: LiveKitSettings(url, KEY, SECRET), web, lambda: NOW, time_limit_seconds)
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def rooms_on(runner: asyncio.Runner, settings: LiveKitSettings, web: HttpClient)
 def test_a_room_is_created_as_requested_found_again_and_deleted(
     runner: asyncio.Runner, web: HttpClient, stand_in: LiveKitSettings
 ) -> None:
-    rooms = LiveKitRooms(stand_in, web, time_limit_seconds=LONG)
+    rooms = LiveKitRooms(lambda: stand_in, web, time_limit_seconds=LONG)
 
     opened = runner.run(open_room(rooms))
     assert abs(opened.started_at - time.time()) < 60
@@ -350,7 +350,9 @@ def test_a_wrong_key_or_secret_is_an_error_and_is_not_logged(
     key: str | None,
     secret: str,
 ) -> None:
-    rooms = LiveKitRooms(LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web, time_limit_seconds=LONG)
+    rooms = LiveKitRooms(
+        lambda: LiveKitSettings(stand_in.url, key or stand_in.api_key, secret), web, time_limit_seconds=LONG
+    )
 
     assert type(failure(runner, rooms, open_room)) is LiveKitError
     assert secret not in logged.getvalue()

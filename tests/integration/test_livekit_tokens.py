@@ -28,7 +28,9 @@ def a_running_session(ttl_seconds: int = 600) -> Session:
 def issue_token(
     session: Session, participant: Participant = ANA, media: Sequence[Medium] = ("microphone",)
 ) -> LiveKitConnection:
-    return LiveKitRooms(LiveKitSettings(URL, KEY, SECRET), HttpClient()).issue_token(session, participant, media)
+    return LiveKitRooms(lambda: LiveKitSettings(URL, KEY, SECRET), HttpClient()).issue_token(
+        session, participant, media
+    )
 
 
 def claims(connection: LiveKitConnection) -> dict[str, Any]:

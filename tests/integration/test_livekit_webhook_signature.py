@@ -17,7 +17,7 @@ from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECON
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.livekit_webhooks import SignedWebhook
-from pi_voice.settings import WebhookSettings
+from pi_voice.settings import KeyPair, WebhookSettings
 
 KEY, SECRET = "APIwebhook", "the-secret-that-webhooks-are-signed-with"
 OTHER_SECRET = "another-secret-that-webhooks-are-signed-with"
@@ -46,7 +46,7 @@ def expiring_in(seconds: float, **claims: Any) -> str:
 
 
 def verify(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> None:
-    LiveKitWebhookVerifier(WebhookSettings(key, secret), clock).verify(SignedWebhook(token, body))
+    LiveKitWebhookVerifier(lambda: WebhookSettings((KeyPair(key, secret),)), clock).verify(SignedWebhook(token, body))
 
 
 def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SECRET, clock: Clock = time.time) -> bool:
@@ -57,6 +57,16 @@ def is_refused(token: str, body: bytes = BODY, key: str = KEY, secret: str = SEC
 
 
 # ---- Valid signatures -------------------------------------------------------------------------------
+
+
+def test_during_a_rotation_both_key_pairs_are_accepted() -> None:
+    pairs = KeyPair("APInew", "a-new-secret-of-more-than-thirty-two-bytes"), KeyPair(KEY, SECRET)
+    verifier = LiveKitWebhookVerifier(lambda: WebhookSettings(pairs))
+
+    for pair in pairs:
+        verifier.verify(SignedWebhook(genuine(key=pair.api_key, secret=pair.api_secret), BODY))
+    with pytest.raises(InvalidWebhookSignature):
+        verifier.verify(SignedWebhook(genuine(key=KEY, secret=pairs[0].api_secret), BODY))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +84,7 @@ def test_a_webhook_that_livekits_receiver_accepts_is_accepted() -> None:
 
 
 def test_a_repeated_webhook_is_accepted_because_livekit_retries() -> None:
-    verifier = LiveKitWebhookVerifier(WebhookSettings(KEY, SECRET))
+    verifier = LiveKitWebhookVerifier(lambda: WebhookSettings((KeyPair(KEY, SECRET),)))
     webhook = SignedWebhook(genuine(), BODY)
 
     verifier.verify(webhook)
@@ -286,4 +296,4 @@ def test_a_token_that_is_not_valid_yet_is_accepted_only_within_the_leeway(now: i
 
 
 def test_the_secret_is_not_in_the_repr() -> None:
-    assert SECRET not in repr(WebhookSettings(KEY, SECRET))
+    assert SECRET not in repr(WebhookSettings((KeyPair(KEY, SECRET),)))

@@ -1,90 +1,180 @@
 """Secrets from SSM and from Secrets Manager, by moto."""
 
+import io
 import json
 from collections.abc import Iterator
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
-from pydantic import ValidationError
 
-from pi_voice.adapters import secrets
+from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
+from pi_voice.domain.errors import SettingsError
+from tests.fakes import FakeClock
 from tests.moto_server import MotoServer
 
-SECRETS = {"LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "ge-heim ✓", "GEMINI_API_KEY": ""}
-NAME = "/pi-voice/secrets"
-
-
-@pytest.fixture(autouse=True)
-def aws(environment: pytest.MonkeyPatch) -> Iterator[None]:
-    with MotoServer.running() as moto, environment.context() as patched:
-        for name, url in moto.variables.items():
-            patched.setenv(name, url)
-        yield
-
-
-def read(location: str) -> dict[str, str]:
-    return secrets.read(location)
-
-
-def put(store: str, text: str) -> str:
-    """Store a text and return its location."""
-    if store == "ssm":
-        boto3.client("ssm").put_parameter(Name=NAME, Value=text, Type="SecureString")
-    else:
-        boto3.client("secretsmanager").create_secret(Name=NAME, SecretString=text)
-    return f"{store}:{NAME}"
-
-
+PREFIX = "/pi-voice"
+LIVEKIT = {"LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "ge-heim ✓"}
+GEMINI = {"GEMINI_API_KEY": "ge-heim"}
 BOTH = pytest.mark.parametrize("store", ["ssm", "secretsmanager"])
 
 
+class Requests(list[str]):
+    """The operations that reached SSM or Secrets Manager."""
+
+
+@pytest.fixture
+def requests(environment: pytest.MonkeyPatch) -> Iterator[Requests]:
+    requests = Requests()
+    with MotoServer.running() as moto, environment.context() as patched:
+        for name, url in moto.variables.items():
+            patched.setenv(name, url)
+        moto.listeners.append(lambda operation, _: requests.append(operation))
+        yield requests
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def put(store: str, group: str, text: str) -> None:
+    name = f"{PREFIX}/{group}"
+    if store == "ssm":
+        boto3.client("ssm").put_parameter(Name=name, Value=text, Type="SecureString", Overwrite=True)
+        return
+    manager = boto3.client("secretsmanager")
+    try:
+        manager.put_secret_value(SecretId=name, SecretString=text)
+    except manager.exceptions.ResourceNotFoundException:
+        manager.create_secret(Name=name, SecretString=text)
+
+
+def remove(store: str, group: str) -> None:
+    """Delete a group, so that a refresh fails."""
+    name = f"{PREFIX}/{group}"
+    if store == "ssm":
+        boto3.client("ssm").delete_parameter(Name=name)
+    else:
+        boto3.client("secretsmanager").delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+
+
+def reader(store: str, clock: FakeClock, *groups: str) -> Secrets:
+    secrets = Secrets(f"{store}:{PREFIX}", clock)
+    secrets.add(*groups)
+    return secrets
+
+
+@pytest.mark.parametrize(
+    ("store", "reads"), [("ssm", ["GetParameters"]), ("secretsmanager", ["GetSecretValue", "GetSecretValue"])]
+)
+def test_all_groups_are_read_at_once(store: str, reads: list[str], requests: Requests, clock: FakeClock) -> None:
+    put(store, "livekit", json.dumps(LIVEKIT))
+    put(store, "gemini", json.dumps(GEMINI))
+    secrets = reader(store, clock, "livekit", "gemini")
+    requests.clear()
+
+    assert secrets.read() == LIVEKIT | GEMINI
+    assert requests == reads
+
+
 @BOTH
-def test_secrets_are_returned_as_they_were_stored(store: str) -> None:
-    location = put(store, json.dumps(SECRETS))
+def test_a_secret_is_used_until_its_maximum_age(store: str, requests: Requests, clock: FakeClock) -> None:
+    put(store, "gemini", json.dumps(GEMINI))
+    secrets = reader(store, clock, "gemini")
+    first = secrets.read()
+    put(store, "gemini", '{"GEMINI_API_KEY": "rotated"}')
+    requests.clear()
 
-    assert read(location) == SECRETS
+    clock.now += MAX_AGE_SECONDS - 1
+    assert secrets.read() is first
+    assert requests == []
+
+    clock.now += 1
+    assert secrets.read() == {"GEMINI_API_KEY": "rotated"}
 
 
-@pytest.mark.parametrize("name", [NAME, "arn:aws:secretsmanager:us-east-1:123456789012:secret:pi-voice"])
-def test_a_name_may_contain_colons(name: str) -> None:
-    with pytest.raises(ClientError) as raised:
-        read(f"secretsmanager:{name}")
+@BOTH
+@pytest.mark.usefixtures("requests")
+def test_a_refresh_without_a_change_returns_the_same_object(store: str, clock: FakeClock) -> None:
+    put(store, "gemini", json.dumps(GEMINI))
+    secrets = reader(store, clock, "gemini")
+    first = secrets.read()
+    clock.now += MAX_AGE_SECONDS
 
-    assert "GetSecretValue" in str(raised.value)
+    assert secrets.read() is first
+
+
+@BOTH
+def test_after_a_failed_refresh_the_stale_value_is_used_and_logged(
+    store: str, requests: Requests, clock: FakeClock, logged: io.StringIO
+) -> None:
+    put(store, "gemini", json.dumps(GEMINI))
+    secrets = reader(store, clock, "gemini")
+    secrets.read()
+    remove(store, "gemini")
+    clock.now += MAX_AGE_SECONDS
+
+    assert secrets.read() == GEMINI
+    assert "secrets_not_refreshed" in logged.getvalue()
+    assert "ge-heim" not in logged.getvalue()
+
+    requests.clear()
+    clock.now += RETRY_SECONDS - 1
+    assert secrets.read() == GEMINI
+    assert requests == []
+
+    put(store, "gemini", '{"GEMINI_API_KEY": "rotated"}')
+    clock.now += 1
+    assert secrets.read() == {"GEMINI_API_KEY": "rotated"}
+
+
+@pytest.mark.usefixtures("requests")
+def test_a_secret_that_was_broken_by_a_rotation_is_not_used(clock: FakeClock, logged: io.StringIO) -> None:
+    put("ssm", "gemini", json.dumps(GEMINI))
+    secrets = reader("ssm", clock, "gemini")
+    secrets.read()
+    put("ssm", "gemini", "ge-heim")
+    clock.now += MAX_AGE_SECONDS
+
+    assert secrets.read() == GEMINI
+    assert "secrets_not_refreshed" in logged.getvalue()
+
+
+@pytest.mark.usefixtures("requests")
+def test_a_group_that_is_added_later_is_read_too(clock: FakeClock) -> None:
+    put("ssm", "livekit", json.dumps(LIVEKIT))
+    put("ssm", "gemini", json.dumps(GEMINI))
+    secrets = reader("ssm", clock, "gemini")
+    secrets.read()
+
+    secrets.add("livekit")
+
+    assert secrets.read() == LIVEKIT | GEMINI
+
+
+@BOTH
+@pytest.mark.usefixtures("requests")
+def test_a_missing_secret_is_named(store: str, clock: FakeClock) -> None:
+    with pytest.raises(SettingsError, match=r"/pi-voice/gemini\. Run make secrets"):
+        reader(store, clock, "gemini").read()
 
 
 @pytest.mark.parametrize(
-    ("store", "code"), [("ssm", "ParameterNotFound"), ("secretsmanager", "ResourceNotFoundException")]
+    "text", ["ge-heim", '{"A": "ge-heim"', '["ge-heim"]', '{"A": ["ge-heim"]}', '{"A": "ge-heim", "B": 7}']
 )
-def test_missing_secrets_raise_awss_error(store: str, code: str) -> None:
-    with pytest.raises(ClientError) as raised:
-        read(f"{store}:{NAME}")
+@pytest.mark.usefixtures("requests")
+def test_a_secret_that_is_not_an_object_of_strings_is_refused_without_quoting_it(text: str, clock: FakeClock) -> None:
+    put("ssm", "gemini", text)
 
-    assert raised.value.response["Error"]["Code"] == code
-
-
-@pytest.mark.parametrize(
-    ("store", "text"),
-    [
-        ("ssm", "ge-heim"),
-        ("ssm", '{"LIVEKIT_API_SECRET": "ge-heim"'),
-        ("ssm", '["ge-heim"]'),
-        ("ssm", '{"LIVEKIT_API_SECRET": ["ge-heim"]}'),
-        ("ssm", '{"LIVEKIT_API_KEY": "ge-heim", "GEMINI_API_KEY": 7}'),
-        ("secretsmanager", '{"LIVEKIT_API_KEY": "ge-heim", "GEMINI_API_KEY": null}'),
-    ],
-)
-def test_secrets_that_are_not_an_object_of_strings_are_refused_without_quoting_them(store: str, text: str) -> None:
-    location = put(store, text)
-
-    with pytest.raises(ValidationError) as raised:
-        read(location)
+    with pytest.raises(SettingsError, match="/pi-voice/gemini should be a JSON object") as raised:
+        reader("ssm", clock, "gemini").read()
 
     assert "ge-heim" not in str(raised.value)
+    assert raised.value.__suppress_context__
 
 
-@pytest.mark.parametrize("location", ["", "/pi-voice/secrets", "vault:/pi-voice/secrets", "SSM:/pi-voice/secrets"])
+@pytest.mark.parametrize("location", ["", "/pi-voice", "vault:/pi-voice", "SSM:/pi-voice"])
+@pytest.mark.usefixtures("requests")
 def test_an_invalid_location_error_shows_the_format(location: str) -> None:
-    with pytest.raises(ValueError, match="PI_VOICE_SECRETS should be"):
-        read(location)
+    with pytest.raises(SettingsError, match="PI_VOICE_SECRETS should be"):
+        Secrets(location)

@@ -33,7 +33,7 @@ from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import SignedWebhook
-from pi_voice.settings import TableNames, WebhookSettings
+from pi_voice.settings import KeyPair, TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.template.conftest import environment
 
@@ -161,7 +161,7 @@ def test_a_webhook_is_signed_with_the_functions_key(around: Surroundings) -> Non
         ((KEYS[0].api_key, KEYS[0].api_secret), event),
         (("webhook", "a-secret-of-webhooks-alone-of-32-letters"), sam.with_credentials(event, others)),
     ):
-        LiveKitWebhookVerifier(WebhookSettings(*keys)).verify(
+        LiveKitWebhookVerifier(partial(WebhookSettings, (KeyPair(*keys),))).verify(
             SignedWebhook(signed["headers"]["authorization"], base64.b64decode(signed["body"]))
         )
 

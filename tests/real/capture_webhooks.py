@@ -98,7 +98,7 @@ async def _call(server: Server, sink: Sink) -> None:
     session = replace(a_session(ttl_seconds=600, created_at=now, expires_at=now + 600), session_id=SESSION_ID)
     livekit, own_web = server.livekit, HttpClient()
     settings = LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
-    rooms = LiveKitRooms(settings, own_web, time_limit_seconds=PATIENCE_SECONDS)
+    rooms = LiveKitRooms(lambda: settings, own_web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         await rooms.open(session)
         connection = rooms.issue_token(session, Participant(identity="ana", name="Ana Ñ 🙂"), ["microphone"])

@@ -160,7 +160,7 @@ def test_every_function_has_the_properties_of_the_template(deployed: Deployed, t
         assert one["LoggingConfig"] == {"LogFormat": "Text", "LogGroup": f"/aws/lambda/{STACK}"}
         variables = one["Environment"]["Variables"]
         assert variables["VOICE_SESSIONS_TABLE"] == deployed.outputs["SessionsTableName"]
-        assert variables["PI_VOICE_SECRETS"] == "ssm:/pi-voice/secrets"
+        assert variables["PI_VOICE_SECRETS"] == "ssm:/pi-voice"
         assert variables["LIVEKIT_URL"] == deployed.services.livekit_url
         assert variables["GOOGLE_GEMINI_BASE_URL"] == deployed.services.gemini_url
 
@@ -187,7 +187,7 @@ def test_logs_have_the_retention_of_the_template(deployed: Deployed) -> None:
 
 
 def test_make_secrets_stores_the_keys_encrypted(deployed: Deployed) -> None:
-    stored = deployed.aws.client("ssm").get_parameter(Name="/pi-voice/secrets")["Parameter"]
+    stored = deployed.aws.client("ssm").get_parameter(Name="/pi-voice/livekit")["Parameter"]
 
     assert stored["Type"] == "SecureString"
     assert livekit.API_SECRET not in stored["Value"]

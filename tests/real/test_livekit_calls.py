@@ -250,7 +250,7 @@ async def test_a_wrong_key_or_secret_in_our_settings_is_a_livekit_error(
     livekit = livekit_server.livekit
     given = {"url": livekit.url, "api_key": livekit.api_key, "api_secret": livekit.api_secret, **wrong}
     web = HttpClient()
-    rooms = LiveKitRooms(LiveKitSettings(**given), web, time_limit_seconds=PATIENCE_SECONDS)
+    rooms = LiveKitRooms(lambda: LiveKitSettings(**given), web, time_limit_seconds=PATIENCE_SECONDS)
     try:
         with pytest.raises(LiveKitError):
             await rooms.open(a_session())

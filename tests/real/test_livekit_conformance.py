@@ -398,7 +398,9 @@ def test_a_token_of_the_product_may_join_the_room(rooms: Rooms, path: str) -> No
     now = int(time.time())
     session = a_session(ttl_seconds=600, created_at=now, expires_at=now + 600)
     settings = LiveKitSettings(livekit.url, livekit.api_key, livekit.api_secret)
-    connection = LiveKitRooms(settings, HttpClient()).issue_token(session, Participant(identity="é 🙂"), ["microphone"])
+    connection = LiveKitRooms(lambda: settings, HttpClient()).issue_token(
+        session, Participant(identity="é 🙂"), ["microphone"]
+    )
 
     assert is_plain(rooms.site.get(path, ("Authorization", f"Bearer {connection.token}")), 200, "success")
     joint = "&" if "?" in path else "?"

@@ -1,4 +1,4 @@
-"""What each function may do, by logical id: actions on tables, their indexes and the queue, and reading the secret.
+"""What each function may do, by logical id: actions on tables, their indexes and the queue, and reading secrets.
 
 tests/template holds the template to it, and tests/functions what the functions do.
 """
@@ -7,9 +7,17 @@ from collections.abc import Mapping
 
 KEY_CHECK = {"ApiKeysTable": {"GetItem"}}
 ONCE = {"IdempotencyTable": {"PutItem", "UpdateItem", "DeleteItem"}}
-SECRET = {"the secret": {"read"}}
+SECRET = " secret"
+"""End of the name of a group of secrets, as a resource."""
+
 POLLED = {"DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
 """What Lambda does in the worker's name, to give it the queue's messages."""
+
+
+def secrets(*groups: str) -> dict[str, set[str]]:
+    """The right to read these groups of secrets."""
+    return {f"{group}{SECRET}": {"read"} for group in groups}
+
 
 RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "CreateAgent": KEY_CHECK | ONCE | {"AgentsTable": {"GetItem", "PutItem"}},
@@ -20,15 +28,15 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "ListVoices": KEY_CHECK,
     "CreateSession": KEY_CHECK
     | ONCE
-    | SECRET
+    | secrets("LiveKit", "Gemini", "ClientTokens")
     | {"AgentsTable": {"GetItem"}, "SessionsTable": {"GetItem", "PutItem", "UpdateItem"}},
     "ListSessions": KEY_CHECK | {"SessionsTable/index/by_workspace": {"Query"}, "SessionsTable": {"BatchGetItem"}},
-    "GetSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
+    "GetSession": KEY_CHECK | secrets("ClientTokens") | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
     "DeleteSession": KEY_CHECK
-    | {"SessionsTable": {"GetItem", "DeleteItem"}, "TranscriptsTable": {"Query", "DeleteItem"}},
+    | {"SessionsTable": {"GetItem", "PutItem"}, "TranscriptsTable": {"Query", "DeleteItem"}},
     "CompleteSession": KEY_CHECK
     | ONCE
-    | SECRET
+    | secrets("LiveKit", "Gemini", "ClientTokens")
     | {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
@@ -36,38 +44,38 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
         "ExtractionQueue": {"SendMessage"},
     },
     "RerunExtraction": KEY_CHECK
-    | SECRET
+    | secrets("Gemini")
     | {
         "IdempotencyTable": {"UpdateItem"},
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
         "TranscriptsTable": {"Query"},
     },
-    "PreviewExtraction": KEY_CHECK | SECRET | {"IdempotencyTable": {"UpdateItem"}},
+    "PreviewExtraction": KEY_CHECK | secrets("Gemini") | {"IdempotencyTable": {"UpdateItem"}},
     "SaveTranscript": KEY_CHECK
-    | SECRET
+    | secrets("ClientTokens")
     | {"SessionsTable": {"GetItem", "UpdateItem"}, "TranscriptsTable": {"PutItem", "Query"}},
     "RenewSession": KEY_CHECK
-    | SECRET
+    | secrets("LiveKit", "Gemini", "ClientTokens")
     | {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
         "TranscriptsTable": {"Query"},
     },
-    "StopSession": KEY_CHECK | SECRET | {"SessionsTable": {"GetItem", "UpdateItem"}},
-    "AddParticipant": KEY_CHECK | ONCE | SECRET | {"SessionsTable": {"GetItem"}},
-    "ReceiveLivekitWebhook": SECRET | {"SessionsTable": {"UpdateItem"}},
-    "ExtractResults": SECRET
+    "StopSession": KEY_CHECK | secrets("LiveKit", "ClientTokens") | {"SessionsTable": {"GetItem", "UpdateItem"}},
+    "AddParticipant": KEY_CHECK | ONCE | secrets("LiveKit") | {"SessionsTable": {"GetItem"}},
+    "ReceiveLivekitWebhook": secrets("LiveKitWebhook", "LiveKit") | {"SessionsTable": {"UpdateItem"}},
+    "ExtractResults": secrets("Gemini")
     | {
         "AgentsTable": {"GetItem"},
         "SessionsTable": {"GetItem", "UpdateItem"},
         "TranscriptsTable": {"Query"},
         "ExtractionQueue": {"ChangeMessageVisibility", *POLLED},
     },
-    "SweepSessions": SECRET
+    "SweepSessions": secrets("LiveKit")
     | {
         "SessionsTable/index/by_due": {"Query"},
-        "SessionsTable": {"GetItem", "UpdateItem"},
+        "SessionsTable": {"DeleteItem", "GetItem", "UpdateItem"},
         "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
         "ExtractionQueue": {"SendMessage"},
     },

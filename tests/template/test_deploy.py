@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import boto3
@@ -17,12 +17,13 @@ from mypy_boto3_secretsmanager import SecretsManagerClient
 from mypy_boto3_ssm import SSMClient
 
 from deploy import create_api_key, write_secrets
-from pi_voice.adapters import secrets
-from pi_voice.settings import GeminiSettings, LiveKitSettings, WebhookSettings, client_token_secret
+from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
+from pi_voice.adapters.secrets import MAX_AGE_SECONDS, Secrets
+from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
 from tests.moto_server import MotoServer
 from tests.template.conftest import ROOT, environment
 
-NAME = "/pi-voice/secrets"
+PREFIX = "/pi-voice"
 KEYS = {"LIVEKIT_API_KEY": "lk", "LIVEKIT_API_SECRET": "lk-secret", "GEMINI_API_KEY": "gemini"}
 SIGNS = {"CLIENT_TOKEN_SECRET": "s" * write_secrets.FEWEST_CHARACTERS}
 
@@ -36,11 +37,6 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for name, url in moto.variables.items():
             monkeypatch.setenv(name, url)
         yield
-
-
-def read(location: str) -> dict[str, str]:
-    """Return the stored secrets, read as by the functions."""
-    return secrets.read(location)
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def test_the_stack_names_the_place_of_its_keys() -> None:
         "CreationTime": "2026-11-22T00:00:00Z",
         "StackStatus": "CREATE_COMPLETE",
         "Parameters": [
-            {"ParameterKey": "SecretsName", "ParameterValue": "/elsewhere"},
+            {"ParameterKey": "SecretsPrefix", "ParameterValue": "/elsewhere"},
             {"ParameterKey": "SecretsStore", "ParameterValue": "secretsmanager"},
         ],
     }
@@ -75,70 +71,132 @@ def test_the_stack_names_the_place_of_its_keys() -> None:
         assert write_secrets.place(cloudformation, "pi-voice") == ("secretsmanager", "/elsewhere")
 
 
-def test_keys_in_ssm_are_encrypted_and_the_functions_read_them(ssm: SSMClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, {**KEYS, **SIGNS, "PATH": "/bin"})
-
-    assert ssm.get_parameter(Name=NAME)["Parameter"]["Type"] == "SecureString"
-    assert read(f"ssm:{NAME}") == KEYS | SIGNS
+@pytest.fixture(params=["ssm", "secretsmanager"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_the_functions_read_keys_in_secrets_manager(manager: SecretsManagerClient) -> None:
-    write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
-
-    assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS
-
-
-def test_all_secrets_of_the_settings_are_stored(ssm: SSMClient) -> None:
-    webhook = {"LIVEKIT_WEBHOOK_API_KEY": "wh", "LIVEKIT_WEBHOOK_API_SECRET": "wh-secret"}
-    write_secrets.write_to_ssm(ssm, NAME, KEYS | webhook)
-
-    stored = read(f"ssm:{NAME}")
-    models = {"GEMINI_LIVE_MODEL": "live", "GEMINI_EXTRACTION_MODEL": "extraction"}
-    assert LiveKitSettings.of({"LIVEKIT_URL": "wss://livekit.invalid", **stored}).api_secret == "lk-secret"
-    assert GeminiSettings.of({**models, **stored}).api_key == "gemini"
-    assert WebhookSettings.of(stored).api_secret == "wh-secret"
-    assert len(client_token_secret(stored)) == 64
+@pytest.fixture
+def store(kind: str, ssm: SSMClient, manager: SecretsManagerClient) -> Store:
+    return SsmStore(ssm) if kind == "ssm" else SecretsManagerStore(manager)
 
 
-def test_one_key_can_be_replaced_without_giving_the_others(ssm: SSMClient, manager: SecretsManagerClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, KEYS | SIGNS)
-    write_secrets.write_to_ssm(ssm, NAME, {"GEMINI_API_KEY": "newer", "LIVEKIT_API_KEY": ""})
-    write_secrets.write_to_secrets_manager(manager, NAME, KEYS | SIGNS)
-    write_secrets.write_to_secrets_manager(manager, NAME, {"GEMINI_API_KEY": "newer"})
-
-    assert read(f"ssm:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
-    assert read(f"secretsmanager:{NAME}") == KEYS | SIGNS | {"GEMINI_API_KEY": "newer"}
+def write(store: Store, environment: Mapping[str, str]) -> list[str]:
+    """Run `make secrets` with these variables, and return the names that were written."""
+    before = write_secrets.stored_groups(store, PREFIX)
+    return write_secrets.write(store, PREFIX, before, write_secrets.updated(before, environment))
 
 
-def test_the_secret_of_client_tokens_is_generated_once_per_stack(ssm: SSMClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, KEYS)
-    made_up = read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"]
-    write_secrets.write_to_ssm(ssm, NAME, KEYS)
-    write_secrets.write_to_ssm(ssm, "/another", KEYS)
-
-    assert read(f"ssm:{NAME}")["CLIENT_TOKEN_SECRET"] == made_up
-    assert read("ssm:/another")["CLIENT_TOKEN_SECRET"] != made_up
+def read(kind: str) -> Mapping[str, str]:
+    """Return all secrets, read as by the functions."""
+    secrets = Secrets(f"{kind}:{PREFIX}")
+    secrets.add(*write_secrets.GROUPS)
+    return secrets.read()
 
 
-def test_a_stack_from_before_client_tokens_gets_their_secret_without_its_other_keys(
-    ssm: SSMClient, manager: SecretsManagerClient
-) -> None:
-    ssm.put_parameter(Name=NAME, Value=json.dumps(KEYS), Type="SecureString")
-    manager.create_secret(Name=NAME, SecretString=json.dumps(KEYS))
-
-    write_secrets.write_to_ssm(ssm, NAME, {})
-    write_secrets.write_to_secrets_manager(manager, NAME, {})
-
-    for store in ("ssm", "secretsmanager"):
-        stored = read(f"{store}:{NAME}")
-        assert stored == KEYS | {"CLIENT_TOKEN_SECRET": client_token_secret(stored)}
+WEBHOOK = {"LIVEKIT_WEBHOOK_API_KEY": "wh", "LIVEKIT_WEBHOOK_API_SECRET": "wh-secret"}
+COPY = {"LIVEKIT_WEBHOOK_API_KEY": "lk", "LIVEKIT_WEBHOOK_API_SECRET": "lk-secret"}
 
 
-def test_a_given_secret_of_client_tokens_replaces_the_stored_one(ssm: SSMClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, KEYS)
-    write_secrets.write_to_ssm(ssm, NAME, SIGNS)
+def test_keys_in_ssm_are_encrypted(ssm: SSMClient) -> None:
+    write(SsmStore(ssm), KEYS)
 
-    assert read(f"ssm:{NAME}") == KEYS | SIGNS
+    described = ssm.describe_parameters()["Parameters"]
+    assert {each["Name"] for each in described} == {f"{PREFIX}/{group}" for group in write_secrets.GROUPS}
+    assert {each["Type"] for each in described} == {"SecureString"}
+
+
+def test_the_functions_read_what_was_stored(store: Store, kind: str) -> None:
+    write(store, KEYS | SIGNS | WEBHOOK | {"PATH": "/bin"})
+
+    assert read(kind) == KEYS | SIGNS | WEBHOOK
+
+
+def test_a_webhook_without_a_key_of_its_own_gets_a_copy_of_livekit_s(store: Store, kind: str) -> None:
+    write(store, KEYS | SIGNS)
+
+    assert read(kind) == KEYS | SIGNS | COPY
+
+
+def test_only_the_group_that_changes_is_written(store: Store, kind: str) -> None:
+    write(store, KEYS | SIGNS)
+
+    assert write(store, {"GEMINI_API_KEY": "newer", "LIVEKIT_API_KEY": ""}) == [f"{PREFIX}/gemini"]
+    assert read(kind) == KEYS | SIGNS | COPY | {"GEMINI_API_KEY": "newer"}
+    assert write(store, KEYS | {"GEMINI_API_KEY": "newer"}) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "current"),
+    [
+        (WEBHOOK, WEBHOOK),
+        (
+            {"LIVEKIT_API_KEY": "lk2", "LIVEKIT_API_SECRET": "lk2-secret"},
+            {"LIVEKIT_WEBHOOK_API_KEY": "lk2", "LIVEKIT_WEBHOOK_API_SECRET": "lk2-secret"},
+        ),
+    ],
+    ids=["its own", "the copy of LiveKit's"],
+)
+def test_the_previous_webhook_key_stays_valid(given: dict[str, str], current: dict[str, str]) -> None:
+    store = SsmStore(boto3.client("ssm"))
+    write(store, KEYS)
+
+    write(store, given)
+    write(store, given)  # a repetition changes nothing
+
+    settings = WebhookSettings.of(read("ssm"))
+    assert settings.pairs == (KeyPair(*current.values()), KeyPair("lk", "lk-secret"))
+
+
+def test_livekit_s_key_does_not_change_a_webhook_s_own(store: Store, kind: str) -> None:
+    write(store, KEYS | WEBHOOK | SIGNS)
+
+    write(store, {"LIVEKIT_API_KEY": "lk2", "LIVEKIT_API_SECRET": "lk2-secret"})
+
+    assert read(kind) == KEYS | WEBHOOK | SIGNS | {"LIVEKIT_API_KEY": "lk2", "LIVEKIT_API_SECRET": "lk2-secret"}
+
+
+def test_the_secret_of_client_tokens_is_generated_once(store: Store, kind: str) -> None:
+    write(store, KEYS)
+    generated = read(kind)["CLIENT_TOKEN_SECRET"]
+    write(store, KEYS | {"GEMINI_API_KEY": "newer"})
+
+    assert len(generated) == 64
+    assert read(kind)["CLIENT_TOKEN_SECRET"] == generated
+
+
+def test_a_rotated_secret_of_client_tokens_is_accepted_before_it_signs(store: Store, kind: str) -> None:
+    write(store, KEYS | SIGNS)
+    waiting: list[tuple[float, tuple[str, ...]]] = []
+
+    write_secrets.rotate(store, PREFIX, {}, lambda seconds: waiting.append((seconds, client_token_secrets(read(kind)))))
+
+    [(seconds, meanwhile)] = waiting
+    old, new = meanwhile
+    assert (seconds, old) == (MAX_AGE_SECONDS, SIGNS["CLIENT_TOKEN_SECRET"])
+    assert client_token_secrets(read(kind)) == (new, old)
+
+
+def test_an_interrupted_rotation_is_finished_by_the_next(store: Store, kind: str) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    write(store, KEYS | SIGNS)
+    with pytest.raises(KeyboardInterrupt):
+        write_secrets.rotate(store, PREFIX, {}, interrupt)
+    _, new = client_token_secrets(read(kind))
+
+    write_secrets.rotate(store, PREFIX, {}, lambda _: None)
+
+    assert client_token_secrets(read(kind)) == (new, SIGNS["CLIENT_TOKEN_SECRET"])
+
+
+def test_a_secret_of_client_tokens_is_not_replaced_without_rotation(store: Store, kind: str) -> None:
+    write(store, KEYS | SIGNS)
+
+    with pytest.raises(ValueError, match="ROTATE=client-tokens"):
+        write(store, {"CLIENT_TOKEN_SECRET": "t" * 32})
+    assert read(kind)["CLIENT_TOKEN_SECRET"] == SIGNS["CLIENT_TOKEN_SECRET"]
 
 
 @pytest.mark.parametrize(
@@ -154,16 +212,18 @@ def test_an_incomplete_set_of_keys_is_refused_and_nothing_is_stored(
     ssm: SSMClient, environment: dict[str, str], complaint: str
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
-        write_secrets.write_to_ssm(ssm, NAME, environment)
+        write(SsmStore(ssm), environment)
 
     assert ssm.describe_parameters()["Parameters"] == []
 
 
-def test_storing_nothing_is_refused(ssm: SSMClient) -> None:
-    write_secrets.write_to_ssm(ssm, NAME, KEYS)
+def test_a_rotation_needs_a_stored_secret(store: Store) -> None:
+    with pytest.raises(ValueError, match="run make secrets first"):
+        write_secrets.rotate(store, PREFIX, {}, lambda _: None)
 
-    with pytest.raises(ValueError, match="Nothing to store"):
-        write_secrets.write_to_ssm(ssm, NAME, {"PATH": "/bin"})
+
+def test_the_script_waits_as_long_as_functions_use_a_secret() -> None:
+    assert write_secrets.MAX_AGE_SECONDS == MAX_AGE_SECONDS
 
 
 def test_the_first_key_comes_from_the_stack_s_own_function(functions: LambdaClient) -> None:

@@ -28,7 +28,7 @@ from pi_voice.domain.session_api import (
     SaveTranscriptRequest,
 )
 from pi_voice.entrypoints.events import ExtractionMessage
-from pi_voice.settings import WebhookSettings
+from pi_voice.settings import KeyPair, WebhookSettings
 from tests.template.conftest import ROOT, Node
 from tests.template.routes import ROUTES, snake_case
 
@@ -151,6 +151,6 @@ def test_the_sample_webhook_is_api_gateway_s_event_and_can_be_signed_again() -> 
 
     assert event["isBase64Encoded"]
     assert event["headers"]["content-type"] == "application/webhook+json"
-    LiveKitWebhookVerifier(WebhookSettings("devkey", secret)).verify(
+    LiveKitWebhookVerifier(lambda: WebhookSettings((KeyPair("devkey", secret),))).verify(
         SignedWebhook(event["headers"]["authorization"], body(event))
     )

@@ -13,20 +13,16 @@ from pi_voice.domain import sessions
 from pi_voice.entrypoints import events
 from pi_voice.use_cases import complete_session, extract_results, preview_extraction, rerun_extraction, sweep_sessions
 from tests.template.conftest import ROOT, RUNTIME, Node, environment
-from tests.template.rights import RIGHTS
+from tests.template.rights import RIGHTS, SECRET
 from tests.template.routes import BASE, ROUTES, snake_case
 
-READ_SECRET = {"Fn::If": ["SecretsAreInSsm", "ssm:GetParameter", "secretsmanager:GetSecretValue"]}
-SECRET_ARN = {
-    "Fn::If": [
-        "SecretsAreInSsm",
-        {"Fn::Sub": "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter${SecretsName}"},
-        {
-            "Fn::Sub": "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}"
-            ":secret:${SecretsName}-??????"
-        },
-    ]
+SECRETS = {
+    "LiveKit": "livekit",
+    "LiveKitWebhook": "livekit-webhook",
+    "Gemini": "gemini",
+    "ClientTokens": "client-tokens",
 }
+"""Groups of secrets, and the end of the name of each."""
 
 INDEXES = {
     "AgentsTable": {"by_workspace": ("workspace S", "agent_id S", {"ProjectionType": "ALL"})},
@@ -58,15 +54,13 @@ def of_type(resources: Node, kind: str) -> dict[str, Node]:
 
 
 def rights(function: Node) -> dict[str, set[str]]:
-    """Return the allowed actions of a function by table, index or queue, and whether it may read the secret."""
-    found: dict[str, set[str]] = {}
-    assert function["Policies"]["Version"] == "2012-10-17"
-    for statement in function["Policies"]["Statement"]:
+    """Return the allowed actions of a function by table, index or queue, and the secrets that it may read."""
+    policies = function["Policies"]
+    *shared, own = policies if isinstance(policies, list) else [policies]
+    found = {re.sub("^Read(.*)Secret$", rf"\1{SECRET}", policy["Ref"]): {"read"} for policy in shared}
+    assert own["Version"] == "2012-10-17"
+    for statement in own["Statement"]:
         assert statement["Effect"] == "Allow"
-        if statement["Resource"] == SECRET_ARN:
-            assert statement["Action"] == READ_SECRET
-            found["the secret"] = {"read"}
-            continue
         match statement["Resource"]:
             case {"Fn::GetAtt": [table, "Arn"]}:
                 resource = table
@@ -78,6 +72,22 @@ def rights(function: Node) -> dict[str, set[str]]:
         assert set(services) == {"sqs" if resource.endswith("Queue") else "dynamodb"}
         found[resource] = found.get(resource, set()) | set(actions)
     return found
+
+
+def test_each_group_of_secrets_has_one_policy(resources: Node) -> None:
+    account = "${AWS::Partition}:%s:${AWS::Region}:${AWS::AccountId}"
+    policies = of_type(resources, "AWS::IAM::ManagedPolicy")
+
+    assert policies.keys() == {f"Read{group}Secret" for group in SECRETS}
+    for group, name in SECRETS.items():
+        [statement] = policies[f"Read{group}Secret"]["Properties"]["PolicyDocument"]["Statement"]
+        in_ssm = {"Fn::Sub": f"arn:{account % 'ssm'}:parameter${{SecretsPrefix}}/{name}"}
+        in_manager = {"Fn::Sub": f"arn:{account % 'secretsmanager'}:secret:${{SecretsPrefix}}/{name}-??????"}
+        assert statement == {
+            "Effect": "Allow",
+            "Action": {"Fn::If": ["SecretsAreInSsm", "ssm:GetParameters", "secretsmanager:GetSecretValue"]},
+            "Resource": {"Fn::If": ["SecretsAreInSsm", in_ssm, in_manager]},
+        }
 
 
 def keys_of(table: Node, schema: Node) -> list[str]:
@@ -250,7 +260,7 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "POWERTOOLS_SERVICE_NAME",
         "POWERTOOLS_LOG_LEVEL",
     }
-    assert variables["PI_VOICE_SECRETS"] == {"Fn::Sub": "${SecretsStore}:${SecretsName}"}
+    assert variables["PI_VOICE_SECRETS"] == {"Fn::Sub": "${SecretsStore}:${SecretsPrefix}"}
     assert not [name for name, function in functions.items() if "Environment" in function]
 
 
@@ -285,9 +295,9 @@ def test_the_default_grace_period_is_that_of_the_product(template: Node) -> None
         ("GeminiLiveModel", "models/gemini-3.1-flash-live-preview", False),
         ("GeminiBaseUrl", "https://generativelanguage.googleapis.com", True),
         ("GeminiBaseUrl", "https://generativelanguage.googleapis.com/", False),
-        ("SecretsName", "/pi-voice/secrets", True),
-        ("SecretsName", "pi-voice/secrets", False),
-        ("SecretsName", "/pi-voice/*", False),
+        ("SecretsPrefix", "/pi-voice/test", True),
+        ("SecretsPrefix", "pi-voice", False),
+        ("SecretsPrefix", "/pi-voice/*", False),
         ("CorsAllowOrigins", "", True),
         ("CorsAllowOrigins", "https://app.example.com", True),
         ("CorsAllowOrigins", "http://localhost:5173", True),

@@ -17,7 +17,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def tokens(now: float = NOW, secret: str = SECRET) -> ClientTokens:
-    return ClientTokens(secret, FakeClock(now))
+    return ClientTokens(lambda: [secret], FakeClock(now))
 
 
 TOKEN = tokens().issue(SESSION_ID, EXPIRES_AT)
@@ -129,3 +129,13 @@ def test_a_malformed_token_is_invalid(token: str) -> None:
 def test_any_other_text_is_an_invalid_token(text: str) -> None:
     for token in (text, PREFIX + text):
         assert_invalid(token)
+
+
+def test_during_a_rotation_tokens_of_all_accepted_secrets_are_valid_and_the_first_one_signs() -> None:
+    old, new = "o" * 32, "n" * 32
+    rotated = ClientTokens(lambda: [new, old], FakeClock(NOW))
+
+    assert rotated.issue(SESSION_ID, EXPIRES_AT) == tokens(secret=new).issue(SESSION_ID, EXPIRES_AT)
+    assert rotated.session_of(tokens(secret=old).issue(SESSION_ID, EXPIRES_AT)) == SESSION_ID
+    with pytest.raises(InvalidApiKey):
+        rotated.session_of(TOKEN)

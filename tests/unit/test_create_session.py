@@ -56,7 +56,7 @@ class Setup:
     ) -> None:
         self.clock = FakeClock()
         self.grace_seconds = grace_seconds
-        self.client_tokens = ClientTokens("a-secret-of-more-than-thirty-two-bytes", self.clock)
+        self.client_tokens = ClientTokens(lambda: ["a-secret-of-more-than-thirty-two-bytes"], self.clock)
         self.agents = agents or FakeAgents(agent())
         self.sessions = sessions or FakeSessions()
         self.rooms = rooms or FakeRooms()

@@ -63,7 +63,7 @@ class Setup:
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
         self.clock = FakeClock(now)
-        self.client_tokens = ClientTokens("a-secret-of-more-than-thirty-two-bytes", self.clock)
+        self.client_tokens = ClientTokens(lambda: ["a-secret-of-more-than-thirty-two-bytes"], self.clock)
 
     @property
     def renew_session(self) -> RenewSession:

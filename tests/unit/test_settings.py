@@ -1,13 +1,13 @@
 import pytest
 
+from pi_voice.domain.errors import SettingsError
 from pi_voice.settings import (
     ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
-    SettingsError,
     TableNames,
     WebhookSettings,
-    client_token_secret,
+    client_token_secrets,
     grace_seconds,
     queue_url,
 )
@@ -46,12 +46,23 @@ def test_a_grace_time_that_is_not_a_number_of_seconds_is_rejected(text: str) -> 
         grace_seconds({"GRACE_SECONDS": text})
 
 
-def test_the_secret_of_client_tokens_has_at_least_32_characters() -> None:
-    assert client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 32}) == "s" * 32
+def test_client_tokens_are_signed_with_the_current_secret_and_accepted_with_others() -> None:
+    old, new, signs = "o" * 32, "n" * 32, {"CLIENT_TOKEN_SECRET": "s" * 32}
+
+    assert client_token_secrets(signs) == ("s" * 32,)
+    assert client_token_secrets({**signs, "CLIENT_TOKEN_PREVIOUS_SECRET": old}) == ("s" * 32, old)
+    assert client_token_secrets({**signs, "CLIENT_TOKEN_NEXT_SECRET": new}) == ("s" * 32, new)
+
+
+@pytest.mark.parametrize("name", ["CLIENT_TOKEN_SECRET", "CLIENT_TOKEN_PREVIOUS_SECRET", "CLIENT_TOKEN_NEXT_SECRET"])
+def test_a_secret_of_client_tokens_has_at_least_32_characters(name: str) -> None:
     with pytest.raises(SettingsError, match="at least 32 characters"):
-        client_token_secret({"CLIENT_TOKEN_SECRET": "s" * 31})
+        client_token_secrets({"CLIENT_TOKEN_SECRET": "s" * 32, name: "s" * 31})
+
+
+def test_a_secret_of_client_tokens_is_required() -> None:
     with pytest.raises(SettingsError, match="CLIENT_TOKEN_SECRET is not set"):
-        client_token_secret({})
+        client_token_secrets({})
 
 
 def test_the_queue_url_is_required() -> None:
@@ -152,22 +163,30 @@ def test_a_missing_setting_is_named_in_the_error(
         settings.of(incomplete)
 
 
+OWN = {"LIVEKIT_WEBHOOK_API_KEY": "own", "LIVEKIT_WEBHOOK_API_SECRET": "sec"}
+PREVIOUS = {"LIVEKIT_WEBHOOK_PREVIOUS_API_KEY": "old", "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET": "old-sec"}
+
+
 @pytest.mark.parametrize(
-    ("environment", "pair"),
+    ("environment", "pairs"),
     [
-        (LIVEKIT, ("APIkey", "hush-4711")),
-        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own", "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("own", "sec")),
-        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "", "LIVEKIT_WEBHOOK_API_SECRET": ""}, ("APIkey", "hush-4711")),
+        (LIVEKIT, [("APIkey", "hush-4711")]),
+        ({**LIVEKIT, **OWN}, [("own", "sec")]),
+        ({**LIVEKIT, **dict.fromkeys(OWN, "")}, [("APIkey", "hush-4711")]),
+        ({**OWN, **PREVIOUS}, [("own", "sec"), ("old", "old-sec")]),
         # an incomplete pair verifies no webhook
-        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own"}, ("own", "")),
-        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, ("", "sec")),
-        ({}, ("", "")),
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_KEY": "own"}, []),
+        ({**LIVEKIT, "LIVEKIT_WEBHOOK_API_SECRET": "sec"}, []),
+        ({**OWN, "LIVEKIT_WEBHOOK_PREVIOUS_API_KEY": "old"}, [("own", "sec")]),
+        ({}, []),
     ],
 )
-def test_the_webhook_key_is_its_own_pair_or_else_livekit_s(environment: dict[str, str], pair: tuple[str, str]) -> None:
+def test_webhooks_have_their_own_key_pairs_or_else_livekit_s(
+    environment: dict[str, str], pairs: list[tuple[str, str]]
+) -> None:
     settings = WebhookSettings.of(environment)
 
-    assert (settings.api_key, settings.api_secret) == pair
+    assert [(pair.api_key, pair.api_secret) for pair in settings.pairs] == pairs
 
 
 def test_gemini_is_reached_at_google_by_default() -> None:

@@ -5,9 +5,10 @@ per container. Handlers import this module; nothing in `pi_voice` does.
 """
 
 import os
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pi_voice import settings
 from pi_voice.settings import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.http_client import HttpClient
     from pi_voice.adapters.idempotency import Idempotency
     from pi_voice.adapters.livekit import LiveKitRooms
+    from pi_voice.adapters.secrets import Secrets
     from pi_voice.adapters.sqs import SqsExtractionQueue
     from pi_voice.domain.client_tokens import ClientTokens
     from pi_voice.entrypoints.http import Api
@@ -53,19 +55,33 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 (see the module's docstring)
 
+Settings = TypeVar("Settings")
+
 
 # ---- Settings ----
 
 
 @cache
-def environment() -> Mapping[str, str]:
-    """Return the environment variables, with the secrets of SSM or Secrets Manager added."""
+def secrets() -> "Secrets | None":
+    """Create the reader of the secrets; None if they are environment variables, as in the local stack."""
     location = os.environ.get("PI_VOICE_SECRETS")
     if not location:
-        return os.environ
-    from pi_voice.adapters import secrets
+        return None
+    from pi_voice.adapters.secrets import Secrets
 
-    return {**os.environ, **secrets.read(location)}
+    return Secrets(location)
+
+
+def with_secrets(read: Callable[[Mapping[str, str]], Settings], *groups: str) -> Callable[[], Settings]:
+    """Return a reader of settings that hold secrets of some groups, for each request; secrets win over variables.
+
+    The groups of a function are known when it has started, so its first request reads all of them at once.
+    """
+    store = secrets()
+    if store is None:
+        return lambda: read(os.environ)
+    store.add(*groups)
+    return lambda: read(ChainMap(dict(store.read()), os.environ))
 
 
 @cache
@@ -164,7 +180,7 @@ def rooms() -> "LiveKitRooms":
     """Create the LiveKit client."""
     from pi_voice.adapters.livekit import LiveKitRooms
 
-    return LiveKitRooms(LiveKitSettings.of(environment()), http_client())
+    return LiveKitRooms(with_secrets(LiveKitSettings.of, "livekit"), http_client())
 
 
 @cache
@@ -172,7 +188,7 @@ def client_tokens() -> "ClientTokens":
     """Create the signer of client tokens."""
     from pi_voice.domain.client_tokens import ClientTokens
 
-    return ClientTokens(settings.client_token_secret(environment()))
+    return ClientTokens(with_secrets(settings.client_token_secrets, "client-tokens"))
 
 
 # ---- Use cases ----
@@ -208,7 +224,7 @@ def issue_connections() -> "IssueConnections":
     from pi_voice.adapters.gemini_live import GeminiLiveTokens
     from pi_voice.use_cases.issue_connections import IssueConnections
 
-    live_tokens = GeminiLiveTokens(GeminiSettings.of(environment()), http_client())
+    live_tokens = GeminiLiveTokens(with_secrets(GeminiSettings.of, "gemini"), http_client())
     return IssueConnections(rooms(), live_tokens, client_tokens())
 
 
@@ -275,7 +291,8 @@ def extractor() -> "Extractor":
     from pi_voice.use_cases.extractor import Extractor, TokenPrices
 
     price = ExtractionSettings.of(os.environ).price
-    model = GeminiExtractionModel(GeminiSettings.of(environment()), http_client())
+    name = settings.extraction_model(os.environ)
+    model = GeminiExtractionModel(name, with_secrets(GeminiSettings.of, "gemini"), http_client())
     return Extractor(model, TokenPrices(*price) if price else None)
 
 
@@ -316,6 +333,7 @@ def complete_session() -> "CompleteSession":
     """Build `CompleteSession` with its adapters."""
     from pi_voice.use_cases.complete_session import CompleteSession
 
+    with_secrets(LiveKitSettings.of, "livekit")  # `rooms` is created later, but its secrets are read with the others
     return CompleteSession(sessions(), end_session(), extract_results(), rooms)
 
 
@@ -333,7 +351,8 @@ def receive_livekit_webhook() -> "ReceiveLivekitWebhook":
     from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 
-    return ReceiveLivekitWebhook(LiveKitWebhookVerifier(WebhookSettings.of(environment())), sessions(), rooms)
+    verifier = LiveKitWebhookVerifier(with_secrets(WebhookSettings.of, "livekit-webhook"))
+    return ReceiveLivekitWebhook(verifier, sessions(), rooms)
 
 
 # ---- Entrypoints ----

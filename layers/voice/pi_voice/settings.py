@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from pi_voice.domain.errors import SettingsError
+
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
-
-
-class SettingsError(Exception):
-    """A setting is missing or not valid; the message says what to set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +44,19 @@ def grace_seconds(environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-def client_token_secret(environment: Mapping[str, str]) -> str:
-    """Return the secret that signs client tokens; raises SettingsError if it is missing or too short."""
-    secret = _required(environment, "CLIENT_TOKEN_SECRET")
-    if len(secret) < _SECRET_CHARACTERS:
+def client_token_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the secrets of client tokens, the one that signs first; raises SettingsError if one is too short."""
+    secrets = [_required(environment, "CLIENT_TOKEN_SECRET")]
+    others = map(environment.get, ("CLIENT_TOKEN_PREVIOUS_SECRET", "CLIENT_TOKEN_NEXT_SECRET"))
+    secrets += filter(None, others)
+    if min(map(len, secrets)) < _SECRET_CHARACTERS:
         raise SettingsError(f"CLIENT_TOKEN_SECRET should have at least {_SECRET_CHARACTERS} characters.")
-    return secret
+    return tuple(secrets)
+
+
+def extraction_model(environment: Mapping[str, str]) -> str:
+    """Return the model that extracts results; raises SettingsError."""
+    return _required(environment, "GEMINI_EXTRACTION_MODEL")
 
 
 def queue_url(environment: Mapping[str, str]) -> str:
@@ -102,19 +107,26 @@ class LiveKitSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookSettings:
-    """API key and secret that sign LiveKit's webhooks; if either is empty, every webhook is refused."""
+class KeyPair:
+    """An API key of LiveKit with its secret."""
 
     api_key: str
     api_secret: str = field(repr=False)
 
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Key pairs that sign LiveKit's webhooks, the current one first; without one, every webhook is refused."""
+
+    pairs: tuple[KeyPair, ...]
+
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the webhook key pair, LiveKit's own if the webhook has none."""
-        webhook_pair = environment.get("LIVEKIT_WEBHOOK_API_KEY"), environment.get("LIVEKIT_WEBHOOK_API_SECRET")
-        if any(webhook_pair):
-            return cls(webhook_pair[0] or "", webhook_pair[1] or "")
-        return cls(environment.get("LIVEKIT_API_KEY", ""), environment.get("LIVEKIT_API_SECRET", ""))
+        """Read the webhook's key pair and the previous one, or LiveKit's own if the webhook has none."""
+        current, previous = _pair(environment, "LIVEKIT_WEBHOOK"), _pair(environment, "LIVEKIT_WEBHOOK_PREVIOUS")
+        own = _pair(environment, "LIVEKIT") if current is None else None
+        found = (current or own, previous)
+        return cls(tuple(pair for pair in found if pair is not None and pair.api_key and pair.api_secret))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ class GeminiSettings:
         return cls(
             api_key=_required(environment, "GEMINI_API_KEY"),
             live_model=_required(environment, "GEMINI_LIVE_MODEL"),
-            extraction_model=_required(environment, "GEMINI_EXTRACTION_MODEL"),
+            extraction_model=extraction_model(environment),
             api_version=environment.get("GEMINI_API_VERSION") or "v1alpha",
             base_url=(environment.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/"),
         )
@@ -175,6 +187,12 @@ def _price(table: str, model: str) -> tuple[float, float] | None:
         example = '{"model": {"input": 0.30, "output": 2.50}}'
         message = f"EXTRACTION_PRICES should be JSON such as {example}, in dollars per million tokens."
         raise SettingsError(message) from None
+
+
+def _pair(environment: Mapping[str, str], prefix: str) -> KeyPair | None:
+    """Return a key pair, even if one half is missing; None if both are."""
+    api_key, api_secret = environment.get(f"{prefix}_API_KEY", ""), environment.get(f"{prefix}_API_SECRET", "")
+    return KeyPair(api_key, api_secret) if api_key or api_secret else None
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -1,7 +1,7 @@
 """Gemini's extraction model, through google-genai."""
 
 import asyncio
-from functools import cached_property
+from collections.abc import Callable
 from itertools import cycle
 from typing import Final, Literal
 
@@ -38,10 +38,11 @@ _RETRY_INFO: Final = "type.googleapis.com/google.rpc.RetryInfo"
 class GeminiExtractionModel:
     """Generates JSON that follows a schema; one attempt per call."""
 
-    def __init__(self, settings: GeminiSettings, http_client: HttpClient) -> None:
-        self.name = settings.extraction_model
+    def __init__(self, name: str, settings: Callable[[], GeminiSettings], http_client: HttpClient) -> None:
+        self.name = name
         self._settings = settings
         self._http_client = http_client
+        self._client_of: tuple[GeminiSettings, AsyncClient] | None = None
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         """Send one request; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
@@ -50,7 +51,7 @@ class GeminiExtractionModel:
         """
         try:
             async with asyncio.timeout(seconds):  # the SDK has no time limit
-                response = await self._client.models.generate_content(
+                response = await self._client().models.generate_content(
                     model=self.name,
                     contents=[
                         types.Content(role=role, parts=[types.Part(text=text)])
@@ -78,17 +79,20 @@ class GeminiExtractionModel:
             raise GeminiError from None
         return _model_response(response, self.name)
 
-    @cached_property
     def _client(self) -> AsyncClient:
-        """The SDK's client, created on first use, because the HTTP session needs a running event loop."""
-        options = types.HttpOptions(
-            base_url=self._settings.base_url,
-            api_version=API_VERSION,
-            aiohttp_client=self._http_client.session,
-            # By default the SDK would wait up to ten seconds before its own retry.
-            retry_options=types.HttpRetryOptions(attempts=1),
-        )
-        return genai.Client(api_key=self._settings.api_key, vertexai=False, http_options=options).aio
+        """Return the SDK's client, a new one if the settings changed; the HTTP session needs a running event loop."""
+        settings = self._settings()
+        if self._client_of is None or self._client_of[0] != settings:
+            options = types.HttpOptions(
+                base_url=settings.base_url,
+                api_version=API_VERSION,
+                aiohttp_client=self._http_client.session,
+                # By default the SDK would wait up to ten seconds before its own retry.
+                retry_options=types.HttpRetryOptions(attempts=1),
+            )
+            client = genai.Client(api_key=settings.api_key, vertexai=False, http_options=options).aio
+            self._client_of = settings, client
+        return self._client_of[1]
 
 
 def _model_response(response: types.GenerateContentResponse, requested_model: str) -> ModelResponse:

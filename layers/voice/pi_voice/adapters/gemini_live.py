@@ -6,6 +6,7 @@ docs/adr/0003 has the figures.
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -49,7 +50,10 @@ class GeminiLiveTokens:
     """Ephemeral tokens, each valid for one Live connection and locked to one agent's setup."""
 
     def __init__(
-        self, settings: GeminiSettings, http_client: HttpClient, time_limit_seconds: float = TIME_LIMIT_SECONDS
+        self,
+        settings: Callable[[], GeminiSettings],
+        http_client: HttpClient,
+        time_limit_seconds: float = TIME_LIMIT_SECONDS,
     ) -> None:
         self._settings = settings
         self._http_client = http_client
@@ -60,28 +64,29 @@ class GeminiLiveTokens:
 
         Raises GeminiError, GeminiUnavailable, UpstreamTimeout.
         """
-        model = f"models/{self._settings.live_model.removeprefix('models/')}"
-        answer = await self._post(json.dumps(token_request(request, model)).encode())
+        settings = self._settings()
+        model = f"models/{settings.live_model.removeprefix('models/')}"
+        answer = await self._post(settings, json.dumps(token_request(request, model)).encode())
         try:
             token = _AuthToken.model_validate_json(answer).name
         except ValidationError:
             logger.warning("gemini_live_response_invalid")
             raise GeminiError from None
         return GeminiLiveConnection(
-            url=self._settings.live_url,
+            url=settings.live_url,
             token=token,
             model=model.removeprefix("models/"),
             setup={"setup": {"model": model, "sessionResumption": {}}},
         )
 
-    async def _post(self, body: bytes) -> bytes:
+    async def _post(self, settings: GeminiSettings, body: bytes) -> bytes:
         """Send the request, once more if the reused connection was closed; an unused token does no harm."""
         try:
             async with asyncio.timeout(self._time_limit_seconds):
                 try:
-                    status, answer = await self._exchange(body)
+                    status, answer = await self._exchange(settings, body)
                 except DEAD_CONNECTION:
-                    status, answer = await self._exchange(body)
+                    status, answer = await self._exchange(settings, body)
         except TimeoutError:
             logger.warning("gemini_live_timed_out", seconds=self._time_limit_seconds)
             raise UpstreamTimeout("Gemini did not respond in time. Try again in a moment.") from None
@@ -93,9 +98,9 @@ class GeminiLiveTokens:
         logger.warning("gemini_live_request_refused", status=status)
         raise GeminiUnavailable if status in _RETRYABLE or status >= _SERVER_ERROR else GeminiError
 
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        url = f"{self._settings.base_url}/{self._settings.api_version}/auth_tokens"
-        headers = {"x-goog-api-key": self._settings.api_key, "Content-Type": "application/json"}
+    async def _exchange(self, settings: GeminiSettings, body: bytes) -> tuple[int, bytes]:
+        url = f"{settings.base_url}/{settings.api_version}/auth_tokens"
+        headers = {"x-goog-api-key": settings.api_key, "Content-Type": "application/json"}
         # A redirect would send the API key to another host.
         async with self._http_client.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
             return response.status, await response.read()

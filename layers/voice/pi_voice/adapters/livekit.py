@@ -43,7 +43,7 @@ class LiveKitRooms:
 
     def __init__(
         self,
-        settings: LiveKitSettings,
+        settings: Callable[[], LiveKitSettings],
         http_client: HttpClient,
         clock: Clock = time.time,
         time_limit_seconds: float = TIME_LIMIT_SECONDS,
@@ -81,8 +81,9 @@ class LiveKitRooms:
     def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         """Sign a token for one participant to join the session's room until the session expires."""
         room = session.session_id
+        settings = self._settings()
         token = (
-            api.AccessToken(self._settings.api_key, self._settings.api_secret)
+            api.AccessToken(settings.api_key, settings.api_secret)
             .with_identity(participant.identity)
             .with_name(participant.name)
             .with_ttl(timedelta(seconds=session.expires_at - self._clock()))
@@ -100,10 +101,10 @@ class LiveKitRooms:
             # A join after the room was closed creates it again, with the same timeouts.
             .with_room_config(RoomConfiguration(empty_timeout=session.ttl_seconds, departure_timeout=DEPARTURE_SECONDS))
         )
-        return LiveKitConnection(url=self._settings.url, token=token.to_jwt(), room=room)
+        return LiveKitConnection(url=settings.url, token=token.to_jwt(), room=room)
 
     def _room_service(self) -> RoomService:
-        settings = self._settings
+        settings = self._settings()
         return RoomService(self._http_client.session, settings.url, settings.api_key, settings.api_secret)
 
     async def _request(

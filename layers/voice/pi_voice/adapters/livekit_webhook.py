@@ -8,14 +8,15 @@ import base64
 import hashlib
 import hmac
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import jwt
 
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.livekit_webhooks import SignedWebhook
-from pi_voice.settings import WebhookSettings
+from pi_voice.settings import KeyPair, WebhookSettings
 
 MAX_VALIDITY_SECONDS: Final = 600
 """Maximum time until a token expires."""
@@ -27,28 +28,37 @@ LEEWAY_SECONDS: Final = 60
 class LiveKitWebhookVerifier:
     """Verifies that LiveKit signed a webhook."""
 
-    def __init__(self, settings: WebhookSettings, clock: Clock = time.time) -> None:
+    def __init__(self, settings: Callable[[], WebhookSettings], clock: Clock = time.time) -> None:
         self._settings = settings
         self._clock = clock
 
     def verify(self, webhook: SignedWebhook) -> None:
         """Check that LiveKit signed exactly this body, with a short-lived token; raises InvalidWebhookSignature."""
-        if not self._settings.api_key or not self._settings.api_secret:
+        for pair in self._settings().pairs:
+            if (claims := self._claims(webhook.token, pair)) is not None:
+                break
+        else:
             raise InvalidWebhookSignature
-        try:
-            claims = jwt.decode(
-                webhook.token,
-                key=self._settings.api_secret,
-                algorithms=["HS256"],
-                issuer=self._settings.api_key,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["iss", "exp", "sha256"]},
-            )
-        except (jwt.InvalidTokenError, ValueError, RecursionError):  # the last two are from parsers of PyJWT
-            raise InvalidWebhookSignature from None
         exp, sha256 = claims["exp"], claims["sha256"]
         is_recent = isinstance(exp, int | float) and exp <= self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
         digest = base64.b64encode(hashlib.sha256(webhook.body).digest())
         is_of_body = isinstance(sha256, str) and hmac.compare_digest(sha256.encode(errors="replace"), digest)
         if not (is_recent and is_of_body):
             raise InvalidWebhookSignature
+
+    @staticmethod
+    def _claims(token: str, pair: KeyPair) -> dict[str, Any] | None:
+        """Return the claims of a token that is signed with a key pair; None if it is not."""
+        if not pair.api_key or not pair.api_secret:
+            return None
+        try:
+            return jwt.decode(
+                token,
+                key=pair.api_secret,
+                algorithms=["HS256"],
+                issuer=pair.api_key,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["iss", "exp", "sha256"]},
+            )
+        except (jwt.InvalidTokenError, ValueError, RecursionError):  # the last two are from parsers of PyJWT
+            return None

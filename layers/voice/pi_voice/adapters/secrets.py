@@ -1,32 +1,116 @@
-"""Secrets: one JSON object in SSM Parameter Store or Secrets Manager, read once per container."""
+"""Secrets in SSM Parameter Store or Secrets Manager: one JSON object per group of readers, with a maximum age."""
 
-import asyncio
-from typing import Any, Final, Literal
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
-from pydantic import ConfigDict, TypeAdapter
+from aws_lambda_powertools.utilities.parameters import GetParameterError, SecretsProvider, SSMProvider
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from pi_voice.adapters.aws import AwsClient, client
+from pi_voice.adapters import aws
+from pi_voice.domain.errors import SettingsError
+from pi_voice.domain.ids import Clock
+from pi_voice.logs import logger
 
-_TRIES: Final = 5
-_SECRETS: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
+MAX_AGE_SECONDS: Final = 300
+"""How long a container uses a secret before it reads it again. A rotation takes as long to reach all containers."""
+
+RETRY_SECONDS: Final = 30
+"""Pause after a failed refresh."""
+
+FIRST_READ_SECONDS: Final = 30.0
+"""Time limit of the first read; a container cannot work without secrets, and SSM throttles a burst of cold starts."""
+
+REFRESH_SECONDS: Final = 3.0
+"""Time limit of a refresh, after which the stale values are used."""
+
+_ATTEMPTS: Final = 5
+_THREADS: Final = 4
+_GROUP: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
 
 
-def read(location: str) -> dict[str, str]:
-    """Read the secrets at `ssm:<name>` or `secretsmanager:<name>`.
+class Secrets:
+    """The groups of secrets that one function reads. Safe for threads."""
 
-    Raises ClientError, BotoCoreError, pydantic's ValidationError, and ValueError for another location.
-    """
-    store, _, name = location.partition(":")
-    match store:
-        case "ssm":
-            text = _ask("ssm", "get_parameter", Name=name, WithDecryption=True)["Parameter"]["Value"]
-        case "secretsmanager":
-            text = _ask("secretsmanager", "get_secret_value", SecretId=name)["SecretString"]
-        case _:
-            message = 'PI_VOICE_SECRETS should be "ssm:<name>" or "secretsmanager:<name>".'
-            raise ValueError(message)
-    return _SECRETS.validate_json(text)
+    def __init__(self, location: str, clock: Clock = time.monotonic) -> None:
+        """Take a location, `ssm:<prefix>` or `secretsmanager:<prefix>`; raises SettingsError."""
+        store, _, self._prefix = location.partition(":")
+        match store:
+            case "ssm":
+                self._boto3_client = aws.client("ssm", _ATTEMPTS)
+                self._ssm: SSMProvider | None = SSMProvider(boto3_client=self._boto3_client)  # type: ignore[arg-type]
+            case "secretsmanager":
+                self._boto3_client = aws.client("secretsmanager", _ATTEMPTS)
+                self._ssm = None
+            case _:
+                raise SettingsError('PI_VOICE_SECRETS should be "ssm:<prefix>" or "secretsmanager:<prefix>".')
+        self._manager = SecretsProvider(boto3_client=self._boto3_client)  # type: ignore[arg-type]
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(_THREADS)
+        self._lock = threading.Lock()
+        self._names: list[str] = []
+        self._stored: dict[str, str] = {}
+        self._values: Mapping[str, str] = {}
+        self._refresh_at = 0.0
+
+    def add(self, *groups: str) -> None:
+        """Read these groups too, all in one request to SSM, from the next read on."""
+        with self._lock:
+            new = [name for group in groups if (name := f"{self._prefix}/{group}") not in self._names]
+            self._names += new
+            if new:
+                self._refresh_at = 0.0
+
+    def read(self) -> Mapping[str, str]:
+        """Return the secrets of all groups, at most MAX_AGE_SECONDS old unless a refresh fails; blocks.
+
+        The object is the same until a secret changes. Raises SettingsError if a group was never read.
+        """
+        with self._lock:
+            if self._clock() >= self._refresh_at:
+                self._refresh()
+            return self._values
+
+    def _refresh(self) -> None:
+        has_all = all(name in self._stored for name in self._names)
+        client = aws.AwsClient(self._boto3_client, REFRESH_SECONDS if has_all else FIRST_READ_SECONDS)
+        try:
+            stored = client.call(self._threads, self._fetch)
+            if stored != self._stored:
+                self._values = _merged(stored)
+                self._stored = stored
+        except (BotoCoreError, ClientError, GetParameterError, TimeoutError, SettingsError) as error:
+            cause = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            if not has_all:
+                if isinstance(error, SettingsError):
+                    raise
+                names = ", ".join(self._names)
+                raise SettingsError(f"Secrets cannot be read ({cause}): {names}. Run make secrets.") from None
+            logger.error("secrets_not_refreshed", error=cause)
+            self._refresh_at = self._clock() + RETRY_SECONDS
+        else:
+            self._refresh_at = self._clock() + MAX_AGE_SECONDS
+
+    def _fetch(self) -> dict[str, str]:
+        """Read all groups, from SSM in one request.
+
+        Powertools does not cache them, because its cache drops a value before there is a new one.
+        """
+        if self._ssm is None:
+            return {name: str(self._manager.get(name, max_age=0)) for name in self._names}
+        names: dict[str, dict[str, object]] = {name: {} for name in self._names}
+        parameters = self._ssm.get_parameters_by_name(names, decrypt=True, max_age=0)
+        return {name: str(value) for name, value in parameters.items()}
 
 
-def _ask(service: Literal["ssm", "secretsmanager"], operation: str, **arguments: Any) -> dict[str, Any]:
-    return asyncio.run(AwsClient(client(service, _TRIES), 30).request(operation, **arguments))
+def _merged(stored: Mapping[str, str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, text in stored.items():
+        try:
+            values |= _GROUP.validate_json(text)
+        except ValidationError:
+            raise SettingsError(f"The secret {name} should be a JSON object of strings. Run make secrets.") from None
+    return values

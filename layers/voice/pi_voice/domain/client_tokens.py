@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from pi_voice.domain.errors import InvalidApiKey
@@ -24,16 +25,15 @@ _INVALID: Final = "The client token is mistyped or has expired. Use an API key."
 
 
 class ClientTokens:
-    """Signs and verifies client tokens with the deployment's secret."""
+    """Signs client tokens with the deployment's secret, and verifies them with it, the previous and the next one."""
 
-    def __init__(self, secret: str, clock: Clock = time.time) -> None:
-        self._secret = secret.encode()
+    def __init__(self, secrets: Callable[[], Sequence[str]], clock: Clock = time.time) -> None:
+        self._secrets = secrets
         self._clock = clock
 
     def issue(self, session_id: SessionId, expires_at: int) -> str:
         """Return a token for a session, valid until `expires_at` in Unix seconds."""
-        signed = uuid.UUID(session_id).bytes + expires_at.to_bytes(_EXPIRY_BYTES, "big")
-        return PREFIX + base64.urlsafe_b64encode(signed + self._mac(signed)).decode().rstrip("=")
+        return _sign(self._secrets()[0], session_id, expires_at)
 
     def session_of(self, token: str) -> SessionId:
         """Verify a token and return the id of its session; raises InvalidApiKey."""
@@ -45,9 +45,13 @@ class ClientTokens:
             raise InvalidApiKey(_INVALID) from None
         expires_at = int.from_bytes(raw[_ID_BYTES : _ID_BYTES + _EXPIRY_BYTES], "big")
         # Compare the whole text, because the same bytes have more than one encoding in base64.
-        if not hmac.compare_digest(token, self.issue(session_id, expires_at)) or expires_at <= self._clock():
+        expected = [_sign(secret, session_id, expires_at) for secret in self._secrets()]
+        if not any(hmac.compare_digest(token, each) for each in expected) or expires_at <= self._clock():
             raise InvalidApiKey(_INVALID)
         return session_id
 
-    def _mac(self, signed: bytes) -> bytes:
-        return hmac.digest(self._secret, _CONTEXT + signed, hashlib.sha256)
+
+def _sign(secret: str, session_id: SessionId, expires_at: int) -> str:
+    signed = uuid.UUID(session_id).bytes + expires_at.to_bytes(_EXPIRY_BYTES, "big")
+    mac = hmac.digest(secret.encode(), _CONTEXT + signed, hashlib.sha256)
+    return PREFIX + base64.urlsafe_b64encode(signed + mac).decode().rstrip("=")

@@ -49,6 +49,10 @@ class AlreadyProcessed(Exception):
         super().__init__()
 
 
+class SettingsError(Exception):
+    """A setting is missing or not valid; the message says what to set, without the setting's value."""
+
+
 class VoiceError(Exception):
     """An error that is returned to the caller."""
 
