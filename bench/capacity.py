@@ -128,6 +128,8 @@ class CapacityMeter:
             consistent = request.get("ConsistentRead", False)
             return Units(reads=sum(reads(size_of(row or {}), consistent=consistent) for row in whole)), len(rows)
         rows = response["Items"] if "Items" in response else [response["Item"]] if "Item" in response else []
+        if "ProjectionExpression" in asked:  # whole rows are read
+            rows = [await asyncio.to_thread(self._row, asked["TableName"], row) or row for row in rows]
         size = sum(map(size_of, rows))
         scanned = response.get("ScannedCount", len(rows))
         if rows and scanned > len(rows):  # rows that a filter removed were read too
@@ -147,6 +149,14 @@ def _changes(operation: str, asked: Json) -> list[tuple[str, Item]]:
             return [(asked["TableName"], asked["Item"])]
         case "UpdateItem" | "DeleteItem":
             return [(asked["TableName"], asked["Key"])]
+        case "BatchWriteItem":
+            writes = [
+                (table, each)
+                for table, parts in asked["RequestItems"].items()
+                for part in parts
+                for each in part.values()
+            ]
+            return [(table, each.get("Item") or each["Key"]) for table, each in writes]
         case "TransactWriteItems":
             parts = [part for each in asked["TransactItems"] for part in each.values()]
             return [(part["TableName"], part.get("Item") or part["Key"]) for part in parts]

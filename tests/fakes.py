@@ -386,28 +386,28 @@ class FakeExtractionQueue:
 
 
 class FakeTranscripts:
-    """Transcripts, and the ids of those that expire."""
+    """Transcripts, and the keys of those that expire."""
 
     def __init__(self) -> None:
-        self.stored: dict[TranscriptId, list[TranscriptTurn]] = {}
-        self.expiring: set[TranscriptId] = set()
+        self.stored: dict[tuple[SessionId, TranscriptId], list[TranscriptTurn]] = {}
+        self.expiring: set[tuple[SessionId, TranscriptId]] = set()
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+    async def put(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
-        self.stored[transcript_id] = list(turns)
+        self.stored[session_id, transcript_id] = list(turns)
 
-    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
+    async def get(self, session_id: SessionId, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         await _request()
-        return self.stored.get(transcript_id)
+        return self.stored.get((session_id, transcript_id))
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+    async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
-        assert turns == self.stored.get(transcript_id, turns)
-        self.expiring.add(transcript_id)
+        assert turns == self.stored.get((session_id, transcript_id), turns)
+        self.expiring.add((session_id, transcript_id))
 
-    async def delete(self, transcript_id: TranscriptId) -> None:
+    async def delete(self, session_id: SessionId) -> None:
         await _request()
-        self.stored.pop(transcript_id, None)
+        self.stored = {key: turns for key, turns in self.stored.items() if key[0] != session_id}
 
 
 class FakeRooms:
@@ -615,15 +615,15 @@ class QueueThatCannotPut(FakeExtractionQueue):
 class TranscriptsThatCannotPut(FakeTranscripts):
     """Storing a transcript fails after a part was written."""
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
-        await super().put(transcript_id, turns)
+    async def put(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+        await super().put(session_id, transcript_id, turns)
         raise StorageError
 
 
 class TranscriptsThatCannotExpire(FakeTranscripts):
     """Setting the expiry of a transcript fails."""
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+    async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         raise StorageError
 
@@ -631,7 +631,7 @@ class TranscriptsThatCannotExpire(FakeTranscripts):
 class TranscriptsThatCannotDelete(FakeTranscripts):
     """Deleting a transcript fails."""
 
-    async def delete(self, transcript_id: TranscriptId) -> None:
+    async def delete(self, session_id: SessionId) -> None:
         await _request()
         raise StorageError
 

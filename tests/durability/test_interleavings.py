@@ -65,25 +65,25 @@ class World(OneSession):
     def look(self, transcript_id: str | None = None) -> Sight:
         """Read the rows directly, the transcript even if its session is gone."""
         session = self._runner.run(self.store.sessions.get(self.session_id))
-        rows = self._rows(self.session_id)
+        rows = self._rows("checkpoint#")
         pieces = [unpack([bytes(row["data"]["B"])]) for row in rows]
         transcript_id = session.transcript_id if session else transcript_id
-        packed = [bytes(row["data"]["B"]) for row in self._rows(transcript_id)] if transcript_id else []
+        packed = [bytes(row["data"]["B"]) for row in self._rows(f"transcript#{transcript_id}#")]
         return Sight(
             now=int(self.clock()),
             session=session,
             kept=[turn for piece in pieces for turn in piece],
-            starts=[int(row["piece"]["N"]) for row in rows],
+            starts=[int(row["piece"]["S"].rpartition("#")[2]) for row in rows],
             lengths=[len(piece) for piece in pieces],
             transcript=unpack(packed) if packed else None,
             inside=frozenset(self.room.inside),
         )
 
-    def _rows(self, transcript_id: str) -> list[dict[str, Any]]:
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
         answer = self.store.dynamodb.query(
             TableName=self.store.names.transcripts,
-            KeyConditionExpression="transcript_id = :id",
-            ExpressionAttributeValues={":id": {"S": transcript_id}},
+            KeyConditionExpression="session_id = :id AND begins_with(piece, :kind)",
+            ExpressionAttributeValues={":id": {"S": self.session_id}, ":kind": {"S": kind}},
             ConsistentRead=True,
         )
         return list(answer["Items"])

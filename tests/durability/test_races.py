@@ -135,8 +135,9 @@ def test_of_concurrent_completions_one_wins_and_the_others_write_nothing(track: 
         assert racing.row.turns == turns
     rows = track.store.rows(track.store.names.transcripts)
     sessions = track.store.rows(track.store.names.sessions)
-    pointed_to = {row[name]["S"] for row in sessions for name in ("session_id", "transcript_id")}
-    assert all("ttl" in row for row in rows if row["transcript_id"]["S"] not in pointed_to)
+    pointed_to = {row["transcript_id"]["S"] for row in sessions}
+    orphaned = [row for row in rows if not pointed_to.intersection(row["piece"]["S"].split("#"))]
+    assert all("ttl" in row for row in orphaned if row["piece"]["S"].startswith("transcript#"))
 
 
 def test_of_complete_and_the_sweeper_one_ends_the_session(track: Track) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Literal
@@ -11,8 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from pi_voice.adapters.dynamodb.transcripts import PIECE_BYTES
-from pi_voice.domain.errors import SessionNotActive, StorageError
-from pi_voice.domain.ids import TranscriptId
+from pi_voice.domain.errors import SessionNotActive, StorageError, UnreadableRow
+from pi_voice.domain.ids import TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import DAY_SECONDS, Session
@@ -20,7 +22,7 @@ from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, ch
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import FakeCaller
-from tests.integration.samples import NOW, TURNS, a_call_end, a_session
+from tests.integration.samples import NOW, TURNS, a_session
 from tests.integration.store import CONFLICTS, Request, Row, Store, cancelling, never_sent, sent_twice
 
 run = asyncio.run
@@ -53,7 +55,7 @@ def appended(store: Store, session: Session, *pieces: list[TranscriptTurn]) -> S
 
 
 def pieces(store: Store) -> list[Row]:
-    return sorted(store.rows(store.names.transcripts), key=lambda row: int(row["piece"]["N"]))
+    return sorted(store.rows(store.names.transcripts), key=lambda row: str(row["piece"]["S"]))
 
 
 # ---- Appending --------------------------------------------------------------------------------------
@@ -66,11 +68,17 @@ def test_turns_are_returned_as_they_were_appended_one_piece_per_request(store: S
 
     assert run(store.checkpoints.read(grown)) == [*TURNS, *user_turns("and", "then", "some")]
     assert grown == found(store, session) == replace(session, checkpoint_turns=6, checkpoint_bytes=300)
-    assert [piece["piece"]["N"] for piece in pieces(store)] == ["0", "3", "5"]
+    assert [piece["piece"]["S"] for piece in pieces(store)] == [
+        "checkpoint#0#000000",
+        "checkpoint#0#000003",
+        "checkpoint#0#000005",
+    ]
 
 
 def test_a_session_without_checkpoints_has_no_turns(store: Store) -> None:
-    assert run(store.checkpoints.read(added(store))) == []
+    session = added(store)
+
+    assert run(store.through(query=never_sent).checkpoints.read(session)) == []
 
 
 def test_turns_appended_after_the_session_was_read_are_not_returned(store: Store) -> None:
@@ -167,23 +175,47 @@ def test_no_turns_are_appended_to_an_ended_session(store: Store, status: Literal
 
 def test_turns_of_a_hung_up_call_are_still_appended(store: Store) -> None:
     session = added(store)
-    run(store.sessions.hang_up(session.session_id, "stopped", NOW + 60))
+    run(store.sessions.hang_up(session, "stopped", NOW + 60))
 
     assert run(store.checkpoints.append(session, TURNS, 100)) is not None
 
 
-@pytest.mark.parametrize("number", ["0", "3"])
-def test_missing_pieces_are_logged_and_raise_a_storage_error(store: Store, number: str, logged: io.StringIO) -> None:
+@pytest.mark.parametrize("number", [0, 3])
+def test_missing_pieces_are_logged_and_raise_a_storage_error(store: Store, number: int, logged: io.StringIO) -> None:
     grown = appended(store, added(store), TURNS, user_turns("more"))
     store.dynamodb.delete_item(
         TableName=store.names.transcripts,
-        Key={"transcript_id": {"S": grown.session_id}, "piece": {"N": number}},
+        Key={"session_id": {"S": grown.session_id}, "piece": {"S": f"checkpoint#0#00000{number}"}},
     )
 
     with pytest.raises(StorageError):
         run(store.checkpoints.read(grown))
 
     assert "checkpoint_turns_missing" in logged.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b'[{"role": "user"}]')])
+def test_a_broken_piece_is_a_storage_error_and_logged(store: Store, logged: io.StringIO, data: bytes) -> None:
+    grown = appended(store, added(store), TURNS)
+    store.dynamodb.put_item(TableName=store.names.transcripts, Item={**pieces(store)[0], "data": {"B": data}})
+
+    with pytest.raises(UnreadableRow):
+        run(store.checkpoints.read(grown))
+
+    assert "row_unreadable" in logged.getvalue()
+
+
+def test_turns_of_a_newer_version_are_read(store: Store) -> None:
+    session = replace(added(store), checkpoint_turns=1)
+    turns = [{"role": "interpreter", "text": "Hi", "emotion": "happy"}]
+    row = {
+        "session_id": {"S": session.session_id},
+        "piece": {"S": "checkpoint#0#000000"},
+        "data": {"B": gzip.compress(json.dumps(turns).encode())},
+    }
+    store.dynamodb.put_item(TableName=store.names.transcripts, Item=row)
+
+    assert run(store.checkpoints.read(session)) == [{"role": "interpreter", "text": "Hi"}]
 
 
 # ---- Canceled transactions --------------------------------------------------------------------------
@@ -298,7 +330,7 @@ def test_a_turn_acknowledged_during_the_completion_is_in_the_transcript(store: S
 
         done = found(store, session)
         assert done.transcript_id is not None
-        assert run(store.transcripts.get(done.transcript_id)) == turns
+        assert run(store.transcripts.get(done.session_id, done.transcript_id)) == turns
         assert len(turns) == done.turns == done.checkpoint_turns == max(acknowledged, default=3)
 
 
@@ -320,28 +352,24 @@ def test_a_concurrent_room_event_is_stored_beside_the_turns(store: Store) -> Non
 # ---- Deletion and retention -------------------------------------------------------------------------
 
 
-def test_deleting_checkpoints_deletes_all_pieces_of_that_session_only(store: Store) -> None:
+def test_deleting_what_was_said_deletes_saved_turns_and_transcript_of_that_session_only(store: Store) -> None:
     ours, theirs = (
         appended(store, added(store), TURNS, user_turns("more")),
         appended(store, added(store), user_turns("else")),
     )
+    run(store.transcripts.put(ours.session_id, TranscriptId(uuid7()), TURNS))
 
-    run(store.checkpoints.delete(ours.session_id))
-    run(store.checkpoints.delete(ours.session_id))
+    run(store.transcripts.delete(ours.session_id))
 
-    assert [piece["transcript_id"]["S"] for piece in pieces(store)] == [theirs.session_id]
+    assert [piece["session_id"]["S"] for piece in pieces(store)] == [theirs.session_id]
 
 
-def test_deleting_checkpoints_keeps_the_transcript(store: Store) -> None:
-    session = appended(store, added(store), TURNS)
-    end = a_call_end(checkpoint_turns=3)
-    run(store.transcripts.put(end.transcript_id, TURNS))
-    run(store.sessions.complete(session.session_id, end))
+def test_saved_turns_and_transcript_of_a_session_are_read_apart(store: Store) -> None:
+    session, transcript_id = appended(store, added(store), TURNS), TranscriptId(uuid7())
+    run(store.transcripts.put(session.session_id, transcript_id, user_turns("corrected")))
 
-    run(store.checkpoints.delete(session.session_id))
-
-    assert run(store.transcripts.get(end.transcript_id)) == TURNS
-    assert run(store.transcripts.get(TranscriptId(session.session_id))) is None
+    assert run(store.checkpoints.read(session)) == TURNS
+    assert run(store.transcripts.get(session.session_id, transcript_id)) == user_turns("corrected")
 
 
 def test_without_a_retention_checkpoints_never_expire(store: Store) -> None:

@@ -169,7 +169,7 @@ def test_the_tables_have_the_keys_and_indexes_of_the_template(deployed: Deployed
     database = deployed.aws.client("dynamodb")
     described = ("IndexName", "KeySchema", "Projection")
 
-    assert len(database.list_tables()["TableNames"]) == len(template.tables) == 5
+    assert len(database.list_tables()["TableNames"]) == len(template.tables) == 9
     for expected in template.tables:
         name = expected.name.replace(STACK_NAME, STACK)
         table = database.describe_table(TableName=name)["Table"]

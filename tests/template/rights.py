@@ -33,7 +33,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     "ListSessions": KEY_CHECK | {"SessionsTable/index/by_workspace": {"Query"}, "SessionsTable": {"BatchGetItem"}},
     "GetSession": KEY_CHECK | secrets("ClientTokens") | {"SessionsTable": {"GetItem"}, "TranscriptsTable": {"Query"}},
     "DeleteSession": KEY_CHECK
-    | {"SessionsTable": {"GetItem", "PutItem"}, "TranscriptsTable": {"Query", "DeleteItem"}},
+    | {"SessionsTable": {"GetItem", "PutItem"}, "TranscriptsTable": {"Query", "BatchWriteItem"}},
     "CompleteSession": KEY_CHECK
     | ONCE
     | secrets("LiveKit", "Gemini", "ClientTokens")
@@ -76,7 +76,7 @@ RIGHTS: Mapping[str, Mapping[str, set[str]]] = {
     | {
         "SessionsTable/index/by_due": {"Query"},
         "SessionsTable": {"DeleteItem", "GetItem", "UpdateItem"},
-        "TranscriptsTable": {"PutItem", "Query", "UpdateItem"},
+        "TranscriptsTable": {"BatchWriteItem", "PutItem", "Query", "UpdateItem"},
         "ExtractionQueue": {"SendMessage"},
     },
     "CreateApiKey": {"ApiKeysTable": {"PutItem"}},

@@ -24,25 +24,46 @@ SECRETS = {
 }
 """Groups of secrets, and the end of the name of each."""
 
+LISTED = [
+    "status",
+    "agent_id",
+    "participant_identity",
+    "created_at",
+    "expires_at",
+    "hung_up_at",
+    "completed_at",
+    "failed_at",
+    "duration_seconds",
+    "end_reason",
+]
+BY_DUE = ("due_shard N", "due_at N", {"ProjectionType": "KEYS_ONLY"})
 INDEXES = {
     "AgentsTable": {"by_workspace": ("workspace S", "agent_id S", {"ProjectionType": "ALL"})},
     "SessionsTable": {
         "by_workspace": (
             "workspace S",
             "session_id S",
-            {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["status", "agent_id"]},
+            {"ProjectionType": "INCLUDE", "NonKeyAttributes": LISTED},
         ),
-        "by_due": ("due_shard N", "due_at N", {"ProjectionType": "KEYS_ONLY"}),
+        "by_due": BY_DUE,
     },
     "TranscriptsTable": {},
     "ApiKeysTable": {"by_workspace": ("workspace S", "key_id S", {"ProjectionType": "ALL"})},
+    "WebhookEndpointsTable": {},
+    "WebhookDeliveriesTable": {"by_due": BY_DUE},
+    "UsageTable": {},
+    "LimitsTable": {},
     "IdempotencyTable": {},
 }
 KEYS = {
     "AgentsTable": ["agent_id S", "version N"],
     "SessionsTable": ["session_id S"],
-    "TranscriptsTable": ["transcript_id S", "piece N"],
+    "TranscriptsTable": ["session_id S", "piece S"],
     "ApiKeysTable": ["key_hash S"],
+    "WebhookEndpointsTable": ["workspace S", "endpoint_id S"],
+    "WebhookDeliveriesTable": ["endpoint_id S", "delivery_id S"],
+    "UsageTable": ["workspace_day S", "session_id S"],
+    "LimitsTable": ["workspace S"],
     "IdempotencyTable": ["id S"],
 }
 STORING_SECONDS = 8
@@ -472,11 +493,12 @@ def test_tables_are_encrypted_and_on_demand(resources: Node) -> None:
         assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
 
 
-def test_tables_are_retained_and_recoverable_except_the_idempotency_table(resources: Node) -> None:
+def test_tables_are_retained_and_recoverable_except_those_with_nothing_to_restore(resources: Node) -> None:
     tables = of_type(resources, "AWS::DynamoDB::Table")
-    idempotency = tables.pop("IdempotencyTable")
 
-    assert not {"DeletionPolicy", "UpdateReplacePolicy"} & idempotency.keys()
+    for table in (tables.pop("IdempotencyTable"), tables.pop("LimitsTable")):
+        assert not {"DeletionPolicy", "UpdateReplacePolicy"} & table.keys()
+        assert "PointInTimeRecoverySpecification" not in table["Properties"]
     for table in tables.values():
         assert table["DeletionPolicy"] == "RetainExceptOnCreate"
         assert table["UpdateReplacePolicy"] == "Retain"
@@ -494,6 +516,8 @@ def test_personal_data_can_expire(resources: Node) -> None:
     assert expiring == {
         "SessionsTable": ttl,
         "TranscriptsTable": ttl,
+        "WebhookDeliveriesTable": ttl,
+        "UsageTable": ttl,
         "IdempotencyTable": {"AttributeName": "expiration", "Enabled": True},  # Powertools' name
     }
 
@@ -521,4 +545,7 @@ def test_the_outputs_name_the_urls_and_tables(template: Node) -> None:
         "SessionsTableName": {"Ref": "SessionsTable"},
         "TranscriptsTableName": {"Ref": "TranscriptsTable"},
         "ApiKeysTableName": {"Ref": "ApiKeysTable"},
+        "WebhookEndpointsTableName": {"Ref": "WebhookEndpointsTable"},
+        "WebhookDeliveriesTableName": {"Ref": "WebhookDeliveriesTable"},
+        "UsageTableName": {"Ref": "UsageTable"},
     }

@@ -132,8 +132,9 @@ class Setup:
     def transcript(self) -> list[TranscriptTurn]:
         """The transcript of the session. All other stored transcripts must expire."""
         assert self.session.transcript_id is not None
-        assert self.transcripts.expiring == self.transcripts.stored.keys() - {self.session.transcript_id}
-        return self.transcripts.stored.get(self.session.transcript_id, [])
+        key = (SESSION_ID, self.session.transcript_id)
+        assert self.transcripts.expiring == self.transcripts.stored.keys() - {key}
+        return self.transcripts.stored.get(key, [])
 
 
 class ObservingModel(FakeExtractionModel):
@@ -149,7 +150,8 @@ class ObservingModel(FakeExtractionModel):
         stored = self._sessions.stored[SESSION_ID]
         assert stored.extraction is not None
         assert stored.transcript_id is not None
-        self.seen.append((stored.status, stored.extraction.status, self._transcripts.stored[stored.transcript_id]))
+        turns = self._transcripts.stored[SESSION_ID, stored.transcript_id]
+        self.seen.append((stored.status, stored.extraction.status, turns))
         return await super().generate(request, seconds)
 
 
@@ -182,7 +184,7 @@ def test_the_response_is_what_is_stored() -> None:
     assert setup.session.results == completed.results
     assert setup.session.extraction == completed.extraction
     assert setup.session.transcript_id is not None
-    assert setup.transcripts.stored == {setup.session.transcript_id: TURNS}
+    assert setup.transcripts.stored == {(SESSION_ID, setup.session.transcript_id): TURNS}
     assert setup.transcripts.expiring == set()
 
 
@@ -429,8 +431,9 @@ def test_of_fifty_concurrent_requests_one_succeeds_and_only_its_transcript_remai
     (winner,) = (outcome for outcome in outcomes if isinstance(outcome, session_api.Session))
     assert sum(isinstance(outcome, SessionNotActive) for outcome in outcomes) == 49
     assert setup.session.transcript_id is not None
-    assert setup.transcripts.stored[setup.session.transcript_id] == winner.transcript
-    assert setup.transcripts.expiring == setup.transcripts.stored.keys() - {setup.session.transcript_id}
+    key = (SESSION_ID, setup.session.transcript_id)
+    assert setup.transcripts.stored[key] == winner.transcript
+    assert setup.transcripts.expiring == setup.transcripts.stored.keys() - {key}
     assert len(setup.transcripts.stored) == 50
     assert len(setup.model.requests) == 1
 

@@ -28,7 +28,7 @@ def completed_session() -> Session:
 
 def stored_transcripts() -> FakeTranscripts:
     transcripts = FakeTranscripts()
-    transcripts.stored[TRANSCRIPT_ID] = TURNS
+    transcripts.stored[SESSION_ID, TRANSCRIPT_ID] = TURNS
     return transcripts
 
 
@@ -89,7 +89,7 @@ def test_a_session_of_another_workspace_is_not_found(session_id: SessionId) -> N
         asyncio.run(delete_session_on(sessions, transcripts)(session_id, FakeCaller("globex")))
 
     assert sessions.stored == {SESSION_ID: completed_session()}
-    assert transcripts.stored == {TRANSCRIPT_ID: TURNS}
+    assert transcripts.stored == {(SESSION_ID, TRANSCRIPT_ID): TURNS}
 
 
 @pytest.mark.parametrize("stored", [[], [completed_session()]], ids=["no session", "a session"])

@@ -72,7 +72,7 @@ class Setup:
         self.agents = agents or FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(completed())
         self.transcripts = transcripts or FakeTranscripts()
-        self.transcripts.stored.setdefault(TRANSCRIPT_ID, TURNS)
+        self.transcripts.stored.setdefault((SESSION_ID, TRANSCRIPT_ID), TURNS)
         self.queue = queue or FakeExtractionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
@@ -418,8 +418,8 @@ def test_without_a_stored_transcript_the_extraction_is_skipped() -> None:
 
 
 class UnreadableTranscripts(FakeTranscripts):
-    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
-        await super().get(transcript_id)
+    async def get(self, session_id: SessionId, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
+        await super().get(session_id, transcript_id)
         raise StorageError
 
 

@@ -22,7 +22,7 @@ def completed_session() -> Session:
 
 def stored_transcripts() -> FakeTranscripts:
     transcripts = FakeTranscripts()
-    transcripts.stored[TRANSCRIPT_ID] = TURNS
+    transcripts.stored[SESSION_ID, TRANSCRIPT_ID] = TURNS
     return transcripts
 
 

@@ -100,7 +100,7 @@ class Setup:
         self.agents = FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(completed_session())
         self.transcripts = FakeTranscripts()
-        self.transcripts.stored[TRANSCRIPT_ID] = TURNS
+        self.transcripts.stored[SESSION_ID, TRANSCRIPT_ID] = TURNS
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW + 1_000)

@@ -114,7 +114,7 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints() -> None:
     assert (ended.status, ended.completed_by, ended.end_reason) == ("completed", "sweeper", "expired")
     assert (ended.completed_at, ended.duration_seconds) == (ABANDONED_AT, None)
     assert ended.transcript_id is not None
-    assert setup.transcripts.stored == {ended.transcript_id: TURNS}
+    assert setup.transcripts.stored == {(SESSION_ID, ended.transcript_id): TURNS}
     assert ended.extraction == Extraction(status="pending")
     assert ended.duties == Duties().plus(close_room=ABANDONED_AT, extract=ABANDONED_AT)
 
@@ -374,7 +374,7 @@ def test_the_transcript_of_a_deleted_session_is_deleted_once_more_and_its_room_c
     setup = Setup(now=NOW)
     duties = Duties().plus(delete_again=NOW + 900, close_room=NOW + 960)
     setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, duties)
-    setup.transcripts.stored[TRANSCRIPT_ID] = TURNS  # by a request that lost a race
+    setup.transcripts.stored[SESSION_ID, TRANSCRIPT_ID] = TURNS  # by a request that lost a race
 
     assert setup.sweep(later=900) == SweepSessionsResult(deleted=1)
     assert setup.transcripts.stored == {}
@@ -468,8 +468,8 @@ def test_two_concurrent_runs_do_nothing_twice() -> None:
     assert setup.session.end_reason == "cap"
     assert [run.errors for run in runs] == [0, 0]
     completed = [setup.sessions.stored[each.session_id] for each in many[:10]]
-    assert setup.transcripts.stored.keys() - setup.transcripts.expiring == {each.transcript_id for each in completed}
-    assert all(setup.transcripts.stored[each.transcript_id] == TURNS for each in completed if each.transcript_id)
+    kept = {key: turns for key, turns in setup.transcripts.stored.items() if key not in setup.transcripts.expiring}
+    assert kept == {(each.session_id, each.transcript_id): TURNS for each in completed}
 
 
 class HangingRooms(FakeRooms):

@@ -205,28 +205,24 @@ class Checkpoints(Protocol):
         """Return all turns that were saved when the session was read."""
         ...
 
-    async def delete(self, session_id: SessionId) -> None:
-        """Delete all turns of a session."""
-        ...
-
 
 class Transcripts(Protocol):
-    """Store of transcripts of completed sessions."""
+    """Store of transcripts of completed sessions, beside everything else that was said in a session."""
 
-    async def put(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+    async def put(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         """Store a transcript. When this returns, it is durable."""
         ...
 
-    async def get(self, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
+    async def get(self, session_id: SessionId, transcript_id: TranscriptId) -> list[TranscriptTurn] | None:
         """Return a transcript."""
         ...
 
-    async def expire(self, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
+    async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         """Let a transcript without a session expire; it may have been written in part."""
         ...
 
-    async def delete(self, transcript_id: TranscriptId) -> None:
-        """Delete a transcript now."""
+    async def delete(self, session_id: SessionId) -> None:
+        """Delete everything that was said in a session: its transcript, those of lost races, and saved turns."""
         ...
 
 

@@ -52,8 +52,8 @@ class ApiKey(Document):
 
     key_id: KeyId
     workspace: WorkspaceId
-    name: str
-    hint: str
+    name: str = ""
+    hint: str = ""
     created_at: int
     revoked_at: int | None = None
 

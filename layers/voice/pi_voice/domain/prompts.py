@@ -62,12 +62,14 @@ def _role(agent: Agent) -> str:
 
 
 def _manner(agent: Agent) -> str:
+    pace = _PACE.get(agent.behaviors.speaking_pace, _PACE["normal"])  # a newer version may know more
+    length = _LENGTH.get(agent.behaviors.response_length, _LENGTH["moderate"])
     return "\n".join(
         (
             "# How to speak",
             f"- Speak {agent.spoken_language} (a BCP 47 language tag), unless the caller asks for another language.",
-            f"- {_PACE[agent.behaviors.speaking_pace]}",
-            f"- {_LENGTH[agent.behaviors.response_length]}",
+            f"- {pace}",
+            f"- {length}",
             "- This is speech: no lists, no markup, no emoji. Say numbers, dates and addresses as people do.",
             "- When you did not catch something, ask again. Never guess what the caller said.",
         )

@@ -6,7 +6,7 @@ from typing import Final
 from pi_voice.domain import transcripts
 from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import Clock, TranscriptId, uuid7
+from pi_voice.domain.ids import Clock, SessionId, TranscriptId, uuid7
 from pi_voice.domain.session_api import CompleteSessionRequest
 from pi_voice.domain.sessions import Session, SessionCompletion
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -74,9 +74,9 @@ class EndSession:
         transcript_id = TranscriptId(uuid7(self._clock))
         try:
             if turns:
-                await self._transcripts.put(transcript_id, turns)
+                await self._transcripts.put(session.session_id, transcript_id, turns)
         except StorageError:
-            await self._expire(transcript_id, turns)
+            await self._expire(session.session_id, transcript_id, turns)
             raise
         now = int(self._clock())
         completed = await self._sessions.complete(
@@ -96,12 +96,12 @@ class EndSession:
             ),
         )
         if completed is None:
-            await self._expire(transcript_id, turns)
+            await self._expire(session.session_id, transcript_id, turns)
         return completed
 
-    async def _expire(self, transcript_id: TranscriptId, turns: list[TranscriptTurn]) -> None:
+    async def _expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: list[TranscriptTurn]) -> None:
         """Let a transcript expire that lost the race or was written in part."""
         try:
-            await self._transcripts.expire(transcript_id, turns)
+            await self._transcripts.expire(session_id, transcript_id, turns)
         except StorageError:
-            logger.error("orphaned_transcript_not_expired", transcript_id=transcript_id)
+            logger.error("orphaned_transcript_not_expired", session_id=session_id, transcript_id=transcript_id)

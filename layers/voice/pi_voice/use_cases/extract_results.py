@@ -59,7 +59,7 @@ class ExtractResults:
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
             logger.info("extraction_not_needed", session_id=session_id)
             return
-        turns = await self._transcripts.get(session.transcript_id) or []
+        turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
         outcome = await self._extract(session, turns, seconds, is_last=is_last)
         due_at = int(self._clock()) + QUEUED_SECONDS
         is_pending = outcome.extraction.status == "pending"

@@ -24,7 +24,6 @@ from pi_voice.ports import Agents, Caller
 from pi_voice.use_cases.authorization import authorized_agent
 
 _SAVE_ATTEMPTS: Final = 5
-_CONFIG_FIELDS: Final = set(AgentConfig.model_fields)
 
 
 class ManageAgents:
@@ -66,7 +65,7 @@ class ManageAgents:
         """
         for _ in range(_SAVE_ATTEMPTS):
             owned = await authorized_agent(caller, self._agents, agent_id)
-            before = AgentConfig.model_validate_json(owned.agent.model_dump_json(include=_CONFIG_FIELDS))
+            before = AgentConfig.model_construct(**dict(owned.agent))
             config = _patched(before, patch)
             warnings = validate_output_schema(config.output_schema, config.output_schema_strict)
             if config.model_dump_json() == before.model_dump_json():  # as JSON, because True == 1 in Python

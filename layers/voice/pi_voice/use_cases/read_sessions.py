@@ -20,7 +20,7 @@ class ReadSessions:
         session = await authorized_session(caller, self._sessions, session_id)
         if session.transcript_id is None:
             return session_api.Session.with_transcript(session, None)
-        transcript = await self._transcripts.get(session.transcript_id) if session.turns else []
+        transcript = await self._transcripts.get(session_id, session.transcript_id) if session.turns else []
         return session_api.Session.with_transcript(session, transcript)
 
     async def list_sessions(self, query: ListSessionsQuery, caller: Caller) -> Page[SessionSummary]:

@@ -74,7 +74,7 @@ class RerunExtraction:
         await self._rate_limiter.acquire(session.workspace)
         turns: list[TranscriptTurn] = []
         if session.turns:
-            turns = await self._transcripts.get(session.transcript_id) or []
+            turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
         call = CallTranscript(turns, session.created_at, session.duration_seconds)
         outcome = await self._extractor.extract(extraction_request, call, BUDGET_SECONDS)
         extraction = outcome.extraction.model_copy(update={"extracted_at": int(self._clock())})

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
+from pi_voice.adapters.dynamodb.documents import read_document
 from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.errors import AgentNotFound
@@ -17,18 +18,18 @@ class DynamoAgents(Table):
     """Agents: immutable versions, and a head, which alone has the workspace."""
 
     async def current(self, agent_id: AgentId) -> OwnedAgent | None:
-        """Return an agent's head, in any workspace; an invalid id sends no request."""
+        """Return an agent's head, in any workspace; an invalid id sends no request. Raises UnreadableRow."""
         if not is_uuid(agent_id):
             return None
         item = await self._get({"agent_id": agent_id, "version": HEAD})
-        return OwnedAgent(item["workspace"], _agent(item)) if item else None
+        return self._read(_owned_agent, item) if item else None
 
     async def version(self, agent_id: AgentId, version: int) -> Agent:
-        """Return one version of an agent, also after the agent was deleted; raises AgentNotFound."""
+        """Return one version of an agent, also after the agent was deleted; raises AgentNotFound, UnreadableRow."""
         item = await self._get({"agent_id": agent_id, "version": version})
         if item is None:
             raise AgentNotFound
-        return _agent(item)
+        return self._read(_agent, item)
 
     async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
         """Make this version the head if the head is the previous version; return whether it was.
@@ -82,11 +83,18 @@ class DynamoAgents(Table):
             last = {"workspace": workspace, "agent_id": decode_cursor(query.cursor), "version": HEAD}
             request["ExclusiveStartKey"] = to_item(last)
         answer = await self._request("query", **request)
-        agents = [_agent(from_item(item)) for item in answer["Items"]]
-        shown = agents[: query.limit]
-        more = len(agents) > len(shown) or "LastEvaluatedKey" in answer
-        return Page[Agent](data=shown, next_cursor=encode_cursor(shown[-1].agent_id) if more else None)
+        rows = list(map(from_item, answer["Items"]))
+        shown = rows[: query.limit]
+        more = len(rows) > len(shown) or "LastEvaluatedKey" in answer
+        return Page[Agent](
+            data=self._readable(_agent, shown),
+            next_cursor=encode_cursor(shown[-1]["agent_id"]) if more else None,
+        )
 
 
 def _agent(item: Item) -> Agent:
-    return Agent.model_validate_json(item["document"])
+    return read_document(Agent, item["document"])
+
+
+def _owned_agent(item: Item) -> OwnedAgent:
+    return OwnedAgent(item["workspace"], _agent(item))

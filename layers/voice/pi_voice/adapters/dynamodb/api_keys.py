@@ -10,9 +10,9 @@ class DynamoApiKeys(Table):
     """API keys, by the hash of their secret."""
 
     async def find(self, key_hash: KeyHash) -> ApiKey | None:
-        """Return the key with this hash, revoked or not."""
+        """Return the key with this hash, revoked or not; raises UnreadableRow."""
         item = await self._get({"key_hash": key_hash})
-        return _api_key(item) if item else None
+        return self._read(_api_key, item) if item else None
 
     async def add(self, key: ApiKey, key_hash: KeyHash) -> None:
         """Store a key; one with the same secret is replaced."""
@@ -22,7 +22,7 @@ class DynamoApiKeys(Table):
     async def in_workspace(self, workspace: WorkspaceId) -> list[ApiKey]:
         """Return all keys of a workspace, newest first; one request per megabyte."""
         rows = await self._rows("workspace = :workspace", {":workspace": workspace})
-        return [_api_key(row) for row in rows]
+        return self._readable(_api_key, rows)
 
     async def revoke(self, workspace: WorkspaceId, key_id: KeyId, now: int) -> ApiKey | None:
         """Revoke a key and return it, in two requests; None if the workspace has no such key."""
@@ -41,7 +41,7 @@ class DynamoApiKeys(Table):
             ExpressionAttributeValues=to_item({":now": now}),
             ReturnValues="ALL_NEW",
         )
-        return _api_key(from_item(answer["Attributes"]))
+        return self._read(_api_key, from_item(answer["Attributes"]))
 
     async def _rows(self, condition: str, values: Item) -> list[Item]:
         return await self._all(
