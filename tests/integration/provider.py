@@ -93,6 +93,15 @@ def says(body: bytes | str, status: int = 200, content_type: str = "application/
     return answer
 
 
+def redirects(url: str) -> Answer:
+    """Redirect to another path of a server, with the same method and body."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": f"{url}/elsewhere"})
+
+    return answer
+
+
 async def hangs(_: web.Request) -> NoReturn:
     """Read the request and never respond."""
     await _silence()

@@ -25,6 +25,7 @@ from tests.integration.provider import (
     breaks_off,
     hangs,
     hangs_up,
+    redirects,
     resets,
     says,
     stalls,
@@ -380,6 +381,7 @@ def retry_info(delay: object) -> dict[str, object]:
     return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
 
 
+ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
 
 
@@ -422,12 +424,37 @@ def test_refusals_and_outages_raise_different_errors_without_googles_text(
     assert len(provider.received) == 1
 
 
+def test_a_redirect_is_not_followed(runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel) -> None:
+    provider.answers(redirects(provider.url), candidate())
+
+    assert type(failure(runner, model)) is GeminiError
+    assert len(provider.received) == 1
+
+
 def test_a_refused_request_points_to_the_output_schema(
     runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
 ) -> None:
-    provider.answers(google(400, "INVALID_ARGUMENT"))
+    provider.answers(google(400, "INVALID_ARGUMENT", HELP))
 
     assert "output schema is too complex" in failure(runner, model).message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        google(400, "INVALID_ARGUMENT", HELP, {"@type": ERROR_INFO, "reason": "API_KEY_INVALID"}),
+        google(400, "FAILED_PRECONDITION"),
+        google(401, "UNAUTHENTICATED"),
+        google(403, "PERMISSION_DENIED"),
+        google(404, "NOT_FOUND"),
+    ],
+)
+def test_a_refused_key_or_model_points_to_the_operators_settings(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, answer: Answer
+) -> None:
+    provider.answers(answer)
+
+    assert failure(runner, model).message == GeminiError.default_message
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -583,5 +610,5 @@ def test_array_bounds_over_geminis_total_limit_are_not_sent(
 def test_the_stand_in_refuses_a_wrong_key_and_an_unknown_model(
     runner: asyncio.Runner, web: HttpClient, stand_in: str, api_key: str, extraction_model: str
 ) -> None:
-    with pytest.raises(GeminiError):
+    with pytest.raises(GeminiError, match="check GEMINI_API_KEY and the model settings"):
         generate_with(runner, web, settings(stand_in, api_key, extraction_model))

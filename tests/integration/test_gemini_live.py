@@ -26,6 +26,7 @@ from tests.integration.provider import (
     breaks_off,
     hangs,
     hangs_up,
+    redirects,
     resets,
     says,
     stalls,
@@ -229,6 +230,13 @@ def test_refusals_and_outages_raise_different_errors_without_googles_text(
     assert "gemini" in logged.getvalue()
     for secret in (PROVIDER_TEXT, KEY, "Português"):
         assert secret not in logged.getvalue()
+
+
+def test_a_redirect_is_not_followed(runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens) -> None:
+    provider.answers(redirects(provider.url), TOKEN)
+
+    assert type(failure(runner, tokens)) is GeminiError
+    assert len(provider.received) == 1
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from tests.integration.provider import (
     breaks_off,
     hangs,
     hangs_up,
+    redirects,
     resets,
     says,
     stalls,
@@ -224,6 +225,16 @@ def test_a_response_that_is_not_protobuf_is_a_livekit_error(
     provider.answers(says(b"<html>captive portal</html>", content_type="text/html"))
 
     assert type(failure(runner, rooms, exchange)) is LiveKitError
+
+
+@BOTH
+def test_a_redirect_is_not_followed(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange
+) -> None:
+    provider.answers(redirects(provider.url), a_room())
+
+    assert type(failure(runner, rooms, exchange)) is LiveKitError
+    assert len(provider.received) == 1
 
 
 @pytest.mark.parametrize("answer", [says(b"", content_type=PROTOBUF), a_room(sid="")])

@@ -19,7 +19,7 @@ from pi_voice.settings import GeminiSettings
 API_VERSION: Final = "v1beta"
 MAX_OUTPUT_TOKENS: Final = 16_384  # thoughts included; thinking cannot be switched off
 
-_BAD_REQUEST: Final = 400
+_INVALID_ARGUMENT: Final = "INVALID_ARGUMENT"
 _RETRYABLE: Final = (408, 429)
 _SERVER_ERROR: Final = 500
 _BLOCKED: Final = frozenset(
@@ -74,7 +74,7 @@ class GeminiExtractionModel:
         except (aiohttp.ClientError, OSError) as error:
             logger.warning("extraction_model_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
-        except (TypeError, ValueError) as error:  # the SDK and pydantic raise these for an invalid response
+        except (TypeError, ValueError) as error:  # raised for an invalid response, and for a redirect
             logger.warning("extraction_model_response_invalid", error=type(error).__name__)
             raise GeminiError from None
         return _model_response(response, self.name)
@@ -121,7 +121,7 @@ def _model_response(response: types.GenerateContentResponse, requested_model: st
 def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
     if error.code in _RETRYABLE or error.code >= _SERVER_ERROR:
         return GeminiUnavailable(retry_after_seconds=_retry_after(error.details))
-    if error.code == _BAD_REQUEST:
+    if error.status == _INVALID_ARGUMENT and not _names_api_key(error.details):
         return GeminiError(
             "Gemini refused the extraction request, probably because the output schema is too complex. "
             "Make it flatter, with fewer and shorter names and enums."
@@ -129,15 +129,25 @@ def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
     return GeminiError()
 
 
+def _names_api_key(details: object) -> bool:
+    """Whether Google refused the API key, which is also an invalid argument (google.rpc.ErrorInfo)."""
+    return any(info.get("reason") == "API_KEY_INVALID" for info in _infos(details))
+
+
 def _retry_after(details: object) -> float | None:
     """Return the delay that Google requests, in seconds (google.rpc.RetryInfo, a duration such as "3.5s")."""
+    for info in _infos(details):
+        match info:
+            case {"@type": type_url, "retryDelay": str(delay)} if type_url == _RETRY_INFO:
+                try:
+                    return float(delay.removesuffix("s"))
+                except ValueError:
+                    return None
+    return None
+
+
+def _infos(details: object) -> list[dict[str, object]]:
     match details:
         case {"error": {"details": [*infos]}}:
-            for info in infos:
-                match info:
-                    case {"@type": type_url, "retryDelay": str(delay)} if type_url == _RETRY_INFO:
-                        try:
-                            return float(delay.removesuffix("s"))
-                        except ValueError:
-                            return None
-    return None
+            return [info for info in infos if isinstance(info, dict)]
+    return []

@@ -8,6 +8,10 @@ DEAD_CONNECTION: Final = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError
 """Errors of a reused connection that was closed, or reset, as NAT gateways do after minutes without traffic."""
 
 
+class Redirected(ValueError):
+    """The server redirected a request. Followed, it would take credentials and content to another address."""
+
+
 class HttpClient:
     """One aiohttp session per container, created on first use, because it needs a running event loop."""
 
@@ -19,7 +23,9 @@ class HttpClient:
         """The session; connections stay open between the requests of one container."""
         if self._session is None:
             # The adapters set the time limits: each covers a request with its retries.
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None), trace_configs=[_without_redirects()]
+            )
         return self._session
 
     async def close(self) -> None:
@@ -27,3 +33,15 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _without_redirects() -> aiohttp.TraceConfig:
+    """Refuse redirects of every request; the SDKs of LiveKit and Gemini would follow them."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_refuse_redirect)
+    return trace
+
+
+async def _refuse_redirect(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    redirect.response.close()
+    raise Redirected
