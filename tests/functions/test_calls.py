@@ -1,6 +1,7 @@
 """Calls that one request makes to DynamoDB, LiveKit and Gemini in a new container."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, fields
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import boto3
 import pytest
 from aiohttp import web
 
@@ -121,7 +123,7 @@ class Listener:
             case _:
                 tables = [params["TableName"]]
         index = f"/{params['IndexName']}" if "IndexName" in params else ""
-        self.calls.append(" ".join([operation, *(names[table] for table in tables)]) + index)
+        self.calls.append(" ".join([operation, *(names[table] for table in tables)]) + index + _lack(operation, params))
         if operation == "GetItem" and self.together:
             self.together.wait(BARRIER_SECONDS)
 
@@ -148,6 +150,16 @@ class Listener:
 
         yield providers.do(start())
         providers.do(relay.aclose())
+
+
+def _lack(operation: str, params: Mapping[str, Any]) -> str:
+    """Name what a request lacks: reads of a table are consistent, and transactions have a token."""
+    if operation == "TransactWriteItems":
+        return "" if params.get("ClientRequestToken") else " WITHOUT A TOKEN"
+    if operation not in ("GetItem", "BatchGetItem", "Query") or "IndexName" in params:
+        return ""
+    reads = params["RequestItems"].values() if operation == "BatchGetItem" else [params]
+    return "" if all(read.get("ConsistentRead") for read in reads) else " EVENTUALLY CONSISTENT"
 
 
 @pytest.fixture
@@ -262,6 +274,26 @@ def test_a_cached_key_is_not_looked_up_again(
     requests[kind]()
 
     assert sorted(listener.calls) == sorted(set(CALLS[kind]) - set(KEY))
+
+
+def test_a_container_creates_one_client_per_service(
+    call: Call, functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created: list[str] = []
+    create = boto3.client
+
+    def count(service: str, **arguments: Any) -> Any:
+        created.append(service)
+        return create(service, **arguments)  # type: ignore[call-overload]
+
+    functions.start_over()
+    monkeypatch.setattr(boto3, "client", count)
+    for _ in range(2):
+        call.api.headers["idempotency-key"] = uuid.uuid4().hex
+        session = call.api.session(call.agent_id)
+        assert call.api.post(f"/sessions/{session['session_id']}/complete", ENDING).status == 200
+
+    assert sorted(created) == ["dynamodb", "sqs"]
 
 
 def test_every_function_is_in_the_list_of_calls() -> None:

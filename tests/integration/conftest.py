@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import boto3
 import pytest
 
-from pi_voice.adapters.aws import AwsClient, client
+from pi_voice.adapters.aws import ATTEMPTS, AwsClient, client
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
 from tests.integration.provider import Provider
@@ -83,7 +83,7 @@ def aws_at(monkeypatch: pytest.MonkeyPatch) -> AwsAt:
         service: Literal["dynamodb", "sqs"] = "dynamodb",
         seconds: float = DEADLINE,
         time_limit_seconds: float = LONG,
-        attempts: int = 3,
+        attempts: int = ATTEMPTS,
     ) -> AwsClient:
         with monkeypatch.context() as environment:
             environment.setenv(f"AWS_ENDPOINT_URL_{service.upper()}", url)

@@ -12,8 +12,11 @@ ROOT: Final = Path(__file__).parents[2]
 
 HEAVY: Final = {
     "aiohttp",
+    "aws_lambda_powertools.utilities.idempotency",  # imported by the first request with an Idempotency-Key
     "aws_lambda_powertools.event_handler.openapi.models",  # Powertools' own validation
     "boto3",
+    "boto3.dynamodb.conditions",  # boto3's resources, which no store uses
+    "boto3.s3.inject",
     "google.genai",
     "google.protobuf",
     "jsonschema",
@@ -23,7 +26,7 @@ HEAVY: Final = {
     "re2",
 }
 
-READS: Final = {"pydantic"}
+READS: Final = {"boto3", "pydantic"}
 
 LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt"}
 
@@ -55,7 +58,7 @@ IMPORTED: Final[dict[str, set[str]]] = {
 
 ENVIRONMENT: Final = {
     "PATH": os.environ["PATH"],
-    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "POWERTOOLS_SERVICE_NAME": "pi-voice",

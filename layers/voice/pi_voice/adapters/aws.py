@@ -5,6 +5,7 @@ retrying a write after the caller was told that it failed (docs/adr/0025).
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.model import OperationModel
 
 TIME_LIMIT_SECONDS: Final = 2.0
 """Time limit for connecting, and for each read from the socket."""
@@ -73,7 +75,7 @@ def client(
     )
     made: BaseClient = boto3.client(service, config=config)
     made.meta.events.register("before-send", _check_deadline)
-    made.meta.events.register("after-call.dynamodb", _check_response)
+    made.meta.events.register("before-parse", _check_response)
     return made
 
 
@@ -122,7 +124,13 @@ def _check_deadline(**_: object) -> None:
         raise DeadlinePassed
 
 
-def _check_response(http_response: Any, **_: object) -> None:
-    body = http_response.content.strip()
-    if http_response.status_code == _OK and not (body.startswith(b"{") and body.endswith(b"}")):
+def _check_response(response_dict: dict[str, Any], operation_model: OperationModel, **_: object) -> None:
+    """Refuse a page of a proxy, or half a response: boto3 does not compare its length with `Content-Length`."""
+    if response_dict["status_code"] != _OK or operation_model.output_shape is None:
+        return
+    try:
+        is_object = isinstance(json.loads(response_dict["body"]), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
         raise UnreadableResponse
