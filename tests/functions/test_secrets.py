@@ -15,10 +15,10 @@ from tests.functions.conftest import (
     WEBHOOK_SECRET,
     Api,
     Functions,
-    Providers,
     caller,
     http_event,
 )
+from tests.functions.providers import Providers
 from tests.functions.test_webhook import event, signed
 from tests.moto_server import MotoServer
 

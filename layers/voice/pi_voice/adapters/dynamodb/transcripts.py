@@ -70,7 +70,7 @@ class DynamoCheckpoints(Table):
         self._retention_seconds = retention_days * DAY_SECONDS
 
     async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
-        """Append turns to those of a session. When this returns, they are durable.
+        """Append turns to those of a session. When this returns, they are durable. Transition: `save`.
 
         All or nothing; None if the session is not active, or if turns were saved since it was read.
         """
