@@ -1,14 +1,17 @@
 """Agents in DynamoDB: immutable versions, and a head for the current one."""
 
 import asyncio
+import io
+import json
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from pi_voice.domain import pagination
-from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
-from pi_voice.domain.errors import AgentNotFound, InvalidCursor, StorageError
+from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.errors import AgentNotFound, InvalidCursor, StorageError, UnreadableRow
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, an_agent, id_made_at
 from tests.integration.store import CONFLICTS, Store, cancelling, never_sent
@@ -250,3 +253,102 @@ def test_agents_created_while_paging_do_not_shift_the_pages(store: Store) -> Non
     assert first.data + second.data == agents
     assert second.next_cursor is None
     assert all(newer.agent_id > older.agent_id for newer, older in pairwise(first.data + second.data))
+
+
+# ---- Rows of other versions -------------------------------------------------------------------------
+
+AGENT_ID = AgentId(id_made_at(NOW))
+LEAST = {
+    "agent_id": AGENT_ID,
+    "version": 1,
+    "created_at": NOW,
+    "updated_at": NOW,
+    "name": "Ana",
+    "instructions": "Greet.",
+}
+"""A document with the fields that have no default."""
+
+
+def stored(store: Store, document: dict[str, Any] | str | None) -> None:
+    """Write the head and version 1 as another version of the code might; None writes no document."""
+    row: dict[str, Any] = {"agent_id": {"S": AGENT_ID}, "region": {"S": "eu"}}
+    if document is not None:
+        row["document"] = {"S": document if isinstance(document, str) else json.dumps(document)}
+    head = {**row, "version": {"N": "0"}, "workspace": {"S": ACME}, "current": {"N": "1"}}
+    for item in ({**row, "version": {"N": "1"}}, head):
+        store.dynamodb.put_item(TableName=store.names.agents, Item=item)
+
+
+def read_everywhere(store: Store) -> Agent:
+    """Read the agent as head, as version and in a list."""
+    owned = run(store.agents.current(AGENT_ID))
+    assert owned == OwnedAgent(ACME, run(store.agents.version(AGENT_ID, 1)))
+    assert list(pages(store, 20)) == [[owned.agent]]
+    return owned.agent
+
+
+def test_a_document_with_fewer_fields_has_their_defaults(store: Store) -> None:
+    stored(store, LEAST)
+
+    assert read_everywhere(store) == Agent.model_validate(LEAST)
+
+
+def test_unknown_fields_are_ignored(store: Store) -> None:
+    stored(store, {**LEAST, "tools": [{"name": "x"}], "behaviors": {"mood": "calm", "speaking_pace": "slow"}})
+
+    agent = read_everywhere(store)
+
+    assert agent.behaviors == Behaviors(speaking_pace="slow")
+    assert "tools" not in agent.model_dump()
+
+
+def test_enum_members_that_only_a_newer_version_knows_are_kept(store: Store) -> None:
+    newer = {"speaking_pace": "whispered", "response_length": "endless", "mood": "calm"}
+    stored(store, {**LEAST, "behaviors": newer, "voice": {"name": "Tomorrow"}, "questions": ["How old are you?"]})
+
+    agent = read_everywhere(store)
+
+    shown = json.loads(agent.model_dump_json())
+    assert shown["behaviors"]["speaking_pace"] == "whispered"
+    assert shown["behaviors"]["response_length"] == "endless"
+    assert shown["behaviors"]["greeting"] is None
+    assert shown["voice"] == {"name": "Tomorrow", "language_code": None}
+    assert agent.questions == ("How old are you?",)
+
+
+def test_values_over_the_limits_of_this_version_are_kept(store: Store) -> None:
+    stored(store, {**LEAST, "name": "x" * 200, "behaviors": {"max_duration_seconds": 7_200}, "questions": ["?"] * 60})
+
+    agent = read_everywhere(store)
+
+    assert (len(agent.name), agent.behaviors.max_duration_seconds, len(agent.questions)) == (200, 7_200, 60)
+
+
+BROKEN = {
+    "no document": None,
+    "no JSON": "{secret",
+    "another type": json.dumps(["secret"]),
+    "a wrong type": json.dumps({**LEAST, "instructions": ["secret"]}),
+    "a wrong type of an enum": json.dumps({**LEAST, "behaviors": {"speaking_pace": 5}}),
+    "a missing field": json.dumps({**LEAST, "instructions": "secret", "name": None}),
+}
+
+
+@pytest.mark.parametrize("document", BROKEN.values(), ids=list(BROKEN))
+def test_a_broken_row_is_missing_from_lists_and_a_storage_error_alone(
+    store: Store, logged: io.StringIO, document: str | None
+) -> None:
+    newer = saved(store, an_agent(agent_id=AgentId(id_made_at(NOW + 1))))
+    older = saved(store, an_agent(agent_id=AgentId(id_made_at(NOW - 1))))
+    stored(store, document)
+
+    assert list(pages(store, 1)) == [[newer], [], [older]]
+    with pytest.raises(UnreadableRow):
+        run(store.agents.current(AGENT_ID))
+    with pytest.raises(UnreadableRow):
+        run(store.agents.version(AGENT_ID, 1))
+
+    lines = [json.loads(line) for line in logged.getvalue().splitlines()]
+    keys = [line["key"] for line in lines if line["message"] == "row_unreadable"]
+    assert keys == [{"agent_id": AGENT_ID, "version": version} for version in (0, 0, 1)]
+    assert "secret" not in logged.getvalue()

@@ -1,12 +1,15 @@
 """API keys in DynamoDB."""
 
 import asyncio
+import io
+import json
 from typing import Any
 
 import pytest
 
 from pi_voice.domain import api_keys
 from pi_voice.domain.api_keys import ApiKey, Secret
+from pi_voice.domain.errors import UnreadableRow
 from pi_voice.domain.ids import KeyHash, KeyId, WorkspaceId, uuid7
 from tests.integration.samples import ACME, GLOBEX, NOW, id_made_at
 from tests.integration.store import Request, Store, never_sent
@@ -99,3 +102,68 @@ def test_an_invalid_key_id_sends_no_request(store: Store, key_id: str) -> None:
     silent = store.through(query=never_sent, update_item=never_sent)
 
     assert run(silent.api_keys.revoke(ACME, KeyId(key_id), NOW)) is None
+
+
+# ---- Rows of other versions -------------------------------------------------------------------------
+
+KEY_ID = KeyId(id_made_at(NOW))
+LEAST = {"key_hash": {"S": "f" * 64}, "workspace": {"S": ACME}, "key_id": {"S": KEY_ID}, "created_at": {"N": str(NOW)}}
+
+
+def stored(store: Store, **changes: Any) -> KeyHash:
+    """Write a key as another version of the code might."""
+    row = {name: value for name, value in {**LEAST, **changes}.items() if value is not None}
+    store.dynamodb.put_item(TableName=store.names.api_keys, Item=row)
+    return KeyHash("f" * 64)
+
+
+def test_a_key_with_more_fields_is_read(store: Store) -> None:
+    key_hash = stored(store, name={"S": "Büro"}, scopes={"SS": ["agents:read"]}, limits={"M": {"rate": {"N": "5"}}})
+
+    key = ApiKey(key_id=KEY_ID, workspace=ACME, name="Büro", created_at=NOW)
+    assert run(store.api_keys.find(key_hash)) == key
+    assert run(store.api_keys.in_workspace(ACME)) == [key]
+    assert run(store.api_keys.revoke(ACME, KEY_ID, NOW + 9)) == key.model_copy(update={"revoked_at": NOW + 9})
+
+
+def test_revoking_a_key_keeps_the_fields_of_a_newer_version(store: Store) -> None:
+    stored(store, scopes={"SS": ["agents:read"]})
+
+    run(store.api_keys.revoke(ACME, KEY_ID, NOW + 9))
+
+    assert store.rows(store.names.api_keys)[0]["scopes"] == {"SS": ["agents:read"]}
+
+
+def test_a_key_with_fewer_fields_is_read(store: Store) -> None:
+    key_hash = stored(store)
+
+    key = run(store.api_keys.find(key_hash))
+
+    assert key is not None
+    assert (key.workspace, key.name, key.hint, key.revoked_at) == (ACME, "", "", None)
+
+
+@pytest.mark.parametrize("broken", [{"created_at": None}, {"created_at": {"S": "secret"}}, {"name": {"N": "5"}}])
+def test_a_broken_key_is_missing_from_lists_and_a_storage_error_alone(
+    store: Store, logged: io.StringIO, broken: dict[str, Any]
+) -> None:
+    key_hash = stored(store, **broken)
+    readable, _ = added(store)
+
+    assert run(store.api_keys.in_workspace(ACME)) == [readable]
+    with pytest.raises(UnreadableRow):
+        run(store.api_keys.find(key_hash))
+
+    line = json.loads(logged.getvalue().splitlines()[-1])
+    assert (line["message"], line["key"]) == ("row_unreadable", {"key_hash": key_hash, "key_id": KEY_ID})
+    assert line["table"] == store.names.api_keys
+    assert "secret" not in logged.getvalue()
+
+
+def test_a_broken_key_can_be_revoked(store: Store) -> None:
+    stored(store, name={"N": "5"})
+
+    with pytest.raises(UnreadableRow):
+        run(store.api_keys.revoke(ACME, KEY_ID, NOW + 9))
+
+    assert store.rows(store.names.api_keys)[0]["revoked_at"] == {"N": str(NOW + 9)}

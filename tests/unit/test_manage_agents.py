@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.agents import Agent, ListAgentsQuery, SavedAgent
+from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, SavedAgent
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
 from pi_voice.domain.ids import AgentId, is_uuid
 from pi_voice.use_cases.manage_agents import ManageAgents
@@ -193,6 +193,25 @@ def test_a_patch_with_an_invalid_schema_is_rejected() -> None:
         update(agents, {"output_schema": {"city": 1}})
 
     assert agents.heads[AGENT_ID].agent.version == 1
+
+
+def agent_of_newer_version() -> Agent:
+    return agent().model_copy(update={"behaviors": Behaviors.model_construct(speaking_pace="whispered")})
+
+
+def test_a_patch_of_an_agent_with_a_value_of_a_newer_version_names_that_value() -> None:
+    agents = FakeAgents(agent_of_newer_version())
+
+    with pytest.raises(InvalidRequest) as raised:
+        update(agents, {"name": "New"})
+
+    assert [detail.path for detail in raised.value.details] == ["behaviors.speaking_pace"]
+
+
+def test_a_patch_may_replace_a_value_of_a_newer_version() -> None:
+    agents = FakeAgents(agent_of_newer_version())
+
+    assert update(agents, {"behaviors": {"speaking_pace": "slow"}}).behaviors.speaking_pace == "slow"
 
 
 def test_two_concurrent_updates_are_both_applied() -> None:

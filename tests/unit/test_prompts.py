@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from pi_voice.domain.agents import Behaviors
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
 from pi_voice.domain.transcripts import TranscriptTurn
 from tests.unit.examples import agent
@@ -52,6 +53,13 @@ def test_the_instruction_equals_the_golden_file(name: str) -> None:
 
 def test_every_golden_file_is_used() -> None:
     assert {path.stem for path in GOLDEN.iterdir()} == set(AGENTS)
+
+
+def test_a_pace_and_a_length_that_only_a_newer_version_knows_have_the_defaults_in_the_instruction() -> None:
+    behaviors = Behaviors.model_construct(speaking_pace="whispered", response_length="endless")
+    of_newer_version = agent().model_copy(update={"behaviors": behaviors})
+
+    assert instruction_for(of_newer_version) == instruction_for(agent())
 
 
 def test_the_instruction_is_deterministic() -> None:
