@@ -30,6 +30,9 @@ MAX_SESSION_SECONDS: Final = 3_600
 CAP_LEEWAY_SECONDS: Final = 15
 """Time beyond the time limit before the room is closed, so that the client can end the call with a goodbye first."""
 
+CLOCK_LEEWAY_SECONDS: Final = 60
+"""Time after the expiry of tokens, for clocks that differ, before the room is closed for good."""
+
 SessionStatus = TypeAliasType("SessionStatus", Literal["active", "completed", "failed"])
 """Status of a session."""
 
@@ -135,6 +138,11 @@ class Session:
     def is_ongoing(self) -> bool:
         """Whether the call may continue: the session is active and was not hung up."""
         return self.status == "active" and self.hung_up_at is None
+
+    @property
+    def tokens_end_at(self) -> int:
+        """When no token can open the room any more, a minute late because clocks differ."""
+        return self.expires_at + CLOCK_LEEWAY_SECONDS
 
     @property
     def abandoned_at(self) -> int:

@@ -13,9 +13,6 @@ from pi_voice.use_cases.authorization import authorized_session
 DELETE_AGAIN_SECONDS: Final = 900
 """When the transcript is deleted once more: no function runs longer, so no request writes later."""
 
-TOKENS_ENDED_SECONDS: Final = 60
-"""Time after the expiry of the tokens, for clocks that differ, before the room is closed once more."""
-
 
 class DeleteSession:
     """Deletes ended sessions."""
@@ -37,7 +34,7 @@ class DeleteSession:
         if session.status == "active":
             raise SessionActive
         now = int(self._clock())
-        close_room_at = max(now, session.expires_at + TOKENS_ENDED_SECONDS)
+        close_room_at = max(now, session.tokens_end_at)
         duties = Duties().plus(delete_again=now + DELETE_AGAIN_SECONDS, close_room=close_room_at)
         await self._sessions.delete(Tombstone(session_id, duties), now)
         await self._transcripts.delete(session_id)

@@ -15,7 +15,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
-from pi_voice.use_cases.settle_duties import remove_duty
+from pi_voice.use_cases.settle_duties import Change, room_closed, settle_duties
 
 RECHECK_SECONDS: Final = 120
 """When the sweeper takes over the duties of a completed session, because its function crashed or a service failed."""
@@ -83,8 +83,9 @@ class ExtractResults:
         Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
         the results and removes the duties that are done.
         """
+        closed = room_closed(session, closed_at=int(self._clock()))
         if session.extraction is None or session.extraction.status != "pending":
-            return await self._remove_duty(session) if await closing_room else session
+            return await self._settle(session, closed) if await closing_room else session
         outcome, is_closed = await asyncio.gather(self._extract(session, turns, seconds, is_last=False), closing_room)
         queue_again_at: int | None = None
         if outcome.extraction.status == "pending":
@@ -92,7 +93,7 @@ class ExtractResults:
             queue_again_at = int(self._clock()) + (QUEUED_SECONDS if queued else RECHECK_SECONDS)
 
         def duties(before: Duties) -> Duties:
-            after = before.without("close_room") if is_closed else before
+            after = closed(before) if is_closed else before
             return after.without("extract") if queue_again_at is None else after.moved("extract", queue_again_at)
 
         return await self._save(session, outcome, duties)
@@ -123,12 +124,12 @@ class ExtractResults:
             return False
         return True
 
-    async def _remove_duty(self, session: Session) -> Session:
-        """Remove the duty to close the room. If that fails, the sweeper closes the room once more."""
+    async def _settle(self, session: Session, closed: Change) -> Session:
+        """Change the duty to close the room. If that fails, the sweeper closes the room once more."""
         try:
-            current = await remove_duty(self._sessions, session, "close_room")
+            current = await settle_duties(self._sessions, session, closed)
         except StorageError:
-            logger.error("duty_not_removed", session_id=session.session_id)
+            logger.error("duty_not_settled", session_id=session.session_id)
             return session
         return current if isinstance(current, Session) else session
 

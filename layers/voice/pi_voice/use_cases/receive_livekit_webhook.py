@@ -22,7 +22,7 @@ from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedW
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import logger
 from pi_voice.ports import Rooms, Sessions, WebhookVerifier
-from pi_voice.use_cases.settle_duties import remove_duty, settle_duties
+from pi_voice.use_cases.settle_duties import room_closed, settle_duties
 
 _ATTEMPTS: Final = 5
 
@@ -89,4 +89,4 @@ class ReceiveLivekitWebhook:
         row = await settle_duties(self._sessions, session, lambda duties: duties.plus(close_room=now))
         await self._rooms().close(session.session_id)
         if row is not None:
-            await remove_duty(self._sessions, row, "close_room")
+            await settle_duties(self._sessions, row, room_closed(row, closed_at=now))

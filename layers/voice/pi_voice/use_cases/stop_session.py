@@ -14,7 +14,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
-from pi_voice.use_cases.settle_duties import remove_duty
+from pi_voice.use_cases.settle_duties import room_closed, settle_duties
 
 
 class StopSession:
@@ -43,9 +43,10 @@ class StopSession:
         Recording comes first, because a participant's token reopens the room: the webhook of that join finds the
         record and closes the room again. Raises SessionNotActive, or a ProviderError.
         """
-        recorded = await self._sessions.hang_up(session, reason, now=int(self._clock()))
+        now = int(self._clock())
+        recorded = await self._sessions.hang_up(session, reason, now)
         if recorded is None:
             raise SessionNotActive
         await self._rooms.close(session.session_id)
-        await remove_duty(self._sessions, recorded, "close_room")
+        await settle_duties(self._sessions, recorded, room_closed(recorded, closed_at=now))
         return recorded

@@ -11,11 +11,11 @@ from pi_voice.domain.errors import InternalError, SessionNotActive, StorageError
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, SweepSessionsResult
-from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.domain.sessions import Session
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
-from pi_voice.use_cases.settle_duties import remove_duty, settle_duties
+from pi_voice.use_cases.settle_duties import Row, duty_done, room_closed, settle_duties
 from pi_voice.use_cases.stop_session import StopSession
 
 BUDGET_SECONDS: Final = 30.0
@@ -37,8 +37,6 @@ _EXPIRED: Final = ErrorInfo(
 _GIVEN_UP: Final = ErrorInfo(
     code=InternalError.code, message="The extraction failed at every try. Extract the results again."
 )
-
-Row = Session | Tombstone
 
 
 class _Lane:
@@ -186,11 +184,8 @@ class SweepSessions:
         return None
 
     async def _remove(self, row: Row, name: str) -> None:
-        """Remove a claimed duty that is done, and a tombstone with its last duty."""
-        if isinstance(row, Tombstone) and row.duties.without(name) == Duties():
-            await self._sessions.forget(row)
-        else:
-            await remove_duty(self._sessions, row, name)
+        """Remove a claimed duty that is done."""
+        await settle_duties(self._sessions, row, duty_done(row, name))
 
     async def _give_up(self, row: Row, name: str) -> str:
         """Give up a duty visibly: a failed extraction has a status and a reason, and an alarm counts the log line."""
@@ -230,8 +225,9 @@ class SweepSessions:
 
     async def _close_room(self, row: Row) -> str:
         """Close the room of a call that ended or was hung up; raises a ProviderError."""
+        now = int(self._clock())
         await self._rooms.close(row.session_id)
-        await self._remove(row, "close_room")
+        await settle_duties(self._sessions, row, room_closed(row, closed_at=now))
         return "rooms_closed"
 
     async def _extract(self, row: Row) -> str | None:
