@@ -61,6 +61,10 @@ def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
     )
 
 
+CLOSED = Duties().plus(close_room=NOW + 660)
+"""Duties after the room was closed: close it once more, a minute after the tokens have expired."""
+
+
 def new_extraction(**fields: Any) -> Extraction:
     """Return an extraction from TURNS with version 1 of the agent."""
     return Extraction(**{"agent_version": 1, "transcript": QUALITY, **fields})

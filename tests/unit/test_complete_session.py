@@ -54,6 +54,7 @@ from tests.fakes import (
 )
 from tests.unit.examples import (
     AGENT_ID,
+    CLOSED,
     NOW,
     SESSION_ID,
     SUCCEEDED,
@@ -272,7 +273,7 @@ def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() 
 
     assert (completed.status, completed.transcript) == ("completed", [])
     assert completed.extraction == Extraction(status="skipped")
-    assert (setup.transcripts.stored, setup.session.duties.due_at) == ({}, None)
+    assert (setup.transcripts.stored, setup.session.duties) == ({}, CLOSED)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
@@ -304,7 +305,7 @@ def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> 
     completed = setup.complete(complete_session_request(end_reason="completed"))
 
     assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
-    assert setup.session.duties.due_at is None
+    assert setup.session.duties == CLOSED
 
 
 # ---- Closing the room -----------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ def test_if_the_room_cannot_be_closed_the_session_stays_due_for_the_sweeper(erro
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
-def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -> None:
+def test_a_completed_session_is_due_soon_until_its_room_is_closed(turns: list[Any]) -> None:
     class ObservingRooms(FakeRooms):
         async def close(self, session_id: SessionId) -> None:
             for _ in range(100):  # lets all other tasks finish
@@ -367,7 +368,7 @@ def test_a_completed_session_is_due_until_its_room_is_closed(turns: list[Any]) -
     setup.complete(complete_session_request(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
-    assert (setup.rooms.closed, setup.session.duties.due_at) == ([SESSION_ID], None)
+    assert (setup.rooms.closed, setup.session.duties) == ([SESSION_ID], CLOSED)
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])

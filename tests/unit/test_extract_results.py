@@ -28,7 +28,7 @@ from tests.fakes import (
     SessionsThatCannotSaveExtraction,
     no_pause,
 )
-from tests.unit.examples import NOW, SESSION_ID, SUCCEEDED, TURNS, agent, new_extraction, session
+from tests.unit.examples import CLOSED, NOW, SESSION_ID, SUCCEEDED, TURNS, agent, new_extraction, session
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
@@ -132,7 +132,7 @@ class ModelWithConcurrentWrite(FakeExtractionModel):
 # ---- For a waiting caller -------------------------------------------------------------------------------
 
 
-def test_results_are_stored_and_the_due_time_is_cleared() -> None:
+def test_results_are_stored_and_the_room_is_to_be_closed_once_more() -> None:
     setup = Setup()
 
     returned = setup.extract_for_caller()
@@ -140,7 +140,7 @@ def test_results_are_stored_and_the_due_time_is_cleared() -> None:
     assert returned == setup.session
     assert returned.results == {"city": "Oslo"}
     assert returned.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW)
-    assert (returned.duties.due_at, setup.queue.session_ids) == (None, [])
+    assert (returned.duties, setup.queue.session_ids) == (CLOSED, [])
     assert setup.model.requests[0].seconds == 20.0
 
 
@@ -156,7 +156,7 @@ def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> 
     )
     assert returned.results is None
     assert setup.queue.session_ids == [SESSION_ID]
-    assert returned.duties.due_at == NOW + 3_600  # longer than the queue retries
+    assert returned.duties == CLOSED.plus(extract=NOW + 3_600)  # longer than the queue retries
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_an_extraction_that_cannot_succeed_fails_at_once_with_the_reason(answer:
     assert setup.extraction.status == "failed"
     assert setup.extraction.error is not None
     assert setup.extraction.error.code == code
-    assert (setup.extraction.attempts, returned.duties.due_at, setup.queue.session_ids) == (1, None, [])
+    assert (setup.extraction.attempts, returned.duties, setup.queue.session_ids) == (1, CLOSED, [])
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
@@ -181,7 +181,7 @@ def test_if_the_extraction_is_not_pending_the_model_is_not_asked(status: Any) ->
     closing = Duties().plus(close_room=NOW + 120)
     setup = Setup(sessions=FakeSessions(completed(status, duties=closing)))
 
-    assert setup.extract_for_caller() == setup.session == completed(status, duties=Duties())
+    assert setup.extract_for_caller() == setup.session == completed(status, duties=CLOSED)
     assert setup.model.requests == []
 
 
@@ -214,7 +214,7 @@ def test_without_an_output_schema_the_extraction_is_skipped() -> None:
 
     assert setup.extract_for_caller().extraction == setup.extraction
     assert setup.extraction == Extraction(status="skipped", agent_version=1, extracted_at=NOW)
-    assert (setup.session.duties.due_at, setup.queue.session_ids) == (None, [])
+    assert (setup.session.duties, setup.queue.session_ids) == (CLOSED, [])
 
 
 def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None:

@@ -23,9 +23,12 @@ from tests.fakes import (
     FakeTranscripts,
     UnknownCaller,
 )
-from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, complete_session_request, session
+from tests.unit.examples import ABANDONED_AT, CLOSED, NOW, SESSION_ID, TURNS, complete_session_request, session
 
 ACME = FakeCaller("acme")
+
+
+STOPPED = CLOSED.plus(end_call=ABANDONED_AT)
 
 
 class Setup:
@@ -66,7 +69,7 @@ def test_stopping_a_session_closes_its_room_and_leaves_it_active(caller: Session
     assert (stopped.status, stopped.end_reason, stopped.hung_up_at) == ("active", "stopped", NOW + 60)
     assert stopped.transcript is None
     assert setup.rooms.closed == [SESSION_ID]
-    assert setup.session == replace(session(), hung_up_at=NOW + 60, end_reason="stopped")  # with its original due time
+    assert setup.session == replace(session(), hung_up_at=NOW + 60, end_reason="stopped", duties=STOPPED)
 
 
 def test_the_hang_up_is_stored_before_the_room_is_closed() -> None:
@@ -90,7 +93,7 @@ def test_a_repeated_stop_closes_the_room_again_and_keeps_the_first_time() -> Non
 
     assert setup.stop().hung_up_at == NOW + 60
     assert setup.rooms.closed == [SESSION_ID, SESSION_ID]
-    assert setup.session.duties.due_at == ABANDONED_AT
+    assert setup.session.duties == STOPPED
 
 
 def test_a_call_that_exceeded_its_cap_keeps_its_end_reason_when_it_is_stopped() -> None:
@@ -117,7 +120,7 @@ def test_concurrent_stops_all_succeed() -> None:
     outcomes = setup.race(*(setup.stop_session(SESSION_ID, ACME) for _ in range(10)))
 
     assert all(isinstance(outcome, session_api.Session) for outcome in outcomes)
-    assert (setup.session.hung_up_at, setup.session.duties.due_at) == (NOW + 60, ABANDONED_AT)
+    assert (setup.session.hung_up_at, setup.session.duties) == (NOW + 60, STOPPED)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])

@@ -31,6 +31,7 @@ from tests.fakes import (
 )
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, session
 
+CLOSE_AGAIN = {"close_room": NOW + 660}
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 
 
@@ -238,7 +239,7 @@ def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.status, setup.session.end_reason, setup.session.hung_up_at) == ("active", "cap", NOW + 75)
-    assert setup.session.duties == session().duties
+    assert setup.session.duties == session().duties.plus(**CLOSE_AGAIN)
     assert setup.sweep() == SweepSessionsResult()
 
 
@@ -250,7 +251,7 @@ def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> Non
 
     assert setup.rooms.closed == [SESSION_ID]
     assert (setup.session.end_reason, setup.session.hung_up_at) == ("stopped", NOW + 60)
-    assert setup.session.duties == session().duties
+    assert setup.session.duties == session().duties.plus(**CLOSE_AGAIN)
 
 
 def test_a_call_over_its_cap_is_over_while_livekit_is_down_and_its_room_is_closed_later() -> None:
@@ -261,7 +262,7 @@ def test_a_call_over_its_cap_is_over_while_livekit_is_down_and_its_room_is_close
 
     setup.rooms = FakeRooms()
     assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
-    assert setup.session.duties == session().duties
+    assert setup.session.duties == session().duties.plus(**CLOSE_AGAIN)
 
 
 @pytest.mark.parametrize("changes", [{"status": "completed"}, {"status": "failed"}, {"hung_up_at": NOW + 5}], ids=str)
@@ -325,13 +326,16 @@ def test_an_extraction_whose_worker_always_dies_fails_after_its_last_try(caplog:
     assert "duty_given_up" in caplog.text
 
 
-def test_the_room_of_an_ended_session_is_closed() -> None:
+def test_the_room_of_an_ended_session_is_closed_and_once_more_when_its_tokens_have_expired() -> None:
     setup = Setup(completed_session("succeeded", close_room=NOW + 120), now=NOW + 120)
 
     assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
-
-    assert (setup.rooms.closed, setup.session) == ([SESSION_ID], completed_session("succeeded"))
+    assert setup.session == completed_session("succeeded", **CLOSE_AGAIN)
     assert setup.sweep() == SweepSessionsResult()
+
+    setup.clock.now = NOW + 660
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
+    assert (setup.rooms.closed, setup.session) == ([SESSION_ID, SESSION_ID], completed_session("succeeded"))
 
 
 def test_closing_a_room_is_retried_for_a_day_and_then_given_up(caplog: pytest.LogCaptureFixture) -> None:
