@@ -3,9 +3,11 @@
 import io
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse, HTTPHeaders
 
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
 from pi_voice.domain.errors import SettingsError
@@ -126,6 +128,49 @@ def test_after_a_failed_refresh_the_stale_value_is_used_and_logged(
     put(store, "gemini", '{"GEMINI_API_KEY": "rotated"}')
     clock.now += 1
     assert secrets.read() == {"GEMINI_API_KEY": "rotated"}
+
+
+class Refusal:
+    """The body of an error response."""
+
+    def __init__(self, code: str) -> None:
+        self._body = json.dumps({"__type": code, "message": "ge-heim"}).encode()
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self._body
+
+
+@pytest.mark.parametrize(
+    ("store", "code", "status", "logged_as"),
+    [
+        ("ssm", "AccessDeniedException", 400, "AccessDeniedException"),
+        # Powertools returns no parameters after these two, and raises nothing.
+        ("ssm", "InternalServerError", 500, "GetParameterError"),
+        ("ssm", "InvalidKeyId", 400, "GetParameterError"),
+        ("secretsmanager", "AccessDeniedException", 400, "AccessDeniedException"),
+        ("secretsmanager", "DecryptionFailure", 400, "DecryptionFailure"),
+    ],
+)
+@pytest.mark.usefixtures("requests")
+def test_after_an_error_of_aws_the_stale_value_is_used_and_the_code_is_logged(
+    store: Literal["ssm", "secretsmanager"],
+    code: str,
+    status: int,
+    logged_as: str,
+    clock: FakeClock,
+    logged: io.StringIO,
+) -> None:
+    put(store, "gemini", json.dumps(GEMINI))
+    secrets = reader(store, clock, "gemini")
+    first = secrets.read()
+    refusal = AWSResponse("", status, HTTPHeaders(), Refusal(code))
+    secrets.boto3_client.meta.events.register("before-send", lambda **_: refusal)  # type: ignore[arg-type]
+    clock.now += MAX_AGE_SECONDS
+
+    assert secrets.read() is first
+    [line] = map(json.loads, logged.getvalue().splitlines())
+    assert (line["message"], line["error"]) == ("secrets_not_refreshed", logged_as)
+    assert "ge-heim" not in logged.getvalue()
 
 
 @pytest.mark.usefixtures("requests")

@@ -16,7 +16,10 @@ from pi_voice.domain.ids import Clock
 from pi_voice.logs import logger
 
 MAX_AGE_SECONDS: Final = 300
-"""How long a container uses a secret before it reads it again. A rotation takes as long to reach all containers."""
+"""How long a container uses a secret before it reads it again. A rotation takes as long to reach all containers.
+
+It is measured by the wall clock, because a monotonic one may stand still while Lambda freezes the container.
+"""
 
 RETRY_SECONDS: Final = 30
 """Pause after a failed refresh."""
@@ -27,6 +30,7 @@ FIRST_READ_SECONDS: Final = 30.0
 REFRESH_SECONDS: Final = 3.0
 """Time limit of a refresh, after which the stale values are used."""
 
+_PROVIDERS: Final = {"ssm": SSMProvider, "secretsmanager": SecretsProvider}
 _ATTEMPTS: Final = 5
 _THREADS: Final = 4
 _GROUP: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_errors=True))
@@ -35,19 +39,13 @@ _GROUP: Final = TypeAdapter(dict[str, str], config=ConfigDict(hide_input_in_erro
 class Secrets:
     """The groups of secrets that one function reads. Safe for threads."""
 
-    def __init__(self, location: str, clock: Clock = time.monotonic) -> None:
+    def __init__(self, location: str, clock: Clock = time.time) -> None:
         """Take a location, `ssm:<prefix>` or `secretsmanager:<prefix>`; raises SettingsError."""
         store, _, self._prefix = location.partition(":")
-        match store:
-            case "ssm":
-                self._boto3_client = aws.client("ssm", _ATTEMPTS)
-                self._ssm: SSMProvider | None = SSMProvider(boto3_client=self._boto3_client)  # type: ignore[arg-type]
-            case "secretsmanager":
-                self._boto3_client = aws.client("secretsmanager", _ATTEMPTS)
-                self._ssm = None
-            case _:
-                raise SettingsError('PI_VOICE_SECRETS should be "ssm:<prefix>" or "secretsmanager:<prefix>".')
-        self._manager = SecretsProvider(boto3_client=self._boto3_client)  # type: ignore[arg-type]
+        if store not in _PROVIDERS:
+            raise SettingsError('PI_VOICE_SECRETS should be "ssm:<prefix>" or "secretsmanager:<prefix>".')
+        self.boto3_client = aws.client(store, _ATTEMPTS)  # type: ignore[arg-type]
+        self._provider = _PROVIDERS[store](boto3_client=self.boto3_client)
         self._clock = clock
         self._threads = ThreadPoolExecutor(_THREADS)
         self._lock = threading.Lock()
@@ -76,14 +74,14 @@ class Secrets:
 
     def _refresh(self) -> None:
         has_all = all(name in self._stored for name in self._names)
-        client = aws.AwsClient(self._boto3_client, REFRESH_SECONDS if has_all else FIRST_READ_SECONDS)
+        client = aws.AwsClient(self.boto3_client, REFRESH_SECONDS if has_all else FIRST_READ_SECONDS)
         try:
             stored = client.call(self._threads, self._fetch)
             if stored != self._stored:
                 self._values = _merged(stored)
                 self._stored = stored
         except (BotoCoreError, ClientError, GetParameterError, TimeoutError, SettingsError) as error:
-            cause = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            cause = _cause(error)
             if not has_all:
                 if isinstance(error, SettingsError):
                     raise
@@ -97,13 +95,23 @@ class Secrets:
     def _fetch(self) -> dict[str, str]:
         """Read all groups, from SSM in one request.
 
-        Powertools does not cache them, because its cache drops a value before there is a new one.
+        Powertools does not cache them, because its cache drops a value before there is a new one. After some errors of
+        SSM, such as InternalServerError, it returns fewer parameters and raises nothing.
         """
-        if self._ssm is None:
-            return {name: str(self._manager.get(name, max_age=0)) for name in self._names}
+        if isinstance(self._provider, SecretsProvider):
+            return {name: str(self._provider.get(name, max_age=0)) for name in self._names}
         names: dict[str, dict[str, object]] = {name: {} for name in self._names}
-        parameters = self._ssm.get_parameters_by_name(names, decrypt=True, max_age=0)
+        parameters = self._provider.get_parameters_by_name(names, decrypt=True, max_age=0)
+        if parameters.keys() != names.keys():
+            raise GetParameterError
         return {name: str(value) for name, value in parameters.items()}
+
+
+def _cause(error: BaseException) -> str:
+    """Return AWS's error code, or the type of another error; never a message, which may quote a value."""
+    if isinstance(error, GetParameterError) and error.__context__:  # Powertools wraps the errors of Secrets Manager
+        return _cause(error.__context__)
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 def _merged(stored: Mapping[str, str]) -> dict[str, str]:
