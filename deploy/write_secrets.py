@@ -37,7 +37,8 @@ PREVIOUS: Final = "CLIENT_TOKEN_PREVIOUS_SECRET"
 NEXT: Final = "CLIENT_TOKEN_NEXT_SECRET"
 
 CLIENT_TOKENS: Final = "client-tokens"
-GROUPS: Final = ("livekit", "livekit-webhook", "gemini", CLIENT_TOKENS)
+GROUPS: Final = ("livekit-webhook", "livekit", "gemini", CLIENT_TOKENS)
+"""In the order of writing: the webhook's copy of LiveKit's pair first, so that an interrupted run can be repeated."""
 
 Group = Mapping[str, str]
 Groups = Mapping[str, Group]

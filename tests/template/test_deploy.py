@@ -148,6 +148,32 @@ def test_the_previous_webhook_key_stays_valid(given: dict[str, str], current: di
     assert settings.pairs == (KeyPair(*current.values()), KeyPair("lk", "lk-secret"))
 
 
+@pytest.mark.parametrize("writes", [1, 2])
+def test_an_interrupted_replacement_of_livekit_s_key_can_be_repeated(store: Store, kind: str, writes: int) -> None:
+    class Interrupted:
+        def __init__(self) -> None:
+            self.left = writes
+
+        def get(self, name: str) -> str | None:
+            return store.get(name)
+
+        def put(self, name: str, text: str) -> None:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            store.put(name, text)
+
+    changed = {"LIVEKIT_API_KEY": "lk2", "LIVEKIT_API_SECRET": "lk2-secret", "GEMINI_API_KEY": "newer"}
+    write(store, KEYS | SIGNS)
+    with pytest.raises(KeyboardInterrupt):
+        write(Interrupted(), changed)
+
+    write(store, changed)
+
+    settings = WebhookSettings.of(read(kind))
+    assert settings.pairs == (KeyPair("lk2", "lk2-secret"), KeyPair("lk", "lk-secret"))
+
+
 def test_livekit_s_key_does_not_change_a_webhook_s_own(store: Store, kind: str) -> None:
     write(store, KEYS | WEBHOOK | SIGNS)
 
