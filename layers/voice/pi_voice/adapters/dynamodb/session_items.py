@@ -80,7 +80,8 @@ def stored_duties(duties: Duties) -> Item:
 
 def duties_of(item: Item) -> Duties:
     """Read the duties of a session or a tombstone."""
-    return Duties({name: Duty(duty["due_at"], duty.get("tries", 0)) for name, duty in item.get("duties", {}).items()})
+    stored = item.get("duties", {})
+    return Duties({name: Duty(int(duty["due_at"]), int(duty.get("tries", 0))) for name, duty in stored.items()})
 
 
 def retained_until(session: Session, retention_seconds: int) -> int:

@@ -110,7 +110,7 @@ class DynamoSessions(Table):
             return await self._transition(session, changes, condition, values, completion.duties_after)
         except ConditionFailed as failed:
             is_ours = failed.item.get("transcript_id") == completion.transcript_id
-            return session_of(failed.item) if is_ours else None
+            return self._read(session_of, failed.item) if is_ours else None
 
     async def fail(self, session: Session, failed: Session, close_room_at: int | None) -> Session | None:
         """Turn an active session without checkpoints into a failed one. Transition: `fail`.
@@ -171,11 +171,17 @@ class DynamoSessions(Table):
         Return the current row; None if there is none.
         """
         changes = duty_attributes(session_id, after)
-        values = {":before": stored_duties(before)}
-        try:
-            return self._row(await self._change(session_id, changes, "#duties = :before", values))
-        except ConditionFailed as failed:
-            return self._row(failed.item)
+        stored: Item | None = stored_duties(before)
+        for _ in range(_ATTEMPTS):
+            condition, values = _unchanged(stored)
+            try:
+                return self._row(await self._change(session_id, changes, condition, values))
+            except ConditionFailed as failed:
+                row, current = self._row(failed.item), failed.item.get("duties")
+                if row is None or row.duties != before or current == stored:
+                    return row
+                stored = current  # the same duties, as another version of the code wrote them
+        raise StorageError
 
     async def save_extraction(
         self, before: Session, results: JsonValue, extraction: Extraction, duties: Callable[[Duties], Duties]
@@ -225,8 +231,8 @@ class DynamoSessions(Table):
 
     async def duties(self, session_id: SessionId) -> Duties | None:
         """Return the duties of a session or tombstone; None if there is none. Raises UnreadableRow."""
-        item = await self._get({"session_id": session_id})
-        return self._read(duties_of, item) if item else None
+        row = self._row(await self._get({"session_id": session_id}))
+        return row.duties if row else None
 
     async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
         """Move the due time of a row that cannot be read; return False if it was given up. Transition: `put_off`.
@@ -332,34 +338,38 @@ class DynamoSessions(Table):
                 {":sid": event.room_sid, **{f":{name}": value for name, value in facts.items()}},
             )
         except ConditionFailed as failed:
-            item = failed.item
-            sid = item.get("livekit", {}).get("room_sid")  # a tombstone has none
-            if sid is None:
+            row = self._row(failed.item)
+            if not isinstance(row, Session) or row.livekit.room_sid is None:
                 return None
-            return session_of(item) if sid == event.room_sid else await self._merge_reopened_room(event, item)
-        return session_of(merged)
+            is_own_room = row.livekit.room_sid == event.room_sid
+            return row if is_own_room else await self._merge_reopened_room(event, failed.item)
+        return self._read(session_of, merged)
 
     async def _merge_reopened_room(self, event: RoomEvent, item: Item) -> Session | None:
         """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
         for _ in range(_ATTEMPTS):
-            rooms = item["livekit"]["other_rooms"]
+            row = self._row(item)
+            if not isinstance(row, Session):
+                return None
+            rooms = item["livekit"].get("other_rooms")
+            if rooms is None:  # written by another version of the code
+                return row
             before = rooms.get(event.room_sid)
             after = merge_event(before or {}, event)
             if after == before or (before is None and len(rooms) >= _OTHER_ROOMS):
-                return session_of(item)
+                return row
             values = {":after": after} if before is None else {":after": after, ":before": before}
             room = "livekit.other_rooms.#sid"
             unchanged = f"attribute_not_exists({room})" if before is None else f"{room} = :before"
-            condition = f"attribute_exists(session_id) AND {unchanged}"
+            condition = f"attribute_exists(livekit.other_rooms) AND {unchanged}"
             try:
                 merged = await self._update(
                     event.session_id, f"SET {room} = :after", condition, {"#sid": event.room_sid}, values
                 )
             except ConditionFailed as failed:
-                if "livekit" not in (item := failed.item):
-                    return None
+                item = failed.item
             else:
-                return session_of(merged)
+                return self._read(session_of, merged)
         raise StorageError
 
     async def _transition(
@@ -376,22 +386,24 @@ class DynamoSessions(Table):
         Raises ConditionFailed with the row, and StorageError.
         """
         before = session.duties
+        stored: Item | None = stored_duties(before)
         for _ in range(_ATTEMPTS):
             all_changes = {**changes, **duty_attributes(session.session_id, duties(before))}
-            all_values = {**values, ":duties_before": stored_duties(before)}
+            unchanged, read = _unchanged(stored)
             try:
                 return await self._set(
-                    session.session_id, all_changes, f"{condition} AND #duties = :duties_before", all_values
+                    session.session_id, all_changes, f"{condition} AND {unchanged}", {**values, **read}
                 )
             except ConditionFailed as failed:
-                if not failed.item or (current := duties_of(failed.item)) == before:
+                current = failed.item.get("duties")
+                if not failed.item or current == stored:
                     raise
-                before = current
+                before, stored = self._read(duties_of, failed.item), current
         raise StorageError
 
     async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
         """Change attributes of a session if a condition holds, which no tombstone meets."""
-        return session_of(await self._change(session_id, changes, condition, values))
+        return self._read(session_of, await self._change(session_id, changes, condition, values))
 
     async def _change(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Item:
         """Change attributes of an existing row if a condition holds; None removes an attribute."""
@@ -475,12 +487,19 @@ class DynamoSessions(Table):
         for attempt in range(_BATCH_ATTEMPTS):
             answer = await self._request("batch_get_item", RequestItems=request)
             for item in map(from_item, answer["Responses"].get(self._name, [])):
-                if item["status"] != DELETED:  # the index lags behind the table
+                if item.get("status") != DELETED:  # the index lags behind the table
                     rows[item["session_id"]] = item
             if not (request := answer.get("UnprocessedKeys", {})):
                 return rows
             await asyncio.sleep(0.05 * 2**attempt)
         raise StorageError
+
+
+def _unchanged(stored: Item | None) -> tuple[str, Item]:
+    """Return the condition that the duties are stored as they were read, with its values; None if there were none."""
+    if stored is None:
+        return "attribute_exists(session_id) AND attribute_not_exists(#duties)", {}
+    return "#duties = :duties_before", {":duties_before": stored}
 
 
 @dataclass(frozen=True, slots=True)
