@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_voice.domain import session_api
+from pi_voice.domain.duties import BACKOFF
 from pi_voice.domain.errors import (
     ProviderError,
     SessionActive,
@@ -20,8 +21,10 @@ from pi_voice.domain.errors import (
 from pi_voice.domain.session_api import RenewedSession, SavedTranscript
 from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, MAX_SESSION_SECONDS, Session
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
+from pi_voice.use_cases.extract_results import ExtractionUnfinished
 from tests.durability.interleaving import Outcome
+
+LONGEST_PAUSE_SECONDS = max(backoff.longest_seconds for backoff in BACKOFF.values())
 
 # ---- Operations of clients, LiveKit, the schedule and the worker ----
 
@@ -270,20 +273,23 @@ class Reference:
             assert ended_at >= session.abandoned_at, "it was given up before its time"
 
     def _is_found_by_the_sweeper(self, session: Session, after: Sight) -> None:
+        """Check that a duty is due for all that is left to do, or at the latest after the pause of a failed try."""
+        latest = after.now + LONGEST_PAUSE_SECONDS
         if session.status == "active":
-            assert session.duties.due_at is not None
-            assert session.duties.due_at <= max(after.now, session.abandoned_at)
+            assert self._is_due(session, "end_call", max(latest, session.abandoned_at))
             first_join = session.livekit.first_joined_at is not None and self.reported
             if session.is_ongoing and first_join and session.max_duration_seconds is not None:
                 # A join whose webhook was not answered may count already; LiveKit sends that webhook again.
                 first_joined_at = min(self.joined_at[participant] for participant in self.reported)
                 cap_ends_at = first_joined_at + session.max_duration_seconds + CAP_LEEWAY_SECONDS
-                assert session.duties.due_at <= max(after.now, cap_ends_at), (
-                    "nothing is due when its time limit is over"
-                )
+                assert self._is_due(session, "hang_up", max(latest, cap_ends_at)), "its time limit is not a duty"
             return
         if session.extraction is not None and session.extraction.status == "pending":
-            assert session.duties.due_at is not None
-            assert session.duties.due_at <= after.now + QUEUED_SECONDS
+            assert self._is_due(session, "extract", latest)
         if self.reported & after.inside:
-            assert session.duties.due_at is not None, "no sweep is due for the room of a session that ended"
+            assert self._is_due(session, "close_room", max(latest, session.tokens_end_at)), "its room stays open"
+
+    @staticmethod
+    def _is_due(session: Session, name: str, by: int) -> bool:
+        duty = session.duties.get(name)
+        return duty is not None and duty.due_at <= by

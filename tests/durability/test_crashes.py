@@ -16,7 +16,8 @@ import pytest
 from livekit.protocol.models import Room
 
 from local.workers import FunctionError
-from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, DAY_SECONDS
+from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, CLOCK_LEEWAY_SECONDS, DAY_SECONDS, DEFAULT_TTL_SECONDS
+from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, RECHECK_SECONDS
 from tests.durability.faulty_path import Exchange, Fault, Reply, busy, changes_something, failing, killing
 from tests.durability.world import Caller, Lane, World
@@ -32,6 +33,9 @@ CAP_SECONDS: Final = 60
 
 NEVER_BACK: Final = 2 * DAY_SECONDS
 """Seconds after which the session is abandoned: the client does not return."""
+
+TOKENS_ENDED: Final = DEFAULT_TTL_SECONDS + CLOCK_LEEWAY_SECONDS + 1
+"""Seconds after which no token can open the room any more."""
 
 LATER: Final = QUEUED_SECONDS + RECHECK_SECONDS
 """Seconds after which the sweeper handles unfinished work, and before which a client may return."""
@@ -99,6 +103,8 @@ class Operation:
     """Whether the client retries with its Idempotency-Key, and must get a success."""
     is_refused: bool = False
     """Whether the operation fails because of the faults and is rolled back."""
+    is_deletion: bool = False
+    """Whether nothing of the session is left in the end."""
 
 
 def gemini_is_busy(lane: Lane) -> AbstractContextManager[object]:
@@ -143,7 +149,8 @@ def over_its_cap(call: Call) -> None:
     assert call.create(max_duration_seconds=CAP_SECONDS) == 201
     now = call.state["created_at"]
     joined, over = {"N": str(now)}, {"N": str(now + CAP_SECONDS + CAP_LEEWAY_SECONDS)}  # as the webhook writes them
-    call.world.put_into_row(call.session_id, livekit={"first_joined_at": joined}, due_at=over)
+    duties = {"M": {"hang_up": {"M": {"due_at": over, "tries": {"N": "0"}}}}}
+    call.world.put_into_row(call.session_id, livekit={"first_joined_at": joined}, due_at=over, duties=duties)
     call.world.let_pass(call.session_id, CAP_SECONDS + CAP_LEEWAY_SECONDS + 1)
 
 
@@ -155,10 +162,42 @@ def waiting_for_results(call: Call) -> None:
     assert call.state["extraction"]["status"] == "pending"
 
 
+def completed(call: Call) -> None:
+    started(call)
+    assert call.complete(ALL) == 200
+    call.acknowledged = ALL
+
+
 def left_behind(call: Call) -> None:
     waiting_for_results(call)
     call.world.empty_queue()
+    after_its_tokens(call)
     call.world.let_pass(call.session_id, LATER)
+
+
+def after_its_tokens(call: Call) -> None:
+    """Let the sweeper close the room once more, after the tokens have expired."""
+    call.world.let_pass(call.session_id, TOKENS_ENDED)
+    call.world.let_schedule_run(call.lane)
+
+
+def completed_and_expired(call: Call) -> None:
+    completed(call)
+    call.world.let_pass(call.session_id, TOKENS_ENDED)
+
+
+def deleted_in_a_race(call: Call) -> None:
+    """Delete a session; a racing request writes a piece afterwards."""
+    completed(call)
+    assert delete(call) == 204
+    after_its_tokens(call)
+    piece: Any = {
+        "session_id": {"S": call.session_id},
+        "piece": {"S": f"transcript#{uuid4()}#000"},
+        "data": {"B": b"said"},
+    }
+    call.world.dynamodb.put_item(TableName=call.world.tables.transcripts, Item=piece)
+    call.world.let_pass(call.session_id, DELETE_AGAIN_SECONDS)
 
 
 def create(call: Call) -> int:
@@ -185,6 +224,10 @@ def complete_from_kept(call: Call) -> int:
 
 def stop(call: Call) -> int:
     return call.caller.post(f"{call.path}/stop", {}).status
+
+
+def delete(call: Call) -> int:
+    return call.caller.call("DELETE", call.path).status
 
 
 def add_participant(call: Call) -> int:
@@ -221,6 +264,8 @@ TOKEN: Final = "Gemini auth_tokens"
 MODEL: Final = "Gemini generateContent"
 SESSION: Final = "DynamoDB UpdateItem sessions"
 TRANSCRIPT: Final = "DynamoDB PutItem transcripts"
+DELETED: Final = "DynamoDB BatchWriteItem transcripts"
+FORGOTTEN: Final = "DynamoDB DeleteItem sessions"
 QUEUED: Final = "SQS SendMessage"
 
 OPERATIONS: Final = (
@@ -302,14 +347,23 @@ OPERATIONS: Final = (
     Operation(
         "sweep with kept turns",
         "SweepSessions",
-        (TRANSCRIPT, SESSION, QUEUED, ROOM_CLOSED, SESSION),
+        (SESSION, TRANSCRIPT, SESSION),
         given_up_with(ALL),
         sweep,
     ),
-    Operation("sweep without any", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), given_up_with([]), sweep),
-    Operation("sweep over the cap", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), over_its_cap, sweep),
+    Operation("sweep without any", "SweepSessions", (SESSION, SESSION), given_up_with([]), sweep),
+    Operation("sweep over the cap", "SweepSessions", (SESSION, SESSION, ROOM_CLOSED, SESSION), over_its_cap, sweep),
+    Operation("sweep of an extraction left behind", "SweepSessions", (SESSION, QUEUED, SESSION), left_behind, sweep),
+    Operation("sweep after the tokens", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), completed_and_expired, sweep),
+    Operation("delete", "DeleteSession", (KEPT, DELETED), completed, delete, (TOKENS_ENDED, LATER), is_deletion=True),
     Operation(
-        "sweep of an extraction left behind", "SweepSessions", (QUEUED, ROOM_CLOSED, SESSION), left_behind, sweep
+        "sweep of a deleted session",
+        "SweepSessions",
+        (SESSION, DELETED, FORGOTTEN),
+        deleted_in_a_race,
+        sweep,
+        (LATER,),
+        is_deletion=True,
     ),
     Operation("extract", "ExtractResults", (MODEL, SESSION), waiting_for_results, extract),
     Operation(
@@ -408,6 +462,21 @@ def let_time_pass(call: Call, operation: Operation) -> None:
             assert call.session_id not in call.world.rooms(), "a session has ended, and its call goes on"
     if results is not None:
         assert call.state["results"] == results, "there is a second set of results"
+
+
+def nothing_is_left(call: Call, operation: Operation) -> str:
+    """Assert that nothing of a deleted session is left, after the client repeated a delete that took no effect."""
+    again = call.caller.call("GET", call.path).status == 200
+    if again:
+        assert delete(call) == 204
+    assert call.caller.call("GET", call.path).status == 404
+    for seconds in (*operation.afterwards, LATER):
+        if call.world.rows_of(call.session_id):
+            call.world.let_pass(call.session_id, seconds)
+        call.world.let_schedule_run(call.lane)
+    assert call.world.rows_of(call.session_id) == []
+    assert call.session_id not in call.world.rooms(), "the room of a deleted session is open"
+    return "deleted when asked again" if again else "deleted"
 
 
 def asked_again(call: Call) -> str:
@@ -514,6 +583,8 @@ def test_no_call_is_lost_when_a_worker_is_killed(
     call = world.unhurried(operate)
     if operation.act is create:
         outcome = created_or_not(call)
+    elif operation.is_deletion:
+        outcome = nothing_is_left(call, operation)
     else:
         retried = f"{asked_again(call)}; " if operation.is_repeated else ""
         let_time_pass(call, operation)

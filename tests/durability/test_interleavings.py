@@ -165,6 +165,8 @@ OPERATIONS = st.one_of(
     st.just(Delete()),
 )
 ROUNDS = 40
+OF_THE_CALL = ("hang_up", "close_room")
+"""Duties that end a call."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -249,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         while world.room.untold:
             [repeated] = self.step([RepeatJoin()])
             assert repeated.is_acknowledged
-        self.step([Sweep()])
+        self.try_again(world)
         self.over_calls_are_over()
         for _ in range(ROUNDS):
             session = self.look().session
@@ -261,7 +263,7 @@ class Machine(RuleBasedStateMachine):
                 world.clock.now = max(world.clock.now, session.cap_ends_at)
             elif session.duties.due_at is not None:
                 world.clock.now = max(world.clock.now, session.duties.due_at)
-            self.step([Sweep()])
+            self.try_again(world)
             self.over_calls_are_over()
         else:
             pytest.fail(f"It never ends: {self.look()}")
@@ -271,6 +273,16 @@ class Machine(RuleBasedStateMachine):
         if sight.session is not None and sight.session.status == "completed" and sight.session.turns:
             assert sight.session.extraction is not None
             assert sight.session.extraction.status != "skipped"
+
+    def try_again(self, world: World) -> None:
+        """Let the sweeper run, also after the pauses of tries that failed."""
+        for _ in range(ROUNDS):
+            self.step([Sweep()])
+            session = self.look().session
+            tried = [each for name in OF_THE_CALL if session and (each := session.duties.get(name)) and each.tries]
+            if not tried:
+                return
+            world.clock.now = max(world.clock.now, *(each.due_at for each in tried))
 
     def over_calls_are_over(self) -> None:
         sight = self.look()

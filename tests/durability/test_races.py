@@ -207,7 +207,7 @@ def test_of_stop_and_renew_the_call_is_over_and_the_room_is_empty(track: Track) 
         assert isinstance(renewed, RenewedSession | SessionNotActive)
         assert not racing.all.room.inside
         row = racing.row
-        assert (row.hung_up_at, row.end_reason, row.duties.due_at) == (NOW + 60, "stopped", row.abandoned_at)
+        assert (row.hung_up_at, row.end_reason, row.duties.due_at) == (NOW + 60, "stopped", row.tokens_end_at)
         assert row.expires_at == (renewed.expires_at if isinstance(renewed, RenewedSession) else NOW + TTL)
         outcomes[type(renewed).__name__] += 1
     assert outcomes.keys() <= {"RenewedSession", "SessionNotActive"}

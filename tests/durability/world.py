@@ -40,6 +40,7 @@ from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
 from tests.patience import DEADLINE
+from tests.support.session_rows import put_back
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
 BASE: Final = "/api/v1/voice"
 NOWHERE: Final = "http://127.0.0.1:9"
 """A closed port for LiveKit's webhooks, so that nothing happens by itself."""
-
-INSTANTS: Final = ("created_at", "expires_at", "due_at", "completed_at", "failed_at", "hung_up_at")
-ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")
 
 _AT_ONCE: Final = 4
 """Concurrent requests to the services; moto serves one at a time and would also execute abandoned ones."""
@@ -257,8 +255,7 @@ class World:
         """Move all times of a session into the past by this many seconds."""
         key = {"session_id": {"S": session_id}}
         row: dict[str, Any] = self.dynamodb.get_item(TableName=self.tables.sessions, Key=key)["Item"]
-        _put_back(row, INSTANTS, seconds)
-        _put_back(row["livekit"]["M"], ROOM_INSTANTS, seconds)
+        put_back(row, seconds)
         self.dynamodb.put_item(TableName=self.tables.sessions, Item=row)
 
     def forget_keys_in_progress(self) -> None:
@@ -320,6 +317,20 @@ class World:
                 return number + 1
         raise AssertionError  # an endless counter
 
+    def rows_of(self, session_id: str) -> list[dict[str, Any]]:
+        """Return all that is stored of a session: its row or tombstone, and its pieces."""
+        values = {":id": {"S": session_id}}
+        row = self.dynamodb.get_item(
+            TableName=self.tables.sessions, Key={"session_id": {"S": session_id}}, ConsistentRead=True
+        )
+        pieces = self.dynamodb.query(
+            TableName=self.tables.transcripts,
+            KeyConditionExpression="session_id = :id",
+            ExpressionAttributeValues=values,
+            ConsistentRead=True,
+        )
+        return [*([row["Item"]] if "Item" in row else []), *pieces["Items"]]
+
     def put_into_queue(self, session_id: str) -> None:
         """Deliver a message of a session again, as SQS may."""
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
@@ -355,12 +366,6 @@ class World:
                 await livekit.room.create_room(CreateRoomRequest(name=name))
 
         self.background.run(order())
-
-
-def _put_back(values: dict[str, Any], names: tuple[str, ...], seconds: int) -> None:
-    for name in names:
-        if name in values:
-            values[name] = {"N": str(int(values[name]["N"]) - seconds)}
 
 
 def numbering() -> Any:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
-    from tests.functions.conftest import Functions
+    from tests.support.session_rows import put_back
+from tests.functions.conftest import Functions
 
 EVERY_MINUTE: Final = {
     "version": "0",
@@ -91,12 +92,6 @@ class Work:
     def advance(self, session_id: str, seconds: int) -> None:
         """Move all times of a session back by this many seconds."""
         table, key = os.environ["VOICE_SESSIONS_TABLE"], {"session_id": {"S": session_id}}
-        row = self.dynamodb.get_item(TableName=table, Key=key)["Item"]
-        for name in ("created_at", "expires_at", "due_at", "hung_up_at", "completed_at"):
-            if name in row:
-                row[name] = {"N": str(int(row[name]["N"]) - seconds)}
-        facts = row["livekit"]["M"]
-        for name in ("started_at", "first_joined_at"):
-            if name in facts:
-                facts[name] = {"N": str(int(facts[name]["N"]) - seconds)}  # type: ignore[index]
+        row: dict[str, Any] = self.dynamodb.get_item(TableName=table, Key=key)["Item"]
+        put_back(row, seconds)
         self.dynamodb.put_item(TableName=table, Item=row)

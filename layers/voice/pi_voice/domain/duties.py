@@ -45,8 +45,8 @@ BACKOFF: Final[Mapping[str, Backoff]] = {
     "end_call": _A_DAY_OF_TRIES,
     "hang_up": _A_DAY_OF_TRIES,
     "close_room": _A_DAY_OF_TRIES,
-    # An hour is longer than the retries of the queue.
-    "extract": Backoff(first_seconds=3_600, longest_seconds=3_600, max_tries=6),
+    # Fewer, because each one is followed by the retries of the queue.
+    "extract": Backoff(first_seconds=60, longest_seconds=3_600, max_tries=10),
     "delete_again": _A_DAY_OF_TRIES,
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from pi_voice.domain.duties import BACKOFF, Duties
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError, SessionNotFound, StorageError, UpstreamTimeout
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
@@ -20,7 +20,7 @@ from pi_voice.use_cases.settle_duties import Change, room_closed, settle_duties
 RECHECK_SECONDS: Final = 120
 """When the sweeper takes over the duties of a completed session, because its function crashed or a service failed."""
 
-QUEUED_SECONDS: Final = BACKOFF["extract"].first_seconds
+QUEUED_SECONDS: Final = 3_600
 """When the sweeper queues an extraction again; longer than the queue retries."""
 
 _TRANSIENT: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code)

@@ -15,6 +15,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
+from pi_voice.use_cases.extract_results import QUEUED_SECONDS
 from pi_voice.use_cases.settle_duties import Row, duty_done, room_closed, settle_duties
 from pi_voice.use_cases.stop_session import StopSession
 
@@ -231,9 +232,15 @@ class SweepSessions:
         return "rooms_closed"
 
     async def _extract(self, row: Row) -> str | None:
-        """Queue a pending extraction. It is due again after a pause, until its results are stored."""
+        """Queue a pending extraction. It is due again after the queue's own retries, until its results are stored."""
         if isinstance(row, Session) and _is_pending(row):
             await self._queue.put(row.session_id)
+            again_at, claimed = int(self._clock()) + QUEUED_SECONDS, row.duties.get("extract")
+            await settle_duties(
+                self._sessions,
+                row,
+                lambda duties: duties.moved("extract", again_at) if duties.get("extract") == claimed else duties,
+            )
             return "queued"
         await self._remove(row, "extract")
         return None
