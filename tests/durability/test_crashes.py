@@ -191,7 +191,8 @@ def deleted_in_a_race(call: Call) -> None:
     completed(call)
     assert delete(call) == 204
     after_its_tokens(call)
-    piece: Any = {
+    key = {"session_id": {"S": call.session_id}, "piece": {"S": f"transcript#{uuid4()}#000"}}
+    piece: Any = {**key, "data": {"B": b"said"}}
         "session_id": {"S": call.session_id},
         "piece": {"S": f"transcript#{uuid4()}#000"},
         "data": {"B": b"said"},
