@@ -1,5 +1,6 @@
 """Sample agents, sessions and turns, with ids of their own."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,9 @@ from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
-from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion
+from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
+from tests.integration.store import Store
 
 ACME = WorkspaceId("acme")
 GLOBEX = WorkspaceId("globex")
@@ -88,6 +90,27 @@ def a_call_end(**changes: Any) -> SessionCompletion:
         recheck_at=NOW + 320,
     )
     return replace(end, **changes)
+
+
+def added(store: Store, **changes: Any) -> Session:
+    """Store a new session."""
+    session = a_session(**changes)
+    asyncio.run(store.sessions.add(session))
+    return session
+
+
+def found(store: Store, session: Session) -> Session:
+    """Read a session that has to exist."""
+    there = asyncio.run(store.sessions.get(session.session_id))
+    assert there is not None
+    return there
+
+
+def deleted(store: Store, session: Session) -> Tombstone:
+    """Replace an ended session by a tombstone."""
+    tombstone = Tombstone(session.session_id, Duties().plus(delete_again=NOW + 900, close_room=NOW + 660))
+    asyncio.run(store.sessions.delete(tombstone, NOW))
+    return tombstone
 
 
 TURNS: list[TranscriptTurn] = [

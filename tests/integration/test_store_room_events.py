@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session
-from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session
+from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session, added, deleted, found
 from tests.integration.store import Store, sent_twice
 
 run = asyncio.run
@@ -20,21 +20,14 @@ OURS = "RM_ours"
 METADATA: dict[str, Any] = {"a": 1, "b": [0.5, None, "é 🏠"], "c": {"": 2**70}}
 
 
-def added(store: Store, **changes: Any) -> Session:
-    session = a_session(**changes)
-    run(store.sessions.add(session))
-    return session
-
-
 def merged_room(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
     """Merge events into a session and return the state of its room."""
     for event in events:
         merged = run(store.sessions.merge_room_event(replace(event, session_id=session.session_id)))
         assert merged == run(store.sessions.get(session.session_id))
-    found = run(store.sessions.get(session.session_id))
-    assert found is not None
-    assert replace(found, livekit=session.livekit) == session
-    return found.livekit
+    there = found(store, session)
+    assert replace(there, livekit=session.livekit) == session
+    return there.livekit
 
 
 def event(sid: str = OURS, **facts: Any) -> RoomEvent:
@@ -120,7 +113,7 @@ def test_a_repeated_event_returns_the_session(store: Store) -> None:
 
 def test_events_of_an_ended_session_are_merged(store: Store) -> None:
     session = added(store)
-    done = run(store.sessions.complete(session.session_id, a_call_end()))
+    done = run(store.sessions.complete(session, a_call_end()))
     assert done is not None
 
     assert merged_room(store, done, event(finished_at=NOW + 500)).finished_at == NOW + 500
@@ -131,9 +124,7 @@ def test_a_finished_room_completes_no_session(store: Store) -> None:
 
     merged_room(store, session, event(finished_at=NOW + 90))
 
-    found = run(store.sessions.get(session.session_id))
-    assert found is not None
-    assert found.status == "active"
+    assert found(store, session).status == "active"
 
 
 # ---- Unknown sessions -------------------------------------------------------------------------------
@@ -148,10 +139,11 @@ def test_events_of_unknown_rooms_create_no_row(store: Store, facts: dict[str, An
 @pytest.mark.parametrize("sid", [OURS, "RM_another"])
 def test_an_event_after_the_deletion_does_not_restore_the_session(store: Store, sid: str) -> None:
     session = added(store, status="failed")
-    run(store.sessions.delete(session.session_id))
+    deleted(store, session)
+    tombstone = store.row_of(session)
 
     assert not run(store.sessions.merge_room_event(RoomEvent(session.session_id, sid, finished_at=NOW)))
-    assert store.rows(store.names.sessions) == []
+    assert store.row_of(session) == tombstone
 
 
 def test_a_deletion_while_another_room_is_merged_is_final(store: Store) -> None:
@@ -162,7 +154,7 @@ def test_a_deletion_while_another_room_is_merged_is_final(store: Store) -> None:
             try:
                 return update(**arguments)
             finally:
-                run(store.sessions.delete(session.session_id))
+                deleted(store, session)
 
         return ask
 
@@ -171,7 +163,7 @@ def test_a_deletion_while_another_room_is_merged_is_final(store: Store) -> None:
     )
 
     assert not run(merging)
-    assert store.rows(store.names.sessions) == []
+    assert "livekit" not in store.row_of(session)
 
 
 def test_an_event_for_a_session_without_a_room_is_ignored(store: Store) -> None:

@@ -4,17 +4,18 @@ import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.errors import ErrorDetail, SessionActive, SessionNotFound
+from pi_voice.domain.duties import Duties
+from pi_voice.domain.errors import ErrorDetail, SessionNotFound
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
 from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
-from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session
+from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted
 from tests.integration.store import Store, never_sent, sent_twice
 
 run = asyncio.run
@@ -26,16 +27,19 @@ STILL_PENDING = Extraction(
 FAILED = Extraction(
     status="failed", model="m", attempts=3, error=ErrorInfo(code="gemini_error", message='Say "ä" again.')
 )
+ROOM_STILL_OPEN = Duties().plus(close_room=NOW + 320)
 
 
-def added(store: Store, **changes: Any) -> Session:
-    session = a_session(**changes)
-    run(store.sessions.add(session))
-    return session
+def done_extracting(duties: Duties) -> Duties:
+    return duties.without("extract")
+
+
+def retried_later(duties: Duties) -> Duties:
+    return duties.moved("extract", NOW + 3_800)
 
 
 def completed(store: Store, end: SessionCompletion | None = None) -> Session:
-    session = run(store.sessions.complete(added(store).session_id, end or a_call_end()))
+    session = run(store.sessions.complete(added(store), end or a_call_end()))
     assert session is not None
     return session
 
@@ -81,13 +85,15 @@ def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
         "created_at",
         "due_at",
         "due_shard",
+        "duties",
         "expires_at",
         "grace_seconds",
         "livekit",
         "max_duration_seconds",
         "media",
         "metadata",
-        "participant",
+        "participant_identity",
+        "participant_name",
         "session_id",
         "status",
         "ttl_seconds",
@@ -133,7 +139,7 @@ def test_an_active_session_is_completed_with_all_fields_of_the_completion(
     session = added(store)
     end = a_call_end(duration_seconds=duration_seconds)
 
-    done = run(store.sessions.complete(session.session_id, end))
+    done = run(store.sessions.complete(session, end))
 
     assert done is not None
     assert done == run(store.sessions.get(session.session_id))
@@ -144,16 +150,16 @@ def test_an_active_session_is_completed_with_all_fields_of_the_completion(
     assert done.transcript_id == end.transcript_id
     assert done.turns == end.turns
     assert done.extraction == end.extraction
-    assert done.due_at == end.due_at
+    assert done.duties == Duties().plus(close_room=end.recheck_at, extract=end.recheck_at)
     assert done.duration_seconds == duration_seconds
     assert type(done.duration_seconds) is type(duration_seconds)
 
 
 def test_completing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) -> None:
     session = added(store)
-    run(store.sessions.hang_up(session.session_id, "cap", NOW + 75))
+    run(store.sessions.hang_up(session, "cap", NOW + 75))
 
-    done = run(store.sessions.complete(session.session_id, a_call_end(end_reason="client_timer")))
+    done = run(store.sessions.complete(session, a_call_end(end_reason="client_timer")))
 
     assert done is not None
     assert (done.end_reason, done.hung_up_at) == ("cap", NOW + 75)
@@ -166,7 +172,7 @@ def test_a_session_is_completed_only_with_all_its_checkpoints_or_with_the_client
     session = added(store)
     run(store.checkpoints.append(session, TURNS, 100))
 
-    done = run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=known)))
+    done = run(store.sessions.complete(session, a_call_end(checkpoint_turns=known)))
 
     assert (done is not None) == wins
     found = run(store.sessions.get(session.session_id))
@@ -177,13 +183,13 @@ def test_a_session_is_completed_only_with_all_its_checkpoints_or_with_the_client
 def test_a_session_without_checkpoints_is_completed_with_none(store: Store) -> None:
     session = added(store)
 
-    assert run(store.sessions.complete(session.session_id, a_call_end(checkpoint_turns=0))) is not None
+    assert run(store.sessions.complete(session, a_call_end(checkpoint_turns=0))) is not None
 
 
 def test_completing_a_session_keeps_its_other_fields(store: Store) -> None:
     session = added(store)
 
-    done = run(store.sessions.complete(session.session_id, a_call_end()))
+    done = run(store.sessions.complete(session, a_call_end()))
 
     assert done is not None
     for field in (
@@ -203,7 +209,7 @@ def test_a_completed_session_is_not_completed_again_and_its_transcript_stays(sto
     first = a_call_end()
     done = completed(store, first)
 
-    assert run(store.sessions.complete(done.session_id, a_call_end())) is None
+    assert run(store.sessions.complete(done, a_call_end())) is None
     assert run(store.sessions.get(done.session_id)) == done
 
 
@@ -211,12 +217,12 @@ def test_a_failed_session_cannot_be_completed(store: Store) -> None:
     failed = a_session().failed(UNPROVISIONED, "failed", NOW)
     run(store.sessions.add(failed))
 
-    assert run(store.sessions.complete(failed.session_id, a_call_end())) is None
+    assert run(store.sessions.complete(failed, a_call_end())) is None
     assert run(store.sessions.get(failed.session_id)) == failed
 
 
 def test_completing_an_unknown_session_creates_none(store: Store) -> None:
-    assert run(store.sessions.complete(SessionId(uuid7()), a_call_end())) is None
+    assert run(store.sessions.complete(a_session(), a_call_end())) is None
     assert store.rows(store.names.sessions) == []
 
 
@@ -224,7 +230,7 @@ def test_a_completion_whose_first_response_was_lost_succeeds(store: Store) -> No
     session = added(store)
     end = a_call_end()
 
-    done = run(store.through(update_item=sent_twice).sessions.complete(session.session_id, end))
+    done = run(store.through(update_item=sent_twice).sessions.complete(session, end))
 
     assert done is not None
     assert done.transcript_id == end.transcript_id
@@ -234,9 +240,9 @@ def test_a_completion_whose_first_response_was_lost_succeeds(store: Store) -> No
 def test_repeating_a_completion_returns_the_current_session(store: Store) -> None:
     end = a_call_end()
     done = completed(store, end)
-    saved = run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, done_extracting))
 
-    assert run(store.sessions.complete(done.session_id, end)) == saved
+    assert run(store.sessions.complete(done, end)) == saved
 
 
 def test_one_of_50_concurrent_completions_on_a_table_of_1000_wins_with_its_transcript(store: Store) -> None:
@@ -247,8 +253,8 @@ def test_one_of_50_concurrent_completions_on_a_table_of_1000_wins_with_its_trans
 
     def complete(end: SessionCompletion) -> Session | None:
         async def attempt() -> Session | None:
-            await store.transcripts.put(end.transcript_id, TURNS)
-            return await store.sessions.complete(session.session_id, end)
+            await store.transcripts.put(session.session_id, end.transcript_id, TURNS)
+            return await store.sessions.complete(session, end)
 
         return run(attempt())
 
@@ -260,7 +266,7 @@ def test_one_of_50_concurrent_completions_on_a_table_of_1000_wins_with_its_trans
     done, end = winners[0]
     assert done == run(store.sessions.get(session.session_id))
     assert (done.transcript_id, done.end_reason) == (end.transcript_id, end.end_reason)
-    assert run(store.transcripts.get(end.transcript_id)) == TURNS
+    assert run(store.transcripts.get(session.session_id, end.transcript_id)) == TURNS
 
 
 def test_a_concurrent_room_event_is_stored_beside_the_completion(store: Store) -> None:
@@ -269,7 +275,7 @@ def test_a_concurrent_room_event_is_stored_beside_the_completion(store: Store) -
 
     async def both() -> None:
         await asyncio.gather(
-            store.sessions.complete(session.session_id, end),
+            store.sessions.complete(session, end),
             store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", finished_at=NOW + 99)),
         )
 
@@ -307,38 +313,39 @@ def test_a_concurrent_room_event_is_stored_beside_the_completion(store: Store) -
 def test_results_are_returned_exactly_as_they_were_stored(store: Store, results: JsonValue) -> None:
     done = completed(store)
 
-    saved = run(store.sessions.save_extraction(done, results, SUCCEEDED, None))
+    saved = run(store.sessions.save_extraction(done, results, SUCCEEDED, done_extracting))
 
     assert saved == run(store.sessions.get(done.session_id))
     assert saved.results == results
     assert json.dumps(saved.results) == json.dumps(results)
     assert saved.extraction == SUCCEEDED
     assert saved.transcript_id == done.transcript_id
-    assert saved.duties.due_at is None
+    assert saved.duties == ROOM_STILL_OPEN
 
 
 def test_a_failed_extraction_is_stored_with_its_error_and_without_results(store: Store) -> None:
     done = completed(store)
 
-    saved = run(store.sessions.save_extraction(done, None, FAILED, None))
+    saved = run(store.sessions.save_extraction(done, None, FAILED, done_extracting))
 
-    assert saved.extraction == FAILED
-    assert not {"results", "due_at", "due_shard"} & set(store.row_of(done))
+    assert (saved.extraction, saved.duties) == (FAILED, ROOM_STILL_OPEN)
+    assert "results" not in store.row_of(done)
 
 
 def test_a_pending_extraction_stays_due(store: Store) -> None:
     done = completed(store)
 
-    saved = run(store.sessions.save_extraction(done, None, STILL_PENDING, NOW + 3_800))
+    saved = run(store.sessions.save_extraction(done, None, STILL_PENDING, retried_later))
 
-    assert (saved.extraction, saved.duties.due_at) == (STILL_PENDING, NOW + 3_800)
-    assert "due_shard" in store.row_of(done)
+    assert (saved.extraction, saved.duties) == (STILL_PENDING, ROOM_STILL_OPEN.plus(extract=NOW + 3_800))
 
 
 def test_results_whose_first_response_was_lost_are_stored_once(store: Store) -> None:
     done = completed(store)
 
-    saved = run(store.through(update_item=sent_twice).sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
+    saved = run(
+        store.through(update_item=sent_twice).sessions.save_extraction(done, {"age": 42}, SUCCEEDED, done_extracting)
+    )
 
     assert saved == run(store.sessions.get(done.session_id))
     assert (saved.results, saved.extraction) == ({"age": 42}, SUCCEEDED)
@@ -349,25 +356,25 @@ def test_the_first_of_two_concurrent_extractions_wins_and_the_second_gets_its_re
     store: Store, first: Extraction
 ) -> None:
     done = completed(store)
-    saved = run(store.sessions.save_extraction(done, {"age": 42}, first, NOW + 3_800))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, first, retried_later))
 
-    assert run(store.sessions.save_extraction(done, {"age": 7}, SUCCEEDED, None)) == saved
+    assert run(store.sessions.save_extraction(done, {"age": 7}, SUCCEEDED, done_extracting)) == saved
     assert run(store.sessions.get(done.session_id)) == saved
 
 
 def test_a_later_attempt_that_read_the_stored_extraction_replaces_it(store: Store) -> None:
-    saved = run(store.sessions.save_extraction(completed(store), None, STILL_PENDING, NOW + 3_800))
+    saved = run(store.sessions.save_extraction(completed(store), None, STILL_PENDING, retried_later))
 
-    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, done_extracting))
 
-    assert (again.results, again.extraction, again.duties.due_at) == ({"age": 42}, SUCCEEDED, None)
+    assert (again.results, again.extraction, again.duties) == ({"age": 42}, SUCCEEDED, ROOM_STILL_OPEN)
 
 
 def test_one_of_many_concurrent_extractions_is_stored(store: Store) -> None:
     done = completed(store)
 
     def save(number: int) -> Session:
-        return run(store.sessions.save_extraction(done, {"age": number}, SUCCEEDED, None))
+        return run(store.sessions.save_extraction(done, {"age": number}, SUCCEEDED, done_extracting))
 
     with ThreadPoolExecutor(max_workers=8) as workers:
         outcomes = list(workers.map(save, range(16)))
@@ -381,7 +388,11 @@ def test_results_of_another_transcript_are_not_stored(store: Store, transcript_i
     done = completed(store)
 
     assert (
-        run(store.sessions.save_extraction(replace(done, transcript_id=transcript_id), {"age": 42}, SUCCEEDED, None))
+        run(
+            store.sessions.save_extraction(
+                replace(done, transcript_id=transcript_id), {"age": 42}, SUCCEEDED, done_extracting
+            )
+        )
         == done
     )
     assert run(store.sessions.get(done.session_id)) == done
@@ -390,17 +401,18 @@ def test_results_of_another_transcript_are_not_stored(store: Store, transcript_i
 def test_results_of_an_active_session_are_not_stored(store: Store) -> None:
     session = added(store)
 
-    assert run(store.sessions.save_extraction(session, {"age": 42}, SUCCEEDED, None)) == session
+    assert run(store.sessions.save_extraction(session, {"age": 42}, SUCCEEDED, done_extracting)) == session
     assert run(store.sessions.get(session.session_id)) == session
 
 
 def test_results_after_the_deletion_do_not_restore_the_session(store: Store) -> None:
     done = completed(store)
-    run(store.sessions.delete(done.session_id))
+    deleted(store, done)
+    tombstone = store.row_of(done)
 
     with pytest.raises(SessionNotFound):
-        run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, None))
-    assert store.rows(store.names.sessions) == []
+        run(store.sessions.save_extraction(done, {"age": 42}, SUCCEEDED, done_extracting))
+    assert store.row_of(done) == tombstone
 
 
 VIOLATION = ErrorInfo(
@@ -449,16 +461,16 @@ IN_FULL = Extraction(
 def test_an_extraction_with_all_fields_is_returned_as_it_was_stored(store: Store) -> None:
     done = completed(store)
 
-    saved = run(store.sessions.save_extraction(done, {"age": 42}, IN_FULL, None))
+    saved = run(store.sessions.save_extraction(done, {"age": 42}, IN_FULL, done_extracting))
 
     assert saved == run(store.sessions.get(done.session_id))
     assert saved.extraction == IN_FULL
 
 
 def test_an_extraction_with_all_fields_can_be_replaced(store: Store) -> None:
-    saved = run(store.sessions.save_extraction(completed(store), None, IN_FULL, None))
+    saved = run(store.sessions.save_extraction(completed(store), None, IN_FULL, done_extracting))
 
-    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, None))
+    again = run(store.sessions.save_extraction(saved, {"age": 42}, SUCCEEDED, done_extracting))
 
     assert (again.results, again.extraction) == ({"age": 42}, SUCCEEDED)
 
@@ -467,38 +479,6 @@ def test_default_values_are_not_stored(store: Store) -> None:
     done = completed(store)
 
     assert store.row_of(done)["extraction"] == {"S": '{"status":"pending"}'}
-
-
-# ---- Deleting ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_an_ended_session_is_deleted(store: Store, status: Literal["completed", "failed"]) -> None:
-    session = added(store, status=status)
-    other = added(store)
-
-    run(store.sessions.delete(session.session_id))
-
-    assert run(store.sessions.get(session.session_id)) is None
-    assert run(store.sessions.get(other.session_id)) == other
-
-
-def test_an_active_session_is_not_deleted(store: Store) -> None:
-    session = added(store)
-
-    with pytest.raises(SessionActive):
-        run(store.sessions.delete(session.session_id))
-
-    assert run(store.sessions.get(session.session_id)) == session
-
-
-def test_deleting_a_deleted_session_succeeds(store: Store) -> None:
-    session = added(store, status="failed")
-
-    run(store.sessions.delete(session.session_id))
-    run(store.sessions.delete(session.session_id))
-
-    assert store.rows(store.names.sessions) == []
 
 
 # ---- Retention --------------------------------------------------------------------------------------
@@ -518,8 +498,8 @@ def test_with_a_retention_a_session_expires_that_many_days_after_its_creation_wh
     run(sessions.add(session))
     assert store.row_of(session)["ttl"] == expiry
 
-    done = run(sessions.complete(session.session_id, a_call_end()))
+    done = run(sessions.complete(session, a_call_end()))
     assert done is not None
     run(sessions.merge_room_event(RoomEvent(session.session_id, "RM_ours", finished_at=NOW)))
-    run(sessions.save_extraction(done, {}, SUCCEEDED, None))
+    run(sessions.save_extraction(done, {}, SUCCEEDED, done_extracting))
     assert store.row_of(session)["ttl"] == expiry
