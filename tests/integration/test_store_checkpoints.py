@@ -208,7 +208,7 @@ def test_a_broken_piece_is_a_storage_error_and_logged(store: Store, logged: io.S
 def test_turns_of_a_newer_version_are_read(store: Store) -> None:
     session = replace(added(store), checkpoint_turns=1)
     turns = [{"role": "interpreter", "text": "Hi", "emotion": "happy"}]
-    row = {
+    row: Row = {
         "session_id": {"S": session.session_id},
         "piece": {"S": "checkpoint#0#000000"},
         "data": {"B": gzip.compress(json.dumps(turns).encode())},

@@ -17,12 +17,14 @@ from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTran
 from pi_voice.domain import api_keys
 from pi_voice.domain.agents import ListAgentsQuery
 from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.ids import KeyId, SessionId, uuid7
+from pi_voice.domain.ids import KeyId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import ListSessionsQuery
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.ports import DueSession
 from pi_voice.settings import TableNames
 from tests.integration.conftest import AwsAt
 from tests.integration.provider import Provider, says
@@ -33,6 +35,7 @@ Work = Callable[[Store], Coroutine[Any, Any, object]]
 
 SECRET = "turnPassword-and-what-the-caller-said"
 SESSION, AGENT, END = a_session(), an_agent(), a_call_end()
+TOMBSTONE = Tombstone(SESSION.session_id, Duties())
 ID = KeyId(uuid7())
 KEY = ApiKey(key_id=ID, workspace=ACME, name=SECRET, hint="abcd", created_at=NOW)
 HASH = api_keys.generate().hash
@@ -40,8 +43,8 @@ HASH = api_keys.generate().hash
 FAILURE = ErrorInfo(code="expired", message=SECRET)
 
 
-async def all_of(pages: AsyncIterator[list[SessionId]]) -> list[SessionId]:
-    return [session_id async for page in pages for session_id in page]
+async def all_of(pages: AsyncIterator[list[DueSession]]) -> list[DueSession]:
+    return [due async for page in pages for due in page]
 
 
 EVERYTHING: dict[str, Work] = {
@@ -56,32 +59,35 @@ EVERYTHING: dict[str, Work] = {
     "list agents": lambda store: store.agents.page(ACME, ListAgentsQuery()),
     "read a session": lambda store: store.sessions.get(SESSION.session_id),
     "add a session": lambda store: store.sessions.add(SESSION),
-    "complete a session": lambda store: store.sessions.complete(SESSION.session_id, END),
+    "complete a session": lambda store: store.sessions.complete(SESSION, END),
     "save an extraction": lambda store: store.sessions.save_extraction(
-        SESSION, {"said": SECRET}, Extraction(status="succeeded"), NOW
+        SESSION, {"said": SECRET}, Extraction(status="succeeded"), lambda duties: duties
     ),
-    "fail a session": lambda store: store.sessions.fail(SESSION.failed(FAILURE, "expired", NOW)),
-    "hang up": lambda store: store.sessions.hang_up(SESSION.session_id, "stopped", NOW),
+    "fail a session": lambda store: store.sessions.fail(SESSION, SESSION.failed(FAILURE, "expired", NOW), NOW),
+    "hang up": lambda store: store.sessions.hang_up(SESSION, "stopped", NOW),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
-    "schedule a session": lambda store: store.sessions.schedule(SESSION, NOW + 60),
+    "read duties": lambda store: store.sessions.duties(SESSION.session_id),
+    "set duties": lambda store: store.sessions.set_duties(SESSION.session_id, SESSION.duties, Duties()),
+    "put off a row": lambda store: store.sessions.put_off(DueSession(SESSION.session_id, NOW), NOW + 60, 3),
     "list due sessions": lambda store: all_of(store.sessions.due(NOW)),
     "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
-    "read checkpoints": lambda store: store.checkpoints.read(SESSION),
-    "delete checkpoints": lambda store: store.checkpoints.delete(SESSION.session_id),
-    "delete a session": lambda store: store.sessions.delete(SESSION.session_id),
+    "read checkpoints": lambda store: store.checkpoints.read(replace(SESSION, checkpoint_turns=3)),
+    "delete a session": lambda store: store.sessions.delete(TOMBSTONE, NOW),
+    "forget a tombstone": lambda store: store.sessions.forget(TOMBSTONE),
     "list sessions": lambda store: store.sessions.page(ACME, ListSessionsQuery(status="active")),
     "merge an event": lambda store: store.sessions.merge_room_event(
         RoomEvent(SESSION.session_id, "RM", finished_at=NOW)
     ),
-    "put a transcript": lambda store: store.transcripts.put(END.transcript_id, TURNS),
-    "read a transcript": lambda store: store.transcripts.get(END.transcript_id),
-    "expire a transcript": lambda store: store.transcripts.expire(END.transcript_id, TURNS),
-    "delete a transcript": lambda store: store.transcripts.delete(END.transcript_id),
+    "put a transcript": lambda store: store.transcripts.put(SESSION.session_id, END.transcript_id, TURNS),
+    "read a transcript": lambda store: store.transcripts.get(SESSION.session_id, END.transcript_id),
+    "expire a transcript": lambda store: store.transcripts.expire(SESSION.session_id, END.transcript_id, TURNS),
+    "delete what was said": lambda store: store.transcripts.delete(SESSION.session_id),
 }
 everything = pytest.mark.parametrize("work", EVERYTHING.values(), ids=list(EVERYTHING))
 
 REQUESTS = (
     "batch_get_item",
+    "batch_write_item",
     "delete_item",
     "get_item",
     "put_item",
@@ -191,9 +197,9 @@ def test_a_slow_response_times_out(store: Store, logged: io.StringIO) -> None:
 
 CONFLICT = "TransactionConflictException"
 WRITES = {
-    "complete a session": lambda store, session: store.sessions.complete(session.session_id, END),
-    "fail a session": lambda store, session: store.sessions.fail(session.failed(FAILURE, "expired", NOW)),
-    "hang up": lambda store, session: store.sessions.hang_up(session.session_id, "stopped", NOW),
+    "complete a session": lambda store, session: store.sessions.complete(session, END),
+    "fail a session": lambda store, session: store.sessions.fail(session, session.failed(FAILURE, "expired", NOW), NOW),
+    "hang up": lambda store, session: store.sessions.hang_up(session, "stopped", NOW),
     "merge an event": lambda store, session: store.sessions.merge_room_event(
         RoomEvent(session.session_id, "RM_ours", NOW)
     ),

@@ -187,7 +187,7 @@ def test_a_failed_piece_is_reported_after_all_other_writes_have_ended(store: Sto
 
 def stored(store: Store, turns: object, kind: str = "transcript#1#000") -> None:
     data = gzip.compress(json.dumps(turns).encode())
-    row = {"session_id": {"S": SESSION_ID}, "piece": {"S": kind}, "data": {"B": data}, "codec": {"S": "gzip"}}
+    row: Row = {"session_id": {"S": SESSION_ID}, "piece": {"S": kind}, "data": {"B": data}, "codec": {"S": "gzip"}}
     store.dynamodb.put_item(TableName=store.names.transcripts, Item=row)
 
 

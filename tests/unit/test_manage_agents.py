@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from pydantic import JsonValue
@@ -196,7 +197,8 @@ def test_a_patch_with_an_invalid_schema_is_rejected() -> None:
 
 
 def agent_of_newer_version() -> Agent:
-    return agent().model_copy(update={"behaviors": Behaviors.model_construct(speaking_pace="whispered")})
+    newer: dict[str, Any] = {"speaking_pace": "whispered"}
+    return agent().model_copy(update={"behaviors": Behaviors.model_construct(**newer)})
 
 
 def test_a_patch_of_an_agent_with_a_value_of_a_newer_version_names_that_value() -> None:

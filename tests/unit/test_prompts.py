@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -56,8 +56,8 @@ def test_every_golden_file_is_used() -> None:
 
 
 def test_a_pace_and_a_length_that_only_a_newer_version_knows_have_the_defaults_in_the_instruction() -> None:
-    behaviors = Behaviors.model_construct(speaking_pace="whispered", response_length="endless")
-    of_newer_version = agent().model_copy(update={"behaviors": behaviors})
+    newer: dict[str, Any] = {"speaking_pace": "whispered", "response_length": "endless"}
+    of_newer_version = agent().model_copy(update={"behaviors": Behaviors.model_construct(**newer)})
 
     assert instruction_for(of_newer_version) == instruction_for(agent())
 
