@@ -310,8 +310,14 @@ def dynamodb_error(status: int, code: str) -> Fault:
 
 
 async def partial_pages(exchange: Exchange) -> Reply:
-    """Respond to a query with one row a page and to a batch without its last row, as DynamoDB does at a size limit."""
+    """Respond to a query with one row a page and to a batch without its last row, as DynamoDB does at a limit."""
     order = json.loads(exchange.body)
+    if exchange.name.startswith("DynamoDB BatchWriteItem"):
+        [(table, writes)] = order["RequestItems"].items()
+        if len(writes) == 1:
+            return await exchange.forward(exchange.body)
+        await exchange.forward(json.dumps({**order, "RequestItems": {table: writes[:-1]}}).encode())
+        return _json(200, {"UnprocessedItems": {table: writes[-1:]}}, "application/x-amz-json-1.0")
     if exchange.name.startswith("DynamoDB Query"):
         return await exchange.forward(json.dumps({**order, "Limit": 1}).encode())
     reply = await exchange.forward(exchange.body)

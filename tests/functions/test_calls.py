@@ -39,9 +39,9 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "delete_session": [
         *KEY,
         "GetItem sessions",
+        "PutItem sessions",
         "Query transcripts",
-        "DeleteItem transcripts",
-        "DeleteItem sessions",
+        "BatchWriteItem transcripts",
     ],
     "complete_session": [
         *KEY,
@@ -116,7 +116,7 @@ class Listener:
             return
         names = {getattr(container.tables(), each.name): each.name for each in fields(container.tables())}
         match operation:
-            case "BatchGetItem":
+            case "BatchGetItem" | "BatchWriteItem":
                 tables = [*params["RequestItems"]]
             case "TransactWriteItems":
                 tables = sorted(part["TableName"] for each in params["TransactItems"] for part in each.values())

@@ -56,8 +56,8 @@ class Watch:
         if not self._current or operation in POLLED:
             return
         match operation:
-            case "BatchGetItem":
-                used = [(table, "BatchGetItem") for table in params["RequestItems"]]
+            case "BatchGetItem" | "BatchWriteItem":
+                used = [(table, operation) for table in params["RequestItems"]]
             case "TransactWriteItems":
                 parts = [part for item in params["TransactItems"] for part in item.items()]
                 used = [
@@ -221,6 +221,8 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     assert watch.during("CompleteSession", lambda: api.post(f"{path}/complete")).status == 200
     watch.during("GetSession", lambda: api.get(path).data)
     assert watch.during("DeleteSession", lambda: api.delete(path)).status == 204
+    day.work.advance(session["session_id"], 2 * GRACE_SECONDS)
+    assert watch.during("SweepSessions", day.work.sweep)["deleted"] == 1
 
 
 def calls_end_badly(day: Day, front: Front) -> None:
