@@ -193,10 +193,6 @@ def deleted_in_a_race(call: Call) -> None:
     after_its_tokens(call)
     key = {"session_id": {"S": call.session_id}, "piece": {"S": f"transcript#{uuid4()}#000"}}
     piece: Any = {**key, "data": {"B": b"said"}}
-        "session_id": {"S": call.session_id},
-        "piece": {"S": f"transcript#{uuid4()}#000"},
-        "data": {"B": b"said"},
-    }
     call.world.dynamodb.put_item(TableName=call.world.tables.transcripts, Item=piece)
     call.world.let_pass(call.session_id, DELETE_AGAIN_SECONDS)
 
