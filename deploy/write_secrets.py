@@ -25,6 +25,9 @@ from mypy_boto3_ssm import SSMClient
 MAX_AGE_SECONDS: Final = 300
 """How long the functions use a secret before they read it again (`pi_voice.adapters.secrets`)."""
 
+ROTATION_SECONDS: Final = MAX_AGE_SECONDS + 60
+"""Pause until all functions accept the next client-token secret, also those whose first refresh failed."""
+
 FEWEST_CHARACTERS: Final = 32
 """Length of the client-token secret; the functions refuse shorter ones."""
 
@@ -155,7 +158,7 @@ def rotate(store: Store, prefix: str, environment: Mapping[str, str], wait: Call
             raise ValueError(f"{SIGNS} is too short: it needs {FEWEST_CHARACTERS} characters or more.")
         tokens = {**tokens, NEXT: new}
         store.put(name, json.dumps(tokens))
-    wait(MAX_AGE_SECONDS)
+    wait(ROTATION_SECONDS)
     store.put(name, json.dumps({SIGNS: tokens[NEXT], PREVIOUS: tokens[SIGNS]}))
 
 
