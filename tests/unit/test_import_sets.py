@@ -8,12 +8,18 @@ from typing import Final
 
 import pytest
 
+from tests.template.rights import RIGHTS, secrets
+from tests.template.routes import snake_case
+
 ROOT: Final = Path(__file__).parents[2]
+
+PARAMETERS: Final = "aws_lambda_powertools.utilities.parameters"
 
 HEAVY: Final = {
     "aiohttp",
     "aws_lambda_powertools.utilities.idempotency",  # imported by the first request with an Idempotency-Key
     "aws_lambda_powertools.event_handler.openapi.models",  # Powertools' own validation
+    PARAMETERS,
     "boto3",
     "boto3.dynamodb.conditions",  # boto3's resources, which no store uses
     "boto3.s3.inject",
@@ -77,6 +83,8 @@ ENVIRONMENT: Final = {
     "GEMINI_EXTRACTION_MODEL": "lite",
 }
 
+PROVIDERS: Final = secrets("LiveKit", "LiveKitWebhook", "Gemini").keys()
+
 IMPORT_EACH: Final = """
 import os, sys
 sys.modules["cryptography"] = None  # the layer does not contain it
@@ -103,12 +111,11 @@ running_to(0)
 """
 
 
-@pytest.fixture(scope="module")
-def imported() -> dict[str, set[str]]:
+def import_each(**variables: str) -> dict[str, set[str]]:
     """Import each function in its own process, like Lambda, and return the heavy modules it imported."""
     told = subprocess.run(
         [sys.executable, "-W", "error", "-c", IMPORT_EACH, *(str(ROOT / "functions" / name) for name in IMPORTED)],
-        env={**ENVIRONMENT, "HEAVY": " ".join(HEAVY), "PYTHONPATH": str(ROOT / "layers" / "voice")},
+        env={**ENVIRONMENT, **variables, "HEAVY": " ".join(HEAVY), "PYTHONPATH": str(ROOT / "layers" / "voice")},
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -117,11 +124,23 @@ def imported() -> dict[str, set[str]]:
     return {name: set(modules) for name, *modules in map(str.split, told.stdout.splitlines())}
 
 
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    return import_each()
+
+
 @pytest.mark.parametrize("function", IMPORTED)
 def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
     function: str, imported: dict[str, set[str]]
 ) -> None:
     assert imported[function] == IMPORTED[function]
+
+
+def test_secrets_are_imported_where_a_provider_is_called_and_for_client_tokens_only_at_the_first_one() -> None:
+    imported = import_each(PI_VOICE_SECRETS="ssm:/pi-voice")
+
+    calling = {snake_case(name) for name, rights in RIGHTS.items() if rights.keys() & PROVIDERS}
+    assert {name for name, modules in imported.items() if PARAMETERS in modules} == calling
 
 
 def test_a_cold_start_builds_only_the_validators_of_its_own_route() -> None:
