@@ -90,7 +90,7 @@ deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETE
 	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 
-secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-tokens)
+secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token)
 	@.venv/bin/python deploy/write_secrets.py $(STACK) $(ROTATE)
 
 api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)

@@ -1,10 +1,10 @@
 """Store the keys of LiveKit and Gemini, and the client-token secret, where a stack's functions read them.
 
-    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack> [client-tokens]
+    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack> [client-token]
 
 The keys are read from the environment, so they never appear in a command line or a process list. There is one parameter
 or secret per group of readers. Groups that do not change are not written, so one key can be replaced without the
-others. `client-tokens` rotates the client-token secret. The template does not create the parameters, because
+others. `client-token` rotates the client-token secret. The template does not create the parameters, because
 CloudFormation cannot create a SecureString.
 """
 
@@ -39,7 +39,9 @@ SIGNS: Final = "CLIENT_TOKEN_SECRET"
 PREVIOUS: Final = "CLIENT_TOKEN_PREVIOUS_SECRET"
 NEXT: Final = "CLIENT_TOKEN_NEXT_SECRET"
 
-CLIENT_TOKENS: Final = "client-tokens"
+CLIENT_TOKENS: Final = "client-token"
+"""Not "tokens": Secrets Manager advises against a hyphen and six characters at the end of a name, as ARNs have them."""
+
 GROUPS: Final = ("livekit-webhook", "livekit", "gemini", CLIENT_TOKENS)
 """In the order of writing: the webhook's copy of LiveKit's pair first, so that an interrupted run can be repeated."""
 

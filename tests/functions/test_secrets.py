@@ -45,7 +45,7 @@ def secrets(providers: Providers, functions: Functions) -> Iterator[None]:
             "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET": WEBHOOK_SECRET,
         },
         "gemini": {"GEMINI_API_KEY": providers.variables["GEMINI_API_KEY"]},
-        "client-tokens": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
+        "client-token": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
     }
     ssm = boto3.client("ssm")
     for group, values in groups.items():
@@ -81,7 +81,7 @@ def test_a_session_is_created_with_the_stored_secrets_read_in_one_request(
 
     session = api.session()
 
-    assert operations == [f"{PREFIX}/client-tokens {PREFIX}/gemini {PREFIX}/livekit"]
+    assert operations == [f"{PREFIX}/client-token {PREFIX}/gemini {PREFIX}/livekit"]
     assert session["connection"]["gemini_live"]["token"]
     assert "wrong" not in json.dumps(session)
     assert os.environ["GEMINI_API_KEY"].startswith("wrong")

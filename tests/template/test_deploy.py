@@ -221,7 +221,7 @@ def test_an_interrupted_rotation_is_finished_by_the_next(store: Store, kind: str
 def test_a_secret_of_client_tokens_is_not_replaced_without_rotation(store: Store, kind: str) -> None:
     write(store, KEYS | SIGNS)
 
-    with pytest.raises(ValueError, match="ROTATE=client-tokens"):
+    with pytest.raises(ValueError, match="ROTATE=client-token"):
         write(store, {"CLIENT_TOKEN_SECRET": "t" * 32})
     assert read(kind)["CLIENT_TOKEN_SECRET"] == SIGNS["CLIENT_TOKEN_SECRET"]
 

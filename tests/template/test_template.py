@@ -20,7 +20,7 @@ SECRETS = {
     "LiveKit": "livekit",
     "LiveKitWebhook": "livekit-webhook",
     "Gemini": "gemini",
-    "ClientTokens": "client-tokens",
+    "ClientTokens": "client-token",
 }
 """Groups of secrets, and the end of the name of each."""
 

@@ -188,7 +188,7 @@ def client_tokens() -> "ClientTokens":
     """Create the signer of client tokens."""
     from pi_voice.domain.client_tokens import ClientTokens
 
-    return ClientTokens(with_secrets(settings.client_token_secrets, "client-tokens"))
+    return ClientTokens(with_secrets(settings.client_token_secrets, "client-token"))
 
 
 # ---- Use cases ----
