@@ -224,12 +224,13 @@ def test_a_request_whose_thread_starts_after_the_deadline_is_not_sent(
     released = threading.Event()
 
     async def work() -> None:
-        with ThreadPoolExecutor(1) as threads:
-            asyncio.get_running_loop().set_default_executor(threads)
-            threads.submit(released.wait, LONG)
-            with pytest.raises(TimeoutError):
-                await send(aws_at(provider.url, seconds=0.1, time_limit_seconds=0.01), threads)
-            released.set()
+        loop, threads = asyncio.get_running_loop(), ThreadPoolExecutor(1)
+        loop.set_default_executor(threads)
+        threads.submit(released.wait, LONG)
+        with pytest.raises(TimeoutError):
+            await send(aws_at(provider.url, seconds=0.2, time_limit_seconds=0.1), threads)
+        released.set()
+        await loop.shutdown_default_executor()  # waits for the thread
 
     provider.answers(ROW)
     runner.run(work())
