@@ -524,7 +524,8 @@ def lane(world: World) -> Iterator[Lane]:
 
 
 def a_call(world: World, lane: Lane) -> Call:
-    """Return a caller with an agent, and clear the state of other calls."""
+    """Return a caller with an agent, after all that is due of other calls was done."""
+    world.let_schedule_run(lane)
     world.empty_queue()
     caller = world.caller(lane)
     agent = {"name": "Ana", "instructions": "Take the order.", "output_schema": {"mood": "string"}}
