@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from local import template
+from pi_voice.domain.session_api import SweepSessionsResult
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.functions.conftest import GRACE_SECONDS, ROOT, Api
 from tests.functions.providers import Providers
@@ -190,7 +191,7 @@ def test_the_last_delivery_is_that_of_the_queue() -> None:
 
 # ---- The sweeper ------------------------------------------------------------------------------------
 
-NOTHING = {"completed": 0, "failed": 0, "hung_up": 0, "queued": 0, "errors": 0}
+NOTHING = SweepSessionsResult().model_dump()
 
 
 def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results(api: Api, work: Work) -> None:
@@ -203,6 +204,7 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results
     state = state_of(api, session)
     assert (state["status"], state["completed_by"], state["end_reason"]) == ("completed", "sweeper", "expired")
     assert (state["transcript"], state["extraction"]["status"]) == (TURNS, "pending")
+    assert work.sweep() == {**NOTHING, "rooms_closed": 1, "queued": 1}
     assert work.deliver() == []
     state = state_of(api, session)
     assert (state["results"]["guests"], state["extraction"]["attempts"]) == (4, 1)
@@ -217,6 +219,7 @@ def test_an_abandoned_session_without_checkpoints_fails_with_the_reason(api: Api
 
     state = state_of(api, session)
     assert (state["status"], state["end_reason"], state["failure"]["code"]) == ("failed", "expired", "expired")
+    assert work.sweep() == {**NOTHING, "rooms_closed": 1}
     assert work.sweep() == NOTHING
 
 
@@ -236,7 +239,7 @@ def test_an_extraction_lost_in_a_crash_is_queued_again(api: Api, front: Front, w
 
     assert work.sweep() == NOTHING
     work.advance(session["session_id"], 3_600)
-    assert work.sweep() == {**NOTHING, "queued": 1}
+    assert work.sweep() == {**NOTHING, "rooms_closed": 1, "queued": 1}
     assert work.deliver() == []
     assert state_of(api, session)["results"]["guests"] == 4
 

@@ -5,12 +5,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.support.session_rows import put_back
+
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
-    from tests.support.session_rows import put_back
-from tests.functions.conftest import Functions
+    from tests.functions.conftest import Functions
 
 EVERY_MINUTE: Final = {
     "version": "0",
