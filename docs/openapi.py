@@ -28,7 +28,7 @@ VERSION: Final = "0.1.0"
 
 _SETTINGS: Final = {
     "AWS_ACCESS_KEY_ID": "placeholder",
-    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_SECRET_ACCESS_KEY": "placeholder",
     "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
     "EXTRACTION_QUEUE_URL": "https://placeholder",
