@@ -194,7 +194,11 @@ def test_missing_pieces_are_logged_and_raise_a_storage_error(store: Store, numbe
     assert "checkpoint_turns_missing" in logged.getvalue()
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b'[{"role": "user"}]')])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b'[{"role": "user"}]')],
+    ids=["empty", "not compressed", "no JSON", "a missing field"],
+)
 def test_a_broken_piece_is_a_storage_error_and_logged(store: Store, logged: io.StringIO, data: bytes) -> None:
     grown = appended(store, added(store), TURNS)
     store.dynamodb.put_item(TableName=store.names.transcripts, Item={**pieces(store)[0], "data": {"B": data}})
