@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
 from pi_voice.domain.session_api import SweepSessionsResult
@@ -242,6 +244,25 @@ def test_an_extraction_lost_in_a_crash_is_queued_again(api: Api, front: Front, w
     assert work.sweep() == {**NOTHING, "rooms_closed": 1, "queued": 1}
     assert work.deliver() == []
     assert state_of(api, session)["results"]["guests"] == 4
+
+
+def test_all_of_a_deleted_session_is_gone_once_its_tokens_have_expired(
+    api: Api, work: Work, dynamodb: DynamoDBClient
+) -> None:
+    session = a_call(api)
+    api.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
+    api.delete(f"/sessions/{session['session_id']}")
+    late = {"session_id": {"S": session["session_id"]}, "piece": {"S": "transcript#late#000"}, "data": {"B": b"said"}}
+    dynamodb.put_item(TableName=os.environ["VOICE_TRANSCRIPTS_TABLE"], Item=late)  # by a request that lost a race
+
+    assert work.sweep() == NOTHING
+    work.advance(session["session_id"], 900)
+    assert work.sweep() == {**NOTHING, "deleted": 1, "rooms_closed": 1}
+    assert work.sweep() == NOTHING
+
+    for table in dynamodb.list_tables()["TableNames"]:
+        items = dynamodb.scan(TableName=table)["Items"]
+        assert not [item for item in items if {"S": session["session_id"]} in item.values()]
 
 
 def test_a_sweep_without_due_sessions_does_nothing(work: Work) -> None:

@@ -81,9 +81,9 @@ def test_when_livekit_is_down_a_stop_is_recorded_and_the_sweeper_closes_the_room
     assert session["session_id"] in providers.rooms()
     assert api.get(path_of(session)).data["end_reason"] == "stopped"
 
-    assert work.sweep()["hung_up"] == 1
+    assert work.sweep()["rooms_closed"] == 1
     assert session["session_id"] not in providers.rooms()
-    assert work.sweep()["hung_up"] == 0
+    assert work.sweep()["rooms_closed"] == 0
 
 
 # ---- Late joins -------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def test_sessions_created_while_paging_do_not_shift_the_pages(store: Store) -> N
 
 def test_a_completed_session_moves_to_the_other_filter(store: Store) -> None:
     session = active(store, 1)[0]
-    run(store.sessions.complete(session.session_id, a_call_end()))
+    run(store.sessions.complete(session, a_call_end()))
 
     assert listed(list(pages(store, status="active"))) == []
     assert [found.session_id for found in listed(list(pages(store, status="completed")))] == [session.session_id]
@@ -132,9 +132,9 @@ def test_a_completed_session_moves_to_the_other_filter(store: Store) -> None:
 
 def test_lists_omit_the_results_and_the_reference_to_the_transcript(store: Store) -> None:
     session = active(store, 1)[0]
-    done = run(store.sessions.complete(session.session_id, a_call_end()))
+    done = run(store.sessions.complete(session, a_call_end()))
     assert done is not None
-    run(store.sessions.save_extraction(done, {"age": 42}, Extraction(status="succeeded"), None))
+    run(store.sessions.save_extraction(done, {"age": 42}, Extraction(status="succeeded"), lambda duties: duties))
 
     whole = run(store.sessions.get(session.session_id))
 
