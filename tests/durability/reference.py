@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pi_voice.domain import session_api
-from pi_voice.domain.duties import BACKOFF
+from pi_voice.domain.duties import BACKOFF, Duties
 from pi_voice.domain.errors import (
     ProviderError,
     SessionActive,
@@ -118,6 +118,10 @@ class Sight:
     session: Session | None
     kept: list[TranscriptTurn]
     """The saved turns, by stored piece."""
+    tombstone: Duties | None
+    """The duties of a deleted session."""
+    pieces: int
+    """The number of all stored pieces."""
     starts: list[int]
     """The stored number of the first turn of each piece."""
     lengths: list[int]
@@ -150,6 +154,9 @@ class Reference:
     """The participants whose webhook of the join was answered."""
     joined_at: dict[int, int] = field(default_factory=dict)
     """When each participant joined, in Unix seconds."""
+    had_token: set[int] = field(default_factory=set)
+    """The participants who joined a deleted session, or an earlier one, before its tokens expired."""
+    tokens_end_at: int = 0
     is_hung_up: bool = False
     """Whether a caller got the response that the call is over, and no fault kept LiveKit from closing the room."""
     is_going: bool = False
@@ -158,6 +165,8 @@ class Reference:
 
     def learn(self, before: Sight, done: list[Done], after: Sight) -> None:
         """Add the outcomes of a step, and check them against the acknowledgments so far."""
+        if before.session is not None:
+            self.tokens_end_at = before.session.tokens_end_at
         is_deleting = self.is_going or any(isinstance(each.operation, Delete) for each in done)
         for each in done:
             self._expected(before, each, is_deleting=is_deleting)
@@ -165,6 +174,8 @@ class Reference:
                 self.own.append(each.sent)
             if isinstance(each.operation, Join):
                 self.joined_at[each.sent] = before.now - each.operation.seconds_ago
+                if before.now < self.tokens_end_at:
+                    self.had_token.add(each.sent)
             if isinstance(each.operation, Delete) and not isinstance(each.outcome.error, SessionActive):
                 self.is_going = True
             if each.outcome.is_acknowledged:
@@ -213,8 +224,7 @@ class Reference:
     def _holds(self, before: Sight, after: Sight) -> None:
         if after.session is None:
             assert self.is_going
-            assert not after.kept
-            assert after.transcript is None
+            self._is_deleted_in_the_end(after)
             return
         assert not self.is_deleted, "a deleted session is there again"
         was, session = before.session, after.session
@@ -232,6 +242,14 @@ class Reference:
         if self.is_hung_up:
             assert not self.reported & after.inside, "a call that is over goes on"
         self._is_found_by_the_sweeper(session, after)
+
+    def _is_deleted_in_the_end(self, after: Sight) -> None:
+        """Check that the duties of a tombstone delete what is left, and close the room."""
+        duties, latest = after.tombstone or Duties(), after.now + LONGEST_PAUSE_SECONDS
+        if after.pieces:
+            assert _is_due(duties, "delete_again", latest), "a deleted session leaves what was said"
+        if self.had_token & after.inside:
+            assert _is_due(duties, "close_room", max(latest, self.tokens_end_at)), "its room stays open"
 
     def _turns_are_there(self, session: Session, after: Sight) -> None:
         assert after.starts == [sum(after.lengths[:number]) for number in range(len(after.lengths))], "a hole"
@@ -276,20 +294,20 @@ class Reference:
         """Check that a duty is due for all that is left to do, or at the latest after the pause of a failed try."""
         latest = after.now + LONGEST_PAUSE_SECONDS
         if session.status == "active":
-            assert self._is_due(session, "end_call", max(latest, session.abandoned_at))
+            assert _is_due(session.duties, "end_call", max(latest, session.abandoned_at))
             first_join = session.livekit.first_joined_at is not None and self.reported
             if session.is_ongoing and first_join and session.max_duration_seconds is not None:
                 # A join whose webhook was not answered may count already; LiveKit sends that webhook again.
                 first_joined_at = min(self.joined_at[participant] for participant in self.reported)
                 cap_ends_at = first_joined_at + session.max_duration_seconds + CAP_LEEWAY_SECONDS
-                assert self._is_due(session, "hang_up", max(latest, cap_ends_at)), "its time limit is not a duty"
+                assert _is_due(session.duties, "hang_up", max(latest, cap_ends_at)), "its time limit is not a duty"
             return
         if session.extraction is not None and session.extraction.status == "pending":
-            assert self._is_due(session, "extract", latest)
+            assert _is_due(session.duties, "extract", latest)
         if self.reported & after.inside:
-            assert self._is_due(session, "close_room", max(latest, session.tokens_end_at)), "its room stays open"
+            assert _is_due(session.duties, "close_room", max(latest, session.tokens_end_at)), "its room stays open"
 
-    @staticmethod
-    def _is_due(session: Session, name: str, by: int) -> bool:
-        duty = session.duties.get(name)
-        return duty is not None and duty.due_at <= by
+
+def _is_due(duties: Duties, name: str, by: int) -> bool:
+    duty = duties.get(name)
+    return duty is not None and duty.due_at <= by

@@ -62,16 +62,17 @@ class World(OneSession):
     def race(self, work: Sequence[Coroutine[Any, Any, Any]], turns: Sequence[tuple[int, Fate]]) -> list[Outcome]:
         return self._runner.run(self.gate.race(work, turns))
 
-    def look(self, transcript_id: str | None = None) -> Sight:
-        """Read the rows directly, the transcript even if its session is gone."""
+    def look(self) -> Sight:
+        """Read the rows directly."""
         session = self._runner.run(self.store.sessions.get(self.session_id))
         rows = self._rows("checkpoint#")
         pieces = [unpack([bytes(row["data"]["B"])]) for row in rows]
-        transcript_id = session.transcript_id if session else transcript_id
-        packed = [bytes(row["data"]["B"]) for row in self._rows(f"transcript#{transcript_id}#")]
+        packed = [bytes(row["data"]["B"]) for row in self._rows(f"transcript#{session and session.transcript_id}#")]
         return Sight(
             now=int(self.clock()),
             session=session,
+            tombstone=None if session else self._runner.run(self.store.sessions.duties(self.session_id)),
+            pieces=len(self._rows("")),
             kept=[turn for piece in pieces for turn in piece],
             starts=[int(row["piece"]["S"].rpartition("#")[2]) for row in rows],
             lengths=[len(piece) for piece in pieces],
@@ -82,11 +83,11 @@ class World(OneSession):
     def _rows(self, kind: str) -> list[dict[str, Any]]:
         answer = self.store.dynamodb.query(
             TableName=self.store.names.transcripts,
-            KeyConditionExpression="session_id = :id AND begins_with(piece, :kind)",
-            ExpressionAttributeValues={":id": {"S": self.session_id}, ":kind": {"S": kind}},
+            KeyConditionExpression="session_id = :id",
+            ExpressionAttributeValues={":id": {"S": self.session_id}},
             ConsistentRead=True,
         )
-        return list(answer["Items"])
+        return [row for row in answer["Items"] if row["piece"]["S"].startswith(kind)]
 
     def prepare(  # noqa: C901, PLR0911 (one case for each)
         self, operation: Operation, reference: Reference
@@ -143,6 +144,8 @@ RIVALS: list[tuple[Operation, Operation]] = [
     (Sweep(), Renew()),
     (Sweep(), Join()),
     (Renew(), Stop()),
+    (Complete(2), Delete()),
+    (Sweep(), Delete()),
     (Work(), Work(1)),
     (Join(), Stop()),
     (Join(), Join(90)),
@@ -178,7 +181,6 @@ class Machine(RuleBasedStateMachine):
         self.store = Store(dynamodb, aws, self.tables)
         self.reference = Reference()
         self.world: World | None = None
-        self.transcript_id: str | None = None
 
     @initialize(
         cap=st.sampled_from([None, 60, 600]), ttl=st.sampled_from([60, 600]), grace=st.sampled_from([86_400, 60, 0])
@@ -204,9 +206,10 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 1]))
     def it_is_due(self, seconds: int) -> None:
         """Advance the time until the sweeper has work."""
-        session = self.look().session
-        if self.world and session is not None and session.duties.due_at is not None:
-            self.world.clock.now = max(self.world.clock.now, session.duties.due_at + seconds)
+        sight = self.look()
+        duties = sight.session.duties if sight.session else sight.tombstone
+        if self.world and duties and duties.due_at is not None:
+            self.world.clock.now = max(self.world.clock.now, duties.due_at + seconds)
 
     @rule(mood=st.sampled_from(["answers", "is busy", "refuses", "talks nonsense"]))
     def the_model(self, mood: str) -> None:
@@ -231,10 +234,7 @@ class Machine(RuleBasedStateMachine):
 
     def look(self) -> Sight:
         assert self.world
-        sight = self.world.look(self.transcript_id)
-        if sight.session is not None:
-            self.transcript_id = sight.session.transcript_id
-        return sight
+        return self.world.look()
 
     def teardown(self) -> None:
         try:
@@ -267,8 +267,15 @@ class Machine(RuleBasedStateMachine):
             self.over_calls_are_over()
         else:
             pytest.fail(f"It never ends: {self.look()}")
+        while (duties := self.look().tombstone) is not None:
+            assert duties.due_at is not None, "a tombstone without duties stays"
+            world.clock.now = max(world.clock.now, duties.due_at)
+            self.step([Sweep()])
         sight = self.look()
-        if sight.session is not None:
+        if sight.session is None:
+            assert not sight.pieces, "something of a deleted session is left"
+            assert not self.reference.had_token & sight.inside, "a session was deleted, and its call goes on"
+        else:
             assert not self.reference.reported & sight.inside, "a session has ended, and its call goes on"
         if sight.session is not None and sight.session.status == "completed" and sight.session.turns:
             assert sight.session.extraction is not None

@@ -33,9 +33,10 @@ RETRY_LATER = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay"
 
 @contextmanager
 def without_gemini(api: Api, front: Front, status: int = 503) -> Iterator[Api]:
-    """Make Gemini unavailable during the block."""
+    """Make Gemini unavailable during the block, or with status 400 let it refuse every request."""
+    error = {"status": "INVALID_ARGUMENT" if status == 400 else "UNAVAILABLE", "details": [RETRY_LATER]}
     with (
-        front.answering(status, json.dumps({"error": {"message": "do not tell", "details": [RETRY_LATER]}})) as url,
+        front.answering(status, json.dumps({"error": {**error, "message": "do not tell"}})) as url,
         changed_environment(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
     ):
         yield broken
