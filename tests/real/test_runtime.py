@@ -139,11 +139,4 @@ def test_a_package_of_both_is_imported_from_the_layer(lambdas: Lambdas, testimon
     taken = {name: modules[name] for name in packages if name in modules}
 
     assert [file for places in taken.values() for file in places if not is_within(file, (layer,))] == []
-    assert {"boto3", "botocore"} & packages == set()
-    assert is_within(modules["botocore"][0], (runtime,))  # which Powertools imports
-
-
-def test_no_function_imports_boto3_during_a_call(testimonies: Mapping[str, Testimony]) -> None:
-    loaded = [name for name, testimony in testimonies.items() if "boto3" in testimony["modules"]]
-
-    assert loaded == []
+    assert taken.keys() > {"boto3", "botocore", "urllib3"}

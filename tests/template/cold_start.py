@@ -1,9 +1,9 @@
 """Import a build as a cold start does, invoke its functions, and print the outcome. Started by test_build.py.
 
-    python3.13 -I -S -B cold_start.py <build> <packages of the runtime>        < {"<function>": <event or null>}
+    python3.13 -I -S -B cold_start.py <build>        < {"<function>": <event or null>}
 
 The interpreter has the version of Lambda's runtime and starts without installed packages, so all imports come from the
-standard library, the layer or the runtime's packages. Each function is then invoked with its event.
+standard library or the layer. Each function is then invoked with its event.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
-build, runtime = Path(sys.argv[1]), Path(sys.argv[2])
+build = Path(sys.argv[1])
 layer = build / "VoiceLayer/python"
 compiled: list[str] = []
 
@@ -45,7 +45,7 @@ def app(function: str) -> ModuleType:
 def main() -> None:
     """Print JSON: the modules of the product, the compiled modules of the layer, and the statuses of the functions."""
     record_compiled_modules()
-    sys.path += [str(layer), str(runtime)]
+    sys.path.append(str(layer))
     product = importlib.import_module("pi_voice")
     modules = [module.name for module in pkgutil.walk_packages(product.__path__, "pi_voice.")]
     for name in modules:

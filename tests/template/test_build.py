@@ -11,19 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args, get_type_hints
 
-import boto3
 import pytest
 import yaml
 
 import check_layer
+from pi_voice.adapters import aws
 from tests.template.conftest import ROOT, RUNTIME, Interpreter, Node, environment
 from tests.template.routes import ROUTES, snake_case
 
 HOST = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-
-# The packages of Lambda's runtime besides the standard library: boto3 and its dependencies.
-OF_THE_RUNTIME = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
 
 # The settings that a function needs to start; no service is called with them.
 SETTINGS = {
@@ -44,17 +42,6 @@ SETTINGS = {
     "GEMINI_LIVE_MODEL": "live",
     "GEMINI_EXTRACTION_MODEL": "extraction",
 }
-
-
-@pytest.fixture
-def runtime(tmp_path: Path) -> Path:
-    """A folder with only the packages of Lambda's runtime."""
-    installed = Path(boto3.__file__).parents[1]
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    for name in OF_THE_RUNTIME:
-        (folder / name).symlink_to(installed / name)
-    return folder
 
 
 @pytest.fixture
@@ -135,23 +122,31 @@ def test_builds_of_the_same_source_are_identical(builds: Mapping[str, Path]) -> 
     assert [path for path in sorted(bytecode) if arm64[path] != x86_64[path]] == []
 
 
-def test_the_layer_contains_no_tests_no_programs_no_boto3_and_no_cryptography(builds: Mapping[str, Path]) -> None:
+def test_the_layer_contains_no_tests_no_programs_and_no_cryptography(builds: Mapping[str, Path]) -> None:
     layer = layer_of(builds["arm64"])
 
     assert not [path for path in layer.rglob("tests") if path.is_dir()]
-    assert not {"bin", "boto3", "botocore", "cryptography", "cffi"} & {path.name for path in layer.iterdir()}
-    assert {"pi_voice", "aws_lambda_powertools", "livekit", "google"} < {path.name for path in layer.iterdir()}
+    assert not {"bin", "cryptography", "cffi"} & {path.name for path in layer.iterdir()}
+    assert {"pi_voice", "aws_lambda_powertools", "boto3", "livekit", "google"} < {path.name for path in layer.iterdir()}
+
+
+def test_the_layer_contains_boto3s_models_of_exactly_the_services_that_are_called(builds: Mapping[str, Path]) -> None:
+    models = layer_of(builds["arm64"]) / "botocore/data"
+
+    assert sorted(path.name for path in models.iterdir() if path.is_dir()) == sorted(
+        get_args(get_type_hints(aws.client)["service"])
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the layer's native code is for Linux")
 def test_everything_imports_from_the_built_layer_without_being_compiled(
-    builds: Mapping[str, Path], functions: Mapping[str, Node], interpreter: Interpreter, runtime: Path
+    builds: Mapping[str, Path], functions: Mapping[str, Node], interpreter: Interpreter
 ) -> None:
     layer = layer_of(builds[HOST])
     events = {name: event_without_key(name) if name in ROUTES else None for name in functions}
 
     started = interpreter.run(
-        ROOT / "tests/template/cold_start.py", builds[HOST], runtime, stdin=json.dumps(events), env=SETTINGS
+        ROOT / "tests/template/cold_start.py", builds[HOST], stdin=json.dumps(events), env=SETTINGS
     )
 
     assert started.returncode == 0, started.stderr

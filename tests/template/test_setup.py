@@ -110,7 +110,3 @@ def test_tests_run_with_the_deployed_versions() -> None:
     layer, development = pins("layers/voice/requirements.txt"), pins("requirements/dev.txt")
 
     assert layer.items() <= development.items()
-
-
-def test_the_layer_omits_the_packages_of_the_runtime() -> None:
-    assert not {"boto3", "botocore", "s3transfer"} & pins("layers/voice/requirements.txt").keys()
