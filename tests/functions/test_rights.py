@@ -55,7 +55,6 @@ class Watch:
         """Record one request; a batch or a transaction needs the permissions of its parts."""
         if not self._current or operation in POLLED:
             return
-        used: list[tuple[str, str]]
         match operation:
             case "BatchGetItem" | "BatchWriteItem":
                 used: list[tuple[str, str]] = [(table, operation) for table in params["RequestItems"]]

@@ -8,7 +8,7 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -22,24 +22,12 @@ from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, ch
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from tests.fakes import FakeCaller
-from tests.integration.samples import NOW, TURNS, a_session
+from tests.integration.samples import NOW, TURNS, a_session, added, found
 from tests.integration.store import CONFLICTS, Request, Row, Store, cancelling, never_sent, sent_twice
 
 run = asyncio.run
 
 ACME = FakeCaller("acme")
-
-
-def added(store: Store, **changes: Any) -> Session:
-    session = a_session(**changes)
-    run(store.sessions.add(session))
-    return session
-
-
-def found(store: Store, session: Session) -> Session:
-    there = run(store.sessions.get(session.session_id))
-    assert there is not None
-    return there
 
 
 def user_turns(*texts: str) -> list[TranscriptTurn]:

@@ -65,7 +65,7 @@ class _Run:
 
 
 class SweepSessions:
-    """Performs due duties. It claims each one first, so concurrent runs do nothing twice."""
+    """Performs due duties. It claims each one first; of runs that claim it in the same second both may perform it."""
 
     def __init__(  # noqa: PLR0913 (one per kind of duty)
         self,
