@@ -57,7 +57,7 @@ class Watch:
             return
         match operation:
             case "BatchGetItem" | "BatchWriteItem":
-                used: list[tuple[str, str]] = [(table, operation) for table in params["RequestItems"]]
+                used = [(table, operation) for table in params["RequestItems"]]
             case "TransactWriteItems":
                 parts = [part for item in params["TransactItems"] for part in item.items()]
                 used = [
