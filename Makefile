@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SA
 
 test-durability: .venv ## Kill workers at every step, make every service fail, and look for lost calls
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+
+model: .venv ## Check the model of a session row (needs spin and gcc)
+	@.venv/bin/pytest tests/model -m model -n 2 $(ARGS)
 
 extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_API_KEY: score Gemini)
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report

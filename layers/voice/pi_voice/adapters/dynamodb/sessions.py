@@ -316,7 +316,7 @@ class DynamoSessions(Table):
 
         One request for the session's own room, two for a later room of the same name, which a participant's return
         creates; the first _OTHER_ROOMS of these are stored. Existing values stay and the earliest join counts, so
-        repeated and late events change nothing.
+        repeated and late events change nothing. Transition: `merge_event`.
         """
         metadata = to_json_text(event.metadata)
         facts = {"started_at": event.started_at, "finished_at": event.finished_at, "metadata": metadata}

@@ -134,7 +134,10 @@ class DynamoTranscripts(Table):
         self._clock = clock
 
     async def put(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
-        """Store a transcript, with one concurrent request per piece. When this returns, it is durable."""
+        """Store a transcript, with one concurrent request per piece. When this returns, it is durable.
+
+        Transition: `put_pieces`.
+        """
         ttl = {"ttl": int(self._clock()) + self._retention_seconds} if self._retention_seconds else {}
         outcomes = await asyncio.gather(
             *(
@@ -166,7 +169,10 @@ class DynamoTranscripts(Table):
         return self._read(lambda _: _turns(*rows), rows[0]) if rows else None
 
     async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
-        """Set the TTL of a transcript without a session to a day from now, one request per piece."""
+        """Set the TTL of a transcript without a session to a day from now, one request per piece.
+
+        Transition: `expire_pieces`.
+        """
         keys = [_transcript(session_id, transcript_id, number) for number, _ in enumerate(pack(turns))]
         ttl = int(self._clock()) + _ORPHAN_SECONDS
         await asyncio.gather(*(self._expire(key, ttl) for key in keys))
@@ -189,6 +195,7 @@ class DynamoTranscripts(Table):
         """Delete all pieces of a session, also those of kinds that only a newer version knows.
 
         One query per megabyte, and one request per 25 pieces. If a request fails, the rest can be deleted later.
+        Transition: `delete_pieces`.
         """
         keys = await self._all(
             {
