@@ -57,7 +57,7 @@ class Watch:
             return
         match operation:
             case "BatchGetItem" | "BatchWriteItem":
-                used = [(table, operation) for table in params["RequestItems"]]
+                used = [(str(table), str(operation)) for table in params["RequestItems"]]
             case "TransactWriteItems":
                 parts = [part for item in params["TransactItems"] for part in item.items()]
                 used = [
