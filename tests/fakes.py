@@ -189,6 +189,7 @@ class FakeSessions:
         self.tombstones: dict[SessionId, Tombstone] = {}
         self.unreadable: dict[SessionId, int] = {}
         """Rows that cannot be read, and when they are due."""
+        self.is_put_off_too_often = False
         self.room_events: list[RoomEvent] = []
         self.writes = 0
         """Number of changes to stored sessions."""
@@ -290,10 +291,15 @@ class FakeSessions:
         row = self.stored.get(session_id) or self.tombstones.get(session_id)
         return row.duties if row else None
 
-    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
+    async def put_off(self, due: DueSession, until: int | None) -> bool:
         await _request()
+        if until is None:
+            del self.unreadable[due.session_id]
+            return True
+        if self.is_put_off_too_often:
+            return False
         self.unreadable[due.session_id] = until
-        return max_tries > 0
+        return True
 
     async def delete(self, tombstone: Tombstone, now: int) -> None:
         await _request()

@@ -68,7 +68,7 @@ EVERYTHING: dict[str, Work] = {
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "read duties": lambda store: store.sessions.duties(SESSION.session_id),
     "set duties": lambda store: store.sessions.set_duties(SESSION.session_id, SESSION.duties, Duties()),
-    "put off a row": lambda store: store.sessions.put_off(DueSession(SESSION.session_id, NOW), NOW + 60, 3),
+    "put off a row": lambda store: store.sessions.put_off(DueSession(SESSION.session_id, NOW), NOW + 60),
     "list due sessions": lambda store: all_of(store.sessions.due(NOW)),
     "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
     "read checkpoints": lambda store: store.checkpoints.read(replace(SESSION, checkpoint_turns=3)),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pi_voice.adapters.dynamodb.sessions import MAX_UNREADABLE_TRIES
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import UnreadableRow
 from pi_voice.domain.extractions import Extraction
@@ -246,14 +247,16 @@ def test_a_broken_row_is_due_later_each_time_it_was_put_off_and_then_given_up(st
     session = stored(store, added(store), duties={"S": SECRET})
     at = NOW + 4_200
 
-    for _ in range(3):
+    for _ in range(MAX_UNREADABLE_TRIES):
         [row] = due(store, at)
-        assert run(store.sessions.put_off(row, at + 3_600, max_tries=3))
+        assert run(store.sessions.put_off(row, at + 3_600))
         assert due(store, at + 3_599) == []
         at += 3_600
     [row] = due(store, at)
-    assert not run(store.sessions.put_off(row, at + 3_600, max_tries=3))
+    assert not run(store.sessions.put_off(row, at + 3_600))
+    assert due(store, at) == [row]
 
+    assert run(store.sessions.put_off(row, None))
     assert due(store, at + 10**6) == []
     assert not {"due_at", "due_shard"} & store.row_of(session).keys()
 
@@ -261,13 +264,14 @@ def test_a_broken_row_is_due_later_each_time_it_was_put_off_and_then_given_up(st
 def test_a_row_whose_due_time_changed_is_not_put_off(store: Store) -> None:
     session = added(store)
 
-    assert run(store.sessions.put_off(DueSession(session.session_id, NOW), NOW + 3_600, max_tries=0))
+    for until in (NOW + 3_600, None):
+        assert run(store.sessions.put_off(DueSession(session.session_id, NOW), until))
 
     assert found(store, session) == session
     assert "unreadable_tries" not in store.row_of(session)
 
 
 def test_a_row_that_was_deleted_is_not_put_off(store: Store) -> None:
-    assert run(store.sessions.put_off(DueSession(SessionId(uuid7()), NOW), NOW + 3_600, max_tries=3))
+    assert run(store.sessions.put_off(DueSession(SessionId(uuid7()), NOW), NOW + 3_600))
 
     assert store.rows(store.names.sessions) == []

@@ -209,5 +209,5 @@ def test_a_due_time_read_before_the_deletion_does_not_put_the_tombstone_off(stor
     deleted(store, session)
     row = store.row_of(session)
 
-    assert run(store.sessions.put_off(DueSession(session.session_id, session.duties.due_at), NOW + 9_000, 3))
+    assert run(store.sessions.put_off(DueSession(session.session_id, session.duties.due_at), NOW + 9_000))
     assert store.row_of(session) == row

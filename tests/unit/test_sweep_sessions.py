@@ -442,6 +442,16 @@ def test_a_row_that_cannot_be_read_is_put_off_for_an_hour() -> None:
     assert setup.sessions.unreadable == {SESSION_ID: NOW + 3_600}
 
 
+def test_a_row_that_can_never_be_read_is_given_up_visibly(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(now=NOW)
+    setup.sessions.unreadable[SESSION_ID] = NOW
+    setup.sessions.is_put_off_too_often = True
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    assert setup.sessions.unreadable == {}
+    assert "duty_given_up" in caplog.text
+
+
 def test_a_session_that_is_deleted_or_no_longer_due_is_skipped() -> None:
     class LaggingIndex(FakeSessions):
         """An index that lags behind the table."""

@@ -174,8 +174,11 @@ class Sessions(Protocol):
         """Return the duties of a session or tombstone; None if there is none. Raises UnreadableRow."""
         ...
 
-    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
-        """Move the due time of a row that cannot be read; return False if it was given up after `max_tries`."""
+    async def put_off(self, due: DueSession, until: int | None) -> bool:
+        """Move the due time of a row that cannot be read; None: it is not due any more.
+
+        Return False, without a write, if it was put off too often.
+        """
         ...
 
     async def delete(self, tombstone: Tombstone, now: int) -> None:

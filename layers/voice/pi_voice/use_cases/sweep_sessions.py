@@ -25,9 +25,6 @@ BUDGET_SECONDS: Final = 30.0
 PUT_OFF_SECONDS: Final = 3_600
 """Pause before a row that cannot be read, or a duty that this version does not know, is looked at again."""
 
-MAX_UNREADABLE_TRIES: Final = 24
-"""Number of these pauses before a row that cannot be read is given up."""
-
 _CONCURRENT_READS: Final = 16
 _CONCURRENT_DUTIES: Final = 8
 _MAX_WAITING: Final = 1_000
@@ -140,9 +137,9 @@ class SweepSessions:
         try:
             return await self._sessions.duties(due.session_id) or Duties()
         except UnreadableRow:
-            until = int(self._clock()) + PUT_OFF_SECONDS
-            if not await self._sessions.put_off(due, until, MAX_UNREADABLE_TRIES):
+            if not await self._sessions.put_off(due, int(self._clock()) + PUT_OFF_SECONDS):
                 logger.error("duty_given_up", session_id=due.session_id, duty="unreadable")
+                await self._sessions.put_off(due, None)
             raise
 
     async def _leave_to_newer_version(self, session_id: SessionId, duties: Duties, name: str) -> None:

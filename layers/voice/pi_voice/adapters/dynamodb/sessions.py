@@ -40,6 +40,9 @@ BY_DUE: Final = "by_due"
 MAX_ROWS_READ: Final = 1_000
 """Maximum number of index rows read for one filtered page."""
 
+MAX_UNREADABLE_TRIES: Final = 24
+"""Number of times that a row that cannot be read is put off before it is given up."""
+
 _ROWS_PER_QUERY: Final = 100
 _DUE_PER_QUERY: Final = 100
 _BATCH_ATTEMPTS: Final = 5
@@ -234,39 +237,31 @@ class DynamoSessions(Table):
         row = self._row(await self._get({"session_id": session_id}))
         return row.duties if row else None
 
-    async def put_off(self, due: DueSession, until: int, max_tries: int) -> bool:
-        """Move the due time of a row that cannot be read; return False if it was given up. Transition: `put_off`.
+    async def put_off(self, due: DueSession, until: int | None) -> bool:
+        """Move the due time of a row that cannot be read, if it did not change since the read. Transition: `put_off`.
 
-        After `max_tries` the row is not due any more. Nothing changes if its due time changed since the read.
+        None: the row is not due any more. Return whether there is a next try: after MAX_UNREADABLE_TRIES nothing is
+        written unless `until` is None.
         """
-        values = {":read": due.due_at, ":max": max_tries}
-        try:
-            await self._request(
-                "update_item",
-                TableName=self._name,
-                Key=to_item({"session_id": due.session_id}),
-                UpdateExpression="SET due_at = :until ADD unreadable_tries :one",
-                ConditionExpression=(
-                    "due_at = :read AND (attribute_not_exists(unreadable_tries) OR unreadable_tries < :max)"
-                ),
-                ExpressionAttributeValues=to_item({**values, ":until": until, ":one": 1}),
-            )
-        except ConditionFailed:
-            pass
+        if until is None:
+            change, condition, values = "REMOVE due_at, due_shard", "due_at = :read", Item()
         else:
-            return True
+            change = "SET due_at = :until ADD unreadable_tries :one"
+            condition = "due_at = :read AND (attribute_not_exists(unreadable_tries) OR unreadable_tries < :max)"
+            values = {":until": until, ":one": 1, ":max": MAX_UNREADABLE_TRIES}
         try:
             await self._request(
                 "update_item",
                 TableName=self._name,
                 Key=to_item({"session_id": due.session_id}),
-                UpdateExpression="REMOVE due_at, due_shard",
-                ConditionExpression="due_at = :read AND unreadable_tries >= :max",
-                ExpressionAttributeValues=to_item(values),
+                UpdateExpression=change,
+                ConditionExpression=condition,
+                ExpressionAttributeValues=to_item({":read": due.due_at, **values}),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except ConditionFailed:
-            return True  # it is due at another time now
-        return False
+        except ConditionFailed as failed:
+            return failed.item.get("due_at") != due.due_at  # else it was tried too often
+        return True
 
     async def delete(self, tombstone: Tombstone, now: int) -> None:
         """Replace an ended session by a tombstone; raises SessionActive. Transition: `delete`."""
