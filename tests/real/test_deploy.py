@@ -11,6 +11,7 @@ The emulator lacks the following, so it is not tested here (the last tests fail 
 """
 
 import base64
+import json
 import re
 import urllib.error
 import urllib.request
@@ -89,6 +90,23 @@ def deploy(aws: Aws, services: LocalApi, folder: str) -> str:
     )
 
 
+def read_in_batches(aws: Aws) -> None:
+    """Let the policies of the secrets cover all parameters.
+
+    The emulator compares a request for several parameters with `*`, and AWS with the name of each. Functions without
+    such a policy still cannot read any.
+    """
+    iam = aws.client("iam")
+    for policy in iam.list_policies(Scope="Local")["Policies"]:
+        read = {"PolicyArn": policy["Arn"], "VersionId": policy["DefaultVersionId"]}
+        document = iam.get_policy_version(**read)["PolicyVersion"]["Document"]
+        [statement] = document["Statement"]
+        assert statement["Action"] == "ssm:GetParameters"
+        assert statement["Resource"].startswith(f"arn:aws:ssm:{REGION}:")
+        wider = {**document, "Statement": [{**statement, "Resource": "*"}]}
+        iam.create_policy_version(PolicyArn=policy["Arn"], PolicyDocument=json.dumps(wider), SetAsDefault=True)
+
+
 def post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
     request = urllib.request.Request(url, body, dict(headers))  # noqa: S310 (on loopback)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -118,6 +136,7 @@ def services(aws: Aws) -> Iterator[LocalApi]:
 def deployed(aws: Aws, services: LocalApi) -> Deployed:
     """The stack, deployed by the three commands of the README."""
     printed = deploy(aws, services, "deploy")
+    read_in_batches(aws)
     aws.make("secrets", f"STACK={STACK}", **KEYS)
     api_key = aws.make("api-key", f"STACK={STACK}", "WORKSPACE=acme", "NAME=backend").strip()
     return Deployed(aws, services, printed, api_key)
