@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 from local.errors import CannotStart
@@ -14,6 +15,7 @@ from local.real import parts
 PART: Final = "Docker"
 IMAGE_PART: Final = "Lambda image"
 
+_FOLDER_PREFIX: Final = "pi-voice-docker-"
 _PULL_SECONDS: Final = 120
 _ASK_SECONDS: Final = 120
 
@@ -32,9 +34,10 @@ def running_engine() -> Iterator[Engine]:
         raise parts.Missing(PART, "no engine answers, and only root can start one")
     if not (shutil.which("dockerd") and shutil.which("docker")):
         _install()
+    _clear_after_killed_engines()
     # The path of a Unix socket has to be short. The images stay in our own folder from one run to the next.
     with ExitStack() as running:
-        short = running.enter_context(tempfile.TemporaryDirectory(prefix="docker-"))
+        short = running.enter_context(tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX))
         engine = {"DOCKER_HOST": f"unix://{short}/socket"}
         command: parts.Command = ["dockerd", "--host", engine["DOCKER_HOST"], "--data-root", parts.FOLDER / "docker"]
         command += ["--exec-root", f"{short}/run", "--pidfile", f"{short}/pid"]
@@ -57,6 +60,21 @@ def image(engine: Engine, name: str) -> None:
         parts.install(IMAGE_PART, [builder], engine)
     about = ["docker", "image", "inspect", "--format", "{{.Id}} of {{.Created}}{{if .RepoDigests}}, AWS's{{end}}", name]
     parts.versions[IMAGE_PART] = _asked(engine, about).stdout.strip()
+
+
+def _clear_after_killed_engines() -> None:
+    """Remove what killed engines left: their network namespaces hold addresses that a new engine assigns again."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
+        try:
+            engine = int((folder / "pid").read_text(encoding="ascii"))
+            running = (Path("/proc") / str(engine) / "comm").read_text(encoding="ascii") == "dockerd\n"
+        except (OSError, ValueError):
+            running = False
+        if running:
+            continue
+        for namespace in filter(os.path.ismount, folder.glob("run/netns/*")):
+            subprocess.run(["umount", namespace], check=True)  # noqa: S607
+        shutil.rmtree(folder)
 
 
 def _install() -> None:
