@@ -12,7 +12,7 @@ app = container.api()
 async def handle(caller: Caller) -> Page[Voice]:
     """Return the prebuilt voices on one page."""
     await caller.authenticate()
-    return Page[Voice](data=list(VOICES))
+    return Page[Voice](data=[Voice(name=name, style=style) for name, style in VOICES.items()])
 
 
 handler = app.handler

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Final, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -21,6 +21,8 @@ from pi_voice.adapters import aws
 from tests.template.conftest import ROOT, RUNTIME, Interpreter, Node, environment
 from tests.template.routes import ROUTES, snake_case
 
+SERVICES: Final[tuple[str, ...]] = get_args(get_type_hints(aws.client)["service"])
+REGIONS: Final = ("eu-west-1", "cn-north-1", "us-gov-west-1")
 HOST = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 # The settings that a function needs to start; no service is called with them.
@@ -133,9 +135,31 @@ def test_the_layer_contains_no_tests_no_programs_and_no_cryptography(builds: Map
 def test_the_layer_contains_boto3s_models_of_exactly_the_services_that_are_called(builds: Mapping[str, Path]) -> None:
     models = layer_of(builds["arm64"]) / "botocore/data"
 
-    assert sorted(path.name for path in models.iterdir() if path.is_dir()) == sorted(
-        get_args(get_type_hints(aws.client)["service"])
-    )
+    assert sorted(path.name for path in models.iterdir() if path.is_dir()) == sorted(SERVICES)
+
+
+ENDPOINTS = """
+import sys, boto3
+for name in sys.argv[1].split():
+    for region in sys.argv[2].split():
+        client = boto3.client(name, region, aws_access_key_id="x", aws_secret_access_key="x")
+        print(client.meta.endpoint_url, client.meta.partition, sorted(client.meta.service_model.operation_names))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the layer's native code is for Linux")
+def test_the_layers_reduced_boto3_has_the_endpoints_and_operations_of_the_complete_one(
+    builds: Mapping[str, Path], interpreter: Interpreter
+) -> None:
+    def printed(python: str | Path, packages: str) -> str:
+        command = [python, "-B", "-c", ENDPOINTS, " ".join(SERVICES), " ".join(REGIONS)]
+        environment = {"PYTHONPATH": packages}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    reduced = printed(interpreter.path, str(layer_of(builds[HOST])))
+
+    assert len(reduced.splitlines()) == len(SERVICES) * len(REGIONS)
+    assert reduced == printed(sys.executable, "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the layer's native code is for Linux")

@@ -280,6 +280,7 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "EXTRACTION_QUEUE_URL",
         "POWERTOOLS_SERVICE_NAME",
         "POWERTOOLS_LOG_LEVEL",
+        "PYDANTIC_DISABLE_PLUGINS",
     }
     assert variables["PI_VOICE_SECRETS"] == {"Fn::Sub": "${SecretsStore}:${SecretsPrefix}"}
     assert not [name for name, function in functions.items() if "Environment" in function]

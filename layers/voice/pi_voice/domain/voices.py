@@ -1,5 +1,6 @@
 """The prebuilt voices of Gemini Live."""
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from typing_extensions import TypeAliasType
@@ -24,35 +25,36 @@ class Voice(Document):
     """Google's description of the voice in one word."""
 
 
-VOICES: Final[tuple[Voice, ...]] = (
-    Voice(name="Zephyr", style="Bright"),
-    Voice(name="Puck", style="Upbeat"),
-    Voice(name="Charon", style="Informative"),
-    Voice(name="Kore", style="Firm"),
-    Voice(name="Fenrir", style="Excitable"),
-    Voice(name="Leda", style="Youthful"),
-    Voice(name="Orus", style="Firm"),
-    Voice(name="Aoede", style="Breezy"),
-    Voice(name="Callirrhoe", style="Easy-going"),
-    Voice(name="Autonoe", style="Bright"),
-    Voice(name="Enceladus", style="Breathy"),
-    Voice(name="Iapetus", style="Clear"),
-    Voice(name="Umbriel", style="Easy-going"),
-    Voice(name="Algieba", style="Smooth"),
-    Voice(name="Despina", style="Smooth"),
-    Voice(name="Erinome", style="Clear"),
-    Voice(name="Algenib", style="Gravelly"),
-    Voice(name="Rasalgethi", style="Informative"),
-    Voice(name="Laomedeia", style="Upbeat"),
-    Voice(name="Achernar", style="Soft"),
-    Voice(name="Alnilam", style="Firm"),
-    Voice(name="Schedar", style="Even"),
-    Voice(name="Gacrux", style="Mature"),
-    Voice(name="Pulcherrima", style="Forward"),
-    Voice(name="Achird", style="Friendly"),
-    Voice(name="Zubenelgenubi", style="Casual"),
-    Voice(name="Vindemiatrix", style="Gentle"),
-    Voice(name="Sadachbia", style="Lively"),
-    Voice(name="Sadaltager", style="Knowledgeable"),
-    Voice(name="Sulafat", style="Warm"),
-)
+VOICES: Final[Mapping[VoiceName, str]] = {
+    "Zephyr": "Bright",
+    "Puck": "Upbeat",
+    "Charon": "Informative",
+    "Kore": "Firm",
+    "Fenrir": "Excitable",
+    "Leda": "Youthful",
+    "Orus": "Firm",
+    "Aoede": "Breezy",
+    "Callirrhoe": "Easy-going",
+    "Autonoe": "Bright",
+    "Enceladus": "Breathy",
+    "Iapetus": "Clear",
+    "Umbriel": "Easy-going",
+    "Algieba": "Smooth",
+    "Despina": "Smooth",
+    "Erinome": "Clear",
+    "Algenib": "Gravelly",
+    "Rasalgethi": "Informative",
+    "Laomedeia": "Upbeat",
+    "Achernar": "Soft",
+    "Alnilam": "Firm",
+    "Schedar": "Even",
+    "Gacrux": "Mature",
+    "Pulcherrima": "Forward",
+    "Achird": "Friendly",
+    "Zubenelgenubi": "Casual",
+    "Vindemiatrix": "Gentle",
+    "Sadachbia": "Lively",
+    "Sadaltager": "Knowledgeable",
+    "Sulafat": "Warm",
+}
+"""Google's one-word descriptions by name. Building documents from them would slow down every cold start."""
