@@ -1,4 +1,4 @@
-"""Reduce botocore's data in a built layer: `python3.13 reduce_botocore.py <layer>/python dynamodb sqs` keeps two services.
+"""Reduce botocore's data in a built layer to some services: `reduce_botocore.py <layer>/python dynamodb sqs`.
 
 botocore has models of 400 services, 22 MB. A container would list all their folders, and parse the endpoints of all
 services and the documentation of the one it calls (docs/adr/0025).
