@@ -30,10 +30,10 @@ help: ## List the targets
 run: .venv ## Run the whole API locally, without Docker or an AWS account (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local --port "$(PORT)"
 
-sam-api: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Run the whole API locally with functions in Docker (PORT=3000)
+sam-api: .venv .venv-sam local-build ## Run the whole API locally with functions in Docker (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam api --build $(LOCAL_BUILD_DIR) --port "$(PORT)"
 
-sam-invoke: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Run one function in Docker (FUNCTION=CreateSession EVENT=events/create_session.json)
+sam-invoke: .venv .venv-sam local-build ## Run one function in Docker (FUNCTION=CreateSession EVENT=events/create_session.json)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam invoke --build $(LOCAL_BUILD_DIR) \
 	  --function "$(FUNCTION)" --event "$(EVENT)"
 
@@ -58,7 +58,7 @@ extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_
 fuzz: .venv ## Fuzz the API
 	@.venv/bin/pytest -m fuzz
 
-bench: .venv .venv-sam $(LOCAL_BUILD_DIR)/template.yaml ## Measure, and write docs/performance.md and docs/scale.md (ARGS="cold warm")
+bench: .venv .venv-sam local-build ## Measure, and write docs/performance.md and docs/scale.md (ARGS="cold warm")
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m bench $(ARGS)
 
 check: lint types test fuzz ## Run lint, types, test and fuzz
@@ -82,8 +82,15 @@ build: .venv-sam ## Build the functions and the layer (ARCH=arm64 or x86_64)
 	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH)
 	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
 
+# Built aside and renamed, one at a time, for commands that start together.
+.PHONY: local-build
+local-build:
+	@$(PYTHON) requirements/locked.py $(LOCAL_BUILD_DIR).lock $(MAKE) --no-print-directory $(LOCAL_BUILD_DIR)/template.yaml
+
 $(LOCAL_BUILD_DIR)/template.yaml: $(DEPLOYED)
-	@$(MAKE) --no-print-directory build ARCH=$(MACHINE) BUILD_DIR=$(LOCAL_BUILD_DIR) >&2
+	@$(MAKE) --no-print-directory build ARCH=$(MACHINE) BUILD_DIR=$(LOCAL_BUILD_DIR).new >&2
+	@rm -rf $(LOCAL_BUILD_DIR)
+	@mv $(LOCAL_BUILD_DIR).new $(LOCAL_BUILD_DIR)
 
 validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
@@ -111,16 +118,19 @@ lock: ## Update all pinned versions (needs uv)
 	done
 
 clean: ## Remove everything that make created
-	@rm -rf .venv .venv-sam .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-sam .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-# The environments. Each records the lock file it was installed from, so an up-to-date one takes milliseconds.
+# The environments. An up-to-date one takes milliseconds.
 .PHONY: .venv .venv-sam environments
+INSTALL = command -v $(PYTHON) >/dev/null || { echo "Pi Voice needs Python 3.11 or later, and there is no $(PYTHON):" \
+  "install it, or name another with PYTHON=..." >&2; exit 1; }; $(PYTHON) requirements/install.py
+
 .venv:
-	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt
+	@$(INSTALL) .venv=requirements/dev.txt
 
 .venv-sam:
-	@requirements/install.sh $(PYTHON) .venv-sam requirements/sam.txt
+	@$(INSTALL) .venv-sam=requirements/sam.txt
 
 environments: # both, concurrently
-	@requirements/install.sh $(PYTHON) .venv requirements/dev.txt .venv-sam requirements/sam.txt
+	@$(INSTALL) .venv=requirements/dev.txt .venv-sam=requirements/sam.txt

@@ -1,13 +1,16 @@
 """The setup of the project: the Makefile and the lock files."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.local.processes import until
 from tests.template.conftest import ROOT, environment
 
 LOCKS = (
@@ -38,51 +41,107 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def small(clone: Path) -> Path:
+    """A clone whose environment contains only pip."""
+    shutil.copy(clone / "requirements/pip.txt", clone / "requirements/dev.txt")
+    return clone
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """Start `make .venv` in a process group of its own."""
+    return subprocess.Popen(
+        ["make", "-s", "-f", ROOT / "Makefile", ".venv"],  # noqa: S607
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+def version_of_pip(folder: Path) -> str:
+    """Run a script of the environment; its first line has to name an existing Python."""
+    return subprocess.run([folder / ".venv/bin/pip", "--version"], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("target", ["run", "test", "check", "build"])
 def test_without_python_every_target_prints_one_sentence(clone: Path, target: str) -> None:
     made = make(clone, target, "PYTHON=no-such-python")
 
     message, *of_make = made.stderr.splitlines()
     assert made.returncode != 0
-    assert message.startswith("Pi Voice needs Python 3.11 or later, and no-such-python is older or missing:")
+    assert message.startswith("Pi Voice needs Python 3.11 or later, and there is no no-such-python:")
     assert [line for line in of_make if not line.startswith("make: ")] == []
 
 
 def test_a_too_old_python_is_reported_in_one_sentence(clone: Path) -> None:
     old = clone / "python3.10"
-    old.write_text('#!/bin/sh\necho "import sys; sys.version_info = (3, 10)\n$2" | exec python3 -\n')
+    run = (
+        "import runpy, sys; sys.version_info = (3, 10); del sys.argv[0]; runpy.run_path(sys.argv[0], None, '__main__')"
+    )
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{run}" "$@"\n')
     old.chmod(0o755)
 
     made = make(clone, "run", f"PYTHON={old}")
 
     assert made.returncode != 0
-    assert made.stderr.startswith(f"Pi Voice needs Python 3.11 or later, and {old} is older or missing:")
+    assert made.stderr.startswith("Pi Voice needs Python 3.11 or later, and ")
 
 
-def test_an_environment_is_rebuilt_only_when_its_lock_changes(clone: Path) -> None:
-    (clone / ".venv/bin").mkdir(parents=True)
-    (clone / ".venv/bin/python").symlink_to(sys.executable)
-    shutil.copy(clone / "requirements/dev.txt", clone / ".venv/installed")
-
-    untouched = make(clone, ".venv", "PYTHON=no-such-python")
-    (clone / "requirements/dev.txt").write_text("# something else\n")
-    renewed = make(clone, ".venv", "PYTHON=no-such-python")
-
-    assert untouched.returncode == 0
-    assert renewed.returncode != 0
+# ---- Environments ----
 
 
-def test_an_environment_is_rebuilt_when_another_python_is_named(clone: Path) -> None:
-    (clone / ".venv/bin").mkdir(parents=True)
-    (clone / ".venv/lib/python3.11").mkdir(parents=True)
-    (clone / ".venv/bin/python").symlink_to(sys.executable)
-    shutil.copy(clone / "requirements/dev.txt", clone / ".venv/installed")
+def environments(small: Path) -> list[str]:
+    return sorted(path.name for path in (small / ".environments").glob(".venv-*"))
 
-    same = make(clone, ".venv", "PYTHON=/nowhere/python3.11")
-    other = make(clone, ".venv", "PYTHON=/nowhere/python3.13")
 
-    assert same.returncode == 0
-    assert other.returncode != 0
+def test_two_commands_at_once_set_up_one_environment(small: Path) -> None:
+    made = [started(small) for _ in range(2)]
+    printed = [one.communicate()[1] for one in made]
+
+    assert [one.returncode for one in made] == [0, 0], printed
+    assert sorted(text.splitlines()[0].partition(" ")[0] for text in printed) == ["Setting", "Waiting"]
+    assert len(environments(small)) == 1
+    assert version_of_pip(small)
+
+
+def test_an_interrupted_installation_is_not_taken_for_a_complete_one(small: Path) -> None:
+    interrupted = started(small)
+    until(lambda: any(small.glob(".environments/.venv-*/bin/python")))
+    os.killpg(interrupted.pid, signal.SIGKILL)
+    interrupted.communicate()
+    left = (small / ".venv").exists()
+
+    repeated = make(small, ".venv")
+
+    assert not left
+    assert repeated.returncode == 0, repeated.stderr
+    assert version_of_pip(small)
+
+
+def test_an_environment_is_replaced_when_its_lock_has_changed_and_not_before(small: Path) -> None:
+    assert make(small, ".venv").returncode == 0
+    [first] = environments(small)
+
+    unchanged = make(small, ".venv")
+    with (small / "requirements/dev.txt").open("a") as lock:
+        lock.write("# changed\n")
+    changed = make(small, ".venv")
+
+    assert unchanged.stderr == ""
+    assert changed.stderr.startswith("Setting up .venv")
+    assert len(environments(small)) == 1
+    assert environments(small) != [first]
+
+
+def test_an_environment_of_a_former_version_is_replaced_by_a_link(small: Path) -> None:
+    (small / ".venv/bin").mkdir(parents=True)
+
+    made = make(small, ".venv")
+
+    assert made.returncode == 0, made.stderr
+    assert version_of_pip(small)
 
 
 def test_make_without_a_target_lists_every_target_with_its_purpose(clone: Path) -> None:
