@@ -36,6 +36,15 @@ BASE: Final = "/api/v1/voice"
 WEBHOOK_KEY: Final = "APIwebhookkey"
 WEBHOOK_SECRET: Final = "a-webhook-secret-of-more-than-32-bytes"
 CLIENT_TOKEN_SECRET: Final = "a-client-token-secret-of-more-than-32-bytes"
+WRONG: Final = (
+    "LIVEKIT_API_KEY",
+    "LIVEKIT_API_SECRET",
+    "LIVEKIT_WEBHOOK_API_KEY",
+    "LIVEKIT_WEBHOOK_API_SECRET",
+    "GEMINI_API_KEY",
+    "CLIENT_TOKEN_SECRET",
+)
+SECRETS_PREFIX: Final = "/deployed"
 GRACE_SECONDS: Final = 3_600
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
@@ -302,4 +311,32 @@ def work(functions: Functions, dynamodb: DynamoDBClient) -> Iterator[Work]:
         environment.setenv("EXTRACTION_QUEUE_URL", url)
         functions.start_over()
         yield Work(functions, dynamodb, sqs, url)
+    functions.start_over()
+
+
+@pytest.fixture
+def secrets(providers: Providers, functions: Functions) -> Iterator[None]:
+    """Secrets in SSM, and others in the environment, which are wrong."""
+    groups = {
+        "livekit": {name: providers.variables[name] for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")},
+        "livekit-webhook": {
+            "LIVEKIT_WEBHOOK_API_KEY": "APInew",
+            "LIVEKIT_WEBHOOK_API_SECRET": "another-secret-of-more-than-thirty-two-bytes",
+            "LIVEKIT_WEBHOOK_PREVIOUS_API_KEY": WEBHOOK_KEY,
+            "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET": WEBHOOK_SECRET,
+        },
+        "gemini": {"GEMINI_API_KEY": providers.variables["GEMINI_API_KEY"]},
+        "client-token": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
+    }
+    ssm = boto3.client("ssm")
+    for group, values in groups.items():
+        ssm.put_parameter(
+            Name=f"{SECRETS_PREFIX}/{group}", Value=json.dumps(values), Type="SecureString", Overwrite=True
+        )
+    with pytest.MonkeyPatch.context() as environment:
+        for name in WRONG:
+            environment.setenv(name, "wrong-" * 8)
+        environment.setenv("PI_VOICE_SECRETS", f"ssm:{SECRETS_PREFIX}")
+        functions.start_over()
+        yield
     functions.start_over()

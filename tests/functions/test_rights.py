@@ -1,4 +1,4 @@
-"""Permissions of the functions: their requests to DynamoDB and SQS are exactly those the template allows."""
+"""Rights of the functions: what they ask of DynamoDB, SQS and the secrets is exactly what the template allows."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +19,14 @@ from tests.functions.test_queue_and_sweeper import without_gemini
 from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
-from tests.template.rights import POLLED, RIGHTS, SECRET
+from tests.support.template import FUNCTIONS, SECRET, SECRETS, rights_of
 
 Uses = dict[str, set[str]]
 
+POLLED = {"DeleteMessage", "GetQueueAttributes", "ReceiveMessage"}
+"""What Lambda does in the worker's name, to give it the queue's messages."""
+
+GROUPS = {name: group for group, name in SECRETS.items()}
 TURNS = {"from": 0, "turns": ENDING["transcript"]}
 
 
@@ -64,6 +68,8 @@ class Watch:
                     (part["TableName"], "ConditionCheckItem" if verb == "ConditionCheck" else f"{verb}Item")
                     for verb, part in parts
                 ]
+            case "GetParameters":
+                used = [(f"{GROUPS[name.rpartition('/')[2]]}{SECRET}", "read") for name in params["Names"]]
             case _ if "QueueUrl" in params:
                 used = [("ExtractionQueue", operation)]
             case _:
@@ -214,17 +220,22 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     with once(api, "another"):
         own_identity = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
         assert watch.during("AddParticipant", own_identity).status == 400
-    for _ in range(2):
-        watch.during("SaveTranscript", lambda: api.post(f"{path}/transcript", TURNS).data)
-    watch.during("RenewSession", lambda: api.post(f"{path}/renew").data)
+    client = api.client_of(session)
+    for caller in (api, client):
+        assert watch.during("SaveTranscript", partial(caller.post, f"{path}/transcript", TURNS)).status == 200
+        assert watch.during("RenewSession", partial(caller.post, f"{path}/renew")).status == 200
     facts = api.get(path).data["livekit"]
     for sid in (facts["room_sid"], "RM_another"):
         body = event("room_finished", {**session, "sid": sid})
         assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, body)).status == 200
-    watch.during("StopSession", lambda: api.post(f"{path}/stop").data)
+    for caller in (api, client):
+        assert watch.during("StopSession", partial(caller.post, f"{path}/stop")).status == 200
+    joined = event("participant_joined", {**session, "sid": facts["room_sid"]})  # the room is closed again
+    assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, joined)).status == 200
     watch.during("ListSessions", lambda: api.get("/sessions").json["data"])
-    assert watch.during("CompleteSession", lambda: api.post(f"{path}/complete")).status == 200
-    watch.during("GetSession", lambda: api.get(path).data)
+    assert watch.during("CompleteSession", lambda: client.post(f"{path}/complete")).status == 200
+    for caller in (api, client):
+        assert watch.during("GetSession", partial(caller.get, path)).status == 200
     assert watch.during("DeleteSession", lambda: api.delete(path)).status == 204
     day.write_late(path)
     day.work.advance(session["session_id"], 2 * GRACE_SECONDS)
@@ -265,7 +276,8 @@ def keys_are_created(day: Day, functions: Functions) -> None:
     watch.during("RevokeApiKey", lambda: functions.invoke("revoke_api_key", revoked)["data"])
 
 
-def test_functions_use_exactly_the_dynamodb_and_sqs_permissions_of_the_template(
+@pytest.mark.usefixtures("secrets")
+def test_functions_use_exactly_the_rights_of_the_template(
     functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
 ) -> None:
     day = Day(watch, api, work, dynamodb)
@@ -278,6 +290,6 @@ def test_functions_use_exactly_the_dynamodb_and_sqs_permissions_of_the_template(
     keys_are_created(day, functions)
 
     assert watch.seen == {
-        function: {resource: actions - POLLED for resource, actions in rights.items() if not resource.endswith(SECRET)}
-        for function, rights in RIGHTS.items()
+        function: {resource: actions - POLLED for resource, actions in rights_of(properties).items()}
+        for function, properties in FUNCTIONS.items()
     }

@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.functions.conftest import (
-    CLIENT_TOKEN_SECRET,
+    SECRETS_PREFIX,
     WEBHOOK_KEY,
     WEBHOOK_SECRET,
     Api,
@@ -18,45 +17,8 @@ from tests.functions.conftest import (
     caller,
     http_event,
 )
-from tests.functions.providers import Providers
 from tests.functions.test_webhook import event, signed
 from tests.moto_server import MotoServer
-
-WRONG = (
-    "LIVEKIT_API_KEY",
-    "LIVEKIT_API_SECRET",
-    "LIVEKIT_WEBHOOK_API_KEY",
-    "LIVEKIT_WEBHOOK_API_SECRET",
-    "GEMINI_API_KEY",
-    "CLIENT_TOKEN_SECRET",
-)
-PREFIX = "/deployed"
-
-
-@pytest.fixture
-def secrets(providers: Providers, functions: Functions) -> Iterator[None]:
-    """Secrets in SSM, and others in the environment, which are wrong."""
-    groups = {
-        "livekit": {name: providers.variables[name] for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")},
-        "livekit-webhook": {
-            "LIVEKIT_WEBHOOK_API_KEY": "APInew",
-            "LIVEKIT_WEBHOOK_API_SECRET": "another-secret-of-more-than-thirty-two-bytes",
-            "LIVEKIT_WEBHOOK_PREVIOUS_API_KEY": WEBHOOK_KEY,
-            "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET": WEBHOOK_SECRET,
-        },
-        "gemini": {"GEMINI_API_KEY": providers.variables["GEMINI_API_KEY"]},
-        "client-token": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
-    }
-    ssm = boto3.client("ssm")
-    for group, values in groups.items():
-        ssm.put_parameter(Name=f"{PREFIX}/{group}", Value=json.dumps(values), Type="SecureString", Overwrite=True)
-    with pytest.MonkeyPatch.context() as environment:
-        for name in WRONG:
-            environment.setenv(name, "wrong-" * 8)
-        environment.setenv("PI_VOICE_SECRETS", f"ssm:{PREFIX}")
-        functions.start_over()
-        yield
-    functions.start_over()
 
 
 @pytest.fixture
@@ -81,7 +43,7 @@ def test_a_session_is_created_with_the_stored_secrets_read_in_one_request(
 
     session = api.session()
 
-    assert operations == [f"{PREFIX}/client-token {PREFIX}/gemini {PREFIX}/livekit"]
+    assert operations == [f"{SECRETS_PREFIX}/client-token {SECRETS_PREFIX}/gemini {SECRETS_PREFIX}/livekit"]
     assert session["connection"]["gemini_live"]["token"]
     assert "wrong" not in json.dumps(session)
     assert os.environ["GEMINI_API_KEY"].startswith("wrong")

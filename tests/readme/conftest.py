@@ -15,7 +15,8 @@ from typing import IO, Final
 
 import pytest
 
-from tests.template.conftest import ROOT, template
+from tests.support.template import ROOT
+from tests.template.conftest import template
 
 __all__ = ["template"]
 

@@ -20,7 +20,7 @@ from livekit.protocol.egress import RoomCompositeEgressRequest
 
 from local.services import Services
 from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
-from tests.template.conftest import ROOT, Node, environment
+from tests.support.template import ROOT, Node, environment
 
 BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
 WALK_THROUGH_SECONDS: Final = 600

@@ -10,7 +10,7 @@ import pytest
 from pi_voice.domain import errors
 from tests.readme.conftest import DOCUMENTS, name_of
 from tests.real import livekit_server
-from tests.template.conftest import ROOT, Node
+from tests.support.template import ROOT, Node
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING: Final = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Final
 
 from pi_voice.domain.sessions import Session
-from tests.template.conftest import ROOT, Node
+from tests.support.template import ROOT, Node
 
 PAGE: Final = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
 SECTIONS: Final = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from local.real import parts
 from local.real.parts import Command
-from tests.template.conftest import environment
+from tests.support.template import environment
 
 PART: Final = "AWS emulator"
 PACKAGE: Final = "ministack"

@@ -14,7 +14,7 @@ import pytest
 from local.real import parts
 from local.running import LocalApi, running_api
 from tests.real.livekit_server import Server, running_livekit
-from tests.template.conftest import RUNTIME, environment
+from tests.support.template import RUNTIME, environment
 
 ARCHITECTURE: Final = "arm64" if platform.machine() in {"aarch64", "arm64"} else "x86_64"
 """Lambda's name for this machine's processor."""

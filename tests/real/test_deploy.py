@@ -31,8 +31,7 @@ from local.stand_ins import gemini, livekit
 from local.template import STACK_NAME, Template, load
 from tests.real.aws_emulator import REGION, Aws, installed, running_aws
 from tests.real.conftest import ARCHITECTURE
-from tests.template.conftest import RUNTIME
-from tests.template.routes import ROUTES, snake_case
+from tests.support.template import ROUTES, RUNTIME, snake_case
 
 pytestmark = pytest.mark.real
 

@@ -27,7 +27,7 @@ from local.stand_ins.livekit import API_KEY, API_SECRET
 from tests.local.processes import until
 from tests.readme.test_commands import BLOCKS, settled
 from tests.real.docker_engine import Engine, image, running_engine
-from tests.template.conftest import environment
+from tests.support.template import environment
 
 pytestmark = pytest.mark.real
 

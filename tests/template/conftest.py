@@ -1,45 +1,15 @@
 """Fixtures for the tests of the template: the template as data, and the output of `make build`."""
 
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
-RUNTIME = "python3.13"
+from tests.support.template import FUNCTIONS, ROOT, RUNTIME, TEMPLATE, Node, environment
+
 ARCHITECTURES = ("arm64", "x86_64")
-
-Node = Any
-"""A part of the template; its structure is CloudFormation's."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms (`!Ref Name`) as the long ones (`{"Ref": "Name"}`)."""
-
-    def long_form(self, tag: str, node: yaml.Node) -> Node:
-        """Return one intrinsic function with its arguments."""
-        name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-        match node:
-            case yaml.ScalarNode():
-                value: Node = self.construct_scalar(node)
-                return {name: value.split(".", 1) if tag == "GetAtt" else value}
-            case yaml.SequenceNode():
-                return {name: self.construct_sequence(node, deep=True)}
-        raise AssertionError(f"!{tag} with a mapping")
-
-
-_Loader.add_multi_constructor("!", _Loader.long_form)
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """Return the environment for a `make`, without the variables of an outer `make test`."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    return {**inherited, "SAM_CLI_TELEMETRY": "0", **changes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +29,7 @@ class Interpreter:
 @pytest.fixture(scope="session")
 def template() -> Node:
     """The template, with its short forms expanded."""
-    return yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
+    return TEMPLATE
 
 
 @pytest.fixture(scope="session")
@@ -69,13 +39,9 @@ def resources(template: Node) -> Node:
 
 
 @pytest.fixture(scope="session")
-def functions(resources: Node) -> Mapping[str, Node]:
+def functions() -> Mapping[str, Node]:
     """The properties of the template's functions by logical id."""
-    return {
-        name: resource["Properties"]
-        for name, resource in resources.items()
-        if resource["Type"] == "AWS::Serverless::Function"
-    }
+    return FUNCTIONS
 
 
 @pytest.fixture(scope="session")

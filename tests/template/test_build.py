@@ -18,8 +18,8 @@ import yaml
 
 import check_layer
 from pi_voice.adapters import aws
-from tests.template.conftest import ROOT, RUNTIME, Interpreter, Node, environment
-from tests.template.routes import ROUTES, snake_case
+from tests.support.template import ROOT, ROUTES, RUNTIME, Node, environment, snake_case
+from tests.template.conftest import Interpreter
 
 SERVICES: Final[tuple[str, ...]] = get_args(get_type_hints(aws.client)["service"])
 REGIONS: Final = ("eu-west-1", "cn-north-1", "us-gov-west-1")

@@ -21,7 +21,7 @@ from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
 from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
 from tests.moto_server import MotoServer
-from tests.template.conftest import ROOT, environment
+from tests.support.template import ROOT, environment
 
 PREFIX = "/pi-voice"
 KEYS = {"LIVEKIT_API_KEY": "lk", "LIVEKIT_API_SECRET": "lk-secret", "GEMINI_API_KEY": "gemini"}

@@ -29,8 +29,7 @@ from pi_voice.domain.session_api import (
 )
 from pi_voice.entrypoints.events import ExtractionMessage
 from pi_voice.settings import KeyPair, WebhookSettings
-from tests.template.conftest import ROOT, Node
-from tests.template.routes import ROUTES, snake_case
+from tests.support.template import ROOT, ROUTES, Node, snake_case
 
 Event = dict[str, Any]
 

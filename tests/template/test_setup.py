@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.processes import until
-from tests.template.conftest import ROOT, environment
+from tests.support.template import ROOT, environment
 
 LOCKS = (
     "layers/voice/requirements.txt",

@@ -12,17 +12,18 @@ from pi_voice.adapters import gemini_live, livekit
 from pi_voice.domain import sessions
 from pi_voice.entrypoints import events
 from pi_voice.use_cases import complete_session, extract_results, preview_extraction, rerun_extraction, sweep_sessions
-from tests.template.conftest import ROOT, RUNTIME, Node, environment
-from tests.template.rights import RIGHTS, SECRET
-from tests.template.routes import BASE, ROUTES, snake_case
-
-SECRETS = {
-    "LiveKit": "livekit",
-    "LiveKitWebhook": "livekit-webhook",
-    "Gemini": "gemini",
-    "ClientTokens": "client-token",
-}
-"""Groups of secrets, and the end of the name of each."""
+from tests.support.template import (
+    BASE,
+    ROOT,
+    ROUTES,
+    RUNTIME,
+    SECRET,
+    SECRETS,
+    Node,
+    environment,
+    rights_of,
+    snake_case,
+)
 
 LISTED = [
     "status",
@@ -66,33 +67,16 @@ KEYS = {
     "LimitsTable": ["workspace S"],
     "IdempotencyTable": ["id S"],
 }
+GATEWAY_SECONDS = 30
+HALF_A_PROCESSOR_MB = 885
+"""Lambda gives a whole processor with 1,769 MB."""
+
 STORING_SECONDS = 8
 """Seconds left beside a budget for reading and writing, which take milliseconds without retries."""
 
 
 def of_type(resources: Node, kind: str) -> dict[str, Node]:
     return {name: resource for name, resource in resources.items() if resource["Type"] == kind}
-
-
-def rights(function: Node) -> dict[str, set[str]]:
-    """Return the allowed actions of a function by table, index or queue, and the secrets that it may read."""
-    policies = function["Policies"]
-    *shared, own = policies if isinstance(policies, list) else [policies]
-    found = {re.sub("^Read(.*)Secret$", rf"\1{SECRET}", policy["Ref"]): {"read"} for policy in shared}
-    assert own["Version"] == "2012-10-17"
-    for statement in own["Statement"]:
-        assert statement["Effect"] == "Allow"
-        match statement["Resource"]:
-            case {"Fn::GetAtt": [table, "Arn"]}:
-                resource = table
-            case {"Fn::Sub": text}:
-                resource = re.sub(r"^\$\{(\w+)\.Arn\}", r"\1", text)
-            case other:
-                pytest.fail(f"{other} is neither a table nor an index nor a queue")
-        services, actions = zip(*(action.split(":") for action in statement["Action"]), strict=True)
-        assert set(services) == {"sqs" if resource.endswith("Queue") else "dynamodb"}
-        found[resource] = found.get(resource, set()) | set(actions)
-    return found
 
 
 def test_each_group_of_secrets_has_one_policy(resources: Node) -> None:
@@ -143,16 +127,11 @@ def test_folder_and_physical_name_follow_the_logical_id(functions: Mapping[str, 
         assert function["FunctionName"] == {"Fn::Sub": "${AWS::StackName}-" + snake_case(name).replace("_", "-")}
 
 
-def test_the_api_has_exactly_the_routes_of_the_contract(functions: Mapping[str, Node]) -> None:
-    routes = {}
+def test_a_function_has_at_most_one_route_of_the_one_api(functions: Mapping[str, Node]) -> None:
     for name, function in functions.items():
-        for event in function.get("Events", {}).values():
-            if event["Type"] != "HttpApi":
-                continue
-            assert event["Properties"]["ApiId"] == {"Ref": "VoiceApi"}
-            routes[name] = f"{event['Properties']['Method']} {event['Properties']['Path']}"
-
-    assert routes == ROUTES
+        routes = [event for event in function.get("Events", {}).values() if event["Type"] == "HttpApi"]
+        assert len(routes) <= 1, name
+        assert all(route["Properties"]["ApiId"] == {"Ref": "VoiceApi"} for route in routes), name
 
 
 def test_a_function_without_a_route_has_a_queue_a_schedule_or_an_operator(
@@ -181,8 +160,12 @@ def test_only_the_webhook_has_a_function_url(functions: Mapping[str, Node]) -> N
     assert addresses == {"ReceiveLivekitWebhook": {"AuthType": "NONE"}}
 
 
-def test_every_function_has_only_the_rights_that_it_needs(functions: Mapping[str, Node]) -> None:
-    assert {name: rights(function) for name, function in functions.items()} == RIGHTS
+def test_a_policy_allows_named_actions_on_named_resources_only(functions: Mapping[str, Node]) -> None:
+    """That these are the ones that a function uses is tested in tests/functions/test_rights.py."""
+    for name, function in functions.items():
+        actions = [action for actions in rights_of(function).values() for action in actions]
+        assert actions, name
+        assert all(re.fullmatch("[A-Za-z]+", action) for action in actions), name
 
 
 def test_no_function_shares_its_role(template: Node, functions: Mapping[str, Node]) -> None:
@@ -191,16 +174,10 @@ def test_no_function_shares_its_role(template: Node, functions: Mapping[str, Nod
 
 
 def test_functions_time_out_before_api_gateway(template: Node, functions: Mapping[str, Node]) -> None:
-    timeouts = {name: item["Timeout"] for name, item in functions.items() if "Timeout" in item}
+    usual = template["Globals"]["Function"]["Timeout"]
 
-    assert template["Globals"]["Function"]["Timeout"] == 10
-    assert {name: timeouts[name] for name in timeouts if name in ROUTES} == {
-        "CreateSession": 29,
-        "RenewSession": 15,
-        "CompleteSession": 29,
-        "RerunExtraction": 29,
-        "PreviewExtraction": 29,
-    }
+    for name in ROUTES:
+        assert functions[name].get("Timeout", usual) < GATEWAY_SECONDS, name
 
 
 def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Mapping[str, Node]) -> None:
@@ -218,23 +195,15 @@ def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Map
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
 
-def test_functions_that_call_providers_get_more_than_half_a_processor(functions: Mapping[str, Node]) -> None:
-    memory = {name: item["MemorySize"] for name, item in functions.items() if "MemorySize" in item}
+def test_functions_that_call_providers_get_more_than_half_a_processor(
+    template: Node, functions: Mapping[str, Node]
+) -> None:
+    usual = template["Globals"]["Function"]["MemorySize"]
 
-    assert memory == dict.fromkeys(
-        (
-            "CreateSession",
-            "CompleteSession",
-            "RerunExtraction",
-            "PreviewExtraction",
-            "RenewSession",
-            "StopSession",
-            "AddParticipant",
-            "ExtractResults",
-            "SweepSessions",
-        ),
-        1024,
-    )
+    for name, function in functions.items():
+        calls_a_provider = bool(rights_of(function).keys() & {f"LiveKit{SECRET}", f"Gemini{SECRET}"})
+        if name != "ReceiveLivekitWebhook":  # it calls LiveKit only after a hang-up
+            assert (function.get("MemorySize", usual) >= HALF_A_PROCESSOR_MB) is calls_a_provider, name
 
 
 def test_functions_run_on_the_runtime_that_the_layer_is_built_for(template: Node, resources: Node) -> None:

@@ -2,31 +2,25 @@
 
 import io
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import pytest
 
 from pi_voice.domain import api_keys
-from tests.functions.conftest import BASE, Answer, Api, Functions, http_event
+from tests.functions.conftest import BASE, ROOT, Answer, Api, Functions, http_event
 
-ROUTES = [
-    ("POST", "/agents"),
-    ("GET", "/agents"),
-    ("GET", "/agents/0199a0f0-0000-7000-8000-000000000000"),
-    ("PATCH", "/agents/0199a0f0-0000-7000-8000-000000000000"),
-    ("DELETE", "/agents/0199a0f0-0000-7000-8000-000000000000"),
-    ("GET", "/voices"),
-    ("POST", "/sessions"),
-    ("GET", "/sessions"),
-    ("GET", "/sessions/0199a0f0-0000-7000-8000-000000000000"),
-    ("DELETE", "/sessions/0199a0f0-0000-7000-8000-000000000000"),
-    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/complete"),
-    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/participants"),
-    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/transcript"),
-    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/renew"),
-    ("POST", "/sessions/0199a0f0-0000-7000-8000-000000000000/stop"),
+OPERATIONS: Final = [
+    (method.upper(), re.sub(r"{\w+}", "0199a0f0-0000-7000-8000-000000000000", path.removeprefix(BASE)), operation)
+    for path, methods in json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))["paths"].items()
+    for method, operation in methods.items()
 ]
-WITH_BODY = [route for route in ROUTES if route[0] in ("POST", "PATCH") and not route[1].endswith("/stop")]
+"""Every operation of the reference, which is generated from the functions, with an id in its path."""
+
+ROUTES: Final = [(method, path) for method, path, operation in OPERATIONS if {"api_key": []} in operation["security"]]
+WITH_BODY: Final = [
+    (method, path) for method, path, operation in OPERATIONS if (method, path) in ROUTES and "requestBody" in operation
+]
 
 
 def send(api: Api, method: str, path: str) -> Answer:
@@ -155,11 +149,13 @@ def test_a_body_with_broken_base64_is_refused(api: Api, functions: Functions) ->
     assert answer["statusCode"] == 400
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in WITH_BODY if "complete" not in route[1]])
-def test_a_body_over_a_megabyte_is_refused(api: Api, method: str, path: str) -> None:
-    error = api.call(method, path, body={"name": "x" * 1_048_576}).error("request_too_large", 413)
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+def test_a_body_over_the_limit_of_its_route_is_refused(api: Api, method: str, path: str) -> None:
+    limit = 4_194_304 if path.endswith(("/complete", "/preview")) else 1_048_576  # these take a transcript of 1 MB
 
-    assert "1,048,576 bytes" in error.message
+    error = api.call(method, path, body={"name": "x" * limit}).error("request_too_large", 413)
+
+    assert f"{limit:,} bytes" in error.message
 
 
 def test_a_body_of_exactly_a_megabyte_is_read(api: Api) -> None:
