@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi events lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,9 @@ api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice 
 
 openapi: .venv ## Write docs/openapi.json from the functions
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
+
+events: .venv ## Write the sample events of events/ from events/samples.py
+	@PYTHONPATH=.:layers/voice .venv/bin/python -m events.samples
 
 lock: ## Update all pinned versions (needs uv)
 	@for name in layers/voice/requirements $(basename $(wildcard requirements/*.in)); do \

@@ -72,9 +72,9 @@ def _workspace(world: World, name: str, database: "DynamoDBClient") -> tuple[Sam
         return world.record(logical_id, world.subject(logical_id), event)
 
     call = SampleCall(invoke)
-    call.api_key = call.operate("CreateApiKey", workspace=name)["data"]["api_key"]
-    agent_id = call.request("CreateAgent")["data"]["agent_id"]
-    session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
+    call.operate("CreateApiKey", workspace=name)
+    call.request("CreateAgent")
+    session_id = call.request("CreateSession")["data"]["session_id"]
     key = {"session_id": {"S": session_id}}
     return call, database.get_item(TableName=_table(world), Key=key)["Item"]
 
@@ -104,10 +104,9 @@ def _events(call: SampleCall) -> dict[str, Json]:
         events[logical_id] = event
         return {"statusCode": 200, "body": "{}"}
 
-    session_id = call.documents["CreateSession"]["data"]["session_id"]
-    collecting = SampleCall(invoke, api_key=call.api_key)
+    collecting = SampleCall(invoke, texts=call.texts)
     for name in ("ListSessions", "GetSession", "CompleteSession"):
-        collecting.request(name, session_id=session_id)
+        collecting.request(name)
     return events
 
 

@@ -170,12 +170,11 @@ def record_all(world: World) -> None:
 
     SampleCall(invoke).hold()
     call = SampleCall(invoke)
-    world.api_key = call.api_key = call.operate("CreateApiKey")["data"]["api_key"]
-    agent_id = call.request("CreateAgent")["data"]["agent_id"]
-    world.session_id = call.request("CreateSession", body={"agent_id": agent_id})["data"]["session_id"]
-    call.answer("ReceiveLivekitWebhook", webhook(world.session_id))
-    call.request("CompleteSession", session_id=world.session_id)
-    call.request("GetSession", session_id=world.session_id)
+    world.api_key = call.operate("CreateApiKey")["data"]["api_key"]
+    call.request("CreateAgent")
+    world.session_id = call.request("CreateSession")["data"]["session_id"]
+    for function in ("ReceiveLivekitWebhook", "CompleteSession", "GetSession"):
+        call.request(function)
     _record_baseline(world, call)
 
 

@@ -25,12 +25,13 @@ from typing import Any, Final
 
 import yaml
 
+from events.samples import API_KEY
 from events.sign_webhook import signed
 from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, services_in_use
 from local.containers import NAME, Docker, seen_from_containers
 from local.errors import CannotStart
 from local.http_server import HOST, listen
-from local.sample_records import SAMPLE_KEY, save_samples
+from local.sample_records import save_samples
 from local.services import function_variables, is_loopback
 from local.stack import Surroundings, running_services
 from local.template import Template
@@ -126,7 +127,7 @@ def with_credentials(event: Any, around: Surroundings) -> Any:
         return signed(event, *(around.services.webhook_keys or (around.livekit.api_key, around.livekit.api_secret)))
     return {
         **event,
-        "headers": {name: text.replace(SAMPLE_KEY, around.api_key) for name, text in event["headers"].items()},
+        "headers": {name: text.replace(API_KEY, around.api_key) for name, text in event["headers"].items()},
     }
 
 

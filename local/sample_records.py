@@ -3,22 +3,11 @@
 import base64
 import json
 import time
-from pathlib import Path
-from typing import Any, Final
 
+from events.samples import event
 from local import dynamodb
 from local.first_key import WORKSPACE
 from local.stack import Surroundings
-
-_EVENTS: Final = Path(__file__).parent.parent / "events"
-
-
-def _event(name: str) -> Any:
-    return json.loads((_EVENTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-SAMPLE_KEY: Final[str] = _event("list_voices")["headers"]["authorization"].removeprefix("Bearer ")
-"""The API key of all samples, which is not valid."""
 
 
 async def save_samples(around: Surroundings) -> None:
@@ -43,13 +32,13 @@ async def save_samples(around: Surroundings) -> None:
     tables = TableNames.of(environment)
     workspace, now = WorkspaceId(WORKSPACE), int(time.time())
 
-    request = CreateSessionRequest.model_validate_json(_event("create_session")["body"])
+    request = CreateSessionRequest.model_validate_json(event("CreateSession")["body"])
     stamp = {"agent_id": request.agent_id, "version": 1, "created_at": now, "updated_at": now}
-    agent = Agent.model_validate_json(json.dumps(json.loads(_event("create_agent")["body"]) | stamp))
-    room = json.loads(base64.b64decode(_event("receive_livekit_webhook")["body"]))["room"]
+    agent = Agent.model_validate_json(json.dumps(json.loads(event("CreateAgent")["body"]) | stamp))
+    room = json.loads(base64.b64decode(event("ReceiveLivekitWebhook")["body"]))["room"]
     owned = OwnedAgent(workspace, agent)
     session = request.new_session(SessionId(room["name"]), owned, now, DEFAULT_GRACE_SECONDS).opened(room["sid"], now)
-    to_revoke, secret = _event("revoke_api_key"), generate()
+    to_revoke, secret = event("RevokeApiKey"), generate()
     key = ApiKey(
         key_id=KeyId(to_revoke["key_id"]),
         workspace=WorkspaceId(to_revoke["workspace"]),

@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from events.samples import event
 from local.real import parts
 from local.running import LocalApi, running_api
-from local.sample_call import STATUSES, SampleCall, event, webhook
+from local.sample_call import STATUSES, SampleCall, webhook
 from local.stack import TEMPLATE
 from local.stand_ins import gemini, livekit
 from local.template import STACK_NAME, Template, load

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from pydantic import TypeAdapter
 
+from events import samples
 from events.sign_webhook import SAMPLE, signed
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain import api_keys
@@ -37,6 +38,13 @@ def body(event: Event) -> bytes:
 
 def test_every_function_has_a_sample_event_and_every_sample_a_function() -> None:
     assert sorted(path.stem for path in (ROOT / "events").glob("*.json")) == FOLDERS
+
+
+def test_every_route_has_a_good_request_of_which_its_sample_is_made() -> None:
+    assert samples.SAMPLES.keys() == ROUTES.keys()
+    assert samples.generated() == {
+        name: sample(snake_case(name)) for name in ROUTES if name != "ReceiveLivekitWebhook"
+    }, "run `make events`"
 
 
 @pytest.mark.parametrize("folder", sorted(ROUTES_BY_FOLDER))
