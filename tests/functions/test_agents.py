@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Api
+from tests.functions.api import Api
+from tests.support.bad_values import each, set_at
 
 FULL = {
     "name": "Ana",
@@ -50,16 +51,6 @@ def test_omitted_fields_have_their_documented_defaults(api: Api) -> None:
     assert agent["output_schema"] is None
     assert agent["evidence"] is False
     assert agent["metadata"] == {}
-
-
-def each(path: str, *values: object) -> list[tuple[str, object]]:
-    """Pair a field with each of these bad values."""
-    return [(path, value) for value in values]
-
-
-def set_at(document: dict[str, Any], path: str, value: object) -> dict[str, Any]:
-    name, _, rest = path.partition(".")
-    return {**document, name: set_at(document.get(name, {}), rest, value) if rest else value}
 
 
 BAD: list[tuple[str, object]] = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Api, Functions, caller
+from tests.functions.api import Api, Functions, caller
 
 
 def error_of(answer: Any, code: str) -> list[str]:

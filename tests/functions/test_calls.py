@@ -15,12 +15,13 @@ from aiohttp import web
 
 from local.http_server import serving
 from pi_voice import container
-from tests.functions.conftest import ROOT, Api, Functions
+from tests.functions.api import Api, Functions
+from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.providers import Providers
-from tests.functions.test_complete_session import ENDING
-from tests.functions.test_webhook import Webhook, event
+from tests.functions.transcripts import ENDING
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
+from tests.support.template import ROOT
 
 BARRIER_SECONDS: Final = 30
 KEY: Final = ["GetItem api_keys"]

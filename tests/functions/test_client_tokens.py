@@ -7,7 +7,7 @@ import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.ids import SessionId
-from tests.functions.conftest import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
+from tests.functions.api import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
 
 TURNS = [{"role": "user", "text": "Hi"}]
 CLIENT_TOKEN_ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [

@@ -4,17 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Api
+from tests.functions.api import Api
 from tests.functions.providers import Providers
-from tests.functions.test_agents import each, set_at
+from tests.functions.transcripts import ENDING, TRANSCRIPT
+from tests.support.bad_values import each, set_at
 
-TRANSCRIPT = [
-    {"role": "agent", "text": "For how many people?", "start_ms": 0, "end_ms": 1200},
-    {"role": "user", "text": "For 4, please."},
-    {"role": "agent", "text": "At what time?"},
-    {"role": "user", "text": "At seven, ¿de acuerdo? 谢谢"},
-]
-ENDING = {"transcript": TRANSCRIPT, "duration_seconds": 93.5, "end_reason": "client_timer"}
 SCHEMA = {"guests": "integer", "time": "When they will come"}
 
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.extraction.calls import CorpusCall, outcome_of
-from tests.functions.conftest import Api
+from tests.functions.api import Api
 from tests.functions.providers import Providers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own

@@ -8,7 +8,8 @@ from typing import Any, Final
 import pytest
 
 from pi_voice.domain import api_keys
-from tests.functions.conftest import BASE, ROOT, Answer, Api, Functions, http_event
+from tests.functions.api import BASE, Answer, Api, Functions, http_event
+from tests.support.template import ROOT
 
 OPERATIONS: Final = [
     (method.upper(), re.sub(r"{\w+}", "0199a0f0-0000-7000-8000-000000000000", path.removeprefix(BASE)), operation)

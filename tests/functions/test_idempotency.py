@@ -12,8 +12,9 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from local import template
 from pi_voice import container
 from pi_voice.domain.ids import is_uuid
-from tests.functions.conftest import ROOT, Answer, Api
+from tests.functions.api import Answer, Api
 from tests.functions.providers import Providers
+from tests.support.template import ROOT
 
 AGENT = {"name": "Ana", "instructions": "Take the call, and the secret word is Rumpelstiltskin."}
 TURNS = [{"role": "user", "text": "I would like to keep this to myself."}]

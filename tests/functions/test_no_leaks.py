@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import CLIENT_TOKEN_SECRET, WEBHOOK_SECRET, Api, Functions
+from tests.functions.api import CLIENT_TOKEN_SECRET, WEBHOOK_SECRET, Api, Functions
+from tests.functions.livekit_webhooks import Webhook, event, signed
 from tests.functions.providers import Providers
-from tests.functions.test_webhook import Webhook, event, signed
 
 
 def test_no_log_line_error_or_stored_item_contains_a_secret(

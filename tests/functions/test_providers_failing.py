@@ -1,93 +1,21 @@
 """Failing providers: the documented error, no open room, and a failed session with the reason."""
 
-import asyncio
 import socket
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from aiohttp import web
 
 from pi_voice.adapters import gemini_live, livekit
 from pi_voice.use_cases import create_session
-from tests.functions.conftest import Api
+from tests.functions.api import Api
+from tests.functions.front import Front, changed_environment
 from tests.functions.providers import Providers
-from tests.patience import LONG
 
 
 def test_the_time_limits_of_a_create_add_up_to_less_than_the_documented_ten_seconds() -> None:
     side_by_side = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
 
     assert side_by_side + create_session.CLEAN_UP_SECONDS <= 8
-
-
-class Front:
-    """A test server that sends one response to every request, after an event, or never."""
-
-    def __init__(self, providers: Providers) -> None:
-        self._providers = providers
-
-    @contextmanager
-    def answering(self, status: int, body: str = "{}", after: threading.Event | None = None) -> Iterator[str]:
-        async def answer(_: web.Request) -> web.Response:
-            if after:
-                await asyncio.to_thread(after.wait, LONG)
-            return web.Response(status=status, text=body, content_type="application/json")
-
-        with self._serving(answer) as url:
-            yield url
-
-    @contextmanager
-    def hanging(self) -> Iterator[str]:
-        over = asyncio.Event()
-
-        async def hang(_: web.Request) -> web.Response:
-            await over.wait()
-            return web.Response()
-
-        with self._serving(hang) as url:
-            yield url
-            self._providers.do(_set(over))
-
-    @contextmanager
-    def _serving(self, handler: Any) -> Iterator[str]:
-        server = AsyncExitStack()
-        yield self._providers.do(server.enter_async_context(_serve(handler)))
-        self._providers.do(server.aclose())
-
-
-async def _set(event: asyncio.Event) -> None:
-    event.set()
-
-
-@asynccontextmanager
-async def _serve(handler: Any) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
-
-
-@pytest.fixture
-def front(providers: Providers) -> Front:
-    return Front(providers)
-
-
-@contextmanager
-def changed_environment(api: Api, **variables: str) -> Iterator[Api]:
-    """Change environment variables of the functions during the block, in new containers."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in variables.items():
-            environment.setenv(name, value)
-        api.functions.start_over()
-        yield api
-    api.functions.start_over()
 
 
 @pytest.fixture

@@ -13,33 +13,13 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from local import template
 from pi_voice.domain.session_api import SweepSessionsResult
 from pi_voice.entrypoints.events import MAX_DELIVERIES
-from tests.functions.conftest import GRACE_SECONDS, ROOT, Api
-from tests.functions.providers import Providers
-from tests.functions.test_providers_failing import Front, changed_environment
+from tests.functions.api import GRACE_SECONDS, Api
+from tests.functions.front import Front, without_gemini
 from tests.functions.work import Work, message
 from tests.moto_server import MotoServer
+from tests.support.template import ROOT
 
 TURNS = [{"role": "agent", "text": "For how many?"}, {"role": "user", "text": "For 4, please."}]
-
-
-@pytest.fixture
-def front(providers: Providers) -> Front:
-    return Front(providers)
-
-
-RETRY_LATER = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}
-"""Longer than the time limit of an extraction, so that each sends one request."""
-
-
-@contextmanager
-def without_gemini(api: Api, front: Front, status: int = 503) -> Iterator[Api]:
-    """Make Gemini unavailable during the block, or with status 400 let it refuse every request."""
-    error = {"status": "INVALID_ARGUMENT" if status == 400 else "UNAVAILABLE", "details": [RETRY_LATER]}
-    with (
-        front.answering(status, json.dumps({"error": {**error, "message": "do not tell"}})) as url,
-        changed_environment(api, GOOGLE_GEMINI_BASE_URL=url) as broken,
-    ):
-        yield broken
 
 
 def a_call(api: Api) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Api
-from tests.functions.providers import Providers
-from tests.functions.test_agents import each
-from tests.functions.test_complete_session import ENDING, TRANSCRIPT
-from tests.functions.test_providers_failing import Front, changed_environment
-from tests.functions.test_queue_and_sweeper import RETRY_LATER
+from tests.functions.api import Api
+from tests.functions.front import RETRY_LATER, Front, changed_environment
+from tests.functions.transcripts import ENDING, TRANSCRIPT
+from tests.support.bad_values import each
 
 GUESTS = {"guests": "integer"}
 STRICT = {
@@ -24,11 +22,6 @@ STRICT = {
     "additionalProperties": False,
 }
 PASTED = {"transcript": TRANSCRIPT, "output_schema": GUESTS}
-
-
-@pytest.fixture
-def front(providers: Providers) -> Front:
-    return Front(providers)
 
 
 @pytest.fixture

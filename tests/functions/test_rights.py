@@ -11,12 +11,10 @@ import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from pi_voice import container
-from tests.functions.conftest import GRACE_SECONDS, Api, Functions
-from tests.functions.providers import Providers
-from tests.functions.test_complete_session import ENDING
-from tests.functions.test_providers_failing import Front, changed_environment
-from tests.functions.test_queue_and_sweeper import without_gemini
-from tests.functions.test_webhook import Webhook, event
+from tests.functions.api import GRACE_SECONDS, Api, Functions
+from tests.functions.front import Front, changed_environment, without_gemini
+from tests.functions.livekit_webhooks import Webhook, event
+from tests.functions.transcripts import ENDING
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
 from tests.support.template import FUNCTIONS, SECRET, SECRETS, rights_of
@@ -91,11 +89,6 @@ class Watch:
             names.api_keys: "ApiKeysTable",
             names.idempotency: "IdempotencyTable",
         }.get(table, table)
-
-
-@pytest.fixture
-def front(providers: Providers) -> Front:
-    return Front(providers)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from local.sample_call import STATUSES, SampleCall
 from local.stand_ins import livekit
-from tests.functions.conftest import Functions
+from tests.functions.api import Functions
 from tests.support.template import FUNCTIONS, ROUTES, snake_case
 
 

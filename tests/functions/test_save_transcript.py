@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Answer, Api
-from tests.functions.test_agents import each, set_at
+from tests.functions.api import Answer, Api
+from tests.support.bad_values import each, set_at
 
 TURN = {"role": "user", "text": "At seven, ¿de acuerdo? 谢谢", "start_ms": 5, "end_ms": None}
 

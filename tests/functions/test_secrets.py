@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import (
-    SECRETS_PREFIX,
-    WEBHOOK_KEY,
-    WEBHOOK_SECRET,
-    Api,
-    Functions,
-    caller,
-    http_event,
-)
-from tests.functions.test_webhook import event, signed
+from tests.functions.api import SECRETS_PREFIX, WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, caller, http_event
+from tests.functions.livekit_webhooks import event, signed
 from tests.moto_server import MotoServer
 
 

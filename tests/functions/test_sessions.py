@@ -6,9 +6,9 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.functions.conftest import Api
+from tests.functions.api import Api
 from tests.functions.providers import Providers
-from tests.functions.test_agents import each, set_at
+from tests.support.bad_values import each, set_at
 
 REQUEST = {"participant": {"identity": "caller-1", "name": "Lea"}}
 

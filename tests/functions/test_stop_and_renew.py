@@ -6,19 +6,14 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.functions.conftest import Api
+from tests.functions.api import Api
+from tests.functions.front import Front, changed_environment
+from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.providers import Providers
-from tests.functions.test_agents import each
-from tests.functions.test_providers_failing import Front, changed_environment
-from tests.functions.test_webhook import Webhook, event
 from tests.functions.work import Work
+from tests.support.bad_values import each
 
 TURNS = [{"role": "user", "text": "Hello."}]
-
-
-@pytest.fixture
-def front(providers: Providers) -> Front:
-    return Front(providers)
 
 
 @pytest.fixture

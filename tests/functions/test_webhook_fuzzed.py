@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.functions.conftest import WEBHOOK_KEY, WEBHOOK_SECRET, Functions, http_event
+from tests.functions.api import WEBHOOK_KEY, WEBHOOK_SECRET, Functions, http_event
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

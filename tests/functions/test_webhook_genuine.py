@@ -13,7 +13,7 @@ import jwt
 import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
-from tests.functions.conftest import WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, http_event
+from tests.functions.api import WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, http_event
 
 GENUINE: Final = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
 WEBHOOKS: Final[Mapping[str, Any]] = {webhook["event"]: webhook for webhook in GENUINE["webhooks"]}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_sqs.client import SQSClient
 
-    from tests.functions.conftest import Functions
+    from tests.functions.api import Functions
 
 EVERY_MINUTE: Final = {
     "version": "0",

@@ -19,10 +19,9 @@ from google.protobuf import json_format
 from livekit.protocol.egress import RoomCompositeEgressRequest
 
 from local.services import Services
-from tests.readme.conftest import DOCUMENTS, Block, blocks_of, name_of
+from tests.support.command_blocks import BLOCKS, DOCUMENTS, Block, name_of, settled
 from tests.support.template import ROOT, Node, environment
 
-BLOCKS: Final = [block for document in DOCUMENTS for block in blocks_of(document)]
 WALK_THROUGH_SECONDS: Final = 600
 
 
@@ -41,15 +40,6 @@ def test_each_command_block_has_a_label_that_selects_its_check(block: Block) -> 
 
 
 # ---- Commands that run here ----
-
-
-def settled(text: str) -> str:
-    """Replace ids, tokens, ports and times, which differ between runs."""
-    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
-    text = re.sub(r"\beyJ[\w.-]+", "<jwt>", text)
-    text = re.sub(r"\bauth_tokens/\w+", "<token>", text)
-    text = re.sub(r"\b127\.0\.0\.1:\d+", "<host>", text)
-    return re.sub(r"\b1\d{9}\b", "<time>", text).strip()
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])

@@ -8,8 +8,8 @@ from typing import Final
 import pytest
 
 from pi_voice.domain import errors
-from tests.readme.conftest import DOCUMENTS, name_of
 from tests.real import livekit_server
+from tests.support.command_blocks import DOCUMENTS, name_of
 from tests.support.template import ROOT, Node
 
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")

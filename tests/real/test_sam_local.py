@@ -25,8 +25,8 @@ from local.real import parts
 from local.sam import image_of
 from local.stand_ins.livekit import API_KEY, API_SECRET
 from tests.local.processes import until
-from tests.readme.test_commands import BLOCKS, settled
 from tests.real.docker_engine import Engine, image, running_engine
+from tests.support.command_blocks import BLOCKS, settled
 from tests.support.template import environment
 
 pytestmark = pytest.mark.real

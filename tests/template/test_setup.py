@@ -169,3 +169,10 @@ def test_tests_run_with_the_deployed_versions() -> None:
     layer, development = pins("layers/voice/requirements.txt"), pins("requirements/dev.txt")
 
     assert layer.items() <= development.items()
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several need is in tests/support, or in a module of their folder without tests."""
+    imports = re.compile(r"^\s*(?:from|import) (?:tests\.[\w.]*)?\btest_\w+", re.MULTILINE)
+
+    assert [path.name for path in (ROOT / "tests").rglob("*.py") if imports.search(path.read_text("utf-8"))] == []
