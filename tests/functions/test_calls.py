@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ import boto3
 import pytest
 from aiohttp import web
 
+from events.samples import AGENT_ID, API_KEY, SAMPLES, SESSION_ID
 from local.http_server import serving
+from local.sample_call import SampleCall
 from pi_voice import container
 from tests.functions.api import Api, Functions
 from tests.functions.livekit_webhooks import Webhook, event
@@ -21,7 +24,7 @@ from tests.functions.providers import Providers
 from tests.functions.transcripts import ENDING
 from tests.functions.work import Work
 from tests.moto_server import MotoServer
-from tests.support.template import ROOT
+from tests.support.template import ROOT, snake_case
 
 BARRIER_SECONDS: Final = 30
 KEY: Final = ["GetItem api_keys"]
@@ -207,43 +210,32 @@ def call(api: Api, listener: Listener) -> Call:
 
 @pytest.fixture
 def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Callable[[], Any]]:
-    """One good request of each kind."""
-    api, turns = call.api, {"from": 0, "turns": ENDING["transcript"]}
-    request_body = {"agent_id": call.agent_id, "participant": {"identity": "caller-1"}}
+    """One good request of each kind: the sample of a route, or a request named here."""
+    api = call.api
+    texts = {API_KEY: str(api.key), AGENT_ID: call.agent_id, SESSION_ID: call.ongoing.removeprefix("/sessions/")}
+    sample = SampleCall(lambda name, event: functions.invoke(snake_case(name), event), texts=texts)
+
+    def good(function: str) -> None:
+        sample.request(function)
+        assert sample.statuses[function] == SAMPLES[function].status
+
     facts = api.get(call.ongoing).data["livekit"]
     webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
+    revoked = {"workspace": "w", "key_id": key["key_id"]}
     work.put(call.completed.removeprefix("/sessions/"))
     return {
-        "create_agent": api.agent,
-        "list_agents": lambda: api.get("/agents").json["data"],
-        "get_agent": lambda: api.get(f"/agents/{call.agent_id}").data,
-        "update_agent": lambda: api.patch(f"/agents/{call.agent_id}", {"name": "Bea"}).data,
-        "delete_agent": lambda: api.delete(f"/agents/{call.agent_id}"),
-        "list_voices": lambda: api.get("/voices").json["data"],
-        "create_session": lambda: api.post("/sessions", request_body).data,
-        "list_sessions": lambda: api.get("/sessions").json["data"],
-        "get_session": lambda: api.get(call.ongoing).data,
+        **{snake_case(function): partial(good, function) for function in SAMPLES},
         "get_session, with transcript": lambda: api.get(call.completed).data,
         "delete_session": lambda: api.delete(call.completed),
-        "complete_session": lambda: api.post(f"{call.ongoing}/complete", ENDING).json["results"],
         "complete_session, with checkpoints": lambda: api.post(f"{call.with_checkpoints}/complete").json["results"],
         "rerun_extraction": lambda: api.post(f"{call.completed}/extract").data,
-        "preview_extraction": lambda: (
-            api.post("/extractions/preview", transcript=ENDING["transcript"], output_schema={"guests": "integer"}).data
-        ),
-        "save_transcript": lambda: api.post(f"{call.ongoing}/transcript", turns).data,
-        "renew_session": lambda: api.post(f"{call.ongoing}/renew").data,
-        "stop_session": lambda: api.post(f"{call.ongoing}/stop").data,
-        "add_participant": lambda: api.post(f"{call.ongoing}/participants", identity="listener").data,
         "receive_livekit_webhook": lambda: Webhook(functions).send(webhook_body),
         "extract_results": work.deliver,
         "sweep_sessions": work.sweep,
         "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
         "list_api_keys": lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"],
-        "revoke_api_key": lambda: functions.invoke("revoke_api_key", {"workspace": "w", "key_id": key["key_id"]})[
-            "data"
-        ],
+        "revoke_api_key": lambda: functions.invoke("revoke_api_key", revoked)["data"],
     }
 
 
