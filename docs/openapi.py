@@ -1,4 +1,4 @@
-"""Write docs/openapi.json, the API reference, from the functions: `make openapi`.
+"""Write docs/openapi.json, the API reference, and the README's table of routes from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
 are the bodies in events/ and the responses in docs/responses/. Client generators need no special flags: each schema
@@ -24,6 +24,8 @@ from typing_extensions import TypedDict
 
 ROOT: Final = Path(__file__).parents[1]
 TARGET: Final = ROOT / "docs" / "openapi.json"
+README: Final = ROOT / "README.md"
+BASE: Final = "/api/v1/voice"
 VERSION: Final = "0.1.0"
 
 _SETTINGS: Final = {
@@ -81,6 +83,7 @@ _TAGS: Final = {
     "extractions": "Previews of extractions.",
     "webhooks": "Webhooks that Pi Voice receives.",
 }
+_TABLE: Final = "| route | what it does |\n"
 _NULL: Final = {"type": "null"}
 
 Json = dict[str, Any]
@@ -437,12 +440,34 @@ def _nullable(schema: Json) -> Json:
     return {"anyOf": [{key: schema[key] for key in schema if key != "description"}, _NULL], **beside}
 
 
+def route_table(described: Json) -> str:
+    """Return the table of routes for the README: each with the first sentence of its description."""
+    rows = []
+    for tag in _TAGS:
+        for path, methods in described["paths"].items():
+            for method, operation in methods.items():
+                if operation["tags"] == [tag]:
+                    first, _, _ = operation["description"].replace("\n", " ").partition(". ")
+                    client = "*client*: " if {"client_token": []} in operation["security"] else ""
+                    rows.append(f"| `{method.upper()} {path.removeprefix(BASE)}` | {client}{first.rstrip('.')} |\n")
+    return f"{_TABLE}|---|---|\n{''.join(rows)}"
+
+
 def main() -> None:
-    """Write the document; with --check, fail if it is not what the functions declare."""
-    text = json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
-    if "--check" in sys.argv and TARGET.read_text() != text:
-        sys.exit("docs/openapi.json does not match the functions. Run `make openapi` and commit it.")
-    TARGET.write_text(text)
+    """Write the document and the README's table; with --check, fail if they are not what the functions declare."""
+    described, readme = document(), README.read_text(encoding="utf-8")
+    before, _, rest = readme.partition(_TABLE)
+    after = rest[rest.index("\n\n") + 1 :]
+    texts = {
+        TARGET: json.dumps(described, indent=1, ensure_ascii=False) + "\n",
+        README: before + route_table(described) + after,
+    }
+    for path, text in texts.items():
+        if path.read_text(encoding="utf-8") == text:
+            continue
+        if "--check" in sys.argv:
+            sys.exit(f"{path.relative_to(ROOT)} does not match the functions. Run `make openapi` and commit it.")
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

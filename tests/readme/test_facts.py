@@ -34,19 +34,6 @@ def quoted(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_the_route_table_lists_the_routes_of_the_template(template: Node) -> None:
-    documented = [quoted(route)[0] for route, _ in table(README, "| route | what it does |")]
-
-    events = [
-        event["Properties"]
-        for resource in template["Resources"].values()
-        for event in resource.get("Properties", {}).get("Events", {}).values()
-        if event["Type"] == "HttpApi"
-    ]
-    routes = [f"{event['Method']} {event['Path'].removeprefix('/api/v1/voice')}" for event in events]
-    assert sorted(documented) == sorted(routes)
-
-
 def test_the_errors_page_lists_each_code_under_its_status() -> None:
     documented = set()
     status = 0
