@@ -79,8 +79,9 @@ format: .venv ## Format, and fix lint errors where possible
 
 build: .venv-sam ## Build the functions and the layer (ARCH=arm64 or x86_64)
 	@bin="$$(deploy/find_python.sh $(RUNTIME))" && PATH="$$bin:$$PATH" \
-	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH)
+	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH) >/dev/null # advice
 	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
+	@echo "Built in $(BUILD_DIR)."
 
 # Built aside and renamed, one at a time, for commands that start together.
 .PHONY: local-build

@@ -36,6 +36,7 @@ WEBHOOK: Final = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
 PREVIOUS_WEBHOOK: Final = ("LIVEKIT_WEBHOOK_PREVIOUS_API_KEY", "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET")
 GEMINI: Final = ("GEMINI_API_KEY",)
 SIGNS: Final = "CLIENT_TOKEN_SECRET"
+KEYS: Final = (*LIVEKIT, *WEBHOOK, *GEMINI, SIGNS)
 PREVIOUS: Final = "CLIENT_TOKEN_PREVIOUS_SECRET"
 NEXT: Final = "CLIENT_TOKEN_NEXT_SECRET"
 
@@ -122,7 +123,7 @@ def write(store: Store, prefix: str, before: Groups, after: Groups) -> list[str]
 
 def updated(stored: Groups, environment: Mapping[str, str]) -> Groups:
     """Return the groups with the keys of the environment; raises ValueError if one is missing or not complete."""
-    given = {name: environment[name] for name in (*LIVEKIT, *WEBHOOK, *GEMINI, SIGNS) if environment.get(name)}
+    given = {name: environment[name] for name in KEYS if environment.get(name)}
     livekit = {**stored["livekit"], **_of(given, LIVEKIT)}
     gemini = {**stored["gemini"], **_of(given, GEMINI)}
     if missing := [name for name in (*LIVEKIT, *GEMINI) if name not in {**livekit, **gemini}]:
@@ -189,11 +190,19 @@ def _wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
+def _mistake(to_rotate: list[str]) -> str | None:
+    if to_rotate not in ([], [CLIENT_TOKENS]):
+        return f"ROTATE is {CLIENT_TOKENS}. To replace another key, set it in the environment and run make secrets."
+    if not to_rotate and not any(os.environ.get(name) for name in KEYS):
+        return f"Set {', '.join((*LIVEKIT, *GEMINI))} in the environment. Later, set those that you want to replace."
+    return None
+
+
 def main() -> str | None:
     """Store the keys and print where; return an error message, if any."""
     stack, to_rotate = sys.argv[1], sys.argv[2:]
-    if to_rotate not in ([], [CLIENT_TOKENS]):
-        return f"ROTATE is {CLIENT_TOKENS}. To replace another key, set it in the environment and run make secrets."
+    if mistake := _mistake(to_rotate):
+        return mistake
     try:
         kind, prefix = place(boto3.client("cloudformation"), stack)
         store: Store = SsmStore(boto3.client("ssm"))

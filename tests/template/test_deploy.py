@@ -244,6 +244,19 @@ def test_an_incomplete_set_of_keys_is_refused_and_nothing_is_stored(
     assert ssm.describe_parameters()["Parameters"] == []
 
 
+def test_without_keys_in_the_environment_they_are_asked_for_before_anything_of_aws() -> None:
+    asked = subprocess.run(
+        [sys.executable, ROOT / "deploy/write_secrets.py", "pi-voice"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("Set LIVEKIT_API_KEY, LIVEKIT_API_SECRET, GEMINI_API_KEY in the environment.")
+
+
 def test_a_rotation_needs_a_stored_secret(store: Store) -> None:
     with pytest.raises(ValueError, match="run make secrets first"):
         write_secrets.rotate(store, PREFIX, {}, lambda _: None)
