@@ -201,7 +201,7 @@ def test_without_the_runtime_s_python_make_build_does_not_start_sam(tools: Path,
     )
 
     made = subprocess.run(
-        ["make", "build", f"BUILD_DIR={tmp_path}/build"],  # noqa: S607 (as a user types it)
+        ["make", "build", f"PYTHON={sys.executable}", f"BUILD_DIR={tmp_path}/build"],  # noqa: S607 (as a user types it)
         cwd=ROOT,
         capture_output=True,
         text=True,
