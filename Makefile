@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi events lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -114,6 +114,9 @@ openapi: .venv ## Write docs/openapi.json and the README's table of routes from 
 
 events: .venv ## Write the sample events of events/ from events/samples.py
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m events.samples
+
+release: .venv ## Commit and tag a version (VERSION=1.2.0)
+	@PYTHONPATH=.:layers/voice .venv/bin/python deploy/release.py "$(VERSION)"
 
 lock: ## Update all pinned versions (needs uv)
 	@for name in layers/voice/requirements $(basename $(wildcard requirements/*.in)); do \
