@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.moving_clock import MovableLoop
+from tests.support.moving_clock import MovableLoop
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ from pi_voice.use_cases.renew_session import RenewSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
-from tests.fakes import FakeClock
 from tests.integration.samples import NOW, a_session, an_agent
 from tests.integration.store import Store
+from tests.support.fakes import FakeClock
 
 Answer = TypeVar("Answer")
 

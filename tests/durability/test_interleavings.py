@@ -37,10 +37,10 @@ from tests.durability.reference import (
     Sweep,
     Work,
 )
-from tests.fakes import FakeClient, FakeClock
 from tests.integration.conftest import aws, dynamodb, environment, moto  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store, Tables
+from tests.support.fakes import FakeClient, FakeClock
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

@@ -29,10 +29,10 @@ from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS, ExtractionUnfinished
 from tests.durability.one_session import OneSession, a_call, says
-from tests.fakes import FakeClient, FakeClock
 from tests.integration.conftest import aws, dynamodb, environment, moto, runner, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Store
+from tests.support.fakes import FakeClient, FakeClock
 
 pytestmark = pytest.mark.durability
 

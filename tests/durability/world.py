@@ -39,7 +39,7 @@ from pi_voice.settings import TableNames
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
 from tests.local.conftest import Answer, Background, Site
-from tests.patience import DEADLINE
+from tests.support.patience import DEADLINE
 from tests.support.session_rows import put_back
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from tests.functions.api import (
 from tests.functions.front import Front
 from tests.functions.providers import Providers
 from tests.functions.work import Work
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT
 
 WRONG: Final = (

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tests.functions.api import Api
 from tests.functions.providers import Providers
-from tests.patience import LONG
+from tests.support.patience import LONG
 
 
 class Front:

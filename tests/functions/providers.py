@@ -14,7 +14,7 @@ from livekit.protocol.room import CreateRoomRequest, DeleteRoomRequest, ListRoom
 from local.services import Gemini, LiveKit
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
-from tests.patience import LONG
+from tests.support.patience import LONG
 
 NOWHERE = "http://127.0.0.1:9"
 """A port without a server. The stand-in sends its webhooks there."""

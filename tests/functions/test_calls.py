@@ -23,7 +23,7 @@ from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.providers import Providers
 from tests.functions.transcripts import ENDING
 from tests.functions.work import Work
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, snake_case
 
 BARRIER_SECONDS: Final = 30

@@ -16,7 +16,7 @@ from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.functions.api import GRACE_SECONDS, Api
 from tests.functions.front import Front, without_gemini
 from tests.functions.work import Work, message
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT
 
 TURNS = [{"role": "agent", "text": "For how many?"}, {"role": "user", "text": "For 4, please."}]

@@ -19,7 +19,7 @@ from tests.functions.front import Front, changed_environment, without_gemini
 from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.transcripts import ENDING
 from tests.functions.work import Work
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 from tests.support.template import FUNCTIONS, ROOT, ROUTES, SECRET, SECRETS, rights_of, snake_case
 
 Uses = dict[str, set[str]]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.functions.api import SECRETS_PREFIX, WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, caller, http_event
 from tests.functions.livekit_webhooks import event, signed
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
 from tests.integration.provider import Provider
 from tests.integration.store import Store, Tables
-from tests.moto_server import MotoServer
-from tests.moving_clock import MovableLoop
-from tests.patience import DEADLINE, LONG
+from tests.support.moto_server import MotoServer
+from tests.support.moving_clock import MovableLoop
+from tests.support.patience import DEADLINE, LONG
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient

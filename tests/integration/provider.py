@@ -10,8 +10,8 @@ from typing import NoReturn
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.moving_clock import MovableLoop
-from tests.patience import LONG
+from tests.support.moving_clock import MovableLoop
+from tests.support.patience import LONG
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -18,8 +18,8 @@ from pi_voice.adapters.aws import AwsClient, DeadlinePassed, UnreadableResponse
 from pi_voice.entrypoints.runner import new_event_loop
 from tests.integration.conftest import AwsAt
 from tests.integration.provider import Answer, Provider, breaks_off, hangs, hangs_up, redirects, resets, says
-from tests.moving_clock import MovableLoop
-from tests.patience import DEADLINE, LONG
+from tests.support.moving_clock import MovableLoop
+from tests.support.patience import DEADLINE, LONG
 from tests.support.tls import loopback_tls
 
 KEY = {"session_id": {"S": "1"}}

@@ -31,8 +31,8 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW, TURNS
-from tests.moving_clock import MovableLoop
-from tests.patience import LONG
+from tests.support.moving_clock import MovableLoop
+from tests.support.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.5-flash-lite"

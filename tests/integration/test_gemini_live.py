@@ -32,7 +32,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW
-from tests.patience import LONG
+from tests.support.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.1-flash-live-preview"

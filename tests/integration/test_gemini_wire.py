@@ -21,7 +21,7 @@ from pi_voice.settings import GeminiSettings
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
-from tests.patience import LONG
+from tests.support.patience import LONG
 from tests.wire.gemini import extraction_faults, token_faults
 
 EXAMPLES = [

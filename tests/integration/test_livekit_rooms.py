@@ -36,7 +36,7 @@ from tests.integration.provider import (
     stalls,
 )
 from tests.integration.samples import NOW, a_session
-from tests.patience import LONG
+from tests.support.patience import LONG
 
 KEY, SECRET = "APIkey", "a-secret-of-livekit-that-is-long-enough"
 PROVIDER_TEXT = "invalid token: eyJhbGciOi.what-the-provider-says"

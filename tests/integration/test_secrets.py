@@ -11,8 +11,8 @@ from botocore.awsrequest import AWSResponse, HTTPHeaders
 
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
 from pi_voice.domain.errors import SettingsError
-from tests.fakes import FakeClock
-from tests.moto_server import MotoServer
+from tests.support.fakes import FakeClock
+from tests.support.moto_server import MotoServer
 
 PREFIX = "/pi-voice"
 LIVEKIT = {"LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "ge-heim ✓"}

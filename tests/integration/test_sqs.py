@@ -15,7 +15,7 @@ from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import SessionId
 from tests.integration.conftest import AwsAt
 from tests.integration.provider import Answer, Provider, hangs_up, says
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient

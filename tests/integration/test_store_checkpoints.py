@@ -21,9 +21,9 @@ from pi_voice.domain.sessions import DAY_SECONDS, Session
 from pi_voice.domain.transcripts import MAX_CHECKPOINT_BYTES, TranscriptTurn, check_checkpoint
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript
-from tests.fakes import FakeCaller
 from tests.integration.samples import NOW, TURNS, a_session, added, found
 from tests.integration.store import CONFLICTS, Request, Row, Store, cancelling, never_sent, sent_twice
+from tests.support.fakes import FakeCaller
 
 run = asyncio.run
 

@@ -20,7 +20,7 @@ from pi_voice.adapters.gemini_live import token_request
 from pi_voice.domain.prompts import instruction_for
 from pi_voice.ports import LiveTokenRequest
 from tests.live.callers import BareCaller, Message, SdkCaller
-from tests.moving_clock import MovableLoop
+from tests.support.moving_clock import MovableLoop
 from tests.support.tls import LoopbackTls, loopback_tls
 from tests.unit.examples import agent
 

@@ -16,7 +16,7 @@ import pytest
 
 from local import template
 from local.template import Template
-from tests.moving_clock import MovableLoop
+from tests.support.moving_clock import MovableLoop
 
 Result = TypeVar("Result")
 

@@ -21,7 +21,7 @@ from local.worker_process import HEADER
 from local.workers import MAX_WORKERS, FunctionError, Workers
 from tests.local.conftest import Background, Project
 from tests.local.processes import children, is_reaped, is_running, until
-from tests.patience import LONG
+from tests.support.patience import LONG
 
 PROGRAM = Path(worker_process.__file__)
 READY = HEADER.pack(b"R", 4) + b"null"

@@ -20,7 +20,7 @@ from deploy import create_api_key, write_secrets
 from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
 from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
-from tests.moto_server import MotoServer
+from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, environment
 
 PREFIX = "/pi-voice"

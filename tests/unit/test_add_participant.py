@@ -9,7 +9,7 @@ from pi_voice.domain.session_api import AddedParticipant, AddParticipantRequest
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.add_participant import AddParticipant
-from tests.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
+from tests.support.fakes import FakeCaller, FakeClock, FakeRooms, FakeSessions, UnknownCaller
 from tests.unit.examples import NOW, SESSION_ID, session
 
 COLLEAGUE = AddParticipantRequest(identity="colleague", name="Lee")

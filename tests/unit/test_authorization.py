@@ -9,7 +9,7 @@ from pi_voice.domain.ids import SessionId, WorkspaceId
 from pi_voice.ports import Scope, SessionCaller
 from pi_voice.use_cases.authorization import ApiKeyVerifier, authorized_session
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
-from tests.fakes import (
+from tests.support.fakes import (
     FakeApiKeys,
     FakeCaller,
     FakeClient,

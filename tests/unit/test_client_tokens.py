@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pi_voice.domain.client_tokens import PREFIX, ClientTokens
 from pi_voice.domain.errors import InvalidApiKey
 from pi_voice.domain.ids import SessionId
-from tests.fakes import FakeClock
+from tests.support.fakes import FakeClock
 from tests.unit.examples import NOW, SESSION_ID
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"

@@ -30,7 +30,7 @@ from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.save_transcript import SaveTranscript
-from tests.fakes import (
+from tests.support.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
     FakeAgents,

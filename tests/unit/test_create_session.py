@@ -24,7 +24,7 @@ from pi_voice.domain.sessions import Participant, Session
 from pi_voice.ports import Caller, CreatedRoom, LiveTokenRequest
 from pi_voice.use_cases.create_session import CreateSession
 from pi_voice.use_cases.issue_connections import IssueConnections
-from tests.fakes import (
+from tests.support.fakes import (
     FailingLiveTokens,
     FailingRooms,
     FakeAgents,
@@ -37,7 +37,7 @@ from tests.fakes import (
     SessionsThatCannotAdd,
     UnknownCaller,
 )
-from tests.patience import LONG
+from tests.support.patience import LONG
 from tests.unit.examples import AGENT_ID, agent, create_session_request
 
 ACME = FakeCaller("acme")

@@ -8,7 +8,7 @@ from pi_voice.domain.errors import InvalidApiKey, SessionActive, SessionNotFound
 from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.use_cases.delete_session import DeleteSession
-from tests.fakes import (
+from tests.support.fakes import (
     FakeCaller,
     FakeClock,
     FakeSessions,

@@ -16,7 +16,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.use_cases.extract_results import ExtractionUnfinished, ExtractResults
 from pi_voice.use_cases.extractor import Extractor, TokenPrices
-from tests.fakes import (
+from tests.support.fakes import (
     FakeAgents,
     FakeClock,
     FakeExtractionModel,

@@ -23,7 +23,7 @@ from pi_voice.use_cases.extractor import (
     TokenPrices,
     delimited_transcript,
 )
-from tests.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
+from tests.support.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
 from tests.unit.attacks import ATTACKS
 from tests.unit.examples import NOW, QUALITY, SUCCEEDED, TURNS, agent, new_extraction
 

@@ -8,7 +8,7 @@ from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, SavedAgent
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
 from pi_voice.domain.ids import AgentId, is_uuid
 from pi_voice.use_cases.manage_agents import ManageAgents
-from tests.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
+from tests.support.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
 from tests.unit.examples import AGENT_ID, NOW, agent, create_agent_request
 
 ACME = FakeCaller("acme")

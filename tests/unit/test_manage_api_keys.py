@@ -6,7 +6,7 @@ from pi_voice.domain import api_keys
 from pi_voice.domain.api_keys import CreateApiKeyRequest, ListApiKeysRequest, RevokeApiKeyRequest
 from pi_voice.domain.errors import ApiKeyNotFound
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
-from tests.fakes import FakeApiKeys, FakeClock
+from tests.support.fakes import FakeApiKeys, FakeClock
 from tests.unit.examples import NOW
 
 

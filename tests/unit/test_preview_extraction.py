@@ -17,7 +17,7 @@ from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionReque
 from pi_voice.ports import Caller
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.preview_extraction import PreviewExtraction
-from tests.fakes import FakeCaller, FakeClock, FakeExtractionModel, FakeRateLimiter, UnknownCaller, no_pause
+from tests.support.fakes import FakeCaller, FakeClock, FakeExtractionModel, FakeRateLimiter, UnknownCaller, no_pause
 from tests.unit.examples import NOW, SUCCEEDED, TURNS, new_extraction
 
 ACME = FakeCaller()

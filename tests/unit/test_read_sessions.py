@@ -8,7 +8,7 @@ from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import Session
 from pi_voice.use_cases.read_sessions import ReadSessions
-from tests.fakes import FakeCaller, FakeClient, FakeSessions, FakeTranscripts, UnknownCaller
+from tests.support.fakes import FakeCaller, FakeClient, FakeSessions, FakeTranscripts, UnknownCaller
 from tests.unit.examples import SESSION_ID, TURNS, session
 
 ACME = FakeCaller("acme")

@@ -13,7 +13,7 @@ from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedW
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.ports import Rooms
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
-from tests.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
+from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}

@@ -23,7 +23,7 @@ from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
 from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.use_cases.renew_session import RenewSession
 from pi_voice.use_cases.stop_session import StopSession
-from tests.fakes import (
+from tests.support.fakes import (
     CheckpointsThatCannotRead,
     FailingLiveTokens,
     FailingRooms,

@@ -26,7 +26,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.ports import Caller, ModelRequest, ModelResponse
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.rerun_extraction import RerunExtraction
-from tests.fakes import (
+from tests.support.fakes import (
     FakeAgents,
     FakeCaller,
     FakeClock,

@@ -22,7 +22,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.save_transcript import SaveTranscript
-from tests.fakes import (
+from tests.support.fakes import (
     CheckpointsThatCannotRead,
     FakeCaller,
     FakeCheckpoints,

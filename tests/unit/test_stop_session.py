@@ -12,7 +12,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
-from tests.fakes import (
+from tests.support.fakes import (
     FailingRooms,
     FakeCaller,
     FakeCheckpoints,

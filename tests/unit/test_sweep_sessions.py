@@ -17,7 +17,7 @@ from pi_voice.ports import DueSession
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import BUDGET_SECONDS, SweepSessions
-from tests.fakes import (
+from tests.support.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
     FakeCheckpoints,
