@@ -109,7 +109,8 @@ api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice 
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------
 
-openapi: .venv ## Write docs/openapi.json and the README's table of routes from the functions
+openapi: .venv ## Write docs/openapi.json, its example responses and the README's table of routes from the functions
+	@PYTHONPATH=.:layers/voice .venv/bin/python docs/responses.py
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
 
 events: .venv ## Write the sample events of events/ from events/samples.py

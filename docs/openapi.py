@@ -1,7 +1,7 @@
 """Write docs/openapi.json, the API reference, and the README's table of routes from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
-are the bodies in events/ and the responses in docs/responses/. Client generators need no special flags: each schema
+are the bodies in events/ and the responses in docs/responses/, which responses.py writes. Client generators need no special flags: each schema
 that becomes a class has a name, requests hold no `default`, and all errors share one schema.
 """
 

@@ -94,9 +94,9 @@ SAMPLES: Final[Mapping[str, Sample]] = {
     "SaveTranscript": Sample(200, {"from": 0, "turns": _TURNS[2:4]}),
     "RenewSession": Sample(200, {"has_resumption_handle": True}),
     "ReceiveLivekitWebhook": Sample(200),  # LiveKit's own request, in receive_livekit_webhook.json
-    "GetSession": Sample(200),
     "StopSession": Sample(200),
     "CompleteSession": Sample(200, {"transcript": _TURNS, "duration_seconds": 15.2, "end_reason": "completed"}),
+    "GetSession": Sample(200),
     "RerunExtraction": Sample(
         200, {"output_schema": {"item": "what was ordered", "quantity": "integer"}, "preview": True}
     ),
@@ -121,7 +121,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
 
 def event(function: str) -> Json:
     """Return the sample event of a function, read from its file."""
-    return json.loads(_path(function).read_text(encoding="utf-8"))
+    return json.loads(event_file(function).read_text(encoding="utf-8"))
 
 
 def generated() -> Mapping[str, Json]:
@@ -183,13 +183,14 @@ def _http_event(method: str, route: str, sample: Sample) -> Json:
     }
 
 
-def _path(function: str) -> Path:
+def event_file(function: str) -> Path:
+    """Return the file of a function's sample event."""
     return _FOLDER / (re.sub(r"(?<!^)(?=[A-Z])", "_", function).lower() + ".json")
 
 
 def main() -> None:
     """Write the events; with --check, exit with 1 and the names of those that differ."""
-    texts = {_path(name): json.dumps(document, indent=2) + "\n" for name, document in generated().items()}
+    texts = {event_file(name): json.dumps(document, indent=2) + "\n" for name, document in generated().items()}
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv and stale:
         sys.exit(f"Run make events: {', '.join(path.name for path in stale)} would change.")

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, Literal, TypeVar
+from zlib import crc32
 
 import boto3
 from botocore.client import BaseClient
@@ -130,12 +131,17 @@ def _check_deadline(**_: object) -> None:
 
 
 def _check_response(response_dict: dict[str, Any], operation_model: OperationModel, **_: object) -> None:
-    """Refuse a page of a proxy, or half a response: boto3 does not compare its length with `Content-Length`."""
+    """Refuse a page of a proxy, or half a response: boto3 checks neither the length nor the checksum of a response."""
     if response_dict["status_code"] != _OK or operation_model.output_shape is None:
         return
-    try:
-        is_object = isinstance(json.loads(response_dict["body"]), dict)
-    except ValueError:
-        is_object = False
-    if not is_object:
+    body = response_dict["body"]
+    checksum = response_dict["headers"].get("x-amz-crc32")  # DynamoDB sends it, SSM and SQS do not
+    if checksum != str(crc32(body)) if checksum else not _is_json_object(body):
         raise UnreadableResponse
+
+
+def _is_json_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False

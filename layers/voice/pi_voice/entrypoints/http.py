@@ -203,9 +203,8 @@ class Api:
                 except VoiceError:
                     _authenticate(arguments.values())
                     raise
-            key = event.headers.get(IDEMPOTENCY_KEY)
             result: BaseModel | _Replayed | None
-            if route.idempotent is None or key is None:
+            if route.idempotent is None or (key := event.headers.get(IDEMPOTENCY_KEY)) is None:
                 result = run(route.endpoint(**arguments))
             else:
                 result = self._once(route.endpoint, route.idempotent, arguments, key)
