@@ -1,8 +1,8 @@
 """Write docs/openapi.json, the API reference, and the README's table of routes from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
-are the bodies in events/ and the responses in docs/responses/, which responses.py writes. Client generators need no special flags: each schema
-that becomes a class has a name, requests hold no `default`, and all errors share one schema.
+are the bodies in events/ and the responses in docs/responses/, which responses.py writes. Client generators need no
+special flags: each schema that becomes a class has a name, requests hold no `default`, and all errors share one schema.
 """
 
 import base64
@@ -21,6 +21,8 @@ from typing import Any, Final, Generic, NotRequired, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, with_config
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 from typing_extensions import TypedDict
+
+from events.samples import IDS
 
 ROOT: Final = Path(__file__).parents[1]
 TARGET: Final = ROOT / "docs" / "openapi.json"
@@ -197,6 +199,7 @@ def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict
             "required": True,
             "description": f"{name.removesuffix('_id').capitalize()} id.",
             "schema": {"type": "string"},
+            "example": IDS[name],
         }
         for name in re.findall(r"{(\w+)}", route.path)
     ]

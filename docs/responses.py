@@ -63,7 +63,7 @@ async def responses() -> dict[str, Json]:
 
 
 def _settled(value: Json, ids: dict[str, str], began: int, name: str = "") -> Json:
-    """Replace what differs from call to call. Instants of the call become its first one, plus multiples of 5 minutes."""
+    """Replace what differs from call to call. An instant becomes the first one plus a multiple of five minutes."""
     if isinstance(value, dict):
         return {key: _settled(each, ids, began, key) for key, each in value.items()}
     if isinstance(value, list):

@@ -16,6 +16,9 @@ from local.template import load
 
 AGENT_ID: Final = "01a1f316-2ba9-7d44-9b1a-3f6e8c0d2a71"
 SESSION_ID: Final = "01a20285-7376-7c68-a5d2-71e4f09b8c36"
+IDS: Final[Mapping[str, str]] = {"agent_id": AGENT_ID, "session_id": SESSION_ID}
+"""Value of each path parameter."""
+
 API_KEY: Final = "pi_live_sample0key0of0the0events0folder0opens0nothi0Leyuo"
 """Well-formed, and not valid anywhere."""
 
@@ -133,8 +136,7 @@ def generated() -> Mapping[str, Json]:
 
 
 def _http_event(method: str, route: str, sample: Sample) -> Json:
-    ids = {"agent_id": AGENT_ID, "session_id": SESSION_ID}
-    parameters = {name: ids[name] for name in re.findall(r"{(\w+)}", route)}
+    parameters = {name: IDS[name] for name in re.findall(r"{(\w+)}", route)}
     path = route.format(**parameters)
     body = None if sample.body is None else json.dumps(sample.body)
     headers = {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, Never
 
 from local.errors import CannotStart
+from local.sample_records import save_agent
 from local.stack import Stack, Surroundings, running_stack
 
 _HIGHEST_PORT: Final = 65_534
@@ -62,6 +63,8 @@ def end_at_ctrl_c() -> None:
 async def _serve(port: int) -> None:
     end_at_ctrl_c()
     async with running_stack(port, dict(os.environ)) as stack:
+        if stack.around.services.dynamodb_url is None:
+            await save_agent(stack.around)
         print(_ready(stack), flush=True)
         await asyncio.Event().wait()
 

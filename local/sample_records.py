@@ -1,42 +1,55 @@
-"""Records for the sample events: save their agent, session and API key before a function is invoked."""
+"""Records for the samples: their agent for the API reference, their session and API key for `make sam-invoke`.
+
+They are written to the stand-in only, never to a database of the user.
+"""
 
 import base64
 import json
 import time
+from typing import TYPE_CHECKING
 
 from events.samples import event
 from local import dynamodb
 from local.first_key import WORKSPACE
 from local.stack import Surroundings
 
+if TYPE_CHECKING:
+    from pi_voice.domain.agents import OwnedAgent
+
+
+async def save_agent(around: Surroundings) -> "OwnedAgent":
+    """Save the samples' agent in the local workspace, and return it."""
+    from pi_voice.adapters.aws import AwsClient  # noqa: PLC0415 (as in first_key)
+    from pi_voice.adapters.dynamodb.agents import DynamoAgents  # noqa: PLC0415
+    from pi_voice.domain.agents import Agent, OwnedAgent  # noqa: PLC0415
+    from pi_voice.domain.ids import WorkspaceId  # noqa: PLC0415
+    from pi_voice.settings import TableNames  # noqa: PLC0415
+
+    now = int(time.time())
+    agent_id = json.loads(event("CreateSession")["body"])["agent_id"]
+    stamp = {"agent_id": agent_id, "version": 1, "created_at": now, "updated_at": now}
+    agent = Agent.model_validate_json(json.dumps(json.loads(event("CreateAgent")["body"]) | stamp))
+    workspace, tables = WorkspaceId(WORKSPACE), TableNames.of(around.template.functions[0].environment)
+    await DynamoAgents(AwsClient(dynamodb.client(around.dynamodb_url)), tables.agents).save(workspace, agent)
+    return OwnedAgent(workspace, agent)
+
 
 async def save_samples(around: Surroundings) -> None:
-    """Save the samples' agent, session and key, so that each function finds the records that its sample names.
-
-    Writes to the stand-in only, never to a database of the user.
-    """
+    """Save the samples' agent, session and key, so that each function finds the records that its sample names."""
     if around.services.dynamodb_url is not None:
         return
     from pi_voice.adapters.aws import AwsClient  # noqa: PLC0415 (as in first_key)
-    from pi_voice.adapters.dynamodb.agents import DynamoAgents  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions  # noqa: PLC0415
-    from pi_voice.domain.agents import Agent, OwnedAgent  # noqa: PLC0415
     from pi_voice.domain.api_keys import ApiKey, generate  # noqa: PLC0415
     from pi_voice.domain.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
     from pi_voice.domain.session_api import CreateSessionRequest  # noqa: PLC0415
     from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS  # noqa: PLC0415
     from pi_voice.settings import TableNames  # noqa: PLC0415
 
-    environment = around.template.functions[0].environment
-    tables = TableNames.of(environment)
-    workspace, now = WorkspaceId(WORKSPACE), int(time.time())
-
+    owned, now = await save_agent(around), int(time.time())
     request = CreateSessionRequest.model_validate_json(event("CreateSession")["body"])
-    stamp = {"agent_id": request.agent_id, "version": 1, "created_at": now, "updated_at": now}
-    agent = Agent.model_validate_json(json.dumps(json.loads(event("CreateAgent")["body"]) | stamp))
     room = json.loads(base64.b64decode(event("ReceiveLivekitWebhook")["body"]))["room"]
-    owned = OwnedAgent(workspace, agent)
     session = request.new_session(SessionId(room["name"]), owned, now, DEFAULT_GRACE_SECONDS).opened(room["sid"], now)
     to_revoke, secret = event("RevokeApiKey"), generate()
     key = ApiKey(
@@ -46,8 +59,9 @@ async def save_samples(around: Surroundings) -> None:
         hint=secret.hint,
         created_at=now,
     )
-
-    rows = AwsClient(dynamodb.client(around.dynamodb_url))
-    await DynamoAgents(rows, tables.agents).save(workspace, agent)
+    rows, tables = (
+        AwsClient(dynamodb.client(around.dynamodb_url)),
+        TableNames.of(around.template.functions[0].environment),
+    )
     await DynamoSessions(rows, tables.sessions).add(session)
     await DynamoApiKeys(rows, tables.api_keys).add(key, secret.hash)

@@ -184,6 +184,17 @@ def test_the_printed_lines_work_and_ctrl_c_leaves_no_process_behind() -> None:
     until(lambda: not any(is_running(pid) for pid in below))
 
 
+def test_the_reference_s_examples_find_their_agent() -> None:
+    with running_api(UNDISTURBED) as api:
+        site = Site(api.base_url)
+        route = site.get("/openapi.json").json["paths"]["/api/v1/voice/sessions"]["post"]
+        example = route["requestBody"]["content"]["application/json"]["example"]
+        created = site.post("/api/v1/voice/sessions", example, ("Authorization", f"Bearer {api.api_key}"))
+
+    assert created.status == 201
+    assert created.json["data"]["agent_id"] == example["agent_id"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_no_process_is_left_behind_when_it_is_killed(number: signal.Signals, status: int) -> None:
     with running_api(UNDISTURBED) as api:
