@@ -50,10 +50,10 @@ test-durability: .venv ## Kill workers at every step, make every service fail, a
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
 model: .venv ## Check the model of a session row (needs spin and gcc)
-	@.venv/bin/pytest tests/model -m model -n 2 $(ARGS)
+	@.venv/bin/pytest tests/durability/model -m model -n 2 $(ARGS)
 
 extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_API_KEY: score Gemini)
-	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.extraction.report
+	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.contracts.extraction.report
 
 fuzz: .venv ## Fuzz the API
 	@.venv/bin/pytest -m fuzz

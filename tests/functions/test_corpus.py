@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.extraction.calls import CorpusCall, outcome_of
+from tests.contracts.extraction.calls import CorpusCall, outcome_of
 from tests.functions.api import Api
 from tests.functions.providers import Providers
 

@@ -65,11 +65,7 @@ def test_a_pending_extraction_has_its_attempts_and_the_error(
 
     extraction = state_of(api, pending)["extraction"]
     assert (extraction["status"], extraction["attempts"]) == ("pending", 2)
-    assert extraction["error"] == {
-        "code": "gemini_unavailable",
-        "message": "Gemini cannot be reached or is busy. Try again in a moment.",
-        "details": [],
-    }
+    assert (extraction["error"]["code"], extraction["error"]["details"]) == ("gemini_unavailable", [])
     assert work.waiting() == []  # hidden during a pause of minutes
 
 
@@ -93,7 +89,6 @@ def test_an_extraction_refused_by_gemini_fails_without_a_retry(
 
     extraction = state_of(api, pending)["extraction"]
     assert (extraction["status"], extraction["error"]["code"]) == ("failed", "gemini_error")
-    assert "output schema" in extraction["error"]["message"]
 
 
 def test_a_duplicate_message_changes_nothing(api: Api, work: Work, pending: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_a_run_that_violates_the_schema_returns_the_details_and_keeps_earlier_re
     assert extracted["extraction"]["attempts"] == 2
     error = extracted["extraction"]["error"]
     assert error["code"] == "schema_violation"
-    assert error["details"] == [{"path": "guests", "message": "Should be of type integer or null."}]
+    assert [detail["path"] for detail in error["details"]] == ["guests"]
     assert "4711" not in answer.text
     after = api.get(call).data
     assert after["results"] == before["results"] == {"guests": 4}

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import jwt
@@ -14,8 +13,9 @@ import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from tests.functions.api import WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, http_event
+from tests.support.template import ROOT
 
-GENUINE: Final = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
+GENUINE: Final = json.loads((ROOT / "tests/support/livekit_webhooks.json").read_text(encoding="utf-8"))
 WEBHOOKS: Final[Mapping[str, Any]] = {webhook["event"]: webhook for webhook in GENUINE["webhooks"]}
 ROOM: Final = json.loads(WEBHOOKS["room_started"]["body"])["room"]
 SET_FIELDS: Final = {"participant_joined": ["first_joined_at"], "room_finished": ["finished_at", "metadata"]}

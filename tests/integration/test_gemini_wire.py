@@ -21,8 +21,8 @@ from pi_voice.settings import GeminiSettings
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
+from tests.support.gemini_wire import extraction_faults, token_faults
 from tests.support.patience import LONG
-from tests.wire.gemini import extraction_faults, token_faults
 
 EXAMPLES = [
     path for path in sorted((Path(__file__).parents[2] / "examples").glob("*.json")) if "caller" not in path.name

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ from local.errors import CannotStart
 from local.running import LocalApi, running_api
 from tests.local.conftest import Site
 from tests.local.processes import children, is_running, until
+from tests.support.template import ROOT
 
-ROOT = Path(__file__).parents[2]
 CLEAN = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 UNDISTURBED = {**CLEAN, "SCHEDULE_SECONDS": "86400"}
 """The scheduler never runs, so it starts no additional worker."""

@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -23,8 +22,9 @@ from local.stand_ins.livekit import Rooms
 from local.stand_ins.livekit_webhooks import Webhooks
 from tests.local.conftest import Background
 from tests.local.processes import until
+from tests.support.template import ROOT
 
-GENUINE = json.loads((Path(__file__).parents[1] / "webhooks" / "genuine.json").read_text(encoding="utf-8"))
+GENUINE = json.loads((ROOT / "tests/support/livekit_webhooks.json").read_text(encoding="utf-8"))
 KEY, SECRET = "a-webhook-key", "a-webhook-secret-that-is-long-enough"
 Request = TypeVar("Request")
 Result = TypeVar("Result")

@@ -35,9 +35,8 @@ from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.settings import KeyPair, TableNames, WebhookSettings
 from tests.local.conftest import Background
-from tests.support.template import environment
+from tests.support.template import ROOT, environment
 
-ROOT = Path(__file__).parents[2]
 KEYS = LiveKit("ws://127.0.0.1:7880", "livekit-key", "livekit-secret-that-is-long-enough"), Gemini("gemini-key", None)
 IMAGE = "public.ecr.aws/lambda/python:3.13-arm64"
 

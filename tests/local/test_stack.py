@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -23,8 +22,8 @@ from local.stand_ins.livekit import API_KEY, API_SECRET
 from pi_voice.domain import api_keys
 from tests.local.conftest import Answer, Site
 from tests.local.processes import until
+from tests.support.template import ROOT
 
-ROOT = Path(__file__).parents[2]
 BASE = "/api/v1/voice"
 FIXED_KEY = api_keys.generate().reveal()
 PAGE = "https://app.example"

@@ -2,7 +2,7 @@
 
     PYTHONPATH=layers/voice .venv/bin/python -m tests.real.capture_webhooks
 
-writes tests/webhooks/genuine.json, which tests/functions/test_webhook_genuine.py replays. The bodies are
+writes tests/support/livekit_webhooks.json, which tests/functions/test_webhook_genuine.py replays. The bodies are
 unchanged, except for an invented TURN password and API key. Signatures expire, so a test signs the bodies again.
 """
 
@@ -30,7 +30,7 @@ from tests.integration.samples import a_session
 from tests.real.livekit_server import API_KEY, VERSION, Server, running_livekit
 from tests.real.participants import PATIENCE_SECONDS, joined, until
 
-FILE: Final = parts.ROOT / "tests" / "webhooks" / "genuine.json"
+FILE: Final = parts.ROOT / "tests/support/livekit_webhooks.json"
 SESSION_ID: Final = SessionId("01a203f9-ad2c-7e1c-a82f-4cf4328a69f6")
 MADE_UP_CLAIMS: Final = {"iss": "APImadeupkey", "sha256": "of the body"}
 MADE_UP_PASSWORD: Final = "a-turn-password-that-opens-nothing"

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, CreateAgentRequest
 from pi_voice.domain.duties import Duties
-from pi_voice.domain.extractions import Extraction, TranscriptQuality
+from pi_voice.domain.errors import GeminiUnavailable, InternalError
+from pi_voice.domain.extractions import ErrorInfo, Extraction, TranscriptQuality
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
 from pi_voice.domain.session_api import CompleteSessionRequest, CreateSessionRequest
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
@@ -25,6 +26,9 @@ TURNS: list[TranscriptTurn] = [
     {"role": "agent", "text": "Which city?"},
     {"role": "user", "text": "Oslo."},
 ]
+
+GEMINI_UNAVAILABLE = ErrorInfo(code="gemini_unavailable", message=GeminiUnavailable.default_message)
+INTERNAL_ERROR = ErrorInfo(code="internal_error", message=InternalError.default_message)
 
 QUALITY = TranscriptQuality(
     agent_turns=1,

@@ -63,7 +63,7 @@ def test_a_number_must_be_finite(number: str) -> None:
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "[1, [NaN]]", '{"a": [{"b": 1e999}]}'])
 def test_a_number_in_free_json_must_be_finite(number: str) -> None:
     for text in (f'{{"anything": {number}}}', f'{{"object": {{"k": {number}}}}}'):
-        with pytest.raises(ValidationError, match="must hold finite numbers only"):
+        with pytest.raises(ValidationError, match="finite"):
             Note.model_validate_json(text)
 
 

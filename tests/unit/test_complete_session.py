@@ -55,6 +55,8 @@ from tests.support.fakes import (
 from tests.unit.examples import (
     AGENT_ID,
     CLOSED,
+    GEMINI_UNAVAILABLE,
+    INTERNAL_ERROR,
     NOW,
     SESSION_ID,
     SUCCEEDED,
@@ -622,9 +624,7 @@ def test_if_gemini_is_unavailable_the_session_is_completed_and_its_extraction_qu
         status="pending",
         model="fake-model",
         attempts=3,
-        error=ErrorInfo(
-            code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
-        ),
+        error=GEMINI_UNAVAILABLE,
     )
     assert setup.queue.session_ids == [SESSION_ID]
 
@@ -646,14 +646,7 @@ def test_if_gemini_refuses_the_session_is_completed_and_its_extraction_failed() 
     assert setup.queue.session_ids == []
 
 
-INTERNAL_ERROR = Extraction(
-    status="pending",
-    attempts=1,
-    error=ErrorInfo(
-        code="internal_error",
-        message="An unexpected error occurred. Try again; if it persists, report the request_id.",
-    ),
-)
+AFTER_AN_ERROR = Extraction(status="pending", attempts=1, error=INTERNAL_ERROR)
 
 
 def test_after_an_unexpected_error_the_session_is_completed_and_its_extraction_queued() -> None:
@@ -662,7 +655,7 @@ def test_after_an_unexpected_error_the_session_is_completed_and_its_extraction_q
     completed = setup.complete()
 
     assert (completed.status, completed.transcript, completed.results) == ("completed", TURNS, None)
-    assert completed.extraction == setup.session.extraction == INTERNAL_ERROR
+    assert completed.extraction == setup.session.extraction == AFTER_AN_ERROR
     assert setup.queue.session_ids == [SESSION_ID]
 
 
@@ -671,7 +664,7 @@ def test_if_the_agent_version_is_not_found_the_session_is_completed_and_its_extr
 
     completed = setup.complete()
 
-    assert (completed.status, completed.transcript, completed.extraction) == ("completed", TURNS, INTERNAL_ERROR)
+    assert (completed.status, completed.transcript, completed.extraction) == ("completed", TURNS, AFTER_AN_ERROR)
 
 
 @pytest.mark.parametrize("error", [GeminiUnavailable(), RuntimeError("a bug")], ids=repr)

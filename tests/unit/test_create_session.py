@@ -258,8 +258,8 @@ def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, 
 
 # ---- Provider errors ------------------------------------------------------------------------------------
 
-LIVEKIT_ERRORS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit did not respond in time.")]
-GEMINI_ERRORS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini did not respond in time.")]
+LIVEKIT_ERRORS = [LiveKitError(), LiveKitUnavailable(), UpstreamTimeout("LiveKit is slow.")]
+GEMINI_ERRORS = [GeminiError(), GeminiUnavailable(), UpstreamTimeout("Gemini is slow.")]
 
 
 @pytest.mark.parametrize("error", LIVEKIT_ERRORS, ids=lambda error: error.code)

@@ -82,6 +82,14 @@ def test_ttl_too_short_names_the_smallest_valid_ttl() -> None:
     )
 
 
+def test_a_busy_provider_and_an_unexpected_error_say_to_try_again() -> None:
+    assert errors.GeminiUnavailable().message == "Gemini cannot be reached or is busy. Try again in a moment."
+    assert errors.LiveKitUnavailable().message == "LiveKit cannot be reached or is busy. Try again in a moment."
+    assert errors.InternalError().message == (
+        "An unexpected error occurred. Try again; if it persists, report the request_id."
+    )
+
+
 def test_request_too_large_names_the_limit() -> None:
     assert RequestTooLarge(1_048_576).message == "The body is too large. Send at most 1,048,576 bytes."
 

@@ -28,17 +28,22 @@ from tests.support.fakes import (
     SessionsThatCannotSaveExtraction,
     no_pause,
 )
-from tests.unit.examples import CLOSED, NOW, SESSION_ID, SUCCEEDED, TURNS, agent, new_extraction, session
+from tests.unit.examples import (
+    CLOSED,
+    GEMINI_UNAVAILABLE,
+    INTERNAL_ERROR,
+    NOW,
+    SESSION_ID,
+    SUCCEEDED,
+    TURNS,
+    agent,
+    new_extraction,
+    session,
+)
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
-UNAVAILABLE = ErrorInfo(
-    code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
-)
-INTERNAL_ERROR = ErrorInfo(
-    code="internal_error", message="An unexpected error occurred. Try again; if it persists, report the request_id."
-)
 TRUNCATED = ModelResponse("", "fake-model-001", "truncated", input_tokens=9)
 
 
@@ -144,7 +149,7 @@ def test_results_are_stored_and_the_room_is_to_be_closed_once_more() -> None:
     assert setup.model.requests[0].seconds == 20.0
 
 
-@pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Gemini did not respond in time.")], ids=repr)
+@pytest.mark.parametrize("error", [GeminiUnavailable(), UpstreamTimeout("Too slow.")], ids=repr)
 def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> None:
     setup = Setup(error)
 
@@ -221,7 +226,7 @@ def test_an_extraction_that_cannot_be_queued_stays_due_for_the_sweeper() -> None
     setup = Setup(GeminiUnavailable(), queue=QueueThatCannotPut())
 
     assert setup.extract_for_caller() == setup.session
-    assert (setup.extraction.status, setup.extraction.error) == ("pending", UNAVAILABLE)
+    assert (setup.extraction.status, setup.extraction.error) == ("pending", GEMINI_UNAVAILABLE)
     assert setup.session.duties.due_at == NOW + 120
 
 
@@ -293,7 +298,9 @@ def test_if_the_provider_is_still_unavailable_the_message_is_retried_and_the_ext
     with pytest.raises(ExtractionUnfinished):
         setup.extract_from_queue()
 
-    assert setup.extraction == new_extraction(status="pending", model="fake-model", attempts=6, error=UNAVAILABLE)
+    assert setup.extraction == new_extraction(
+        status="pending", model="fake-model", attempts=6, error=GEMINI_UNAVAILABLE
+    )
     assert setup.session.duties.get("extract") == Duty(NOW + 3_600)
     assert setup.queue.session_ids == []  # the queue delivers the message again
 
@@ -305,7 +312,7 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
         setup.extract_from_queue(is_last=True)
 
     assert setup.extraction == new_extraction(
-        status="failed", model="fake-model", attempts=18, error=UNAVAILABLE, extracted_at=NOW
+        status="failed", model="fake-model", attempts=18, error=GEMINI_UNAVAILABLE, extracted_at=NOW
     )
     assert setup.session.duties.due_at == NOW + 120
 
@@ -463,7 +470,7 @@ def test_the_cost_of_all_attempts_is_added_up() -> None:
         input_tokens=50,
         output_tokens=5,
         cost_usd=0.5,
-        error=UNAVAILABLE,
+        error=GEMINI_UNAVAILABLE,
     )
     model = FakeExtractionModel(ModelResponse(OSLO, "fake-model-001", input_tokens=100, output_tokens=10))
     setup = Setup(sessions=FakeSessions(completed(extraction=before)), model=model, prices=TokenPrices(10_000, 100_000))
@@ -488,7 +495,7 @@ def test_an_attempt_without_a_price_does_not_change_the_cost(before: float | Non
 
 def test_runs_of_a_rerun_extraction_stay_in_the_history() -> None:
     rerun = ExtractionRun(
-        at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=UNAVAILABLE
+        at=NOW - 60, status="failed", agent_version=1, model="fake-model", results=None, error=GEMINI_UNAVAILABLE
     )
     pending = new_extraction(status="pending", attempts=3, runs=[rerun])
     setup = Setup(sessions=FakeSessions(completed(extraction=pending)))

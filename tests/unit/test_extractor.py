@@ -25,7 +25,7 @@ from pi_voice.use_cases.extractor import (
 )
 from tests.support.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
 from tests.unit.attacks import ATTACKS
-from tests.unit.examples import NOW, QUALITY, SUCCEEDED, TURNS, agent, new_extraction
+from tests.unit.examples import GEMINI_UNAVAILABLE, NOW, QUALITY, SUCCEEDED, TURNS, agent, new_extraction
 
 CITY = agent(output_schema={"city": "string"})
 STRICT = agent(
@@ -128,25 +128,23 @@ def test_a_number_that_is_not_finite_fails_the_extraction(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("with_agent", "text", "details"),
+    ("with_agent", "text", "places"),
     [
-        (CITY, "{}", [("", "Lacks city.")]),
-        (CITY, '{"city": 7}', [("city", "Should be of type string or null.")]),
-        (CITY, '{"city": "Oslo", "town": "Oslo"}', [("", "Has a property that the schema does not name.")]),
-        (
-            CITY,
-            '{"city": 7, "town": 1}',
-            [("", "Has a property that the schema does not name."), ("city", "Should be of type string or null.")],
-        ),
-        (CITY, "[]", [("", "Should be of type object.")]),
-        (CITY, "null", [("", "Should be of type object.")]),
-        (STRICT, '{"city": null}', [("city", "Should be of type string.")]),
+        (CITY, "{}", [""]),
+        (CITY, '{"city": 7}', ["city"]),
+        (CITY, '{"city": "Oslo", "town": "Oslo"}', [""]),
+        (CITY, '{"city": 7, "town": 1}', ["", "city"]),
+        (CITY, "[]", [""]),
+        (CITY, "null", [""]),
+        (STRICT, '{"city": null}', ["city"]),
     ],
 )
 def test_two_answers_that_violate_the_schema_fail_with_the_violated_places(
-    with_agent: Agent, text: str, details: list[tuple[str, str]]
+    with_agent: Agent, text: str, places: list[str]
 ) -> None:
-    assert sorted(details_of(extract(FakeExtractionModel(text), with_agent=with_agent))) == details
+    details = details_of(extract(FakeExtractionModel(text), with_agent=with_agent))
+
+    assert sorted(path for path, _ in details) == places
 
 
 def test_a_schema_violation_does_not_quote_the_answer() -> None:
@@ -189,7 +187,7 @@ def test_results_of_exactly_the_size_limit_succeed() -> None:
 
 
 def test_a_gemini_error_fails_the_extraction_with_its_message() -> None:
-    outcome = extract(FakeExtractionModel(GeminiError("Gemini gave no answer for this transcript.")))
+    outcome = extract(FakeExtractionModel(GeminiError("No.")))
 
     assert outcome == ExtractionOutcome(
         None,
@@ -197,7 +195,7 @@ def test_a_gemini_error_fails_the_extraction_with_its_message() -> None:
             status="failed",
             model="fake-model",
             attempts=1,
-            error=ErrorInfo(code="gemini_error", message="Gemini gave no answer for this transcript."),
+            error=ErrorInfo(code="gemini_error", message="No."),
         ),
     )
 
@@ -233,9 +231,7 @@ def test_a_request_is_attempted_at_most_three_times() -> None:
     outcome = extract(model)
 
     assert len(model.requests) == 3
-    assert error_of(outcome) == ErrorInfo(
-        code="gemini_unavailable", message="Gemini cannot be reached or is busy. Try again in a moment."
-    )
+    assert error_of(outcome) == GEMINI_UNAVAILABLE
     assert (outcome.extraction.model, outcome.extraction.attempts) == ("fake-model", 3)
     assert outcome.is_retryable
 
@@ -317,12 +313,12 @@ def test_a_retry_after_within_the_time_limit_is_waited_for(seconds: float, reque
 
 def test_a_timeout_that_uses_up_the_time_limit_is_not_retried() -> None:
     time = FakeTime()
-    model = SlowFailingModel(time.clock, 19.9, UpstreamTimeout("Gemini did not respond in time."))
+    model = SlowFailingModel(time.clock, 19.9, UpstreamTimeout("Too slow."))
 
     outcome = extract(model, time)
 
     assert len(model.requests) == 1
-    assert outcome.extraction.error == ErrorInfo(code="upstream_timeout", message="Gemini did not respond in time.")
+    assert outcome.extraction.error == ErrorInfo(code="upstream_timeout", message="Too slow.")
     assert outcome.extraction.attempts == 1
 
 
@@ -340,8 +336,8 @@ def test_an_invalid_answer_is_sent_back_once_with_its_errors() -> None:
     transcript, answer, errors = second.messages
     assert (transcript, answer) == (first.text, '{"city": 7, "town": "x"}')
     assert errors.startswith("This answer does not obey the schema:\n")
-    assert "\ncity: Should be of type string or null.\n" in errors
-    assert "\nthe root: Has a property that the schema does not name.\n" in errors
+    assert "\ncity: " in errors
+    assert "\nthe root: " in errors
     assert errors.endswith("Change nothing else, and make nothing up.")
     assert (second.instruction, second.schema) == (first.instruction, first.schema)
 
@@ -360,7 +356,7 @@ def test_after_a_second_invalid_answer_its_errors_are_returned() -> None:
 
     outcome = extract(model)
 
-    assert details_of(outcome) == [("city", "Should be of type string or null.")]
+    assert [path for path, _ in details_of(outcome)] == ["city"]
     assert (len(model.requests), outcome.extraction.attempts, outcome.is_retryable) == (2, 2, False)
 
 
@@ -559,7 +555,7 @@ def test_the_transcript_quality_is_returned_with_and_without_results() -> None:
 def lines_of(text: str) -> list[dict[str, Any]]:
     """Parse the turns between the only two fence lines. `splitlines` splits at every kind of line break."""
     began, opening, *lines, closing = text.splitlines()
-    assert began == "The call began on Friday, 2027-01-15 08:00 UTC."
+    assert began.endswith("Friday, 2027-01-15 08:00 UTC.")
     assert (opening, closing) == ("-----BEGIN TRANSCRIPT-----", "-----END TRANSCRIPT-----")
     assert not any(line in ("-----BEGIN TRANSCRIPT-----", "-----END TRANSCRIPT-----") for line in lines)
     return [json.loads(line) for line in lines]
@@ -670,7 +666,7 @@ def test_no_spoken_text_can_end_its_line_or_the_fence(role_texts: list[tuple[str
 
     began, opening, *lines, closing = delimited_transcript(turns, NOW).splitlines()  # at every kind of line break
 
-    assert began == "The call began on Friday, 2027-01-15 08:00 UTC."
+    assert began.endswith("Friday, 2027-01-15 08:00 UTC.")
     assert (opening, closing) == ("-----BEGIN TRANSCRIPT-----", "-----END TRANSCRIPT-----")
     assert [json.loads(line) for line in lines] == [
         {"turn": number, "role": role, "text": text} for number, (role, text) in enumerate(role_texts)

@@ -74,14 +74,18 @@ def test_evidence_is_returned_on_request() -> None:
 
 @pytest.mark.parametrize(
     ("called_at", "began"),
-    [(None, "Friday, 2027-01-15 08:16 UTC"), (0, "Thursday, 1970-01-01 00:00 UTC"), (NOW, "Friday, 2027-01-15 08:00")],
+    [
+        (None, "Friday, 2027-01-15 08:16 UTC"),
+        (0, "Thursday, 1970-01-01 00:00 UTC"),
+        (NOW, "Friday, 2027-01-15 08:00 UTC"),
+    ],
 )
 def test_the_model_gets_the_start_of_the_call_or_else_the_current_time(called_at: int | None, began: str) -> None:
     setup = Setup()
 
     setup.preview(preview_request(called_at=called_at))
 
-    assert setup.model.requests[0].text.startswith(f"The call began on {began}")
+    assert setup.model.requests[0].text.partition("\n")[0].endswith(f"{began}.")
     assert setup.model.requests[0].seconds == 20.0
 
 

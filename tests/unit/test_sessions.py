@@ -400,7 +400,7 @@ def test_an_opened_session_has_the_room_that_livekit_created() -> None:
 
 
 def test_a_failed_session_has_the_reason_of_the_failure() -> None:
-    failure = ErrorInfo(code="livekit_unavailable", message="Try again in a moment.")
+    failure = ErrorInfo(code="livekit_unavailable", message="...")
 
     failed = session().failed(failure, "failed", now=NOW + 5)
 

@@ -18,8 +18,8 @@ import yaml
 
 import check_layer
 from pi_voice.adapters import aws
+from tests.contracts.template.conftest import Interpreter
 from tests.support.template import ROOT, ROUTES, RUNTIME, Node, environment, snake_case
-from tests.template.conftest import Interpreter
 
 SERVICES: Final[tuple[str, ...]] = get_args(get_type_hints(aws.client)["service"])
 REGIONS: Final = ("eu-west-1", "cn-north-1", "us-gov-west-1")
@@ -170,7 +170,7 @@ def test_everything_imports_from_the_built_layer_without_being_compiled(
     events = {name: event_without_key(name) if name in ROUTES else None for name in functions}
 
     started = interpreter.run(
-        ROOT / "tests/template/cold_start.py", builds[HOST], stdin=json.dumps(events), env=SETTINGS
+        ROOT / "tests/contracts/template/cold_start.py", builds[HOST], stdin=json.dumps(events), env=SETTINGS
     )
 
     assert started.returncode == 0, started.stderr

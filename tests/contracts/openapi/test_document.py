@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from pi_voice.domain import errors
+from tests.support.template import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())
 SCHEMAS: Final = DOCUMENT["components"]["schemas"]
 API_KEY: Final[dict[str, list[str]]] = {"api_key": []}

@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
-from tests.live.callers import MIME, Message, audio_message
-from tests.live.conftest import MODEL, SETUP, Gemini, running_gemini, soon
+from tests.local.live.callers import MIME, Message, audio_message
+from tests.local.live.conftest import MODEL, SETUP, Gemini, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
-from tests.live.conftest import Gemini, running_gemini, soon
+from tests.local.live.conftest import Gemini, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 

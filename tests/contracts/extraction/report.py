@@ -25,7 +25,7 @@ from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.logs import logger
 from pi_voice.settings import GOOGLE, ExtractionSettings, GeminiSettings
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, TokenPrices
-from tests.extraction.calls import CorpusCall, outcome_of
+from tests.contracts.extraction.calls import CorpusCall, outcome_of
 
 MODEL: Final = "gemini-3.5-flash-lite"
 PRICES: Final = '{"gemini-3.5-flash-lite": {"input": 0.30, "output": 2.50}}'

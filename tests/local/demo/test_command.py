@@ -24,11 +24,11 @@ from local.errors import CannotStart
 from local.http_server import serving
 from local.running import LocalApi, running_api
 from local.stand_ins.gemini_live import PACE, LiveTimes
-from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
+from tests.local.live.conftest import SERVICE, SETUP, Gemini, running_gemini
 from tests.local.processes import children, is_running, until
+from tests.support.template import ROOT
 from tests.support.tls import loopback_tls
 
-ROOT: Final = Path(__file__).parents[2]
 CLEAN: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 FAST: Final = "20"
 UNHURRIED: Final = "4"

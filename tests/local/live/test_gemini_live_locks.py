@@ -4,8 +4,8 @@ from typing import Final
 
 import pytest
 
-from tests.live.callers import Message
-from tests.live.conftest import MODEL, NORA, SETUP, Gemini
+from tests.local.live.callers import Message
+from tests.local.live.conftest import MODEL, NORA, SETUP, Gemini
 
 pytestmark = pytest.mark.anyio
 

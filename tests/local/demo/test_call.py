@@ -19,7 +19,7 @@ from local.http_server import serving
 from local.speech import Speech, Voice
 from local.stand_ins.gemini_live import LiveTimes
 from pi_voice.domain.prompts import instruction_for
-from tests.live.conftest import SERVICE, SETUP, Gemini, running_gemini
+from tests.local.live.conftest import SERVICE, SETUP, Gemini, running_gemini
 from tests.unit.examples import agent
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
 from pi_voice.domain.prompts import instruction_for
 from pi_voice.ports import LiveTokenRequest
-from tests.live.callers import BareCaller, Message, SdkCaller
+from tests.local.live.callers import BareCaller, Message, SdkCaller
 from tests.support.moving_clock import MovableLoop
 from tests.support.tls import LoopbackTls, loopback_tls
 from tests.unit.examples import agent

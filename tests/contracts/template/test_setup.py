@@ -176,3 +176,10 @@ def test_no_test_module_imports_another() -> None:
     imports = re.compile(r"^\s*(?:from|import) (?:tests\.[\w.]*)?\btest_\w+", re.MULTILINE)
 
     assert [path.name for path in (ROOT / "tests").rglob("*.py") if imports.search(path.read_text("utf-8"))] == []
+
+
+def test_each_folder_of_tests_is_a_tier_that_contributing_describes() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("**/*.py"))}
+
+    assert set(re.findall(r"^\*\*`(\w+)`\*\*: ", text, re.MULTILINE)) == folders - {"support"}

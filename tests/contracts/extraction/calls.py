@@ -16,7 +16,7 @@ Json = Any
 
 @dataclass(frozen=True)
 class CorpusCall:
-    """One call of the corpus; tests/extraction/README.md explains the keys of the document."""
+    """One call of the corpus; tests/contracts/extraction/README.md explains the keys of the document."""
 
     name: str
     document: dict[str, Json]

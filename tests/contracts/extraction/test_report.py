@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from local.stand_ins.gemini import API_KEY, gemini_stand_in
-from tests.extraction import report
-from tests.extraction.calls import CorpusCall
+from tests.contracts.extraction import report
+from tests.contracts.extraction.calls import CorpusCall
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession")  # the SDK's own
 

@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 
 from local.running import running_api
+from tests.support.template import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 SECONDS: Final = "40"
 CHECKS: Final = (
     "not_a_server_error",

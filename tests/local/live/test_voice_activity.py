@@ -12,7 +12,7 @@ from local.stand_ins.gemini_live_voice_activity import (
     VoiceActivityDetector,
     WordsHeard,
 )
-from tests.live.callers import spoken
+from tests.local.live.callers import spoken
 
 
 def heard(pcm: bytes, piece: int = 997) -> list[Heard]:

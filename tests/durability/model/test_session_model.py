@@ -10,9 +10,10 @@ from typing import Final
 
 import pytest
 
+from tests.support.template import ROOT
+
 pytestmark = pytest.mark.model
 
-ROOT: Final = Path(__file__).parents[2]
 MODEL: Final = ROOT / "docs/model/session.pml"
 STORE: Final = ROOT / "layers/voice/pi_voice/adapters/dynamodb"
 

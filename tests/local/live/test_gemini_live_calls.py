@@ -7,8 +7,8 @@ import pytest
 
 from local.speech import Speech, Voice, silence
 from local.stand_ins.gemini_live import LiveTimes
-from tests.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
-from tests.live.conftest import Gemini, running_gemini
+from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
+from tests.local.live.conftest import Gemini, running_gemini
 from tests.support.tls import LoopbackTls
 
 pytestmark = [

@@ -13,8 +13,8 @@ from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.session_api import CreateSessionRequest
 from pi_voice.domain.sessions import Participant
+from tests.support.template import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
 NAMES: Final = [path.stem for path in EXAMPLES]
 

@@ -20,10 +20,10 @@ from typing import Any, Final
 import pytest
 
 from local.running import running_api
-from tests.clients.faults import GOODBYE, Faults
-from tests.clients.relay import delayed_turns
+from tests.browser.faults import GOODBYE, Faults
+from tests.browser.relay import delayed_turns
+from tests.support.template import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 CLIENTS: Final = ROOT / "docs" / "clients"
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET: Final = (

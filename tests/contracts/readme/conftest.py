@@ -13,8 +13,8 @@ from typing import IO, Final
 
 import pytest
 
+from tests.contracts.template.conftest import template
 from tests.support.template import ROOT
-from tests.template.conftest import template
 
 __all__ = ["template"]
 
