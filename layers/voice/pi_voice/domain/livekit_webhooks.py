@@ -1,5 +1,6 @@
 """LiveKit webhooks: signature, event and room models."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -54,7 +55,7 @@ class RoomEvent:
     started_at: int | None = None
     joined_at: int | None = None
     finished_at: int | None = None
-    metadata: dict[str, JsonValue] | None = None
+    metadata: dict[str, JsonValue] | str | None = None
 
     @classmethod
     def of(cls, event: WebhookEvent, now: int) -> "RoomEvent | None":
@@ -67,7 +68,7 @@ class RoomEvent:
             case "participant_joined":
                 return cls(session_id, sid, joined_at=at)
             case "room_finished":
-                return cls(session_id, sid, finished_at=at, metadata=_parse_metadata(event.room.metadata))
+                return cls(session_id, sid, finished_at=at, metadata=_metadata_of(event.room.metadata))
             case _:
                 return None
 
@@ -79,11 +80,10 @@ class ReceivedWebhook(Document):
     """Always true."""
 
 
-def _parse_metadata(metadata: str) -> dict[str, JsonValue] | None:
-    """Parse room metadata; None unless it is a JSON object of at most 4 KB, since participants may write it."""
-    if len(metadata.encode()) > MAX_METADATA_BYTES:
-        return None
-    try:
-        return _METADATA.validate_json(metadata)
-    except ValidationError:
-        return None
+def _metadata_of(text: str) -> dict[str, JsonValue] | str | None:
+    """Return room metadata: a JSON object if it is one, else its text, clipped to 4 KB; None if it is empty."""
+    clipped = text.encode()[:MAX_METADATA_BYTES].decode(errors="ignore")
+    if clipped == text:
+        with suppress(ValidationError):
+            return _METADATA.validate_json(text)
+    return clipped or None

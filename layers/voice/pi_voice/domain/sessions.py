@@ -77,7 +77,7 @@ class ReopenedRoom(Document):
     """When the first participant joined."""
     finished_at: int | None = None
     """When the room was closed."""
-    metadata: JsonObject | None = None
+    metadata: JsonObject | str | None = None
     """Room metadata at its close."""
 
 
@@ -94,8 +94,8 @@ class LiveKitRoom(Document):
     """When the first participant joined."""
     finished_at: int | None = None
     """When the room was closed."""
-    metadata: JsonObject | None = None
-    """Room metadata at its close, if it was a JSON object of at most 4 KB."""
+    metadata: JsonObject | str | None = None
+    """Room metadata at its close: a JSON object, or else its text. Text over 4 KB is clipped."""
     other_rooms: list[ReopenedRoom] = Field(default=[])
     """Later rooms of the same name."""
 
