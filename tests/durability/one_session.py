@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
-from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.livekit_webhooks import SignedWebhook
@@ -214,8 +213,7 @@ def a_call(session_id: SessionId, ttl: int = 600, grace: int = 86_400, cap: int 
         ttl_seconds=ttl,
         expires_at=NOW + ttl,
         grace_seconds=grace,
-        duties=Duties().plus(end_call=NOW + ttl + grace),
-    )
+    ).with_first_duties()
 
 
 def says(writer: int, number: int) -> TranscriptTurn:

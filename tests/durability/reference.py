@@ -296,7 +296,9 @@ class Reference:
         if session.status == "active":
             assert _is_due(session.duties, "end_call", max(latest, session.abandoned_at))
             first_join = session.livekit.first_joined_at is not None and self.reported
-            if session.is_ongoing and first_join and session.max_duration_seconds is not None:
+            if session.is_ongoing and session.max_duration_seconds is None:
+                assert _is_due(session.duties, "hang_up", max(latest, session.created_at + MAX_SESSION_SECONDS + 15))
+            elif session.is_ongoing and first_join and session.max_duration_seconds is not None:
                 # A join whose webhook was not answered may count already; LiveKit sends that webhook again.
                 first_joined_at = min(self.joined_at[participant] for participant in self.reported)
                 cap_ends_at = first_joined_at + session.max_duration_seconds + CAP_LEEWAY_SECONDS

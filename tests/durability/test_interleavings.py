@@ -259,8 +259,8 @@ class Machine(RuleBasedStateMachine):
                 break
             for _ in range(len(world.queue.waiting)):
                 self.step([Work()])
-            if session.is_ongoing and session.cap_ends_at is not None:
-                world.clock.now = max(world.clock.now, session.cap_ends_at)
+            if session.is_ongoing and session.call_ends_at is not None:
+                world.clock.now = max(world.clock.now, session.call_ends_at)
             elif session.duties.due_at is not None:
                 world.clock.now = max(world.clock.now, session.duties.due_at)
             self.try_again(world)
@@ -295,7 +295,7 @@ class Machine(RuleBasedStateMachine):
         sight = self.look()
         if sight.session is None or sight.session.status != "active":
             return
-        cap_ends_at = sight.session.cap_ends_at
+        cap_ends_at = sight.session.call_ends_at
         if cap_ends_at is not None and cap_ends_at <= sight.now:
             assert sight.session.hung_up_at is not None, "a call over its cap goes on"
         if sight.session.hung_up_at is not None:

@@ -106,7 +106,7 @@ def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     ("kind", "room_event"),
     [
         ("room_started", RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_010)),
-        ("participant_joined", RoomEvent(SESSION_ID, "RM_first", joined_at=1_800_000_010)),
+        ("participant_joined", RoomEvent(SESSION_ID, "RM_first", joined_at=1_800_000_010, is_join=True)),
         ("room_finished", RoomEvent(SESSION_ID, "RM_first", finished_at=1_800_000_010)),
     ],
 )
@@ -152,6 +152,22 @@ def test_an_event_without_a_room_is_ignored() -> None:
 @pytest.mark.parametrize("at", [str(NOW), NOW], ids=["as a string", "as a number"])
 def test_a_time_is_parsed_from_a_string_or_a_number(at: JsonValue) -> None:
     assert merged_events(event("room_started", at=at)) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_000)]
+
+
+@pytest.mark.parametrize("kind", ["EGRESS", "INGRESS", "SIP", "AGENT", "CONNECTOR", 4])
+def test_the_join_of_a_program_is_the_start_of_the_room_and_not_of_the_call(kind: str | int) -> None:
+    room = {**ROOM, "creationTime": "1800000003"}
+
+    [merged] = merged_events(event("participant_joined", room=room, participant={"identity": "x", "kind": kind}))
+
+    assert merged == RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_003, is_join=True)
+
+
+@pytest.mark.parametrize("participant", [{}, {"kind": "STANDARD"}, {"kind": 0}])
+def test_the_join_of_a_person_is_the_start_of_the_call(participant: dict[str, JsonValue]) -> None:
+    [merged] = merged_events(event("participant_joined", participant=participant))
+
+    assert merged == RoomEvent(SESSION_ID, "RM_first", joined_at=1_800_000_010, is_join=True)
 
 
 def test_an_event_without_a_time_is_merged_with_the_current_time() -> None:
@@ -274,12 +290,30 @@ def test_a_session_with_a_cap_is_due_when_the_cap_ends() -> None:
     assert setup.rooms.closed == []
 
 
-def test_a_session_without_a_cap_keeps_its_due_time() -> None:
+def test_a_join_does_not_move_the_end_of_a_session_without_a_cap() -> None:
     setup = Setup(capped_session(None))
+    before = setup.session.duties
 
     setup.receive(event("participant_joined"))
 
-    assert setup.session.duties.due_at == ABANDONED_AT
+    assert setup.session.duties == before.plus(hang_up=1_800_003_615)
+
+
+def test_a_recorder_s_join_does_not_start_the_cap() -> None:
+    setup = Setup(capped_session(60))
+
+    setup.receive(event("participant_joined", participant={"identity": "rec", "kind": "EGRESS"}))
+
+    assert setup.session.duties.get("hang_up") is None
+    assert setup.session.livekit.first_joined_at is None
+
+
+def test_a_recorder_s_join_to_a_call_that_was_hung_up_closes_its_room_again() -> None:
+    setup = Setup(replace(capped_session(60), hung_up_at=NOW))
+
+    setup.receive(event("participant_joined", participant={"identity": "rec", "kind": "EGRESS"}))
+
+    assert setup.rooms.closed == [SESSION_ID]
 
 
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])

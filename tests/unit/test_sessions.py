@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
 from pi_voice.domain.agents import Behaviors, OwnedAgent
+from pi_voice.domain.duties import Duty
 from pi_voice.domain.errors import TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import WorkspaceId
@@ -391,6 +392,18 @@ def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_it
     assert created.metadata == {"order": "4711"}
 
 
+def test_a_new_session_without_a_time_limit_is_hung_up_an_hour_and_15_seconds_after_its_creation() -> None:
+    owned = OwnedAgent(WorkspaceId("acme"), agent(behaviors={"max_duration_seconds": 300}))
+
+    limited, unlimited = (
+        create_session_request(**limit).new_session(SESSION_ID, owned, NOW, grace_seconds=86_400)
+        for limit in ({}, {"max_duration_seconds": None})
+    )
+
+    assert limited.duties.get("hang_up") is None  # the first join sets it
+    assert unlimited.duties.get("hang_up") == Duty(1_800_003_615)
+
+
 def test_an_opened_session_has_the_room_that_livekit_created() -> None:
     opened = session().opened("RM_xyz", started_at=NOW + 1)
 
@@ -427,24 +440,24 @@ def test_a_call_is_ongoing_until_it_ends_or_is_hung_up(changes: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("cap", "joined", "other_joins", "cap_ends_at"),
+    ("cap", "joined", "other_joins", "ends_at"),
     [
-        (None, None, [], None),
-        (None, NOW, [], None),
+        (None, None, [], NOW + 3_615),
+        (None, NOW + 9, [], NOW + 3_615),
         (60, None, [], None),
         (60, NOW, [], NOW + 75),
         (60, NOW + 9, [NOW + 3, None], NOW + 78),
         (60, None, [None, NOW + 3], NOW + 78),  # the first room closed before anyone joined
     ],
 )
-def test_the_cap_ends_15_seconds_late_counted_from_the_first_join(
-    cap: int | None, joined: int | None, other_joins: list[int | None], cap_ends_at: int | None
+def test_a_call_ends_15_seconds_after_its_limit_from_the_first_join_or_after_an_hour_from_its_creation(
+    cap: int | None, joined: int | None, other_joins: list[int | None], ends_at: int | None
 ) -> None:
     rooms = [ReopenedRoom(room_sid=f"RM_{number}", first_joined_at=at) for number, at in enumerate(other_joins)]
     room = session().livekit.model_copy(update={"first_joined_at": joined, "other_rooms": rooms})
     call = replace(session(), max_duration_seconds=cap, livekit=room)
 
-    assert call.cap_ends_at == cap_ends_at
+    assert call.call_ends_at == ends_at
 
 
 SUMMARY_FIELDS = {

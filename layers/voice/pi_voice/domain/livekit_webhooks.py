@@ -36,6 +36,18 @@ class WebhookRoom(_WebhookPart):
     sid: str = ""
     name: str = ""
     metadata: str = ""
+    created_at: Annotated[Int64, Field(alias="creationTime", ge=0, lt=2**63)] = 0
+
+
+class WebhookParticipant(_WebhookPart):
+    """The participant of an event."""
+
+    kind: str | int = "STANDARD"
+
+    @property
+    def is_person(self) -> bool:
+        """Whether it is no recorder, agent, SIP bridge or other program of LiveKit's."""
+        return self.kind in ("STANDARD", 0)
 
 
 class WebhookEvent(_WebhookPart):
@@ -43,6 +55,7 @@ class WebhookEvent(_WebhookPart):
 
     event: Annotated[str, Field(min_length=1)]
     room: WebhookRoom = WebhookRoom()
+    participant: WebhookParticipant = WebhookParticipant()
     created_at: Annotated[Int64, Field(alias="createdAt", ge=0, lt=2**63)] = 0
 
 
@@ -54,6 +67,9 @@ class RoomEvent:
     room_sid: str
     started_at: int | None = None
     joined_at: int | None = None
+    """When a person joined. A recorder, an agent or a SIP bridge starts no time limit."""
+    is_join: bool = False
+    """Whether anyone joined, which opens a closed room again."""
     finished_at: int | None = None
     metadata: dict[str, JsonValue] | str | None = None
 
@@ -66,7 +82,9 @@ class RoomEvent:
             case "room_started":
                 return cls(session_id, sid, started_at=at)
             case "participant_joined":
-                return cls(session_id, sid, joined_at=at)
+                if event.participant.is_person:
+                    return cls(session_id, sid, joined_at=at, is_join=True)
+                return cls(session_id, sid, started_at=event.room.created_at or at, is_join=True)
             case "room_finished":
                 return cls(session_id, sid, finished_at=at, metadata=_metadata_of(event.room.metadata))
             case _:

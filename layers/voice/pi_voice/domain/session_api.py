@@ -7,7 +7,6 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from pi_voice.domain import sessions
 from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
 from pi_voice.domain.base import Document, JsonObject, Metadata
-from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import ErrorDetail, TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
@@ -83,8 +82,7 @@ class CreateSessionRequest(Document):
             media=self.media,
             metadata=self.metadata,
             grace_seconds=grace_seconds,
-            duties=Duties().plus(end_call=now + self.ttl_seconds + grace_seconds),
-        )
+        ).with_first_duties()
 
 
 class LiveKitConnection(Document):
@@ -315,7 +313,7 @@ class SessionSummary(Document):
     duration_seconds: int | float | None
     """Duration of the call in seconds, as reported by the client."""
     end_reason: str | None
-    """Reason why the call ended; `cap` if it exceeded its time limit."""
+    """Reason why the call ended; `cap` if it exceeded its time limit, or an hour without one."""
     completed_by: str | None
     """`client` or `sweeper`."""
     hung_up_at: int | None

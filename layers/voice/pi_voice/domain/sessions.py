@@ -25,7 +25,10 @@ DEFAULT_GRACE_SECONDS: Final = DAY_SECONDS
 """How long after a session's expiry its transcript may still arrive, for clients that were offline."""
 
 MAX_SESSION_SECONDS: Final = 3_600
-"""Latest expiry of a session's connections, counted from its creation, however often they are renewed."""
+"""Latest expiry of a session's connections, counted from its creation, however often they are renewed.
+
+Also the time limit of a call without one.
+"""
 
 CAP_LEEWAY_SECONDS: Final = 15
 """Time beyond the time limit before the room is closed, so that the client can end the call with a goodbye first."""
@@ -74,7 +77,7 @@ class ReopenedRoom(Document):
     started_at: int | None = None
     """When the room was created."""
     first_joined_at: int | None = None
-    """When the first participant joined."""
+    """When the first person joined."""
     finished_at: int | None = None
     """When the room was closed."""
     metadata: JsonObject | str | None = None
@@ -91,7 +94,7 @@ class LiveKitRoom(Document):
     started_at: int | None = None
     """When the room was created."""
     first_joined_at: int | None = None
-    """When the first participant joined."""
+    """When the first person joined."""
     finished_at: int | None = None
     """When the room was closed."""
     metadata: JsonObject | str | None = None
@@ -150,12 +153,21 @@ class Session:
         return self.expires_at + self.grace_seconds
 
     @property
-    def cap_ends_at(self) -> int | None:
-        """When the time limit closes the room, counted from the first join; None without time limit or join."""
+    def call_ends_at(self) -> int | None:
+        """When the call is hung up: at its time limit, counted from the first join; None before that.
+
+        Without a time limit, an hour after its creation.
+        """
+        if self.max_duration_seconds is None:
+            return self.created_at + MAX_SESSION_SECONDS + CAP_LEEWAY_SECONDS
         rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
         joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
-        cap = self.max_duration_seconds
-        return None if joined is None or cap is None else joined + cap + CAP_LEEWAY_SECONDS
+        return None if joined is None else joined + self.max_duration_seconds + CAP_LEEWAY_SECONDS
+
+    def with_first_duties(self) -> Self:
+        """Return the new session with its duties: to be ended when abandoned, and hung up if it has no time limit."""
+        duties, ends_at = Duties().plus(end_call=self.abandoned_at), self.call_ends_at
+        return replace(self, duties=duties if ends_at is None else duties.plus(hang_up=ends_at))
 
     def opened(self, room_sid: str, started_at: int) -> Self:
         """Return the session with the room that LiveKit created."""

@@ -19,7 +19,7 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-_loop: Final = new_event_loop()
+_runner: Final = asyncio.Runner(loop_factory=new_event_loop)
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -31,4 +31,4 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     if not gc.isenabled():
         gc.freeze()  # objects of the cold start are never garbage
         gc.enable()
-    return _loop.run_until_complete(coroutine)
+    return _runner.get_loop().run_until_complete(coroutine)  # Runner.run installs a signal handler each time

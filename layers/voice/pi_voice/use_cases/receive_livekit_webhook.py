@@ -60,7 +60,7 @@ class ReceiveLivekitWebhook:
             session = await self._sessions.merge_room_event(room_event)
             merged = session is not None
             logger.info("room_event", kind=event.event, session_id=room_event.session_id, merged=merged)
-            if session is not None and room_event.joined_at is not None:
+            if session is not None and room_event.is_join:
                 await self._enforce_end(session)
         return ReceivedWebhook()
 
@@ -73,10 +73,10 @@ class ReceiveLivekitWebhook:
             if not row.is_ongoing:
                 await self._close_again(row)
                 return
-            cap_ends_at, planned = row.cap_ends_at, row.duties.get("hang_up")
-            if cap_ends_at is None or (planned is not None and planned.due_at <= cap_ends_at):
+            ends_at, planned = row.call_ends_at, row.duties.get("hang_up")
+            if ends_at is None or (planned is not None and planned.due_at <= ends_at):
                 return
-            duties = row.duties.plus(hang_up=cap_ends_at)
+            duties = row.duties.plus(hang_up=ends_at)
             row = await self._sessions.set_duties(row.session_id, row.duties, duties)
             if row is not None and row.duties == duties:
                 return

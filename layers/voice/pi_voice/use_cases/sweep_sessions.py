@@ -215,7 +215,7 @@ class SweepSessions:
 
     async def _hang_up(self, row: Row) -> str | None:
         """Hang up a call that is over its time limit."""
-        if isinstance(row, Session) and row.is_ongoing and row.cap_ends_at is not None:
+        if isinstance(row, Session) and row.is_ongoing and row.call_ends_at is not None:
             await self._stop_session.hang_up(row, "cap")
             return "hung_up"
         await self._remove(row, "hang_up")
