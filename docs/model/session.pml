@@ -185,6 +185,11 @@ inline save(first) {
   fi
 }
 
+/* Transition `count_renewal`: if active and not hung up. The count itself only refuses, so it is not modeled. */
+inline count_renewal() {
+  ok = IS_ONGOING
+}
+
 /* Transition `renew`: if active and not hung up. The duties stay: the sweeper reads the new expiry. */
 inline renew() {
   ok = IS_ONGOING;
@@ -380,7 +385,7 @@ inline forget(p) {
 /* ---- Sending a write ---- */
 
 mtype = { IDLE, OK, REFUSED, TIMEOUT };
-mtype = { L_CREATE, L_SAVE, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
+mtype = { L_CREATE, L_SAVE, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
           L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET };
 mtype late = IDLE;               /* the write that is still in flight after its process got a timeout */
 byte late_a, late_b, late_c;
@@ -456,6 +461,7 @@ end:
        if
        :: late == L_CREATE -> create(late_a)
        :: late == L_SAVE -> save(late_a)
+       :: late == L_COUNT_RENEWAL -> count_renewal()
        :: late == L_RENEW -> renew()
        :: late == L_HANG_UP -> hang_up(LATE)
        :: late == L_PUT -> put_pieces(late_a, late_b)
@@ -611,6 +617,11 @@ killed:
 /* POST .../renew. */
 proctype renew_session() {
   byte answer;
+  WRITE(NO_COPY, count_renewal(), L_COUNT_RENEWAL, 0, 0, 0);
+  if
+  :: answer == OK
+  :: answer != OK -> goto killed           /* nothing is issued */
+  fi;
   WRITE(NO_COPY, renew(), L_RENEW, 0, 0, 0);
 killed:
   answer = 0

@@ -82,6 +82,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "renew_session": [
         *KEY,
         "GetItem sessions",
+        "UpdateItem sessions",
         "GetItem agents",
         "CreateRoom",
         "auth_tokens",

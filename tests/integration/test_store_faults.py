@@ -65,6 +65,7 @@ EVERYTHING: dict[str, Work] = {
     ),
     "fail a session": lambda store: store.sessions.fail(SESSION, SESSION.failed(FAILURE, "expired", NOW), NOW),
     "hang up": lambda store: store.sessions.hang_up(SESSION, "stopped", NOW),
+    "count a renewal": lambda store: store.sessions.count_renewal(SESSION.session_id),
     "renew a session": lambda store: store.sessions.renew(SESSION.session_id, NOW + 900),
     "read duties": lambda store: store.sessions.duties(SESSION.session_id),
     "set duties": lambda store: store.sessions.set_duties(SESSION.session_id, SESSION.duties, Duties()),

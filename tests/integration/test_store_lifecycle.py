@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pi_voice.domain.duties import Duties
+from pi_voice.domain.errors import RenewalLimitReached
 from pi_voice.domain.extractions import ErrorInfo
 from pi_voice.domain.sessions import Session
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, found
@@ -181,6 +182,41 @@ def test_a_renewal_whose_first_response_was_lost_is_stored(store: Store) -> None
     renewed = run(store.through(update_item=sent_twice).sessions.renew(session.session_id, NOW + 1_100))
 
     assert renewed == found(store, session) == replace(session, expires_at=NOW + 1_100)
+
+
+def test_renewals_are_counted_up_to_20(store: Store) -> None:
+    session = added(store)
+
+    for number in range(20):
+        counted = run(store.sessions.count_renewal(session.session_id))
+        assert counted == replace(session, renewals=number + 1)
+    with pytest.raises(RenewalLimitReached):
+        run(store.sessions.count_renewal(session.session_id))
+
+    assert found(store, session).renewals == 20
+
+
+def test_concurrent_renewals_are_counted_apart(store: Store) -> None:
+    session = added(store)
+
+    def count(_: int) -> bool:
+        try:
+            return run(store.sessions.count_renewal(session.session_id)) is not None
+        except RenewalLimitReached:
+            return False
+
+    with ThreadPoolExecutor(max_workers=8) as clients:
+        outcomes = list(clients.map(count, range(32)))
+
+    assert outcomes.count(True) == found(store, session).renewals == 20
+
+
+@pytest.mark.parametrize("over", [ended, failed, hung_up], ids=["completed", "failed", "hung up"])
+def test_a_renewal_of_an_ended_or_hung_up_call_is_not_counted(store: Store, over: Callable[[Store], Session]) -> None:
+    session = over(store)
+
+    assert run(store.sessions.count_renewal(session.session_id)) is None
+    assert found(store, session) == session
 
 
 @pytest.mark.parametrize("expires_at", [NOW + 600, NOW + 1_100])

@@ -135,6 +135,7 @@ def test_a_status_that_only_a_newer_version_knows_is_shown_and_ends_nothing(stor
     assert str(found(store, session).status) == "ringing"
     assert listed(store) == [found(store, session)]
     assert run(store.sessions.complete(session, a_call_end())) is None
+    assert run(store.sessions.count_renewal(session.session_id)) is None
     assert run(store.sessions.renew(session.session_id, NOW + 9_000)) is None
 
 

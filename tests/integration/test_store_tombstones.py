@@ -140,6 +140,7 @@ WRITES: dict[str, Write] = {
         session, session.failed(UNPROVISIONED, "failed", NOW), close_room_at=NOW
     ),
     "hang up": lambda store, session: store.sessions.hang_up(session, "stopped", NOW),
+    "count a renewal": lambda store, session: store.sessions.count_renewal(session.session_id),
     "renew": lambda store, session: store.sessions.renew(session.session_id, NOW + 9_000),
     "append": lambda store, session: store.checkpoints.append(session, TURNS, 100),
     "merge an event of its room": lambda store, session: store.sessions.merge_room_event(

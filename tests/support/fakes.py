@@ -18,6 +18,7 @@ from pi_voice.domain.errors import (
     AgentNotFound,
     InvalidApiKey,
     RateLimited,
+    RenewalLimitReached,
     SessionActive,
     SessionNotFound,
     StorageError,
@@ -29,7 +30,7 @@ from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
-from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
+from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
@@ -246,6 +247,15 @@ class FakeSessions:
         first = now if current.hung_up_at is None else current.hung_up_at
         duties = current.duties.without("hang_up").plus(close_room=now)
         return self._update(current, hung_up_at=first, end_reason=current.end_reason or reason, duties=duties)
+
+    async def count_renewal(self, session_id: SessionId) -> Session | None:
+        await _request()
+        session = self._active(session_id)
+        if session is None or not session.is_ongoing:
+            return None
+        if session.renewals >= MAX_RENEWALS:
+            raise RenewalLimitReached
+        return self._update(session, renewals=session.renewals + 1)
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         await _request()

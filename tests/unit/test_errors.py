@@ -23,6 +23,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.SessionNotFound, 404, "voice_session_not_found", False),
     (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
     (errors.SessionNotActive, 409, "voice_session_not_active", False),
+    (errors.RenewalLimitReached, 409, "renewal_limit_reached", False),
     (errors.SessionActive, 409, "voice_session_active", False),
     (errors.SessionNotCompleted, 409, "voice_session_not_completed", False),
     (errors.TranscriptGap, 409, "voice_transcript_gap", False),

@@ -10,6 +10,7 @@ from pi_voice.domain.errors import (
     GeminiUnavailable,
     InvalidApiKey,
     LiveKitUnavailable,
+    RenewalLimitReached,
     SessionNotActive,
     SessionNotFound,
     StorageError,
@@ -127,7 +128,7 @@ def test_the_expiry_moves_and_the_due_time_does_not() -> None:
 
     setup.renew()
 
-    assert setup.session == replace(session(), expires_at=NOW + 1_100)
+    assert setup.session == replace(session(), expires_at=NOW + 1_100, renewals=1)
     assert (setup.session.abandoned_at, setup.session.duties.due_at) == (ABANDONED_AT + 500, ABANDONED_AT)
 
 
@@ -208,7 +209,7 @@ def test_a_renewal_fails_if_the_saved_turns_cannot_be_read() -> None:
         (NOW + 2_999, 600, NOW + 3_599),
         (NOW + 3_000, 600, NOW + 3_600),
         (NOW + 3_001, 600, NOW + 3_600),
-        (NOW + 3_599, 600, NOW + 3_600),
+        (NOW + 3_570, 600, NOW + 3_600),
         (NOW + 10, 3_600, NOW + 3_600),
     ],
 )
@@ -218,10 +219,11 @@ def test_the_latest_expiry_is_an_hour_after_the_creation(now: int, ttl: int, exp
     assert setup.renew().expires_at == setup.session.expires_at == expires_at
 
 
-def test_a_session_that_is_an_hour_old_cannot_be_renewed() -> None:
-    setup = Setup(now=NOW + 3_600)
+@pytest.mark.parametrize("now", [NOW + 3_571, NOW + 3_600, NOW + 9_000])
+def test_a_session_cannot_be_renewed_from_30_seconds_before_its_first_hour_ends(now: int) -> None:
+    setup = Setup(now=now)
 
-    with pytest.raises(SessionNotActive, match="an hour old"):
+    with pytest.raises(SessionNotActive, match="too old"):
         setup.renew()
 
     assert (setup.rooms.opened, setup.live_tokens.requests, setup.session) == ([], [], session())
@@ -231,6 +233,69 @@ def test_a_renewal_never_shortens_the_expiry() -> None:
     setup = Setup(replace(session(), expires_at=NOW + 3_000), now=NOW)
 
     assert setup.renew().expires_at == setup.session.expires_at == NOW + 3_000
+
+
+NEVER_JOINED = replace(session(), max_duration_seconds=300)
+JOINED = NEVER_JOINED.livekit.model_copy(update={"first_joined_at": NOW + 5})
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "expires_at"),
+    [
+        (replace(NEVER_JOINED, expires_at=NOW + 300), NOW + 100, NOW + 315),
+        (replace(NEVER_JOINED, expires_at=NOW + 300), NOW + 285, NOW + 315),
+        (NEVER_JOINED, NOW + 285, NOW + 600),  # as it was
+        (replace(NEVER_JOINED, livekit=JOINED), NOW + 400, NOW + 1_000),
+        (replace(NEVER_JOINED, checkpoint_turns=1), NOW + 400, NOW + 1_000),
+        (session(), NOW + 2_000, NOW + 2_600),  # without a time limit
+    ],
+)
+def test_without_a_sign_of_life_the_latest_expiry_is_the_time_limit_of_the_call(
+    stored: Session, now: int, expires_at: int
+) -> None:
+    assert Setup(stored, now=now).renew(WITH_HANDLE).expires_at == expires_at
+
+
+@pytest.mark.parametrize("now", [NOW + 286, NOW + 400])
+def test_a_session_without_a_sign_of_life_cannot_be_renewed_after_its_time_limit(now: int) -> None:
+    setup = Setup(NEVER_JOINED, now=now)
+
+    with pytest.raises(SessionNotActive):
+        setup.renew()
+
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.session) == ([], [], NEVER_JOINED)
+
+
+# ---- Number of renewals ---------------------------------------------------------------------------------
+
+
+def test_a_session_can_be_renewed_20_times() -> None:
+    setup = Setup()
+
+    for _ in range(20):
+        setup.renew()
+    with pytest.raises(RenewalLimitReached):
+        setup.renew()
+
+    assert (len(setup.live_tokens.requests), len(setup.rooms.opened)) == (20, 20)
+
+
+def test_concurrent_renewals_issue_20_tokens_at_most() -> None:
+    setup = Setup()
+
+    outcomes = setup.race(*(setup.renew_session(SESSION_ID, RenewSessionRequest(), ACME) for _ in range(60)))
+
+    assert [type(outcome) for outcome in outcomes].count(RenewalLimitReached) == 40
+    assert len(setup.live_tokens.requests) == 20
+
+
+def test_a_renewal_that_a_provider_refuses_counts() -> None:
+    setup = Setup(live_tokens=FailingLiveTokens(GeminiUnavailable()))
+
+    with pytest.raises(GeminiUnavailable):
+        setup.renew()
+
+    assert setup.session.renewals == 1
 
 
 # ---- Ended calls ----------------------------------------------------------------------------------------
@@ -333,7 +398,7 @@ def test_a_provider_error_leaves_the_session_unchanged(setup: Setup, error: type
     with pytest.raises(error):
         setup.renew()
 
-    assert setup.session == session()
+    assert setup.session == replace(session(), renewals=1)
     assert setup.rooms.closed == []  # participants may be in it
 
 

@@ -139,6 +139,10 @@ class Sessions(Protocol):
         """
         ...
 
+    async def count_renewal(self, session_id: SessionId) -> Session | None:
+        """Count one more renewal of an ongoing call; None if it is not ongoing. Raises RenewalLimitReached."""
+        ...
+
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 

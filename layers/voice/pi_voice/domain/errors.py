@@ -164,6 +164,14 @@ class SessionNotActive(VoiceError):
     default_message = "The session is not active any more. GET it to see how it ended."
 
 
+class RenewalLimitReached(VoiceError):
+    """The session was renewed as often as a session may be."""
+
+    status = 409
+    code = "renewal_limit_reached"
+    default_message = "The session was renewed 20 times, which is the limit. Create another session."
+
+
 class SessionActive(VoiceError):
     """The session has not ended."""
 

@@ -30,6 +30,12 @@ MAX_SESSION_SECONDS: Final = 3_600
 Also the time limit of a call without one.
 """
 
+MAX_RENEWALS: Final = 20
+"""Number of times that a session may be renewed, so that a client token does not make tokens without end."""
+
+SHORTEST_RENEWAL_SECONDS: Final = 30
+"""A session is not renewed for less time than this."""
+
 CAP_LEEWAY_SECONDS: Final = 15
 """Time beyond the time limit before the room is closed, so that the client can end the call with a goodbye first."""
 
@@ -124,6 +130,7 @@ class Session:
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
     checkpoint_bytes: int = 0
+    renewals: int = 0
     hung_up_at: int | None = None
     completed_at: int | None = None
     failed_at: int | None = None
@@ -163,6 +170,17 @@ class Session:
         rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
         joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
         return None if joined is None else joined + self.max_duration_seconds + CAP_LEEWAY_SECONDS
+
+    @property
+    def latest_expiry(self) -> int:
+        """The latest expiry of a renewal: an hour after the creation.
+
+        Without a sign of life, a person's join or a saved turn, it is the end of the call's time limit.
+        """
+        latest = self.created_at + MAX_SESSION_SECONDS
+        if self.max_duration_seconds is None or self.checkpoint_turns or self.call_ends_at is not None:
+            return latest
+        return min(latest, self.created_at + self.max_duration_seconds + CAP_LEEWAY_SECONDS)
 
     def with_first_duties(self) -> Self:
         """Return the new session with its duties: to be ended when abandoned, and hung up if it has no time limit."""

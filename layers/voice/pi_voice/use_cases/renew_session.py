@@ -8,6 +8,7 @@ from pi_voice.domain.errors import (
     GeminiUnavailable,
     LiveKitError,
     LiveKitUnavailable,
+    RenewalLimitReached,
     SessionNotActive,
     SessionNotFound,
     UpstreamTimeout,
@@ -15,7 +16,7 @@ from pi_voice.domain.errors import (
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
 from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
-from pi_voice.domain.sessions import MAX_SESSION_SECONDS
+from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
 from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.issue_connections import IssueConnections
@@ -27,6 +28,7 @@ class RenewSession:
     ERRORS = (
         SessionNotFound,
         SessionNotActive,
+        RenewalLimitReached,
         LiveKitError,
         LiveKitUnavailable,
         GeminiError,
@@ -53,8 +55,9 @@ class RenewSession:
     ) -> RenewedSession:
         """Issue new tokens for the same room and the same agent version, and move the expiry.
 
-        The latest expiry is one hour after the session's creation. If the client cannot resume the Gemini session,
-        the new prompt contains the turns saved so far. Raises SessionNotFound, SessionNotActive, or a ProviderError.
+        If the client cannot resume the Gemini session, the new prompt contains the turns saved so far. The renewal is
+        counted before anything is issued. Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a
+        ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         now = int(self._clock())
@@ -62,9 +65,11 @@ class RenewSession:
             raise SessionNotActive
         if session.hung_up_at is not None:
             raise SessionNotActive("The call was hung up and cannot be renewed. Complete the session.")
-        latest = session.created_at + MAX_SESSION_SECONDS
-        if latest <= now:
-            raise SessionNotActive("The session is an hour old and cannot be renewed any more. Create another session.")
+        latest = session.latest_expiry
+        if latest - now < SHORTEST_RENEWAL_SECONDS:
+            raise SessionNotActive("The session is too old to be renewed. Create another session.")
+        if await self._sessions.count_renewal(session_id) is None:
+            raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
         agent = await self._agents.version(session.agent_id, session.agent_version)
         if request.has_resumption_handle or not session.checkpoint_turns:

@@ -27,13 +27,13 @@ from pi_voice.adapters.dynamodb.session_items import (
 )
 from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
 from pi_voice.domain.duties import Duties
-from pi_voice.domain.errors import SessionActive, SessionNotFound, StorageError
+from pi_voice.domain.errors import RenewalLimitReached, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.session_api import ListSessionsQuery
-from pi_voice.domain.sessions import DAY_SECONDS, Session, SessionCompletion, Tombstone
+from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
 from pi_voice.ports import DueSession
 
 BY_DUE: Final = "by_due"
@@ -155,6 +155,27 @@ class DynamoSessions(Table):
             )
         except ConditionFailed:
             return None
+
+    async def count_renewal(self, session_id: SessionId) -> Session | None:
+        """Count one more renewal of an ongoing call; None if it is not ongoing. Transition: `count_renewal`.
+
+        Raises RenewalLimitReached. A renewal whose response was lost may count twice.
+        """
+        ongoing = "#status = :active AND attribute_not_exists(hung_up_at)"
+        try:
+            item = await self._update(
+                session_id,
+                "SET renewals = if_not_exists(renewals, :none) + :one",
+                f"{ongoing} AND (attribute_not_exists(renewals) OR renewals < :limit)",
+                {"#status": "status"},
+                {":active": "active", ":none": 0, ":one": 1, ":limit": MAX_RENEWALS},
+            )
+        except ConditionFailed as failed:
+            current = self._row(failed.item)
+            if isinstance(current, Session) and current.is_ongoing:
+                raise RenewalLimitReached from None
+            return None
+        return self._read(session_of, item)
 
     async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
         """Move the expiry of an ongoing call forward, never back; None if it is not ongoing. Transition: `renew`.
