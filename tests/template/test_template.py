@@ -76,7 +76,9 @@ STORING_SECONDS = 8
 
 
 def of_type(resources: Node, kind: str) -> dict[str, Node]:
-    return {name: resource for name, resource in resources.items() if resource["Type"] == kind}
+    found = {name: resource for name, resource in resources.items() if resource["Type"] == kind}
+    assert found, "a test would check nothing"
+    return found
 
 
 def test_each_group_of_secrets_has_one_policy(resources: Node) -> None:
