@@ -1,5 +1,6 @@
 """Completing a session: its transcript is stored, and its results follow the agent's schema."""
 
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -
     extraction = state["extraction"]
     assert (extraction["status"], extraction["model"], extraction["attempts"]) == ("succeeded", "stand-in", 1)
     assert (extraction["error"], extraction["agent_version"]) == (None, 1)
-    assert extraction["extracted_at"] >= state["created_at"]
+    assert state["created_at"] <= extraction["extracted_at"] <= time.time()
     assert extraction["milliseconds"] > 0
     assert extraction["input_tokens"] > extraction["output_tokens"] > 0
     assert (extraction["cost_usd"], extraction["fields"], extraction["runs"]) == (None, None, [])
@@ -41,7 +42,7 @@ def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -
         "longest_gap_seconds": None,
         "coverage": 0.01,
     }
-    assert state["completed_at"] >= state["created_at"]
+    assert state["created_at"] <= state["completed_at"] <= extraction["extracted_at"]
     assert api.get(path).data == state
 
 

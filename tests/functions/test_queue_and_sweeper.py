@@ -165,7 +165,7 @@ def test_an_expired_receipt_handle_does_not_hide_the_failure(api: Api, work: Wor
     assert "message_not_delayed" in logged.getvalue()
 
 
-def test_the_last_delivery_is_that_of_the_queue() -> None:
+def test_the_queue_delivers_a_message_six_times() -> None:
     queues = template.load(ROOT / "template.yaml", {"LIVEKIT_URL": "ws://127.0.0.1"}).queues
 
     assert {queue.max_receives for queue in queues if queue.dead_letters} == {6}

@@ -28,7 +28,7 @@ def test_a_created_session_has_both_connections(api: Api, providers: Providers) 
     assert (session["agent_id"], session["agent_version"], session["status"]) == (agent, 1, "active")
     assert (session["max_duration_seconds"], session["ttl_seconds"]) == (300, 600)
     assert session["expires_at"] == session["created_at"] + 600
-    assert session["created_at"] >= before
+    assert before <= session["created_at"] <= time.time()
     assert session["client_token"].startswith("pi_sess_")
     livekit, gemini = session["connection"]["livekit"], session["connection"]["gemini_live"]
     assert livekit["url"] == providers.variables["LIVEKIT_URL"]

@@ -373,7 +373,7 @@ def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_
     queue = resources["ExtractionQueue"]["Properties"]
     hidden_seconds = queue["VisibilityTimeout"]
 
-    assert hidden_seconds >= 6 * functions["ExtractResults"]["Timeout"]
+    assert hidden_seconds == 6 * functions["ExtractResults"]["Timeout"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["ExtractionDeadLetters", "Arn"]},
         "maxReceiveCount": events.MAX_DELIVERIES,
