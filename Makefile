@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz bench check lint types format build validate deploy secrets api-key openapi events release lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -40,8 +40,8 @@ sam-invoke: .venv .venv-sam local-build ## Run one function in Docker (FUNCTION=
 demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
-test: environments ## Run the tests on all cores (ARGS="-k webhook")
-	@.venv/bin/pytest -n auto --dist loadfile $(ARGS)
+test: environments ## Run the tests on all cores (ARGS="-k webhook" COVERAGE=1)
+	@.venv/bin/pytest -n auto --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
 
 test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SAM in Docker, Node (REQUIRE_REAL=1: skip none)
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
@@ -57,6 +57,9 @@ extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_
 
 fuzz: .venv ## Fuzz the API
 	@.venv/bin/pytest -m fuzz
+
+mutants: .venv .venv-mutants ## Change the code in random places, and print what no test notices (SEED=7 FILES=path)
+	@PYTHONPATH=. .venv-mutants/bin/python -m tests.support.mutants $(if $(SEED),--seed "$(SEED)") $(FILES)
 
 bench: .venv .venv-sam local-build ## Measure, and write docs/performance.md and docs/scale.md (ARGS="cold warm")
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m bench $(ARGS)
@@ -126,11 +129,11 @@ lock: ## Update all pinned versions (needs uv)
 	done
 
 clean: ## Remove everything that make created
-	@rm -rf .venv .venv-sam .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-sam .venv-mutants .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 # The environments. An up-to-date one takes milliseconds.
-.PHONY: .venv .venv-sam environments
+.PHONY: .venv .venv-sam .venv-mutants environments
 INSTALL = command -v $(PYTHON) >/dev/null || { echo "Pi Voice needs Python 3.11 or later, and there is no $(PYTHON):" \
   "install it, or name another with PYTHON=..." >&2; exit 1; }; $(PYTHON) requirements/install.py
 
@@ -139,6 +142,9 @@ INSTALL = command -v $(PYTHON) >/dev/null || { echo "Pi Voice needs Python 3.11 
 
 .venv-sam:
 	@$(INSTALL) .venv-sam=requirements/sam.txt
+
+.venv-mutants:
+	@$(INSTALL) .venv-mutants=requirements/mutants.txt
 
 environments: # both, concurrently
 	@$(INSTALL) .venv=requirements/dev.txt .venv-sam=requirements/sam.txt

@@ -5,10 +5,10 @@ compares it with the acknowledgments so far.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pi_voice.domain import session_api
-from pi_voice.domain.duties import BACKOFF, Duties
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     ProviderError,
     SessionActive,
@@ -19,12 +19,15 @@ from pi_voice.domain.errors import (
     TranscriptGap,
 )
 from pi_voice.domain.session_api import RenewedSession, SavedTranscript
-from pi_voice.domain.sessions import CAP_LEEWAY_SECONDS, MAX_SESSION_SECONDS, Session
+from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import ExtractionUnfinished
 from tests.durability.interleaving import Outcome
 
-LONGEST_PAUSE_SECONDS = max(backoff.longest_seconds for backoff in BACKOFF.values())
+# Numbers of the contract, so that a changed constant of the product is noticed.
+LONGEST_PAUSE_SECONDS: Final = 3_600
+MAX_SESSION_SECONDS: Final = 3_600
+CAP_LEEWAY_SECONDS: Final = 15
 
 # ---- Operations of clients, LiveKit, the schedule and the worker ----
 

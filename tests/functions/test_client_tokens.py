@@ -133,8 +133,8 @@ def test_a_token_is_valid_until_the_expiry_plus_the_grace_time_and_a_renewed_one
 def test_a_token_of_a_deleted_session_gets_404(api: Api) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
-    api.post(f"{path}/complete", transcript=[])
-    api.delete(path)
+    assert api.post(f"{path}/complete", transcript=[]).status == 200
+    assert api.delete(path).status == 204
 
     api.client_of(session).get(path).error("voice_session_not_found", 404)
 

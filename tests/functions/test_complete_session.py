@@ -1,5 +1,6 @@
 """Completing a session: its transcript is stored, and its results follow the agent's schema."""
 
+import time
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -
     extraction = state["extraction"]
     assert (extraction["status"], extraction["model"], extraction["attempts"]) == ("succeeded", "stand-in", 1)
     assert (extraction["error"], extraction["agent_version"]) == (None, 1)
-    assert extraction["extracted_at"] >= state["created_at"]
+    assert state["created_at"] <= extraction["extracted_at"] <= time.time()
     assert extraction["milliseconds"] > 0
     assert extraction["input_tokens"] > extraction["output_tokens"] > 0
     assert (extraction["cost_usd"], extraction["fields"], extraction["runs"]) == (None, None, [])
@@ -41,7 +42,7 @@ def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -
         "longest_gap_seconds": None,
         "coverage": 0.01,
     }
-    assert state["completed_at"] >= state["created_at"]
+    assert state["created_at"] <= state["completed_at"] <= extraction["extracted_at"]
     assert api.get(path).data == state
 
 
@@ -101,8 +102,8 @@ def test_a_session_of_an_agent_without_a_schema_has_no_results(api: Api) -> None
 def test_without_a_transcript_the_saved_turns_become_the_transcript(api: Api, ending: str) -> None:
     session = api.session(api.agent(output_schema=SCHEMA))
     path = f"/sessions/{session['session_id']}"
-    api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT[:2]})
-    api.post(f"{path}/transcript", {"from": 2, "turns": TRANSCRIPT[2:]})
+    assert api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT[:2]}).status == 200
+    assert api.post(f"{path}/transcript", {"from": 2, "turns": TRANSCRIPT[2:]}).status == 200
 
     answer = api.call("POST", f"{path}/complete", body=ending)
 
@@ -116,7 +117,7 @@ def test_without_a_transcript_the_saved_turns_become_the_transcript(api: Api, en
 def test_a_sent_transcript_replaces_saved_turns_even_if_empty(api: Api) -> None:
     session = api.session()
     path = f"/sessions/{session['session_id']}"
-    api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT})
+    assert api.post(f"{path}/transcript", {"from": 0, "turns": TRANSCRIPT}).status == 200
 
     state = api.post(f"{path}/complete", transcript=[]).json
 
@@ -128,7 +129,7 @@ def test_completing_a_session_closes_its_room(api: Api, providers: Providers) ->
     session = api.session()
     assert session["session_id"] in providers.rooms()
 
-    api.post(f"/sessions/{session['session_id']}/complete", ENDING)
+    assert api.post(f"/sessions/{session['session_id']}/complete", ENDING).status == 200
 
     assert session["session_id"] not in providers.rooms()
 
@@ -146,11 +147,11 @@ def test_a_session_is_completed_once(api: Api) -> None:
 def test_updating_or_deleting_an_agent_does_not_affect_calls_in_progress(api: Api) -> None:
     agent = api.agent(output_schema={"guests": "integer"})
     edited, deleted = api.session(agent), api.session(agent)
-    api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}})
+    assert api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}}).status == 200
     after = api.session(agent)
 
     state = api.post(f"/sessions/{edited['session_id']}/complete", ENDING).json
-    api.delete(f"/agents/{agent}")
+    assert api.delete(f"/agents/{agent}").status == 204
     orphan = api.post(f"/sessions/{deleted['session_id']}/complete", ENDING).json
 
     assert state["results"].keys() == orphan["results"].keys() == {"guests"}

@@ -1,6 +1,7 @@
 """Idempotency-Key: a repeated request runs once, and its response is rebuilt from the stored resource."""
 
 import json
+import time
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,7 @@ def test_a_repeated_create_returns_the_same_agent(api: Api) -> None:
 def test_a_repeated_create_returns_the_agent_as_created_even_after_an_update(api: Api) -> None:
     once = with_key(api)
     made = once.post("/agents", AGENT).data
-    api.patch(f"/agents/{made['agent_id']}", {"name": "Bea"})
+    assert api.patch(f"/agents/{made['agent_id']}", {"name": "Bea"}).status == 200
 
     assert once.post("/agents", AGENT).data == made
 
@@ -121,7 +122,7 @@ def test_a_repeated_participant_gets_a_new_token_with_the_same_grants(api: Api, 
 def test_a_repeated_participant_of_a_stopped_call_is_refused(api: Api) -> None:
     path, once = f"/sessions/{api.session()['session_id']}", with_key(api)
     assert once.post(f"{path}/participants", identity="listener").status == 201
-    api.post(f"{path}/stop")
+    assert api.post(f"{path}/stop").status == 200
 
     once.post(f"{path}/participants", identity="listener").error("voice_session_not_active", 409)
 
@@ -135,7 +136,7 @@ def test_without_a_key_each_request_creates_an_agent(api: Api) -> None:
 
 def test_a_key_is_valid_for_one_body(api: Api) -> None:
     once = with_key(api)
-    once.post("/agents", AGENT)
+    assert once.post("/agents", AGENT).status == 201
 
     error = once.post("/agents", {**AGENT, "name": "Bea"}).error("idempotency_key_reused", 422)
 
@@ -181,7 +182,7 @@ def test_an_invalid_request_does_not_use_up_the_key(api: Api) -> None:
 def test_a_repeated_create_of_an_ended_session_is_refused(api: Api) -> None:
     request_body, once = session_request(api), with_key(api)
     session = once.post("/sessions", request_body).data
-    api.post(f"/sessions/{session['session_id']}/complete", {"transcript": []})
+    assert api.post(f"/sessions/{session['session_id']}/complete", {"transcript": []}).status == 200
 
     once.post("/sessions", request_body).error("voice_session_not_active", 409)
 
@@ -280,11 +281,17 @@ def test_a_key_that_cannot_be_stored_prevents_the_work(api: Api, monkeypatch: py
 def test_the_record_has_an_id_and_no_content_of_request_or_response(api: Api, dynamodb: DynamoDBClient) -> None:
     session, key = api.session(), str(uuid.uuid4())
     path = f"/sessions/{session['session_id']}/complete"
-    with_key(api, key).post("/agents", AGENT)
-    with_key(api, key).post("/sessions", session_request(api))
-    with_key(api, key).post(f"/sessions/{session['session_id']}/participants", identity="my-boss@example.com")
-    with_key(api, key).post(path, {"transcript": TURNS})
+    assert with_key(api, key).post("/agents", AGENT).status == 201
+    assert with_key(api, key).post("/sessions", session_request(api)).status == 201
+    assert (
+        with_key(api, key)
+        .post(f"/sessions/{session['session_id']}/participants", identity="my-boss@example.com")
+        .status
+        == 201
+    )
+    assert with_key(api, key).post(path, {"transcript": TURNS}).status == 200
 
+    assert len(records(dynamodb)) >= 4
     for record in records(dynamodb):
         assert set(record) <= {"id", "status", "expiration", "in_progress_expiration", "data", "validation"}
         assert is_uuid(json.loads(record["data"]["S"]))
@@ -304,9 +311,12 @@ def test_the_record_has_an_id_and_no_content_of_request_or_response(api: Api, dy
 
 
 def test_records_have_the_ttl_attribute_of_the_table(dynamodb: DynamoDBClient, api: Api) -> None:
-    with_key(api).post("/agents", AGENT)
+    assert with_key(api).post("/agents", AGENT).status == 201
     tables = template.load(ROOT / "template.yaml", {"LIVEKIT_URL": "wss://livekit.example"}).tables
     [expiry] = [table.ttl_attribute for table in tables if table.name == TABLE]
 
     assert expiry is not None
-    assert all(int(record[expiry]["N"]) > 0 for record in records(dynamodb))
+    in_a_day = time.time() + 86_400
+    times = [int(record[expiry]["N"]) for record in records(dynamodb)]
+    assert times
+    assert [at for at in times if not in_a_day - 3_600 < at < in_a_day + 60] == []

@@ -12,7 +12,6 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
 from pi_voice.domain.session_api import SweepSessionsResult
-from pi_voice.entrypoints.events import MAX_DELIVERIES
 from tests.functions.api import GRACE_SECONDS, Api
 from tests.functions.front import Front, without_gemini
 from tests.functions.work import Work, message
@@ -61,7 +60,7 @@ def test_a_pending_extraction_has_its_attempts_and_the_error(
     api: Api, front: Front, work: Work, pending: dict[str, Any]
 ) -> None:
     with without_gemini(api, front):
-        assert work.deliver(MAX_DELIVERIES - 1) == [pending["session_id"]]
+        assert work.deliver(5) == [pending["session_id"]]
 
     extraction = state_of(api, pending)["extraction"]
     assert (extraction["status"], extraction["attempts"]) == ("pending", 2)
@@ -73,7 +72,7 @@ def test_the_last_delivery_fails_the_extraction_and_a_redrive_still_returns_resu
     api: Api, front: Front, work: Work, pending: dict[str, Any]
 ) -> None:
     with without_gemini(api, front):
-        assert work.deliver(MAX_DELIVERIES) == [pending["session_id"]]
+        assert work.deliver(6) == [pending["session_id"]]
     assert state_of(api, pending)["extraction"]["status"] == "failed"
 
     work.put(pending["session_id"])
@@ -103,7 +102,7 @@ def test_a_duplicate_message_changes_nothing(api: Api, work: Work, pending: dict
 
 
 def test_a_message_for_a_deleted_session_is_ignored(api: Api, work: Work, pending: dict[str, Any]) -> None:
-    api.delete(f"/sessions/{pending['session_id']}")
+    assert api.delete(f"/sessions/{pending['session_id']}").status == 204
 
     assert work.deliver() == []
     assert work.waiting() == []
@@ -131,7 +130,7 @@ def test_only_failed_messages_of_a_batch_are_delivered_again(api: Api, work: Wor
 
 def test_the_pause_after_a_failure_doubles_up_to_15_minutes(api: Api, moto: MotoServer) -> None:
     with watching_pauses(moto) as pauses:
-        for delivery in range(1, MAX_DELIVERIES + 1):
+        for delivery in range(1, 7):
             api.functions.invoke("extract_results", {"Records": [message("?", delivery)]})
 
     for pause, longest in zip(pauses, [30, 60, 120, 240, 480, 900], strict=True):
@@ -161,10 +160,10 @@ def test_an_expired_receipt_handle_does_not_hide_the_failure(api: Api, work: Wor
     assert "message_not_delayed" in logged.getvalue()
 
 
-def test_the_last_delivery_is_that_of_the_queue() -> None:
+def test_the_queue_delivers_a_message_six_times() -> None:
     queues = template.load(ROOT / "template.yaml", {"LIVEKIT_URL": "ws://127.0.0.1"}).queues
 
-    assert {queue.max_receives for queue in queues if queue.dead_letters} == {MAX_DELIVERIES}
+    assert {queue.max_receives for queue in queues if queue.dead_letters} == {6}
 
 
 # ---- The sweeper ------------------------------------------------------------------------------------
@@ -174,7 +173,10 @@ NOTHING = SweepSessionsResult().model_dump()
 
 def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results(api: Api, work: Work) -> None:
     session = a_call(api)
-    api.client_of(session).post(f"/sessions/{session['session_id']}/transcript", {"from": 0, "turns": TURNS})
+    assert (
+        api.client_of(session).post(f"/sessions/{session['session_id']}/transcript", {"from": 0, "turns": TURNS}).status
+        == 200
+    )
     work.advance(session["session_id"], 600 + GRACE_SECONDS)
 
     assert work.sweep() == {**NOTHING, "completed": 1}
@@ -212,7 +214,7 @@ def test_a_session_is_not_ended_before_its_grace_time_is_over(api: Api, work: Wo
 def test_an_extraction_lost_in_a_crash_is_queued_again(api: Api, front: Front, work: Work) -> None:
     session = a_call(api)
     with without_gemini(api, front) as broken:
-        broken.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
+        assert broken.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS).status == 200
     work.delete_all()
 
     assert work.sweep() == NOTHING
@@ -226,8 +228,8 @@ def test_all_of_a_deleted_session_is_gone_once_its_tokens_have_expired(
     api: Api, work: Work, dynamodb: DynamoDBClient
 ) -> None:
     session = a_call(api)
-    api.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
-    api.delete(f"/sessions/{session['session_id']}")
+    assert api.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS).status == 200
+    assert api.delete(f"/sessions/{session['session_id']}").status == 204
     late = {"session_id": {"S": session["session_id"]}, "piece": {"S": "transcript#late#000"}, "data": {"B": b"said"}}
     dynamodb.put_item(TableName=os.environ["VOICE_TRANSCRIPTS_TABLE"], Item=late)  # by a request that lost a race
 

@@ -49,7 +49,7 @@ def answering(front: Front, text: str) -> AbstractContextManager[str]:
 def test_results_are_extracted_again_with_the_agents_current_schema(api: Api, body: str | None) -> None:
     agent = api.agent(output_schema=GUESTS)
     path = completed(api, agent)
-    api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}})
+    assert api.patch(f"/agents/{agent}", {"output_schema": {"guests": None, "mood": "string"}}).status == 200
 
     answer = api.call("POST", f"{path}/extract", body=body)
 
@@ -136,7 +136,7 @@ def test_a_run_while_gemini_is_unavailable_fails_and_keeps_earlier_results(api: 
 def test_the_schema_of_a_deleted_agent_is_still_used(api: Api) -> None:
     agent = api.agent(output_schema=GUESTS)
     path = completed(api, agent)
-    api.delete(f"/agents/{agent}")
+    assert api.delete(f"/agents/{agent}").status == 204
 
     assert api.post(f"{path}/extract").data["results"] == {"guests": 4}
 

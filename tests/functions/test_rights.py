@@ -147,7 +147,7 @@ class Day:
     def overdue_call(self) -> str:
         """Create a session with checkpoints whose grace time is over."""
         call = self.call(ttl_seconds=60)
-        self.api.post(f"{call}/transcript", TURNS)
+        assert self.api.post(f"{call}/transcript", TURNS).status == 200
         self.work.advance(id_in(call), 60 + GRACE_SECONDS)
         return call
 
@@ -234,7 +234,7 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     for _ in range(2):
         assert watch.during("SaveTranscript", partial(api.post, f"{path}/transcript", TURNS)).status == 200
     assert watch.during("RenewSession", lambda: api.post(f"{path}/renew")).status == 200  # with the turns so far
-    api.post(f"{path}/stop")
+    assert api.post(f"{path}/stop").status == 200
     facts = api.get(path).data["livekit"]
     for kind, sid in (("participant_joined", facts["room_sid"]), ("room_finished", "RM_another")):
         body = event(kind, {**session, "sid": sid})  # the room of the stopped call is closed again
@@ -265,7 +265,7 @@ def calls_end_badly(day: Day, front: Front) -> None:
 
 def results_are_extracted_by_hand(day: Day) -> None:
     call = day.call()
-    day.api.post(f"{call}/complete", ENDING)
+    assert day.api.post(f"{call}/complete", ENDING).status == 200
     day.watch.during("RerunExtraction", lambda: day.api.post(f"{call}/extract").data)
 
 

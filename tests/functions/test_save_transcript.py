@@ -43,7 +43,7 @@ def test_turns_are_saved_and_the_response_has_the_next_index(api: Api, session: 
 
 
 def test_resent_turns_change_nothing_and_overlapping_turns_add_only_new_ones(api: Api, session: dict[str, Any]) -> None:
-    save(api, session, 0, agent_turns("a", "b"))
+    assert save(api, session, 0, agent_turns("a", "b")).status == 200
 
     assert save(api, session, 0, agent_turns("a", "b")).data["next"] == 2
     assert save(api, session, 1, agent_turns("b", "c")).data["next"] == 3
@@ -51,7 +51,7 @@ def test_resent_turns_change_nothing_and_overlapping_turns_add_only_new_ones(api
 
 
 def test_a_gap_is_refused_with_the_index_to_send_next(api: Api, session: dict[str, Any]) -> None:
-    save(api, session, 0, agent_turns("a"))
+    assert save(api, session, 0, agent_turns("a")).status == 200
 
     error = save(api, session, 3, agent_turns("d")).error("voice_transcript_gap", 409)
 
@@ -63,7 +63,7 @@ def test_a_gap_is_refused_with_the_index_to_send_next(api: Api, session: dict[st
 def test_a_different_text_for_a_saved_turn_is_refused_with_the_index_to_send_next(
     api: Api, session: dict[str, Any]
 ) -> None:
-    save(api, session, 0, agent_turns("a", "b"))
+    assert save(api, session, 0, agent_turns("a", "b")).status == 200
 
     error = save(api, session, 1, agent_turns("x", "c")).error("voice_transcript_conflict", 409)
 

@@ -28,7 +28,7 @@ def test_a_created_session_has_both_connections(api: Api, providers: Providers) 
     assert (session["agent_id"], session["agent_version"], session["status"]) == (agent, 1, "active")
     assert (session["max_duration_seconds"], session["ttl_seconds"]) == (300, 600)
     assert session["expires_at"] == session["created_at"] + 600
-    assert session["created_at"] >= before
+    assert before <= session["created_at"] <= time.time()
     assert session["client_token"].startswith("pi_sess_")
     livekit, gemini = session["connection"]["livekit"], session["connection"]["gemini_live"]
     assert livekit["url"] == providers.variables["LIVEKIT_URL"]
@@ -243,7 +243,7 @@ def test_a_bad_participant_is_refused_by_its_path(api: Api, path: str, value: ob
 
 def test_no_participant_is_added_to_an_ended_session(api: Api) -> None:
     session = api.session()
-    api.post(f"/sessions/{session['session_id']}/complete", transcript=[])
+    assert api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).status == 200
 
     answer = api.post(f"/sessions/{session['session_id']}/participants", identity="late")
 
@@ -254,8 +254,8 @@ def test_only_an_ended_session_can_be_deleted_and_its_transcript_is_deleted_too(
     session = api.session()
     path = f"/sessions/{session['session_id']}"
     api.delete(path).error("voice_session_active", 409)
-    api.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Forget me."}]})
-    api.post(f"{path}/complete", transcript=[{"role": "user", "text": "Forget me."}])
+    assert api.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": "Forget me."}]}).status == 200
+    assert api.post(f"{path}/complete", transcript=[{"role": "user", "text": "Forget me."}]).status == 200
 
     deleted = api.delete(path)
 
@@ -270,7 +270,9 @@ def test_only_an_ended_session_can_be_deleted_and_its_transcript_is_deleted_too(
 def test_the_list_omits_long_fields_and_filters_by_status_and_agent(api: Api) -> None:
     one, other = api.agent(), api.agent()
     first, second, third = api.session(one), api.session(one), api.session(other)
-    api.post(f"/sessions/{first['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}])
+    assert (
+        api.post(f"/sessions/{first['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}]).status == 200
+    )
 
     def listed(**query: str) -> set[str]:
         return {session["session_id"] for session in api.get("/sessions", **query).json["data"]}

@@ -52,13 +52,13 @@ def test_stopping_again_returns_the_same_session(api: Api, session: dict[str, An
 
 
 def test_an_ended_session_cannot_be_stopped(api: Api, session: dict[str, Any]) -> None:
-    api.post(f"{path_of(session)}/complete", transcript=[])
+    assert api.post(f"{path_of(session)}/complete", transcript=[]).status == 200
 
     api.post(f"{path_of(session)}/stop").error("voice_session_not_active", 409)
 
 
 def test_a_stopped_call_accepts_no_participants_and_no_renewal(api: Api, session: dict[str, Any]) -> None:
-    api.post(f"{path_of(session)}/stop")
+    assert api.post(f"{path_of(session)}/stop").status == 200
 
     api.post(f"{path_of(session)}/participants", identity="late").error("voice_session_not_active", 409)
     api.post(f"{path_of(session)}/renew").error("voice_session_not_active", 409)
@@ -88,7 +88,7 @@ def test_when_livekit_is_down_a_stop_is_recorded_and_the_sweeper_closes_the_room
 def test_a_join_after_the_end_of_a_call_closes_the_room_again(
     api: Api, providers: Providers, session: dict[str, Any], ending: str
 ) -> None:
-    api.post(f"{path_of(session)}{ending}", {} if ending == "/complete" else None)
+    assert api.post(f"{path_of(session)}{ending}", {} if ending == "/complete" else None).status == 200
     providers.open_room(session["session_id"])  # as a join with the old token does
     reopened = {**session, "sid": providers.room(session["session_id"]).sid}
     webhook = Webhook(api.functions)
@@ -103,7 +103,7 @@ def test_a_join_after_the_end_of_a_call_closes_the_room_again(
 def test_when_livekit_is_down_a_late_join_gets_503_so_that_livekit_retries_it(
     api: Api, front: Front, session: dict[str, Any]
 ) -> None:
-    api.post(f"{path_of(session)}/stop")
+    assert api.post(f"{path_of(session)}/stop").status == 200
 
     with front.answering(503) as url, changed_environment(api, LIVEKIT_URL=url):
         answer = Webhook(api.functions).send(event("participant_joined", session))
@@ -112,7 +112,7 @@ def test_when_livekit_is_down_a_late_join_gets_503_so_that_livekit_retries_it(
 
 
 def test_a_call_over_its_cap_is_hung_up(api: Api, providers: Providers, work: Work, session: dict[str, Any]) -> None:
-    Webhook(api.functions).send(event("participant_joined", session))
+    assert Webhook(api.functions).send(event("participant_joined", session)).status == 200
 
     work.advance(session["session_id"], 15)
     assert work.sweep()["hung_up"] == 0
@@ -195,6 +195,6 @@ def test_a_renewal_that_fails_at_a_provider_changes_nothing(
 def test_a_renewal_reopens_a_closed_room(api: Api, providers: Providers, session: dict[str, Any]) -> None:
     providers.close_room(session["session_id"])
 
-    api.post(f"{path_of(session)}/renew")
+    assert api.post(f"{path_of(session)}/renew").status == 200
 
     assert session["session_id"] in providers.rooms()

@@ -47,7 +47,10 @@ def test_a_signed_event_is_merged_on_every_path_plain_or_base64(
 def test_room_finished_merges_the_room_s_metadata_and_completes_nothing(
     api: Api, webhook: Webhook, session: dict[str, Any]
 ) -> None:
-    webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"call": {"rating": 5}}'))
+    assert (
+        webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"call": {"rating": 5}}')).status
+        == 200
+    )
 
     facts = facts_of(api, session)
     assert facts["finished_at"] == 1_700_000_100
@@ -98,11 +101,11 @@ def test_repeated_events_in_any_order_give_the_same_result(api: Api, webhook: We
 def test_a_second_room_of_the_same_name_is_stored_separately(
     api: Api, webhook: Webhook, session: dict[str, Any]
 ) -> None:
-    webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"first": true}'))
+    assert webhook.send(event("room_finished", session, at=1_700_000_100, metadata='{"first": true}')).status == 200
 
     times = {"room_started": 1_700_000_200, "participant_joined": 1_700_000_201, "room_finished": 1_700_000_300}
     for kind, at in times.items():
-        webhook.send(event(kind, session, sid="RM_second", at=at, metadata='{"second": true}'))
+        assert webhook.send(event(kind, session, sid="RM_second", at=at, metadata='{"second": true}')).status == 200
 
     facts = facts_of(api, session)
     assert (facts["room_sid"], facts["started_at"]) == (session["sid"], session["started_at"])
@@ -119,9 +122,12 @@ def test_a_second_room_of_the_same_name_is_stored_separately(
 
 
 def test_a_late_event_reaches_a_completed_session(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
-    api.post(f"/sessions/{session['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}])
+    assert (
+        api.post(f"/sessions/{session['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}]).status
+        == 200
+    )
 
-    webhook.send(event("room_finished", session, at=1_700_000_100))
+    assert webhook.send(event("room_finished", session, at=1_700_000_100)).status == 200
 
     state = api.get(f"/sessions/{session['session_id']}").data
     assert (state["status"], state["livekit"]["finished_at"]) == ("completed", 1_700_000_100)
@@ -151,8 +157,8 @@ def test_events_of_unknown_rooms_are_ignored_and_create_no_session(
 
 
 def test_an_event_does_not_restore_a_deleted_session(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
-    api.post(f"/sessions/{session['session_id']}/complete", transcript=[])
-    api.delete(f"/sessions/{session['session_id']}")
+    assert api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).status == 200
+    assert api.delete(f"/sessions/{session['session_id']}").status == 204
 
     for sid in (session["sid"], "RM_second"):
         assert webhook.send(event("room_finished", session, sid=sid)).status == 200

@@ -14,6 +14,7 @@ from aiohttp import web
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError, SSLError
 
 from local.http_server import serving
+from pi_voice.adapters import aws
 from pi_voice.adapters.aws import AwsClient, DeadlinePassed, UnreadableResponse
 from pi_voice.entrypoints.runner import new_event_loop
 from tests.integration.conftest import AwsAt
@@ -344,3 +345,15 @@ def test_an_untrusted_certificate_is_refused(
     with pytest.raises(SSLError):
         runner.run(get(aws_at(tls[0])))
     assert len(pauses) == 2
+
+
+# ---- Defaults ----
+
+
+def test_a_read_takes_two_seconds_at_most_and_a_request_eight_with_three_attempts() -> None:
+    client = AwsClient(aws.client("dynamodb"))
+    config: Any = client.boto3_client.meta.config
+
+    assert (config.connect_timeout, config.read_timeout, client.seconds) == (2.0, 2.0, 8.0)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 3}
+    assert config.max_pool_connections == 32

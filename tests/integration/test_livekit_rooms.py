@@ -19,7 +19,7 @@ from livekit.protocol.room import CreateRoomRequest
 
 from local.stand_ins.livekit import livekit_stand_in
 from pi_voice.adapters.http_client import HttpClient
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
+from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.domain.ids import SessionId
 from pi_voice.ports import CreatedRoom
@@ -91,7 +91,7 @@ def test_a_room_is_created_with_the_session_id_both_timeouts_and_only_that_id_as
     assert request == CreateRoomRequest(
         name=SESSION.session_id,
         empty_timeout=SESSION.ttl_seconds,
-        departure_timeout=DEPARTURE_SECONDS,
+        departure_timeout=60,
         metadata=request.metadata,
     )
     assert json.loads(request.metadata) == {"session_id": SESSION.session_id}
@@ -342,7 +342,7 @@ def test_a_room_is_created_as_requested_found_again_and_deleted(
 
     (room,) = rooms_on(runner, stand_in, web)
     assert (room.sid, room.name) == (opened.room_sid, SESSION.session_id)
-    assert (room.empty_timeout, room.departure_timeout) == (SESSION.ttl_seconds, DEPARTURE_SECONDS)
+    assert (room.empty_timeout, room.departure_timeout) == (SESSION.ttl_seconds, 60)
     assert json.loads(room.metadata) == {"session_id": SESSION.session_id}
 
     runner.run(close_room(rooms))

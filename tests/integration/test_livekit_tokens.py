@@ -9,7 +9,7 @@ import pytest
 from livekit.api import TokenVerifier
 
 from pi_voice.adapters.http_client import HttpClient
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
+from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.session_api import LiveKitConnection
 from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.settings import LiveKitSettings
@@ -69,7 +69,7 @@ def test_a_token_has_exactly_these_claims(media: Sequence[Medium]) -> None:
             "canSubscribe": True,
             "canUpdateOwnMetadata": False,
         },
-        "roomConfig": {"emptyTimeout": session.ttl_seconds, "departureTimeout": DEPARTURE_SECONDS},
+        "roomConfig": {"emptyTimeout": session.ttl_seconds, "departureTimeout": 60},
     }
 
 
@@ -103,7 +103,7 @@ def test_livekits_verifier_accepts_the_token() -> None:
     assert (grants.hidden, grants.recorder, grants.agent, grants.destination_room) == (None,) * 4
     assert verified.room_config is not None
     assert verified.room_config.name == ""
-    assert (verified.room_config.empty_timeout, verified.room_config.departure_timeout) == (600, DEPARTURE_SECONDS)
+    assert (verified.room_config.empty_timeout, verified.room_config.departure_timeout) == (600, 60)
     assert not verified.room_config.agents
 
 

@@ -13,7 +13,7 @@ import jwt
 import pytest
 from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 
-from pi_voice.adapters.livekit_webhook import LEEWAY_SECONDS, MAX_VALIDITY_SECONDS, LiveKitWebhookVerifier
+from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.livekit_webhooks import SignedWebhook
@@ -255,12 +255,12 @@ def test_an_expiry_as_a_string_is_refused() -> None:
     assert is_refused(token_with(exp=str(int(time.time()) + 300)))
 
 
-@pytest.mark.parametrize("seconds", [0, 1, 300, MAX_VALIDITY_SECONDS, MAX_VALIDITY_SECONDS + LEEWAY_SECONDS])
+@pytest.mark.parametrize("seconds", [0, 1, 300, 600, 660])
 def test_a_token_valid_for_at_most_ten_minutes_is_accepted(seconds: int) -> None:
     verify(expiring_in(seconds))
 
 
-@pytest.mark.parametrize("seconds", [MAX_VALIDITY_SECONDS + LEEWAY_SECONDS + 10, 12 * 60, 3_600, 10 * 365 * 86_400])
+@pytest.mark.parametrize("seconds", [670, 12 * 60, 3_600, 10 * 365 * 86_400])
 def test_a_token_valid_for_longer_is_refused(seconds: int) -> None:
     now = int(time.time())
 
@@ -282,17 +282,17 @@ def now(monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_a_token_that_expired_within_the_leeway_is_accepted(now: int) -> None:
-    verify(token_with(exp=now - LEEWAY_SECONDS + 20, nbf=0))
+    verify(token_with(exp=now - 40, nbf=0))
 
 
-@pytest.mark.parametrize("seconds", [-LEEWAY_SECONDS - 1, -3_600, -50 * 365 * 86_400])
+@pytest.mark.parametrize("seconds", [-61, -3_600, -50 * 365 * 86_400])
 def test_a_token_that_expired_before_the_leeway_is_refused(seconds: int) -> None:
     assert is_refused(expiring_in(seconds, nbf=0))
 
 
 def test_a_token_that_is_not_valid_yet_is_accepted_only_within_the_leeway(now: int) -> None:
-    verify(token_with(nbf=now + LEEWAY_SECONDS - 20))
-    assert is_refused(token_with(nbf=now + LEEWAY_SECONDS + 20))
+    verify(token_with(nbf=now + 40))
+    assert is_refused(token_with(nbf=now + 80))
 
 
 def test_the_secret_is_not_in_the_repr() -> None:

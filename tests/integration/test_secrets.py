@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.awsrequest import AWSResponse, HTTPHeaders
 
-from pi_voice.adapters.secrets import MAX_AGE_SECONDS, RETRY_SECONDS, Secrets
+from pi_voice.adapters.secrets import Secrets
 from pi_voice.domain.errors import SettingsError
 from tests.support.fakes import FakeClock
 from tests.support.moto_server import MotoServer
@@ -87,7 +87,7 @@ def test_a_secret_is_used_until_its_maximum_age(store: str, requests: Requests, 
     put(store, "gemini", '{"GEMINI_API_KEY": "rotated"}')
     requests.clear()
 
-    clock.now += MAX_AGE_SECONDS - 1
+    clock.now += 299
     assert secrets.read() is first
     assert requests == []
 
@@ -101,7 +101,7 @@ def test_a_refresh_without_a_change_returns_the_same_object(store: str, clock: F
     put(store, "gemini", json.dumps(GEMINI))
     secrets = reader(store, clock, "gemini")
     first = secrets.read()
-    clock.now += MAX_AGE_SECONDS
+    clock.now += 300
 
     assert secrets.read() is first
 
@@ -114,14 +114,14 @@ def test_after_a_failed_refresh_the_stale_value_is_used_and_logged(
     secrets = reader(store, clock, "gemini")
     secrets.read()
     remove(store, "gemini")
-    clock.now += MAX_AGE_SECONDS
+    clock.now += 300
 
     assert secrets.read() == GEMINI
     assert "secrets_not_refreshed" in logged.getvalue()
     assert "ge-heim" not in logged.getvalue()
 
     requests.clear()
-    clock.now += RETRY_SECONDS - 1
+    clock.now += 29
     assert secrets.read() == GEMINI
     assert requests == []
 
@@ -165,7 +165,7 @@ def test_after_an_error_of_aws_the_stale_value_is_used_and_the_code_is_logged(
     first = secrets.read()
     refusal = AWSResponse("", status, HTTPHeaders(), Refusal(code))
     secrets.boto3_client.meta.events.register("before-send", lambda **_: refusal)  # type: ignore[arg-type]
-    clock.now += MAX_AGE_SECONDS
+    clock.now += 300
 
     assert secrets.read() is first
     [line] = map(json.loads, logged.getvalue().splitlines())
@@ -179,7 +179,7 @@ def test_a_secret_that_was_broken_by_a_rotation_is_not_used(clock: FakeClock, lo
     secrets = reader("ssm", clock, "gemini")
     secrets.read()
     put("ssm", "gemini", "ge-heim")
-    clock.now += MAX_AGE_SECONDS
+    clock.now += 300
 
     assert secrets.read() == GEMINI
     assert "secrets_not_refreshed" in logged.getvalue()

@@ -230,7 +230,8 @@ def test_a_cursor_of_another_workspace_shows_none_of_its_rows(store: Store) -> N
 
     shown = run(store.agents.page(ACME, ListAgentsQuery(cursor=cursor))).data
 
-    assert all(agent in own and agent not in foreign for agent in shown)
+    assert foreign
+    assert shown in (own, own[1:])  # the cursor's place may be before or after the newest one
 
 
 def test_a_cursor_of_a_deleted_agent_continues_at_its_place(store: Store) -> None:

@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from pi_voice.adapters.dynamodb.session_items import DUE_SHARDS
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.extractions import Extraction
@@ -22,6 +21,7 @@ from tests.integration.store import Request, Store, sent_twice
 
 run = asyncio.run
 
+SHARDS: Final = 16
 BY_NEWER_VERSION = Duties({"remind": Duty(NOW + 50, tries=2)})
 END = a_call_end()
 
@@ -245,7 +245,7 @@ def test_a_row_is_in_the_index_at_the_earliest_time_of_its_duties(
     run(store.sessions.set_duties(changed.session_id, changed.duties, duties))
 
     for session in (new, changed):
-        shard = int(session.session_id[-2:], 16) % DUE_SHARDS
+        shard = int(session.session_id[-2:], 16) % SHARDS
         assert due_attributes(store, session) == (due_at, None if due_at is None else shard)
 
 
@@ -275,11 +275,11 @@ def test_a_tombstone_is_due_too(store: Store) -> None:
 
 
 def test_sessions_are_spread_evenly_over_all_shards(store: Store) -> None:
-    sessions = [added(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * DUE_SHARDS)]
+    sessions = [added(store, session_id=SessionId(f"{uuid7()[:-2]}{number:02x}")) for number in range(2 * SHARDS)]
 
     shards = Counter(due_attributes(store, session)[1] for session in sessions)
 
-    assert shards == dict.fromkeys(range(DUE_SHARDS), 2)
+    assert shards == dict.fromkeys(range(SHARDS), 2)
     assert {each.session_id for each in due(store, NOW + 4_200)} == {session.session_id for session in sessions}
 
 
@@ -297,8 +297,8 @@ def test_all_shards_are_read_in_a_random_order(store: Store) -> None:
     for _ in range(4):
         assert due(noted, NOW) == []
 
-    orders = [tuple(shards_read[start : start + DUE_SHARDS]) for start in range(0, 4 * DUE_SHARDS, DUE_SHARDS)]
-    assert all(sorted(order) == list(range(DUE_SHARDS)) for order in orders)
+    orders = [tuple(shards_read[start : start + SHARDS]) for start in range(0, 4 * SHARDS, SHARDS)]
+    assert all(sorted(order) == list(range(SHARDS)) for order in orders)
     assert len(set(orders)) > 1
 
 

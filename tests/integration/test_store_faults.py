@@ -237,7 +237,18 @@ def test_a_conflict_that_persists_is_a_storage_error(store: Store, logged: io.St
 
 
 def test_creating_the_adapters_sends_no_request() -> None:
-    nowhere = cast("Any", None)
+    class Client:
+        """Records what is asked of it."""
 
-    assert all(made(nowhere, "table") for made in (DynamoApiKeys, DynamoAgents, DynamoSessions, DynamoTranscripts))
-    assert DynamoCheckpoints(nowhere, "table", "table") is not None
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            return lambda **_: {}
+
+    asked: list[str] = []
+    client = cast("Any", Client())
+
+    for made in (DynamoApiKeys, DynamoAgents, DynamoSessions, DynamoTranscripts):
+        made(client, "table")
+    DynamoCheckpoints(client, "table", "table")
+
+    assert asked == []

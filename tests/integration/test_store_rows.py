@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pi_voice.adapters.dynamodb.sessions import MAX_UNREADABLE_TRIES
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import UnreadableRow
 from pi_voice.domain.extractions import Extraction
@@ -248,7 +247,7 @@ def test_a_broken_row_is_due_later_each_time_it_was_put_off_and_then_given_up(st
     session = stored(store, added(store), duties={"S": SECRET})
     at = NOW + 4_200
 
-    for _ in range(MAX_UNREADABLE_TRIES):
+    for _ in range(24):
         [row] = due(store, at)
         assert run(store.sessions.put_off(row, at + 3_600))
         assert due(store, at + 3_599) == []

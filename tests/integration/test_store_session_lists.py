@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pi_voice.adapters.dynamodb.sessions import MAX_ROWS_READ
 from pi_voice.domain import pagination
 from pi_voice.domain.errors import InvalidCursor, StorageError
 from pi_voice.domain.extractions import Extraction
@@ -170,7 +169,7 @@ def test_a_cursor_of_another_workspace_shows_none_of_its_rows(store: Store, stat
 
     shown = run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor, status=status))).data
 
-    assert all(session in sessions for session in shown)
+    assert shown in (sessions, sessions[1:])  # the cursor's place may be before or after the newest one
 
 
 def test_a_workspace_without_sessions_has_one_empty_page(store: Store) -> None:
@@ -207,7 +206,7 @@ def test_a_filtered_page_reads_at_most_1000_rows_and_the_next_page_continues_the
     first = run(counted.page(ACME, ListSessionsQuery(status="failed")))
     assert first.data == [sessions[99]]
     assert first.next_cursor is not None
-    assert reading.rows == MAX_ROWS_READ
+    assert reading.rows == 1_000
 
     second = run(counted.page(ACME, ListSessionsQuery(status="failed", cursor=first.next_cursor)))
     assert second.data == sessions[-2:]

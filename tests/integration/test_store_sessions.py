@@ -14,7 +14,7 @@ from pi_voice.domain.errors import ErrorDetail, SessionNotFound
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
 from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
-from pi_voice.domain.sessions import DAY_SECONDS, Participant, Session, SessionCompletion
+from pi_voice.domain.sessions import Participant, Session, SessionCompletion
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted
 from tests.integration.store import Store, never_sent, sent_twice
 
@@ -493,7 +493,7 @@ def test_with_a_retention_a_session_expires_that_many_days_after_its_creation_wh
 ) -> None:
     session = a_session()
     sessions = store.sessions_kept(days=30)
-    expiry = {"N": str(NOW + 30 * DAY_SECONDS)}
+    expiry = {"N": str(NOW + 30 * 86_400)}
 
     run(sessions.add(session))
     assert store.row_of(session)["ttl"] == expiry

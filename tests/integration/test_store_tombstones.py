@@ -13,7 +13,7 @@ from pi_voice.domain.errors import SessionActive, SessionNotFound
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import ListSessionsQuery
-from pi_voice.domain.sessions import DAY_SECONDS, Session, Tombstone
+from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.ports import DueSession
 from tests.integration.samples import ACME, NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted, found
 from tests.integration.store import Store, sent_twice
@@ -49,7 +49,7 @@ def test_a_tombstone_has_nothing_but_its_duties(store: Store) -> None:
     assert row.keys() == {"session_id", "status", "duties", "due_at", "due_shard", "ttl"}
     assert row["status"] == {"S": "deleted"}
     assert row["due_at"] == {"N": str(tombstone.duties.due_at)}
-    assert row["ttl"] == {"N": str(NOW + 30 * DAY_SECONDS)}
+    assert row["ttl"] == {"N": str(NOW + 30 * 86_400)}
 
 
 def test_an_active_session_is_not_deleted(store: Store) -> None:

@@ -4,15 +4,17 @@ import base64
 import http.client
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
 
-from local.gateway import MAX_BODY_BYTES, function_url, http_api
+from local.gateway import function_url, http_api
 from local.http_server import serving
-from local.workers import MAX_EVENT_BYTES, Workers
+from local.workers import Workers
 from tests.local.conftest import Background, Project, Site
+
+SIX_MB: Final = 6 * 1024 * 1024
 
 ECHO = """
     import json
@@ -286,20 +288,20 @@ def test_a_function_that_raises_is_a_500_and_its_traceback_is_in_the_terminal(
 
 
 def test_a_body_over_10_mb_is_413(api: Site) -> None:
-    answer = api.call("POST", "/answer", b" " * (MAX_BODY_BYTES + 1))
+    answer = api.call("POST", "/answer", b" " * (10 * 1024 * 1024 + 1))
 
     assert (answer.status, answer.body) == (413, b'{"message":"Request Entity Too Large"}')
 
 
 def test_an_event_over_the_6_mb_of_lambda_is_413_too(api: Site) -> None:
-    answer = api.call("POST", "/answer", b" " * MAX_EVENT_BYTES, [("Content-Type", "text/plain")])
+    answer = api.call("POST", "/answer", b" " * SIX_MB, [("Content-Type", "text/plain")])
 
     assert (answer.status, answer.body) == (413, b'{"message":"Request Entity Too Large"}')
 
 
 def test_an_answer_over_the_6_mb_of_lambda_is_a_500(api: Site) -> None:
-    assert len(api.get(f"/large?bytes={MAX_EVENT_BYTES}").body) == MAX_EVENT_BYTES
-    assert api.get(f"/large?bytes={MAX_EVENT_BYTES + 100}").status == 500
+    assert len(api.get(f"/large?bytes={SIX_MB}").body) == SIX_MB
+    assert api.get(f"/large?bytes={SIX_MB + 100}").status == 500
 
 
 def test_a_function_that_takes_too_long_is_a_503(impatient_api: Site) -> None:

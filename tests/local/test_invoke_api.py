@@ -11,7 +11,7 @@ from mypy_boto3_lambda.client import LambdaClient
 
 from local.http_server import serving
 from local.invoke_api import invoke_api
-from local.workers import MAX_EVENT_BYTES, Workers
+from local.workers import Workers
 from tests.local.conftest import Background, Project
 
 DOUBLE = """
@@ -66,4 +66,4 @@ def test_an_event_that_is_not_json_is_refused(awslambda: LambdaClient) -> None:
 
 def test_an_event_over_6_mb_is_refused(awslambda: LambdaClient) -> None:
     with pytest.raises(ClientError, match="must be smaller than"):
-        invoke(awslambda, "Double", "x" * MAX_EVENT_BYTES)
+        invoke(awslambda, "Double", "x" * (6 * 1024 * 1024))

@@ -16,7 +16,7 @@ from livekit.rtc.participant import PublishTrackError
 
 from local.running import LocalApi
 from pi_voice.adapters.http_client import HttpClient
-from pi_voice.adapters.livekit import DEPARTURE_SECONDS, LiveKitRooms
+from pi_voice.adapters.livekit import LiveKitRooms
 from pi_voice.domain.errors import LiveKitError
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session
@@ -26,6 +26,7 @@ from tests.real.participants import PATIENCE_SECONDS, joined, until
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
 TTL: Final = 900
+DEPARTURE_SECONDS: Final = 60
 OTHER_SECRET: Final = "another-secret-that-is-long-enough-for-it"
 REFUSED: Final = "401 Unauthorized"
 _TRIES: Final = 5

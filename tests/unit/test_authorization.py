@@ -95,6 +95,38 @@ def test_an_unknown_key_is_not_cached() -> None:
     assert asyncio.run(verifier.workspace_of(secret)) == "acme"
 
 
+def test_two_keys_of_a_workspace_are_cached_apart() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    verifier = ApiKeyVerifier(keys, clock)
+    first, second = (api_keys.parse(create_api_key(keys, clock, name=name).api_key) for name in ("first", "second"))
+
+    def lookups_after(*used: api_keys.Secret, later: float) -> int:
+        clock.now += later
+        before = keys.lookups
+        for secret in used:
+            assert asyncio.run(verifier.workspace_of(secret)) == "acme"
+        return keys.lookups - before
+
+    assert lookups_after(first, first, later=0) == 1
+    assert lookups_after(second, second, first, later=30) == 1
+    assert lookups_after(second, later=30) == 0
+    assert lookups_after(first, later=0) == 1
+    assert lookups_after(first, later=30) == 0
+    assert lookups_after(second, later=0) == 1
+
+
+def test_an_unknown_key_is_invalid_while_another_is_cached() -> None:
+    keys, clock = FakeApiKeys(), FakeClock()
+    verifier = ApiKeyVerifier(keys, clock)
+    known = api_keys.parse(create_api_key(keys, clock).api_key)
+
+    for _ in range(2):
+        assert asyncio.run(verifier.workspace_of(known)) == "acme"
+        with pytest.raises(InvalidApiKey):
+            asyncio.run(verifier.workspace_of(api_keys.generate()))
+    assert keys.lookups == 3
+
+
 def test_each_key_gives_its_own_workspace() -> None:
     keys, clock = FakeApiKeys(), FakeClock()
     ours, theirs = create_api_key(keys, clock, "acme"), create_api_key(keys, clock, "globex")
@@ -103,6 +135,7 @@ def test_each_key_gives_its_own_workspace() -> None:
     for _ in range(2):  # from the store, then from the cache
         assert asyncio.run(verifier.workspace_of(api_keys.parse(ours.api_key))) == "acme"
         assert asyncio.run(verifier.workspace_of(api_keys.parse(theirs.api_key))) == "globex"
+    assert keys.lookups == 2
 
 
 def test_the_cache_is_cleared_at_1_000_keys() -> None:

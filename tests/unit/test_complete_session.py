@@ -238,7 +238,7 @@ def test_with_an_empty_transcript_the_agent_is_not_read() -> None:
 def test_results_follow_the_agent_version_of_the_session() -> None:
     setup = Setup(with_agent=CITY)
     edited = agent(version=2, output_schema={"mood": "string"})
-    asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), edited))
+    assert asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), edited))
 
     completed = setup.complete()
 
@@ -249,6 +249,7 @@ def test_results_follow_the_agent_version_of_the_session() -> None:
 def test_results_are_extracted_after_the_agent_was_deleted() -> None:
     setup = Setup(with_agent=CITY)
     asyncio.run(setup.agents.delete(asyncio.run(ACME.workspace()), AGENT_ID))
+    assert setup.agents.heads == {}
 
     assert setup.complete().results == {"city": "Oslo"}
 
@@ -491,7 +492,7 @@ def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raise
 
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
-            await self.append(session, [{"role": "user", "text": "More."}], 1)
+            assert await self.append(session, [{"role": "user", "text": "More."}], 1)
             return turns
 
     sessions = FakeSessions(session())
@@ -503,6 +504,7 @@ def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raise
 
     assert raised.value.retryable
     assert setup.session.status == "active"
+    assert len(setup.transcripts.stored) == 5  # one for each attempt
     assert setup.transcripts.expiring == setup.transcripts.stored.keys()
 
 
@@ -520,6 +522,7 @@ def test_a_session_deleted_while_its_turns_are_read_is_not_active() -> None:
     with pytest.raises(SessionNotActive):
         setup.complete(WITHOUT_TRANSCRIPT)
 
+    assert len(setup.transcripts.stored) == 1
     assert setup.transcripts.expiring == setup.transcripts.stored.keys()
 
 
@@ -569,6 +572,7 @@ def test_if_the_transcript_cannot_be_stored_the_session_stays_active_and_its_par
         setup.complete()
 
     assert setup.session == session()
+    assert len(setup.transcripts.stored) == 1
     assert setup.transcripts.expiring == setup.transcripts.stored.keys()
     assert setup.model.requests == []
 

@@ -30,10 +30,17 @@ def test_pauses_double_up_to_an_hour() -> None:
     assert pauses == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]
 
 
-@pytest.mark.parametrize("name", BACKOFF)
-def test_every_duty_is_exhausted_after_a_bounded_number_of_tries(name: str) -> None:
+TRIES = {"end_call": 30, "hang_up": 30, "close_room": 30, "extract": 10, "delete_again": 30}
+
+
+def test_every_duty_has_a_maximum_number_of_tries() -> None:
+    assert {name: backoff.max_tries for name, backoff in BACKOFF.items()} == TRIES
+
+
+@pytest.mark.parametrize(("name", "tries"), TRIES.items())
+def test_a_duty_is_exhausted_after_its_last_try_and_not_before(name: str, tries: int) -> None:
     duties = Duties().plus(**{name: 0})
-    for _ in range(BACKOFF[name].max_tries):
+    for _ in range(tries):
         assert not duties.is_exhausted(name)
         duties = duties.claimed(name, now=0)
 

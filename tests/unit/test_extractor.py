@@ -276,7 +276,8 @@ def test_a_shorter_retry_after_does_not_shorten_the_pause() -> None:
 
     extract(FakeExtractionModel(GeminiUnavailable(retry_after_seconds=0.001), '{"city": "Oslo"}'), time)
 
-    assert time.pauses[0] >= 0.25
+    [pause] = time.pauses
+    assert 0.25 <= pause <= 0.5
 
 
 @pytest.mark.parametrize("retry_after", [20.0, 3600.0])

@@ -48,6 +48,7 @@ def test_a_repeated_create_request_returns_version_1_while_the_agent_exists() ->
     agents = FakeAgents()
     created = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(create_agent_request(name="Ana"), ACME))
     asyncio.run(ManageAgents(agents, FakeClock()).update_agent(created.agent_id, {"name": "Bea"}, ACME))
+    assert agents.heads[created.agent_id].agent.name == "Bea"
 
     assert asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME)) == created
     with pytest.raises(AgentNotFound):

@@ -237,7 +237,8 @@ def test_a_keyword_that_gemini_ignores_has_a_warning_and_is_validated(it: dict[s
 
     ignored = [keyword for keyword in it if keyword not in ("prefixItems", "properties")]
     assert list(warnings(schema)) == [f"/properties/it/{keyword}" for keyword in ignored]
-    assert all("esults are validated against it" in message for message in warnings(schema).values())
+    told = [message for message in warnings(schema).values() if "esults are validated against it" in message]
+    assert len(told) == len(ignored) > 0
     assert violations({"it": invalid}, validated(schema)) != []
 
 

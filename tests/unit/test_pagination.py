@@ -3,6 +3,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pi_voice.domain import pagination
 from pi_voice.domain.errors import InvalidCursor
@@ -21,6 +22,14 @@ def test_a_cursor_needs_no_escaping_in_a_url() -> None:
     cursor = pagination.encode_cursor("fbffbfff-ffff-7fff-bfff-ffffffffffff")
 
     assert cursor == "-_-_____f_-__________w"
+
+
+def test_a_page_has_20_items_unless_the_query_says_otherwise_and_at_most_100() -> None:
+    assert pagination.PageQuery().limit == 20
+    assert pagination.PageQuery.model_validate({"limit": "100"}).limit == 100
+    for limit in ("0", "101"):
+        with pytest.raises(ValidationError):
+            pagination.PageQuery.model_validate({"limit": limit})
 
 
 @given(st.text())

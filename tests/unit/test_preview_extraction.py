@@ -2,7 +2,7 @@ import asyncio
 import json
 
 import pytest
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from pi_voice.domain.errors import (
     InvalidApiKey,
@@ -147,3 +147,8 @@ def test_a_caller_with_an_unknown_key_previews_nothing() -> None:
         setup.preview(caller=UnknownCaller())
 
     assert (setup.rate_limiter.acquired, setup.model.requests) == ([], [])
+
+
+def test_a_preview_needs_a_turn() -> None:
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        preview_request(transcript=[])

@@ -274,6 +274,20 @@ def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     assert sessions.stored == {}
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_log_says_whether_an_event_was_merged_into_a_session(
+    caplog: pytest.LogCaptureFixture, *, is_known: bool
+) -> None:
+    sessions = FakeSessions(session()) if is_known else FakeSessions()
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+
+    with caplog.at_level("INFO"):
+        asyncio.run(receive_livekit_webhook(SignedWebhook("token", event("room_started"))))
+
+    [line] = [vars(record) for record in caplog.records if record.message == "room_event"]
+    assert (line["kind"], line["session_id"], line["merged"]) == ("room_started", SESSION_ID, is_known)
+
+
 # ---- Joins ----------------------------------------------------------------------------------------------
 
 

@@ -147,7 +147,7 @@ def test_the_client_token_is_valid_until_the_new_grace_time_is_over() -> None:
 def test_the_session_keeps_its_agent_version() -> None:
     setup = Setup()
     updated = agent(version=2, instructions="Ask for the mood.", voice={"name": "Puck"})
-    asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), updated))
+    assert asyncio.run(setup.agents.save(asyncio.run(ACME.workspace()), updated))
 
     setup.renew()
 
@@ -355,7 +355,7 @@ def test_a_call_that_is_stopped_during_its_renewal_is_over_and_its_room_closed(h
 def test_a_renewal_fails_if_the_room_it_reopened_cannot_be_closed() -> None:
     class StoppedMeanwhile(FakeSessions):
         async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
-            await self.hang_up(self.stored[session_id], "stopped", NOW)
+            assert await self.hang_up(self.stored[session_id], "stopped", NOW)
             return await super().renew(session_id, expires_at)
 
     class RoomsThatCannotClose(FailingRooms):

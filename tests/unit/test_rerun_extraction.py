@@ -166,7 +166,7 @@ def test_the_model_gets_the_stored_transcript_and_20_seconds() -> None:
 def test_the_agent_s_current_schema_is_used() -> None:
     setup = Setup('{"mood": "calm"}')
     edited = agent(version=2, output_schema={"mood": "string"})
-    asyncio.run(setup.agents.save(session().workspace, edited))
+    assert asyncio.run(setup.agents.save(session().workspace, edited))
 
     extracted = setup.rerun()
 

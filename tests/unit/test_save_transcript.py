@@ -267,7 +267,7 @@ class OvertakenCheckpoints(FakeCheckpoints):
 
     async def append(self, session: Session, turns: Any, size: int) -> Session | None:
         if self._concurrent:
-            await super().append(session, self._concurrent.pop(0), 1)
+            assert await super().append(session, self._concurrent.pop(0), 1)
         return await super().append(session, turns, size)
 
 

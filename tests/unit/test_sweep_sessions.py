@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from pi_voice.adapters.livekit import TIME_LIMIT_SECONDS
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import LiveKitUnavailable, StorageError, UnreadableRow, UpstreamTimeout
 from pi_voice.domain.extractions import Extraction
@@ -16,7 +15,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import DueSession
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
-from pi_voice.use_cases.sweep_sessions import BUDGET_SECONDS, SweepSessions
+from pi_voice.use_cases.sweep_sessions import SweepSessions
 from tests.support.fakes import (
     CheckpointsThatCannotRead,
     FailingRooms,
@@ -349,7 +348,7 @@ def test_closing_a_room_is_retried_for_a_day_and_then_given_up(caplog: pytest.Lo
 
     assert [run.errors for run in runs] == [1] * 30 + [0]
     assert runs[-1] == SweepSessionsResult(given_up=1)
-    assert setup.clock.now - NOW >= 86_400
+    assert setup.clock.now - NOW == 90_180  # 60 + 120 + ... + 1,920, then 24 hours
     assert "duty_given_up" in caplog.text
 
 
@@ -494,7 +493,7 @@ class HangingRooms(FakeRooms):
         self._clock = clock
 
     async def close(self, session_id: SessionId) -> None:  # noqa: ARG002
-        ends_at = self._clock.now + TIME_LIMIT_SECONDS
+        ends_at = self._clock.now + 5.0
         while self._clock.now < ends_at:  # several requests wait at the same time
             await asyncio.sleep(0)
             self._clock.now += 0.001
@@ -511,7 +510,7 @@ def test_rooms_that_cannot_be_closed_keep_no_extraction_waiting() -> None:
 
     assert (result.queued, sorted(setup.queue.session_ids)) == (16, [each.session_id for each in pending])
     assert 0 < result.errors < 3_600
-    assert clock.now <= NOW + 60 + BUDGET_SECONDS + TIME_LIMIT_SECONDS + 1
+    assert clock.now <= NOW + 60 + 30 + 5 + 1
 
 
 def test_what_one_run_does_not_reach_is_left_untouched_to_the_next() -> None:
@@ -524,7 +523,7 @@ def test_what_one_run_does_not_reach_is_left_untouched_to_the_next() -> None:
     duties = [each.duties.get("close_room") for each in setup.sessions.stored.values()]
     assert duties.count(Duty(NOW)) == 200 - tried
     setup.rooms = FakeRooms()
-    assert setup.sweep().rooms_closed >= 200 - tried
+    assert 200 - tried <= setup.sweep().rooms_closed <= 200
 
 
 def test_a_run_fails_if_the_index_cannot_be_read() -> None:

@@ -76,7 +76,9 @@ STORING_SECONDS = 8
 
 
 def of_type(resources: Node, kind: str) -> dict[str, Node]:
-    return {name: resource for name, resource in resources.items() if resource["Type"] == kind}
+    found = {name: resource for name, resource in resources.items() if resource["Type"] == kind}
+    assert found, "a test would check nothing"
+    return found
 
 
 def test_each_group_of_secrets_has_one_policy(resources: Node) -> None:
@@ -371,7 +373,7 @@ def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_
     queue = resources["ExtractionQueue"]["Properties"]
     hidden_seconds = queue["VisibilityTimeout"]
 
-    assert hidden_seconds >= 6 * functions["ExtractResults"]["Timeout"]
+    assert hidden_seconds == 6 * functions["ExtractResults"]["Timeout"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": ["ExtractionDeadLetters", "Arn"]},
         "maxReceiveCount": events.MAX_DELIVERIES,
