@@ -1,5 +1,6 @@
 """LiveKit webhooks: signature, event and room models."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -17,10 +18,15 @@ Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(va
 
 @dataclass(frozen=True, slots=True)
 class SignedWebhook:
-    """The raw body of a webhook, and the token in its Authorization header."""
+    """The raw body of a webhook, or a function that reads it, and the token in its Authorization header."""
 
     token: str
-    body: bytes
+    content: bytes | Callable[[], bytes]
+
+    @property
+    def body(self) -> bytes:
+        """The raw body, which is read only after the token was verified; raises RequestTooLarge, InvalidRequest."""
+        return self.content if isinstance(self.content, bytes) else self.content()
 
 
 class _WebhookPart(BaseModel):

@@ -1,0 +1,126 @@
+"""What a body costs, however it is made: memory and processor time of each route, measured in processes of their own."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+import pytest
+
+from events.samples import SAMPLES
+from pi_voice.domain import api_keys
+from tests.functions.api import Api, http_event
+from tests.hostile.probes import MEGABYTE, Case, Measured, measure, memory_bytes
+from tests.hostile.shapes import schemas, shapes
+from tests.support.template import ROUTES
+
+ROUTES_WITH_BODY: Final = [name for name, sample in SAMPLES.items() if sample.body is not None]
+LIMITS: Final = {"CompleteSession": 4 * MEGABYTE, "PreviewExtraction": 4 * MEGABYTE}
+"""Largest body of a route in bytes; of all others a megabyte."""
+
+LISTS: Final = {
+    "CreateAgent": "questions",
+    "UpdateAgent": "questions",
+    "CreateSession": "media",
+    "AddParticipant": "media",
+    "SaveTranscript": "turns",
+    "CompleteSession": "transcript",
+    "PreviewExtraction": "transcript",
+}
+"""A field of each route that is a list."""
+
+TAKES_SCHEMA: Final = ("CreateAgent", "UpdateAgent", "RerunExtraction", "PreviewExtraction")
+BYTES_PER_VALUE: Final = 64
+TIMES_THE_LARGEST: Final = 3
+SMALLEST_BOUND: Final = 24 * MEGABYTE
+"""Memory that is always allowed: three times what a valid body of a megabyte takes, and what an import may take."""
+
+CPU_SECONDS: Final = 2.0
+UNAUTHENTICATED_BYTES: Final = 8 * MEGABYTE
+UNKNOWN: Final = "0199a0f0-0000-7000-8000-000000000000"
+
+
+class Route:
+    """Events of one route, with ids that exist."""
+
+    def __init__(self, function: str, api: Api) -> None:
+        self.function = function
+        self._api = api
+        self.limit = LIMITS.get(function, MEGABYTE)
+        self._session = api.session()
+        self._agent = api.agent()
+        if function == "RerunExtraction":
+            api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
+
+    def event(self, body: str, authorization: str | None = None, *, binary: bool = False) -> dict[str, Any]:
+        """Return an event with a body."""
+        method, path = ROUTES[self.function].split()
+        ids = {"session_id": self._session["session_id"], "agent_id": self._agent}
+        headers = {
+            "authorization": authorization or f"Bearer {self._api.key}",
+            "content-type": "application/json",
+            "idempotency-key": f"hostile-{id(body)}",
+        }
+        event = http_event(method, path.format(**ids), headers, body, binary=binary)
+        return {**event, "routeKey": ROUTES[self.function], "pathParameters": ids}
+
+    def case(self, name: str, body: str, **options: Any) -> Case:
+        """Return a case with a body, after a small one that is refused."""
+        return Case(name, self.event('{"unknown":1}'), self.event(body, **options))
+
+    def largest(self) -> str:
+        """Return the largest body that the route accepts: transcripts with each character escaped, and spaces."""
+        body = {**SAMPLES[self.function].body}
+        if "agent_id" in body:
+            body["agent_id"] = self._agent
+        if self.limit > MEGABYTE:
+            body["transcript"] = [{"role": "user", "text": "é" * 19_900}] * 26
+        text = json.dumps(body)
+        return text + " " * (self.limit - len(text))
+
+    def hostile(self) -> Iterator[Case]:
+        """Yield the hostile bodies of the route."""
+        values = self.limit // BYTES_PER_VALUE
+        bodies = [*shapes(LISTS.get(self.function, "x"), self.limit, values)]
+        if self.function in TAKES_SCHEMA:
+            bodies += schemas(self.limit, values)
+        yield from (self.case(name, body) for name, body in bodies)
+        yield from (self.case(f"{name}, in base64", body, binary=True) for name, body in bodies[:2])
+        yield self.case("larger than accepted", bodies[0][1] + " " * self.limit)
+        yield self.case("larger than accepted, in base64", bodies[0][1] + " " * self.limit, binary=True)
+
+
+@pytest.fixture
+def route(request: pytest.FixtureRequest, api: Api) -> Route:
+    return Route(request.param, api)
+
+
+@pytest.mark.parametrize("route", ROUTES_WITH_BODY, indirect=True)
+def test_no_body_takes_much_more_than_the_largest_valid_one(route: Route) -> None:
+    valid, *hostile = measure(route.function, [route.case("valid", route.largest()), *route.hostile()])
+
+    assert valid.status < 300
+    allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
+    memory = memory_bytes(route.function)
+    print(*(f"{e.status} {e.growth_bytes/MEGABYTE:6.1f} {e.cpu_seconds:5.2f} {e.answer_bytes} {e.name}" for e in [valid,*hostile]), sep="\n")
+    assert [each for each in hostile if not 400 <= each.status < 500] == []
+    assert [each for each in hostile if each.growth_bytes > allowed or each.peak_bytes > memory] == []
+    assert [each for each in hostile if each.cpu_seconds > CPU_SECONDS] == []
+    assert [each for each in hostile if each.answer_bytes > 65_536] == []
+
+
+@pytest.mark.parametrize("route", ROUTES_WITH_BODY, indirect=True)
+def test_without_a_credential_no_large_body_is_read(route: Route) -> None:
+    tokens = ["Bearer pi_sess_x", f"Bearer {api_keys.generate().reveal()}", "Bearer x"]
+    values = route.limit // BYTES_PER_VALUE
+    [(_, body)] = islice(shapes(LISTS.get(route.function, "x"), route.limit, values), 1)
+    cases = [
+        route.case(f"{token[:15]} {binary}", body, authorization=token, binary=binary)
+        for token in tokens
+        for binary in (False, True)
+    ]
+
+    measured = measure(route.function, cases)
+
+    assert {each.status for each in measured} == {401}
+    assert [each for each in measured if each.growth_bytes > UNAUTHENTICATED_BYTES or each.cpu_seconds > 0.5] == []
