@@ -102,7 +102,13 @@ def test_no_body_takes_much_more_than_the_largest_valid_one(route: Route) -> Non
     assert valid.status < 300
     allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
     memory = memory_bytes(route.function)
-    print(*(f"{e.status} {e.growth_bytes/MEGABYTE:6.1f} {e.cpu_seconds:5.2f} {e.answer_bytes} {e.name}" for e in [valid,*hostile]), sep="\n")
+    print(
+        *(
+            f"{e.status} {e.growth_bytes / MEGABYTE:6.1f} {e.cpu_seconds:5.2f} {e.answer_bytes} {e.name}"
+            for e in [valid, *hostile]
+        ),
+        sep="\n",
+    )
     assert [each for each in hostile if not 400 <= each.status < 500] == []
     assert [each for each in hostile if each.growth_bytes > allowed or each.peak_bytes > memory] == []
     assert [each for each in hostile if each.cpu_seconds > CPU_SECONDS] == []

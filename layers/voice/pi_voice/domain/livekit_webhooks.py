@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, T
 
 from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.ids import SessionId
+from pi_voice.domain.row_limits import MAX_ROOM_METADATA_BYTES, room_metadata_fits
 
-MAX_METADATA_BYTES: Final = 4_096
 _METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
 
 Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
@@ -86,10 +86,11 @@ class ReceivedWebhook(Document):
 
 
 def _parse_metadata(metadata: str) -> dict[str, JsonValue] | None:
-    """Parse room metadata; None unless it is a JSON object of at most 4 KB, since participants may write it."""
-    if len(metadata.encode()) > MAX_METADATA_BYTES:
+    """Parse room metadata; None unless it is a JSON object that fits the row, since participants may write it."""
+    if len(metadata.encode()) > MAX_ROOM_METADATA_BYTES:
         return None
     try:
-        return _METADATA.validate_json(metadata)
+        parsed = _METADATA.validate_json(metadata)
     except ValidationError:
         return None
+    return parsed if room_metadata_fits(parsed) else None

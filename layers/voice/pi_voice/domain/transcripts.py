@@ -22,6 +22,9 @@ _MAX_DETAILS: Final = 20
 _LINE_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 """Line separators that JSON does not escape."""
 
+_LONGEST_ESCAPE: Final = 6
+"""Number of characters that one character may become, such as \\u0000."""
+
 DAY_MILLISECONDS: Final = 86_400_000
 _TURNS_AT_ONCE: Final = 100
 
@@ -150,9 +153,26 @@ def _long_turns(name: str, turns: Sequence[TranscriptTurn], first: int = 0) -> l
 
 def lines(turns: Sequence[TranscriptTurn]) -> list[str]:
     """Format each turn as one line of JSON for a model, so that spoken text cannot end the line or imitate a turn."""
-    return [
-        json.dumps({"turn": number, "role": turn["role"], "text": turn["text"]}, ensure_ascii=False).translate(
-            _LINE_BREAKS
-        )
-        for number, turn in enumerate(turns)
-    ]
+    return [line(number, turn["role"], turn["text"]) for number, turn in enumerate(turns)]
+
+
+def latest_lines(turns: Sequence[TranscriptTurn], most: int) -> list[str]:
+    """Format the latest turns, with at most so many characters in all. Of a longer last turn only its end is left."""
+    latest: list[str] = []
+    left = most
+    for number in reversed(range(len(turns))):
+        role, text = turns[number]["role"], turns[number]["text"]
+        formatted = line(number, role, text)
+        while not latest and (excess := len(formatted) - most) > 0 and text:
+            text = text[-(-excess // _LONGEST_ESCAPE) :]
+            formatted = line(number, role, text)
+        left -= len(formatted)
+        if left < 0:
+            break
+        latest.append(formatted)
+    return latest[::-1]
+
+
+def line(number: int, role: str, text: str) -> str:
+    """Format one turn as a line of JSON."""
+    return json.dumps({"turn": number, "role": role, "text": text}, ensure_ascii=False).translate(_LINE_BREAKS)
