@@ -2,7 +2,8 @@
 
     python probe.py <folder of the function>      < [{"name": ..., "first": <event>, "event": <event>}, ...]
 
-The function is imported once. Each process is forked from there, handles a small first event, then the event to measure.
+The function is imported once. Each process is forked from there, and handles a small first event before the one to
+measure.
 Prints one JSON object a line.
 """
 

@@ -60,7 +60,7 @@ def schemas(size: int, values: int) -> Iterator[tuple[str, str]]:
         hints = {"k" * (size // 100): hints}
     yield "hints: long names in one another", json.dumps({"output_schema": hints})
     yield "hints: many", json.dumps({"output_schema": dict.fromkeys(children, "")})
-    yield "hints: many lists", json.dumps({"output_schema": dict.fromkeys(children, [])})
+    yield "hints: many lists", json.dumps({"output_schema": {name: [] for name in children}})
 
 
 def _list(field: str, item: str, count: int) -> str:

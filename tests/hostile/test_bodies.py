@@ -1,4 +1,4 @@
-"""What a body costs, however it is made: memory and processor time of each route, measured in processes of their own."""
+"""Memory and processor time that each route takes for a body, however the body is made."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from events.samples import SAMPLES
 from pi_voice.domain import api_keys
 from tests.functions.api import Api, http_event
-from tests.hostile.probes import MEGABYTE, Case, Measured, measure, memory_bytes
+from tests.hostile.probes import MEGABYTE, Case, measure, memory_bytes
 from tests.hostile.shapes import schemas, shapes
 from tests.support.template import ROUTES
 
@@ -102,13 +102,6 @@ def test_no_body_takes_much_more_than_the_largest_valid_one(route: Route) -> Non
     assert valid.status < 300
     allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
     memory = memory_bytes(route.function)
-    print(
-        *(
-            f"{e.status} {e.growth_bytes / MEGABYTE:6.1f} {e.cpu_seconds:5.2f} {e.answer_bytes} {e.name}"
-            for e in [valid, *hostile]
-        ),
-        sep="\n",
-    )
     assert [each for each in hostile if not 400 <= each.status < 500] == []
     assert [each for each in hostile if each.growth_bytes > allowed or each.peak_bytes > memory] == []
     assert [each for each in hostile if each.cpu_seconds > CPU_SECONDS] == []
