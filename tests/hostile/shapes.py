@@ -1,7 +1,7 @@
 """Bodies that are small to send and expensive to parse, validate or report."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 
 def shapes(field: str, size: int, values: int) -> Iterator[tuple[str, str]]:
@@ -9,7 +9,7 @@ def shapes(field: str, size: int, values: int) -> Iterator[tuple[str, str]]:
 
     `field` is a list of the route, and `values` the number of values that it accepts: some bodies stay just below.
     """
-    few = values - 100
+    few, size = values - 100, size - 200
     turn = '{"role":0,"text":0,"start_ms":"","end_ms":"","identity":0,"name":0}'
     yield "empty objects", _list(field, "{}", size // 3)
     yield "as many empty objects as accepted", _list(field, "{}", few // 2)
@@ -44,23 +44,25 @@ def shapes(field: str, size: int, values: int) -> Iterator[tuple[str, str]]:
     yield "objects with wrong types", _list(field, turn, min(few // 7, 5_000))
 
 
-def schemas(size: int, values: int) -> Iterator[tuple[str, str]]:
-    """Yield bodies with output schemas of up to `size` bytes that are too large."""
-    children = {f"p{number}": {"type": "strin"} for number in range(values // 4)}
+def schemas(valid: Mapping[str, object], size: int, values: int) -> Iterator[tuple[str, str]]:
+    """Yield valid bodies with output schemas of up to `size` bytes that are too large."""
+    valid = {name: value for name, value in valid.items() if name != "output_schema"}
+    size = size - 4_096
+    children = {f"p{number}": {"type": "strin"} for number in range(values // 4 - 100)}
     for name, schema in {
         "children": {"type": "object", "properties": children},
         "definitions": {"type": "object", "$defs": children},
-        "required": {"type": "object", "required": [f"p{number}" for number in range(values - 100)]},
-        "alternatives": {"type": "object", "anyOf": [{"type": 1}] * (values // 4)},
+        "required": {"type": "object", "required": [f"p{number}" for number in range(values - 300)]},
+        "alternatives": {"type": "object", "anyOf": [{"type": 1}] * (values // 4 - 100)},
         "a pattern": {"type": "object", "properties": {"p": {"type": "string", "pattern": "(" * (size - 200)}}},
     }.items():
-        yield f"a strict schema: {name}", json.dumps({"output_schema_strict": schema}, separators=(",", ":"))
+        yield f"a strict schema: {name}", json.dumps({**valid, "output_schema_strict": schema}, separators=(",", ":"))
     hints: object = "string"
     for _ in range(90):
         hints = {"k" * (size // 100): hints}
-    yield "hints: long names in one another", json.dumps({"output_schema": hints})
-    yield "hints: many", json.dumps({"output_schema": dict.fromkeys(children, "")})
-    yield "hints: many lists", json.dumps({"output_schema": {name: [] for name in children}})
+    yield "hints: long names in one another", json.dumps({**valid, "output_schema": hints})
+    yield "hints: many", json.dumps({**valid, "output_schema": dict.fromkeys(children, "")})
+    yield "hints: many lists", json.dumps({**valid, "output_schema": {name: [] for name in children}})
 
 
 def _list(field: str, item: str, count: int) -> str:

@@ -1,7 +1,7 @@
 """Memory and processor time that each route takes for a body, however the body is made."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -10,7 +10,8 @@ import pytest
 from events.samples import SAMPLES
 from pi_voice.domain import api_keys
 from tests.functions.api import Api, http_event
-from tests.hostile.probes import MEGABYTE, Case, measure, memory_bytes
+from tests.functions.livekit_webhooks import signed
+from tests.hostile.probes import MEGABYTE, Case, Measured, measure, memory_bytes
 from tests.hostile.shapes import schemas, shapes
 from tests.support.template import ROUTES
 
@@ -31,13 +32,15 @@ LISTS: Final = {
 
 TAKES_SCHEMA: Final = ("CreateAgent", "UpdateAgent", "RerunExtraction", "PreviewExtraction")
 BYTES_PER_VALUE: Final = 64
+WEBHOOK_LIMIT: Final = MEGABYTE
 TIMES_THE_LARGEST: Final = 3
 SMALLEST_BOUND: Final = 24 * MEGABYTE
 """Memory that is always allowed: three times what a valid body of a megabyte takes, and what an import may take."""
 
 CPU_SECONDS: Final = 2.0
-UNAUTHENTICATED_BYTES: Final = 8 * MEGABYTE
-UNKNOWN: Final = "0199a0f0-0000-7000-8000-000000000000"
+MAX_ANSWER_BYTES: Final = 65_536
+UNAUTHENTICATED_BYTES: Final = 2 * MEGABYTE
+"""Memory for a body that is not read: what the refusal itself takes."""
 
 
 class Route:
@@ -83,7 +86,7 @@ class Route:
         values = self.limit // BYTES_PER_VALUE
         bodies = [*shapes(LISTS.get(self.function, "x"), self.limit, values)]
         if self.function in TAKES_SCHEMA:
-            bodies += schemas(self.limit, values)
+            bodies += schemas(SAMPLES[self.function].body, self.limit, values)
         yield from (self.case(name, body) for name, body in bodies)
         yield from (self.case(f"{name}, in base64", body, binary=True) for name, body in bodies[:2])
         yield self.case("larger than accepted", bodies[0][1] + " " * self.limit)
@@ -95,31 +98,81 @@ def route(request: pytest.FixtureRequest, api: Api) -> Route:
     return Route(request.param, api)
 
 
+def too_much(measured: Iterable[Measured], function: str, growth_bytes: int) -> list[Measured]:
+    """Return what took more memory or processor time than allowed, or was not answered with a short 4xx."""
+    return [
+        each
+        for each in measured
+        if each.growth_bytes > growth_bytes
+        or each.peak_bytes > memory_bytes(function)
+        or each.cpu_seconds > CPU_SECONDS
+        or each.answer_bytes > MAX_ANSWER_BYTES
+        or not 400 <= each.status < 500
+    ]
+
+
 @pytest.mark.parametrize("route", ROUTES_WITH_BODY, indirect=True)
 def test_no_body_takes_much_more_than_the_largest_valid_one(route: Route) -> None:
     valid, *hostile = measure(route.function, [route.case("valid", route.largest()), *route.hostile()])
 
     assert valid.status < 300
     allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
-    memory = memory_bytes(route.function)
-    assert [each for each in hostile if not 400 <= each.status < 500] == []
-    assert [each for each in hostile if each.growth_bytes > allowed or each.peak_bytes > memory] == []
-    assert [each for each in hostile if each.cpu_seconds > CPU_SECONDS] == []
-    assert [each for each in hostile if each.answer_bytes > 65_536] == []
+    assert too_much(hostile, route.function, allowed) == []
 
 
 @pytest.mark.parametrize("route", ROUTES_WITH_BODY, indirect=True)
 def test_without_a_credential_no_large_body_is_read(route: Route) -> None:
-    tokens = ["Bearer pi_sess_x", f"Bearer {api_keys.generate().reveal()}", "Bearer x"]
     values = route.limit // BYTES_PER_VALUE
     [(_, body)] = islice(shapes(LISTS.get(route.function, "x"), route.limit, values), 1)
     cases = [
         route.case(f"{token[:15]} {binary}", body, authorization=token, binary=binary)
-        for token in tokens
+        for token in ("Bearer pi_sess_x", f"Bearer {api_keys.generate().reveal()}", "Bearer x")
         for binary in (False, True)
     ]
 
     measured = measure(route.function, cases)
 
     assert {each.status for each in measured} == {401}
-    assert [each for each in measured if each.growth_bytes > UNAUTHENTICATED_BYTES or each.cpu_seconds > 0.5] == []
+    assert too_much(measured, route.function, UNAUTHENTICATED_BYTES) == []
+
+
+def webhook_case(name: str, body: str, token: str | None = None, *, binary: bool = True) -> Case:
+    """Return a signed webhook, or one with a token."""
+    headers = {"content-type": "application/webhook+json"}
+
+    def event(text: str, authorization: str) -> dict[str, Any]:
+        sent = http_event("POST", "/", {**headers, "authorization": authorization}, text, binary=binary)
+        return {**sent, "routeKey": "$default"}
+
+    first = '{"event":"track_published"}'
+    return Case(name, event(first, signed(first)), event(body, token or signed(body)))
+
+
+@pytest.mark.usefixtures("api")
+def test_no_signed_webhook_takes_much_more_than_the_largest_valid_one() -> None:
+    largest = '{"event":"track_published"}'
+    largest += " " * (WEBHOOK_LIMIT - len(largest))
+    bodies = [*shapes("room", WEBHOOK_LIMIT, WEBHOOK_LIMIT // BYTES_PER_VALUE)]
+    cases = [webhook_case("valid", largest), *(webhook_case(name, body) for name, body in bodies)]
+
+    valid, *hostile = measure("ReceiveLivekitWebhook", cases)
+
+    assert valid.status == 200
+    allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
+    assert too_much(hostile, "ReceiveLivekitWebhook", allowed) == []
+
+
+@pytest.mark.usefixtures("api")
+def test_the_body_of_an_unsigned_webhook_is_not_read() -> None:
+    body = " " * 4 * MEGABYTE
+    tokens = {"no JWT": "x", "another secret": signed(body, secret="another-secret-of-more-than-32-bytes")}
+    cases = [
+        webhook_case(f"{name} {binary}", body, token, binary=binary)
+        for name, token in tokens.items()
+        for binary in (False, True)
+    ]
+
+    measured = measure("ReceiveLivekitWebhook", cases)
+
+    assert {each.status for each in measured} == {401}
+    assert too_much(measured, "ReceiveLivekitWebhook", MEGABYTE) == []
