@@ -51,6 +51,10 @@ def schemas(valid: Mapping[str, object], size: int, values: int) -> Iterator[tup
     children = {f"p{number}": {"type": "strin"} for number in range(values // 4 - 100)}
     for name, schema in {
         "children": {"type": "object", "properties": children},
+        "children that the meta-schema refuses": {
+            "type": "object",
+            "properties": {name: {"items": 1} for name in children},
+        },
         "definitions": {"type": "object", "$defs": children},
         "required": {"type": "object", "required": [f"p{number}" for number in range(values - 300)]},
         "alternatives": {"type": "object", "anyOf": [{"type": 1}] * (values // 4 - 100)},

@@ -55,14 +55,14 @@ class Route:
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 
-    def event(self, body: str, authorization: str | None = None, *, binary: bool = False) -> dict[str, Any]:
-        """Return an event with a body."""
+    def event(self, body: str, *, binary: bool = False, **more_headers: str) -> dict[str, Any]:
+        """Return an event with a body, and with a valid credential unless the headers have another."""
         method, path = ROUTES[self.function].split()
         ids = {"session_id": self._session["session_id"], "agent_id": self._agent}
         headers = {
-            "authorization": authorization or f"Bearer {self._api.key}",
+            "authorization": f"Bearer {self._api.key}",
             "content-type": "application/json",
-            "idempotency-key": f"hostile-{id(body)}",
+            **more_headers,
         }
         event = http_event(method, path.format(**ids), headers, body, binary=binary)
         return {**event, "routeKey": ROUTES[self.function], "pathParameters": ids}
@@ -89,8 +89,10 @@ class Route:
             bodies += schemas(SAMPLES[self.function].body, self.limit, values)
         yield from (self.case(name, body) for name, body in bodies)
         yield from (self.case(f"{name}, in base64", body, binary=True) for name, body in bodies[:2])
+        key = {"idempotency-key": "hostile"}
+        yield from (self.case(f"{name}, with a key", body, **key) for name, body in bodies[:2])
         yield self.case("larger than accepted", bodies[0][1] + " " * self.limit)
-        yield self.case("larger than accepted, in base64", bodies[0][1] + " " * self.limit, binary=True)
+        yield self.case("larger than accepted, in base64", bodies[0][1] + " " * self.limit, binary=True, **key)
 
 
 @pytest.fixture
