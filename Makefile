@@ -41,7 +41,7 @@ demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/booki
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
 test: environments ## Run the tests on all cores (ARGS="-k webhook" COVERAGE=1)
-	@.venv/bin/pytest -n auto --dist loadfile $(if $(COVERAGE),--cov) $(ARGS)
+	@.venv/bin/pytest -n auto --dist loadfile $(if $(COVERAGE),--cov=functions --cov=layers/voice/pi_voice) $(ARGS)
 
 test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SAM in Docker, Node (REQUIRE_REAL=1: skip none)
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)

@@ -9,6 +9,7 @@ import pytest
 
 from pi_voice.domain import api_keys
 from tests.functions.api import BASE, Answer, Api, Functions, http_event
+from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT
 
 OPERATIONS: Final = [
@@ -113,7 +114,7 @@ def test_a_merge_patch_media_type_that_api_gateway_encodes_is_accepted(api: Api)
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 @pytest.mark.parametrize(
     "body",
-    ["{", '{"name": }', "nul", '{"name": "\\ud800"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
+    ["{", '{"name": }', "nul", '{"name": "\\ud8"}', "[" * 10_000, '{"name": NaN}', "{'name': 1}", "\x00"],
 )
 def test_a_body_that_is_not_json_is_refused(api: Api, method: str, path: str, body: str) -> None:
     error = api.call(method, path, body=body).error("invalid_request", 400)
@@ -163,6 +164,49 @@ def test_a_body_of_exactly_a_megabyte_is_read(api: Api) -> None:
     frame = len(json.dumps({"name": ""}))
 
     api.post("/agents", {"name": "x" * (1_048_576 - frame)}).error("invalid_request", 400)
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY)
+def test_a_large_body_is_read_only_after_the_key_was_found(
+    api: Api, functions: Functions, moto: MotoServer, method: str, path: str
+) -> None:
+    api.key = api_keys.generate().reveal()
+    functions.start_over()
+    requests: list[str] = []
+    moto.listeners.append(lambda operation, _: requests.append(operation))
+
+    answer = api.call(method, path, body="{" * 65_537)
+
+    moto.listeners.clear()
+    answer.error("invalid_api_key", 401)
+    assert requests == ["GetItem"]
+
+
+def test_a_body_of_64_kb_is_read_beside_the_lookup_of_the_key(api: Api, moto: MotoServer) -> None:
+    request = {"agent_id": api.agent(), "participant": {"identity": "caller-1"}}
+    api.key = api_keys.generate().reveal()
+    requests: list[str] = []
+    moto.listeners.append(lambda operation, _: requests.append(operation))
+
+    answer = api.call("POST", "/sessions", body=json.dumps(request).ljust(65_536))
+
+    moto.listeners.clear()
+    answer.error("invalid_api_key", 401)
+    assert requests == ["GetItem", "GetItem"]
+
+
+def test_a_body_with_too_many_values_is_refused(api: Api) -> None:
+    error = api.post("/agents", {"questions": [0] * 16_384}).error("request_too_large", 413)
+
+    assert "16,384 values" in error.message
+
+
+def test_half_a_surrogate_pair_becomes_the_replacement_character(api: Api) -> None:
+    body = '{"name": "\\ud83d\\ude00 \\ud83d", "instructions": "\\udc00\\\\ud83d"}'
+
+    agent = api.call("POST", "/agents", body=body).data
+
+    assert (agent["name"], agent["instructions"]) == ("\U0001f600 \ufffd", "\ufffd\\ud83d")
 
 
 def test_responses_have_utf_8_instead_of_escapes(api: Api) -> None:

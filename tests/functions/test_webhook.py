@@ -1,5 +1,6 @@
 """LiveKit's webhooks: accepted only with a signature, merged once, and never changing a session's status."""
 
+import json
 import time
 from collections.abc import Callable
 from itertools import permutations
@@ -8,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from tests.functions.api import BASE, WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions
+from tests.functions.api import BASE, WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, http_event
 from tests.functions.livekit_webhooks import Webhook, event, signed
 
 DOCUMENTED = f"{BASE}/webhooks/livekit"
@@ -228,3 +229,20 @@ def test_a_repeated_webhook_changes_nothing(api: Api, webhook: Webhook, session:
 
     assert [webhook.send(body, token).status for _ in range(3)] == [200, 200, 200]
     assert facts_of(api, session)["first_joined_at"] == 1_700_000_000
+
+
+@pytest.mark.parametrize("authorization", ["not-a-token", signed("x", secret="another-secret-of-more-than-32-bytes")])
+def test_the_body_of_an_unsigned_webhook_is_not_read(functions: Functions, authorization: str) -> None:
+    request = http_event("POST", "/", {"authorization": authorization}, None)
+
+    answer = functions.invoke("receive_livekit_webhook", {**request, "body": "not base64", "isBase64Encoded": True})
+
+    assert answer["statusCode"] == 401
+
+
+def test_a_signed_webhook_of_more_than_a_megabyte_is_refused(webhook: Webhook) -> None:
+    webhook.send('{"event":"track_published"}'.ljust(1_048_577)).error("request_too_large", 413)
+
+
+def test_a_signed_webhook_with_too_many_values_is_refused(webhook: Webhook) -> None:
+    webhook.send(json.dumps({"event": "track_published", "tracks": [0] * 16_384})).error("request_too_large", 413)

@@ -1,11 +1,13 @@
 """A test server on loopback that simulates the failures of a provider."""
 
 import asyncio
+import gzip
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -14,6 +16,9 @@ from tests.support.moving_clock import MovableLoop
 from tests.support.patience import LONG
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+FLOOD_BYTES: Final = 2**28
+_PART: Final = b" " * 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,34 @@ def redirects(url: str) -> Answer:
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(status=307, headers={"Location": f"{url}/elsewhere"})
+
+    return answer
+
+
+class Flood:
+    """Sends a response of 256 MB, with its length or in chunks, and counts what it could send."""
+
+    def __init__(self, *, chunked: bool) -> None:
+        self.sent = 0
+        self._chunked = chunked
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        headers = {} if self._chunked else {"Content-Length": str(FLOOD_BYTES)}
+        response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
+        await response.prepare(request)
+        with suppress(ConnectionError):  # the client has read enough
+            for _ in range(FLOOD_BYTES // len(_PART)):
+                await response.write(_PART)
+                self.sent += len(_PART)
+        return response
+
+
+def compresses(body: bytes | str) -> Answer:
+    """Respond with these bytes, compressed, although no client asks for that."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        content = gzip.compress(body.encode() if isinstance(body, str) else body)
+        return web.Response(body=content, content_type="application/json", headers={"Content-Encoding": "gzip"})
 
     return answer
 

@@ -18,7 +18,18 @@ from pi_voice.adapters import aws
 from pi_voice.adapters.aws import AwsClient, DeadlinePassed, UnreadableResponse
 from pi_voice.entrypoints.runner import new_event_loop
 from tests.integration.conftest import AwsAt
-from tests.integration.provider import Answer, Provider, breaks_off, hangs, hangs_up, redirects, resets, says
+from tests.integration.provider import (
+    FLOOD_BYTES,
+    Answer,
+    Flood,
+    Provider,
+    breaks_off,
+    hangs,
+    hangs_up,
+    redirects,
+    resets,
+    says,
+)
 from tests.support.moving_clock import MovableLoop
 from tests.support.patience import DEADLINE, LONG
 from tests.support.tls import loopback_tls
@@ -125,6 +136,19 @@ def test_a_redirect_is_not_followed(aws_at: AwsAt, runner: asyncio.Runner, provi
     with pytest.raises(ClientError):
         runner.run(get(aws_at(provider.url)))
     assert len(provider.received) == 1
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_response_without_end_is_neither_read_to_its_end_nor_requested_again(
+    aws_at: AwsAt, runner: asyncio.Runner, provider: Provider, *, chunked: bool
+) -> None:
+    flood = Flood(chunked=chunked)
+    provider.answers(flood)
+
+    with pytest.raises(UnreadableResponse):
+        runner.run(get(aws_at(provider.url)))
+    assert len(provider.received) == 1
+    assert flood.sent < FLOOD_BYTES
 
 
 def test_a_silent_server_is_asked_three_times(

@@ -20,9 +20,12 @@ from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
 from pi_voice.use_cases.extractor import INSTRUCTION, delimited_transcript
 from tests.integration.provider import (
+    FLOOD_BYTES,
     Answer,
+    Flood,
     Provider,
     breaks_off,
+    compresses,
     hangs,
     hangs_up,
     redirects,
@@ -429,6 +432,26 @@ def test_a_redirect_is_not_followed(runner: asyncio.Runner, provider: Provider, 
 
     assert type(failure(runner, model)) is GeminiError
     assert len(provider.received) == 1
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_response_without_end_is_not_read_to_its_end(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, *, chunked: bool
+) -> None:
+    flood = Flood(chunked=chunked)
+    provider.answers(flood)
+
+    assert type(failure(runner, model)) is GeminiError
+    assert flood.sent < FLOOD_BYTES
+
+
+def test_a_compressed_response_is_not_decompressed(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel
+) -> None:
+    provider.answers(compresses('{"candidates": []}'))
+
+    assert type(failure(runner, model)) is GeminiError
+    assert provider.received[0].headers["Accept-Encoding"] == "identity"
 
 
 def test_a_refused_request_points_to_the_output_schema(

@@ -21,7 +21,9 @@ from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError
 from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
 from tests.integration.provider import (
+    FLOOD_BYTES,
     Answer,
+    Flood,
     Provider,
     breaks_off,
     hangs,
@@ -237,6 +239,17 @@ def test_a_redirect_is_not_followed(runner: asyncio.Runner, provider: Provider, 
 
     assert type(failure(runner, tokens)) is GeminiError
     assert len(provider.received) == 1
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_response_without_end_is_not_read_to_its_end(
+    runner: asyncio.Runner, provider: Provider, tokens: GeminiLiveTokens, *, chunked: bool
+) -> None:
+    flood = Flood(chunked=chunked)
+    provider.answers(flood)
+
+    assert type(failure(runner, tokens)) is GeminiError
+    assert flood.sent < FLOOD_BYTES
 
 
 @pytest.mark.parametrize(

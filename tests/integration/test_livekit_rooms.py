@@ -25,7 +25,9 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.ports import CreatedRoom
 from pi_voice.settings import LiveKitSettings
 from tests.integration.provider import (
+    FLOOD_BYTES,
     Answer,
+    Flood,
     Provider,
     breaks_off,
     hangs,
@@ -235,6 +237,18 @@ def test_a_redirect_is_not_followed(
 
     assert type(failure(runner, rooms, exchange)) is LiveKitError
     assert len(provider.received) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_response_without_end_is_not_read_to_its_end(
+    runner: asyncio.Runner, provider: Provider, rooms: LiveKitRooms, exchange: Exchange, *, chunked: bool
+) -> None:
+    flood = Flood(chunked=chunked)
+    provider.answers(flood)
+
+    assert type(failure(runner, rooms, exchange)) is LiveKitError
+    assert flood.sent < FLOOD_BYTES
 
 
 @pytest.mark.parametrize("answer", [says(b"", content_type=PROTOBUF), a_room(sid="")])

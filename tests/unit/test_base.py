@@ -154,6 +154,15 @@ def test_an_invalid_request_has_at_most_fifty_details() -> None:
     assert len(raised.value.details) == 50
 
 
+def test_more_than_a_thousand_faults_are_counted_and_not_listed() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(lambda: note(**{f"typo-{number}": 1 for number in range(1_001)}))
+
+    assert [(detail.path, detail.message) for detail in raised.value.details] == [
+        ("", "Has 1,001 faults, too many to list.")
+    ]
+
+
 def test_details_do_not_quote_the_request() -> None:
     with pytest.raises(InvalidRequest) as raised:
         parse_request(lambda: note(number="hush-4711", text=["hush-4711"], metadata={"k": ["hush-4711"]}))

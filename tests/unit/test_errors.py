@@ -1,7 +1,10 @@
+from itertools import count
+
 import pytest
 
 from pi_voice.domain import errors
 from pi_voice.domain.errors import (
+    ErrorDetail,
     ProviderError,
     RateLimited,
     RequestTooLarge,
@@ -93,6 +96,20 @@ def test_a_busy_provider_and_an_unexpected_error_say_to_try_again() -> None:
 
 def test_request_too_large_names_the_limit() -> None:
     assert RequestTooLarge(1_048_576).message == "The body is too large. Send at most 1,048,576 bytes."
+
+
+def test_request_too_large_may_name_a_number_of_values() -> None:
+    assert RequestTooLarge(16_384, "values").message == "The body is too large. Send at most 16,384 values."
+
+
+def test_an_error_has_at_most_fifty_details_with_short_texts() -> None:
+    endless = (ErrorDetail("p" * 10_000, "m" * 10_000) for _ in count())
+
+    details = errors.InvalidRequest(details=endless).details
+
+    assert len(details) == 50
+    assert {(len(detail.path), len(detail.message)) for detail in details} == {(300, 300)}
+    assert details[0].path.endswith("p\u2026")
 
 
 def test_transcript_gap_and_conflict_name_the_next_turn_to_send() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from pi_voice.domain import evidence
+from pi_voice.domain import evidence, row_limits
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.errors import ErrorDetail, GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.domain.evidence import with_evidence
@@ -172,15 +172,15 @@ def test_an_unfinished_answer_fails_the_extraction_and_is_not_retried(end: Any, 
     assert (outcome.extraction.input_tokens, outcome.extraction.output_tokens) == (9, 3)
 
 
-@pytest.mark.parametrize("length", [150_001, 400_000])
+@pytest.mark.parametrize("length", [100_001, 400_000])
 def test_results_over_the_size_limit_fail_the_extraction(length: int) -> None:
     error = error_of(extract(FakeExtractionModel(json.dumps({"city": "x" * length}))))
 
-    assert error == ErrorInfo(code="results_too_large", message="The results are too large. Ask for less.")
+    assert error == row_limits.TOO_LARGE
 
 
 def test_results_of_exactly_the_size_limit_succeed() -> None:
-    length = 150_000 - len('[{"city":""},{}]')
+    length = 100_000 - len('{"city":""}')
 
     assert extract(FakeExtractionModel(json.dumps({"city": "x" * length}))).extraction.status == "succeeded"
     assert extract(FakeExtractionModel(json.dumps({"city": "x" * (length + 1)}))).extraction.status == "failed"
@@ -519,6 +519,43 @@ def test_definitions_are_sent_at_the_root_of_the_schema() -> None:
     assert outcome.results == {"city": "Oslo"}
     assert sent["$defs"] == {"city": {"type": "string", "description": "at most 9 characters"}}
     assert sent["properties"]["results"] == {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}}
+
+
+def nested(levels: int) -> str:
+    """Return results with objects inside one another."""
+    return '{"city": ' * levels + "null" + "}" * levels
+
+
+@pytest.mark.parametrize("levels", [33, 190])
+def test_results_that_are_nested_too_deeply_fail_the_extraction(levels: int) -> None:
+    free = agent(output_schema_strict={"type": "object"})
+
+    assert error_of(extract(FakeExtractionModel(nested(levels)), with_agent=free)) == row_limits.TOO_DEEP
+
+
+def test_results_of_exactly_32_levels_succeed() -> None:
+    free = agent(output_schema_strict={"type": "object"})
+
+    assert extract(FakeExtractionModel(nested(32)), with_agent=free).results == json.loads(nested(32))
+
+
+def test_details_of_an_error_do_not_quote_long_patterns_and_names() -> None:
+    pattern, name = "a" * 15_000, "n" * 10_000
+    long = agent(
+        output_schema_strict={
+            "type": "object",
+            "properties": {"city": {"type": "string", "pattern": pattern}, name: {"type": "string"}},
+            "required": ["city", name],
+        }
+    )
+
+    error = error_of(extract(FakeExtractionModel('{"city": "Oslo"}'), with_agent=long))
+
+    assert [(detail.path, detail.message[:12]) for detail in error.details] == [
+        ("city", "Breaks patte"),
+        ("", "Lacks nnnnnn"),
+    ]
+    assert len(error.model_dump_json()) < 1_000
 
 
 def test_evidence_counts_toward_the_size_limit() -> None:

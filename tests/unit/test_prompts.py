@@ -125,11 +125,14 @@ def test_a_long_conversation_is_cut_to_its_latest_turns() -> None:
     assert 19_000 < sum(map(len, lines[-len(sent) - 1 : -1])) <= 20_000
 
 
-def test_the_last_turn_is_sent_even_if_it_exceeds_the_limit() -> None:
-    instruction = instruction_to_resume(agent(), user_turns("first", "x" * 20_000))
+@pytest.mark.parametrize("letter", ["x", "\x00", "\u2028", '"', "\U0001f642"])
+def test_of_a_last_turn_that_exceeds_the_limit_the_end_is_sent(letter: str) -> None:
+    *_, line, _ = instruction_to_resume(agent(), user_turns("first", "begin" + letter * 19_990 + "end")).splitlines()
 
-    assert "first" not in instruction
-    assert "x" * 20_000 in instruction
+    turn = json.loads(line)
+    assert 19_980 <= len(line) <= 20_000
+    assert turn["turn"] == 1
+    assert turn["text"].strip(letter) == "end"
 
 
 def test_placeholders_in_an_agent_s_fields_are_not_replaced() -> None:

@@ -368,9 +368,9 @@ def test_the_history_has_at_most_150000_bytes_but_always_the_newest_run() -> Non
     for number, runs in enumerate([2, 3, 2]):
         extracted = setup.rerun()
         assert len(extracted.extraction.runs) == runs, number
-    setup.model = FakeExtractionModel(json.dumps({"city": "é" * 70_000}))
+    setup.model = FakeExtractionModel(json.dumps({"city": "é" * 49_000}))
     assert len(setup.rerun().extraction.runs) == 1
-    assert setup.extraction.runs[0].results == {"city": "é" * 70_000}
+    assert setup.extraction.runs[0].results == {"city": "é" * 49_000}
 
 
 def test_two_concurrent_runs_are_both_in_the_history() -> None:

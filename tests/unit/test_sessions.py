@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from pi_voice.domain.agents import Behaviors, OwnedAgent
 from pi_voice.domain.duties import Duty
-from pi_voice.domain.errors import TtlTooShort
+from pi_voice.domain.errors import TranscriptTooLarge, TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import WorkspaceId
 from pi_voice.domain.session_api import (
@@ -18,6 +18,7 @@ from pi_voice.domain.session_api import (
     CompleteSessionRequest,
     CreateSessionRequest,
     ListSessionsQuery,
+    PreviewExtractionRequest,
     SaveTranscriptRequest,
     Session,
     SessionSummary,
@@ -262,6 +263,8 @@ def test_a_complete_request_with_only_a_transcript_has_defaults() -> None:
     [
         {"transcript": [{"role": "agent", "text": ""}, {"role": "user", "text": "Hi", "start_ms": 0, "end_ms": 1}]},
         {"transcript": [{"role": "user", "text": "Hi", "start_ms": None, "end_ms": None}]},
+        {"transcript": [{"role": "user", "text": "Hi", "start_ms": 86_400_000, "end_ms": 86_400_000}]},
+        {"transcript": [{"role": "user", "text": "Hi", "start_ms": 2.5, "end_ms": 2}]},
         {"duration_seconds": None},
         {"duration_seconds": 0},
         {"duration_seconds": 86_400},
@@ -274,6 +277,28 @@ def test_a_complete_request_with_only_a_transcript_has_defaults() -> None:
 )
 def test_a_complete_request_is_valid_within_the_bounds_of_its_fields(fields: dict[str, JsonValue]) -> None:
     assert invalid_paths(CompleteSessionRequest, **fields) == []
+
+
+def test_times_are_rounded_to_milliseconds() -> None:
+    turn: JsonValue = {"role": "user", "text": "Hi", "start_ms": 1204.4999, "end_ms": 2000.5001}
+
+    request = CompleteSessionRequest.model_validate_json(json.dumps({"transcript": [turn]}))
+
+    assert request.transcript == [{"role": "user", "text": "Hi", "start_ms": 1204, "end_ms": 2001}]
+
+
+def test_of_many_faulty_turns_the_first_fifty_faults_are_returned() -> None:
+    paths = invalid_paths(CompleteSessionRequest, transcript=[{"role": "user"}] * 120)
+
+    assert paths == [f"transcript.{number}.text" for number in range(50)]
+
+
+@pytest.mark.parametrize("model", [CompleteSessionRequest, PreviewExtractionRequest])
+def test_a_transcript_of_more_than_5000_turns_is_too_large(model: type[BaseModel]) -> None:
+    turns: JsonValue = [{"role": "user", "text": "Hi"}] * 5_001
+
+    with pytest.raises(TranscriptTooLarge, match="transcript is too large"):
+        model.model_validate_json(json.dumps({"transcript": turns}))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +314,12 @@ def test_a_complete_request_is_valid_within_the_bounds_of_its_fields(fields: dic
         ({"transcript": [{"role": "user", "text": None}]}, "transcript.0.text"),
         ({"transcript": [{"role": "user", "text": 5}]}, "transcript.0.text"),
         ({"transcript": [{"role": "user", "text": "Hi", "start_ms": -1}]}, "transcript.0.start_ms"),
-        ({"transcript": [{"role": "user", "text": "Hi", "start_ms": 1.5}]}, "transcript.0.start_ms"),
+        ({"transcript": [{"role": "user", "text": "Hi", "start_ms": -0.6}]}, "transcript.0.start_ms"),
+        ({"transcript": [{"role": "user", "text": "Hi", "start_ms": 86_400_001}]}, "transcript.0.start_ms"),
+        ({"transcript": [{"role": "user", "text": "Hi", "start_ms": int("9" * 400)}]}, "transcript.0.start_ms"),
+        ({"transcript": [{"role": "user", "text": "Hi", "end_ms": 1e300}]}, "transcript.0.end_ms"),
+        ({"transcript": [{"role": "user", "text": "Hi", "start_ms": 5, "end_ms": 4}]}, "transcript.0.end_ms"),
+        ({"transcript": [*[{"role": "user", "text": "Hi"}] * 150, {"role": "user"}]}, "transcript.150.text"),
         ({"transcript": [{"role": "user", "text": "Hi", "end_ms": "9"}]}, "transcript.0.end_ms"),
         ({"transcript": [{"role": "user", "text": "Hi", "end_ms": True}]}, "transcript.0.end_ms"),
         ({"transcript": [{"role": "user", "text": "Hi", "speaker": "Kim"}]}, "transcript.0.speaker"),

@@ -17,8 +17,10 @@ from zlib import crc32
 import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ConnectionClosedError, ReadTimeoutError
 from botocore.model import OperationModel
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ReadTimeoutError as URLLib3ReadTimeoutError
 
 TIME_LIMIT_SECONDS: Final = 2.0
 """Time limit for connecting, and for each read from the socket."""
@@ -34,6 +36,9 @@ CONNECTIONS: Final = 32
 _USER_AGENT: Final = f"Boto3/{boto3.__version__} app/pi-voice"
 """Sent with every request. boto3 would build a longer one twice for each request, a seventh of the request's work."""
 
+MAX_RESPONSE_BYTES: Final = 16_777_216
+"""Maximum size of a response; DynamoDB sends up to 16 MB of items."""
+
 _OK: Final = 200
 
 Result = TypeVar("Result")
@@ -47,6 +52,53 @@ class UnreadableResponse(BotoCoreError):
     """A response without a JSON object, which boto3 would return as an empty one: as if an item did not exist."""
 
     fmt = "The response is not a JSON object."
+
+
+class ResponseTooLarge(UnreadableResponse):
+    """A response of more than MAX_RESPONSE_BYTES."""
+
+    fmt = "The response is too large."
+
+
+class _BoundedBody:
+    """The body of a response, which is read up to MAX_RESPONSE_BYTES, whatever its Content-Length."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def stream(self) -> Iterator[bytes]:
+        """Yield the parts of the body; raises ResponseTooLarge."""
+        size = 0
+        for part in self._raw.stream():
+            size += len(part)
+            if size > MAX_RESPONSE_BYTES:
+                self._raw.close()
+                raise ResponseTooLarge
+            yield part
+
+
+class _BoundedSession:
+    """Sends requests by botocore's session, which would read a response of any size."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def send(self, request: Any) -> Any:
+        """Send a request and read its response; raises ResponseTooLarge, and what botocore's session raises."""
+        request.stream_output = True  # botocore does not read the body
+        response = self._session.send(request)
+        response.raw = _BoundedBody(response.raw)
+        try:
+            response.content  # noqa: B018 (reads the body, and keeps it)
+        except URLLib3ReadTimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+        except HTTPError as error:
+            raise ConnectionClosedError(endpoint_url=request.url, error=error, request=request) from error
+        return response
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
 
 
 class _Deadline:
@@ -80,6 +132,8 @@ def client(
         parameter_validation=False,  # AWS validates too; boto3's takes an eighth of the work of a PutItem
     )
     made: BaseClient = boto3.client(service, config=config)
+    endpoint: Any = made._endpoint  # type: ignore[attr-defined]  # noqa: SLF001 (there is no setting for its session)
+    endpoint.http_session = _BoundedSession(endpoint.http_session)
     made.meta.events.register("before-send", _check_deadline)
     made.meta.events.register("before-parse", _check_response)
     return made

@@ -74,7 +74,7 @@ class GeminiExtractionModel:
         except (aiohttp.ClientError, OSError) as error:
             logger.warning("extraction_model_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
-        except (TypeError, ValueError) as error:  # raised for an invalid response, and for a redirect
+        except (TypeError, ValueError) as error:  # an invalid or too large response, or a redirect
             logger.warning("extraction_model_response_invalid", error=type(error).__name__)
             raise GeminiError from None
         return _model_response(response, self.name)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient
+from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, ResponseTooLarge
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
 from pi_voice.domain.session_api import GeminiLiveConnection
 from pi_voice.logs import logger
@@ -93,6 +93,9 @@ class GeminiLiveTokens:
         except aiohttp.ClientError as error:
             logger.warning("gemini_live_unreachable", error=type(error).__name__)
             raise GeminiUnavailable from None
+        except ResponseTooLarge:
+            logger.warning("gemini_live_response_invalid")
+            raise GeminiError from None
         if status == _OK:
             return answer
         logger.warning("gemini_live_request_refused", status=status)

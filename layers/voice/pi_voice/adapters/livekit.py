@@ -13,7 +13,7 @@ from livekit.api.room_service import RoomService
 from livekit.api.twirp_client import ServerError, ServerErrorCode
 from livekit.protocol.room import RoomConfiguration
 
-from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, Redirected
+from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, Redirected, ResponseTooLarge
 from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, UpstreamTimeout
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.session_api import LiveKitConnection
@@ -137,6 +137,7 @@ class LiveKitRooms:
             DecodeError,
             AttributeError,
             Redirected,
+            ResponseTooLarge,
         ):  # the SDK raises AttributeError for an error whose body is not a JSON object
             logger.warning("livekit_response_invalid")
             raise LiveKitError from None

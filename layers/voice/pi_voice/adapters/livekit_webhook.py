@@ -40,10 +40,10 @@ class LiveKitWebhookVerifier:
         else:
             raise InvalidWebhookSignature
         exp, sha256 = claims["exp"], claims["sha256"]
-        is_recent = isinstance(exp, int | float) and exp <= self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS
+        if not isinstance(exp, int | float) or exp > self._clock() + MAX_VALIDITY_SECONDS + LEEWAY_SECONDS:
+            raise InvalidWebhookSignature
         digest = base64.b64encode(hashlib.sha256(webhook.body).digest())
-        is_of_body = isinstance(sha256, str) and hmac.compare_digest(sha256.encode(errors="replace"), digest)
-        if not (is_recent and is_of_body):
+        if not isinstance(sha256, str) or not hmac.compare_digest(sha256.encode(errors="replace"), digest):
             raise InvalidWebhookSignature
 
     @staticmethod

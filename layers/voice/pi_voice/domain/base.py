@@ -9,9 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 from pydantic_core import ErrorDetails
 from typing_extensions import TypeAliasType
 
-from pi_voice.domain.errors import ErrorDetail, InvalidRequest
+from pi_voice.domain.errors import MAX_DETAILS, ErrorDetail, InvalidRequest
 
-MAX_DETAILS: Final = 50
+MAX_FAULTS: Final = 1_000
+"""Maximum number of faults of a request that are listed; a list of more would take too much memory."""
 UNKNOWN_FIELD: Final = "Is not a field of this request. Remove it, or check its spelling."
 _MESSAGES: Final = {
     "extra_forbidden": UNKNOWN_FIELD,
@@ -74,8 +75,15 @@ def parse_request(parse: Callable[[], Parsed]) -> Parsed:
     try:
         return parse()
     except ValidationError as error:
+        check_fault_count(error)
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise InvalidRequest(details=map(_detail, errors[:MAX_DETAILS])) from None
+
+
+def check_fault_count(error: ValidationError) -> None:
+    """Raise InvalidRequest without a list if there are more than MAX_FAULTS: pydantic lists all or none."""
+    if (count := error.error_count()) > MAX_FAULTS:
+        raise InvalidRequest(details=[ErrorDetail("", f"Has {count:,} faults, too many to list.")]) from None
 
 
 def _detail(error: ErrorDetails) -> ErrorDetail:

@@ -25,20 +25,30 @@ Messages say what to do next. They never contain a provider's text, a stack trac
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import islice
+from typing import ClassVar, Final
 
 from pydantic import ConfigDict, with_config
+
+MAX_DETAILS: Final = 50
+MAX_DETAIL_CHARACTERS: Final = 300
+"""Maximum length of the path and of the message of a detail: both may quote names of the request."""
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """One error or warning about a request, with its place."""
+    """One error or warning about a request, with its place. Long texts are cut."""
 
     path: str
     """Place in the request: names and indexes joined by dots, or a JSON pointer into a strict schema."""
     message: str
     """What is wrong, and what to write instead."""
+
+    def __post_init__(self) -> None:
+        for name in ("path", "message"):
+            if len(text := getattr(self, name)) > MAX_DETAIL_CHARACTERS:
+                object.__setattr__(self, name, f"{text[: MAX_DETAIL_CHARACTERS - 1]}\u2026")
 
 
 class AlreadyProcessed(Exception):
@@ -54,7 +64,7 @@ class SettingsError(Exception):
 
 
 class VoiceError(Exception):
-    """An error that is returned to the caller."""
+    """An error that is returned to the caller, with up to MAX_DETAILS details."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -67,7 +77,7 @@ class VoiceError(Exception):
 
     def __init__(self, message: str | None = None, details: Iterable[ErrorDetail] = ()) -> None:
         self.message = message or self.default_message
-        self.details = tuple(details)
+        self.details = tuple(islice(details, MAX_DETAILS))
         super().__init__(self.message)
 
 
@@ -231,13 +241,13 @@ class IdempotencyKeyReused(VoiceError):
 
 
 class RequestTooLarge(VoiceError):
-    """The body exceeds the limit of the route."""
+    """The body exceeds the limit of the route, in bytes or in values."""
 
     status = 413
     code = "request_too_large"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is too large. Send at most {limit_bytes:,} bytes.")
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
+        super().__init__(f"The body is too large. Send at most {limit:,} {unit}.")
 
 
 class TranscriptTooLarge(VoiceError):

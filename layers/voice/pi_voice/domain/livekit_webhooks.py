@@ -1,5 +1,6 @@
 """LiveKit webhooks: signature, event and room models."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -8,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, T
 
 from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.ids import SessionId
+from pi_voice.domain.row_limits import MAX_ROOM_METADATA_BYTES, fitting_room_text, room_metadata_fits
 
-MAX_METADATA_BYTES: Final = 4_096
 _METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
 
 Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
@@ -18,10 +19,15 @@ Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(va
 
 @dataclass(frozen=True, slots=True)
 class SignedWebhook:
-    """The raw body of a webhook, and the token in its Authorization header."""
+    """The raw body of a webhook, or a function that reads it, and the token in its Authorization header."""
 
     token: str
-    body: bytes
+    content: bytes | Callable[[], bytes]
+
+    @property
+    def body(self) -> bytes:
+        """The raw body, which is read only after the token was verified; raises RequestTooLarge, InvalidRequest."""
+        return self.content if isinstance(self.content, bytes) else self.content()
 
 
 class _WebhookPart(BaseModel):
@@ -99,9 +105,10 @@ class ReceivedWebhook(Document):
 
 
 def _metadata_of(text: str) -> dict[str, JsonValue] | str | None:
-    """Return room metadata: a JSON object if it is one, else its text, clipped to 4 KB; None if it is empty."""
-    clipped = text.encode()[:MAX_METADATA_BYTES].decode(errors="ignore")
-    if clipped == text:
+    """Return room metadata: a JSON object if it is one that fits the row, else its text, clipped; None if empty."""
+    if len(text.encode()) <= MAX_ROOM_METADATA_BYTES:
         with suppress(ValidationError):
-            return _METADATA.validate_json(text)
-    return clipped or None
+            parsed = _METADATA.validate_json(text)
+            if room_metadata_fits(parsed):
+                return parsed
+    return fitting_room_text(text) or None

@@ -52,6 +52,8 @@ IN_WORDS: Final = {
 _MAX_ERRORS: Final = 20
 _MAX_NAMES: Final = 10
 _MAX_PATH_CHARACTERS: Final = 200
+_MAX_QUOTED_CHARACTERS: Final = 120
+"""Maximum length of what a message quotes from a schema, such as a pattern or a name."""
 
 
 def compile_output_schema(
@@ -181,10 +183,14 @@ def _message(error: "ValidationError") -> str:
         case "additionalProperties", False:
             message = "Has a property that the schema does not name."
         case str(keyword), str() | int() | float() if keyword in IN_WORDS and not isinstance(required, bool):
-            message = f"Breaks {keyword}: {IN_WORDS[keyword].format(required)}."
+            message = f"Breaks {keyword}: {IN_WORDS[keyword].format(_quoted(str(required)))}."
     return message
 
 
 def _shortened(names: list[str]) -> str:
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
+    return ", ".join(map(_quoted, names[:_MAX_NAMES])) + more
+
+
+def _quoted(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTED_CHARACTERS else f"{text[:_MAX_QUOTED_CHARACTERS]}\u2026"

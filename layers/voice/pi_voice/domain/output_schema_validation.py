@@ -89,7 +89,8 @@ def validate_output_schema(hints: JsonSchema | None, strict: JsonSchema | None) 
 
 
 def _check_hints(hints: JsonSchema) -> None:
-    errors = [*_size_errors("output_schema", hints), *_hint_errors("output_schema", hints)]
+    _check_size("output_schema", hints)
+    errors = [*_hint_errors("output_schema", hints)]
     if (keys := _count_keys(hints)) > MAX_KEYS:
         errors.append(ErrorDetail("output_schema", f"Has {keys} keys; at most {MAX_KEYS} are taken."))
     if errors:
@@ -149,7 +150,8 @@ class _Place:
 
 def _check_strict(root: JsonSchema) -> list[ErrorDetail]:
     name = "output_schema_strict"
-    errors = [*_size_errors(name, root)]
+    _check_size(name, root)
+    errors = []
     if root.get("type") != "object":
         errors.append(ErrorDetail(f"{name}#", 'The root must have "type": "object", because results are an object.'))
     places = list(_places(_Place("", root)))
@@ -160,9 +162,11 @@ def _check_strict(root: JsonSchema) -> list[ErrorDetail]:
     return [ErrorDetail(f"{name}#{pointer}", message) for place in places for pointer, message in _warnings(place)]
 
 
-def _size_errors(name: str, schema: JsonSchema) -> Iterator[ErrorDetail]:
+def _check_size(name: str, schema: JsonSchema) -> None:
+    """Check the size before anything else, because the work and the memory of the other checks grow with it."""
     if (size := len(to_json(schema))) > MAX_BYTES:
-        yield ErrorDetail(name, f"Takes {size:,} bytes as JSON; at most {MAX_BYTES:,} are taken.")
+        detail = ErrorDetail(name, f"Takes {size:,} bytes as JSON; at most {MAX_BYTES:,} are taken.")
+        raise InvalidOutputSchema(details=[detail])
 
 
 def _places(place: _Place) -> Iterator[_Place]:

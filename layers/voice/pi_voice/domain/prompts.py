@@ -8,7 +8,10 @@ from pi_voice.domain.agents import Agent
 from pi_voice.domain.transcripts import TranscriptTurn
 
 MAX_HISTORY_CHARACTERS: Final = 20_000
-"""Maximum size of the earlier conversation in the instruction of a resumed call: about its last half hour."""
+"""Maximum size of the earlier conversation in the instruction of a resumed call: about its last half hour.
+
+It is counted after escaping, because a character may become six.
+"""
 
 _PACE: Final = {
     "slow": "Speak slowly and leave pauses.",
@@ -49,9 +52,7 @@ def instruction_to_resume(agent: Agent, turns: Sequence[TranscriptTurn]) -> str:
 
     The turns are JSON objects, one per line, between two marker lines, as a guard against prompt injection.
     """
-    lines = transcripts.lines(turns)
-    while len(lines) > 1 and sum(map(len, lines)) > MAX_HISTORY_CHARACTERS:
-        lines = lines[1:]
+    lines = transcripts.latest_lines(turns, MAX_HISTORY_CHARACTERS)
     delimited = "\n".join((_DELIMITER.format("BEGIN"), *lines, _DELIMITER.format("END")))
     return "\n\n".join((instruction_for(agent), _RESUME, delimited))
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 
 from pi_voice.domain import sessions
 from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
@@ -21,9 +21,17 @@ from pi_voice.domain.sessions import (
     Participant,
     SessionStatus,
 )
-from pi_voice.domain.transcripts import MAX_CHECKPOINT_TURNS, MAX_TURNS, TranscriptTurn
+from pi_voice.domain.transcripts import (
+    MAX_CHECKPOINT_TURNS,
+    MAX_TURNS,
+    TranscriptTurn,
+    check_turn_count,
+    stop_after_fifty_faults,
+)
 
 _YEAR_9999: Final = 253_370_764_800
+_WHOLE: Final = (BeforeValidator(stop_after_fifty_faults), BeforeValidator(check_turn_count))
+"""Validators of a whole transcript in a request; the last one runs first."""
 
 
 def _round_to_milliseconds(seconds: float) -> int | float:
@@ -200,7 +208,11 @@ class SaveTranscriptRequest(Document):
 
     at: Annotated[int, Field(alias="from", ge=0, le=MAX_TURNS)]
     """Index of the first of these turns, counted from 0."""
-    turns: Annotated[list[TranscriptTurn], Field(min_length=1, max_length=MAX_CHECKPOINT_TURNS)]
+    turns: Annotated[
+        list[TranscriptTurn],
+        Field(min_length=1, max_length=MAX_CHECKPOINT_TURNS),
+        BeforeValidator(stop_after_fifty_faults),
+    ]
     """Turns in order, 1 to 500."""
 
 
@@ -218,7 +230,7 @@ class SavedTranscript(Document):
 class CompleteSessionRequest(Document):
     """Request body of POST /sessions/{session_id}/complete."""
 
-    transcript: list[TranscriptTurn] | None = None
+    transcript: Annotated[list[TranscriptTurn], Field(max_length=MAX_TURNS), *_WHOLE] | None = None
     """All turns in order, or an empty list; absent: the turns saved during the call."""
     duration_seconds: Annotated[float, Field(ge=0, le=DAY_SECONDS), AfterValidator(_round_to_milliseconds)] | None = (
         None
@@ -247,7 +259,7 @@ class RerunExtractionRequest(Document):
 class PreviewExtractionRequest(Document):
     """Request body of POST /extractions/preview."""
 
-    transcript: Annotated[list[TranscriptTurn], Field(min_length=1, max_length=MAX_TURNS)]
+    transcript: Annotated[list[TranscriptTurn], Field(min_length=1, max_length=MAX_TURNS), *_WHOLE]
     """Turns in order."""
     output_schema: JsonObject | None = None
     """Output schema as hints."""

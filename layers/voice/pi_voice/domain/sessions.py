@@ -59,7 +59,7 @@ def _validate_media(media: tuple[Medium, ...]) -> tuple[Medium, ...]:
 
 Media = Annotated[
     tuple[Medium, ...],
-    Field(json_schema_extra={"contains": {"const": "microphone"}, "uniqueItems": True, "minItems": 1, "maxItems": 2}),
+    Field(max_length=2, json_schema_extra={"contains": {"const": "microphone"}, "uniqueItems": True, "minItems": 1}),
     AfterValidator(_validate_media),
 ]
 Identity = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"\S")]

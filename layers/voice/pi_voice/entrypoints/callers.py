@@ -1,8 +1,8 @@
 """Credentials of a request, for the signatures of handlers."""
 
-import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final
 
 from aws_lambda_powertools.event_handler.depends import Depends
@@ -11,10 +11,11 @@ from aws_lambda_powertools.event_handler.request import Request
 from pi_voice import ports
 from pi_voice.domain import api_keys, client_tokens
 from pi_voice.domain.client_tokens import ClientTokens
-from pi_voice.domain.errors import InvalidApiKey, InvalidRequest, InvalidWebhookSignature, MissingApiKey
+from pi_voice.domain.errors import InvalidApiKey, InvalidWebhookSignature, MissingApiKey
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.domain.ids import WorkspaceId
 from pi_voice.domain.livekit_webhooks import SignedWebhook as SignedWebhookBody
+from pi_voice.entrypoints.bodies import bounded_body, raw_body
 from pi_voice.entrypoints.runner import run
 from pi_voice.ports import Scope
 
@@ -65,22 +66,13 @@ class ClientTokenCaller:
         return Scope(session_id=self._authenticators.client_tokens().session_of(self._token))
 
 
-def raw_body(event: dict[str, Any]) -> bytes:
-    """Return the body of an event, decoded if API Gateway sent it as base64; raises InvalidRequest."""
-    body = event.get("body") or ""
-    if not event.get("isBase64Encoded"):
-        return body.encode(errors="surrogatepass")  # half a surrogate pair is reported as invalid JSON
-    try:
-        return base64.b64decode(body, validate=True)
-    except ValueError:
-        raise InvalidRequest("The body is not valid base64.") from None
-
-
-def idempotent_request(caller: ports.SessionCaller, event: dict[str, Any], key: str) -> IdempotentRequest:
-    """Describe a request with an Idempotency-Key; raises InvalidApiKey."""
+def idempotent_request(
+    caller: ports.SessionCaller, event: dict[str, Any], key: str, max_body_bytes: int
+) -> IdempotentRequest:
+    """Describe a request with an Idempotency-Key; raises InvalidApiKey, RequestTooLarge."""
     scope = run(caller.scope())
     route = f"{event['requestContext']['http']['method']} {event['rawPath']}"
-    return IdempotentRequest(scope.workspace or scope.session_id or "", route, key, raw_body(event))
+    return IdempotentRequest(scope.workspace or scope.session_id or "", route, key, raw_body(event, max_body_bytes))
 
 
 def _bearer(request: Request) -> str:
@@ -105,13 +97,15 @@ def _session_caller(request: Request) -> ApiKeyCaller | ClientTokenCaller:
 def _request_hash(request: Request) -> str | None:
     if (key := request.headers.get(IDEMPOTENCY_KEY)) is None:
         return None
-    return idempotent_request(_session_caller(request), request.resolved_event.raw_event, key).request_hash
+    event, max_body_bytes = request.resolved_event.raw_event, request.context["max_body_bytes"]
+    return idempotent_request(_session_caller(request), event, key, max_body_bytes).request_hash
 
 
 def _signed_webhook(request: Request) -> SignedWebhookBody:
     if not (token := request.headers.get("authorization", "")):
         raise InvalidWebhookSignature
-    return SignedWebhookBody(token, raw_body(request.resolved_event.raw_event))
+    event, max_body_bytes = request.resolved_event.raw_event, request.context["max_body_bytes"]
+    return SignedWebhookBody(token, partial(bounded_body, event, max_body_bytes))
 
 
 Caller = Annotated[ports.Caller, Depends(_caller)]

@@ -8,9 +8,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from pydantic_core import to_json
 
 from pi_voice.domain.errors import InternalError, InvalidApiKey, MissingApiKey, VoiceError
+from pi_voice.entrypoints.bodies import JSON
 from pi_voice.logs import exception_fields, logger
 
-JSON: Final = "application/json"
 _RETRY_AFTER_SECONDS: Final = 2
 
 

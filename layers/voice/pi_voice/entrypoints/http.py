@@ -17,11 +17,11 @@ from aws_lambda_powertools.event_handler.depends import Depends
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, TypeAdapter
-from pydantic_core import from_json
 
 from pi_voice.domain.base import parse_request
-from pi_voice.domain.errors import AlreadyProcessed, InvalidRequest, RequestTooLarge, UnsupportedMediaType, VoiceError
+from pi_voice.domain.errors import AlreadyProcessed, VoiceError
 from pi_voice.domain.pagination import Page
+from pi_voice.entrypoints.bodies import JSON, MAX_UNAUTHENTICATED_BYTES, is_larger, json_body
 from pi_voice.entrypoints.callers import (
     IDEMPOTENCY_KEY,
     ApiKeyCaller,
@@ -30,9 +30,8 @@ from pi_voice.entrypoints.callers import (
     ClientTokenCaller,
     SessionCaller,
     idempotent_request,
-    raw_body,
 )
-from pi_voice.entrypoints.error_responses import JSON, error_response, not_found_response
+from pi_voice.entrypoints.error_responses import error_response, not_found_response
 from pi_voice.entrypoints.runner import run
 from pi_voice.logs import logger
 from pi_voice.ports import IdempotencyStore
@@ -157,7 +156,9 @@ class Api:
     def handler(self, event: Event, context: LambdaContext) -> dict[str, Any]:
         """Lambda handler for events of an HTTP API or a function URL (payload 2.0)."""
         started = time.perf_counter()
-        self._resolver.append_context(authenticators=self._authenticators)  # type: ignore[no-untyped-call]
+        self._resolver.append_context(  # type: ignore[no-untyped-call]
+            authenticators=self._authenticators, max_body_bytes=self._max_body_bytes
+        )
         response = self._resolver.resolve(event, context)
         request_id = event["requestContext"]["requestId"]
         response["headers"]["X-Request-Id"] = request_id
@@ -194,11 +195,13 @@ class Api:
             event = self._resolver.current_event
             arguments |= {name: event.path_parameters[name] for name in re.findall(r"{(\w+)}", route.path)}
             if adapter is not None:
+                if is_larger(event.raw_event, MAX_UNAUTHENTICATED_BYTES):
+                    _authenticate(arguments.values())
                 try:
                     arguments[name] = (
                         parse_request(lambda: adapter.validate_python(event.query_string_parameters or {}))
                         if route.method == "GET"
-                        else parse_request(lambda: adapter.validate_json(self._json_body(event)))
+                        else parse_request(lambda: adapter.validate_json(self._body(event)))
                     )
                 except VoiceError:
                     _authenticate(arguments.values())
@@ -233,7 +236,8 @@ class Api:
                 return before.resource_id
             return str(getattr(results[0], idempotent.id_field))
 
-        request = idempotent_request(caller, self._resolver.current_event.raw_event, key)
+        event = self._resolver.current_event.raw_event
+        request = idempotent_request(caller, event, key, self._max_body_bytes)
         resource_id = self._idempotency().once(request, self._resolver.lambda_context, work)
         if results:
             return results[0]
@@ -242,26 +246,8 @@ class Api:
             return _Replayed(results[0])
         return _Replayed(run(idempotent.repeat(resource_id, caller)))
 
-    def _json_body(self, event: APIGatewayProxyEventV2) -> bytes:
-        """Return a body that is JSON in UTF-8, by its Content-Type or without one; an empty body reads as `{}`.
-
-        The Content-Type of an empty body is ignored, because some clients set their own.
-        """
-        if not (body := raw_body(event.raw_event)):
-            return b"{}"
-        media_type, _, parameters = event.headers.get("content-type", JSON).lower().partition(";")
-        charset = dict(pair.strip().partition("=")[::2] for pair in parameters.split(";")).get("charset", "utf-8")
-        if not re.fullmatch(r"application/([\w.-]+\+)?json", media_type.strip()):
-            raise UnsupportedMediaType
-        if charset.strip('"') not in ("utf-8", "utf8"):
-            raise UnsupportedMediaType
-        if len(body) > self._max_body_bytes:
-            raise RequestTooLarge(self._max_body_bytes)
-        try:
-            from_json(body, allow_inf_nan=False)  # pydantic models accept NaN in fields of free JSON
-        except ValueError as error:
-            raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-        return body
+    def _body(self, event: APIGatewayProxyEventV2) -> bytes:
+        return json_body(event.raw_event, event.headers, self._max_body_bytes)
 
 
 def _is_injected(hint: object) -> bool:

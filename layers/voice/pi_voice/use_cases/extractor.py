@@ -10,7 +10,6 @@ from itertools import count
 from typing import Final, Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
-from pydantic_core import to_json
 
 from pi_voice.domain import evidence, transcripts
 from pi_voice.domain.agents import Agent
@@ -19,14 +18,12 @@ from pi_voice.domain.errors import ErrorDetail, GeminiError, ProviderError
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, violations
+from pi_voice.domain.row_limits import results_error
 from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
 
 MAX_ATTEMPTS: Final = 3
-MAX_RESULT_BYTES: Final = 150_000
-"""Maximum size of results and evidence as JSON; they share the session's row with the results of earlier runs."""
-
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _DELIMITER: Final = "-----{} TRANSCRIPT-----"
 _ANSWER: Final[TypeAdapter[JsonValue]] = TypeAdapter(AnyJson)
@@ -186,9 +183,8 @@ class Extractor:
         if details:
             raise _Failed(_schema_violation(details))
         fields = evidence.verify_evidence(results, claims, call.turns) if request.evidence else None
-        dumped = {path: found.model_dump() for path, found in (fields or {}).items()}
-        if len(to_json([results, dumped])) > MAX_RESULT_BYTES:
-            raise _Failed(ErrorInfo(code="results_too_large", message="The results are too large. Ask for less."))
+        if error := results_error(results, fields):
+            raise _Failed(error)
         return results, fields
 
     async def _generate(self, prompt: ModelRequest, usage: _Usage) -> ModelResponse:
@@ -224,12 +220,14 @@ class _Failed(Exception):
 def _validated(
     response: ModelResponse, schema: JsonSchema, *, has_evidence: bool
 ) -> tuple[JsonValue, JsonValue, list[ErrorDetail]]:
-    """Parse an answer and validate its results: the model does not always follow the schema."""
+    """Parse an answer and validate its results: the model does not always follow the schema. Raises _Failed."""
     try:
         answer = _ANSWER.validate_json(response.text)
     except ValidationError:
         return None, None, [ErrorDetail("", "Is not JSON.")]
     results, claims = evidence.split_answer(answer) if has_evidence else (answer, None)
+    if error := results_error(results):  # before the schema, whose work grows with the size
+        raise _Failed(error)
     return results, claims, violations(results, schema)
 
 

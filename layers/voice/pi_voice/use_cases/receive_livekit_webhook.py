@@ -14,6 +14,7 @@ from pi_voice.domain.errors import (
     InvalidWebhookSignature,
     LiveKitError,
     LiveKitUnavailable,
+    RequestTooLarge,
     StorageError,
     UpstreamTimeout,
 )
@@ -30,7 +31,14 @@ _ATTEMPTS: Final = 5
 class ReceiveLivekitWebhook:
     """Applies signed LiveKit webhooks to sessions."""
 
-    ERRORS = (InvalidWebhookSignature, InvalidRequest, LiveKitError, LiveKitUnavailable, UpstreamTimeout)
+    ERRORS = (
+        InvalidWebhookSignature,
+        InvalidRequest,
+        RequestTooLarge,
+        LiveKitError,
+        LiveKitUnavailable,
+        UpstreamTimeout,
+    )
 
     def __init__(
         self,
@@ -48,7 +56,8 @@ class ReceiveLivekitWebhook:
         """Verify a webhook and merge it into the session of its room.
 
         Other kinds of events, and rooms of other applications, are ignored. Raises InvalidWebhookSignature,
-        InvalidRequest, and a ProviderError if a room cannot be closed; LiveKit then sends the event again.
+        InvalidRequest, RequestTooLarge, and a ProviderError if a room cannot be closed; LiveKit then sends the event
+        again.
         """
         self._verifier.verify(webhook)
         try:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 
 from pydantic import JsonValue
-from pydantic_core import to_json
 
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
@@ -20,6 +19,7 @@ from pi_voice.domain.extractions import Extraction, ExtractionRun
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
+from pi_voice.domain.row_limits import fitting_runs
 from pi_voice.domain.session_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -29,8 +29,6 @@ from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, Extr
 
 BUDGET_SECONDS: Final = 20.0
 MAX_RUNS: Final = 10
-MAX_RUN_BYTES: Final = 150_000
-"""Maximum size of all runs of a session as JSON; they share its row with the current results."""
 
 _ATTEMPTS: Final = 5
 
@@ -127,10 +125,7 @@ def _history(session: Session, outcome: ExtractionOutcome) -> list[ExtractionRun
         last = _run(before, session.results, session.completed_at)
         if not known or (last.at or 0) > (known[0].at or 0):
             known = [last, *known]
-    runs = [_run(outcome.extraction, outcome.results), *known][:MAX_RUNS]
-    while len(runs) > 1 and len(to_json([run.model_dump() for run in runs])) > MAX_RUN_BYTES:
-        runs.pop()
-    return runs
+    return fitting_runs([_run(outcome.extraction, outcome.results), *known][:MAX_RUNS])
 
 
 def _run(extraction: Extraction, results: JsonValue, ended_at: int | None = None) -> ExtractionRun:

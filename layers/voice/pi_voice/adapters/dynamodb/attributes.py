@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 Attributes = dict[str, Any]
 Item = dict[str, Any]
@@ -29,8 +30,11 @@ def from_item(attributes: Mapping[str, Any]) -> Item:
 
 
 def to_json_text(value: JsonValue) -> str | None:
-    """Serialize free JSON: DynamoDB's own types would change numbers, and limit nesting to 32 levels."""
-    return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Serialize free JSON as `row_limits` measures it.
+
+    DynamoDB's own types would change numbers, and limit nesting to 32 levels.
+    """
+    return None if value is None else to_json(value).decode()
 
 
 def from_json_text(text: str | None) -> Any:

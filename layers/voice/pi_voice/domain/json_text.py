@@ -1,0 +1,41 @@
+"""Limits of JSON text, checked before it is parsed: parsed values take far more memory than their text."""
+
+import re
+from typing import Final
+
+from pi_voice.domain.errors import RequestTooLarge
+
+BYTES_PER_VALUE: Final = 64
+"""A body may have one value for each 64 bytes of its route's limit, twice what the longest valid transcript needs."""
+
+_HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_LOW: Final = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_LONE_SURROGATE: Final = re.compile(_HIGH + rb"(?!" + _LOW + rb")|(?<!" + _HIGH + rb")" + _LOW)
+_BACKSLASH: Final = rb"\\"
+_PLACEHOLDER: Final = b"\x00\x00"
+"""Stands for an escaped backslash, so that every other backslash begins an escape. JSON has no such characters."""
+
+
+def check_values(text: bytes, most: int) -> None:
+    """Raise RequestTooLarge if JSON text has more values than allowed: numbers, texts, arrays, objects and so on."""
+    if len(text) > most and not _has_at_most(text, most):
+        raise RequestTooLarge(most, "values")
+
+
+def _has_at_most(text: bytes, most: int) -> bool:
+    """Count quotes, then commas and brackets outside strings. Each step takes a few copies of the text at most."""
+    unescaped = text.replace(_BACKSLASH, b"").replace(rb"\"", b"")
+    if unescaped.count(b'"') > 4 * most:  # two for each text, and two for the name of a member
+        return False
+    outside = b"".join(unescaped.split(b'"')[::2])
+    return outside.count(b",") + outside.count(b"[") + outside.count(b"{") < most
+
+
+def without_lone_surrogates(text: bytes) -> bytes:
+    """Replace each escaped half of a surrogate pair by U+FFFD, as browsers do when they encode text."""
+    if _PLACEHOLDER in text:
+        return text
+    marked = bytearray(text.replace(_BACKSLASH, _PLACEHOLDER))
+    for half in _LONE_SURROGATE.finditer(marked):
+        marked[half.start() : half.end()] = rb"\ufffd"  # of the same length
+    return bytes(marked.replace(_PLACEHOLDER, _BACKSLASH))
