@@ -22,7 +22,7 @@ TURNS = [{"role": "agent", "text": "For how many?"}, {"role": "user", "text": "F
 
 
 def a_call(api: Api) -> dict[str, Any]:
-    return api.session(api.agent(output_schema={"guests": "integer"}))
+    return api.session(api.agent(output_schema={"guests": "integer"}), max_duration_seconds=600)
 
 
 def state_of(api: Api, session: dict[str, Any]) -> Any:

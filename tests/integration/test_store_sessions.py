@@ -94,6 +94,7 @@ def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
         "metadata",
         "participant_identity",
         "participant_name",
+        "renewals",
         "session_id",
         "status",
         "ttl_seconds",

@@ -242,6 +242,15 @@ def test_a_call_over_its_cap_is_hung_up_and_stays_active() -> None:
     assert setup.sweep() == SweepSessionsResult()
 
 
+def test_a_call_without_a_cap_expires_an_hour_after_its_creation_and_stays_active() -> None:
+    setup = Setup(session().with_first_duties(), now=NOW + 3_615)
+
+    assert setup.sweep().hung_up == 1
+
+    assert setup.rooms.closed == [SESSION_ID]
+    assert (setup.session.status, setup.session.end_reason) == ("active", "expired")
+
+
 def test_a_room_that_could_not_be_closed_at_the_hang_up_is_closed_later() -> None:
     duties = session().duties.plus(close_room=NOW + 60)
     setup = Setup(replace(session(), hung_up_at=NOW + 60, end_reason="stopped", duties=duties), now=NOW + 61)

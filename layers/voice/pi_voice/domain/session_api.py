@@ -325,7 +325,7 @@ class SessionSummary(Document):
     duration_seconds: int | float | None
     """Duration of the call in seconds, as reported by the client."""
     end_reason: str | None
-    """Reason why the call ended; `cap` if it exceeded its time limit, or an hour without one."""
+    """Reason why the call ended; `cap` if it exceeded its time limit, `expired` if an hour without one."""
     completed_by: str | None
     """`client` or `sweeper`."""
     hung_up_at: int | None

@@ -214,9 +214,9 @@ class SweepSessions:
         return "failed"
 
     async def _hang_up(self, row: Row) -> str | None:
-        """Hang up a call that is over its time limit."""
+        """Hang up a call that is over its time limit, or over an hour without one."""
         if isinstance(row, Session) and row.is_ongoing and row.call_ends_at is not None:
-            await self._stop_session.hang_up(row, "cap")
+            await self._stop_session.hang_up(row, "expired" if row.max_duration_seconds is None else "cap")
             return "hung_up"
         await self._remove(row, "hang_up")
         return None
