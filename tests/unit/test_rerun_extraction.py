@@ -362,8 +362,8 @@ def test_ten_failures_in_a_row_fill_the_history_and_keep_the_results() -> None:
     assert [each.at for each in setup.extraction.runs] == [NOW + 1_012 - number for number in range(10)]
 
 
-def test_the_history_has_at_most_150000_bytes_but_always_the_newest_run() -> None:
-    setup = Setup(json.dumps({"city": "x" * 60_000}))
+def test_the_history_has_at_most_120000_bytes_but_always_the_newest_run() -> None:
+    setup = Setup(json.dumps({"city": "x" * 45_000}))
 
     for number, runs in enumerate([2, 3, 2]):
         extracted = setup.rerun()
