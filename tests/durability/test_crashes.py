@@ -139,7 +139,7 @@ def started_with(turns: Turns) -> Callable[[Call], None]:
 
 def given_up_with(turns: Turns) -> Callable[[Call], None]:
     def prepare(call: Call) -> None:
-        started(call)
+        assert call.create(max_duration_seconds=600) == 201  # without a limit it would be hung up first
         assert not turns or call.keep(list(turns)) == 200
         call.world.let_pass(call.session_id, NEVER_BACK)
 
@@ -153,6 +153,11 @@ def over_its_cap(call: Call) -> None:
     duties = {"M": {"hang_up": {"M": {"due_at": over, "tries": {"N": "0"}}}}}
     call.world.put_into_row(call.session_id, livekit={"first_joined_at": joined}, due_at=over, duties=duties)
     call.world.let_pass(call.session_id, CAP_SECONDS + CAP_LEEWAY_SECONDS + 1)
+
+
+def an_hour_old_without_a_cap(call: Call) -> None:
+    started(call)
+    call.world.let_pass(call.session_id, 3_600 + CAP_LEEWAY_SECONDS + 1)
 
 
 def waiting_for_results(call: Call) -> None:
@@ -341,7 +346,7 @@ OPERATIONS: Final = (
         (RECHECK_SECONDS, NEVER_BACK),
     ),
     Operation("add a participant", "AddParticipant", (KEY_TAKEN, KEY_DONE), started, add_participant),
-    Operation("renew", "RenewSession", (ROOM_OPENED, TOKEN, SESSION), started_with(FIRST), renew),
+    Operation("renew", "RenewSession", (SESSION, ROOM_OPENED, TOKEN, SESSION), started_with(FIRST), renew),
     Operation(
         "sweep with kept turns",
         "SweepSessions",
@@ -351,6 +356,13 @@ OPERATIONS: Final = (
     ),
     Operation("sweep without any", "SweepSessions", (SESSION, SESSION), given_up_with([]), sweep),
     Operation("sweep over the cap", "SweepSessions", (SESSION, SESSION, ROOM_CLOSED, SESSION), over_its_cap, sweep),
+    Operation(
+        "sweep without a cap",
+        "SweepSessions",
+        (SESSION, SESSION, ROOM_CLOSED, SESSION),
+        an_hour_old_without_a_cap,
+        sweep,
+    ),
     Operation("sweep of an extraction left behind", "SweepSessions", (SESSION, QUEUED, SESSION), left_behind, sweep),
     Operation("sweep after the tokens", "SweepSessions", (SESSION, ROOM_CLOSED, SESSION), completed_and_expired, sweep),
     Operation("delete", "DeleteSession", (KEPT, DELETED), completed, delete, (TOKENS_ENDED, LATER), is_deletion=True),
