@@ -31,7 +31,9 @@ def test_no_request_causes_a_server_error_or_an_undocumented_response() -> None:
     with running_api({**os.environ, "POWERTOOLS_LOG_LEVEL": "ERROR"}) as api:
         found = subprocess.run(
             [
-                *(Path(sys.executable).with_name("schemathesis"), "run", ROOT / "docs" / "openapi.json"),
+                Path(sys.executable).with_name("schemathesis"),
+                *("--config-file", Path(__file__).with_name("schemathesis.toml")),
+                *("run", ROOT / "docs" / "openapi.json"),
                 *("--url", api.base_url, "--header", f"Authorization: Bearer {api.api_key}"),
                 *("--checks", ",".join(CHECKS)),
                 *("--phases", "examples,coverage,fuzzing,stateful", "--max-time", SECONDS),
