@@ -59,9 +59,7 @@ async def save_samples(around: Surroundings) -> None:
         hint=secret.hint,
         created_at=now,
     )
-    rows, tables = (
-        AwsClient(dynamodb.client(around.dynamodb_url)),
-        TableNames.of(around.template.functions[0].environment),
-    )
+    rows = AwsClient(dynamodb.client(around.dynamodb_url))
+    tables = TableNames.of(around.template.functions[0].environment)
     await DynamoSessions(rows, tables.sessions).add(session)
     await DynamoApiKeys(rows, tables.api_keys).add(key, secret.hash)

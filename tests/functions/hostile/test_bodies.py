@@ -118,6 +118,7 @@ def test_no_body_takes_much_more_than_the_largest_valid_one(route: Route) -> Non
     valid, *hostile = measure(route.function, [route.case("valid", route.largest()), *route.hostile()])
 
     assert valid.status < 300
+    assert len(hostile) > 30
     allowed = max(TIMES_THE_LARGEST * valid.growth_bytes, SMALLEST_BOUND)
     assert too_much(hostile, route.function, allowed) == []
 
