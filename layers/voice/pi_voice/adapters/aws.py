@@ -61,7 +61,7 @@ class ResponseTooLarge(UnreadableResponse):
 
 
 class _BoundedBody:
-    """The body of a response, which is read up to MAX_RESPONSE_BYTES, whatever its Content-Length."""
+    """The body of a response, which is read up to MAX_RESPONSE_BYTES."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
@@ -87,7 +87,9 @@ class _BoundedSession:
         """Send a request and read its response; raises ResponseTooLarge, and what botocore's session raises."""
         request.stream_output = True  # botocore does not read the body
         response = self._session.send(request)
-        response.raw = _BoundedBody(response.raw)
+        length = response.raw.length_remaining
+        if length is None or length > MAX_RESPONSE_BYTES:  # otherwise no more than its Content-Length is read
+            response.raw = _BoundedBody(response.raw)
         try:
             response.content  # noqa: B018 (reads the body, and keeps it)
         except URLLib3ReadTimeoutError as error:

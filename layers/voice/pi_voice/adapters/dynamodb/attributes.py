@@ -5,15 +5,29 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from boto3.dynamodb.types import Binary, TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from pydantic import JsonValue
 from pydantic_core import to_json
 
 Attributes = dict[str, Any]
 Item = dict[str, Any]
 
+
+class _Deserializer(TypeDeserializer):
+    """Returns int, float and bytes, where boto3 returns Decimal and a Binary of its own."""
+
+    def _deserialize_n(self, value: str) -> int | float:
+        try:
+            return int(value)
+        except ValueError:
+            return float(value)
+
+    def _deserialize_b(self, value: bytes) -> bytes:
+        return value
+
+
 _SERIALIZER: Final = TypeSerializer()
-_DESERIALIZER: Final = TypeDeserializer()
+_DESERIALIZER: Final = _Deserializer()
 
 
 def to_item(values: Mapping[str, Any]) -> Attributes:
@@ -26,7 +40,7 @@ def to_item(values: Mapping[str, Any]) -> Attributes:
 
 def from_item(attributes: Mapping[str, Any]) -> Item:
     """Convert attribute values to Python values."""
-    return {name: _plain(_DESERIALIZER.deserialize(attribute)) for name, attribute in attributes.items()}
+    return {name: _DESERIALIZER.deserialize(attribute) for name, attribute in attributes.items()}
 
 
 def to_json_text(value: JsonValue) -> str | None:
@@ -40,17 +54,3 @@ def to_json_text(value: JsonValue) -> str | None:
 def from_json_text(text: str | None) -> Any:
     """Parse free JSON."""
     return None if text is None else json.loads(text)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
-        case Binary():
-            return bytes(value)  # type: ignore[call-overload]
-        case dict():
-            return {name: _plain(inner) for name, inner in value.items()}
-        case list():
-            return [_plain(inner) for inner in value]
-        case _:
-            return value
