@@ -14,12 +14,11 @@ from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.domain.session_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SignedWebhook
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.delete_session import DeleteSession
 from pi_voice.use_cases.end_session import EndSession

@@ -14,7 +14,7 @@ from local.stand_ins import gemini
 from local.stand_ins.gemini import gemini_stand_in
 from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
 from pi_voice.adapters.http_client import HttpClient
-from pi_voice.domain.errors import GeminiError, GeminiUnavailable, ProviderError, UpstreamTimeout
+from pi_voice.domain.errors import GeminiError, GeminiMisconfigured, GeminiUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.domain.output_schema import gemini_schema
 from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
@@ -39,6 +39,7 @@ from tests.support.patience import LONG
 
 KEY = "AIza-the-key-of-the-tests"
 MODEL = "gemini-3.5-flash-lite"
+BROKEN = ModelResponse("", MODEL, "broken")
 PROVIDER_TEXT = "what-google-says-and-perhaps-echoes"
 SCHEMA: dict[str, JsonValue] = {
     "type": "object",
@@ -334,7 +335,7 @@ def test_a_blocked_prompt_has_token_counts(
         says(b"\xff\xfe"),
     ],
 )
-def test_an_unreadable_200_is_a_gemini_error(
+def test_an_unreadable_200_is_broken(
     runner: asyncio.Runner,
     provider: Provider,
     model: GeminiExtractionModel,
@@ -343,7 +344,7 @@ def test_an_unreadable_200_is_a_gemini_error(
 ) -> None:
     provider.answers(answer)
 
-    assert type(failure(runner, model)) is GeminiError
+    assert runner.run(generate(model)) == BROKEN
     assert_secret(logged)
 
 
@@ -366,7 +367,7 @@ def test_a_200_that_is_not_a_gemini_response_is_broken(
 ) -> None:
     provider.answers(answer)
 
-    assert runner.run(generate(model)) == ModelResponse("", MODEL, "broken")
+    assert runner.run(generate(model)) == BROKEN
     assert_secret(logged)
 
 
@@ -392,10 +393,11 @@ HELP = {"@type": "type.googleapis.com/google.rpc.Help", "links": []}
     ("answer", "error"),
     [
         (google(400, "INVALID_ARGUMENT"), GeminiError),
-        (google(401, "UNAUTHENTICATED"), GeminiError),
-        (google(403, "PERMISSION_DENIED"), GeminiError),
-        (google(404, "NOT_FOUND"), GeminiError),
-        (says(f"<html>{PROVIDER_TEXT}", 404, "text/html"), GeminiError),
+        (google(413, "INVALID_ARGUMENT"), GeminiError),
+        (google(401, "UNAUTHENTICATED"), GeminiMisconfigured),
+        (google(403, "PERMISSION_DENIED"), GeminiMisconfigured),
+        (google(404, "NOT_FOUND"), GeminiMisconfigured),
+        (says(f"<html>{PROVIDER_TEXT}", 404, "text/html"), GeminiMisconfigured),
         (google(408, "DEADLINE_EXCEEDED"), GeminiUnavailable),
         (google(429, "RESOURCE_EXHAUSTED"), GeminiUnavailable),
         (google(429, "RESOURCE_EXHAUSTED", listed=True), GeminiUnavailable),
@@ -430,7 +432,7 @@ def test_refusals_and_outages_raise_different_errors_without_googles_text(
 def test_a_redirect_is_not_followed(runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel) -> None:
     provider.answers(redirects(provider.url), candidate())
 
-    assert type(failure(runner, model)) is GeminiError
+    assert runner.run(generate(model)) == BROKEN
     assert len(provider.received) == 1
 
 
@@ -441,7 +443,7 @@ def test_a_response_without_end_is_not_read_to_its_end(
     flood = Flood(chunked=chunked)
     provider.answers(flood)
 
-    assert type(failure(runner, model)) is GeminiError
+    assert runner.run(generate(model)) == BROKEN
     assert flood.sent < FLOOD_BYTES
 
 
@@ -450,7 +452,7 @@ def test_a_compressed_response_is_not_decompressed(
 ) -> None:
     provider.answers(compresses('{"candidates": []}'))
 
-    assert type(failure(runner, model)) is GeminiError
+    assert runner.run(generate(model)) == BROKEN
     assert provider.received[0].headers["Accept-Encoding"] == "identity"
 
 
@@ -463,21 +465,25 @@ def test_a_refused_request_points_to_the_output_schema(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "cause"),
     [
-        google(400, "INVALID_ARGUMENT", HELP, {"@type": ERROR_INFO, "reason": "API_KEY_INVALID"}),
-        google(400, "FAILED_PRECONDITION"),
-        google(401, "UNAUTHENTICATED"),
-        google(403, "PERMISSION_DENIED"),
-        google(404, "NOT_FOUND"),
+        (google(400, "INVALID_ARGUMENT", HELP, {"@type": ERROR_INFO, "reason": "API_KEY_INVALID"}), "key"),
+        (google(400, "FAILED_PRECONDITION"), "permission"),
+        (google(401, "UNAUTHENTICATED"), "key"),
+        (google(403, "PERMISSION_DENIED"), "permission"),
+        (google(403, "PERMISSION_DENIED", {"@type": ERROR_INFO, "reason": "API_KEY_SERVICE_BLOCKED"}), "key"),
+        (google(404, "NOT_FOUND"), "model"),
     ],
 )
-def test_a_refused_key_or_model_points_to_the_operators_settings(
-    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, answer: Answer
+def test_a_refused_deployment_has_its_cause_and_points_to_the_operators_settings(
+    runner: asyncio.Runner, provider: Provider, model: GeminiExtractionModel, answer: Answer, cause: str
 ) -> None:
     provider.answers(answer)
 
-    assert failure(runner, model).message == GeminiError.default_message
+    refused = failure(runner, model)
+
+    assert isinstance(refused, GeminiMisconfigured)
+    assert (refused.cause, refused.message) == (cause, GeminiError.default_message)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -16,7 +16,7 @@ from livekit.api import AccessToken, TokenVerifier, WebhookReceiver
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
-from pi_voice.domain.livekit_webhooks import SignedWebhook
+from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, WebhookSettings
 
 KEY, SECRET = "APIwebhook", "the-secret-that-webhooks-are-signed-with"

@@ -32,7 +32,7 @@ from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
-from pi_voice.domain.livekit_webhooks import SignedWebhook
+from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, TableNames, WebhookSettings
 from tests.local.conftest import Background
 from tests.support.template import ROOT, environment

@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
+from pi_voice.deadline import answer_within
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.duties import Duties, Duty
-from pi_voice.domain.errors import GeminiError, GeminiUnavailable, StorageError, UpstreamTimeout
+from pi_voice.domain.errors import (
+    GeminiError,
+    GeminiMisconfigured,
+    GeminiUnavailable,
+    Misconfiguration,
+    StorageError,
+    UpstreamTimeout,
+)
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
@@ -45,6 +53,8 @@ TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 CITY = agent(output_schema={"city": "string"})
 OSLO = '{"city": "Oslo"}'
 TRUNCATED = ModelResponse("", "fake-model-001", "truncated", input_tokens=9)
+BROKEN = ModelResponse("", "fake-model-001", "broken")
+CAUSES: list[Misconfiguration] = ["key", "permission", "model"]
 
 
 def completed(status: Any = "pending", attempts: int = 0, **changes: Any) -> Session:
@@ -88,14 +98,17 @@ class Setup:
         extractor = Extractor(self.model, prices=self.prices, clock=self.clock, sleep=no_pause)
         return ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
 
-    def extract_for_caller(self, turns: list[TranscriptTurn] = TURNS, *, is_room_closed: bool = True) -> Session:
+    def extract_for_caller(
+        self, turns: list[TranscriptTurn] = TURNS, *, is_room_closed: bool = True, seconds_left: float = 28.0
+    ) -> Session:
         """Extract while a caller waits and the room is closed."""
 
         async def closing_room() -> bool:
             return is_room_closed
 
         async def extract() -> Session:
-            return await self.extract_results.for_caller(self.session, turns, 20.0, closing_room())
+            with answer_within(seconds_left):
+                return await self.extract_results.for_caller(self.session, turns, closing_room())
 
         return asyncio.run(extract())
 
@@ -119,6 +132,12 @@ class Setup:
     def extraction(self) -> Extraction:
         assert self.session.extraction is not None
         return self.session.extraction
+
+
+def counted(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """Return the metrics that were written, each with its cause."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    return [(line["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"], line["cause"]) for line in lines]
 
 
 class ModelWithConcurrentWrite(FakeExtractionModel):
@@ -162,6 +181,49 @@ def test_if_the_provider_is_unavailable_the_extraction_is_queued(error: Any) -> 
     assert returned.results is None
     assert setup.queue.session_ids == [SESSION_ID]
     assert returned.duties == CLOSED.plus(extract=NOW + 3_600)  # longer than the queue retries
+
+
+def test_a_broken_answer_is_asked_for_again_and_then_queued() -> None:
+    setup = Setup(model=FakeExtractionModel(BROKEN))
+
+    returned = setup.extract_for_caller()
+
+    assert (setup.extraction.status, setup.extraction.attempts) == ("pending", 3)
+    assert setup.extraction.error is not None
+    assert setup.extraction.error.code == "answer_invalid"
+    assert (setup.queue.session_ids, returned.duties) == ([SESSION_ID], CLOSED.plus(extract=NOW + 3_600))
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_an_extraction_that_gemini_refuses_for_the_deployment_stays_pending(
+    cause: Misconfiguration, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup = Setup(GeminiMisconfigured(cause))
+
+    setup.extract_for_caller()
+
+    assert (setup.extraction.status, setup.extraction.attempts) == ("pending", 1)
+    assert setup.extraction.error == ErrorInfo(code="gemini_error", message=GeminiError.default_message)
+    assert setup.queue.session_ids == [SESSION_ID]
+    assert counted(capsys) == [("ExtractionsMisconfigured", cause)]
+
+
+def test_without_time_left_the_model_is_not_asked_and_the_extraction_queued() -> None:
+    setup = Setup()
+
+    returned = setup.extract_for_caller(seconds_left=6.0)
+
+    assert setup.model.requests == []
+    assert (setup.extraction.status, setup.extraction.attempts) == ("pending", 0)
+    assert (setup.queue.session_ids, returned.duties) == ([SESSION_ID], CLOSED.plus(extract=NOW + 3_600))
+
+
+def test_in_a_slow_request_the_model_gets_what_is_left_without_a_reserve() -> None:
+    setup = Setup()
+
+    setup.extract_for_caller(seconds_left=16.0)
+
+    assert 0 < setup.model.requests[0].seconds <= 10
 
 
 @pytest.mark.parametrize(
@@ -208,7 +270,7 @@ def test_a_session_deleted_while_its_room_is_closed_is_not_stored_again() -> Non
     sessions.stored.clear()
 
     async def extract() -> Session:
-        return await setup.extract_results.for_caller(before, [], 20.0, asyncio.sleep(0, result=True))
+        return await setup.extract_results.for_caller(before, [], asyncio.sleep(0, result=True))
 
     assert asyncio.run(extract()) == before
     assert sessions.stored == {}
@@ -315,6 +377,16 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
         status="failed", model="fake-model", attempts=18, error=GEMINI_UNAVAILABLE, extracted_at=NOW
     )
     assert setup.session.duties.due_at == NOW + 120
+
+
+def test_after_the_last_delivery_a_misconfigured_extraction_still_waits_for_the_operator() -> None:
+    setup = Setup(GeminiMisconfigured("key"))
+
+    with pytest.raises(ExtractionUnfinished):
+        setup.extract_from_queue(is_last=True)
+
+    assert setup.extraction.status == "pending"
+    assert setup.session.duties.get("extract") == Duty(NOW + 172_800)
 
 
 def test_a_redriven_dead_letter_gets_its_results() -> None:

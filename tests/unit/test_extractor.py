@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain import evidence, row_limits
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.errors import ErrorDetail, GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.domain.errors import ErrorDetail, GeminiError, GeminiMisconfigured, GeminiUnavailable, UpstreamTimeout
 from pi_voice.domain.evidence import with_evidence
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -158,7 +158,6 @@ def test_a_schema_violation_does_not_quote_the_answer() -> None:
     [
         ("truncated", "answer_truncated", "Ask for less in the output schema."),
         ("blocked", "answer_blocked", "safety rules"),
-        ("broken", "gemini_error", "Gemini gave no answer for this transcript."),
     ],
 )
 def test_an_unfinished_answer_fails_the_extraction_and_is_not_retried(end: Any, code: str, words: str) -> None:
@@ -170,6 +169,29 @@ def test_an_unfinished_answer_fails_the_extraction_and_is_not_retried(end: Any, 
     assert words in error_of(outcome).message
     assert (len(model.requests), outcome.is_retryable) == (1, False)
     assert (outcome.extraction.input_tokens, outcome.extraction.output_tokens) == (9, 3)
+
+
+def test_a_broken_answer_is_asked_for_again() -> None:
+    model = FakeExtractionModel(ModelResponse("", "fake-model-001", "broken", 9, 3), OSLO)
+
+    outcome = extract(model)
+
+    assert (outcome.results, outcome.extraction.attempts) == ({"city": "Oslo"}, 2)
+
+
+def test_an_answer_that_stays_broken_may_succeed_later() -> None:
+    outcome = extract(FakeExtractionModel(ModelResponse("", "fake-model-001", "broken", 9, 3)))
+
+    assert (error_of(outcome).code, outcome.is_retryable) == ("answer_invalid", True)
+    assert "empty or broken" in error_of(outcome).message
+    assert (outcome.extraction.attempts, outcome.extraction.input_tokens) == (3, 27)
+
+
+def test_a_refused_deployment_is_not_asked_again_and_says_what_is_refused() -> None:
+    outcome = extract(FakeExtractionModel(GeminiMisconfigured("model")))
+
+    assert (error_of(outcome).code, outcome.misconfiguration) == ("gemini_error", "model")
+    assert (outcome.extraction.attempts, outcome.is_retryable) == (1, False)
 
 
 @pytest.mark.parametrize("length", [100_001, 400_000])

@@ -9,9 +9,9 @@ from pydantic import JsonValue
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InvalidRequest, InvalidWebhookSignature, LiveKitUnavailable
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook
+from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent
 from pi_voice.domain.sessions import Session, Tombstone
-from pi_voice.ports import Rooms
+from pi_voice.ports import Rooms, SignedWebhook
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session

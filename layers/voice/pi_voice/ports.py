@@ -1,22 +1,29 @@
-"""What the use cases need, as Protocols. Adapters implement them, and so do the fakes of the tests."""
+"""What the use cases need, as Protocols. Adapters implement them, and so do the fakes of the tests.
 
-from collections.abc import AsyncIterator, Callable, Sequence
+Models are imported for their types only: every function imports this module, and none needs all models.
+"""
+
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
-from pi_voice.domain.api_keys import ApiKey
-from pi_voice.domain.duties import Duties
-from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.idempotency import IdempotentRequest
-from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
-from pi_voice.domain.livekit_webhooks import RoomEvent, SignedWebhook
-from pi_voice.domain.pagination import Page
-from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
-from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
-from pi_voice.domain.transcripts import TranscriptTurn
+    from pydantic import JsonValue
+
+    from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+    from pi_voice.domain.api_keys import ApiKey
+    from pi_voice.domain.duties import Duties
+    from pi_voice.domain.extractions import Extraction
+    from pi_voice.domain.idempotency import IdempotentRequest
+    from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+    from pi_voice.domain.livekit_webhooks import RoomEvent
+    from pi_voice.domain.pagination import Page
+    from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+    from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
+    from pi_voice.domain.transcripts import TranscriptTurn
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +274,19 @@ class Rooms(Protocol):
     def issue_token(self, session: Session, participant: Participant, media: Sequence[Medium]) -> LiveKitConnection:
         """Sign a token for one participant, valid until the session expires."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SignedWebhook:
+    """The raw body of a webhook, or a function that reads it, and the token in its Authorization header."""
+
+    token: str
+    content: bytes | Callable[[], bytes]
+
+    @property
+    def body(self) -> bytes:
+        """The raw body, which is read only after the token was verified; raises RequestTooLarge, InvalidRequest."""
+        return self.content if isinstance(self.content, bytes) else self.content()
 
 
 class WebhookVerifier(Protocol):

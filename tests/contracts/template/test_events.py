@@ -15,8 +15,8 @@ from events.sign_webhook import SAMPLE, signed
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain import api_keys
 from pi_voice.domain.ids import is_uuid
-from pi_voice.domain.livekit_webhooks import SignedWebhook
 from pi_voice.entrypoints.events import ExtractionMessage
+from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, WebhookSettings
 from tests.support.template import ROOT, ROUTES, Node, snake_case
 

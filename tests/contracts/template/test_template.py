@@ -4,14 +4,16 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
+from typing import get_args
 
 import pytest
 
-from pi_voice import settings
+from pi_voice import metrics, settings
 from pi_voice.adapters import gemini_live, livekit
 from pi_voice.domain import sessions
+from pi_voice.domain.errors import Misconfiguration
 from pi_voice.entrypoints import events
-from pi_voice.use_cases import complete_session, extract_results, preview_extraction, rerun_extraction, sweep_sessions
+from pi_voice.use_cases import extract_results, extractor, sweep_sessions
 from tests.support.template import (
     BASE,
     ROOT,
@@ -190,9 +192,8 @@ def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Map
     # The provider hangs, then the write of the session, then the write of the failure.
     providers = max(livekit.TIME_LIMIT_SECONDS, gemini_live.TIME_LIMIT_SECONDS)
     assert providers + 2 * STORING_SECONDS <= functions["CreateSession"]["Timeout"] < 30
-    assert complete_session.BUDGET_SECONDS + STORING_SECONDS <= functions["CompleteSession"]["Timeout"] < 30
-    assert rerun_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["RerunExtraction"]["Timeout"] < 30
-    assert preview_extraction.BUDGET_SECONDS + STORING_SECONDS <= functions["PreviewExtraction"]["Timeout"] < 30
+    for name in ("CompleteSession", "RerunExtraction", "PreviewExtraction"):
+        assert extractor.BUDGET_SECONDS + extractor.RESERVE_SECONDS < functions[name]["Timeout"] < 30, name
     assert float(budget[1]) + STORING_SECONDS <= functions["ExtractResults"]["Timeout"]
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
@@ -419,12 +420,57 @@ def test_one_dead_letter_raises_an_alarm(template: Node, resources: Node) -> Non
     assert_alarm_notifies_the_topic(template, alarm)
 
 
-def test_repeated_failures_of_the_sweeper_raise_an_alarm(template: Node, resources: Node) -> None:
+def test_a_sweeper_that_fails_or_does_not_run_raises_an_alarm(template: Node, resources: Node) -> None:
+    """No data is what CloudWatch has if the schedule is off, or if the function cannot start."""
     alarm = resources["SweeperFails"]["Properties"]
 
-    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("AWS/Lambda", "Errors", "Sum")
-    assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "SweepSessions"}}]
-    assert 1 <= alarm["Threshold"] <= alarm["Period"] / 60
+    series = {metric["Id"]: metric for metric in alarm["Metrics"]}
+    assert series.pop("succeeded")["Expression"] == "FILL(runs, 0) - FILL(errors, 0)"
+    for each in series.values():
+        metric = each["MetricStat"]["Metric"]
+        assert metric["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "SweepSessions"}}]
+        assert (metric["Namespace"], each["MetricStat"]["Stat"], each["ReturnData"]) == ("AWS/Lambda", "Sum", False)
+    names = {name: metric["MetricStat"]["Metric"]["MetricName"] for name, metric in series.items()}
+    assert names == {"runs": "Invocations", "errors": "Errors"}
+    assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("LessThanOrEqualToThreshold", "breaching")
+    assert 0 <= alarm["Threshold"] < series["runs"]["MetricStat"]["Period"] / 60
+    assert_alarm_notifies_the_topic(template, alarm)
+
+
+def test_each_refusal_of_the_deployment_raises_an_alarm_of_its_own(template: Node, resources: Node) -> None:
+    alarms = of_metric(resources, "ExtractionsMisconfigured")
+
+    dimensions = {tuple(sorted((each["Name"], str(each["Value"])) for each in alarm["Dimensions"])) for alarm in alarms}
+    assert dimensions == {
+        (("cause", cause), ("service", "{'Ref': 'AWS::StackName'}")) for cause in get_args(Misconfiguration)
+    }
+    for alarm in alarms:
+        assert_alarm_rings_at_the_first_event(template, alarm)
+
+
+def test_a_duty_that_is_given_up_raises_an_alarm(template: Node, resources: Node) -> None:
+    [alarm] = of_metric(resources, "DutiesGivenUp")
+
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
+    assert_alarm_rings_at_the_first_event(template, alarm)
+
+
+def test_the_stack_is_a_dimension_of_the_functions_metrics(template: Node) -> None:
+    variables = template["Globals"]["Function"]["Environment"]["Variables"]
+
+    assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+
+
+def of_metric(resources: Node, name: str) -> list[Node]:
+    """Return the alarms of a metric that the functions write."""
+    alarms = [alarm["Properties"] for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()]
+    return [alarm for alarm in alarms if alarm.get("MetricName") == name]
+
+
+def assert_alarm_rings_at_the_first_event(template: Node, alarm: Node) -> None:
+    assert (alarm["Namespace"], alarm["Statistic"], alarm["EvaluationPeriods"]) == (metrics.NAMESPACE, "Sum", 1)
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert alarm["TreatMissingData"] == "notBreaching"
     assert_alarm_notifies_the_topic(template, alarm)
 
 

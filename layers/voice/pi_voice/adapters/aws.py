@@ -22,6 +22,8 @@ from botocore.model import OperationModel
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import ReadTimeoutError as URLLib3ReadTimeoutError
 
+from pi_voice.deadline import seconds_left
+
 TIME_LIMIT_SECONDS: Final = 2.0
 """Time limit for connecting, and for each read from the socket."""
 
@@ -142,7 +144,7 @@ def client(
 
 
 class AwsClient:
-    """A boto3 client whose requests run in threads and respect a deadline.
+    """A boto3 client whose requests run in threads and respect a deadline: its own, or the caller's if that is earlier.
 
     Failed requests are retried, so every request must be idempotent.
     """
@@ -157,23 +159,24 @@ class AwsClient:
         Raises botocore's ClientError and BotoCoreError, and TimeoutError.
         """
         send: Callable[..., dict[str, Any]] = getattr(self.boto3_client, operation)
-        with self._deadline():
-            async with asyncio.timeout(self.seconds):
+        with self._deadline() as seconds:
+            async with asyncio.timeout(seconds):
                 return await asyncio.to_thread(send, **arguments)
 
     def call(self, threads: ThreadPoolExecutor, function: Callable[..., Result], *arguments: object) -> Result:
         """Call a function that sends requests through this client; blocks. Raises what it raises, and TimeoutError."""
-        with self._deadline():
-            return threads.submit(copy_context().run, function, *arguments).result(self.seconds)
+        with self._deadline() as seconds:
+            return threads.submit(copy_context().run, function, *arguments).result(seconds)
 
     @contextmanager
-    def _deadline(self) -> Iterator[None]:
-        """Refuse attempts of the requests of this block as soon as the block is left."""
+    def _deadline(self) -> Iterator[float]:
+        """Yield the time limit, and refuse attempts of the requests of this block as soon as the block is left."""
+        seconds = max(0.0, min(self.seconds, seconds_left()))
         connecting_seconds = self.boto3_client.meta.config.connect_timeout  # type: ignore[attr-defined]
-        deadline = _Deadline(self.seconds, connecting_seconds)
+        deadline = _Deadline(seconds, connecting_seconds)
         token = _deadline.set(deadline)
         try:
-            yield
+            yield seconds
         finally:
             deadline.has_passed = True
             _deadline.reset(token)

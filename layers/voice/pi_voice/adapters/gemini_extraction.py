@@ -1,7 +1,7 @@
 """Gemini's extraction model, through google-genai."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import Final, Literal
 
@@ -11,7 +11,13 @@ from google.genai import errors, types
 from google.genai.client import AsyncClient
 
 from pi_voice.adapters.http_client import HttpClient
-from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.domain.errors import (
+    GeminiError,
+    GeminiMisconfigured,
+    GeminiUnavailable,
+    Misconfiguration,
+    UpstreamTimeout,
+)
 from pi_voice.logs import logger
 from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
@@ -19,7 +25,13 @@ from pi_voice.settings import GeminiSettings
 API_VERSION: Final = "v1beta"
 MAX_OUTPUT_TOKENS: Final = 16_384  # thoughts included; thinking cannot be switched off
 
-_INVALID_ARGUMENT: Final = "INVALID_ARGUMENT"
+_MISCONFIGURED: Final[Mapping[int, Misconfiguration]] = {
+    401: "key",
+    402: "permission",
+    403: "permission",
+    404: "model",
+}
+_FAILED_PRECONDITION: Final = "FAILED_PRECONDITION"  # billing is off, or the region is not supported
 _RETRYABLE: Final = (408, 429)
 _SERVER_ERROR: Final = 500
 _BLOCKED: Final = frozenset(
@@ -45,7 +57,7 @@ class GeminiExtractionModel:
         self._client_of: tuple[GeminiSettings, AsyncClient] | None = None
 
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
-        """Send one request; raises GeminiError, GeminiUnavailable, UpstreamTimeout.
+        """Send one request; raises GeminiError, GeminiMisconfigured, GeminiUnavailable, UpstreamTimeout.
 
         The last message must be the user's, because the model refuses a request that ends with its own.
         """
@@ -76,7 +88,7 @@ class GeminiExtractionModel:
             raise GeminiUnavailable from None
         except (TypeError, ValueError) as error:  # an invalid or too large response, or a redirect
             logger.warning("extraction_model_response_invalid", error=type(error).__name__)
-            raise GeminiError from None
+            return ModelResponse(text="", model=self.name, end="broken")
         return _model_response(response, self.name)
 
     def _client(self) -> AsyncClient:
@@ -121,17 +133,24 @@ def _model_response(response: types.GenerateContentResponse, requested_model: st
 def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
     if error.code in _RETRYABLE or error.code >= _SERVER_ERROR:
         return GeminiUnavailable(retry_after_seconds=_retry_after(error.details))
-    if error.status == _INVALID_ARGUMENT and not _names_api_key(error.details):
-        return GeminiError(
-            "Gemini refused the extraction request, probably because the output schema is too complex. "
-            "Make it flatter, with fewer and shorter names and enums."
-        )
-    return GeminiError()
+    if (cause := _misconfiguration(error)) is not None:
+        return GeminiMisconfigured(cause)
+    return GeminiError(
+        "Gemini refused the extraction request, probably because the output schema is too complex. "
+        "Make it flatter, with fewer and shorter names and enums."
+    )
 
 
-def _names_api_key(details: object) -> bool:
-    """Whether Google refused the API key, which is also an invalid argument (google.rpc.ErrorInfo)."""
-    return any(info.get("reason") == "API_KEY_INVALID" for info in _infos(details))
+def _misconfiguration(error: errors.APIError) -> Misconfiguration | None:
+    """Return what is wrong with the deployment; None if the request is at fault.
+
+    Google refuses an API key with 400 and a reason in google.rpc.ErrorInfo.
+    """
+    if any(str(info.get("reason", "")).startswith("API_KEY_") for info in _infos(error.details)):
+        return "key"
+    if error.status == _FAILED_PRECONDITION:
+        return "permission"
+    return _MISCONFIGURED.get(error.code)
 
 
 def _retry_after(details: object) -> float | None:

@@ -15,7 +15,7 @@ import jwt
 
 from pi_voice.domain.errors import InvalidWebhookSignature
 from pi_voice.domain.ids import Clock
-from pi_voice.domain.livekit_webhooks import SignedWebhook
+from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, WebhookSettings
 
 MAX_VALIDITY_SECONDS: Final = 600

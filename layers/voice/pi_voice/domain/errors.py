@@ -17,6 +17,7 @@
     │   └── StorageError
     └── ProviderError
         ├── LiveKitError · GeminiError 502            request refused, or response unusable
+        │   └── GeminiMisconfigured                    key, permission or model of the deployment
         ├── LiveKitUnavailable · GeminiUnavailable 503 down, unreachable or busy
         └── UpstreamTimeout 504                        no response in time
 
@@ -26,13 +27,16 @@ Messages say what to do next. They never contain a provider's text, a stack trac
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from pydantic import ConfigDict, with_config
 
 MAX_DETAILS: Final = 50
 MAX_DETAIL_CHARACTERS: Final = 300
 """Maximum length of the path and of the message of a detail: both may quote names of the request."""
+
+Misconfiguration = Literal["key", "permission", "model"]
+"""What Gemini refuses: the API key; the project, its billing or its region; the model, which may be shut down."""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -327,6 +331,14 @@ class GeminiError(ProviderError):
     status = 502
     code = "gemini_error"
     default_message = "Gemini refused the request. The operator should check GEMINI_API_KEY and the model settings."
+
+
+class GeminiMisconfigured(GeminiError):
+    """Gemini refused the key, the permission or the model of this deployment. An operator has to correct it."""
+
+    def __init__(self, cause: Misconfiguration) -> None:
+        super().__init__()
+        self.cause = cause
 
 
 class GeminiUnavailable(ProviderError):

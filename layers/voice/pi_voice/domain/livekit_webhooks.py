@@ -1,6 +1,5 @@
 """LiveKit webhooks: signature, event and room models."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -15,19 +14,6 @@ _METADATA: Final[TypeAdapter[dict[str, JsonValue]]] = TypeAdapter(JsonObject)
 
 Int64 = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, str) else value)]
 """An int64 in protobuf's JSON format: a string of digits."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignedWebhook:
-    """The raw body of a webhook, or a function that reads it, and the token in its Authorization header."""
-
-    token: str
-    content: bytes | Callable[[], bytes]
-
-    @property
-    def body(self) -> bytes:
-        """The raw body, which is read only after the token was verified; raises RequestTooLarge, InvalidRequest."""
-        return self.content if isinstance(self.content, bytes) else self.content()
 
 
 class _WebhookPart(BaseModel):

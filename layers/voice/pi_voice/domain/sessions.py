@@ -138,6 +138,7 @@ class Session:
     duration_seconds: int | float | None = None
     end_reason: str | None = None
     completed_by: str | None = None
+    room_ends_at: int | None = None
     transcript_id: TranscriptId | None = None
     turns: int = 0
     request_hash: str | None = None
@@ -160,13 +161,22 @@ class Session:
         return self.expires_at + self.grace_seconds
 
     @property
+    def latest_end(self) -> int:
+        """When a call without a time limit, and a room that its completion kept, are closed."""
+        return self.created_at + MAX_SESSION_SECONDS + CAP_LEEWAY_SECONDS
+
+    def keeps_room(self, now: int) -> bool:
+        """Whether the completion of the session left the room open, and it may still be open."""
+        return self.hung_up_at is None and self.room_ends_at is not None and now < self.room_ends_at
+
+    @property
     def call_ends_at(self) -> int | None:
         """When the call is hung up: at its time limit, counted from the first join; None before that.
 
         Without a time limit, an hour after its creation.
         """
         if self.max_duration_seconds is None:
-            return self.created_at + MAX_SESSION_SECONDS + CAP_LEEWAY_SECONDS
+            return self.latest_end
         rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
         joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
         return None if joined is None else joined + self.max_duration_seconds + CAP_LEEWAY_SECONDS
@@ -225,8 +235,11 @@ class SessionCompletion:
     """Hash of the completing request, if it carried an Idempotency-Key."""
     expires_at: int | None = None
     """Expiry the sweeper read; the write fails if the session was renewed since. None if a client completes."""
+    room_ends_at: int | None = None
+    """When the sweeper closes the room, if the client keeps it."""
 
     def duties_after(self, before: Duties) -> Duties:
         """Return the duties of the completed session."""
-        after = before.without("end_call", "hang_up").plus(close_room=self.recheck_at)
+        close_room_at = self.recheck_at if self.room_ends_at is None else self.room_ends_at
+        after = before.without("end_call", "hang_up").plus(close_room=close_room_at)
         return after.plus(extract=self.recheck_at) if self.extraction.status == "pending" else after

@@ -14,10 +14,10 @@ from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import InvalidApiKey, InvalidWebhookSignature, MissingApiKey
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.domain.ids import WorkspaceId
-from pi_voice.domain.livekit_webhooks import SignedWebhook as SignedWebhookBody
 from pi_voice.entrypoints.bodies import bounded_body, raw_body
 from pi_voice.entrypoints.runner import run
 from pi_voice.ports import Scope
+from pi_voice.ports import SignedWebhook as SignedWebhookBody
 
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 

@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, TypeAdapter
 
+from pi_voice.deadline import answer_within
 from pi_voice.domain.base import parse_request
 from pi_voice.domain.errors import AlreadyProcessed, VoiceError
 from pi_voice.domain.pagination import Page
@@ -37,6 +38,9 @@ from pi_voice.logs import logger
 from pi_voice.ports import IdempotencyStore
 
 MAX_BODY_BYTES: Final = 1_048_576
+_SENDING_SECONDS: Final = 1.0
+"""Time to build and send a response before Lambda ends the function."""
+
 _ANY_PATH: Final = "(?s:.*)"
 """Matches every path. API Gateway has already matched the function's only route and parsed its parameters.
 
@@ -159,7 +163,8 @@ class Api:
         self._resolver.append_context(  # type: ignore[no-untyped-call]
             authenticators=self._authenticators, max_body_bytes=self._max_body_bytes
         )
-        response = self._resolver.resolve(event, context)
+        with answer_within(context.get_remaining_time_in_millis() / 1000 - _SENDING_SECONDS):
+            response = self._resolver.resolve(event, context)
         request_id = event["requestContext"]["requestId"]
         response["headers"]["X-Request-Id"] = request_id
         logger.info(

@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from pi_voice.domain.agents import OwnedAgent
 from pi_voice.domain.api_keys import Secret
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, SessionNotFound
 from pi_voice.domain.ids import AgentId, Clock, KeyHash, SessionId, WorkspaceId
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Agents, ApiKeys, Caller, SessionCaller, Sessions
+
+if TYPE_CHECKING:  # most functions do not need agents
+    from pi_voice.domain.agents import OwnedAgent
 
 CACHE_SECONDS: Final = 60
 _CACHE_SIZE: Final = 1_000
@@ -19,7 +21,7 @@ Authorization = TypeVar("Authorization")
 Row = TypeVar("Row")
 
 
-async def authorized_agent(caller: Caller, agents: Agents, agent_id: AgentId) -> OwnedAgent:
+async def authorized_agent(caller: Caller, agents: Agents, agent_id: AgentId) -> "OwnedAgent":
     """Return an agent of the caller's workspace; raises InvalidApiKey, AgentNotFound."""
     workspace, owned = await _concurrently(caller.workspace(), agents.current(agent_id))
     if owned is None or owned.workspace != workspace:

@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
+from pi_voice.deadline import seconds_left
 from pi_voice.domain import session_api
 from pi_voice.domain.errors import AlreadyProcessed, SessionNotActive, SessionNotFound, TranscriptTooLarge
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest
+from pi_voice.domain.sessions import Session
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
-
-BUDGET_SECONDS: Final = 20.0
-"""Time limit of the extraction while the caller waits. API Gateway ends a request after 30 s, writes included."""
+from pi_voice.use_cases.extractor import RESERVE_SECONDS
 
 
 class CompleteSession:
@@ -52,17 +51,18 @@ class CompleteSession:
             is_same = request_hash is not None and request_hash == session.request_hash
             raise AlreadyProcessed(session_id) if is_same else SessionNotActive
         completed, turns = await self._end_session(session, request, completed_by="client", request_hash=request_hash)
-        with_results = await self._extract_results.for_caller(
-            completed, turns, BUDGET_SECONDS, self._close_room(session_id)
-        )
+        with_results = await self._extract_results.for_caller(completed, turns, self._close_room(completed))
         return session_api.Session.with_transcript(with_results, turns)
 
-    async def _close_room(self, session_id: SessionId) -> bool:
-        """Close the room and return whether it worked; if not, the sweeper closes it."""
+    async def _close_room(self, session: Session) -> bool:
+        """Close the room, unless it is kept, and return whether it worked; if not, the sweeper closes it."""
+        if session.room_ends_at is not None:
+            return False
         try:
-            rooms = await asyncio.to_thread(self._rooms)  # imports LiveKit's SDK while the model works
-            await rooms.close(session_id)
+            async with asyncio.timeout(seconds_left() - RESERVE_SECONDS):
+                rooms = await asyncio.to_thread(self._rooms)  # imports LiveKit's SDK while the model works
+                await rooms.close(session.session_id)
         except Exception as error:  # noqa: BLE001 (the session is completed, and the response must say so)
-            logger.warning("room_not_closed", session_id=session_id, **exception_fields(error))
+            logger.warning("room_not_closed", session_id=session.session_id, **exception_fields(error))
             return False
         return True

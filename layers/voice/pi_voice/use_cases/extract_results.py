@@ -13,8 +13,16 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
+from pi_voice.metrics import count
 from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
+from pi_voice.use_cases.extractor import (
+    ANSWER_INVALID,
+    CallTranscript,
+    ExtractionOutcome,
+    ExtractionRequest,
+    Extractor,
+    seconds_for_extraction,
+)
 from pi_voice.use_cases.settle_duties import Change, room_closed, settle_duties
 
 RECHECK_SECONDS: Final = 120
@@ -23,7 +31,10 @@ RECHECK_SECONDS: Final = 120
 QUEUED_SECONDS: Final = 3_600
 """When the sweeper queues an extraction again; longer than the queue retries."""
 
-_TRANSIENT: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code)
+MISCONFIGURED_SECONDS: Final = 172_800
+"""When the sweeper queues an extraction again that waits for an operator, who may also redrive it before."""
+
+_TRANSIENT: Final = (GeminiUnavailable.code, UpstreamTimeout.code, InternalError.code, ANSWER_INVALID)
 
 
 class ExtractionUnfinished(Exception):
@@ -52,16 +63,16 @@ class ExtractResults:
     async def __call__(self, session_id: SessionId, seconds: float, *, is_last: bool) -> None:
         """Extract the results of a session from the queue within a time limit.
 
-        After the last attempt a failure is final. A session that is deleted or has its results is skipped, because a
-        message may be delivered twice. Raises ExtractionUnfinished, and StorageError.
+        After the last attempt a failure is final, unless an operator has to act. A session that is deleted or has its
+        results is skipped, because a message may be delivered twice. Raises ExtractionUnfinished, and StorageError.
         """
         session = await self._sessions.get(session_id)
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
             logger.info("extraction_not_needed", session_id=session_id)
             return
         turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
-        outcome = await self._extract(session, turns, seconds, is_last=is_last)
-        due_at = int(self._clock()) + QUEUED_SECONDS
+        outcome = await self._extract(session, turns, lambda: seconds, is_last=is_last)
+        due_at = int(self._clock()) + (MISCONFIGURED_SECONDS if outcome.misconfiguration else QUEUED_SECONDS)
         is_pending = outcome.extraction.status == "pending"
 
         def duties(before: Duties) -> Duties:
@@ -72,13 +83,11 @@ class ExtractResults:
         except SessionNotFound:
             return
         overtaken = stored.extraction != outcome.extraction  # by a concurrent run, which may have failed as well
-        if _is_open(stored.extraction) and (outcome.is_retryable or overtaken):
+        if _is_open(stored.extraction) and (is_pending or outcome.is_retryable or overtaken):
             raise ExtractionUnfinished
 
-    async def for_caller(
-        self, session: Session, turns: list[TranscriptTurn], seconds: float, closing_room: Awaitable[bool]
-    ) -> Session:
-        """Extract a completed session's results within a time limit, while its room is closed; queue the rest.
+    async def for_caller(self, session: Session, turns: list[TranscriptTurn], closing_room: Awaitable[bool]) -> Session:
+        """Extract a completed session's results in the time that is left, while its room is closed; queue the rest.
 
         Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
         the results and removes the duties that are done.
@@ -86,7 +95,8 @@ class ExtractResults:
         closed = room_closed(session, closed_at=int(self._clock()))
         if session.extraction is None or session.extraction.status != "pending":
             return await self._settle(session, closed) if await closing_room else session
-        outcome, is_closed = await asyncio.gather(self._extract(session, turns, seconds, is_last=False), closing_room)
+        extracting = self._extract(session, turns, seconds_for_extraction, is_last=False)
+        outcome, is_closed = await asyncio.gather(extracting, closing_room)
         queue_again_at: int | None = None
         if outcome.extraction.status == "pending":
             queued = await self._enqueue(session)
@@ -99,18 +109,21 @@ class ExtractResults:
         return await self._save(session, outcome, duties)
 
     async def _extract(
-        self, session: Session, turns: list[TranscriptTurn], seconds: float, *, is_last: bool
+        self, session: Session, turns: list[TranscriptTurn], time_limit: Callable[[], float], *, is_last: bool
     ) -> ExtractionOutcome:
         try:
             agent = await self._agents.version(session.agent_id, session.agent_version)
             call = CallTranscript(turns, session.created_at, session.duration_seconds)
-            outcome = await self._extractor.extract(ExtractionRequest.of(agent), call, seconds)
+            outcome = await self._extractor.extract(ExtractionRequest.of(agent), call, time_limit())
         except Exception as error:  # noqa: BLE001 (a 500 here would hide that the session is completed)
             logger.error("extraction_failed", session_id=session.session_id, **exception_fields(error))
             internal = ErrorInfo(code=InternalError.code, message=InternalError.default_message)
             failed = Extraction(status="failed", attempts=1, error=internal)
             outcome = ExtractionOutcome(None, failed, is_retryable=True)
-        is_pending = outcome.is_retryable and not is_last
+        if outcome.misconfiguration:
+            logger.error("extraction_misconfigured", session_id=session.session_id, cause=outcome.misconfiguration)
+            count("ExtractionsMisconfigured", cause=outcome.misconfiguration)
+        is_pending = outcome.misconfiguration is not None or (outcome.is_retryable and not is_last)
         update = {"status": "pending"} if is_pending else {"extracted_at": int(self._clock())}
         extraction = outcome.extraction.after(session.extraction).model_copy(update=update)
         return replace(outcome, extraction=extraction)

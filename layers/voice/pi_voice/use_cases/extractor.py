@@ -11,10 +11,17 @@ from typing import Final, Self
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from pi_voice.deadline import seconds_left
 from pi_voice.domain import evidence, transcripts
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.base import AnyJson
-from pi_voice.domain.errors import ErrorDetail, GeminiError, ProviderError
+from pi_voice.domain.errors import (
+    ErrorDetail,
+    GeminiMisconfigured,
+    Misconfiguration,
+    ProviderError,
+    UpstreamTimeout,
+)
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, violations
@@ -24,6 +31,14 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
 
 MAX_ATTEMPTS: Final = 3
+"""Maximum number of requests to the model for one answer, while they fail for a passing reason."""
+
+BUDGET_SECONDS: Final = 20.0
+"""Time limit of an extraction while a caller waits."""
+
+RESERVE_SECONDS: Final = 6.0
+"""Part of a request's time that is left for storing the outcome."""
+
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _DELIMITER: Final = "-----{} TRANSCRIPT-----"
 _ANSWER: Final[TypeAdapter[JsonValue]] = TypeAdapter(AnyJson)
@@ -40,13 +55,16 @@ _REPAIR: Final = (
     "This answer does not obey the schema:\n{}\nAnswer once more, with JSON that does. Change nothing else, and make "
     "nothing up."
 )
+ANSWER_INVALID: Final = "answer_invalid"
+"""Code of an answer that is empty or broken, which a repeated request usually gets right."""
+
 _UNUSABLE: Final = {
     "truncated": (
         "answer_truncated",
         "Gemini's answer was cut off, because the results are too long. Ask for less in the output schema.",
     ),
     "blocked": ("answer_blocked", "Gemini's safety rules do not let it read this transcript, or answer on it."),
-    "broken": (GeminiError.code, "Gemini gave no answer for this transcript."),
+    "broken": (ANSWER_INVALID, "Gemini's answer was empty or broken. Try again in a moment."),
 }
 
 
@@ -90,7 +108,9 @@ class ExtractionOutcome:
     results: JsonValue
     extraction: Extraction
     is_retryable: bool = False
-    """Whether the same request may succeed later: the provider was unavailable."""
+    """Whether the same request may succeed later: the provider was unavailable, or its answer broken."""
+    misconfiguration: Misconfiguration | None = None
+    """What an operator has to correct before the same request can succeed."""
 
 
 @dataclass(slots=True)
@@ -138,15 +158,15 @@ class Extractor:
             agent_version=request.agent_version,
             transcript=assess_quality(call.turns, call.duration_seconds),
         )
-        results: JsonValue = None
-        is_retryable = False
+        outcome = ExtractionOutcome(None, extraction)
         try:
             results, fields = await self._ask(request, request.schema, call, usage)
         except _Failed as failed:
             extraction = extraction.model_copy(update={"status": "failed", "error": failed.error})
-            is_retryable = failed.is_retryable
+            outcome = replace(outcome, is_retryable=failed.is_retryable, misconfiguration=failed.misconfiguration)
         else:
             extraction = extraction.model_copy(update={"fields": fields})
+            outcome = replace(outcome, results=results)
         measured = {
             "model": usage.model,
             "attempts": usage.attempts,
@@ -155,7 +175,7 @@ class Extractor:
             "cost_usd": self._cost(usage),
             "milliseconds": round((self._clock() - started) * 1000),
         }
-        return ExtractionOutcome(results, extraction.model_copy(update=measured), is_retryable)
+        return replace(outcome, extraction=extraction.model_copy(update=measured))
 
     def _cost(self, usage: _Usage) -> float | None:
         if self._prices is None:
@@ -188,33 +208,61 @@ class Extractor:
         return results, fields
 
     async def _generate(self, prompt: ModelRequest, usage: _Usage) -> ModelResponse:
-        """Ask the model, with retries while errors are transient and time is left; raises _Failed."""
+        """Ask the model, with retries while failures are passing and time is left; raises _Failed."""
         pause = _FIRST_PAUSE_SECONDS
         for attempt in count(1):
-            usage.attempts += 1
             try:
-                response = await self._model.generate(prompt, usage.deadline - self._clock())
-            except ProviderError as error:
-                wait = max(error.retry_after_seconds or 0.0, pause * random.uniform(0.5, 1.0))  # noqa: S311
+                return await self._answer(prompt, usage)
+            except _Failed as failed:
+                wait = max(failed.retry_after_seconds, pause * random.uniform(0.5, 1.0))  # noqa: S311
                 is_last = attempt == MAX_ATTEMPTS or self._clock() + wait >= usage.deadline
-                if is_last or not error.retryable:
-                    raise _Failed(ErrorInfo(code=error.code, message=error.message), error.retryable) from None
-                await self._sleep(wait)
-                pause *= 2
-                continue
-            usage.add(response)
-            if response.end != "finished":
-                code, message = _UNUSABLE[response.end]
-                raise _Failed(ErrorInfo(code=code, message=message))
-            return response
+                if is_last or not failed.is_retryable:
+                    raise
+            await self._sleep(wait)
+            pause *= 2
         raise AssertionError  # count() is infinite
+
+    async def _answer(self, prompt: ModelRequest, usage: _Usage) -> ModelResponse:
+        """Ask the model once, if time is left; raises _Failed."""
+        seconds = usage.deadline - self._clock()
+        try:
+            if seconds <= 0:
+                raise UpstreamTimeout
+            usage.attempts += 1
+            response = await self._model.generate(prompt, seconds)
+        except ProviderError as error:
+            raise _Failed(
+                ErrorInfo(code=error.code, message=error.message),
+                is_retryable=error.retryable,
+                retry_after_seconds=error.retry_after_seconds or 0.0,
+                misconfiguration=error.cause if isinstance(error, GeminiMisconfigured) else None,
+            ) from None
+        usage.add(response)
+        if response.end != "finished":
+            code, message = _UNUSABLE[response.end]
+            raise _Failed(ErrorInfo(code=code, message=message), is_retryable=code == ANSWER_INVALID)
+        return response
 
 
 class _Failed(Exception):
-    def __init__(self, error: ErrorInfo, is_retryable: bool = False) -> None:  # noqa: FBT001, FBT002 (private)
+    def __init__(
+        self,
+        error: ErrorInfo,
+        *,
+        is_retryable: bool = False,
+        retry_after_seconds: float = 0.0,
+        misconfiguration: Misconfiguration | None = None,
+    ) -> None:
         self.error = error
         self.is_retryable = is_retryable
+        self.retry_after_seconds = retry_after_seconds
+        self.misconfiguration = misconfiguration
         super().__init__(error.code)
+
+
+def seconds_for_extraction() -> float:
+    """Return the time limit of an extraction while a caller waits: BUDGET_SECONDS, or less in a slow request."""
+    return min(BUDGET_SECONDS, seconds_left() - RESERVE_SECONDS)
 
 
 def _validated(

@@ -1,7 +1,6 @@
 """Extract results from the transcript in the request, to try out an output schema."""
 
 import time
-from typing import Final
 
 from pi_voice.domain import transcripts
 from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema, InvalidRequest, RateLimited, TranscriptTooLarge
@@ -10,9 +9,7 @@ from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.ports import Caller, RateLimiter
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
-
-BUDGET_SECONDS: Final = 20.0
+from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor, seconds_for_extraction
 
 
 class PreviewExtraction:
@@ -40,7 +37,8 @@ class PreviewExtraction:
         await self._rate_limiter.acquire(workspace)
         called_at = int(self._clock()) if request.called_at is None else request.called_at
         call = CallTranscript(request.transcript, called_at, request.duration_seconds)
-        outcome = await self._extractor.extract(ExtractionRequest(schema, request.evidence), call, BUDGET_SECONDS)
+        extraction_request = ExtractionRequest(schema, request.evidence)
+        outcome = await self._extractor.extract(extraction_request, call, seconds_for_extraction())
         return ExtractedResults.model_construct(
             session_id=None,
             results=outcome.results,

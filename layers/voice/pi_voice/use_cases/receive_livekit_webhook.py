@@ -19,10 +19,10 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.ids import Clock, is_uuid
-from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, SignedWebhook, WebhookEvent
+from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, WebhookEvent
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import logger
-from pi_voice.ports import Rooms, Sessions, WebhookVerifier
+from pi_voice.ports import Rooms, Sessions, SignedWebhook, WebhookVerifier
 from pi_voice.use_cases.settle_duties import room_closed, settle_duties
 
 _ATTEMPTS: Final = 5
@@ -80,7 +80,8 @@ class ReceiveLivekitWebhook:
             if not isinstance(row, Session):
                 return  # deleted meanwhile, with the duty to close its room
             if not row.is_ongoing:
-                await self._close_again(row)
+                if not row.keeps_room(int(self._clock())):
+                    await self._close_again(row)
                 return
             ends_at, planned = row.call_ends_at, row.duties.get("hang_up")
             if ends_at is None or (planned is not None and planned.due_at <= ends_at):

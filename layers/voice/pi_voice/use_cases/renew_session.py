@@ -8,6 +8,7 @@ from pi_voice.domain.errors import (
     GeminiUnavailable,
     LiveKitError,
     LiveKitUnavailable,
+    ProviderError,
     RenewalLimitReached,
     SessionNotActive,
     SessionNotFound,
@@ -17,6 +18,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
 from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
+from pi_voice.logs import logger
 from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.issue_connections import IssueConnections
@@ -78,7 +80,7 @@ class RenewSession:
             instruction = instruction_to_resume(agent, await self._checkpoints.read(session))
         issued = await self._issue_connections(renewed, agent, instruction)
         if await self._sessions.renew(session_id, renewed.expires_at) is None:
-            await self._issue_connections.close_room(session_id)  # the call ended meanwhile, and this reopened its room
+            await self._close_reopened_room(session_id)
             raise SessionNotActive
         return RenewedSession.model_construct(
             session_id=session_id,
@@ -86,3 +88,13 @@ class RenewSession:
             client_token=issued.client_token,
             connection=issued.connection,
         )
+
+    async def _close_reopened_room(self, session_id: SessionId) -> None:
+        """Close the room of a call that ended while its renewal opened the room again.
+
+        If that fails, the room closes when it was empty for its timeout, or when the sweeper closes it again.
+        """
+        try:
+            await self._issue_connections.close_room(session_id)
+        except ProviderError as error:
+            logger.warning("room_not_closed", session_id=session_id, code=error.code)

@@ -25,9 +25,14 @@ from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import Agents, Caller, RateLimiter, Sessions, Transcripts
 from pi_voice.use_cases.authorization import authorized_session
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor
+from pi_voice.use_cases.extractor import (
+    CallTranscript,
+    ExtractionOutcome,
+    ExtractionRequest,
+    Extractor,
+    seconds_for_extraction,
+)
 
-BUDGET_SECONDS: Final = 20.0
 MAX_RUNS: Final = 10
 
 _ATTEMPTS: Final = 5
@@ -74,7 +79,7 @@ class RerunExtraction:
         if session.turns:
             turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
         call = CallTranscript(turns, session.created_at, session.duration_seconds)
-        outcome = await self._extractor.extract(extraction_request, call, BUDGET_SECONDS)
+        outcome = await self._extractor.extract(extraction_request, call, seconds_for_extraction())
         extraction = outcome.extraction.model_copy(update={"extracted_at": int(self._clock())})
         if not request.preview and extraction.status != "skipped":
             runs = await self._store(session, replace(outcome, extraction=extraction))

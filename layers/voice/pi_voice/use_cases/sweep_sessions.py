@@ -13,6 +13,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.session_api import CompleteSessionRequest, SweepSessionsResult
 from pi_voice.domain.sessions import Session
 from pi_voice.logs import exception_fields, logger
+from pi_voice.metrics import count
 from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS
@@ -138,7 +139,7 @@ class SweepSessions:
             return await self._sessions.duties(due.session_id) or Duties()
         except UnreadableRow:
             if not await self._sessions.put_off(due, int(self._clock()) + PUT_OFF_SECONDS):
-                logger.error("duty_given_up", session_id=due.session_id, duty="unreadable")
+                _log_given_up(due.session_id, "unreadable")
                 await self._sessions.put_off(due, None)
             raise
 
@@ -187,7 +188,7 @@ class SweepSessions:
 
     async def _give_up(self, row: Row, name: str) -> str:
         """Give up a duty visibly: a failed extraction has a status and a reason, and an alarm counts the log line."""
-        logger.error("duty_given_up", session_id=row.session_id, duty=name)
+        _log_given_up(row.session_id, name)
         if name == "extract" and isinstance(row, Session) and _is_pending(row):
             failed = Extraction(status="failed", error=_GIVEN_UP, extracted_at=int(self._clock())).after(row.extraction)
             await self._sessions.save_extraction(row, None, failed, lambda duties: duties.without("extract"))
@@ -247,6 +248,11 @@ class SweepSessions:
         await self._transcripts.delete(row.session_id)
         await self._remove(row, "delete_again")
         return "deleted"
+
+
+def _log_given_up(session_id: SessionId, duty: str) -> None:
+    logger.error("duty_given_up", session_id=session_id, duty=duty)
+    count("DutiesGivenUp")
 
 
 def _is_pending(session: Session) -> bool:

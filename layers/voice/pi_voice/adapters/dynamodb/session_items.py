@@ -7,7 +7,7 @@ ignored, and missing ones have defaults.
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -15,8 +15,10 @@ from pi_voice.adapters.dynamodb.attributes import Item, from_json_text, to_json_
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, ReopenedRoom, Session, Tombstone
+
+if TYPE_CHECKING:  # most functions do not need these models
+    from pi_voice.domain.livekit_webhooks import RoomEvent
 
 DUE_SHARDS: Final = 16
 """Number of partitions of the index of due sessions."""
@@ -89,7 +91,7 @@ def retained_until(session: Session, retention_seconds: int) -> int:
     return max(session.created_at + retention_seconds, session.abandoned_at + DAY_SECONDS)
 
 
-def merge_event(room: Item, event: RoomEvent) -> Item:
+def merge_event(room: Item, event: "RoomEvent") -> Item:
     """Merge an event into the attributes of a room: existing values stay, the earliest join counts."""
     joins = [at for at in (room.get("first_joined_at"), event.joined_at) if at is not None]
     merged = {

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import JsonValue
 
@@ -30,11 +30,13 @@ from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import RenewalLimitReached, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
-from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
-from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
 from pi_voice.ports import DueSession
+
+if TYPE_CHECKING:  # most functions do not need these models
+    from pi_voice.domain.livekit_webhooks import RoomEvent
+    from pi_voice.domain.session_api import ListSessionsQuery
 
 BY_DUE: Final = "by_due"
 MAX_ROWS_READ: Final = 1_000
@@ -100,6 +102,7 @@ class DynamoSessions(Table):
             "transcript_id": completion.transcript_id,
             "turns": completion.turns,
             "request_hash": completion.request_hash,
+            "room_ends_at": completion.room_ends_at,
             "extraction": completion.extraction.model_dump_json(exclude_defaults=True),
         }
         condition, values = "#status = :active", Item({":active": "active"})
@@ -312,7 +315,7 @@ class DynamoSessions(Table):
                 ExpressionAttributeValues=to_item({":deleted": DELETED, ":before": stored_duties(tombstone.duties)}),
             )
 
-    async def page(self, workspace: WorkspaceId, query: ListSessionsQuery) -> Page[Session]:
+    async def page(self, workspace: WorkspaceId, query: "ListSessionsQuery") -> Page[Session]:
         """Return one page of a workspace's sessions, without results, newest first; raises InvalidCursor.
 
         The index returns the ids, and a batch request reads their rows. A filtered page reads at most MAX_ROWS_READ
@@ -327,7 +330,7 @@ class DynamoSessions(Table):
             next_cursor=encode_cursor(more) if more else None,
         )
 
-    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: "RoomEvent") -> Session | None:
         """Merge an event into its session and return it; None if there is no such session, or its room was not created.
 
         One request for the session's own room, two for a later room of the same name, which a participant's return
@@ -361,7 +364,7 @@ class DynamoSessions(Table):
             return row if is_own_room else await self._merge_reopened_room(event, failed.item)
         return self._read(session_of, merged)
 
-    async def _merge_reopened_room(self, event: RoomEvent, item: Item) -> Session | None:
+    async def _merge_reopened_room(self, event: "RoomEvent", item: Item) -> Session | None:
         """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
         for _ in range(_ATTEMPTS):
             row = self._row(item)
@@ -455,7 +458,7 @@ class DynamoSessions(Table):
     def _row(self, item: Item | None) -> Session | Tombstone | None:
         return self._read(row_of, item) if item else None
 
-    async def _matching(self, workspace: WorkspaceId, query: ListSessionsQuery) -> tuple[list[str], str | None]:
+    async def _matching(self, workspace: WorkspaceId, query: "ListSessionsQuery") -> tuple[list[str], str | None]:
         """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ."""
         filters = {name: value for name in ("status", "agent_id") if (value := getattr(query, name)) is not None}
         request: dict[str, Any] = {
