@@ -15,9 +15,9 @@ from mypy_boto3_sqs import SQSClient
 def redrive(queues: SQSClient, stack: str) -> int:
     """Start to move all messages of the stack's dead-letter queue back; return their approximate number."""
     url = queues.get_queue_url(QueueName=f"{stack}-extractions-dead")["QueueUrl"]
-    attributes = queues.get_queue_attributes(
-        QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"]
-    )["Attributes"]
+    attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"])[
+        "Attributes"
+    ]
     if messages := int(attributes["ApproximateNumberOfMessages"]):
         queues.start_message_move_task(SourceArn=attributes["QueueArn"])
     return messages

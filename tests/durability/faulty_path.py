@@ -299,6 +299,34 @@ def busy(seconds: float) -> Fault:
     return refuse_for_now
 
 
+def google_error(status: int, name: str, reason: str | None = None) -> Fault:
+    """Respond with an error of Google, with a reason if it has one (google.rpc.ErrorInfo)."""
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
+
+    async def fail(_: Exchange) -> Reply:
+        return _json(status, {"error": {"code": status, "status": name, "message": SECRET, "details": details}})
+
+    return fail
+
+
+async def empty_answer(exchange: Exchange) -> Reply:
+    """Forward the request to Gemini, and remove the text of its answer."""
+    reply = await exchange.forward(exchange.body)
+    answer = json.loads(reply.body)
+    answer["candidates"][0]["content"] = {"role": "model"}
+    return _json(200, answer)
+
+
+def delayed(seconds: float) -> Fault:
+    """Wait, then forward the request."""
+
+    async def wait(exchange: Exchange) -> Reply:
+        await asyncio.sleep(seconds)
+        return await exchange.forward(exchange.body)
+
+    return wait
+
+
 def dynamodb_error(status: int, code: str) -> Fault:
     """Respond with an error of DynamoDB."""
 

@@ -29,6 +29,7 @@ from tests.durability.faulty_path import (
     dynamodb_error,
     failing,
     garbage,
+    google_error,
     hang,
     partial_pages,
     refuse,
@@ -385,7 +386,14 @@ def provider(name: str) -> tuple[Trouble, ...]:
 INTERNAL: Final = "internal_error"
 TROUBLES: Final[Mapping[str, tuple[Trouble, ...]]] = {
     "LiveKit": provider("livekit"),
-    "Gemini": (*provider("gemini"), Trouble("blocks", blocked, "gemini_error")),
+    "Gemini": (
+        *provider("gemini"),
+        Trouble("blocks", blocked, "gemini_error"),
+        Trouble("refuses the key", google_error(400, "INVALID_ARGUMENT", "API_KEY_INVALID"), "gemini_error"),
+        Trouble("refuses the permission", google_error(403, "PERMISSION_DENIED"), "gemini_error"),
+        Trouble("has no such model", google_error(404, "NOT_FOUND"), "gemini_error"),
+        Trouble("refuses the request", google_error(400, "INVALID_ARGUMENT"), "gemini_error"),
+    ),
     "DynamoDB": (
         Trouble("refuses", refuse, INTERNAL),
         Trouble("hangs", hang, INTERNAL, takes_long=True),
@@ -499,12 +507,15 @@ def check_answer(case: Case, answer: Answer) -> None:
     assert bool(answer.all("retry-after")) is (answer.status == 503)
 
 
+FINAL: Final = {"blocks": "answer_blocked", "refuses the request": "gemini_error"}
+BROKEN: Final = {"garbage": "answer_invalid", "truncated": "answer_invalid"}
+
+
 def check_extraction(case: Case, extraction: Any) -> None:
-    """Check that a busy model is retried later, except for a manual request; an invalid or missing answer is not."""
-    is_final = case.trouble.code == "gemini_error" or not case.route.path.endswith("/complete")
+    """Check that an extraction is retried later, except for a manual request, unless the request itself is refused."""
+    is_final = case.trouble.name in FINAL or not case.route.path.endswith("/complete")
     assert extraction["status"] == ("failed" if is_final else "pending"), extraction
-    code = "answer_blocked" if case.trouble.name == "blocks" else case.trouble.code
-    assert extraction["error"]["code"] == code
+    assert extraction["error"]["code"] == {**FINAL, **BROKEN}.get(case.trouble.name, case.trouble.code)
 
 
 Outcomes = dict[str, BaseException | None]

@@ -59,6 +59,7 @@ _STANDSTILL_SECONDS: Final = 0.5
 _ROUNDS: Final = 10
 _TRIES: Final = 5
 _QUEUE: Final = "extractions"
+_DEAD_LETTERS: Final = "extractions-dead"
 
 Result = TypeVar("Result")
 
@@ -334,6 +335,18 @@ class World:
     def put_into_queue(self, session_id: str) -> None:
         """Deliver a message of a session again, as SQS may."""
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
+
+    def redrive(self) -> int:
+        """Move all dead letters back to the queue, as SQS does for `make redrive`; return their number.
+
+        moto has no message move tasks.
+        """
+        [url] = [url for name, url in self.queue_urls.items() if name.endswith(_DEAD_LETTERS)]
+        received = self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
+        for message in received:
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=message["Body"])
+            self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return len(received)
 
     def empty_queue(self) -> None:
         """Delete all messages."""

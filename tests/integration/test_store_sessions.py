@@ -15,7 +15,7 @@ from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, Extract
 from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import Participant, Session, SessionCompletion
-from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted
+from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted, found
 from tests.integration.store import Store, never_sent, sent_twice
 
 run = asyncio.run
@@ -154,6 +154,18 @@ def test_an_active_session_is_completed_with_all_fields_of_the_completion(
     assert done.duties == Duties().plus(close_room=end.recheck_at, extract=end.recheck_at)
     assert done.duration_seconds == duration_seconds
     assert type(done.duration_seconds) is type(duration_seconds)
+
+
+def test_a_kept_room_is_to_be_closed_at_its_end_and_not_when_the_extraction_is_rechecked(store: Store) -> None:
+    session, end = added(store), a_call_end(room_ends_at=NOW + 3_615)
+
+    assert run(store.sessions.complete(session, end))
+
+    kept = found(store, session)
+    assert (kept.room_ends_at, kept.duties) == (
+        NOW + 3_615,
+        Duties().plus(close_room=NOW + 3_615, extract=end.recheck_at),
+    )
 
 
 def test_completing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) -> None:

@@ -220,6 +220,7 @@ class FakeSessions:
             transcript_id=completion.transcript_id,
             turns=completion.turns,
             request_hash=completion.request_hash,
+            room_ends_at=completion.room_ends_at,
             extraction=completion.extraction,
             duties=completion.duties_after(current.duties),
         )

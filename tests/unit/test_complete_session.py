@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain import session_api
 from pi_voice.domain.agents import Agent
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     AlreadyProcessed,
     GeminiError,
@@ -320,6 +321,16 @@ def test_the_room_of_a_completed_session_is_closed() -> None:
     setup.complete()
 
     assert setup.rooms.closed == [SESSION_ID]
+
+
+def test_a_kept_room_stays_open_until_an_hour_and_15_seconds_after_the_creation() -> None:
+    setup = Setup()
+
+    completed = setup.complete(complete_session_request(keep_room=True))
+
+    assert completed.results == {"city": "Oslo"}
+    assert setup.rooms.closed == []
+    assert setup.session.duties == Duties().plus(close_room=NOW + 3_615)
 
 
 def test_the_room_is_closed_while_the_model_answers() -> None:

@@ -42,6 +42,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.UnreadableRow, 500, "internal_error", True),
     (errors.LiveKitError, 502, "livekit_error", False),
     (errors.GeminiError, 502, "gemini_error", False),
+    (errors.GeminiMisconfigured, 502, "gemini_error", False),
     (errors.LiveKitUnavailable, 503, "livekit_unavailable", True),
     (errors.GeminiUnavailable, 503, "gemini_unavailable", True),
     (errors.UpstreamTimeout, 504, "upstream_timeout", True),
@@ -70,7 +71,9 @@ COMPUTED_MESSAGES = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooL
 
 
 @pytest.mark.parametrize(
-    "error", [error for error, *_ in CONTRACT if error not in COMPUTED_MESSAGES], ids=lambda error: error.__name__
+    "error",
+    [error for error, *_ in CONTRACT if error not in (*COMPUTED_MESSAGES, errors.GeminiMisconfigured)],
+    ids=lambda error: error.__name__,
 )
 def test_an_error_has_a_default_message(error: type[VoiceError]) -> None:
     assert error().message.endswith(".")

@@ -403,6 +403,23 @@ def test_a_join_after_the_end_of_a_call_closes_the_room(changes: dict[str, Any],
     assert setup.session.is_ongoing is False
 
 
+def test_a_join_to_a_room_that_the_completion_kept_does_not_close_it() -> None:
+    setup = Setup(capped_session(60, status="completed", room_ends_at=NOW + 3_615))
+
+    setup.receive(event("participant_joined"))
+
+    assert setup.rooms.closed == []
+
+
+@pytest.mark.parametrize("changes", [{"room_ends_at": NOW - 3_615}, {"room_ends_at": NOW + 3_615, "hung_up_at": NOW}])
+def test_a_join_to_a_kept_room_that_has_ended_closes_it(changes: dict[str, int]) -> None:
+    setup = Setup(capped_session(60, status="completed", **changes))
+
+    setup.receive(event("participant_joined"))
+
+    assert setup.rooms.closed == [SESSION_ID]
+
+
 @pytest.mark.parametrize("kind", ["room_started", "room_finished"])
 def test_other_events_after_the_end_of_a_call_do_not_close_the_room(kind: str) -> None:
     setup = Setup(capped_session(60, status="completed"))

@@ -352,7 +352,7 @@ def test_a_call_that_is_stopped_during_its_renewal_is_over_and_its_room_closed(h
     assert not rooms.is_open
 
 
-def test_a_renewal_fails_if_the_room_it_reopened_cannot_be_closed() -> None:
+def test_a_renewal_of_an_ended_call_is_refused_even_if_its_room_cannot_be_closed() -> None:
     class StoppedMeanwhile(FakeSessions):
         async def renew(self, session_id: SessionId, expires_at: int) -> Session | None:
             assert await self.hang_up(self.stored[session_id], "stopped", NOW)
@@ -364,7 +364,7 @@ def test_a_renewal_fails_if_the_room_it_reopened_cannot_be_closed() -> None:
 
     setup = Setup(sessions=StoppedMeanwhile(session()), rooms=RoomsThatCannotClose(LiveKitUnavailable()))
 
-    with pytest.raises(LiveKitUnavailable):
+    with pytest.raises(SessionNotActive):
         setup.renew()
 
 

@@ -1,4 +1,4 @@
-"""The scripts behind `make secrets`, `make api-key` and `make build`."""
+"""The scripts behind `make secrets`, `make api-key`, `make redrive` and `make build`."""
 
 import io
 import json
@@ -14,9 +14,10 @@ from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 from mypy_boto3_lambda import LambdaClient
 from mypy_boto3_secretsmanager import SecretsManagerClient
+from mypy_boto3_sqs import SQSClient
 from mypy_boto3_ssm import SSMClient
 
-from deploy import create_api_key, write_secrets
+from deploy import create_api_key, redrive, write_secrets
 from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, Secrets
 from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
@@ -302,6 +303,48 @@ def test_a_refused_key_shows_the_function_s_message(
 
         with pytest.raises(ValueError, match=complaint):
             create_api_key.create(functions, "pi-voice", "acme", "backend")
+
+
+@pytest.fixture
+def dead_letters() -> tuple[SQSClient, str]:
+    """The client of the queues, and the URL of a dead-letter queue."""
+    queues = boto3.client("sqs")
+    return queues, queues.create_queue(QueueName="pi-voice-extractions-dead")["QueueUrl"]
+
+
+def test_a_redrive_moves_all_messages_of_the_stack_s_dead_letter_queue(dead_letters: tuple[SQSClient, str]) -> None:
+    queues, url = dead_letters
+    arn = "arn:aws:sqs:eu-west-1:123456789012:pi-voice-extractions-dead"
+    with Stubber(queues) as stub:  # moto has no message move tasks
+        stub.add_response("get_queue_url", {"QueueUrl": url}, {"QueueName": "pi-voice-extractions-dead"})
+        stub.add_response(
+            "get_queue_attributes",
+            {"Attributes": {"QueueArn": arn, "ApproximateNumberOfMessages": "3"}},
+            {"QueueUrl": url, "AttributeNames": ["QueueArn", "ApproximateNumberOfMessages"]},
+        )
+        stub.add_response("start_message_move_task", {"TaskHandle": "1"}, {"SourceArn": arn})
+
+        assert redrive.redrive(queues, "pi-voice") == 3
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.usefixtures("dead_letters")
+def test_make_redrive_without_dead_letters_says_so() -> None:
+    """Without a message it starts no task, which SQS would refuse for a minute after another one."""
+    redriven = subprocess.run(
+        [sys.executable, ROOT / "deploy/redrive.py", "pi-voice"], capture_output=True, text=True, check=True
+    )
+
+    assert redriven.stdout == "Extractions that are tried again: 0.\n"
+
+
+def test_make_redrive_of_a_stack_that_does_not_exist_shows_the_error_of_aws() -> None:
+    redriven = subprocess.run(
+        [sys.executable, ROOT / "deploy/redrive.py", "unknown"], capture_output=True, text=True, check=False
+    )
+
+    assert (redriven.returncode, redriven.stdout) == (1, "")
+    assert "NonExistentQueue" in redriven.stderr
 
 
 def test_a_built_template_deploys_only_its_own_architecture(tmp_path: Path) -> None:

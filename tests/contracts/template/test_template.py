@@ -403,6 +403,12 @@ def test_queues_are_encrypted_and_have_the_longest_retention_of_sqs(resources: N
     assert all(queue["MessageRetentionPeriod"] == 14 * 86_400 for queue in queues.values())
 
 
+def test_make_redrive_knows_the_name_of_the_dead_letter_queue(resources: Node) -> None:
+    name = resources["ExtractionDeadLetters"]["Properties"]["QueueName"]
+
+    assert name == {"Fn::Sub": "${AWS::StackName}-extractions-dead"}
+
+
 def test_one_dead_letter_raises_an_alarm(template: Node, resources: Node) -> None:
     alarm = resources["ExtractionsGivenUp"]["Properties"]
 
