@@ -6,6 +6,7 @@ or {"text": "..."}.
 """
 
 import json
+import re
 import secrets
 from collections import deque
 from collections.abc import Mapping
@@ -120,10 +121,10 @@ def _evidence(results: Json, prompt: str, made_up: str | None) -> list[Json]:
     return claims
 
 
-def _leaves(value: Json, path: str = "") -> list[tuple[str, Json]]:
+def _leaves(value: Json, *path: str) -> list[tuple[str, Json]]:
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    inner = [leaf for step, each in steps for leaf in _leaves(each, f"{path}.{step}" if path else str(step))]
-    return inner or [(path, value)]
+    inner = [leaf for step, each in steps for leaf in _leaves(each, *path, re.sub(r"[.\\]", r"\\\g<0>", str(step)))]
+    return inner or [(".".join(path), value)]
 
 
 def _turns(prompt: str) -> list[Json]:

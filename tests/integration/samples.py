@@ -71,6 +71,7 @@ def a_session(**changes: Any) -> Session:
         livekit=LiveKitRoom(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
         media=("microphone", "camera"),
         metadata={"case": "42 ✓", "empty": ""},
+        client_metadata={"page": "é"},
         grace_seconds=3_600,
         duties=Duties().plus(end_call=NOW + 4_200),
     )

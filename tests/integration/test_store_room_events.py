@@ -213,16 +213,16 @@ def test_any_room_sid_can_be_stored(store: Store, sid: str) -> None:
     ]
 
 
-def test_at_most_ten_other_rooms_are_stored_and_these_are_still_updated(store: Store) -> None:
+def test_at_most_five_other_rooms_are_stored_and_these_are_still_updated(store: Store) -> None:
     session = added(store)
-    ten = [event(f"RM_{number}", started_at=NOW + number) for number in range(10)]
-    before = merged_room(store, session, *ten)
-    assert len(before.other_rooms) == 10
+    five = [event(f"RM_{number}", started_at=NOW + number) for number in range(5)]
+    before = merged_room(store, session, *five)
+    assert len(before.other_rooms) == 5
 
-    eleventh = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_10", started_at=NOW)))
-    assert eleventh is not None
-    assert eleventh.livekit == before
-    facts = merged_room(store, session, event("RM_9", finished_at=NOW + 99), event(finished_at=NOW + 99))
+    sixth = run(store.sessions.merge_room_event(RoomEvent(session.session_id, "RM_5", started_at=NOW)))
+    assert sixth is not None
+    assert sixth.livekit == before
+    facts = merged_room(store, session, event("RM_4", finished_at=NOW + 99), event(finished_at=NOW + 99))
 
     assert [room.room_sid for room in facts.other_rooms] == [room.room_sid for room in before.other_rooms]
     assert facts.other_rooms[-1].finished_at == NOW + 99

@@ -5,6 +5,7 @@ in one step, like DynamoDB's conditional writes.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -332,6 +333,8 @@ class FakeSessions:
             if session.workspace == workspace
             and query.status in (None, session.status)
             and query.agent_id in (None, session.agent_id)
+            and query.participant in (None, session.participant.identity)
+            and (query.created_after or 0) <= session.created_at < (query.created_before or math.inf)
         ]
         return Page[Session](data=sessions[: query.limit])
 

@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -107,20 +108,46 @@ class LateFailingLiveTokens(FailingLiveTokens):
         return await super().issue(request)
 
 
+class RunningClock:
+    """A clock that goes on by half a second with each reading."""
+
+    def __init__(self) -> None:
+        self._now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        self._now += 0.5
+        return self._now
+
+
 # ---- Success --------------------------------------------------------------------------------------------
+
+
+def test_the_id_of_a_session_has_the_time_of_its_creation() -> None:
+    setup = Setup()
+    issue_connections = IssueConnections(setup.rooms, setup.live_tokens, setup.client_tokens)
+    create_session = CreateSession(setup.agents, setup.sessions, issue_connections, clock=RunningClock())
+
+    for _ in range(2):
+        created = asyncio.run(create_session(create_session_request(), ACME))
+        assert uuid.UUID(created.session_id).int >> 80 in range(
+            created.created_at * 1000, created.created_at * 1000 + 1000
+        )
 
 
 def test_a_created_session_has_both_connections() -> None:
     setup = Setup(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
 
-    created = setup.create(create_session_request(ttl_seconds=900, metadata={"order": "4711"}))
+    created = setup.create(
+        create_session_request(ttl_seconds=900, metadata={"order": "4711"}, client_metadata={"page": "1"})
+    )
 
     assert is_uuid(created.session_id)
     assert (created.agent_id, created.agent_version, created.status) == (AGENT_ID, 4, "active")
     assert (created.ttl_seconds, created.max_duration_seconds) == (900, 300)
     assert (created.created_at, created.expires_at) == (1_800_000_000, 1_800_000_900)
     assert created.participant == Participant(identity="caller-1")
-    assert created.metadata == {"order": "4711"}
+    assert created.client_metadata == {"page": "1"}
+    assert "order" not in created.model_dump_json()
     assert created.connection.livekit.url == "wss://livekit.test"
     assert created.connection.livekit.token == "livekit-token-for-caller-1"
     assert created.connection.livekit.room == created.session_id

@@ -45,7 +45,8 @@ class ErrorDetail:
     """One error or warning about a request, with its place. Long texts are cut."""
 
     path: str
-    """Place in the request: names and indexes joined by dots, or a JSON pointer into a strict schema."""
+    """Place in the request or in the results: keys and positions joined by dots, a dot in a key as `\\.`; or a JSON
+    pointer into a strict schema."""
     message: str
     """What is wrong, and what to write instead."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
+from pi_voice.domain.base import dotted_path
 from pi_voice.domain.errors import ErrorDetail
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
 
 def _path(error: "ValidationError") -> str:
     """Return the path of an error on one line, shortened: unless the schema names the keys, the model chooses them."""
-    steps = ".".join(map(str, error.absolute_path))
-    return " ".join(steps.split())[:_MAX_PATH_CHARACTERS]
+    return " ".join(dotted_path(error.absolute_path).split())[:_MAX_PATH_CHARACTERS]
 
 
 @cache

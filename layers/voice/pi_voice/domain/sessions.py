@@ -126,6 +126,7 @@ class Session:
     livekit: LiveKitRoom
     media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
+    client_metadata: dict[str, str] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0

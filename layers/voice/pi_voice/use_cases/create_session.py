@@ -70,8 +70,9 @@ class CreateSession:
         be reached, and the session is stored as failed with the reason.
         """
         owned = await authorized_agent(caller, self._agents, AgentId(request.agent_id))
-        session_id = SessionId(uuid7(self._clock))
-        session = request.new_session(session_id, owned, int(self._clock()), self._grace_seconds)
+        now = self._clock()  # one time for both: lists select by the time in the id, and show `created_at`
+        session_id = SessionId(uuid7(lambda: now))
+        session = request.new_session(session_id, owned, int(now), self._grace_seconds)
         try:
             issued = await self._issue_connections(
                 session, owned.agent, instruction_for(owned.agent), on_room_created=partial(self._store, session)
@@ -107,9 +108,9 @@ class CreateSession:
             ttl_seconds=session.ttl_seconds,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            client_metadata=session.client_metadata,
             client_token=issued.client_token,
             connection=issued.connection,
-            metadata=session.metadata,
         )
 
     async def _store(self, session: Session, room: CreatedRoom) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Tabl
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import RenewalLimitReached, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
+from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid, lowest_uuid7
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
 from pi_voice.ports import DueSession
@@ -49,7 +50,8 @@ _ROWS_PER_QUERY: Final = 100
 _DUE_PER_QUERY: Final = 100
 _BATCH_ATTEMPTS: Final = 5
 _ATTEMPTS: Final = 5
-_OTHER_ROOMS: Final = 10
+_OTHER_ROOMS: Final = 5
+_HIGHEST_ID: Final = 2**128 - 1
 
 
 class DynamoSessions(Table):
@@ -325,8 +327,11 @@ class DynamoSessions(Table):
         shown = found[: query.limit]
         more = shown[-1] if len(found) > len(shown) else last_read
         rows = await self._batch(shown)
+        read = [rows[session_id] for session_id in shown if session_id in rows]
+        if query.status is not None:
+            read = [row for row in read if row.get("status") == query.status]  # the index lags behind the table
         return Page[Session](
-            data=self._readable(session_of, [rows[session_id] for session_id in shown if session_id in rows]),
+            data=self._readable(session_of, read),
             next_cursor=encode_cursor(more) if more else None,
         )
 
@@ -459,14 +464,27 @@ class DynamoSessions(Table):
         return self._read(row_of, item) if item else None
 
     async def _matching(self, workspace: WorkspaceId, query: "ListSessionsQuery") -> tuple[list[str], str | None]:
-        """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ."""
-        filters = {name: value for name in ("status", "agent_id") if (value := getattr(query, name)) is not None}
+        """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ.
+
+        The times and the cursor bound the ids that are read. A cursor outside of the times needs no request: DynamoDB
+        refuses an ExclusiveStartKey outside of the key condition.
+        """
+        first, last = _id_bounds(query)
+        if first > last:
+            return [], None
+        filters = {"status": query.status, "agent_id": query.agent_id, "participant_identity": query.participant}
+        filters = {name: value for name, value in filters.items() if value is not None}
         request: dict[str, Any] = {
             "TableName": self._name,
             "IndexName": BY_WORKSPACE,
-            "KeyConditionExpression": "workspace = :workspace",
+            "KeyConditionExpression": "workspace = :workspace AND session_id BETWEEN :first AND :last",
             "ExpressionAttributeValues": to_item(
-                {":workspace": workspace, **{f":{name}": value for name, value in filters.items()}}
+                {
+                    ":workspace": workspace,
+                    ":first": str(uuid.UUID(int=first)),
+                    ":last": str(uuid.UUID(int=last)),
+                    **{f":{name}": value for name, value in filters.items()},
+                }
             ),
             "ScanIndexForward": False,
             "Limit": _ROWS_PER_QUERY if filters else query.limit + 1,
@@ -474,9 +492,6 @@ class DynamoSessions(Table):
         if filters:
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in filters)
             request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
-        if query.cursor is not None:
-            last = {"workspace": workspace, "session_id": decode_cursor(query.cursor)}
-            request["ExclusiveStartKey"] = to_item(last)
         found: list[str] = []
         rows_read = 0
         while True:
@@ -512,6 +527,13 @@ class DynamoSessions(Table):
                 return rows
             await asyncio.sleep(0.05 * 2**attempt)
         raise StorageError
+
+
+def _id_bounds(query: "ListSessionsQuery") -> tuple[int, int]:
+    """Return the lowest and the highest id that a query selects by time and cursor, as numbers."""
+    first = 0 if query.created_after is None else lowest_uuid7(query.created_after)
+    last = _HIGHEST_ID if query.created_before is None else lowest_uuid7(query.created_before) - 1
+    return first, last if query.cursor is None else min(last, uuid.UUID(decode_cursor(query.cursor)).int - 1)
 
 
 def _unchanged(stored: Item | None) -> tuple[str, Item]:
