@@ -14,6 +14,7 @@ from pi_voice.domain.errors import (
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
+    RateLimited,
     SessionNotActive,
     StorageError,
     TtlTooShort,
@@ -32,9 +33,11 @@ from tests.support.fakes import (
     FakeCaller,
     FakeClock,
     FakeLiveTokens,
+    FakeRateLimiter,
     FakeRooms,
     FakeSessions,
     HangingRooms,
+    RateLimiterThatFails,
     SessionsThatCannotAdd,
     UnknownCaller,
 )
@@ -53,6 +56,7 @@ class Setup:
         sessions: FakeSessions | None = None,
         rooms: FakeRooms | None = None,
         live_tokens: FakeLiveTokens | None = None,
+        rate_limiter: FakeRateLimiter | None = None,
         grace_seconds: int = 3_600,
     ) -> None:
         self.clock = FakeClock()
@@ -62,11 +66,14 @@ class Setup:
         self.sessions = sessions or FakeSessions()
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
+        self.rate_limiter = rate_limiter or FakeRateLimiter()
 
     @property
     def create_session(self) -> CreateSession:
         issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return CreateSession(self.agents, self.sessions, issue_connections, self.grace_seconds, self.clock)
+        return CreateSession(
+            self.agents, self.sessions, issue_connections, self.rate_limiter, self.grace_seconds, self.clock
+        )
 
     def create(self, request: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
         return asyncio.run(asyncio.wait_for(self.create_session(request or create_session_request(), caller), LONG))
@@ -256,6 +263,38 @@ def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, 
         asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
 
     assert len(setup.live_tokens.requests) == 1
+
+
+# ---- Rate limit -----------------------------------------------------------------------------------------
+
+
+def test_over_the_rate_limit_nothing_is_issued_or_stored() -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    setup.create()
+
+    with pytest.raises(RateLimited):
+        setup.create()
+
+    assert len(setup.rooms.opened) == len(setup.live_tokens.requests) == len(setup.sessions.stored) == 1
+
+
+def test_a_repeated_request_counts_because_it_issues_tokens() -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    first = setup.create()
+
+    with pytest.raises(RateLimited):
+        asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
+
+    assert len(setup.live_tokens.requests) == 1
+
+
+def test_without_the_counter_no_session_is_created() -> None:
+    setup = Setup(rate_limiter=RateLimiterThatFails(StorageError()))
+
+    with pytest.raises(StorageError):
+        setup.create()
+
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
 
 
 # ---- Provider errors ------------------------------------------------------------------------------------
