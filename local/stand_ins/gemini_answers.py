@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from local.errors import CannotStart
+from local.http_server import check_site
 from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.schema_filling import filled
@@ -78,6 +79,7 @@ def add_plan(app: web.Application, answers: Answers) -> None:
     """Add the route by which tests plan answers."""
 
     async def plan(request: web.Request) -> web.Response:
+        check_site(request)
         try:
             planned = json.loads(await request.read())
             answers.plan(planned if isinstance(planned, list) else [None])

@@ -24,13 +24,18 @@ class Clock:
 
 
 def granted_of(
-    store: Store, clock: Callable[[], float], times: int, limit: int = 3, workspace: WorkspaceId = ACME
+    store: Store,
+    clock: Callable[[], float],
+    times: int,
+    limit: int = 3,
+    workspace: WorkspaceId = ACME,
+    operation: str = "creates",
 ) -> int:
     """Request `times` times, and return how many requests were granted."""
     granted = 0
     for _ in range(times):
         try:
-            asyncio.run(store.rates(limit, clock).acquire(workspace))
+            asyncio.run(store.rates(limit, clock, operation).acquire(workspace))
         except RateLimited:
             continue
         granted += 1
@@ -68,6 +73,12 @@ def test_each_workspace_has_its_own_limit(store: Store) -> None:
     assert granted_of(store, Clock(), 5, workspace=GLOBEX) == 3
 
 
+def test_each_operation_has_its_own_limit(store: Store) -> None:
+    assert granted_of(store, Clock(), 5) == 3
+
+    assert granted_of(store, Clock(), 5, operation="completes") == 3
+
+
 def test_a_changed_limit_applies_at_once(store: Store) -> None:
     granted_of(store, Clock(), 5, limit=3)
 
@@ -90,7 +101,7 @@ def test_a_counter_is_one_row_with_a_ttl_and_a_key_of_its_own(store: Store) -> N
 
     [row] = store.rows(store.names.idempotency)
     assert row == {
-        "id": {"S": f"rate#acme#{NOW // 60}"},
+        "id": {"S": f"rate#creates#acme#{NOW // 60}"},
         "taken": {"N": "3"},
         "expiration": {"N": str(NOW + 5 + 3_600)},
     }

@@ -504,17 +504,17 @@ class FakeExtractionModel:
 
 
 class FakeRateLimiter:
-    """Counts requests per workspace up to a limit."""
+    """Counts requests per owner up to a limit."""
 
     def __init__(self, limit: int = 100) -> None:
-        self.acquired: list[WorkspaceId] = []
+        self.acquired: list[str] = []
         self._limit = limit
 
-    async def acquire(self, workspace: WorkspaceId) -> None:
+    async def acquire(self, owner: str) -> None:
         await _request()
-        if self.acquired.count(workspace) == self._limit:
-            raise RateLimited(41.5)
-        self.acquired.append(workspace)
+        if self.acquired.count(owner) == self._limit:
+            raise RateLimited("requests", self._limit, 41.5)
+        self.acquired.append(owner)
 
 
 # ruff: noqa: ARG002 (failing fakes ignore their arguments)
@@ -646,6 +646,17 @@ class TranscriptsThatCannotExpire(FakeTranscripts):
     async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         raise StorageError
+
+
+class RateLimiterThatFails(FakeRateLimiter):
+    """The counter cannot be reached."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def acquire(self, owner: str) -> None:
+        raise self._error
 
 
 class TranscriptsThatCannotDelete(FakeTranscripts):
