@@ -109,7 +109,7 @@ def found(store: Store, session: Session) -> Session:
 
 def deleted(store: Store, session: Session) -> Tombstone:
     """Replace an ended session by a tombstone."""
-    tombstone = Tombstone(session.session_id, Duties().plus(delete_again=NOW + 900, close_room=NOW + 660))
+    tombstone = Tombstone(session.session_id, Duties().plus(delete_again=NOW + 900, close_room=NOW), NOW + 660)
     asyncio.run(store.sessions.delete(tombstone, NOW))
     return tombstone
 

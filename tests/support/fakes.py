@@ -270,7 +270,7 @@ class FakeSessions:
         await _request()
         if session_id in self.tombstones:
             if self.tombstones[session_id].duties == before:
-                self.tombstones[session_id] = Tombstone(session_id, after)
+                self.tombstones[session_id] = replace(self.tombstones[session_id], duties=after)
             return self.tombstones[session_id]
         current = self.stored.get(session_id)
         if current is None or current.duties != before:
@@ -338,11 +338,13 @@ class FakeSessions:
         ]
         return Page[Session](data=sessions[: query.limit])
 
-    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: RoomEvent) -> Session | Tombstone | None:
         await _request()
         self.room_events.append(event)
         session = self.stored.get(event.session_id)
-        if session is None or event.joined_at is None:
+        if session is None:
+            return self.tombstones.get(event.session_id)
+        if event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
         return self._update(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))

@@ -178,7 +178,7 @@ class Sessions(Protocol):
         """
         ...
 
-    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: RoomEvent) -> Session | Tombstone | None:
         """Merge a LiveKit event into its session and return it; None if there is no such session. Idempotent."""
         ...
 

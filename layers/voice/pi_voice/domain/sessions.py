@@ -215,6 +215,8 @@ class Tombstone:
 
     session_id: SessionId
     duties: Duties
+    tokens_end_at: int = 0
+    """When no token can open the room any more; 0 for tombstones of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

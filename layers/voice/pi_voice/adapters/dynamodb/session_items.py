@@ -62,6 +62,7 @@ def tombstone_item(tombstone: Tombstone, now: int) -> Item:
         "session_id": tombstone.session_id,
         "status": DELETED,
         "ttl": now + _TOMBSTONE_SECONDS,
+        "tokens_end_at": tombstone.tokens_end_at,
         **_present(duty_attributes(tombstone.session_id, tombstone.duties)),
     }
 
@@ -107,7 +108,7 @@ def merge_event(room: Item, event: "RoomEvent") -> Item:
 def row_of(item: Item) -> Session | Tombstone:
     """Read a session or a tombstone from its item."""
     if item["status"] == DELETED:
-        return Tombstone(item["session_id"], duties_of(item))
+        return Tombstone(item["session_id"], duties_of(item), item.get("tokens_end_at", 0))
     return session_of(item)
 
 

@@ -335,8 +335,10 @@ class DynamoSessions(Table):
             next_cursor=encode_cursor(more) if more else None,
         )
 
-    async def merge_room_event(self, event: "RoomEvent") -> Session | None:
+    async def merge_room_event(self, event: "RoomEvent") -> Session | Tombstone | None:
         """Merge an event into its session and return it; None if there is no such session, or its room was not created.
+
+        Of a deleted session return the tombstone, which does not change.
 
         One request for the session's own room, two for a later room of the same name, which a participant's return
         creates; the first _OTHER_ROOMS of these are stored. Existing values stay and the earliest join counts, so
@@ -363,18 +365,20 @@ class DynamoSessions(Table):
             )
         except ConditionFailed as failed:
             row = self._row(failed.item)
-            if not isinstance(row, Session) or row.livekit.room_sid is None:
+            if not isinstance(row, Session):
+                return row
+            if row.livekit.room_sid is None:
                 return None
             is_own_room = row.livekit.room_sid == event.room_sid
             return row if is_own_room else await self._merge_reopened_room(event, failed.item)
         return self._read(session_of, merged)
 
-    async def _merge_reopened_room(self, event: "RoomEvent", item: Item) -> Session | None:
+    async def _merge_reopened_room(self, event: "RoomEvent", item: Item) -> Session | Tombstone | None:
         """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
         for _ in range(_ATTEMPTS):
             row = self._row(item)
             if not isinstance(row, Session):
-                return None
+                return row
             rooms = item["livekit"].get("other_rooms")
             if rooms is None:  # written by another version of the code
                 return row
