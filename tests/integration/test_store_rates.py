@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.domain.errors import RateLimited, StorageError
 from pi_voice.domain.ids import WorkspaceId
 from tests.integration.samples import ACME, GLOBEX, NOW
@@ -94,6 +95,47 @@ def test_concurrent_requests_are_granted_up_to_the_limit(store: Store) -> None:
         granted = sum(threads.map(lambda _: granted_of(store, clock, 2, limit=7), range(20)))
 
     assert granted == 7
+
+
+def acquired(limiter: DynamoRateLimiter, times: int) -> int:
+    """Request `times` times of one container, and return how many requests were granted."""
+    granted = 0
+    for _ in range(times):
+        try:
+            asyncio.run(limiter.acquire(ACME))
+        except RateLimited:
+            continue
+        granted += 1
+    return granted
+
+
+@pytest.mark.parametrize("limit", [1, 2, 45, 200])
+def test_one_container_is_granted_exactly_the_limit(store: Store, limit: int) -> None:
+    assert acquired(store.rates(limit, Clock()), limit + 5) == limit
+
+
+def test_one_container_writes_less_often_than_it_has_requests(store: Store) -> None:
+    writes: list[int] = []
+
+    def recorded(update: Any) -> Any:
+        def ask(**arguments: Any) -> Any:
+            writes.append(int(arguments["ExpressionAttributeValues"][":number"]["N"]))
+            return update(**arguments)
+
+        return ask
+
+    assert acquired(store.through(update_item=recorded).rates(600, Clock()), 100) == 100
+    assert writes == [1, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_what_a_container_took_ends_with_the_minute(store: Store) -> None:
+    clock = Clock(NOW)
+    limiter = store.rates(100, clock)
+    acquired(limiter, 9)
+
+    clock.now += 60
+
+    assert acquired(limiter, 105) == 100
 
 
 def test_a_counter_is_one_row_with_a_ttl_and_a_key_of_its_own(store: Store) -> None:
