@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from pi_voice.domain.extractions import Evidence
-from pi_voice.domain.output_schema import JsonSchema
+from pi_voice.domain.schema_reader import JsonSchema
 from pi_voice.domain.transcripts import TranscriptTurn
 
 MAX_QUOTE_CHARACTERS: Final = 500

@@ -23,9 +23,12 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
+from pi_voice.domain.gemini_schema import gemini_schema
 from pi_voice.domain.ids import Clock
-from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, violations
+from pi_voice.domain.output_schema import compile_output_schema, violations
 from pi_voice.domain.row_limits import results_error
+from pi_voice.domain.schema_evaluation import SchemaTooComplex
+from pi_voice.domain.schema_reader import JsonSchema
 from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
@@ -66,6 +69,11 @@ _UNUSABLE: Final = {
     "blocked": ("answer_blocked", "Gemini's safety rules do not let it read this transcript, or answer on it."),
     "broken": (ANSWER_INVALID, "Gemini's answer was empty or broken. Try again in a moment."),
 }
+
+_TOO_COMPLEX: Final = ErrorInfo(
+    code="schema_too_complex",
+    message="Validating the results takes too much work. Use fewer patterns, alternatives and references.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +284,10 @@ def _validated(
     results, claims = evidence.split_answer(answer) if has_evidence else (answer, None)
     if error := results_error(results):  # before the schema, whose work grows with the size
         raise _Failed(error)
-    return results, claims, violations(results, schema)
+    try:
+        return results, claims, violations(results, schema)
+    except SchemaTooComplex:
+        raise _Failed(_TOO_COMPLEX) from None
 
 
 def _schema_violation(details: list[ErrorDetail]) -> ErrorInfo:
