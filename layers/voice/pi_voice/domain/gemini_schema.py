@@ -40,6 +40,13 @@ IN_WORDS: Final = {
 }
 """Descriptions of keywords with a number or a text."""
 
+_FLAGS: Final = {
+    "uniqueItems": (True, "no item twice"),
+    "unevaluatedItems": (False, "no other items"),
+    "unevaluatedProperties": (False, "no other properties"),
+}
+"""Values of keywords that have a description of their own."""
+
 AS_JSON: Final = {
     "if": "valid by the JSON Schema {}",
     "not": "not valid by the JSON Schema {}",
@@ -178,18 +185,16 @@ class _Compiler:
         for part in parts:
             for name, inner in _dict(part.get("properties")).items():
                 by_name.setdefault(name, []).append(inner)
+        compiled = {
+            name: self._compiled(inners[0] if len(inners) == 1 else {"allOf": inners})
+            for name, inners in by_name.items()
+        }
+        properties: JsonSchema = {name: inner for name, inner in compiled.items() if inner is not None}
+        others = self._others(parts)
         required = [*dict.fromkeys(str(name) for part in parts for name in _list(part.get("required")))]
-        additional = [self._additional(part) for part in parts]
-        others = next((each for each in additional if each is not None), None)
-        others = False if False in additional else others
-        properties: JsonSchema = {}
-        for name, inners in by_name.items():
-            inner = self._compiled(inners[0] if len(inners) == 1 else {"allOf": inners})
-            if inner is not None:
-                properties[name] = inner
-        for name in required:
-            if name not in by_name and others is not False:
-                properties[name] = others if isinstance(others, dict) else {}
+        if others is not False:
+            unnamed = {name: others if isinstance(others, dict) else {} for name in required if name not in by_name}
+            properties.update(unnamed)
         if properties or by_name:
             sent["properties"] = properties
         if present := [name for name in required if name in properties]:
@@ -197,15 +202,20 @@ class _Compiler:
         if others is not None:
             sent["additionalProperties"] = others
 
+    def _others(self, parts: Sequence[JsonSchema]) -> JsonValue:
+        """Return what is sent for the properties that no part names; None for nothing."""
+        others = [self._additional(part) for part in parts]
+        is_open = any(part.keys() & _EVALUATING for part in parts)
+        if not is_open and any(part.get("unevaluatedProperties") is False for part in parts):
+            return False
+        return False if False in others else next((each for each in others if each is not None), None)
+
     def _additional(self, part: JsonSchema) -> JsonValue:
         """Return what is sent for the properties that a schema does not name; None for nothing."""
-        keyword = "additionalProperties"
-        if keyword not in part and part.get("unevaluatedProperties") is False and not part.keys() & _EVALUATING:
-            keyword = "unevaluatedProperties"
-        if keyword not in part:
+        if "additionalProperties" not in part:
             return None
         patterns = [self._compiled(each) for each in _dict(part.get("patternProperties")).values()]
-        own = self._compiled(part[keyword])
+        own = self._compiled(part["additionalProperties"])
         allowed = [each for each in (*patterns, own) if each is not None]
         if not allowed:
             return False
@@ -314,15 +324,14 @@ def _in_words(part: JsonSchema) -> Iterator[str]:
             yield words.format(part[keyword])
     if "format" in part and not (part["format"] in WITH_OFFSET and "pattern" in part):
         yield words_for(str(part["format"]))
-    if part.get("uniqueItems") is True:
-        yield "no item twice"
     if part.get("items") is False:
         yield f"at most {len(_list(part.get('prefixItems')))} items"
+    yield from (words for keyword, (value, words) in _FLAGS.items() if part.get(keyword) is value)
     for name, others in _dict(part.get("dependentRequired")).items():
         yield f"with {name} also {', '.join(map(str, _list(others)))}"
     for keyword, words in AS_JSON.items():
         told = conditional_of(part) if keyword == "if" else part.get(keyword)
-        if keyword in part and is_told(told):
+        if keyword in part and told is not False and is_told(told):
             yield words.format(_json(told))
 
 
