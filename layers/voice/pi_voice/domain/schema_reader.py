@@ -331,7 +331,8 @@ class _Reader:
             return self.anchors.get(f"{document}#{fragment}")
         if (resource := self.resources.get(document)) and (found := self._at(resource.pointer, fragment)):
             return found
-        if moved := re.fullmatch(r"/(?:components/schemas|\$defs|definitions)/([^/]+)", "" if document else fragment):
+        own = fragment if reference.startswith("#") else ""
+        if moved := re.fullmatch(r"/(?:components/schemas|\$defs|definitions)/([^/]+)", own):
             for container in ("$defs", "definitions", "components/schemas"):  # pasted without the rest of its document
                 if found := self.places.get(f"{self.prefix}/{container}/{moved[1]}"):
                     return found
