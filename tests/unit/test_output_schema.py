@@ -50,7 +50,20 @@ def test_a_strict_schema_is_used_unchanged_and_wins_over_hints() -> None:
         ("array", {"type": ["array", "null"], "items": {"type": "string"}}),
         ("object", {"type": ["object", "null"], "additionalProperties": {"type": "string"}}),
         ("the caller's city", {"type": ["string", "null"], "description": "the caller's city"}),
-        ("String", {"type": ["string", "null"], "description": "String"}),
+        ("String", {"type": ["string", "null"]}),
+        *((name, {"type": ["string", "null"]}) for name in ("str", "text", "STR")),
+        *((name, {"type": ["number", "null"]}) for name in ("float", "Decimal")),
+        ("int", {"type": ["integer", "null"]}),
+        ("Bool", {"type": ["boolean", "null"]}),
+        ("list", {"type": ["array", "null"], "items": {"type": "string"}}),
+        ("dict", {"type": ["object", "null"], "additionalProperties": {"type": "string"}}),
+        ("date", {"type": ["string", "null"], "format": "date"}),
+        ("datetime", {"type": ["string", "null"], "format": "date-time"}),
+        ({"enum": ["low", "high"]}, {"type": ["string", "null"], "enum": ["low", "high", None]}),
+        (
+            [{"enum": ["low", "high"]}],
+            {"type": ["array", "null"], "items": {"type": "string", "enum": ["low", "high"]}},
+        ),
         ("null", {"type": ["string", "null"], "description": "null"}),
         (["integer"], {"type": ["array", "null"], "items": {"type": "integer"}}),
         (["a symptom"], {"type": ["array", "null"], "items": {"type": "string", "description": "a symptom"}}),
@@ -89,6 +102,19 @@ def test_a_hint_compiles_to_a_nullable_property(hint: JsonValue, compiled: JsonS
         "additionalProperties": False,
         "propertyOrdering": ["value"],
     }
+
+
+def test_an_enum_of_one_text_is_an_object() -> None:
+    assert violations({"value": {"enum": ["a level"]}}, compile_hints(value={"enum": ["level"]})) == []
+
+
+@pytest.mark.parametrize("time", ["19:30", "19:30:00", "19:30:00.5", "19:30:00Z", "19:30+02:00"])
+def test_the_hint_time_is_a_time_of_day_with_or_without_an_offset(time: str) -> None:
+    schema = compile_hints(at="time")
+
+    assert violations({"at": time}, schema) == []
+    assert violations({"at": f"{time} h"}, schema) != []
+    assert violations({"at": None}, schema) == []
 
 
 def test_all_keys_are_required_and_keep_their_order() -> None:

@@ -98,6 +98,59 @@ def test_an_invalid_hint_is_rejected_with_its_path(hints: JsonValue, path: str) 
     assert error_paths("output_schema", hints) == [path]
 
 
+@pytest.mark.parametrize(
+    ("hint", "path"),
+    [
+        ({"enum": ["a", "a"]}, "output_schema.a.enum"),
+        ({"enum": ["a", " "]}, "output_schema.a.enum"),
+        ({"enum": [1, 2]}, "output_schema.a.enum"),
+        ({"enum": ["a", "b"], "note": "string"}, "output_schema.a.enum"),
+    ],
+    ids=str,
+)
+def test_a_choice_has_different_texts_and_stands_alone(hint: JsonValue, path: str) -> None:
+    assert error_paths("output_schema", {"a": hint}) == [path]
+
+
+def test_the_root_of_hints_is_no_choice() -> None:
+    assert error_paths("output_schema", {"enum": ["low", "high"]}) == ["output_schema.enum"]
+
+
+@pytest.mark.parametrize(
+    ("hints", "path", "words"),
+    [
+        ({"a": "strng"}, "output_schema.a", '"string"'),
+        ({"a": ["Integr"]}, "output_schema.a.0", '"integer"'),
+        ({"a": {"b": "xyzzy"}}, "output_schema.a.b", "datetime"),
+        ({"age": {"type": "integer", "description": "age in years"}}, "output_schema.age", "type, description"),
+        ({"type": "object", "note": "what it is"}, "output_schema", "output_schema_strict"),
+    ],
+    ids=str,
+)
+def test_a_hint_that_is_probably_meant_differently_has_a_warning(hints: dict[str, Any], path: str, words: str) -> None:
+    [first, *_] = [each for each in validate_output_schema(hints, None) if each.path == path]
+
+    assert words in first.message
+
+
+def test_hints_beside_a_strict_schema_have_no_warnings() -> None:
+    assert validate_output_schema({"a": "strng"}, {"type": "object"}) == []
+
+
+@pytest.mark.parametrize(
+    ("hints", "is_schema"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "string"}}}, True),
+        ({"type": "object", "properties": {"a": "string"}}, False),
+        ({"type": "Object", "properties": {"a": {"type": "string"}}}, False),
+        ({"properties": {"a": {"type": "string"}}}, False),
+    ],
+    ids=str,
+)
+def test_json_schema_where_hints_belong_is_rejected(hints: dict[str, Any], *, is_schema: bool) -> None:
+    assert error_paths("output_schema", hints) == (["output_schema"] if is_schema else [])
+
+
 def test_up_to_20_invalid_hints_are_reported() -> None:
     assert error_paths("output_schema", {"a": 1, "b": "string", "c": None}) == ["output_schema.a", "output_schema.c"]
     assert len(error_paths("output_schema", {f"k{number}": None for number in range(30)})) == 20

@@ -11,7 +11,30 @@ from pi_voice.domain.schema_evaluation import MAX_FAULTS, Evaluation, Fault
 from pi_voice.domain.schema_reader import JsonSchema, read_schema
 from pi_voice.domain.string_formats import words_for
 
-TYPE_NAMES: Final = frozenset({"string", "number", "integer", "boolean", "array", "object"})
+_TIME_OF_DAY: Final = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})?$"
+_TYPES: Final[dict[str, JsonSchema]] = {
+    "string": {"type": "string"},
+    "number": {"type": "number"},
+    "integer": {"type": "integer"},
+    "boolean": {"type": "boolean"},
+    "array": {"type": "array", "items": {"type": "string"}},
+    "object": {"type": "object", "additionalProperties": {"type": "string"}},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "format": "time", "pattern": _TIME_OF_DAY, "description": "a time of day, as in 19:30"},
+    "datetime": {"type": "string", "format": "date-time"},
+}
+_ALIASES: Final = {
+    "str": "string",
+    "text": "string",
+    "float": "number",
+    "decimal": "number",
+    "int": "integer",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+HINT_TYPES: Final[dict[str, JsonSchema]] = {**_TYPES, **{alias: _TYPES[name] for alias, name in _ALIASES.items()}}
+"""JSON Schemas of the type names in hints, in lower case."""
 
 _MAX_NAMES: Final = 10
 _MAX_PATH_CHARACTERS: Final = 200
@@ -44,12 +67,10 @@ def _compile_object(hints: dict[str, JsonValue]) -> JsonSchema:
 
 def _compile_hint(hint: JsonValue) -> JsonSchema:
     match hint:
-        case "array":
-            return {"type": "array", "items": {"type": "string"}}
-        case "object":
-            return {"type": "object", "additionalProperties": {"type": "string"}}
-        case str() if hint in TYPE_NAMES:
-            return {"type": hint}
+        case str() if hint.lower() in HINT_TYPES:
+            return HINT_TYPES[hint.lower()]
+        case {"enum": [_, _, *_] as members} if is_choice(hint):
+            return {"type": "string", "enum": members}
         case {}:
             return _compile_object(hint)
         case [inner]:
@@ -58,8 +79,17 @@ def _compile_hint(hint: JsonValue) -> JsonSchema:
             return {"type": "string", "description": hint}
 
 
+def is_choice(hint: JsonValue) -> bool:
+    """Return whether a hint is a choice of two or more texts; with one text it is an object with an array in it."""
+    members = hint.get("enum") if isinstance(hint, dict) and len(hint) == 1 else None
+    return isinstance(members, list) and len(members) > 1 and all(isinstance(each, str) for each in members)
+
+
 def _nullable(schema: JsonSchema) -> JsonSchema:
-    return {**schema, "type": [schema["type"], "null"]}
+    nullable: JsonSchema = {**schema, "type": [schema["type"], "null"]}
+    if isinstance(members := schema.get("enum"), list):
+        nullable["enum"] = [*members, None]
+    return nullable
 
 
 def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:

@@ -12,8 +12,10 @@ from pydantic_core import to_json
 
 from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema
 from pi_voice.domain.gemini_schema import AS_JSON, IN_WORDS, SENT_FORMATS, SENT_KEYWORDS, conditional_of, is_told
+from pi_voice.domain.output_schema import HINT_TYPES, is_choice
 from pi_voice.domain.schema_evaluation import EndlessReference, Evaluation, SchemaTooComplex, is_readable
 from pi_voice.domain.schema_reader import (
+    TYPES,
     JsonSchema,
     NormalSchema,
     Note,
@@ -66,6 +68,13 @@ _READ: Final = SENT_KEYWORDS | IN_WORDS.keys() | {
 _TOO_DEEP: Final = (
     f"Is nested too deeply: at most {MAX_DEPTH} objects and arrays may be inside one another. Make the schema flatter."
 )
+_TYPE_NAMES: Final = ("string", "number", "integer", "boolean", "array", "object", "date", "time", "datetime")
+_KEYWORDS: Final = _READ | _GEMINI_IGNORES | _ANNOTATIONS
+_IS_JSON_SCHEMA: Final = "Is JSON Schema, and hints are expected here. Send it as output_schema_strict."
+_RESEMBLES_JSON_SCHEMA: Final = (
+    "Resembles JSON Schema, and is read as an object with the keys {}. Send JSON Schema as output_schema_strict, "
+    "or write a type name or a sentence here."
+)
 _IGNORED_KEYWORD: Final = "Gemini ignores this keyword. Results are validated against it; explain it in a description."
 _DESCRIBED_KEYWORD: Final = (
     "Gemini ignores this keyword. It is described in words, and results are validated against it."
@@ -83,7 +92,9 @@ def validate_output_schema(hints: JsonSchema | None, strict: JsonSchema | None) 
     """
     if hints:
         _check_hints(hints)
-    return _check_strict(strict) if strict is not None else []
+    if strict is not None:
+        return _check_strict(strict)
+    return [*_hint_warnings("output_schema", hints)] if hints else []
 
 
 # ---- Hints ----
@@ -91,6 +102,9 @@ def validate_output_schema(hints: JsonSchema | None, strict: JsonSchema | None) 
 
 def _check_hints(hints: JsonSchema) -> None:
     _check_size("output_schema", hints)
+    properties = hints.get("properties")
+    if hints.get("type") == "object" and isinstance(properties, dict) and all(map(_is_object, properties.values())):
+        raise InvalidOutputSchema(details=[ErrorDetail("output_schema", _IS_JSON_SCHEMA)])
     errors = [*_hint_errors("output_schema", hints)]
     if (keys := _count_keys(hints)) > MAX_KEYS:
         errors.append(ErrorDetail("output_schema", f"Has {keys} keys; at most {MAX_KEYS} are taken."))
@@ -105,6 +119,10 @@ def _hint_errors(path: str, hint: JsonValue, depth: int = 0) -> Iterator[ErrorDe
     match hint:
         case str() if hint.strip():
             return
+        case {"enum": [*members]} if depth and is_choice(hint):
+            texts = [str(each).strip() for each in members]
+            if "" in texts or len({*texts}) < len(texts):
+                yield ErrorDetail(f"{path}.enum", "Should be different texts.")
         case {}:
             if not hint:
                 yield ErrorDetail(path, "Is an empty object. Name its keys.")
@@ -117,13 +135,40 @@ def _hint_errors(path: str, hint: JsonValue, depth: int = 0) -> Iterator[ErrorDe
         case _:
             yield ErrorDetail(
                 path,
-                "Should be a type name (string, number, integer, boolean, array, object), a sentence that "
-                "describes the value, an object of hints, or an array of exactly one hint.",
+                f"Should be a type name ({', '.join(_TYPE_NAMES)}), a sentence that describes the value, an object of "
+                'hints, an array of exactly one hint, or a choice such as {"enum": ["low", "high"]}.',
             )
+
+
+def _hint_warnings(path: str, hint: JsonValue) -> Iterator[ErrorDetail]:
+    match hint:
+        case str() if len(hint.split()) == 1 and hint.lower() not in HINT_TYPES:
+            yield ErrorDetail(path, _unknown_type(hint.lower()))
+        case {} if not is_choice(hint):
+            if hint.get("type") == "object" or (hint.get("type") in TYPES and hint.keys() <= _KEYWORDS):
+                yield ErrorDetail(path, _RESEMBLES_JSON_SCHEMA.format(", ".join(hint)))
+            for name, inner in hint.items():
+                yield from _hint_warnings(f"{path}.{name}", inner)
+        case [inner]:
+            yield from _hint_warnings(f"{path}.0", inner)
+
+
+def _unknown_type(word: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 (only for a misspelled type)
+
+    nearest = get_close_matches(word, HINT_TYPES, 1)
+    advice = f'Did you mean "{nearest[0]}"?' if nearest else f"The types are {', '.join(_TYPE_NAMES)}."
+    return f"Is read as a description of a text, because it is no type. {advice}"
+
+
+def _is_object(value: JsonValue) -> bool:
+    return isinstance(value, dict)
 
 
 def _count_keys(hint: JsonValue) -> int:
     match hint:
+        case {} if is_choice(hint):
+            return 0
         case {}:
             return len(hint) + sum(_count_keys(inner) for inner in hint.values())
         case [inner]:
