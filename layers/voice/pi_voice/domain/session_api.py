@@ -236,8 +236,8 @@ class CompleteSessionRequest(Document):
         None
     )
     """Duration of the call in seconds."""
-    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
-    """Reason why the call ended: 1 to 40 lowercase letters, digits and underscores, starting with a letter.
+    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,79}$")] = "completed"
+    """Reason why the call ended: 1 to 80 lowercase letters, digits and `_.-`, starting with a letter.
 
     Ignored if the call was stopped or exceeded its time limit.
     """
