@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key openapi events release lock clean
+.PHONY: help run sam-api sam-invoke demo test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile

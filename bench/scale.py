@@ -41,10 +41,10 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("create", 1, 0.15, 1.0, 2, 3, 1),
+    Kind("create", 1, 0.15, 1.0, 2, 4, 1),
     Kind("transcript", 4, 0.03, 0.5, 2, 4, 0),
     Kind("webhook", 8, 0.02, 0.5, 0, 0.75, 0),
-    Kind("complete", 1, 2.5, 1.0, 3, 8, 1),
+    Kind("complete", 1, 2.5, 1.0, 3, 9, 1),
     Kind("get", 1, 0.03, 0.5, 3, 0, 0),
 )
 COLD_CREATE: Final = 1.0
@@ -52,6 +52,9 @@ COLD_CREATE: Final = 1.0
 
 TRANSCRIPT_WRITES: Final = 4 * 2 + 1
 """The part of a call's writes that goes to the transcripts table."""
+
+COUNTER_WRITES: Final = 2
+"""The part of a call's writes that counts it for the rate limits of its workspace."""
 
 DUE_WRITES: Final = 6
 """The part of a call's writes that goes to the index by due time: put, moved by a join and by complete, removed."""
@@ -139,7 +142,13 @@ def demands() -> list[Demand]:
     longest = max(kind.seconds for kind in KINDS)
     webhooks = max(kind.per_call for kind in KINDS)  # the most frequent kind
     by_workspace = sum(kind.per_call * kind.index_writes for kind in KINDS)
-    sessions = sum(kind.per_call * kind.writes for kind in KINDS) - TRANSCRIPT_WRITES - by_workspace - DUE_WRITES
+    sessions = (
+        sum(kind.per_call * kind.writes for kind in KINDS)
+        - TRANSCRIPT_WRITES
+        - COUNTER_WRITES
+        - by_workspace
+        - DUE_WRITES
+    )
     return [
         Demand("requests to the HTTP API", requests, API_REQUESTS, "quota, `ThrottleRate`, `ThrottleBurst`"),
         Demand("containers of all functions at once", busy, LAMBDA_CONCURRENCY, "quota of concurrent executions"),

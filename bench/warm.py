@@ -53,12 +53,12 @@ class Path:
 
 
 PATHS: Final = {
-    "CreateSession": Path("create", (DYNAMODB, GEMINI), "agent ∥ key, Gemini ∥ (LiveKit, put)"),
+    "CreateSession": Path("create", (DYNAMODB, GEMINI), "agent ∥ count, Gemini ∥ (LiveKit, put)"),
     "GetSession": Path("get, with transcript", 2 * (DYNAMODB,), "session ∥ key, transcript"),
     "CompleteSession": Path(
         "complete",
         (*5 * (DYNAMODB,), GEMINI),
-        "session ∥ key, put, update, agent, Gemini ∥ LiveKit, update",
+        "session ∥ count, put, update, agent, Gemini ∥ LiveKit, update",
     ),
     "ReceiveLivekitWebhook": Path("webhook, a first join", 2 * (DYNAMODB,), "update, update"),
     BASELINE_CREATE: Path(

@@ -56,7 +56,7 @@ class Request:
             return self.path
         asked = json.loads(self.body)
         key = json.dumps([self.operation, *(asked.get(name) for name in _SIGNED_BY)], sort_keys=True)
-        return re.sub(r"(rate#[^#]+#)\d+", r"\1", key)
+        return re.sub(r"(rate#[^#]+#[^#]+#)\d+", r"\1", key)
 
 
 @dataclass(frozen=True, slots=True)

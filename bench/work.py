@@ -64,9 +64,9 @@ def tables(counted: Json) -> dict[str, str]:
 
 
 LIMITS: Final = {
-    "CreateSession": {"GetItem": 2, "PutItem": 1},
+    "CreateSession": {"GetItem": 2, "UpdateItem": 1, "PutItem": 1},
     "GetSession": {"GetItem": 2, "Query": 1},
-    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 2},
+    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 3},
 }
 """The requests to DynamoDB that a route may make in a new container; get has a transcript here."""
 

@@ -69,8 +69,9 @@ _ABOUT: Final = """\
 Create voice calls with AI agents. A session is one call: a LiveKit room and a Gemini Live connection, then a \
 transcript and results in the agent's output schema.
 
-Times are Unix seconds, and ids are UUIDs of version 7. Unknown fields are rejected, and an empty body is read as \
-`{}`. An API key gives access to its workspace, a client token to one session on the routes that list it.
+Times are Unix seconds, and ids are UUIDs of version 7. Unknown fields of a body or a query are rejected, and an \
+empty body is read as `{}`. An API key gives access to its workspace, a client token to one session on the routes that \
+list it.
 
 API Gateway's own errors are `{"message": "..."}`: 404 for an unknown route, 413 for a body over API Gateway's 10 MB \
 or Lambda's 6 MB, 429 for a throttled request, 500 if a function crashed or could not start, and 503 after 30 seconds \
@@ -307,9 +308,7 @@ def _failures(route: Any) -> dict[str, Json]:
     """Describe the errors of a route, one response per status."""
     raised = {*route.raises, errors.InternalError}
     if route.requires_credential:
-        raised |= {errors.MissingApiKey, errors.InvalidApiKey}
-    if route.request_model[0]:
-        raised |= {errors.InvalidRequest}
+        raised |= {errors.MissingApiKey, errors.InvalidApiKey, errors.InvalidRequest}
     if route.request_model[0] and route.method != "GET":
         raised |= {errors.UnsupportedMediaType, errors.RequestTooLarge}
     if route.idempotent:

@@ -91,6 +91,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
             "ttl_seconds": 900,
             "max_duration_seconds": 600,
             "metadata": {"ticket": "4711"},
+            "client_metadata": {"page": "checkout"},
         },
     ),
     "AddParticipant": Sample(201, {"identity": "supervisor-7", "name": "Grace", "media": ["microphone"]}),

@@ -16,7 +16,7 @@ from local.template import ACCOUNT
 CLIENT_CONFIG: Final = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
 """Timeouts and retries of the local stack's own AWS clients."""
 
-_PROGRAM: Final = Path(__file__).with_name("aws_process.py")
+_ROOT: Final = Path(__file__).parent.parent
 
 
 @asynccontextmanager
@@ -26,9 +26,10 @@ async def aws_stand_in() -> AsyncIterator[str]:
         url = address(listener)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",
-            str(_PROGRAM),
+            "-m",
+            "local.aws_process",
             str(listener.fileno()),
+            cwd=_ROOT,
             pass_fds=[listener.fileno()],
             stdin=PIPE,
             env={"MOTO_ACCOUNT_ID": ACCOUNT},  # without the user's AWS settings

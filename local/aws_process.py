@@ -17,19 +17,32 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
+from local.loopback import is_local
+
+_REFUSED = b"Send this request from this machine, to 127.0.0.1 or localhost."
+
 
 def main() -> None:
     """Serve the listening socket whose number is the first argument."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     listener = int(sys.argv[1])
-    make_server("127.0.0.1", 0, Moto(), request_handler=MotoRequestHandler, fd=listener).serve_forever()
+    make_server("127.0.0.1", 0, Moto(), request_handler=RequestHandler, fd=listener).serve_forever()
+
+
+class RequestHandler(MotoRequestHandler):
+    """Moto's request handler, whose error lines do not quote the request."""
+
+    def log_error(self, *_: object) -> None:
+        """Log a request that could not be read, without its text: a signature may be in its query."""
+        self.log("error", "A request could not be read.")
 
 
 class Moto:
-    """Moto as a WSGI application with idempotent transactions.
+    """Moto as a WSGI application with idempotent transactions, for this machine only.
 
-    DynamoDB recognizes a repeated transaction by its ClientRequestToken; moto alone does not.
+    DynamoDB recognizes a repeated transaction by its ClientRequestToken; moto alone does not. Moto accepts every
+    credential, and its CORS headers let every web page read the tables.
     """
 
     def __init__(self) -> None:
@@ -38,6 +51,11 @@ class Moto:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request."""
+        if not is_local(environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")):
+            # With a length, because werkzeug may wait for the client to close before it closes the connection.
+            headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(_REFUSED)))]
+            start_response("403 Forbidden", headers)
+            return [_REFUSED]
         if not environ.get("HTTP_X_AMZ_TARGET", "").endswith(".TransactWriteItems"):
             return list(self._moto(environ, start_response))
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from local import relay_process
 from local.errors import CannotStart
-from local.services import is_loopback
+from local.loopback import is_loopback
 
 NAME: Final = "pi-voice.localhost"
 """Name of this machine inside containers. Browsers and curl resolve any name under localhost to this machine, so a URL

@@ -117,7 +117,8 @@ def _event(request: Request, route_key: str, path: str) -> Event:
     if query := _joined(parse_qsl(request.query, keep_blank_values=True)):
         event["queryStringParameters"] = query
     if request.body:
-        is_text = _TEXT.fullmatch(headers.get("content-type", "")) is not None
+        # AWS documents no event for a compressed body. Only base64 passes its bytes on unchanged.
+        is_text = "content-encoding" not in headers and _TEXT.fullmatch(headers.get("content-type", "")) is not None
         event["isBase64Encoded"] = not is_text
         event["body"] = request.body.decode(errors="replace") if is_text else _base64(request.body)
     return event

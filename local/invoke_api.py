@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from local.http_server import check_site
 from local.template import Function
 from local.workers import MAX_EVENT_BYTES, EventTooLarge, FunctionError, Workers
 
@@ -19,6 +20,7 @@ def invoke_api(functions: Iterable[Function], workers: Workers) -> web.Applicati
     }
 
     async def invoke(request: web.Request) -> web.Response:
+        check_site(request)
         name = request.match_info["name"]
         if name not in logical_ids:
             return _refusal(404, "ResourceNotFoundException", f"Function not found: {name}")

@@ -31,8 +31,9 @@ from local.command import FIRST_REQUEST, Arguments, end_at_ctrl_c, port_named, s
 from local.containers import NAME, Docker, seen_from_containers
 from local.errors import CannotStart
 from local.http_server import HOST, listen
+from local.loopback import is_loopback
 from local.sample_records import save_samples
-from local.services import function_variables, is_loopback
+from local.services import function_variables
 from local.stack import Surroundings, running_services
 from local.template import Template
 

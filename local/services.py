@@ -5,24 +5,25 @@ GEMINI_API_KEY, and GOOGLE_GEMINI_BASE_URL for another base URL; AWS_ENDPOINT_UR
 AWS_ENDPOINT_URL_SQS.
 """
 
-import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.errors import CannotStart
+from local.loopback import is_loopback
 from local.template import REGION
 
 _LIVEKIT: Final = ("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 _WEBHOOK: Final = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
 _GEMINI: Final = ("GEMINI_API_KEY",)
 _SETTINGS: Final = (
+    "COMPLETES_PER_MINUTE",
+    "CREATES_PER_MINUTE",
     "EXTRACTIONS_PER_MINUTE",
     "EXTRACTION_PRICES",
     "GEMINI_API_VERSION",
@@ -180,12 +181,3 @@ def _credentials(environment: Mapping[str, str]) -> dict[str, str]:
         "AWS_SESSION_TOKEN": frozen.token,
     }
     return {name: value for name, value in variables.items() if value}
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a URL's host is a loopback address."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

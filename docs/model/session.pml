@@ -355,7 +355,7 @@ inline delete() {
      row = DELETED; deleted = true; content = false;
      saved = 0; expiry = 0; hung_up = false; joined = false; transcript = 0; extraction = NONE;
      remove_duty(EXTRACT);
-     set_close_room(AT_END, NO_COPY);
+     set_close_room(NOW, NO_COPY);
 #ifndef BUG_NO_DELETE_AGAIN
      set_duty(DELETE_AGAIN);
 #endif
@@ -419,7 +419,7 @@ inline settle(d, change, p) {
   do
   :: atomic {
        duty[d] && (d != CLOSE_ROOM || HAS(same_close, p)) -> READ(p);
-       is_last = (row == DELETED && duty[CLOSE_ROOM] + duty[DELETE_AGAIN] == 1)
+       is_last = (row == DELETED && duty[CLOSE_ROOM] + duty[DELETE_AGAIN] == 1 && change != CLOSED_BEFORE_END)
      };
      if
 #ifndef BUG_FORGET_SEPARATELY
@@ -757,7 +757,9 @@ end:
      WRITE(WEBHOOK, merge_event(WEBHOOK); is_over = !IS_ONGOING, L_MERGE, 0, 0, 0);
      do
      :: answer == TIMEOUT -> break
-     :: answer == REFUSED -> is_done = true; break             /* no row, or a tombstone */
+     :: answer == REFUSED && row == DELETED ->                 /* the tombstone has the duty already */
+        close_room(); is_done = (closed != NOT_CLOSED); closed = 0; break
+     :: answer == REFUSED && row != DELETED -> is_done = true; break
      :: answer == OK && !is_over ->
         WRITE(WEBHOOK, set_duties(HANG_UP, ADD, WEBHOOK), L_SET_DUTIES, HANG_UP, ADD, 0);
         if

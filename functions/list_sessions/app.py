@@ -14,7 +14,8 @@ read_sessions = container.read_sessions()
 async def handle(query: ListSessionsQuery, caller: Caller) -> Page[SessionSummary]:
     """Return one page of sessions, newest first.
 
-    A filtered page may have fewer items than `limit`; continue until `next_cursor` is null.
+    A filtered page may have fewer items than `limit`; continue until `next_cursor` is null. A session whose status has
+    just changed may be missing for a moment from a list by status.
     """
     return await read_sessions.list_sessions(query, caller)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from local.http_server import serving
+from local.http_server import loopback_host, serving
 from local.services import Gemini
 from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
@@ -81,7 +81,7 @@ def gemini_app(
     async def nothing(_: web.Request) -> web.Response:
         return web.Response(status=404, text=_NO_PAGE, content_type="text/html")
 
-    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
     add_live_api(app, tokens, times)

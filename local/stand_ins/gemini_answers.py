@@ -6,6 +6,7 @@ or {"text": "..."}.
 """
 
 import json
+import re
 import secrets
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import Any, Final, Self
 from aiohttp import web
 
 from local.errors import CannotStart
+from local.http_server import check_site
 from local.stand_ins.answer_parsing import parse_call
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.schema_filling import filled
@@ -77,6 +79,7 @@ def add_plan(app: web.Application, answers: Answers) -> None:
     """Add the route by which tests plan answers."""
 
     async def plan(request: web.Request) -> web.Response:
+        check_site(request)
         try:
             planned = json.loads(await request.read())
             answers.plan(planned if isinstance(planned, list) else [None])
@@ -120,10 +123,10 @@ def _evidence(results: Json, prompt: str, made_up: str | None) -> list[Json]:
     return claims
 
 
-def _leaves(value: Json, path: str = "") -> list[tuple[str, Json]]:
+def _leaves(value: Json, *path: str) -> list[tuple[str, Json]]:
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    inner = [leaf for step, each in steps for leaf in _leaves(each, f"{path}.{step}" if path else str(step))]
-    return inner or [(path, value)]
+    inner = [leaf for step, each in steps for leaf in _leaves(each, *path, re.sub(r"[.\\]", r"\\\g<0>", str(step)))]
+    return inner or [(".".join(path), value)]
 
 
 def _turns(prompt: str) -> list[Json]:

@@ -27,7 +27,7 @@ from livekit.protocol.room import (
     UpdateRoomMetadataRequest,
 )
 
-from local.http_server import serving
+from local.http_server import loopback_host, serving
 from local.services import LiveKit
 from local.stand_ins.livekit_tokens import MAX_NAME_BYTES, Bearer, TokenRefused, bearer_of, check_join
 from local.stand_ins.livekit_webhooks import Webhooks, new_id
@@ -206,7 +206,7 @@ def livekit_app(rooms: Rooms, key: tuple[str, str]) -> web.Application:
     async def nothing(_: web.Request) -> web.Response:
         return web.Response(status=404, text="404 page not found\n")
 
-    app = web.Application(middlewares=[check_token])
+    app = web.Application(middlewares=[loopback_host, check_token])
     app.router.add_route("*", "/", health)
     app.router.add_route("*", "/twirp/livekit.RoomService/{method:.*}", room_service)
     for path in _VALIDATE:

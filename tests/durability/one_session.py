@@ -47,6 +47,12 @@ async def asked(error: type[VoiceError], do: Callable[[], Answer]) -> Answer:
         raise error from None
 
 
+class Unlimited:
+    """A rate limiter without a limit."""
+
+    async def acquire(self, owner: str) -> None: ...
+
+
 @dataclass
 class Room:
     """The session's room at LiveKit, which a join opens too, and the joins without a delivered webhook."""
@@ -146,7 +152,9 @@ class OneSession:
         end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
         self.extract_results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
-        self.complete_session = CompleteSession(sessions, end_session, self.extract_results, lambda: self.room)
+        self.complete_session = CompleteSession(
+            sessions, end_session, self.extract_results, lambda: self.room, Unlimited()
+        )
         self.save_transcript = SaveTranscript(sessions, checkpoints)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, issue_connections, clock)
         self.sweep_sessions = SweepSessions(

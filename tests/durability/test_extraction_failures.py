@@ -12,7 +12,6 @@ from tests.durability.world import Caller, Lane, World
 pytestmark = pytest.mark.durability
 
 TURNS: Final = [{"role": "user", "text": "A table for two."}, {"role": "agent", "text": "At seven."}]
-MAX_SESSION_SECONDS: Final = 3_615
 
 PASSING: Final = {
     "empty answer": (empty_answer, "answer_invalid"),
@@ -161,17 +160,3 @@ def test_complete_is_answered_in_time_if_dynamodb_is_slow(world: World, lane: La
     world.work_on_queue(lane)
     kept = caller.get(path)
     assert (kept["extraction"]["status"], kept["transcript"]) == ("succeeded", TURNS)
-
-
-def test_a_kept_room_is_closed_an_hour_after_the_sessions_creation(world: World, lane: Lane, caller: Caller) -> None:
-    path = session(caller, max_duration_seconds=60)
-    session_id = path.removeprefix("/sessions/")
-    complete(caller, path, keep_room=True)
-    world.let_pass(session_id, MAX_SESSION_SECONDS - 600)
-    lane.invoke("SweepSessions", {})
-    assert session_id in world.rooms()
-
-    world.let_pass(session_id, 600)
-    lane.invoke("SweepSessions", {})
-
-    assert session_id not in world.rooms()

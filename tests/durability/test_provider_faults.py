@@ -240,6 +240,8 @@ class Route:
 
 
 WRITES: Final = ("DynamoDB", "DynamoDB writes")
+COUNTED: Final = "DynamoDB UpdateItem idempotency"
+"""The request that counts for the rate limit; no case sends an Idempotency-Key."""
 
 ROUTES: Final = (
     Route("GET", "/voices", nothing, lambda scene: scene.troubled.call("GET", "/voices"), unchanged),
@@ -271,7 +273,14 @@ ROUTES: Final = (
         agents_are_whole,
         WRITES,
     ),
-    Route("POST", "/sessions", with_agent, start_session, no_session_is_half_made, ("LiveKit", "Gemini", *WRITES)),
+    Route(
+        "POST",
+        "/sessions",
+        with_agent,
+        start_session,
+        no_session_is_half_made,
+        ("LiveKit", "Gemini", *WRITES, COUNTED),
+    ),
     Route(
         "GET",
         "/sessions",
@@ -311,7 +320,7 @@ ROUTES: Final = (
         with_kept_turns,
         lambda scene: scene.troubled.post(f"{scene.session}/complete", {}),
         call_is_completable,
-        ("LiveKit", "Gemini", *WRITES),
+        ("LiveKit", "Gemini", *WRITES, COUNTED),
     ),
     Route(
         "POST",
@@ -335,7 +344,7 @@ ROUTES: Final = (
         completed,
         lambda scene: scene.troubled.post(f"{scene.session}/extract", {}),
         results_stay,
-        ("Gemini", *WRITES),
+        ("Gemini", *WRITES, COUNTED),
     ),
     Route(
         "POST",
@@ -345,7 +354,7 @@ ROUTES: Final = (
             "/extractions/preview", {"transcript": ALL, "output_schema": {"a": "string"}}
         ),
         unchanged,
-        ("Gemini", *WRITES),
+        ("Gemini", "DynamoDB", COUNTED),
     ),
     Route("POST", "/webhooks/livekit", stopped, tell_of_a_join, call_is_completable, ("LiveKit", "DynamoDB writes")),
 )
@@ -414,6 +423,11 @@ TROUBLES: Final[Mapping[str, tuple[Trouble, ...]]] = {
         Trouble("first answer lost", reset_half_way, OK, only=1),
         Trouble("throttles once", dynamodb_error(400, "ThrottlingException"), OK, only=1),
     ),
+    COUNTED: (
+        Trouble("hangs", hang, INTERNAL, takes_long=True),
+        Trouble("throttles", dynamodb_error(400, "ThrottlingException"), INTERNAL),
+        Trouble("first answer lost", reset_half_way, OK, only=1),
+    ),
 }
 
 
@@ -434,6 +448,8 @@ class Case:
         path = self.route.path
         if path.endswith("/complete") and self.service == "LiveKit":
             return OK  # the sweeper closes the room
+        if path.endswith("/complete") and self.service == COUNTED:
+            return OK  # the transcript is not refused because it cannot be counted
         if self.extracts and self.service == "Gemini":
             return OK  # the transcript is safe, and `extraction` has the error
         if (
@@ -459,7 +475,7 @@ class Case:
     def concerns(self, request: str) -> bool:
         """Return whether a request gets the fault."""
         if self.service == "DynamoDB writes":
-            return request.startswith("DynamoDB") and changes_something(request)
+            return request.startswith("DynamoDB") and changes_something(request) and request != COUNTED
         return request.startswith(self.service)
 
 

@@ -27,12 +27,14 @@ from pi_voice.domain.session_api import (
 )
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
 from pi_voice.use_cases.extract_results import ExtractionUnfinished
 from tests.durability.one_session import OneSession, a_call, says
 from tests.integration.conftest import aws, dynamodb, environment, moto, runner, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
-from tests.integration.store import Store
+from tests.integration.store import Request, Store
 from tests.support.fakes import FakeClient, FakeClock
+from tests.support.stored_words import stored_words
 
 pytestmark = pytest.mark.durability
 
@@ -93,6 +95,9 @@ class Racing:
 
     def stop(self) -> Coroutine[Any, Any, session_api.Session]:
         return self.all.stop_session(self.session_id, self._client)
+
+    def delete(self) -> Coroutine[Any, Any, None]:
+        return self.all.delete_session(self.session_id, self._client)
 
     def renew(self) -> Coroutine[Any, Any, RenewedSession]:
         return self.all.renew_session(self.session_id, RenewSessionRequest(), self._client)
@@ -266,3 +271,31 @@ def test_of_a_join_and_stop_the_room_is_empty(track: Track) -> None:
         assert isinstance(stopped, session_api.Session)
         assert not racing.all.room.inside
         assert racing.row.livekit.first_joined_at == NOW
+
+
+def test_a_transcript_that_is_written_after_the_delete_is_deleted_when_its_time_comes(track: Track) -> None:
+    racing, names = track.session(kept=1), track.store.names
+    others: list[Any] = []
+
+    def overtaken(put: Request) -> Request:
+        def late(**arguments: Any) -> Any:
+            """Put the piece after another request has completed the session, and a third has deleted it."""
+            others.append(asyncio.run(racing.complete([says(1, 0)])))
+            others.append(asyncio.run(racing.delete()))
+            return put(**arguments)
+
+        return late
+
+    slow = OneSession(track.store.through(put_item=overtaken), racing.all.clock)
+    request = CompleteSessionRequest(transcript=[says(2, 0)])
+    with pytest.raises(SessionNotActive):
+        asyncio.run(slow.complete_session(racing.session_id, request, FakeClient(racing.session_id)))
+
+    assert [getattr(other, "status", None) for other in others] == ["completed", None]
+    assert "2 says 0" in stored_words(track.store.dynamodb, [names.transcripts])[names.transcripts]
+
+    racing.all.clock.now += DELETE_AGAIN_SECONDS
+    asyncio.run(racing.sweep())
+
+    tables = (names.agents, names.sessions, names.transcripts, names.api_keys, names.idempotency)
+    assert "says 0" not in "".join(stored_words(track.store.dynamodb, tables).values())

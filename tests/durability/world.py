@@ -154,6 +154,7 @@ class World:
     dynamodb: "DynamoDBClient"
     sqs: "SQSClient"
     tables: TableNames
+    all_tables: tuple[str, ...]
     queue_urls: Mapping[str, str]
     functions: tuple[Function, ...]
     machine: Mapping[str, str]
@@ -190,6 +191,7 @@ class World:
                     dynamodb=rows,
                     sqs=queues,
                     tables=TableNames.of(template.functions[0].environment),
+                    all_tables=tuple(table.name for table in template.tables),
                     queue_urls=queue_urls,
                     functions=tuple(load(TEMPLATE, variables, services.parameters, queue_urls).functions),
                     machine=machine,
@@ -263,7 +265,7 @@ class World:
         """Let enough time pass that no request counts as in progress under its Idempotency-Key."""
         table = self.tables.idempotency
         for row in self.dynamodb.scan(TableName=table)["Items"]:
-            if row["status"] == {"S": "INPROGRESS"}:
+            if row.get("status") == {"S": "INPROGRESS"}:  # counters of rate limits have none
                 self.dynamodb.put_item(TableName=table, Item={**row, "in_progress_expiration": {"N": "1"}})
 
     def put_into_row(self, session_id: str, **attributes: Any) -> None:

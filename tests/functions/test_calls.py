@@ -28,6 +28,8 @@ from tests.support.template import ROOT, snake_case
 
 BARRIER_SECONDS: Final = 30
 KEY: Final = ["GetItem api_keys"]
+COUNT: Final = "UpdateItem idempotency"
+"""Counts the request for the rate limit."""
 
 CALLS: Final[Mapping[str, list[str]]] = {
     "create_agent": [*KEY, "TransactWriteItems agents agents"],
@@ -36,7 +38,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "update_agent": [*KEY, "GetItem agents", "TransactWriteItems agents agents"],
     "delete_agent": [*KEY, "GetItem agents", "DeleteItem agents"],
     "list_voices": KEY,
-    "create_session": [*KEY, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
+    "create_session": [*KEY, COUNT, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
     "list_sessions": [*KEY, "Query sessions/by_workspace", "BatchGetItem sessions"],
     "get_session": [*KEY, "GetItem sessions"],
     "get_session, with transcript": [*KEY, "GetItem sessions", "Query transcripts"],
@@ -49,6 +51,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "complete_session": [
         *KEY,
+        COUNT,
         "GetItem sessions",
         "PutItem transcripts",
         "UpdateItem sessions",
@@ -59,6 +62,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "complete_session, with checkpoints": [
         *KEY,
+        COUNT,
         "GetItem sessions",
         "Query transcripts",
         "PutItem transcripts",
@@ -72,12 +76,12 @@ CALLS: Final[Mapping[str, list[str]]] = {
         *KEY,
         "GetItem sessions",
         "GetItem agents",
-        "UpdateItem idempotency",
+        COUNT,
         "Query transcripts",
         "generateContent",
         "UpdateItem sessions",
     ],
-    "preview_extraction": [*KEY, "UpdateItem idempotency", "generateContent"],
+    "preview_extraction": [*KEY, COUNT, "generateContent"],
     "save_transcript": [*KEY, "GetItem sessions", "TransactWriteItems sessions transcripts"],
     "renew_session": [
         *KEY,
@@ -106,7 +110,9 @@ class Listener:
     functions: Functions
     calls: list[str] = field(default_factory=list)
     together: threading.Barrier | None = None
-    """A barrier for reads. Reads that are not concurrent never pass it."""
+    """A barrier for some requests. Requests that are not concurrent never pass it."""
+    at_barrier: tuple[str, ...] = ("GetItem",)
+    """The requests that wait at the barrier, by the start of their name."""
 
     def during(self, work: Callable[[], Any]) -> list[str]:
         """Do the work in a new container, and return its calls, sorted."""
@@ -129,7 +135,7 @@ class Listener:
                 tables = [params["TableName"]]
         index = f"/{params['IndexName']}" if "IndexName" in params else ""
         self.calls.append(" ".join([operation, *(names[table] for table in tables)]) + index + _lack(operation, params))
-        if operation == "GetItem" and self.together:
+        if self.together and self.calls[-1].startswith(self.at_barrier):
             self.together.wait(BARRIER_SECONDS)
 
     @contextmanager
@@ -256,6 +262,20 @@ def test_the_key_and_the_resource_are_read_concurrently(
         listener.together = threading.Barrier(2, action=lambda: setattr(listener, "together", None))
 
     assert listener.during(requests[kind]) == sorted(CALLS[kind])
+
+
+@pytest.mark.parametrize("kind", ["create_session", "complete_session"])
+def test_with_a_cached_key_the_count_and_the_read_are_concurrent(
+    kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
+) -> None:
+    listener.during(requests["create_session"])  # caches the key
+    listener.calls.clear()
+    listener.at_barrier = (COUNT, "GetItem")
+    listener.together = threading.Barrier(2, action=lambda: setattr(listener, "together", None))
+
+    requests[kind]()
+
+    assert sorted(listener.calls) == sorted(each for each in CALLS[kind] if each not in KEY)
 
 
 @pytest.mark.parametrize("kind", ["create_session", "get_session"])

@@ -1,6 +1,7 @@
 """Client tokens: valid for the own routes of one session, without a lookup."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,10 @@ def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dic
     return client.call(method, f"/sessions/{session['session_id']}{route}", body=body)
 
 
+def without_metadata(session: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in session.items() if name != "metadata"}
+
+
 def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_TOKEN_SECRET) -> str:
     return ClientTokens(lambda: [secret]).issue(SessionId(session["session_id"]), expires_at)
 
@@ -62,8 +67,47 @@ def test_a_whole_call_is_made_without_an_api_key(api: Api) -> None:
     assert client.post(f"{path}/transcript", {"from": 1, "turns": [turn]}).data["next"] == 2
     state = client.post(f"{path}/complete").json
     assert state["transcript"] == [turn, turn]
-    assert client.get(path).data == state == api.get(path).data
+    assert client.get(path).data == state == without_metadata(api.get(path).data)
     assert "Do not tell" not in client.get(path).text
+
+
+@own_routes
+def test_no_response_to_a_client_token_has_the_metadata_of_the_backend(
+    api: Api, method: str, route: str, body: dict[str, Any] | None
+) -> None:
+    session = api.session(metadata={"crm": "for the backend"}, client_metadata={"page": "for the page"})
+
+    answer = ask(api.client_of(session), session, method, route, body)
+
+    document = answer.json.get("data", answer.json)
+    assert "for the backend" not in answer.text
+    assert document.get("client_metadata", {"page": "for the page"}) == {"page": "for the page"}
+    assert "metadata" not in document
+
+
+def test_an_api_key_sees_the_metadata_of_the_backend_and_of_the_client(api: Api) -> None:
+    both: dict[str, Any] = {"metadata": {"crm": "1"}, "client_metadata": {"page": "2"}}
+    path = f"/sessions/{api.session(**both)['session_id']}"
+
+    [listed] = api.get("/sessions").json["data"]
+    documents = [listed, api.get(path).data, api.post(f"{path}/stop").data, api.post(f"{path}/complete", {}).json]
+
+    assert [{name: document[name] for name in both} for document in documents] == [both] * 4
+
+
+def test_a_replayed_completion_has_metadata_for_an_api_key_and_none_for_a_client_token(api: Api) -> None:
+    both: dict[str, Any] = {"metadata": {"crm": "for the backend"}, "client_metadata": {"page": "2"}}
+    for is_client in (True, False):
+        session = api.session(**both)
+        caller = api.client_of(session) if is_client else api
+        caller = replace(caller, headers={"idempotency-key": session["session_id"]})
+        caller.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
+
+        replayed = caller.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS)
+
+        assert replayed.headers["Idempotent-Replayed"] == "true"
+        assert replayed.json["client_metadata"] == {"page": "2"}
+        assert ("for the backend" in replayed.text, "metadata" in replayed.json) == (not is_client, not is_client)
 
 
 @own_routes

@@ -84,10 +84,23 @@ def test_an_agent_with_evidence_returns_the_turn_and_quote_of_each_value(api: Ap
 
     assert state["results"].keys() == {"guests", "time"}
     fields = state["extraction"]["fields"]
-    assert fields["guests"] == {"status": "found", "turn": 1, "quote": "4"}
+    assert fields["guests"] == {"status": "found", "turn": 1, "role": "user", "quote": "4"}
     assert fields["time"]["status"] == "found"
     assert str(fields["time"]["quote"]).casefold() in TRANSCRIPT[fields["time"]["turn"]]["text"].casefold()
     assert api.get(f"/sessions/{session['session_id']}").data == state
+
+
+def test_a_key_with_a_dot_and_a_nested_key_have_evidence_of_their_own(api: Api) -> None:
+    schema = {"guests.count": "integer", "guests": {"count": "integer"}}
+    session = api.session(api.agent(output_schema=schema, evidence=True))
+
+    state = api.post(f"/sessions/{session['session_id']}/complete", ENDING).json
+
+    fields = state["extraction"]["fields"]
+    assert {path: found["status"] for path, found in fields.items()} == {
+        "guests\\.count": "found",
+        "guests.count": "found",
+    }
 
 
 def test_a_session_of_an_agent_without_a_schema_has_no_results(api: Api) -> None:

@@ -25,6 +25,8 @@ WITH_BODY: Final = [
     (method, path) for method, path, operation in OPERATIONS if (method, path) in ROUTES and "requestBody" in operation
 ]
 
+WITHOUT_BODY: Final = [route for route in ROUTES if route not in WITH_BODY]
+
 
 def send(api: Api, method: str, path: str) -> Answer:
     return api.call(method, path, body={"unknown": 1} if (method, path) in WITH_BODY else None)
@@ -158,6 +160,52 @@ def test_a_body_that_is_not_an_object_is_refused(api: Api, method: str, path: st
     error = api.call(method, path, body=body).error("invalid_request", 400)
 
     assert error.details == [{"path": "", "message": "Input should be an object."}]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_route_refuses_an_unknown_query_parameter_after_the_key_was_found(
+    api: Api, method: str, path: str
+) -> None:
+    body: dict[str, object] | None = {} if (method, path) in WITH_BODY else None
+
+    refused = api.call(method, path, body=body, query={"unknown": "1", "cursors": ""})
+    api.key = api_keys.generate().reveal()
+    unknown = api.call(method, path, body=body, query={"unknown": "1"})
+
+    assert sorted(refused.error("invalid_request", 400).paths) == ["cursors", "unknown"]
+    unknown.error("invalid_api_key", 401)
+
+
+@pytest.mark.parametrize(("method", "path"), WITHOUT_BODY)
+@pytest.mark.parametrize(
+    "body", ['{"unknown": 1}', "[]", "null", "{", "text", "{}" * 50_000], ids=lambda body: body[:9]
+)
+def test_a_route_that_takes_no_body_refuses_one_after_the_key_was_found(
+    api: Api, method: str, path: str, body: str
+) -> None:
+    refused = api.call(method, path, body=body, content_type="text/plain")
+    api.key = api_keys.generate().reveal()
+    unknown = api.call(method, path, body=body)
+
+    assert refused.error("invalid_request", 400).paths == [""]
+    unknown.error("invalid_api_key", 401)
+
+
+@pytest.mark.parametrize("body", [None, "", "{}", " {\r\n}\n"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_route_that_takes_no_body_accepts_an_empty_one(api: Api, body: str | None, *, binary: bool) -> None:
+    path = f"/sessions/{api.session()['session_id']}"
+
+    assert api.call("GET", path, body=body, binary=binary).status == 200
+    assert api.call("POST", f"{path}/stop", body=body, binary=binary).status == 200
+
+
+def test_the_webhook_ignores_a_query_that_its_sender_was_configured_with(functions: Functions) -> None:
+    event = http_event("POST", "/", {}, "{}", {"from": "livekit"})
+
+    answer = functions.invoke("receive_livekit_webhook", event)
+
+    assert json.loads(answer["body"])["error"]["code"] == "invalid_webhook_signature"
 
 
 def test_a_body_with_broken_base64_is_refused(api: Api, functions: Functions) -> None:

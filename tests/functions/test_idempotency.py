@@ -32,7 +32,7 @@ def is_replayed(answer: Answer) -> bool:
 
 
 def records(dynamodb: DynamoDBClient) -> list[dict[str, Any]]:
-    return dynamodb.scan(TableName=TABLE)["Items"]
+    return [row for row in dynamodb.scan(TableName=TABLE)["Items"] if not row["id"]["S"].startswith("rate#")]
 
 
 def session_request(api: Api) -> dict[str, Any]:

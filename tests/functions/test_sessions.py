@@ -17,14 +17,17 @@ def test_a_created_session_has_both_connections(api: Api, providers: Providers) 
     agent = api.agent(behaviors={"max_duration_seconds": 300})
     before = int(time.time())
 
-    started = api.post("/sessions", {**REQUEST, "agent_id": agent, "metadata": {"order": "7"}})
+    started = api.post(
+        "/sessions", {**REQUEST, "agent_id": agent, "metadata": {"order": "7"}, "client_metadata": {"a": "b"}}
+    )
 
     session = started.data
     assert started.status == 201
     assert session.keys() == {
         "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
-        "created_at", "expires_at", "client_token", "connection", "metadata",
+        "created_at", "expires_at", "client_token", "connection", "client_metadata",
     }  # fmt: skip
+    assert session["client_metadata"] == {"a": "b"}
     assert (session["agent_id"], session["agent_version"], session["status"]) == (agent, 1, "active")
     assert (session["max_duration_seconds"], session["ttl_seconds"]) == (300, 600)
     assert session["expires_at"] == session["created_at"] + 600
@@ -77,7 +80,7 @@ def test_the_room_has_the_sessions_ttl_and_only_its_id_as_metadata(api: Api, pro
 
 
 def test_a_new_session_has_all_documented_fields(api: Api) -> None:
-    session = api.session(metadata={"order": "7"})
+    session = api.session(metadata={"order": "7"}, client_metadata={"page": "checkout"})
 
     state = api.get(f"/sessions/{session['session_id']}").data
 
@@ -113,6 +116,11 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "results": None,
         "extraction": None,
         "metadata": {"order": "7"},
+        "client_metadata": {"page": "checkout"},
+    }
+    [listed] = api.get("/sessions").json["data"]
+    assert {name: state.get(name) for name in listed if name != "livekit"} == {
+        name: value for name, value in listed.items() if name != "livekit"
     }
 
 
@@ -151,6 +159,8 @@ BAD: list[tuple[str, object]] = [
     *each("max_duration_seconds", 59, 1801, "300", 60.5, True),
     *each("media", None, [], "microphone", ["camera"], ["microphone", "microphone"]),
     *each("metadata", None, [], {str(n): "x" for n in range(17)}),
+    *each("client_metadata", None, [], {str(n): "x" for n in range(17)}),
+    *each("client_metadata.key", 1, None, "x" * 501, {}),
     ("room", "mine"),
     ("hidden", True),
 ]
@@ -286,3 +296,23 @@ def test_the_list_omits_long_fields_and_filters_by_status_and_agent(api: Api) ->
     assert listed(agent_id=other) == {third["session_id"]}
     assert listed(status="failed") == listed(agent_id="nothing") == set()
     assert api.get("/sessions", status="done").error("invalid_request", 400).paths == ["status"]
+
+
+def test_the_list_filters_by_participant_and_time_together_with_the_other_filters(api: Api) -> None:
+    one, other = api.agent(), api.agent()
+    ana = {"identity": "ana & bo", "name": "Kim"}
+    first, second, third = api.session(one), api.session(one, participant=ana), api.session(other, participant=ana)
+    begin, end = first["created_at"], third["created_at"] + 1
+
+    def listed(**query: object) -> set[str]:
+        found = api.get("/sessions", **{name: str(value) for name, value in query.items()}).json["data"]
+        return {session["session_id"] for session in found}
+
+    assert listed(participant="ana & bo") == {second["session_id"], third["session_id"]}
+    assert listed(participant="ana & bo", agent_id=one, status="active") == {second["session_id"]}
+    assert listed(participant="Kim") == listed(participant="ana & bo", status="failed") == set()
+    everything = {first["session_id"], second["session_id"], third["session_id"]}
+    assert listed(created_after=begin) == listed(created_after=begin, created_before=end) == everything
+    assert listed(created_after=begin, created_before=end, agent_id=other) == {third["session_id"]}
+    assert listed(created_after=end + 60) == listed(created_before=begin) == set()
+    api.get("/sessions", created_after="10", created_before="10").error("invalid_request", 400)

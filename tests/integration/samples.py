@@ -71,6 +71,7 @@ def a_session(**changes: Any) -> Session:
         livekit=LiveKitRoom(room_name=session_id, room_sid="RM_ours", started_at=NOW + 1),
         media=("microphone", "camera"),
         metadata={"case": "42 ✓", "empty": ""},
+        client_metadata={"page": "é"},
         grace_seconds=3_600,
         duties=Duties().plus(end_call=NOW + 4_200),
     )
@@ -108,7 +109,7 @@ def found(store: Store, session: Session) -> Session:
 
 def deleted(store: Store, session: Session) -> Tombstone:
     """Replace an ended session by a tombstone."""
-    tombstone = Tombstone(session.session_id, Duties().plus(delete_again=NOW + 900, close_room=NOW + 660))
+    tombstone = Tombstone(session.session_id, Duties().plus(delete_again=NOW + 900, close_room=NOW), NOW + 660)
     asyncio.run(store.sessions.delete(tombstone, NOW))
     return tombstone
 

@@ -118,8 +118,8 @@ class Store:
     def transcripts_kept(self, days: int, clock: Clock) -> DynamoTranscripts:
         return DynamoTranscripts(self.aws, self.names.transcripts, days, clock)
 
-    def rates(self, per_minute: int, clock: Clock) -> DynamoRateLimiter:
-        return DynamoRateLimiter(self.aws, self.names.idempotency, per_minute, clock)
+    def rates(self, per_minute: int, clock: Clock, operation: str = "creates") -> DynamoRateLimiter:
+        return DynamoRateLimiter(self.aws, self.names.idempotency, operation, per_minute, clock)
 
     def through(self, **instead: Callable[[Request], Request]) -> "Store":
         """Return the same store with some requests of its client replaced, by operation, such as `get_item`."""

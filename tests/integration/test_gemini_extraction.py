@@ -133,6 +133,7 @@ def test_the_request_is_one_user_turn_with_the_unchanged_schema(
             "maxOutputTokens": 16384,
             "thinkingConfig": {"thinking_level": "MINIMAL"},  # the SDK mixes both cases; Google accepts them
         },
+        "store": False,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.domain.errors import RateLimited, StorageError
 from pi_voice.domain.ids import WorkspaceId
 from tests.integration.samples import ACME, GLOBEX, NOW
@@ -24,13 +25,18 @@ class Clock:
 
 
 def granted_of(
-    store: Store, clock: Callable[[], float], times: int, limit: int = 3, workspace: WorkspaceId = ACME
+    store: Store,
+    clock: Callable[[], float],
+    times: int,
+    limit: int = 3,
+    workspace: WorkspaceId = ACME,
+    operation: str = "creates",
 ) -> int:
     """Request `times` times, and return how many requests were granted."""
     granted = 0
     for _ in range(times):
         try:
-            asyncio.run(store.rates(limit, clock).acquire(workspace))
+            asyncio.run(store.rates(limit, clock, operation).acquire(workspace))
         except RateLimited:
             continue
         granted += 1
@@ -68,6 +74,12 @@ def test_each_workspace_has_its_own_limit(store: Store) -> None:
     assert granted_of(store, Clock(), 5, workspace=GLOBEX) == 3
 
 
+def test_each_operation_has_its_own_limit(store: Store) -> None:
+    assert granted_of(store, Clock(), 5) == 3
+
+    assert granted_of(store, Clock(), 5, operation="completes") == 3
+
+
 def test_a_changed_limit_applies_at_once(store: Store) -> None:
     granted_of(store, Clock(), 5, limit=3)
 
@@ -85,12 +97,53 @@ def test_concurrent_requests_are_granted_up_to_the_limit(store: Store) -> None:
     assert granted == 7
 
 
+def acquired(limiter: DynamoRateLimiter, times: int) -> int:
+    """Request `times` times of one container, and return how many requests were granted."""
+    granted = 0
+    for _ in range(times):
+        try:
+            asyncio.run(limiter.acquire(ACME))
+        except RateLimited:
+            continue
+        granted += 1
+    return granted
+
+
+@pytest.mark.parametrize("limit", [1, 2, 45, 200])
+def test_one_container_is_granted_exactly_the_limit(store: Store, limit: int) -> None:
+    assert acquired(store.rates(limit, Clock()), limit + 5) == limit
+
+
+def test_one_container_writes_less_often_than_it_has_requests(store: Store) -> None:
+    writes: list[int] = []
+
+    def recorded(update: Any) -> Any:
+        def ask(**arguments: Any) -> Any:
+            writes.append(int(arguments["ExpressionAttributeValues"][":number"]["N"]))
+            return update(**arguments)
+
+        return ask
+
+    assert acquired(store.through(update_item=recorded).rates(600, Clock()), 100) == 100
+    assert writes == [1, 1, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_what_a_container_took_ends_with_the_minute(store: Store) -> None:
+    clock = Clock(NOW)
+    limiter = store.rates(100, clock)
+    acquired(limiter, 9)
+
+    clock.now += 60
+
+    assert acquired(limiter, 105) == 100
+
+
 def test_a_counter_is_one_row_with_a_ttl_and_a_key_of_its_own(store: Store) -> None:
     granted_of(store, Clock(NOW + 5), 5)
 
     [row] = store.rows(store.names.idempotency)
     assert row == {
-        "id": {"S": f"rate#acme#{NOW // 60}"},
+        "id": {"S": f"rate#creates#acme#{NOW // 60}"},
         "taken": {"N": "3"},
         "expiration": {"N": str(NOW + 5 + 3_600)},
     }

@@ -67,9 +67,10 @@ def test_unknown_fields_of_an_extraction_are_ignored(store: Store) -> None:
 def test_missing_attributes_have_their_defaults(store: Store) -> None:
     session = added(store)
     livekit = {"M": {"room_sid": {"S": "RM_ours"}}}
-    defaults = ("media", "duties", "due_at", "due_shard", "participant_name", "metadata", "checkpoint_bytes")
+    defaults = ("media", "duties", "due_at", "due_shard", "participant_name", "metadata")
+    others = ("client_metadata", "checkpoint_bytes")
 
-    stored(store, session, defaults, livekit=livekit)
+    stored(store, session, defaults + others, livekit=livekit)
 
     room = session.livekit.model_copy(update={"started_at": None})
     assert found(store, session) == replace(
@@ -78,6 +79,7 @@ def test_missing_attributes_have_their_defaults(store: Store) -> None:
         duties=Duties(),
         participant=Participant(identity=session.participant.identity),
         metadata={},
+        client_metadata={},
         livekit=room,
     )
     assert listed(store) == [found(store, session)]

@@ -1,6 +1,7 @@
 """Lists of sessions: pages, filters, cursors, and the number of rows read."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId, uuid7
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
-from pi_voice.domain.sessions import Session, SessionStatus
+from pi_voice.domain.sessions import Participant, Session, SessionStatus
 from tests.integration.samples import ACME, GLOBEX, NOW, a_call_end, a_session, id_made_at
 from tests.integration.store import Request, Row, Store
 
@@ -110,6 +111,80 @@ def test_the_pages_of_every_filter_hold_all_matching_sessions_newest_first(
     assert len(read) == max(1, -(-len(listed(read)) // limit))
 
 
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    people=st.lists(st.sampled_from(["ana", "bo"]), max_size=12),
+    participant=st.none() | st.just("ana"),
+    after=st.none() | st.integers(NOW - 1, NOW + 13),
+    before=st.none() | st.integers(NOW - 1, NOW + 13),
+    limit=st.integers(1, 5),
+)
+def test_the_pages_of_a_participant_and_a_period_hold_all_matching_sessions_newest_first(
+    store: Store, people: list[str], participant: str | None, after: int | None, before: int | None, limit: int
+) -> None:
+    if after is not None and before is not None and before <= after:
+        after = None  # a query refuses it
+    workspace = WorkspaceId(uuid7())  # one per example: they share the table
+    sessions = [
+        a_session(
+            workspace=workspace,
+            session_id=SessionId(id_made_at(NOW + second)),
+            created_at=NOW + second,
+            participant=Participant(identity=identity),
+        )
+        for second, identity in enumerate(people)
+    ]
+    for session in sessions:
+        run(store.sessions.add(session))
+
+    read = list(
+        pages(store, workspace, participant=participant, created_after=after, created_before=before, limit=limit)
+    )
+
+    assert [session.session_id for session in listed(read)] == [
+        session.session_id
+        for session in reversed(sessions)
+        if participant in (None, session.participant.identity)
+        and (after or 0) <= session.created_at < (before or NOW + 99)
+    ]
+    assert len(read) == max(1, -(-len(listed(read)) // limit))
+
+
+def test_a_period_reads_no_rows_outside_of_it(store: Store) -> None:
+    sessions = active(store, 50)
+    reading = Reading()
+    query = ListSessionsQuery(created_after=NOW + 10, created_before=NOW + 15, agent_id=AGENTS[0])
+
+    page = run(store.through(query=reading.counted).sessions.page(ACME, query))
+
+    assert page.data == sessions[35:40]
+    assert (page.next_cursor, reading.rows) == (None, 5)
+
+
+def test_a_session_whose_status_changed_after_the_index_was_read_is_in_no_page_of_its_old_status(store: Store) -> None:
+    sessions = active(store, 5)
+
+    def as_it_was(query: Request) -> Request:
+        def ask(**arguments: Any) -> Any:
+            answer = query(**arguments)
+            run(store.sessions.complete(sessions[2], a_call_end()))
+            return answer
+
+        return ask
+
+    lagging = store.through(query=as_it_was).sessions
+    page = run(lagging.page(ACME, ListSessionsQuery(status="active", limit=4)))
+
+    assert page.data == [sessions[0], sessions[1], sessions[3]]
+    assert page.next_cursor is not None
+    rest = run(store.sessions.page(ACME, ListSessionsQuery(status="active", cursor=page.next_cursor)))
+    assert rest.data == sessions[4:]
+
+
 def test_sessions_created_while_paging_do_not_shift_the_pages(store: Store) -> None:
     sessions = active(store, 4)
     first = run(store.sessions.page(ACME, ListSessionsQuery(limit=2)))
@@ -170,6 +245,28 @@ def test_a_cursor_of_another_workspace_shows_none_of_its_rows(store: Store, stat
     shown = run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor, status=status))).data
 
     assert shown in (sessions, sessions[1:])  # the cursor's place may be before or after the newest one
+
+
+def test_a_cursor_outside_of_the_period_shows_what_is_after_it_in_the_period(store: Store) -> None:
+    sessions = active(store, 6)
+    newest = pagination.encode_cursor(sessions[0].session_id)
+    oldest = pagination.encode_cursor(sessions[-1].session_id)
+
+    later, earlier = (
+        run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor, created_after=NOW + 2, created_before=NOW + 4)))
+        for cursor in (newest, oldest)
+    )
+
+    assert (later.data, earlier.data) == (sessions[2:4], [])
+    assert (later.next_cursor, earlier.next_cursor) == (None, None)
+
+
+@pytest.mark.parametrize(("highest", "count"), [(0, 0), (2**128 - 1, 3)])
+def test_the_lowest_and_the_highest_cursor_are_the_ends_of_the_list(store: Store, highest: int, count: int) -> None:
+    active(store, 3)
+    cursor = pagination.encode_cursor(str(uuid.UUID(int=highest)))
+
+    assert len(run(store.sessions.page(ACME, ListSessionsQuery(cursor=cursor))).data) == count
 
 
 def test_a_workspace_without_sessions_has_one_empty_page(store: Store) -> None:

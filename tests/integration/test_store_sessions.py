@@ -55,6 +55,7 @@ def completed(store: Store, end: SessionCompletion | None = None) -> Session:
         {"participant": Participant(identity="x", name="")},
         {"participant": Participant(identity="🙂" * 128, name="\t" * 128)},
         {"metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
+        {"client_metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
     ],
 )
 def test_a_session_is_returned_as_it_was_stored(store: Store, changes: dict[str, Any]) -> None:
@@ -82,6 +83,7 @@ def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
         "agent_version",
         "checkpoint_bytes",
         "checkpoint_turns",
+        "client_metadata",
         "created_at",
         "due_at",
         "due_shard",
@@ -213,6 +215,7 @@ def test_completing_a_session_keeps_its_other_fields(store: Store) -> None:
         "livekit",
         "media",
         "metadata",
+        "client_metadata",
         "max_duration_seconds",
     ):
         assert getattr(done, field) == getattr(session, field)

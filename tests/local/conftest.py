@@ -133,7 +133,7 @@ class Site:
     ) -> Answer:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=300)
         try:
-            connection.putrequest(method, target)
+            connection.putrequest(method, target, skip_host="Host" in dict(headers or []))
             payload = body.encode() if isinstance(body, str) else body
             for name, value in headers or []:
                 connection.putheader(name, value.encode())

@@ -5,6 +5,7 @@ in one step, like DynamoDB's conditional writes.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -269,7 +270,7 @@ class FakeSessions:
         await _request()
         if session_id in self.tombstones:
             if self.tombstones[session_id].duties == before:
-                self.tombstones[session_id] = Tombstone(session_id, after)
+                self.tombstones[session_id] = replace(self.tombstones[session_id], duties=after)
             return self.tombstones[session_id]
         current = self.stored.get(session_id)
         if current is None or current.duties != before:
@@ -332,14 +333,18 @@ class FakeSessions:
             if session.workspace == workspace
             and query.status in (None, session.status)
             and query.agent_id in (None, session.agent_id)
+            and query.participant in (None, session.participant.identity)
+            and (query.created_after or 0) <= session.created_at < (query.created_before or math.inf)
         ]
         return Page[Session](data=sessions[: query.limit])
 
-    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: RoomEvent) -> Session | Tombstone | None:
         await _request()
         self.room_events.append(event)
         session = self.stored.get(event.session_id)
-        if session is None or event.joined_at is None:
+        if session is None:
+            return self.tombstones.get(event.session_id)
+        if event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
         return self._update(session, livekit=session.livekit.model_copy(update={"first_joined_at": joined}))
@@ -501,17 +506,17 @@ class FakeExtractionModel:
 
 
 class FakeRateLimiter:
-    """Counts requests per workspace up to a limit."""
+    """Counts requests per owner up to a limit."""
 
     def __init__(self, limit: int = 100) -> None:
-        self.acquired: list[WorkspaceId] = []
+        self.acquired: list[str] = []
         self._limit = limit
 
-    async def acquire(self, workspace: WorkspaceId) -> None:
+    async def acquire(self, owner: str) -> None:
         await _request()
-        if self.acquired.count(workspace) == self._limit:
-            raise RateLimited(41.5)
-        self.acquired.append(workspace)
+        if self.acquired.count(owner) == self._limit:
+            raise RateLimited("requests", self._limit, 41.5)
+        self.acquired.append(owner)
 
 
 # ruff: noqa: ARG002 (failing fakes ignore their arguments)
@@ -643,6 +648,17 @@ class TranscriptsThatCannotExpire(FakeTranscripts):
     async def expire(self, session_id: SessionId, transcript_id: TranscriptId, turns: Sequence[TranscriptTurn]) -> None:
         await _request()
         raise StorageError
+
+
+class RateLimiterThatFails(FakeRateLimiter):
+    """The counter cannot be reached."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def acquire(self, owner: str) -> None:
+        raise self._error
 
 
 class TranscriptsThatCannotDelete(FakeTranscripts):

@@ -2,7 +2,16 @@
 
 from typing import Any, Final
 
-INSTANTS: Final = ("created_at", "expires_at", "due_at", "completed_at", "failed_at", "hung_up_at")
+INSTANTS: Final = (
+    "created_at",
+    "expires_at",
+    "due_at",
+    "completed_at",
+    "failed_at",
+    "hung_up_at",
+    "room_ends_at",
+    "tokens_end_at",
+)
 _ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from pi_voice.domain import api_keys
 from pi_voice.domain.api_keys import CreateApiKeyRequest, RevokeApiKeyRequest
-from pi_voice.domain.errors import InvalidApiKey, SessionNotFound, StorageError
+from pi_voice.domain.errors import InvalidApiKey, RateLimited, SessionNotFound, StorageError
 from pi_voice.domain.ids import SessionId, WorkspaceId
+from pi_voice.domain.sessions import Session
 from pi_voice.ports import Scope, SessionCaller
 from pi_voice.use_cases.authorization import ApiKeyVerifier, authorized_session
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
@@ -14,6 +15,7 @@ from tests.support.fakes import (
     FakeCaller,
     FakeClient,
     FakeClock,
+    FakeRateLimiter,
     FakeSessions,
     SessionsThatCannotGet,
     UnknownCaller,
@@ -199,3 +201,44 @@ def test_an_invalid_key_takes_precedence_over_a_storage_error() -> None:
         asyncio.run(authorized_session(UnknownCaller(), SessionsThatCannotGet(), session_id))
     with pytest.raises(StorageError):
         asyncio.run(authorized_session(FakeCaller(), SessionsThatCannotGet(), session_id))
+
+
+# ---- Counted requests -----------------------------------------------------------------------------------
+
+
+def test_a_request_with_an_invalid_key_is_not_counted() -> None:
+    rate_limiter = FakeRateLimiter()
+
+    with pytest.raises(InvalidApiKey):
+        asyncio.run(authorized_session(UnknownCaller(), FakeSessions(session()), SESSION_ID, rate_limiter.acquire))
+
+    assert rate_limiter.acquired == []
+
+
+def test_a_request_for_a_session_of_another_workspace_is_counted() -> None:
+    rate_limiter = FakeRateLimiter()
+
+    with pytest.raises(SessionNotFound):
+        asyncio.run(authorized_session(FakeCaller("globex"), FakeSessions(session()), SESSION_ID, rate_limiter.acquire))
+
+    assert rate_limiter.acquired == ["globex"]
+
+
+def test_a_caller_over_its_limit_does_not_learn_whether_a_session_exists() -> None:
+    for sessions in (FakeSessions(session()), FakeSessions(), SessionsThatCannotGet()):
+        with pytest.raises(RateLimited):
+            asyncio.run(authorized_session(FakeCaller(), sessions, SESSION_ID, FakeRateLimiter(limit=0).acquire))
+
+
+def test_a_request_is_counted_while_the_session_is_read() -> None:
+    both = asyncio.Barrier(2)  # passed only if both requests are in flight
+
+    class SessionsAtBarrier(FakeSessions):
+        async def get(self, session_id: SessionId) -> Session | None:
+            await both.wait()
+            return await super().get(session_id)
+
+    async def count(_: str) -> None:
+        await both.wait()
+
+    assert asyncio.run(authorized_session(FakeCaller(), SessionsAtBarrier(session()), SESSION_ID, count)) == session()

@@ -3,7 +3,7 @@ import json
 import pytest
 from pydantic import Field, JsonValue, ValidationError
 
-from pi_voice.domain.base import AnyJson, Document, JsonObject, Metadata, parse_request
+from pi_voice.domain.base import AnyJson, Document, JsonObject, Metadata, dotted_path, parse_request
 from pi_voice.domain.errors import InvalidRequest
 from pi_voice.domain.pagination import Page, PageQuery
 
@@ -128,6 +128,29 @@ def test_an_invalid_request_has_a_detail_for_each_error() -> None:
         ("object", "must hold finite numbers only."),
         ("txet", "Is not a field of this request. Remove it, or check its spelling."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "path"),
+    [
+        ((), ""),
+        (("a",), "a"),
+        (("a", "b", 0, "c d"), "a.b.0.c d"),
+        (("a.b",), "a\\.b"),
+        (("a\\", "b"), "a\\\\.b"),
+        (("a\\.b",), "a\\\\\\.b"),
+        (("", "a", ""), ".a."),
+    ],
+)
+def test_a_path_has_a_backslash_before_a_dot_or_backslash_of_a_key(steps: tuple[str | int, ...], path: str) -> None:
+    assert dotted_path(steps) == path
+
+
+def test_the_path_of_a_detail_shows_that_a_dot_belongs_to_a_key() -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        parse_request(lambda: Note.model_validate({"metadata": {"a.b": 1}, "c.d": 2}))
+
+    assert [detail.path for detail in raised.value.details] == ["metadata.a\\.b", "c\\.d"]
 
 
 def test_a_missing_field_has_a_detail() -> None:

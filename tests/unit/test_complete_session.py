@@ -15,6 +15,7 @@ from pi_voice.domain.errors import (
     GeminiUnavailable,
     InvalidApiKey,
     LiveKitUnavailable,
+    RateLimited,
     SessionNotActive,
     SessionNotFound,
     StorageError,
@@ -41,10 +42,12 @@ from tests.support.fakes import (
     FakeClock,
     FakeExtractionModel,
     FakeExtractionQueue,
+    FakeRateLimiter,
     FakeRooms,
     FakeSessions,
     FakeTranscripts,
     QueueThatCannotPut,
+    RateLimiterThatFails,
     SessionsThatCannotComplete,
     SessionsThatCannotSaveExtraction,
     SessionsThatCannotSetDuties,
@@ -86,6 +89,7 @@ class Setup:
         model: FakeExtractionModel | None = None,
         queue: FakeExtractionQueue | None = None,
         rooms: FakeRooms | None = None,
+        rate_limiter: FakeRateLimiter | None = None,
     ) -> None:
         self.agents = FakeAgents(with_agent)
         self.sessions = sessions or FakeSessions(session())
@@ -94,6 +98,7 @@ class Setup:
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
         self.queue = queue or FakeExtractionQueue()
         self.rooms = rooms or FakeRooms()
+        self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 90)
 
     @property
@@ -106,7 +111,7 @@ class Setup:
         extract_results = ExtractResults(
             self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock
         )
-        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms)
+        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter)
 
     def complete(
         self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME
@@ -418,7 +423,9 @@ def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
     extract_results = ExtractResults(
         setup.agents, setup.sessions, setup.transcripts, Extractor(setup.model), setup.queue, setup.clock
     )
-    complete_session = CompleteSession(setup.sessions, setup.end_session, extract_results, unconfigured)
+    complete_session = CompleteSession(
+        setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter
+    )
 
     assert asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME)).results == {"city": "Oslo"}
 
@@ -430,6 +437,37 @@ def test_a_rejected_request_does_not_close_the_room() -> None:
         setup.complete()
 
     assert setup.rooms.closed == []
+
+
+# ---- Rate limit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("caller", [ACME, FakeClient(SESSION_ID)], ids=str)
+def test_over_the_rate_limit_the_session_stays_active(caller: SessionCaller) -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=0))
+
+    with pytest.raises(RateLimited):
+        setup.complete(caller=caller)
+
+    assert setup.session.status == "active"
+    assert setup.transcripts.stored == {}
+
+
+def test_requests_with_an_api_key_and_with_a_client_token_are_counted_apart() -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    setup.complete()
+
+    with pytest.raises(SessionNotActive):
+        setup.complete(caller=FakeClient(SESSION_ID))
+
+    assert setup.rate_limiter.acquired == ["acme", SESSION_ID]
+
+
+@pytest.mark.parametrize("error", [StorageError(), TimeoutError()], ids=repr)
+def test_without_the_counter_a_session_is_completed(error: Exception) -> None:
+    setup = Setup(rate_limiter=RateLimiterThatFails(error))
+
+    assert setup.complete().status == "completed"
 
 
 # ---- Concurrent requests --------------------------------------------------------------------------------

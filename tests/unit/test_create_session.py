@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from pi_voice.domain.errors import (
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
+    RateLimited,
     SessionNotActive,
     StorageError,
     TtlTooShort,
@@ -32,9 +34,11 @@ from tests.support.fakes import (
     FakeCaller,
     FakeClock,
     FakeLiveTokens,
+    FakeRateLimiter,
     FakeRooms,
     FakeSessions,
     HangingRooms,
+    RateLimiterThatFails,
     SessionsThatCannotAdd,
     UnknownCaller,
 )
@@ -53,6 +57,7 @@ class Setup:
         sessions: FakeSessions | None = None,
         rooms: FakeRooms | None = None,
         live_tokens: FakeLiveTokens | None = None,
+        rate_limiter: FakeRateLimiter | None = None,
         grace_seconds: int = 3_600,
     ) -> None:
         self.clock = FakeClock()
@@ -62,11 +67,14 @@ class Setup:
         self.sessions = sessions or FakeSessions()
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
+        self.rate_limiter = rate_limiter or FakeRateLimiter()
 
     @property
     def create_session(self) -> CreateSession:
         issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return CreateSession(self.agents, self.sessions, issue_connections, self.grace_seconds, self.clock)
+        return CreateSession(
+            self.agents, self.sessions, issue_connections, self.rate_limiter, self.grace_seconds, self.clock
+        )
 
     def create(self, request: CreateSessionRequest | None = None, caller: Caller = ACME) -> CreatedSession:
         return asyncio.run(asyncio.wait_for(self.create_session(request or create_session_request(), caller), LONG))
@@ -107,20 +115,48 @@ class LateFailingLiveTokens(FailingLiveTokens):
         return await super().issue(request)
 
 
+class RunningClock:
+    """A clock that goes on by half a second with each reading."""
+
+    def __init__(self) -> None:
+        self._now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        self._now += 0.5
+        return self._now
+
+
 # ---- Success --------------------------------------------------------------------------------------------
+
+
+def test_the_id_of_a_session_has_the_time_of_its_creation() -> None:
+    setup = Setup()
+    issue_connections = IssueConnections(setup.rooms, setup.live_tokens, setup.client_tokens)
+    create_session = CreateSession(
+        setup.agents, setup.sessions, issue_connections, setup.rate_limiter, clock=RunningClock()
+    )
+
+    for _ in range(2):
+        created = asyncio.run(create_session(create_session_request(), ACME))
+        assert uuid.UUID(created.session_id).int >> 80 in range(
+            created.created_at * 1000, created.created_at * 1000 + 1000
+        )
 
 
 def test_a_created_session_has_both_connections() -> None:
     setup = Setup(FakeAgents(agent(version=4, behaviors={"max_duration_seconds": 300})))
 
-    created = setup.create(create_session_request(ttl_seconds=900, metadata={"order": "4711"}))
+    created = setup.create(
+        create_session_request(ttl_seconds=900, metadata={"order": "4711"}, client_metadata={"page": "1"})
+    )
 
     assert is_uuid(created.session_id)
     assert (created.agent_id, created.agent_version, created.status) == (AGENT_ID, 4, "active")
     assert (created.ttl_seconds, created.max_duration_seconds) == (900, 300)
     assert (created.created_at, created.expires_at) == (1_800_000_000, 1_800_000_900)
     assert created.participant == Participant(identity="caller-1")
-    assert created.metadata == {"order": "4711"}
+    assert created.client_metadata == {"page": "1"}
+    assert "order" not in created.model_dump_json()
     assert created.connection.livekit.url == "wss://livekit.test"
     assert created.connection.livekit.token == "livekit-token-for-caller-1"
     assert created.connection.livekit.room == created.session_id
@@ -256,6 +292,38 @@ def test_a_repeated_request_for_an_ended_call_gets_no_tokens(changes: dict[str, 
         asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
 
     assert len(setup.live_tokens.requests) == 1
+
+
+# ---- Rate limit -----------------------------------------------------------------------------------------
+
+
+def test_over_the_rate_limit_nothing_is_issued_or_stored() -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    setup.create()
+
+    with pytest.raises(RateLimited):
+        setup.create()
+
+    assert len(setup.rooms.opened) == len(setup.live_tokens.requests) == len(setup.sessions.stored) == 1
+
+
+def test_a_repeated_request_counts_because_it_issues_tokens() -> None:
+    setup = Setup(rate_limiter=FakeRateLimiter(limit=1))
+    first = setup.create()
+
+    with pytest.raises(RateLimited):
+        asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
+
+    assert len(setup.live_tokens.requests) == 1
+
+
+def test_without_the_counter_no_session_is_created() -> None:
+    setup = Setup(rate_limiter=RateLimiterThatFails(StorageError()))
+
+    with pytest.raises(StorageError):
+        setup.create()
+
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
 
 
 # ---- Provider errors ------------------------------------------------------------------------------------

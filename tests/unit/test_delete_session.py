@@ -45,13 +45,13 @@ def test_an_ended_session_is_deleted_with_its_transcript() -> None:
     assert transcripts.stored == {}
 
 
-def test_a_tombstone_deletes_and_closes_the_room_once_more() -> None:
+def test_a_tombstone_deletes_once_more_and_closes_the_room_now_and_when_its_tokens_have_expired() -> None:
     sessions = FakeSessions(completed_session())
 
     asyncio.run(delete_session_on(sessions)(SESSION_ID, ACME))
 
-    duties = Duties().plus(delete_again=NOW + 300 + 900, close_room=NOW + 600 + 60)  # its tokens expire at NOW + 600
-    assert sessions.tombstones == {SESSION_ID: Tombstone(SESSION_ID, duties)}
+    duties = Duties().plus(delete_again=NOW + 300 + 900, close_room=NOW + 300)
+    assert sessions.tombstones == {SESSION_ID: Tombstone(SESSION_ID, duties, tokens_end_at=NOW + 600 + 60)}
 
 
 def test_a_failed_session_can_be_deleted() -> None:

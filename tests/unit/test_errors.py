@@ -124,11 +124,13 @@ def test_transcript_gap_and_conflict_name_the_next_turn_to_send() -> None:
     assert conflict.message.endswith("the next turn to send is 7.")
 
 
-def test_rate_limited_has_the_time_to_wait() -> None:
-    error = RateLimited(12.5)
+def test_rate_limited_names_the_limit_and_has_the_time_to_wait() -> None:
+    error = RateLimited("creates", 6_000, 12.5)
 
     assert error.retry_after_seconds == 12.5
-    assert error.message == "Too many extractions were requested. Wait for Retry-After seconds and try again."
+    assert error.message == (
+        "The limit of 6,000 creates per minute is reached. Wait for Retry-After seconds and try again."
+    )
 
 
 def test_a_provider_error_has_the_time_to_wait_if_it_is_known() -> None:

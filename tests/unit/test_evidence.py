@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -97,6 +98,137 @@ def test_a_word_is_found_after_a_longer_word_that_contains_it() -> None:
     assert contains_quote("15 or 5", "5")
 
 
+# Each quote is a whole number of its text.
+WHOLE_NUMBERS = [
+    ("It is 500.", "500"),
+    ("It is 500", "500."),
+    ("500, please", "500"),
+    ("500.Then", "500"),
+    ("500: that is it", "500"),
+    ("$500", "500"),
+    ("$500", "$500"),
+    ("500€ or 20%", "500"),
+    ("500€ or 20%", "20"),
+    ("1,500 kroner", "1,500"),
+    ("5.5 or so", "5.5"),
+    ("(500)", "500"),
+    ("twenty-5", "5"),
+    ("room 4-5", "5"),
+    ("room 4-5", "4"),
+    ("room 4-5", "4-5"),
+    ("9–17 o'clock", "17"),
+    ("at -5 degrees", "-5"),
+    ("at −5 degrees", "-5"),
+    ("at -$5", "-$5"),
+    ("- 5", "5"),
+    ("--5", "5"),
+    ("+5", "5"),
+    ("at .5 percent", ".5"),
+    ("well...5", "5"),
+    ("no.5", "5"),
+    ("at 10:30.", "10:30"),
+    ("at 10:30.", "at 10:30"),
+    ("on 29/11", "29/11"),
+    ("on 29.11.2026.", "29.11.2026"),
+    ("on 2026-11-29", "2026-11-29"),
+    ("2½ cups", "2½"),
+    ("下午3點", "3"),
+    ("ตอน 5 โมง", "5"),
+    ("٥٠٠ دينار", "٥٠٠"),
+    ("५०० रुपये", "५००"),
+]
+
+
+@pytest.mark.parametrize(("text", "quote"), WHOLE_NUMBERS)
+def test_a_whole_number_is_found_beside_punctuation_signs_and_currencies(text: str, quote: str) -> None:
+    assert contains_quote(text, quote)
+
+
+@pytest.mark.parametrize(
+    ("text", "quote"),
+    [
+        ("1,500", "500"),
+        ("1,500", "1"),
+        ("500.5", "500"),
+        ("5001", "500"),
+        ("1500", "500"),
+        ("5.5", "5"),
+        ("1'500", "500"),
+        ("1’500", "500"),
+        ("-5", "5"),
+        ("−5", "5"),
+        ("-5", "5 degrees"),
+        ("-$5", "5"),
+        ("$-5", "5"),
+        ("-.5", ".5"),
+        (".5", "5"),
+        ("5", "-5"),
+        ("room 4-5", "-5"),
+        ("at 10:30", "30"),
+        ("at 10:30", "10"),
+        ("on 29.11.2026", "11"),
+        ("on 29/11", "29"),
+        ("½", "1"),
+        ("2½", "2"),
+        ("500kg", "500"),
+        ("the 5th", "5"),
+        ("v2.5", "5"),
+        ("١٬٥٠٠", "٥٠٠"),
+        ("٥٫٥", "٥"),
+    ],
+)
+def test_a_number_inside_a_longer_one_is_not_found(text: str, quote: str) -> None:
+    assert not contains_quote(text, quote)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "part"),
+    [
+        ("أنا بالقاهرة", "بالقاهرة", "القاهرة"),
+        ("דיברתי עברית", "עברית", "ברית"),
+        ("मैं नयीदिल्ली में", "नयीदिल्ली", "दिल्ली"),
+        ("मैं दिल्ली में", "दिल्ली", "दिल्ल"),
+        ("서울에서 왔어요", "서울에서", "서울"),
+        ("ቤቱ ነው", "ቤቱ", "ቤ"),
+        ("می\u200cخواهم", "می\u200cخواهم", "خواهم"),
+    ],
+    ids=["Arabic", "Hebrew", "Hindi", "a Hindi vowel sign", "Korean", "Amharic", "Persian with a joiner"],
+)
+def test_a_part_of_a_word_is_not_found_in_scripts_that_separate_words_by_spaces(
+    text: str, word: str, part: str
+) -> None:
+    assert contains_quote(text, word)
+    assert not contains_quote(text, part)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("我住在東京都", "東京"),
+        ("とうきょうタワー", "タワー"),
+        ("ทำงานที่กรุงเทพมหานคร", "กรุงเทพ"),
+        ("ຢູ່ວຽງຈັນ", "ວຽງຈັນ"),
+        ("នៅភ្នំពេញ", "ភ្នំពេញ"),
+        ("ရန်ကုန်မြို့", "ရန်ကုန်"),
+    ],
+    ids=["Chinese", "Japanese", "Thai", "Lao", "Khmer", "Burmese"],
+)
+def test_scripts_without_spaces_are_quoted_from_any_letter(text: str, part: str) -> None:
+    assert contains_quote(text, part)
+
+
+def test_a_letter_without_its_marks_is_not_found() -> None:
+    assert contains_quote("กุ้ง", "กุ้ง")
+    assert not contains_quote("กุ้ง", "ก")
+    assert not contains_quote("กุ้ง", "ุ้ง")
+
+
+@pytest.mark.parametrize("mark", ["\u200f", "\u2066", "\u00ad", "\ufeff"])
+def test_invisible_characters_do_not_matter(mark: str) -> None:
+    assert contains_quote(f"in {mark}Os{mark}lo", "Oslo")
+    assert contains_quote("in Oslo", f"{mark}Oslo{mark}")
+
+
 @given(
     st.lists(st.sampled_from(["Oslo", "five", "ÆØÅ", "straße", "東京", "42", "it’s"]), min_size=1, max_size=8),
     st.data(),
@@ -117,13 +249,13 @@ def test_any_two_texts_can_be_compared(text: str, quote: str) -> None:
 
 
 def test_a_value_with_a_quote_from_its_turn_is_found() -> None:
-    assert evidence_of_city("Oslo", claim("city")) == Evidence(status="found", turn=1, quote="Oslo")
+    assert evidence_of_city("Oslo", claim("city")) == Evidence(status="found", turn=1, role="user", quote="Oslo")
 
 
 def test_a_conflicting_value_with_a_quote_from_its_turn_is_conflicting() -> None:
     checked = evidence_of_city("Oslo", claim("city", "conflicting", 1, "no, wait"))
 
-    assert checked == Evidence(status="conflicting", turn=1, quote="no, wait")
+    assert checked == Evidence(status="conflicting", turn=1, role="user", quote="no, wait")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +310,9 @@ def test_claims_that_are_not_a_list_are_ignored(claims: JsonValue) -> None:
 def test_an_empty_value_was_not_mentioned_unless_the_model_claims_otherwise(empty: JsonValue) -> None:
     assert evidence_of_city(empty) == NOT_MENTIONED
     assert evidence_of_city(empty, claim("city", "not_mentioned", None, None)) == NOT_MENTIONED
-    assert evidence_of_city(empty, claim("city", quote="no")) == Evidence(status="found", turn=1, quote="no")
+    assert evidence_of_city(empty, claim("city", quote="no")) == Evidence(
+        status="found", turn=1, role="user", quote="no"
+    )
     assert evidence_of_city(empty, claim("city", quote="made up")) == UNVERIFIED
 
 
@@ -193,6 +327,26 @@ def test_the_last_of_several_claims_about_a_value_counts() -> None:
 
 def test_claims_about_unknown_paths_are_ignored() -> None:
     assert verify_evidence({"city": "Oslo"}, [claim("city"), claim("town"), claim("")], CALL).keys() == {"city"}
+
+
+def test_a_quote_has_the_role_of_its_turn() -> None:
+    checked = verify_evidence(["Oslo", "Oslo", 7], [claim("0", turn=1), claim("1", turn=2)], CALL)
+
+    assert [found.role for found in checked.values()] == ["user", "agent", None]
+
+
+def test_a_key_with_a_dot_and_a_nested_key_have_different_paths() -> None:
+    results: JsonValue = {"a.b": "Oslo", "a": {"b": "Bergen", "": None}, "a\\": {"b": None}, "": {"b": None}}
+
+    checked = verify_evidence(results, [claim("a\\.b"), claim("a.b")], CALL)
+
+    assert {path: found.status for path, found in checked.items()} == {
+        "a\\.b": "found",
+        "a.b": "found",
+        "a.": "not_mentioned",
+        "a\\\\.b": "not_mentioned",
+        ".b": "not_mentioned",
+    }
 
 
 def test_a_long_quote_is_truncated_to_500_characters() -> None:
@@ -230,16 +384,27 @@ def test_every_value_has_evidence() -> None:
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "a.b", "", ".", "\\", "a\\", "0"]), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
+def steps_of(path: str) -> list[str]:
+    """Split a path at the dots that have no backslash before them."""
+    return [re.sub(r"\\(.)", r"\1", step) for step in re.findall(r"(?:^|\.)((?:[^.\\]|\\.)*)", path)]
+
+
 @given(JSON)
-def test_each_path_of_leaves_leads_to_its_value(results: Any) -> None:
-    for path, value in leaves(results):
+def test_each_value_has_a_path_of_its_own_that_leads_to_it(results: Any) -> None:
+    found = list(leaves(results))
+
+    assert len(dict(found)) == len(found)
+    for path, value in found:
         value_at_path = results
-        for step in path.split(".") if path else []:
+        for step in steps_of(path) if isinstance(results, dict | list) and results else []:
             value_at_path = value_at_path[int(step)] if isinstance(value_at_path, list) else value_at_path[step]
         assert value_at_path == value
 

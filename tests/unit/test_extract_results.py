@@ -585,7 +585,7 @@ def test_an_agent_with_evidence_gets_evidence() -> None:
     )
 
     assert setup.extract_for_caller().results == {"city": "Oslo"}
-    assert setup.extraction.fields == {"city": Evidence(status="found", turn=1, quote="oslo")}
+    assert setup.extraction.fields == {"city": Evidence(status="found", turn=1, role="user", quote="oslo")}
 
 
 def test_the_duration_of_the_call_gives_the_coverage_of_the_transcript() -> None:

@@ -479,7 +479,7 @@ def test_evidence_is_requested_and_verified() -> None:
     outcome = extract(model, with_agent=WITH_EVIDENCE)
 
     assert outcome.results == {"city": "Oslo"}
-    assert outcome.extraction.fields == {"city": Evidence(status="found", turn=1, quote="oslo")}
+    assert outcome.extraction.fields == {"city": Evidence(status="found", turn=1, role="user", quote="oslo")}
     assert model.requests[0].instruction == INSTRUCTION + evidence.INSTRUCTION
     assert model.requests[0].schema == with_evidence(
         {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi_voice.domain.ids import is_uuid, uuid7
+from pi_voice.domain.ids import is_uuid, lowest_uuid7, uuid7
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:
@@ -27,6 +27,14 @@ def test_ids_sort_by_their_time(milliseconds: list[int]) -> None:
     second = uuid7(lambda: (later + 0.5) / 1000)
 
     assert first < second
+
+
+@given(st.integers(0, 253_370_764_800), st.integers(0, 999))
+def test_the_lowest_id_of_a_time_is_between_the_ids_before_and_after(seconds: int, milliseconds: int) -> None:
+    before = uuid7(lambda: seconds - 0.001) if seconds else str(uuid.UUID(int=0))
+    at = uuid7(lambda: seconds + milliseconds / 1000)
+
+    assert uuid.UUID(before).int <= lowest_uuid7(seconds) < uuid.UUID(at).int
 
 
 def test_ids_of_the_same_millisecond_differ() -> None:

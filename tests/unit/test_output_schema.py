@@ -439,6 +439,16 @@ def test_only_keywords_that_gemini_supports_are_sent_without_bounds(schema: dict
     assert "$ref" in json.dumps(sent) or "$defs" not in sent
 
 
+def test_a_violation_at_a_key_with_a_dot_has_another_path_than_one_at_a_nested_key() -> None:
+    number: JsonSchema = {"type": "integer"}
+    schema: JsonSchema = {
+        "type": "object",
+        "properties": {"a.b": number, "a": {"type": "object", "properties": {"b": number}}},
+    }
+
+    assert [detail.path for detail in violations({"a.b": "x", "a": {"b": "x"}}, schema)] == ["a\\.b", "a.b"]
+
+
 def test_a_path_with_a_key_of_the_model_is_one_short_line() -> None:
     schema: JsonSchema = {"type": "object", "additionalProperties": {"type": "integer"}}
 

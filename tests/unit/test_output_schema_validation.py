@@ -89,6 +89,7 @@ def test_hints_have_no_warnings() -> None:
         ({"a": [{}]}, "output_schema.a.0"),
         ({"a": {"b": {"c": None}}}, "output_schema.a.b.c"),
         ({"a": {"b": [{"c": 1}]}}, "output_schema.a.b.0.c"),
+        ({"a.b": {"c": 1}}, "output_schema.a\\.b.c"),
         ({"": "string"}, "output_schema"),
         ({" ": "string"}, "output_schema"),
     ],

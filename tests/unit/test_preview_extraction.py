@@ -69,7 +69,7 @@ def test_evidence_is_returned_on_request() -> None:
 
     extracted = Setup(answer).preview(preview_request(evidence=True))
 
-    assert extracted.extraction.fields == {"city": Evidence(status="found", turn=1, quote="Oslo")}
+    assert extracted.extraction.fields == {"city": Evidence(status="found", turn=1, role="user", quote="Oslo")}
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,18 @@ def test_a_join_after_the_end_of_a_call_closes_the_room(changes: dict[str, Any],
     assert setup.session.is_ongoing is False
 
 
+def test_a_join_to_the_room_of_a_deleted_session_closes_it() -> None:
+    setup = Setup(capped_session(60))
+    setup.sessions.stored.clear()
+    tombstone = Tombstone(SESSION_ID, Duties().plus(close_room=NOW + 660), tokens_end_at=NOW + 660)
+    setup.sessions.tombstones[SESSION_ID] = tombstone
+
+    setup.receive(event("participant_joined"))
+
+    assert setup.rooms.closed == [SESSION_ID]
+    assert setup.sessions.tombstones == {SESSION_ID: tombstone}
+
+
 def test_a_join_to_a_room_that_the_completion_kept_does_not_close_it() -> None:
     setup = Setup(capped_session(60, status="completed", room_ends_at=NOW + 3_615))
 

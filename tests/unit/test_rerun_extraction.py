@@ -213,7 +213,7 @@ def test_evidence_is_returned_as_the_request_says_or_else_as_the_agent_says(
 
     extracted = setup.rerun(rerun_request(evidence=requested, **schema))
 
-    evidence = {"city": Evidence(status="found", turn=1, quote="Oslo")}
+    evidence = {"city": Evidence(status="found", turn=1, role="user", quote="Oslo")}
     assert extracted.extraction.fields == (evidence if is_returned else None)
 
 

@@ -146,7 +146,7 @@ def test_a_create_request_requires_an_agent_and_a_participant_only() -> None:
     assert request.ttl_seconds == 600
     assert request.max_duration_seconds is None
     assert request.media == ("microphone",)
-    assert request.metadata == {}
+    assert (request.metadata, request.client_metadata) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_create_request_requires_an_agent_and_a_participant_only() -> None:
         {"media": ["microphone"]},
         {"media": ["microphone", "camera"]},
         {"media": ["camera", "microphone"]},
-        {"metadata": {"order": "4711"}},
+        {"metadata": {"order": "4711"}, "client_metadata": {"order": "4711"}},
     ],
     ids=str,
 )
@@ -206,6 +206,7 @@ def test_a_create_request_is_valid_within_the_bounds_of_its_fields(fields: dict[
         ({"media": "microphone"}, "media"),
         ({"media": None}, "media"),
         ({"metadata": {"k": 1}}, "metadata.k"),
+        ({"client_metadata": {"k": 1}}, "client_metadata.k"),
         ({"room": "another"}, "room"),
         ({"client_token": "pi_sess_x"}, "client_token"),
     ],
@@ -396,6 +397,48 @@ def test_a_transcript_request_has_turns_and_the_index_of_the_first(
     assert invalid_paths(SaveTranscriptRequest, **fields) == paths
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"created_after": "0"},
+        {"created_before": "0"},
+        {"created_after": "1800000000", "created_before": "1800000001"},
+        {"created_after": "253370764800"},
+        {"participant": "x" * 128, "status": "failed", "agent_id": "", "limit": "1"},
+    ],
+    ids=str,
+)
+def test_a_list_query_is_valid_within_the_bounds_of_its_fields(query: dict[str, str]) -> None:
+    ListSessionsQuery.model_validate(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ({"created_after": "-1"}, "created_after"),
+        ({"created_after": "253370764801"}, "created_after"),
+        ({"created_after": "9" * 400}, "created_after"),
+        ({"created_after": "1.5"}, "created_after"),
+        ({"created_before": ""}, "created_before"),
+        ({"created_before": "2026-11-29"}, "created_before"),
+        ({"created_after": "5", "created_before": "5"}, "created_before"),
+        ({"created_after": "6", "created_before": "5"}, "created_before"),
+        ({"participant": ""}, "participant"),
+        ({"participant": " "}, "participant"),
+        ({"participant": "x" * 129}, "participant"),
+        ({"status": "deleted"}, "status"),
+        ({"created": "5"}, "created"),
+    ],
+    ids=str,
+)
+def test_an_invalid_field_of_a_list_query_has_an_error_with_its_name(query: dict[str, str], path: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        ListSessionsQuery.model_validate(query)
+
+    assert [error["loc"] for error in raised.value.errors()] == [(path,)]
+
+
 # ---- States of a session --------------------------------------------------------------------------------
 
 
@@ -405,6 +448,7 @@ def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_it
         participant={"identity": "kim", "name": "Kim"},
         media=["microphone", "camera"],
         metadata={"order": "4711"},
+        client_metadata={"page": "checkout"},
     )
     owned = OwnedAgent(WorkspaceId("acme"), agent(version=7, behaviors={"max_duration_seconds": 300}))
 
@@ -419,7 +463,7 @@ def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_it
     assert created.livekit.room_name == SESSION_ID
     assert created.livekit.room_sid is None
     assert created.media == ("microphone", "camera")
-    assert created.metadata == {"order": "4711"}
+    assert (created.metadata, created.client_metadata) == ({"order": "4711"}, {"page": "checkout"})
 
 
 def test_a_new_session_without_a_time_limit_is_hung_up_an_hour_and_15_seconds_after_its_creation() -> None:
@@ -493,7 +537,7 @@ def test_a_call_ends_15_seconds_after_its_limit_from_the_first_join_or_after_an_
 SUMMARY_FIELDS = {
     "session_id", "agent_id", "agent_version", "status", "participant", "max_duration_seconds", "ttl_seconds",
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",
-    "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata",
+    "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata", "client_metadata",
 }  # fmt: skip
 ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 

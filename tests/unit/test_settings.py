@@ -2,13 +2,15 @@ import pytest
 
 from pi_voice.domain.errors import SettingsError
 from pi_voice.settings import (
-    ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
+    RatedOperation,
     TableNames,
     WebhookSettings,
     client_token_secrets,
+    extraction_price,
     grace_seconds,
+    per_minute,
     queue_url,
 )
 
@@ -71,19 +73,19 @@ def test_the_queue_url_is_required() -> None:
         queue_url({"EXTRACTION_QUEUE_URL": ""})
 
 
-def test_extractions_are_limited_to_60_a_minute_by_default() -> None:
-    assert ExtractionSettings.of({}) == ExtractionSettings(per_minute=60, price=None)
-    assert ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": ""}) == ExtractionSettings(60, None)
+@pytest.mark.parametrize(("operation", "default"), [("creates", 600), ("completes", 600), ("extractions", 60)])
+def test_each_rate_limit_has_a_default_and_can_be_set(operation: RatedOperation, default: int) -> None:
+    name = f"{operation.upper()}_PER_MINUTE"
 
-
-def test_the_rate_limit_of_extractions_can_be_set() -> None:
-    assert ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": "1"}).per_minute == 1
+    assert per_minute({}, operation) == default
+    assert per_minute({name: ""}, operation) == default
+    assert per_minute({name: "1"}, operation) == 1
 
 
 @pytest.mark.parametrize("text", ["0", "00", "-1", "1.5", "many", " 60"])
 def test_a_rate_limit_that_is_not_a_whole_number_above_0_is_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match=r"^EXTRACTIONS_PER_MINUTE should be a whole number above 0\.$"):
-        ExtractionSettings.of({"EXTRACTIONS_PER_MINUTE": text})
+        per_minute({"EXTRACTIONS_PER_MINUTE": text}, "extractions")
 
 
 PRICES = '{"lite": {"input": 0.3, "output": 2.5}, "pro": {"input": 2, "output": 12}}'
@@ -96,14 +98,12 @@ PRICES = '{"lite": {"input": 0.3, "output": 2.5}, "pro": {"input": 2, "output": 
 def test_the_price_of_the_extraction_model_is_taken_from_the_price_table(
     model: str, price: tuple[float, float] | None
 ) -> None:
-    settings = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, "GEMINI_EXTRACTION_MODEL": model})
-
-    assert settings.price == price
+    assert extraction_price({"EXTRACTION_PRICES": PRICES, "GEMINI_EXTRACTION_MODEL": model}) == price
 
 
 @pytest.mark.parametrize("prices", [{}, {"EXTRACTION_PRICES": ""}, {"EXTRACTION_PRICES": "{}"}], ids=str)
 def test_the_price_is_unknown_without_a_price_table(prices: dict[str, str]) -> None:
-    assert ExtractionSettings.of({**prices, "GEMINI_EXTRACTION_MODEL": "lite"}).price is None
+    assert extraction_price({**prices, "GEMINI_EXTRACTION_MODEL": "lite"}) is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_price_is_unknown_without_a_price_table(prices: dict[str, str]) -> N
 )  # fmt: skip
 def test_a_malformed_price_table_is_rejected_with_an_example(table: str) -> None:
     with pytest.raises(SettingsError, match=r"^EXTRACTION_PRICES should be JSON such as .*per million tokens\.$"):
-        ExtractionSettings.of({"EXTRACTION_PRICES": table, "GEMINI_EXTRACTION_MODEL": "lite"})
+        extraction_price({"EXTRACTION_PRICES": table, "GEMINI_EXTRACTION_MODEL": "lite"})
 
 
 @pytest.mark.parametrize(

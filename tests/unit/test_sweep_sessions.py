@@ -382,10 +382,21 @@ def test_a_duty_of_a_newer_version_is_left_to_it(caplog: pytest.LogCaptureFixtur
 # ---- Deleted sessions -----------------------------------------------------------------------------------
 
 
+def test_the_room_of_a_deleted_session_is_closed_and_once_more_when_its_tokens_have_expired() -> None:
+    setup = Setup(now=NOW)
+    duties = Duties().plus(close_room=NOW)
+    setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, duties, tokens_end_at=NOW + 660)
+
+    assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
+    assert setup.sessions.tombstones[SESSION_ID].duties == Duties().plus(close_room=NOW + 660)
+    assert setup.sweep(later=660) == SweepSessionsResult(rooms_closed=1)
+    assert (setup.rooms.closed, setup.sessions.tombstones) == ([SESSION_ID, SESSION_ID], {})
+
+
 def test_the_transcript_of_a_deleted_session_is_deleted_once_more_and_its_room_closed() -> None:
     setup = Setup(now=NOW)
     duties = Duties().plus(delete_again=NOW + 900, close_room=NOW + 960)
-    setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, duties)
+    setup.sessions.tombstones[SESSION_ID] = Tombstone(SESSION_ID, duties, tokens_end_at=NOW + 960)
     setup.transcripts.stored[SESSION_ID, TRANSCRIPT_ID] = TURNS  # by a request that lost a race
 
     assert setup.sweep(later=900) == SweepSessionsResult(deleted=1)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pi_voice import settings
 from pi_voice.settings import (
-    ExtractionSettings,
     GeminiSettings,
     LiveKitSettings,
+    RatedOperation,
     TableNames,
     WebhookSettings,
 )
@@ -142,12 +142,12 @@ def checkpoints() -> "DynamoCheckpoints":
 
 
 @cache
-def rate_limiter() -> "DynamoRateLimiter":
-    """Create the rate limiter of manual extractions."""
+def rate_limiter(operation: RatedOperation) -> "DynamoRateLimiter":
+    """Create the rate limiter of an operation."""
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 
-    per_minute = ExtractionSettings.of(os.environ).per_minute
-    return DynamoRateLimiter(dynamodb(), tables().idempotency, per_minute)
+    per_minute = settings.per_minute(os.environ, operation)
+    return DynamoRateLimiter(dynamodb(), tables().idempotency, operation, per_minute)
 
 
 @cache
@@ -233,7 +233,8 @@ def create_session() -> "CreateSession":
     """Build `CreateSession` with its adapters."""
     from pi_voice.use_cases.create_session import CreateSession
 
-    return CreateSession(agents(), sessions(), issue_connections(), settings.grace_seconds(os.environ))
+    grace_seconds = settings.grace_seconds(os.environ)
+    return CreateSession(agents(), sessions(), issue_connections(), rate_limiter("creates"), grace_seconds)
 
 
 @cache
@@ -290,7 +291,7 @@ def extractor() -> "Extractor":
     from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
     from pi_voice.use_cases.extractor import Extractor, TokenPrices
 
-    price = ExtractionSettings.of(os.environ).price
+    price = settings.extraction_price(os.environ)
     name = settings.extraction_model(os.environ)
     model = GeminiExtractionModel(name, with_secrets(GeminiSettings.of, "gemini"), http_client())
     return Extractor(model, TokenPrices(*price) if price else None)
@@ -309,7 +310,7 @@ def rerun_extraction() -> "RerunExtraction":
     """Build `RerunExtraction` with its adapters."""
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
 
-    return RerunExtraction(agents(), sessions(), transcripts(), extractor(), rate_limiter())
+    return RerunExtraction(agents(), sessions(), transcripts(), extractor(), rate_limiter("extractions"))
 
 
 @cache
@@ -317,7 +318,7 @@ def preview_extraction() -> "PreviewExtraction":
     """Build `PreviewExtraction` with its adapters."""
     from pi_voice.use_cases.preview_extraction import PreviewExtraction
 
-    return PreviewExtraction(extractor(), rate_limiter())
+    return PreviewExtraction(extractor(), rate_limiter("extractions"))
 
 
 @cache
@@ -334,7 +335,7 @@ def complete_session() -> "CompleteSession":
     from pi_voice.use_cases.complete_session import CompleteSession
 
     with_secrets(LiveKitSettings.of, "livekit")  # `rooms` is created later, but its secrets are read with the others
-    return CompleteSession(sessions(), end_session(), extract_results(), rooms)
+    return CompleteSession(sessions(), end_session(), extract_results(), rooms, rate_limiter("completes"))
 
 
 @cache

@@ -33,6 +33,11 @@ class Scope:
     workspace: WorkspaceId | None = None
     session_id: SessionId | None = None
 
+    @property
+    def owner(self) -> str:
+        """The workspace, or the single session: whose requests are counted and recognized."""
+        return self.workspace or self.session_id or ""
+
     def covers(self, session: Session) -> bool:
         """Return whether a session is in the scope."""
         return self.workspace == session.workspace or self.session_id == session.session_id
@@ -173,7 +178,7 @@ class Sessions(Protocol):
         """
         ...
 
-    async def merge_room_event(self, event: RoomEvent) -> Session | None:
+    async def merge_room_event(self, event: RoomEvent) -> Session | Tombstone | None:
         """Merge a LiveKit event into its session and return it; None if there is no such session. Idempotent."""
         ...
 
@@ -360,8 +365,8 @@ class IdempotencyStore(Protocol):
 
 
 class RateLimiter(Protocol):
-    """Limit of a workspace's requests per minute."""
+    """Limit of the requests of one kind per minute, for each owner of a scope."""
 
-    async def acquire(self, workspace: WorkspaceId) -> None:
-        """Count one request; raises RateLimited."""
+    async def acquire(self, owner: str) -> None:
+        """Count one request of an owner; raises RateLimited, StorageError."""
         ...

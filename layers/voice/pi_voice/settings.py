@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
@@ -64,23 +64,34 @@ def queue_url(environment: Mapping[str, str]) -> str:
     return _required(environment, "EXTRACTION_QUEUE_URL")
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractionSettings:
-    """Manual extractions per minute and workspace, and the model's prices.
+RatedOperation = Literal["creates", "completes", "extractions"]
 
-    Prices are US dollars per million input and output tokens; None if the model is not in the price table.
+_PER_MINUTE: Final[Mapping[RatedOperation, int]] = {"creates": 600, "completes": 600, "extractions": 60}
+
+
+def per_minute(environment: Mapping[str, str], operation: RatedOperation) -> int:
+    """Return how many requests of an operation are accepted per minute; raises SettingsError."""
+    name = f"{operation.upper()}_PER_MINUTE"
+    text = environment.get(name) or str(_PER_MINUTE[operation])
+    if not text.isdecimal() or int(text) == 0:
+        message = f"{name} should be a whole number above 0."
+        raise SettingsError(message)
+    return int(text)
+
+
+def extraction_price(environment: Mapping[str, str]) -> tuple[float, float] | None:
+    """Return the extraction model's prices in US dollars per million input and output tokens; raises SettingsError.
+
+    None if the model is not in the price table.
     """
-
-    per_minute: int
-    price: tuple[float, float] | None
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Self:
-        """Read the settings of extraction; raises SettingsError."""
-        return cls(
-            per_minute=_number(environment, "EXTRACTIONS_PER_MINUTE", "60"),
-            price=_price(environment.get("EXTRACTION_PRICES") or "{}", environment.get("GEMINI_EXTRACTION_MODEL", "")),
-        )
+    try:
+        prices = json.loads(environment.get("EXTRACTION_PRICES") or "{}")
+        price = prices.get(environment.get("GEMINI_EXTRACTION_MODEL", ""))
+        return (float(price["input"]), float(price["output"])) if price is not None else None
+    except (ValueError, AttributeError, KeyError, TypeError):
+        example = '{"model": {"input": 0.30, "output": 2.50}}'
+        message = f"EXTRACTION_PRICES should be JSON such as {example}, in dollars per million tokens."
+        raise SettingsError(message) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,25 +179,6 @@ def _days(text: str) -> int:
     if not text.isdecimal():
         raise SettingsError("RETENTION_DAYS should be a number of days; 0 means no expiry.")
     return int(text)
-
-
-def _number(environment: Mapping[str, str], name: str, default: str) -> int:
-    text = environment.get(name) or default
-    if not text.isdecimal() or int(text) == 0:
-        message = f"{name} should be a whole number above 0."
-        raise SettingsError(message)
-    return int(text)
-
-
-def _price(table: str, model: str) -> tuple[float, float] | None:
-    try:
-        prices = json.loads(table)
-        price = prices.get(model)
-        return (float(price["input"]), float(price["output"])) if price is not None else None
-    except (ValueError, AttributeError, KeyError, TypeError):
-        example = '{"model": {"input": 0.30, "output": 2.50}}'
-        message = f"EXTRACTION_PRICES should be JSON such as {example}, in dollars per million tokens."
-        raise SettingsError(message) from None
 
 
 def _pair(environment: Mapping[str, str], prefix: str) -> KeyPair | None:

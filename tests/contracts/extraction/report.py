@@ -23,7 +23,7 @@ from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.evidence import leaves
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.logs import logger
-from pi_voice.settings import GOOGLE, ExtractionSettings, GeminiSettings
+from pi_voice.settings import GOOGLE, GeminiSettings, extraction_price
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionOutcome, ExtractionRequest, Extractor, TokenPrices
 from tests.contracts.extraction.calls import CorpusCall, outcome_of
 
@@ -72,8 +72,8 @@ async def extracting(key: str | None) -> AsyncIterator[tuple[Extractor, Answers,
     async with gemini_stand_in(answers=planned) as stand_in:
         base_url = os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE if key else stand_in.base_url or ""
         settings = GeminiSettings(key or stand_in.api_key, "", name, "v1beta", base_url)
-        extraction = ExtractionSettings.of({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
-        prices = TokenPrices(*extraction.price) if extraction.price else None
+        price = extraction_price({"EXTRACTION_PRICES": PRICES, **os.environ, "GEMINI_EXTRACTION_MODEL": name})
+        prices = TokenPrices(*price) if price else None
         try:
             yield (
                 Extractor(GeminiExtractionModel(settings.extraction_model, lambda: settings, web), prices),

@@ -199,6 +199,13 @@ def test_a_field_with_a_default_is_optional_in_requests_and_always_in_responses(
     assert SCHEMAS["Agent"]["required"] == list(SCHEMAS["Agent"]["properties"])
 
 
+def test_a_session_holds_every_field_but_the_metadata_that_a_client_token_does_not_see() -> None:
+    session, summary = SCHEMAS["Session"], SCHEMAS["SessionSummary"]
+
+    assert session["properties"].keys() - set(session["required"]) == {"metadata"}
+    assert summary["properties"].keys() == set(summary["required"])
+
+
 def test_no_field_has_a_default_because_openapi_typescript_would_require_it_in_requests() -> None:
     fields = [field for schema in SCHEMAS.values() for field in schema.get("properties", {}).values()]
 

@@ -50,7 +50,7 @@ def main() -> None:
     modules = [module.name for module in pkgutil.walk_packages(product.__path__, "pi_voice.")]
     for name in modules:
         importlib.import_module(name)
-    context = SimpleNamespace(aws_request_id="1")
+    context = SimpleNamespace(aws_request_id="1", get_remaining_time_in_millis=lambda: 30_000)
     statuses = {}
     for function, event in json.load(sys.stdin).items():
         handler = app(function).handler

@@ -101,6 +101,8 @@ class GeminiExtractionModel:
                 aiohttp_client=self._http_client.session,
                 # By default the SDK would wait up to ten seconds before its own retry.
                 retry_options=types.HttpRetryOptions(attempts=1),
+                # By default Google stores requests for the project's logs, and a deletion here does not reach them.
+                extra_body={"store": False},
             )
             client = genai.Client(api_key=settings.api_key, vertexai=False, http_options=options).aio
             self._client_of = settings, client

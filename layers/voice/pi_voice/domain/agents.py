@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
 
-from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.base import Document, JsonObject, Metadata, dotted_path
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.ids import AgentId, WorkspaceId
 from pi_voice.domain.pagination import PageQuery
@@ -141,7 +141,7 @@ def unknown_fields(patch: MergePatch) -> list[str]:
         for path in (
             [name]
             if name not in AgentConfig.model_fields
-            else [f"{name}.{inner}" for inner in change if inner not in _PARTS[name].model_fields]
+            else [dotted_path((name, inner)) for inner in change if inner not in _PARTS[name].model_fields]
             if name in _PARTS and isinstance(change, dict)
             else []
         )

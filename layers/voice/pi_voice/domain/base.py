@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
@@ -67,7 +67,15 @@ Metadata = TypeAliasType(
 
 def digits_to_int(text: object) -> object:
     """Convert a number in a query string, where every value is text."""
-    return int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) else text
+    return int(text) if isinstance(text, str) and re.fullmatch("[0-9]{1,15}", text) else text
+
+
+def dotted_path(steps: Iterable[str | int]) -> str:
+    r"""Join keys and positions with dots; a dot or a backslash in a key gets a backslash before it.
+
+    So the key `a.b` has the path `a\.b`, and the key `b` in `a` has `a.b`.
+    """
+    return ".".join(re.sub(r"[.\\]", r"\\\g<0>", str(step)) for step in steps)
 
 
 def parse_request(parse: Callable[[], Parsed]) -> Parsed:
@@ -87,5 +95,5 @@ def check_fault_count(error: ValidationError) -> None:
 
 
 def _detail(error: ErrorDetails) -> ErrorDetail:
-    path = ".".join(str(step) for step in error["loc"] if step != "[key]")
+    path = dotted_path(step for step in error["loc"] if step != "[key]")
     return ErrorDetail(path, _MESSAGES.get(error["type"], f"{error['msg'].removeprefix('Value error, ')}."))

@@ -45,7 +45,8 @@ class ErrorDetail:
     """One error or warning about a request, with its place. Long texts are cut."""
 
     path: str
-    """Place in the request: names and indexes joined by dots, or a JSON pointer into a strict schema."""
+    """Place in the request or in the results: keys and positions joined by dots, a dot in a key as `\\.`; or a JSON
+    pointer into a strict schema."""
     message: str
     """What is wrong, and what to write instead."""
 
@@ -271,15 +272,17 @@ class UnsupportedMediaType(VoiceError):
 
 
 class RateLimited(VoiceError):
-    """The workspace exceeded its rate limit."""
+    """The caller exceeded its rate limit for requests of one kind."""
 
     status = 429
     code = "rate_limited"
-    default_message = "Too many extractions were requested. Wait for Retry-After seconds and try again."
     retryable = True
 
-    def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__()
+    def __init__(self, operation: str, per_minute: int, retry_after_seconds: float) -> None:
+        super().__init__(
+            f"The limit of {per_minute:,} {operation} per minute is reached. "
+            "Wait for Retry-After seconds and try again."
+        )
         self.retry_after_seconds = retry_after_seconds
 
 

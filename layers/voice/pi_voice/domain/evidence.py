@@ -3,10 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Final
 
 from pydantic import JsonValue
 
+from pi_voice.domain.base import dotted_path
 from pi_voice.domain.extractions import Evidence
 from pi_voice.domain.schema_reader import JsonSchema
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -16,10 +18,11 @@ MAX_QUOTE_CHARACTERS: Final = 500
 INSTRUCTION: Final = (
     "\nAnswer with an object of two keys. `results` is what the schema asks for. `evidence` has one entry for every "
     "single value in `results`, null ones included: `path` leads to the value by keys and positions with dots between "
-    "them, such as customer.name or items.0.title; `status` is found where a speaker said it, not_mentioned where the "
-    "call does not tell it, conflicting where the call tells different values and does not settle on one; `turn` is "
-    "the number of the turn where it was said; `quote` is the few words of that turn that say it, copied letter by "
-    "letter. Without such words `turn` and `quote` are null."
+    "them, such as customer.name or items.0.title, and with a backslash before each dot or backslash that is part of a "
+    "key, such as notes.v1\\.5 for the key v1.5 in notes; `status` is found where a speaker said it, not_mentioned "
+    "where the call does not tell it, conflicting where the call tells different values and does not settle on one; "
+    "`turn` is the number of the turn where it was said; `quote` is the few words of that turn that say it, copied "
+    "letter by letter. Without such words `turn` and `quote` are null."
 )
 
 _STATUSES: Final = ("found", "not_mentioned", "conflicting")
@@ -37,7 +40,29 @@ _EVIDENCE_ENTRY: Final[JsonSchema] = {
 _PLAIN_CHARACTERS: Final = str.maketrans(
     "\u2018\u2019\u201a\u201b\u2032`\u201c\u201d\u201e\u2033\u2010\u2011\u2012\u2013\u2014\u2212",
     "''''''\"\"\"\"------",
+    "\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff",
 )
+"""Other forms of quotes and dashes, and invisible characters, which are removed: joiners and marks of direction."""
+
+_WITHOUT_SPACES: Final = (
+    "BALINESE ", "BOPOMOFO ", "CJK ", "HIRAGANA ", "IDEOGRAPHIC ", "JAVANESE ", "KATAKANA", "KHMER ", "LAO ",
+    "MYANMAR ", "NEW TAI LUE ", "TAI ", "THAI ", "TIBETAN ", "YI ",
+)  # fmt: skip
+"""Beginnings of the Unicode names of letters in scripts that do not separate words by spaces."""
+
+_SEPARATORS: Final = ".,:/'\u2044\u066b\u066c"
+"""Characters between the digits of one number, time or date: 1,500 and 10:30 and 29/11. A hyphen separates two."""
+
+_TOKENS: Final = re.compile(
+    r"UM+"  # a letter of a script without spaces, with its marks
+    r"|(?:(?<![LMUD-])-(?=C?\.?D)C?)?"  # a minus sign: -5 and -$5, but not 4-5
+    r"(?:(?<![LMUD.])\.(?=D))?"  # a decimal point without a digit before it: .5
+    rf"[LMD]+(?:(?<=D)[{_SEPARATORS}](?=D)[LMD]+)*"
+)
+"""Words and numbers, in a text that has the kind of each character: see _kind."""
+
+_START: Final = 1
+_INSIDE: Final = 2
 
 
 def with_evidence(sent: JsonSchema) -> JsonSchema:
@@ -59,17 +84,17 @@ def split_answer(answer: JsonValue) -> tuple[JsonValue, JsonValue]:
     return answer, None
 
 
-def leaves(value: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+def leaves(value: JsonValue, *steps: str | int) -> Iterator[tuple[str, JsonValue]]:
     """Yield each single value of results with its path; an empty list or object is also a single value."""
     match value:
         case {} if value:
             for name, inner in value.items():
-                yield from leaves(inner, f"{path}.{name}" if path else name)
+                yield from leaves(inner, *steps, name)
         case [_, *_]:
             for number, inner in enumerate(value):
-                yield from leaves(inner, f"{path}.{number}" if path else str(number))
+                yield from leaves(inner, *steps, number)
         case _:
-            yield path, value
+            yield dotted_path(steps), value
 
 
 def verify_evidence(results: JsonValue, claims: JsonValue, turns: Sequence[TranscriptTurn]) -> dict[str, Evidence]:
@@ -82,38 +107,56 @@ def verify_evidence(results: JsonValue, claims: JsonValue, turns: Sequence[Trans
         for claim in (claims if isinstance(claims, list) else [])
         if isinstance(claim, dict) and isinstance(claim.get("path"), str)
     }
-    return {path: _verify(value, claims_by_path.get(path, {}), turns) for path, value in leaves(results)}
+    spoken = cache(lambda turn: _Words(turns[turn]["text"]))  # many values are quoted from one turn
 
+    def verify(value: JsonValue, claim: Mapping[str, JsonValue]) -> Evidence:
+        status, turn, quote = claim.get("status"), claim.get("turn"), claim.get("quote")
+        if status not in ("found", "conflicting"):
+            return Evidence(status="not_mentioned" if value in (None, [], {}) else "unverified")
+        if (
+            isinstance(turn, bool)
+            or not isinstance(turn, int)
+            or not isinstance(quote, str)
+            or not 0 <= turn < len(turns)
+            or not spoken(turn).contain(quote)
+        ):
+            return Evidence(status="unverified")
+        return Evidence(
+            status="found" if status == "found" else "conflicting",
+            turn=turn,
+            role=turns[turn]["role"],
+            quote=quote[:MAX_QUOTE_CHARACTERS],
+        )
 
-def _verify(value: JsonValue, claim: Mapping[str, JsonValue], turns: Sequence[TranscriptTurn]) -> Evidence:
-    is_empty = value in (None, [], {})
-    status, turn, quote = claim.get("status"), claim.get("turn"), claim.get("quote")
-    if status not in ("found", "conflicting"):
-        return Evidence(status="not_mentioned" if is_empty else "unverified")
-    if (
-        isinstance(turn, bool)
-        or not isinstance(turn, int)
-        or not isinstance(quote, str)
-        or not 0 <= turn < len(turns)
-        or not contains_quote(turns[turn]["text"], quote)
-    ):
-        return Evidence(status="unverified")
-    return Evidence(
-        status="found" if status == "found" else "conflicting", turn=turn, quote=quote[:MAX_QUOTE_CHARACTERS]
-    )
+    return {path: verify(value, claims_by_path.get(path, {})) for path, value in leaves(results)}
 
 
 def contains_quote(text: str, quote: str) -> bool:
-    """Return whether a text contains a quote as whole words; case, spaces and Unicode forms are ignored."""
-    words = _normalize(quote).strip(" .,;:!?\"'-\u2026")
-    if not words:
+    """Return whether a text contains a quote as whole words and numbers.
+
+    Case, spaces and Unicode forms are ignored. In scripts that do not separate words by spaces, any part of a text may
+    be quoted.
+    """
+    return _Words(text).contain(quote)
+
+
+class _Words:
+    """The words and numbers of a text, in which quotes are found."""
+
+    def __init__(self, text: str) -> None:
+        self._text = _normalize(text)
+        self._places = _places(self._text)
+
+    def contain(self, quote: str) -> bool:
+        """Return whether the quote is in the text and cuts no word or number at its start or end."""
+        words = _trimmed(_normalize(quote))
+        if not words:
+            return False
+        first, start = _places(words)[0], -1  # `-5` begins a number in the quote, but not in `4-5`
+        while (start := self._text.find(words, start + 1)) >= 0:
+            if self._places[start] == first and self._places[start + len(words)] != _INSIDE:
+                return True
         return False
-    spoken, start = _normalize(text), -1
-    while (start := spoken.find(words, start + 1)) >= 0:
-        end = start + len(words)
-        if not _in_word(spoken[start - 1 : start], words[0]) and not _in_word(words[-1], spoken[end : end + 1]):
-            return True
-    return False
 
 
 def _normalize(text: str) -> str:
@@ -122,10 +165,36 @@ def _normalize(text: str) -> str:
     return re.sub(r"\s+", " ", folded).strip()
 
 
-def _in_word(left: str, right: str) -> bool:
-    """Return whether two adjacent characters belong to one word, in scripts that separate words by spaces."""
-    return _is_word_character(left) and _is_word_character(right)
+def _trimmed(quote: str) -> str:
+    """Remove punctuation around a normalized quote, but not the sign or the point of a number."""
+    punctuation = " .,;:!?\"'-"
+    start, first = len(quote) - len(quote.lstrip(punctuation)), _places(quote).find(_START)
+    return quote[start if first < 0 else min(start, first) :].rstrip(punctuation)
 
 
-def _is_word_character(letter: str) -> bool:
-    return letter.isdecimal() or letter.lower() != letter.upper()
+def _places(text: str) -> bytearray:
+    """Return for each character of a normalized text, and for its end, where in a word or number it is."""
+    places = bytearray(len(text) + 1)
+    for match in _TOKENS.finditer("".join(map(_kind, text))):
+        start, end = match.span()
+        places[start:end] = bytes((_START, *[_INSIDE] * (end - start - 1)))
+    return places
+
+
+@lru_cache(4096)
+def _kind(character: str) -> str:
+    """Return the kind of a character: D digit, L letter, U letter of a script without spaces, M mark, C currency.
+
+    A character that may belong to a number is its own kind; a space stands for any other.
+    """
+    match unicodedata.category(character):
+        case "Nd":
+            return "D"
+        case "Lu" | "Ll" | "Lt" | "Lm" | "Lo":
+            return "U" if unicodedata.name(character, "").startswith(_WITHOUT_SPACES) else "L"
+        case "Mn" | "Mc" | "Me":
+            return "M"
+        case "Sc":
+            return "C"
+        case _:
+            return character if character in "-" + _SEPARATORS else " "

@@ -27,6 +27,11 @@ def uuid7(clock: Clock = time.time) -> str:
     return str(uuid.UUID(int=value))
 
 
+def lowest_uuid7(seconds: int) -> int:
+    """Return the number that no UUID of version 7 made from a time on is below, and every earlier one is."""
+    return seconds * 1000 << 80
+
+
 def is_uuid(text: str) -> bool:
     """Return whether a text is a UUID in lowercase with hyphens, as all our ids are."""
     try:

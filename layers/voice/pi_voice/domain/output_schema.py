@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from pi_voice.domain.base import dotted_path
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.gemini_schema import IN_WORDS
 from pi_voice.domain.schema_evaluation import MAX_FAULTS, Evaluation, Fault
@@ -105,8 +106,7 @@ def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
 
 def _path(fault: Fault) -> str:
     """Return the path of a fault on one line, shortened: unless the schema names the keys, the model chooses them."""
-    steps = ".".join(map(str, fault.path))
-    return " ".join(steps.split())[:_MAX_PATH_CHARACTERS]
+    return " ".join(dotted_path(fault.path).split())[:_MAX_PATH_CHARACTERS]
 
 
 _FAULTS: Final = {

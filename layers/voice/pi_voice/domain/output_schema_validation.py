@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from pi_voice.domain.base import dotted_path
 from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema
 from pi_voice.domain.gemini_schema import AS_JSON, IN_WORDS, SENT_FORMATS, SENT_KEYWORDS, conditional_of, is_told
 from pi_voice.domain.output_schema import HINT_TYPES, is_choice
@@ -129,7 +130,7 @@ def _hint_errors(path: str, hint: JsonValue, depth: int = 0) -> Iterator[ErrorDe
             for name, inner in hint.items():
                 if not name.strip():
                     yield ErrorDetail(path, "Has a key without a name.")
-                yield from _hint_errors(f"{path}.{name}", inner, depth + 1)
+                yield from _hint_errors(f"{path}.{dotted_path([name])}", inner, depth + 1)
         case [inner]:
             yield from _hint_errors(f"{path}.0", inner, depth + 1)
         case _:

@@ -2,11 +2,20 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from pi_voice.domain import sessions
 from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
-from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.base import Document, JsonObject, Metadata, digits_to_int
 from pi_voice.domain.errors import ErrorDetail, TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
@@ -29,6 +38,9 @@ from pi_voice.domain.transcripts import (
     stop_after_fifty_faults,
 )
 
+BACKEND_FIELDS: Final = frozenset({"metadata"})
+"""Fields of responses that a client token does not see."""
+
 _YEAR_9999: Final = 253_370_764_800
 _WHOLE: Final = (BeforeValidator(stop_after_fifty_faults), BeforeValidator(check_turn_count))
 """Validators of a whole transcript in a request; the last one runs first."""
@@ -38,6 +50,11 @@ def _round_to_milliseconds(seconds: float) -> int | float:
     """Round to milliseconds, and return whole seconds as an int."""
     rounded = round(seconds, 3)
     return int(rounded) if rounded.is_integer() else rounded
+
+
+def _with_optional_backend_fields(schema: dict[str, Any]) -> None:
+    """Say in the reference that a client token gets this document without BACKEND_FIELDS."""
+    schema["required"] = [name for name in schema["required"] if name not in BACKEND_FIELDS]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -63,7 +80,9 @@ class CreateSessionRequest(Document):
     media: Media = ("microphone",)
     """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
     metadata: Metadata = Field(default={})
-    """Up to 16 key-value pairs for your own use."""
+    """Up to 16 key-value pairs for your backend; a client token does not see them."""
+    client_metadata: Metadata = Field(default={})
+    """Up to 16 key-value pairs for your backend and the client."""
 
     def call_limit(self, behaviors: Behaviors) -> int | None:
         """Return the time limit of the call in seconds; raises TtlTooShort if the connections would expire first."""
@@ -89,6 +108,7 @@ class CreateSessionRequest(Document):
             livekit=LiveKitRoom(room_name=session_id),
             media=self.media,
             metadata=self.metadata,
+            client_metadata=self.client_metadata,
             grace_seconds=grace_seconds,
         ).with_first_duties()
 
@@ -145,12 +165,12 @@ class CreatedSession(Document):
     """When the session was created."""
     expires_at: int
     """When the connections expire."""
+    client_metadata: Metadata
+    """Key-value pairs of the create request for the client; `metadata` is left out, so this is safe for a browser."""
     client_token: str
     """Token for this session's own routes, safe to hand to a browser."""
     connection: Connection
     """LiveKit and Gemini Live connection."""
-    metadata: Metadata
-    """Key-value pairs of the create request."""
 
 
 class RenewSessionRequest(Document):
@@ -295,6 +315,21 @@ class ListSessionsQuery(PageQuery):
     """Only sessions with this status."""
     agent_id: str | None = None
     """Only sessions of this agent."""
+    participant: Identity | None = None
+    """Only sessions of the participant with this identity."""
+    created_after: Annotated[int, Field(ge=0, le=_YEAR_9999), BeforeValidator(digits_to_int)] | None = None
+    """Only sessions created at this time or later."""
+    created_before: Annotated[int, Field(ge=0, le=_YEAR_9999), BeforeValidator(digits_to_int)] | None = None
+    """Only sessions created before this time, which must be later than `created_after`."""
+
+    @field_validator("created_before")
+    @classmethod
+    def _require_order(cls, before: int | None, info: ValidationInfo) -> int | None:
+        after = info.data.get("created_after")
+        if before is not None and after is not None and before <= after:
+            message = "should be later than created_after"
+            raise ValueError(message)
+        return before
 
 
 class SessionSummary(Document):
@@ -337,7 +372,9 @@ class SessionSummary(Document):
     livekit: LiveKitRoom
     """State of the LiveKit room."""
     metadata: Metadata
-    """Key-value pairs of the create request."""
+    """Key-value pairs of the create request for your backend; left out of responses to a client token."""
+    client_metadata: Metadata
+    """Key-value pairs of the create request for your backend and the client."""
 
     @classmethod
     def of(cls, session: sessions.Session) -> "SessionSummary":
@@ -347,6 +384,8 @@ class SessionSummary(Document):
 
 class Session(SessionSummary):
     """A session with its transcript and results."""
+
+    model_config = ConfigDict(json_schema_extra=_with_optional_backend_fields)
 
     transcript: list[TranscriptTurn] | None
     """Turns of the call; null until the session is completed."""

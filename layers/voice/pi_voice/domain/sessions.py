@@ -126,6 +126,7 @@ class Session:
     livekit: LiveKitRoom
     media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
+    client_metadata: dict[str, str] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
@@ -214,6 +215,8 @@ class Tombstone:
 
     session_id: SessionId
     duties: Duties
+    tokens_end_at: int = 0
+    """When no token can open the room any more; 0 for tombstones of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from pi_voice.domain.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from pi_voice.domain.errors import ErrorDetail, InvalidRequest, RequestTooLarge, UnsupportedMediaType
 from pi_voice.domain.json_text import BYTES_PER_VALUE, check_names, check_values, without_lone_surrogates
 
 JSON: Final = "application/json"
 MAX_UNAUTHENTICATED_BYTES: Final = 65_536
 """Maximum size of a body that is read before the caller is authenticated."""
+_MAX_NO_BODY_BYTES: Final = 64
+"""Maximum size of an empty body: `{}` with spaces around it."""
 
 Event = dict[str, Any]
 
@@ -83,6 +85,15 @@ def _is_utf_8(body: bytes, headers: Mapping[str, str]) -> bool:
         return False
     length = headers.get("content-length", "")
     return "\ufffd" not in text or not length.isdecimal() or int(length) == len(body)
+
+
+def require_no_body(event: Event) -> None:
+    """Raise InvalidRequest if an event has a body other than `{}`, for a route that takes none."""
+    if is_larger(event, _MAX_NO_BODY_BYTES) or b"".join(raw_body(event, _MAX_NO_BODY_BYTES).split()) not in (
+        b"",
+        b"{}",
+    ):
+        raise InvalidRequest(details=[ErrorDetail("", "This route takes no body. Send none, or {}.")])
 
 
 def _encoded(body: str) -> bytes:

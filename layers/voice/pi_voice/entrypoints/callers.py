@@ -72,7 +72,7 @@ def idempotent_request(
     """Describe a request with an Idempotency-Key; raises InvalidApiKey, RequestTooLarge."""
     scope = run(caller.scope())
     route = f"{event['requestContext']['http']['method']} {event['rawPath']}"
-    return IdempotentRequest(scope.workspace or scope.session_id or "", route, key, raw_body(event, max_body_bytes))
+    return IdempotentRequest(scope.owner, route, key, raw_body(event, max_body_bytes))
 
 
 def _bearer(request: Request) -> str:

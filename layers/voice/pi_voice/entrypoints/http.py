@@ -19,10 +19,11 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, TypeAdapter
 
 from pi_voice.deadline import answer_within
-from pi_voice.domain.base import parse_request
+from pi_voice.domain.base import Document, parse_request
 from pi_voice.domain.errors import AlreadyProcessed, VoiceError
 from pi_voice.domain.pagination import Page
-from pi_voice.entrypoints.bodies import JSON, MAX_UNAUTHENTICATED_BYTES, is_larger, json_body
+from pi_voice.domain.session_api import BACKEND_FIELDS
+from pi_voice.entrypoints.bodies import JSON, MAX_UNAUTHENTICATED_BYTES, is_larger, json_body, require_no_body
 from pi_voice.entrypoints.callers import (
     IDEMPOTENCY_KEY,
     ApiKeyCaller,
@@ -102,6 +103,10 @@ class _Replayed:
     """Response to a repeated request."""
 
     document: BaseModel
+
+
+class NoFields(Document):
+    """Query of a route that takes none."""
 
 
 class Api:
@@ -190,7 +195,9 @@ class Api:
     def _adapt(self, route: Route) -> Callable[..., Response[str]]:
         """Wrap an endpoint: parse its request model, run it, serialize its response model."""
         name, hint = route.request_model
-        adapter = TypeAdapter(hint) if name else None
+        is_read = route.method == "GET"
+        query = TypeAdapter(hint if name and is_read else NoFields)
+        body = TypeAdapter(hint) if name and not is_read else None
         for each in get_type_hints(route.endpoint).values():
             if isinstance(each, type) and issubclass(each, BaseModel):
                 each.model_rebuild()  # build validators at the cold start, not in the first request
@@ -199,15 +206,11 @@ class Api:
         def respond(**arguments: Any) -> Response[str]:
             event = self._resolver.current_event
             arguments |= {name: event.path_parameters[name] for name in re.findall(r"{(\w+)}", route.path)}
-            if adapter is not None:
+            if route.requires_credential:  # a webhook has neither: its sender decides what it sends
                 if is_larger(event.raw_event, MAX_UNAUTHENTICATED_BYTES):
                     _authenticate(arguments.values())
                 try:
-                    arguments[name] = (
-                        parse_request(lambda: adapter.validate_python(event.query_string_parameters or {}))
-                        if route.method == "GET"
-                        else parse_request(lambda: adapter.validate_json(self._body(event)))
-                    )
+                    arguments |= self._parsed(event, name, query, body)
                 except VoiceError:
                     _authenticate(arguments.values())
                     raise
@@ -222,8 +225,9 @@ class Api:
             if isinstance(result, _Replayed):
                 result, headers = result.document, {"Idempotent-Replayed": "true"}
             is_bare = isinstance(result, Page) or not route.enveloped
-            body = result.model_dump_json()
-            return Response(route.status_code, JSON, body if is_bare else f'{{"data":{body}}}', headers=headers)
+            is_client = any(isinstance(each, ClientTokenCaller) for each in arguments.values())
+            document = result.model_dump_json(exclude=set(BACKEND_FIELDS) if is_client else None)
+            return Response(route.status_code, JSON, document if is_bare else f'{{"data":{document}}}', headers=headers)
 
         return respond
 
@@ -251,8 +255,20 @@ class Api:
             return _Replayed(results[0])
         return _Replayed(run(idempotent.repeat(resource_id, caller)))
 
-    def _body(self, event: APIGatewayProxyEventV2) -> bytes:
-        return json_body(event.raw_event, event.headers, self._max_body_bytes)
+    def _parsed(
+        self, event: APIGatewayProxyEventV2, name: str, query: TypeAdapter[Any], body: TypeAdapter[Any] | None
+    ) -> dict[str, Any]:
+        """Return the argument for the body or the query, if the route has one; unknown fields of either are errors.
+
+        Raises UnsupportedMediaType, RequestTooLarge, InvalidRequest.
+        """
+        parsed = parse_request(lambda: query.validate_python(event.query_string_parameters or {}))
+        if body is None:
+            require_no_body(event.raw_event)
+        else:
+            document = json_body(event.raw_event, event.headers, self._max_body_bytes)
+            parsed = parse_request(lambda: body.validate_json(document))
+        return {name: parsed} if name else {}
 
 
 def _is_injected(hint: object) -> bool:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pi_voice.domain.api_keys import Secret
 from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, SessionNotFound
 from pi_voice.domain.ids import AgentId, Clock, KeyHash, SessionId, WorkspaceId
 from pi_voice.domain.sessions import Session
-from pi_voice.ports import Agents, ApiKeys, Caller, SessionCaller, Sessions
+from pi_voice.ports import Agents, ApiKeys, Caller, Scope, SessionCaller, Sessions
 
 if TYPE_CHECKING:  # most functions do not need agents
     from pi_voice.domain.agents import OwnedAgent
@@ -19,26 +19,46 @@ _CACHE_SIZE: Final = 1_000
 
 Authorization = TypeVar("Authorization")
 Row = TypeVar("Row")
+Count = Callable[[str], Awaitable[None]]
+"""Counts a request of a scope's owner, and raises RateLimited over the limit."""
 
 
-async def authorized_agent(caller: Caller, agents: Agents, agent_id: AgentId) -> "OwnedAgent":
-    """Return an agent of the caller's workspace; raises InvalidApiKey, AgentNotFound."""
-    workspace, owned = await _concurrently(caller.workspace(), agents.current(agent_id))
-    if owned is None or owned.workspace != workspace:
+async def authorized_agent(
+    caller: Caller, agents: Agents, agent_id: AgentId, count: Count | None = None
+) -> "OwnedAgent":
+    """Return an agent of the caller's workspace, after the request was counted.
+
+    Raises InvalidApiKey, AgentNotFound, and what `count` raises.
+    """
+    scope, owned = await _concurrently(_counted(caller, count), agents.current(agent_id))
+    if owned is None or owned.workspace != scope.workspace:
         raise AgentNotFound
     return owned
 
 
-async def authorized_session(caller: SessionCaller, sessions: Sessions, session_id: SessionId) -> Session:
-    """Return a session that the caller may access; raises InvalidApiKey, SessionNotFound."""
-    scope, session = await _concurrently(caller.scope(), sessions.get(session_id))
+async def authorized_session(
+    caller: SessionCaller, sessions: Sessions, session_id: SessionId, count: Count | None = None
+) -> Session:
+    """Return a session that the caller may access, after the request was counted.
+
+    Raises InvalidApiKey, SessionNotFound, and what `count` raises.
+    """
+    scope, session = await _concurrently(_counted(caller, count), sessions.get(session_id))
     if session is None or not scope.covers(session):
         raise SessionNotFound
     return session
 
 
+async def _counted(caller: SessionCaller, count: Count | None) -> Scope:
+    """Return the caller's scope, and count the request once the credential is known to be valid."""
+    scope = await caller.scope()
+    if count is not None:
+        await count(scope.owner)
+    return scope
+
+
 async def _concurrently(authorization: Awaitable[Authorization], reading: Awaitable[Row]) -> tuple[Authorization, Row]:
-    """Check the key and read the row at the same time. An error of the key check takes precedence."""
+    """Authorize the caller and read the row at the same time. An error of the authorization takes precedence."""
     authorized, row = await asyncio.gather(authorization, reading, return_exceptions=True)
     if isinstance(authorized, BaseException):
         raise authorized

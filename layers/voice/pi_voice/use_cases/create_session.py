@@ -13,6 +13,7 @@ from pi_voice.domain.errors import (
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
+    RateLimited,
     SessionNotActive,
     SessionNotFound,
     StorageError,
@@ -26,7 +27,7 @@ from pi_voice.domain.prompts import instruction_for
 from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest
 from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS, Session
 from pi_voice.logs import logger
-from pi_voice.ports import Agents, Caller, CreatedRoom, SessionCaller, Sessions
+from pi_voice.ports import Agents, Caller, CreatedRoom, RateLimiter, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_agent, authorized_session
 from pi_voice.use_cases.issue_connections import IssueConnections, IssuedConnections
 
@@ -42,6 +43,7 @@ class CreateSession:
         SessionNotFound,
         SessionNotActive,
         TtlTooShort,
+        RateLimited,
         LiveKitError,
         LiveKitUnavailable,
         GeminiError,
@@ -54,24 +56,27 @@ class CreateSession:
         agents: Agents,
         sessions: Sessions,
         issue_connections: IssueConnections,
+        rate_limiter: RateLimiter,
         grace_seconds: int = DEFAULT_GRACE_SECONDS,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
         self._issue_connections = issue_connections
+        self._rate_limiter = rate_limiter
         self._grace_seconds = grace_seconds
         self._clock = clock
 
     async def __call__(self, request: CreateSessionRequest, caller: Caller) -> CreatedSession:
         """Provision a session for an agent of the caller's workspace.
 
-        Raises AgentNotFound, TtlTooShort, or a ProviderError. After a ProviderError the room is closed if LiveKit can
-        be reached, and the session is stored as failed with the reason.
+        Raises RateLimited, AgentNotFound, TtlTooShort, or a ProviderError. After a ProviderError the room is closed if
+        LiveKit can be reached, and the session is stored as failed with the reason.
         """
-        owned = await authorized_agent(caller, self._agents, AgentId(request.agent_id))
-        session_id = SessionId(uuid7(self._clock))
-        session = request.new_session(session_id, owned, int(self._clock()), self._grace_seconds)
+        owned = await authorized_agent(caller, self._agents, AgentId(request.agent_id), self._rate_limiter.acquire)
+        now = self._clock()  # one time for both: lists select by the time in the id, and show `created_at`
+        session_id = SessionId(uuid7(lambda: now))
+        session = request.new_session(session_id, owned, int(now), self._grace_seconds)
         try:
             issued = await self._issue_connections(
                 session, owned.agent, instruction_for(owned.agent), on_room_created=partial(self._store, session)
@@ -87,9 +92,10 @@ class CreateSession:
     async def repeat_create_session(self, session_id: SessionId, caller: SessionCaller) -> CreatedSession:
         """Return the response of an earlier create request, for its Idempotency-Key, with new tokens.
 
-        The tokens have the original expiry. Raises SessionNotFound, SessionNotActive, or a ProviderError.
+        The tokens have the original expiry. It counts like a new session, because it issues as many tokens. Raises
+        RateLimited, SessionNotFound, SessionNotActive, or a ProviderError.
         """
-        session = await authorized_session(caller, self._sessions, session_id)
+        session = await authorized_session(caller, self._sessions, session_id, self._rate_limiter.acquire)
         if not session.is_ongoing or self._clock() >= session.expires_at:
             raise SessionNotActive
         agent = await self._agents.version(session.agent_id, session.agent_version)
@@ -107,9 +113,9 @@ class CreateSession:
             ttl_seconds=session.ttl_seconds,
             created_at=session.created_at,
             expires_at=session.expires_at,
+            client_metadata=session.client_metadata,
             client_token=issued.client_token,
             connection=issued.connection,
-            metadata=session.metadata,
         )
 
     async def _store(self, session: Session, room: CreatedRoom) -> None:

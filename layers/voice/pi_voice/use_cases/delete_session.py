@@ -28,13 +28,12 @@ class DeleteSession:
         """Delete an ended session with its transcript and results; raises SessionNotFound, SessionActive.
 
         A tombstone replaces the session first. Its duties delete the transcript once more, because a request that lost
-        a race may write late, and close the room once more when no token can reopen it.
+        a race may write late, and close the room, once more when no token can reopen it.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         if session.status == "active":
             raise SessionActive
         now = int(self._clock())
-        close_room_at = max(now, session.tokens_end_at)
-        duties = Duties().plus(delete_again=now + DELETE_AGAIN_SECONDS, close_room=close_room_at)
-        await self._sessions.delete(Tombstone(session_id, duties), now)
+        duties = Duties().plus(delete_again=now + DELETE_AGAIN_SECONDS, close_room=now)
+        await self._sessions.delete(Tombstone(session_id, duties, session.tokens_end_at), now)
         await self._transcripts.delete(session_id)

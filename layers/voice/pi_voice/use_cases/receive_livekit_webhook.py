@@ -66,19 +66,23 @@ class ReceiveLivekitWebhook:
             raise InvalidRequest("The body is signed, but it is not a LiveKit webhook event.") from None
         room_event = RoomEvent.of(event, now=int(self._clock()))
         if room_event and room_event.room_sid and is_uuid(room_event.session_id):
-            session = await self._sessions.merge_room_event(room_event)
-            merged = session is not None
+            row = await self._sessions.merge_room_event(room_event)
+            merged = isinstance(row, Session)
             logger.info("room_event", kind=event.event, session_id=room_event.session_id, merged=merged)
-            if session is not None and room_event.is_join:
-                await self._enforce_end(session)
+            if row is not None and room_event.is_join:
+                await self._enforce_end(row)
         return ReceivedWebhook()
 
-    async def _enforce_end(self, session: Session) -> None:
+    async def _enforce_end(self, joined: Session | Tombstone) -> None:
         """Close the room if the call is over; else let the sweeper hang up at the end of its time limit."""
-        row: Session | Tombstone | None = session
+        row: Session | Tombstone | None = joined
         for _ in range(_ATTEMPTS):
-            if not isinstance(row, Session):
-                return  # deleted meanwhile, with the duty to close its room
+            if row is None:
+                return
+            if isinstance(row, Tombstone):  # it has the duty to close the room already
+                logger.info("room_reopened", session_id=row.session_id)
+                await self._rooms().close(row.session_id)
+                return
             if not row.is_ongoing:
                 if not row.keeps_room(int(self._clock())):
                     await self._close_again(row)

@@ -49,7 +49,7 @@ def room_closed(row: Row, closed_at: int) -> Change:
     closed once more when all tokens have expired.
     """
     done = row.duties.get("close_room")
-    if not isinstance(row, Session) or closed_at >= row.tokens_end_at:
+    if closed_at >= row.tokens_end_at:
         return duty_done(row, "close_room")
     again_at = row.tokens_end_at
     return lambda duties: duties.plus(close_room=again_at) if duties.get("close_room") == done else duties

@@ -33,7 +33,7 @@ _UNLISTED: Final = {"results", "extraction", "transcript_id", "turns", "request_
 Known = TypeVar("Known", bound=BaseModel)
 
 _FIELDS: Final = {field.name for field in fields(Session)}
-_COMPOSITE: Final = {"participant", "livekit", "metadata", "failure", "media", "duties"}
+_COMPOSITE: Final = {"participant", "livekit", "metadata", "client_metadata", "failure", "media", "duties"}
 _SCALARS: Final = sorted(_FIELDS - _UNLISTED - _COMPOSITE)
 LISTED: Final = sorted((_FIELDS - _UNLISTED - {"participant"}) | {"participant_identity", "participant_name"})
 """Attributes of a session in a list."""
@@ -48,6 +48,7 @@ def session_item(session: Session) -> Item:
         "media": list(session.media),
         "livekit": session.livekit.model_dump(exclude_none=True) | {"other_rooms": {}},
         "metadata": session.metadata,
+        "client_metadata": session.client_metadata,
         **_present(duty_attributes(session.session_id, session.duties)),
     }
     if session.failure is not None:
@@ -61,6 +62,7 @@ def tombstone_item(tombstone: Tombstone, now: int) -> Item:
         "session_id": tombstone.session_id,
         "status": DELETED,
         "ttl": now + _TOMBSTONE_SECONDS,
+        "tokens_end_at": tombstone.tokens_end_at,
         **_present(duty_attributes(tombstone.session_id, tombstone.duties)),
     }
 
@@ -106,7 +108,7 @@ def merge_event(room: Item, event: "RoomEvent") -> Item:
 def row_of(item: Item) -> Session | Tombstone:
     """Read a session or a tombstone from its item."""
     if item["status"] == DELETED:
-        return Tombstone(item["session_id"], duties_of(item))
+        return Tombstone(item["session_id"], duties_of(item), item.get("tokens_end_at", 0))
     return session_of(item)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Tabl
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import RenewalLimitReached, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid
+from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid, lowest_uuid7
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
 from pi_voice.ports import DueSession
@@ -49,7 +50,8 @@ _ROWS_PER_QUERY: Final = 100
 _DUE_PER_QUERY: Final = 100
 _BATCH_ATTEMPTS: Final = 5
 _ATTEMPTS: Final = 5
-_OTHER_ROOMS: Final = 10
+_OTHER_ROOMS: Final = 5
+_HIGHEST_ID: Final = 2**128 - 1
 
 
 class DynamoSessions(Table):
@@ -325,13 +327,18 @@ class DynamoSessions(Table):
         shown = found[: query.limit]
         more = shown[-1] if len(found) > len(shown) else last_read
         rows = await self._batch(shown)
+        read = [rows[session_id] for session_id in shown if session_id in rows]
+        if query.status is not None:
+            read = [row for row in read if row.get("status") == query.status]  # the index lags behind the table
         return Page[Session](
-            data=self._readable(session_of, [rows[session_id] for session_id in shown if session_id in rows]),
+            data=self._readable(session_of, read),
             next_cursor=encode_cursor(more) if more else None,
         )
 
-    async def merge_room_event(self, event: "RoomEvent") -> Session | None:
+    async def merge_room_event(self, event: "RoomEvent") -> Session | Tombstone | None:
         """Merge an event into its session and return it; None if there is no such session, or its room was not created.
+
+        Of a deleted session return the tombstone, which does not change.
 
         One request for the session's own room, two for a later room of the same name, which a participant's return
         creates; the first _OTHER_ROOMS of these are stored. Existing values stay and the earliest join counts, so
@@ -358,18 +365,20 @@ class DynamoSessions(Table):
             )
         except ConditionFailed as failed:
             row = self._row(failed.item)
-            if not isinstance(row, Session) or row.livekit.room_sid is None:
+            if not isinstance(row, Session):
+                return row
+            if row.livekit.room_sid is None:
                 return None
             is_own_room = row.livekit.room_sid == event.room_sid
             return row if is_own_room else await self._merge_reopened_room(event, failed.item)
         return self._read(session_of, merged)
 
-    async def _merge_reopened_room(self, event: "RoomEvent", item: Item) -> Session | None:
+    async def _merge_reopened_room(self, event: "RoomEvent", item: Item) -> Session | Tombstone | None:
         """Merge an event of a later room of the same name, unless its entry changed since the row was read."""
         for _ in range(_ATTEMPTS):
             row = self._row(item)
             if not isinstance(row, Session):
-                return None
+                return row
             rooms = item["livekit"].get("other_rooms")
             if rooms is None:  # written by another version of the code
                 return row
@@ -459,14 +468,27 @@ class DynamoSessions(Table):
         return self._read(row_of, item) if item else None
 
     async def _matching(self, workspace: WorkspaceId, query: "ListSessionsQuery") -> tuple[list[str], str | None]:
-        """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ."""
-        filters = {name: value for name in ("status", "agent_id") if (value := getattr(query, name)) is not None}
+        """Return up to limit + 1 matching ids, and the last id read if the search stopped at MAX_ROWS_READ.
+
+        The times and the cursor bound the ids that are read. A cursor outside of the times needs no request: DynamoDB
+        refuses an ExclusiveStartKey outside of the key condition.
+        """
+        first, last = _id_bounds(query)
+        if first > last:
+            return [], None
+        filters = {"status": query.status, "agent_id": query.agent_id, "participant_identity": query.participant}
+        filters = {name: value for name, value in filters.items() if value is not None}
         request: dict[str, Any] = {
             "TableName": self._name,
             "IndexName": BY_WORKSPACE,
-            "KeyConditionExpression": "workspace = :workspace",
+            "KeyConditionExpression": "workspace = :workspace AND session_id BETWEEN :first AND :last",
             "ExpressionAttributeValues": to_item(
-                {":workspace": workspace, **{f":{name}": value for name, value in filters.items()}}
+                {
+                    ":workspace": workspace,
+                    ":first": str(uuid.UUID(int=first)),
+                    ":last": str(uuid.UUID(int=last)),
+                    **{f":{name}": value for name, value in filters.items()},
+                }
             ),
             "ScanIndexForward": False,
             "Limit": _ROWS_PER_QUERY if filters else query.limit + 1,
@@ -474,9 +496,6 @@ class DynamoSessions(Table):
         if filters:
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in filters)
             request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
-        if query.cursor is not None:
-            last = {"workspace": workspace, "session_id": decode_cursor(query.cursor)}
-            request["ExclusiveStartKey"] = to_item(last)
         found: list[str] = []
         rows_read = 0
         while True:
@@ -512,6 +531,13 @@ class DynamoSessions(Table):
                 return rows
             await asyncio.sleep(0.05 * 2**attempt)
         raise StorageError
+
+
+def _id_bounds(query: "ListSessionsQuery") -> tuple[int, int]:
+    """Return the lowest and the highest id that a query selects by time and cursor, as numbers."""
+    first = 0 if query.created_after is None else lowest_uuid7(query.created_after)
+    last = _HIGHEST_ID if query.created_before is None else lowest_uuid7(query.created_before) - 1
+    return first, last if query.cursor is None else min(last, uuid.UUID(decode_cursor(query.cursor)).int - 1)
 
 
 def _unchanged(stored: Item | None) -> tuple[str, Item]:
