@@ -195,11 +195,10 @@ class Extractor:
         self, request: ExtractionRequest, schema: JsonSchema, call: CallTranscript, usage: _Usage
     ) -> tuple[JsonValue, dict[str, Evidence] | None]:
         """Return valid results and their evidence, after at most one repair request; raises _Failed."""
-        sent = gemini_schema(schema)
         prompt = ModelRequest(
             INSTRUCTION + (evidence.INSTRUCTION if request.evidence else ""),
             (delimited_transcript(call.turns, call.called_at),),
-            evidence.with_evidence(sent) if request.evidence else sent,
+            sent_schema(schema, has_evidence=request.evidence),
         )
         response = await self._generate(prompt, usage)
         results, claims, details = _validated(response, schema, has_evidence=request.evidence)
@@ -271,6 +270,12 @@ class _Failed(Exception):
 def seconds_for_extraction() -> float:
     """Return the time limit of an extraction while a caller waits: BUDGET_SECONDS, or less in a slow request."""
     return min(BUDGET_SECONDS, seconds_left() - RESERVE_SECONDS)
+
+
+def sent_schema(schema: JsonSchema, *, has_evidence: bool) -> JsonSchema:
+    """Return the schema of the model's answer, as it is sent."""
+    sent = gemini_schema(schema)
+    return evidence.with_evidence(sent) if has_evidence else sent
 
 
 def _validated(
