@@ -132,6 +132,17 @@ def test_references_are_no_longer_replaced_where_the_schema_would_become_large()
     )
 
 
+def test_references_are_no_longer_replaced_where_the_schema_would_become_deep() -> None:
+    chain: Any = {f"l{n}": {"items": {"$ref": f"#/$defs/l{n + 1}", "description": "inner"}} for n in range(380)}
+    sent: Any = gemini_schema({"properties": {"it": {"$ref": "#/$defs/l0"}}, "$defs": {**chain, "l380": {}}})
+
+    inner, depth = sent["$defs"]["l0"], 0
+    while "items" in inner:
+        inner, depth = inner["items"], depth + 1
+    assert depth <= 21
+    assert inner == {"anyOf": [{"$ref": f"#/$defs/l{depth}"}], "description": "inner"}
+
+
 def test_a_root_that_is_a_reference_is_sent_in_place_and_recursion_is_kept() -> None:
     node: Any = {
         "type": "object",

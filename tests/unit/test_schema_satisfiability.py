@@ -54,6 +54,16 @@ def test_it_is_a_warning_under_an_optional_property_or_in_one_branch(it: dict[st
     assert pointers(branches) == ([], [f"/properties/it/anyOf/0{pointer}"])
 
 
+def test_the_reason_is_searched_for_no_further_than_a_hundred_schemas() -> None:
+    chain: dict[str, Any] = {f"l{n}": {"type": "array", "items": {"$ref": f"#/$defs/l{n + 1}"}} for n in range(380)}
+    definitions = {name: {**level, "minItems": 1} for name, level in chain.items()}
+    it = {"properties": {"it": {"$ref": "#/$defs/l0"}}, "required": ["it"]}
+    schema = {**it, "$defs": {**definitions, "l380": {"enum": []}}}
+
+    [pointer] = pointers(schema)[0]
+    assert pointer.startswith("/$defs/l")
+
+
 def test_a_required_name_that_no_property_has_is_a_warning() -> None:
     assert pointers({"properties": {"a": {}}, "required": ["a", "typo"]}) == ([], ["/required"])
     assert pointers({"required": ["anything"]}) == ([], [])

@@ -64,6 +64,9 @@ MAX_JSON_CHARACTERS: Final = 400
 _MAX_COMPILED: Final = 1_000
 """Number of compiled schemas after which references are no longer replaced by their targets."""
 
+_MAX_DEPTH: Final = 20
+"""The same for the depth of a schema inside others: Gemini refuses deep schemas."""
+
 _BROAD: Final = {"integer": "number"}
 
 
@@ -81,6 +84,7 @@ class _Compiler:
     def __init__(self, schema: NormalSchema) -> None:
         self._schema = schema
         self._compiled_schemas = 0
+        self._depth = 0
         self._definitions: JsonSchema = {}
         self._waiting: list[str] = []
 
@@ -101,7 +105,11 @@ class _Compiler:
             return None
         if schema.keys() == {"$ref"}:
             return self._reference(schema["$ref"])
-        return self._merged(self._parts(schema))
+        parts = self._parts(schema)
+        self._depth += 1
+        merged = self._merged(parts)
+        self._depth -= 1
+        return merged
 
     def _reference(self, reference: JsonValue) -> JsonSchema:
         name = str(reference).rpartition("/")[2]
@@ -124,7 +132,7 @@ class _Compiler:
             visited.add(id(part))
             parts.append({name: value for name, value in part.items() if name not in ("$ref", "allOf")})
             if "$ref" in part:
-                is_small = self._compiled_schemas < _MAX_COMPILED
+                is_small = self._compiled_schemas < _MAX_COMPILED and self._depth < _MAX_DEPTH
                 alone: JsonSchema = {"$ref": part["$ref"]}
                 waiting.append(self._schema.target(part["$ref"]) if is_small else {"anyOf": [alone]})
             branches = part.get("allOf")

@@ -35,6 +35,9 @@ _OBJECT_KEYWORDS: Final = frozenset(
     {"properties", "patternProperties", "additionalProperties", "required", "minProperties", "propertyNames"}
 )
 
+_MAX_BLAMED: Final = 100
+"""Number of schemas that are searched for the reason why a schema allows nothing."""
+
 NO_OBJECT: Final = (
     "The root must describe an object, because results are an object. "
     'Wrap it in an object: {"type": "object", "properties": {"items": ...}, "required": ["items"]}.'
@@ -125,7 +128,7 @@ class _Analysis:
             return
         visited.add(id(schema))
         pointer = self._schema.pointers.get(id(schema), pointer)
-        if not isinstance(schema, dict):
+        if not isinstance(schema, dict) or len(visited) > _MAX_BLAMED:
             errors.setdefault(pointer, Note(pointer, "Allows no value, although one is required here."))
             return
         before = len(errors)
