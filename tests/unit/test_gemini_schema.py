@@ -7,12 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from jsonschema import Draft202012Validator
 
-from pi_voice.domain.errors import InvalidOutputSchema
+from pi_voice.domain.errors import InvalidOutputSchema, SchemaTooComplex
 from pi_voice.domain.evidence import with_evidence
 from pi_voice.domain.gemini_schema import SENT_KEYWORDS, gemini_schema
 from pi_voice.domain.output_schema import violations
 from pi_voice.domain.output_schema_validation import validate_output_schema
-from pi_voice.domain.schema_evaluation import Evaluation, SchemaTooComplex
+from pi_voice.domain.schema_evaluation import Evaluation
 from pi_voice.domain.schema_reader import read_schema
 from tests.unit.json_schemas import SCHEMAS, VALUES
 

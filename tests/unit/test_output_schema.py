@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import JsonValue
 
+from pi_voice.domain.base import JsonSchema
 from pi_voice.domain.gemini_schema import gemini_schema
 from pi_voice.domain.output_schema import compile_output_schema, violations
-from pi_voice.domain.schema_reader import JsonSchema
 from tests.unit.hints import HINTS, compile_hints
 
 

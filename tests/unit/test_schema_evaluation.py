@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from jsonschema import Draft202012Validator
 
-from pi_voice.domain.schema_evaluation import Evaluation, SchemaTooComplex
+from pi_voice.domain.errors import SchemaTooComplex
+from pi_voice.domain.schema_evaluation import Evaluation
 from pi_voice.domain.schema_reader import read_schema
 from tests.unit.json_schemas import SCHEMAS, VALUES
 

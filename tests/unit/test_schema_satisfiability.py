@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from pi_voice.domain.schema_evaluation import Evaluation, SchemaTooComplex
+from pi_voice.domain.errors import SchemaTooComplex
+from pi_voice.domain.schema_evaluation import Evaluation
 from pi_voice.domain.schema_reader import read_schema
 from pi_voice.domain.schema_satisfiability import unsatisfiable
 from tests.unit.json_schemas import SCHEMAS, VALUES

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from pi_voice.domain.base import JsonSchema
 from pi_voice.domain.schema_evaluation import comparable
-from pi_voice.domain.schema_reader import JsonSchema, NormalSchema, read_schema
+from pi_voice.domain.schema_reader import NormalSchema, read_schema
 from pi_voice.domain.string_formats import WITH_OFFSET, words_for
 
 SENT_KEYWORDS: Final = frozenset(

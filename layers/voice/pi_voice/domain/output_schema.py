@@ -1,16 +1,15 @@
 """Output schemas: compile hints to JSON Schema, and validate results."""
 
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
-from pi_voice.domain.base import dotted_path
+from pi_voice.domain.base import JsonSchema, dotted_path
 from pi_voice.domain.errors import ErrorDetail
-from pi_voice.domain.gemini_schema import IN_WORDS
-from pi_voice.domain.schema_evaluation import MAX_FAULTS, Evaluation, Fault
-from pi_voice.domain.schema_reader import JsonSchema, read_schema
-from pi_voice.domain.string_formats import words_for
+
+if TYPE_CHECKING:
+    from pi_voice.domain.schema_evaluation import Fault
 
 _TIME_OF_DAY: Final = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})?$"
 _TYPES: Final[dict[str, JsonSchema]] = {
@@ -98,13 +97,16 @@ def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
 
     Messages contain the schema's requirements, never values of the results.
     """
+    from pi_voice.domain.schema_evaluation import MAX_FAULTS, Evaluation, Fault  # noqa: PLC0415 (5 ms, when needed)
+    from pi_voice.domain.schema_reader import read_schema  # noqa: PLC0415 (the same)
+
     faults = [*Evaluation(read_schema(schema)).faults(results)]
     if not faults and not isinstance(results, dict):
         faults.append(Fault((), "type", "object"))
     return [ErrorDetail(_path(fault), message_of(fault)) for fault in faults[:MAX_FAULTS]]
 
 
-def _path(fault: Fault) -> str:
+def _path(fault: "Fault") -> str:
     """Return the path of a fault on one line, shortened: unless the schema names the keys, the model chooses them."""
     return " ".join(dotted_path(fault.path).split())[:_MAX_PATH_CHARACTERS]
 
@@ -119,8 +121,11 @@ _FAULTS: Final = {
 }
 
 
-def message_of(fault: Fault) -> str:
+def message_of(fault: "Fault") -> str:
     """Return what the schema requires at the place of a fault."""
+    from pi_voice.domain.gemini_schema import IN_WORDS  # noqa: PLC0415 (5 ms, when needed)
+    from pi_voice.domain.string_formats import words_for  # noqa: PLC0415 (the same)
+
     message = _FAULTS.get(fault.keyword, f"Breaks {fault.keyword}.")
     match fault.keyword, fault.required:
         case "type", kinds:

@@ -10,14 +10,13 @@ from typing import Final
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from pi_voice.domain.base import dotted_path
-from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema
+from pi_voice.domain.base import JsonSchema, dotted_path
+from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema, SchemaTooComplex
 from pi_voice.domain.gemini_schema import AS_JSON, IN_WORDS, SENT_FORMATS, SENT_KEYWORDS, conditional_of, is_told
 from pi_voice.domain.output_schema import HINT_TYPES, is_choice
-from pi_voice.domain.schema_evaluation import EndlessReference, Evaluation, SchemaTooComplex, is_readable
+from pi_voice.domain.schema_evaluation import EndlessReference, Evaluation, is_readable
 from pi_voice.domain.schema_reader import (
     TYPES,
-    JsonSchema,
     NormalSchema,
     Note,
     escaped,

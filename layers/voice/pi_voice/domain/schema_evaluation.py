@@ -15,7 +15,9 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import JsonValue
 
-from pi_voice.domain.schema_reader import JsonSchema, NormalSchema
+from pi_voice.domain.base import JsonSchema
+from pi_voice.domain.errors import SchemaTooComplex
+from pi_voice.domain.schema_reader import NormalSchema
 from pi_voice.domain.string_formats import CHECKS, WITH_OFFSET, lacks_offset
 
 MAX_STEPS: Final = 250_000
@@ -38,10 +40,6 @@ _MAX_PATTERN_BYTES: Final = 1_048_576
 
 _MAX_PATTERNS: Final = 32
 """Maximum number of compiled patterns in memory."""
-
-
-class SchemaTooComplex(Exception):
-    """Evaluating the schema takes more steps than its budget."""
 
 
 class EndlessReference(SchemaTooComplex):

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin
 
 from pydantic import JsonValue
 
-JsonSchema = dict[str, JsonValue]
+from pi_voice.domain.base import JsonSchema
 
 TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 MAX_STEPS: Final = 60

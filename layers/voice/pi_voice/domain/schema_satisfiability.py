@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
+from pi_voice.domain.base import JsonSchema
 from pi_voice.domain.gemini_schema import type_of
-from pi_voice.domain.schema_reader import JsonSchema, NormalSchema, Note, escaped
+from pi_voice.domain.schema_reader import NormalSchema, Note, escaped
 
 Kinds = frozenset[str]
 

@@ -14,21 +14,19 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pi_voice.deadline import seconds_left
 from pi_voice.domain import evidence, transcripts
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.base import AnyJson
+from pi_voice.domain.base import AnyJson, JsonSchema
 from pi_voice.domain.errors import (
     ErrorDetail,
     GeminiMisconfigured,
     Misconfiguration,
     ProviderError,
+    SchemaTooComplex,
     UpstreamTimeout,
 )
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
-from pi_voice.domain.gemini_schema import gemini_schema
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.output_schema import compile_output_schema, violations
 from pi_voice.domain.row_limits import results_error
-from pi_voice.domain.schema_evaluation import SchemaTooComplex
-from pi_voice.domain.schema_reader import JsonSchema
 from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
@@ -274,6 +272,8 @@ def seconds_for_extraction() -> float:
 
 def sent_schema(schema: JsonSchema, *, has_evidence: bool) -> JsonSchema:
     """Return the schema of the model's answer, as it is sent."""
+    from pi_voice.domain.gemini_schema import gemini_schema  # noqa: PLC0415 (5 ms, only when a model is asked)
+
     sent = gemini_schema(schema)
     return evidence.with_evidence(sent) if has_evidence else sent
 
