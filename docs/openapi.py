@@ -128,7 +128,7 @@ class ErrorResponse(BaseModel):
 def document() -> Json:
     """Describe the whole API as an OpenAPI 3.1 document."""
     routes = list(_routes())
-    queries = _schemas({route.request_model[1] for _, route in routes if route.method == "GET"}, "validation")
+    queries = _schemas({route.query_model for _, route in routes}, "validation")
     requests = _schemas({route.request_model[1] for _, route in routes if route.method != "GET"}, "validation")
     responses = _schemas({_response_model(route) for _, route in routes} | {ErrorResponse}, "serialization")
     _move_defaults(requests)
@@ -192,7 +192,6 @@ def _routes() -> Iterator[tuple[str, Any]]:
 
 
 def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict[str, Json]) -> Json:
-    _, model = route.request_model
     parameters = [
         {
             "name": name,
@@ -204,8 +203,8 @@ def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict
         }
         for name in re.findall(r"{(\w+)}", route.path)
     ]
-    if model and route.method == "GET":
-        parameters += _query_parameters(queries[model.__name__])
+    if route.query_model:
+        parameters += _query_parameters(queries[route.query_model.__name__])
     if route.idempotent:
         parameters.append(_idempotency_key())
     body = _request_body(folder, route, requests)

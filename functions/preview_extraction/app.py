@@ -3,7 +3,7 @@
 from typing import Final
 
 from pi_voice import container
-from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
+from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionQuery, PreviewExtractionRequest
 from pi_voice.entrypoints.callers import Caller
 
 MAX_BODY_BYTES: Final = 4_194_304  # a transcript of 1 MB with every character escaped as \uXXXX
@@ -17,9 +17,9 @@ preview_extraction = container.preview_extraction()
     summary="Preview an extraction",
     raises=preview_extraction.ERRORS,
 )
-async def handle(request: PreviewExtractionRequest, caller: Caller) -> ExtractedResults:
+async def handle(request: PreviewExtractionRequest, query: PreviewExtractionQuery, caller: Caller) -> ExtractedResults:
     """Extract results from the transcript in the request. Nothing is stored."""
-    return await preview_extraction(request, caller)
+    return await preview_extraction(request, caller, explain=query.explain)
 
 
 handler = app.handler

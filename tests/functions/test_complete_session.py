@@ -41,6 +41,7 @@ def test_a_completed_session_is_returned_in_full_without_an_envelope(api: Api) -
         "gaps": 0,
         "longest_gap_seconds": None,
         "coverage": 0.01,
+        "warnings": [],
     }
     assert state["created_at"] <= state["completed_at"] <= extraction["extracted_at"]
     assert api.get(path).data == state
@@ -174,7 +175,7 @@ def test_updating_or_deleting_an_agent_does_not_affect_calls_in_progress(api: Ap
 BAD: list[tuple[str, object]] = [
     *each("transcript", {}, "hello", 1),
     *each("duration_seconds", -1, "90", True, 86_401, []),
-    *each("end_reason", None, "", "Hung up", 1, "x" * 41),
+    *each("end_reason", None, "", "Hung up", 1, "x" * 81),
     ("results", {}),
 ]
 
@@ -192,11 +193,15 @@ def test_a_bad_field_is_refused_by_its_path_and_the_session_stays_active(api: Ap
 @pytest.mark.parametrize(
     ("turn", "path"),
     [
-        ({"role": "model", "text": "x"}, "transcript.1.role"),
+        *(
+            ({"role": role, "text": "x"}, "transcript.1.role")
+            for role in ("assistant", "model", "bot", "human", "customer", "caller")
+        ),
         ({"text": "x"}, "transcript.1.role"),
         ({"role": "user"}, "transcript.1.text"),
         ({"role": "user", "text": None}, "transcript.1.text"),
         ({"role": "user", "text": "x", "start_ms": -1}, "transcript.1.start_ms"),
+        ({"role": "user", "text": "x", "start_ms": 1_764_364_968_450}, "transcript.1.start_ms"),
         ({"role": "user", "text": "x", "end_ms": "5"}, "transcript.1.end_ms"),
         ({"role": "user", "text": "x", "speaker": "Lea"}, "transcript.1.speaker"),
         ("hello", "transcript.1"),

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -120,6 +121,24 @@ def test_a_body_that_is_not_json_is_refused(api: Api, method: str, path: str, bo
     error = api.call(method, path, body=body).error("invalid_request", 400)
 
     assert error.message.startswith("The body is not valid JSON: ")
+
+
+def test_a_body_that_is_not_utf_8_is_refused(api: Api) -> None:
+    """API Gateway puts U+FFFD, which is three bytes, for a byte that is not UTF-8."""
+    body = '{"name": "Caf\ufffd", "instructions": "Answer."}'
+    size = len(body.encode())
+    latin_1 = replace(api, headers={"content-length": str(size - 2)})
+
+    assert "UTF-8" in latin_1.call("POST", "/agents", body=body).error("invalid_request", 400).message
+    assert replace(api, headers={"content-length": str(size)}).call("POST", "/agents", body=body).status == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"name": "a", "name": "b"}', '{"metadata": {"k": "1", "\\u006b": "2"}}', '{"a": [{"b": [{"c": 1, "c": 1}]}]}'],
+)
+def test_a_body_with_a_key_twice_is_refused(api: Api, body: str) -> None:
+    assert "twice" in api.call("POST", "/agents", body=body).error("invalid_request", 400).message
 
 
 @pytest.mark.parametrize("body", [None, ""], ids=["no body", "an empty one"])

@@ -210,6 +210,22 @@ def test_an_unusable_schema_is_refused_with_the_place(api: Api, call: str, schem
 # ---- A transcript in the request ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("query", "is_shown"), [({}, False), ({"explain": "false"}, False), ({"explain": "true"}, True)]
+)
+def test_a_preview_shows_what_was_sent_on_request(api: Api, query: dict[str, str], is_shown: int) -> None:
+    sent = api.call("POST", "/extractions/preview", body=PASTED, query=query).data["sent_schema"]
+
+    assert (sent is not None) == is_shown
+
+
+@pytest.mark.parametrize("query", [{"explain": "yes"}, {"explain": ""}, {"explane": "true"}])
+def test_a_wrong_query_of_a_preview_is_refused(api: Api, query: dict[str, str]) -> None:
+    answer = api.call("POST", "/extractions/preview", body=PASTED, query=query)
+
+    assert answer.error("invalid_request", 400).paths == [*query]
+
+
 def test_a_preview_of_a_pasted_transcript_stores_nothing(api: Api) -> None:
     answer = api.post("/extractions/preview", {**PASTED, "evidence": True, "duration_seconds": 2.4})
 

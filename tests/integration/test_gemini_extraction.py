@@ -15,7 +15,7 @@ from local.stand_ins.gemini import gemini_stand_in
 from pi_voice.adapters.gemini_extraction import GeminiExtractionModel
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.errors import GeminiError, GeminiMisconfigured, GeminiUnavailable, ProviderError, UpstreamTimeout
-from pi_voice.domain.output_schema import gemini_schema
+from pi_voice.domain.gemini_schema import gemini_schema
 from pi_voice.ports import ModelRequest, ModelResponse
 from pi_voice.settings import GeminiSettings
 from pi_voice.use_cases.extractor import INSTRUCTION, delimited_transcript

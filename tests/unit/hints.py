@@ -5,7 +5,8 @@ from typing import Any, Final
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from pi_voice.domain.output_schema import JsonSchema, compile_output_schema
+from pi_voice.domain.base import JsonSchema
+from pi_voice.domain.output_schema import compile_output_schema
 
 _NAMES: Final = st.text(min_size=1).filter(str.strip)
 _HINTS: Final = st.recursive(

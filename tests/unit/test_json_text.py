@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from pi_voice.domain.errors import RequestTooLarge
-from pi_voice.domain.json_text import check_values, without_lone_surrogates
+from pi_voice.domain.errors import InvalidRequest, RequestTooLarge
+from pi_voice.domain.json_text import check_names, check_values, without_lone_surrogates
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 JSON_VALUES: st.SearchStrategy[JsonValue] = st.recursive(
@@ -55,3 +55,20 @@ def test_each_half_of_a_surrogate_pair_becomes_the_replacement_character(text: s
 
 def test_upper_case_escapes_are_read_too() -> None:
     assert without_lone_surrogates(rb'"\uD800 \uDC00 \uD83D\uDE00"') == rb'"\ufffd \ufffd \uD83D\uDE00"'
+
+
+@given(JSON_VALUES)
+def test_a_name_may_be_in_several_objects(value: JsonValue) -> None:
+    check_names(json.dumps([value, {"a": value, "b": value}]).encode())
+
+
+@given(JSON_VALUES, st.text(max_size=3))
+def test_a_name_that_is_twice_in_one_object_is_refused(value: JsonValue, name: str) -> None:
+    quoted, inner = json.dumps(name), json.dumps(value)
+
+    with pytest.raises(InvalidRequest):
+        check_names(f'[{{{quoted}: {inner}, "x{name.encode().hex()}": 0, {quoted}: 1}}]'.encode())
+
+
+def test_a_long_number_is_no_fault_of_names() -> None:
+    check_names(b'{"a": %s, "b": 0.%s}' % (b"9" * 5_000, b"9" * 5_000))

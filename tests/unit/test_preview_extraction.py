@@ -39,10 +39,12 @@ class Setup:
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 1_000)
 
-    def preview(self, request: PreviewExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
+    def preview(
+        self, request: PreviewExtractionRequest | None = None, caller: Caller = ACME, *, explain: bool = False
+    ) -> ExtractedResults:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
         preview_extraction = PreviewExtraction(extractor, self.rate_limiter, self.clock)
-        return asyncio.run(preview_extraction(request or preview_request(), caller))
+        return asyncio.run(preview_extraction(request or preview_request(), caller, explain=explain))
 
 
 def test_results_are_extracted_from_the_transcript_of_the_request() -> None:
@@ -87,6 +89,17 @@ def test_the_model_gets_the_start_of_the_call_or_else_the_current_time(called_at
 
     assert setup.model.requests[0].text.partition("\n")[0].endswith(f"{began}.")
     assert setup.model.requests[0].seconds == 20.0
+
+
+@pytest.mark.parametrize("evidence", [False, True])
+def test_the_schema_that_was_sent_is_returned_on_request(*, evidence: bool) -> None:
+    setup = Setup('{"results": {"city": "Oslo"}, "evidence": []}' if evidence else '{"city": "Oslo"}')
+    request = preview_request(evidence=evidence)
+
+    explained = setup.preview(request, explain=True)
+
+    assert explained.sent_schema == setup.model.requests[0].schema
+    assert setup.preview(request).sent_schema is None
 
 
 def test_the_transcript_s_quality_uses_the_requested_duration() -> None:

@@ -329,7 +329,7 @@ def test_a_transcript_of_more_than_5000_turns_is_too_large(model: type[BaseModel
         ({"duration_seconds": "60"}, "duration_seconds"),
         ({"duration_seconds": True}, "duration_seconds"),
         ({"end_reason": ""}, "end_reason"),
-        ({"end_reason": "r" * 41}, "end_reason"),
+        ({"end_reason": "r" * 81}, "end_reason"),
         ({"end_reason": "Hang up"}, "end_reason"),
         ({"end_reason": "2late"}, "end_reason"),
         ({"end_reason": "done\n"}, "end_reason"),

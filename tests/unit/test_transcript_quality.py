@@ -98,6 +98,23 @@ def test_coverage_is_the_share_of_the_call_before_the_end_of_the_last_turn(
     assert assess_quality(turns, duration).coverage == coverage
 
 
+@pytest.mark.parametrize(
+    ("end", "duration", "unit"),
+    [
+        (19, 20, None), (25, 20, None), (26, 20, "duration_seconds in seconds"), (0.02, 20, "not in seconds"),
+        (19, None, None), (0, 0, None), (0.004, 4, None),
+    ],
+)  # fmt: skip
+def test_times_that_do_not_fit_the_duration_have_a_warning(
+    end: float, duration: float | None, unit: str | None
+) -> None:
+    turns: list[TranscriptTurn] = [{"role": "user", "text": "Hi.", "start_ms": 0, "end_ms": round(end * 1_000)}]
+
+    warnings = assess_quality(turns, duration).warnings
+    assert [unit in warning for warning in warnings if unit] == ([True] if unit else [])
+    assert len(warnings) == (unit is not None)
+
+
 @pytest.mark.parametrize("texts", [[], [""], ["  "], ["...", "…"], ["?!", "-", "\u2014"]], ids=str)
 def test_a_caller_without_letters_or_digits_is_silent(texts: list[str]) -> None:
     turns = [turn("agent", "Hello?"), *(turn("user", text) for text in texts)]

@@ -70,12 +70,12 @@ class AgentConfig(Document):
     behaviors: Behaviors = Behaviors()
     """Time limit, speaking pace, length of answers, first and last words."""
     output_schema: JsonObject | None = None
-    """Output schema as hints: a type name, a sentence, or objects and one-element arrays of these.
+    """Output schema as hints: a type name, a sentence, a choice, or objects and one-element arrays of these.
 
     The results have every key; a value the call does not mention is null.
     """
     output_schema_strict: JsonObject | None = None
-    """Output schema as JSON Schema, in the subset that Gemini supports; takes precedence over `output_schema`."""
+    """Output schema as JSON Schema, drafts 4 to 2020-12 or OpenAPI 3.0; takes precedence over `output_schema`."""
     evidence: bool = False
     """Whether to return for each value where in the call it was said; costs more output tokens."""
     voice: VoiceChoice = VoiceChoice()
@@ -114,7 +114,7 @@ class SavedAgent(Agent):
     """Response of POST /agents and PATCH /agents/{agent_id}: the agent, with warnings about its output schema."""
 
     warnings: list[ErrorDetail] = Field(default=[])
-    """Keywords of the output schema that Gemini ignores, by path; results are validated against most of them."""
+    """What Gemini ignores or reads differently in the output schema, and what is not held, by path."""
 
 
 class ListAgentsQuery(PageQuery):

@@ -49,6 +49,9 @@ def _require_finite(value: JsonValue) -> JsonValue:
     return value
 
 
+JsonSchema = dict[str, JsonValue]
+"""A JSON Schema, or a part of one, that is an object."""
+
 AnyJson = Annotated[JsonValue, AfterValidator(_require_finite)]
 """Any JSON value with finite numbers."""
 

@@ -68,6 +68,10 @@ class SettingsError(Exception):
     """A setting is missing or not valid; the message says what to set, without the setting's value."""
 
 
+class SchemaTooComplex(Exception):
+    """Evaluating a schema takes more steps than its budget."""
+
+
 class VoiceError(Exception):
     """An error that is returned to the caller, with up to MAX_DETAILS details."""
 

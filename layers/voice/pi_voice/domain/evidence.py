@@ -8,9 +8,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from pi_voice.domain.base import dotted_path
+from pi_voice.domain.base import JsonSchema, dotted_path
 from pi_voice.domain.extractions import Evidence
-from pi_voice.domain.output_schema import JsonSchema
 from pi_voice.domain.transcripts import TranscriptTurn
 
 MAX_QUOTE_CHARACTERS: Final = 500

@@ -58,6 +58,8 @@ class TranscriptQuality(Document):
     """Longest pause between two turns in seconds; null if the turns have no times."""
     coverage: float | None
     """Share of `duration_seconds` before the end of the last turn, 0 to 1; null without times or duration."""
+    warnings: list[str] = Field(default=[])
+    """What is probably wrong with the times of the turns, or with `duration_seconds`."""
 
 
 class ExtractionRun(Document):

@@ -1,12 +1,16 @@
 """Limits of JSON text, checked before it is parsed: parsed values take far more memory than their text."""
 
+import json
 import re
 from typing import Final
 
-from pi_voice.domain.errors import RequestTooLarge
+from pi_voice.domain.errors import InvalidRequest, RequestTooLarge
 
 BYTES_PER_VALUE: Final = 64
 """A body may have one value for each 64 bytes of its route's limit, twice what the longest valid transcript needs."""
+
+_MAX_NAME_CHARACTERS: Final = 60
+"""Maximum length of what a message quotes of a name."""
 
 _HIGH: Final = rb"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW: Final = rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -29,6 +33,24 @@ def _has_at_most(text: bytes, most: int) -> bool:
         return False
     outside = b"".join(unescaped.split(b'"')[::2])
     return outside.count(b",") + outside.count(b"[") + outside.count(b"{") < most
+
+
+def check_names(text: bytes) -> None:
+    """Raise InvalidRequest if an object in valid JSON has a name twice; parsers disagree on which value counts."""
+    json.loads(text, object_pairs_hook=_check_pairs, parse_int=_ignored, parse_float=_ignored)
+
+
+def _check_pairs(pairs: list[tuple[str, object]]) -> None:
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            message = f"The body has {json.dumps(name[:_MAX_NAME_CHARACTERS])} twice in one object. Send each key once."
+            raise InvalidRequest(message)
+        names.add(name)
+
+
+def _ignored(digits: str) -> None:
+    del digits
 
 
 def without_lone_surrogates(text: bytes) -> bytes:

@@ -1,56 +1,41 @@
-"""Output schemas: compile hints to JSON Schema, adapt it for Gemini, and validate results against it."""
+"""Output schemas: compile hints to JSON Schema, and validate results."""
 
-from collections.abc import Iterator
-from functools import cache
+import json
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
-from pi_voice.domain.base import dotted_path
+from pi_voice.domain.base import JsonSchema, dotted_path
 from pi_voice.domain.errors import ErrorDetail
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import ValidationError
+    from pi_voice.domain.schema_evaluation import Fault
 
-JsonSchema = dict[str, JsonValue]
-
-TYPE_NAMES: Final = frozenset({"string", "number", "integer", "boolean", "array", "object"})
-
-GEMINI_KEYWORDS: Final = frozenset(
-    {
-        "$id", "$defs", "$ref", "$anchor", "type", "format", "title", "description", "enum", "items",
-        "prefixItems", "minItems", "maxItems", "minimum", "maximum", "anyOf", "oneOf", "properties",
-        "additionalProperties", "required", "propertyOrdering",
-    }
-)  # fmt: skip
-"""Keywords that Gemini supports in `responseJsonSchema`, from Google's reference of GenerationConfig."""
-
-GEMINI_FORMATS: Final = frozenset({"date-time", "date", "time"})
-
-SCHEMAS_BY_NAME: Final = ("properties", "$defs")
-LISTS_OF_SCHEMAS: Final = ("anyOf", "oneOf", "prefixItems")
-SCHEMAS: Final = ("items", "additionalProperties")
-
-_BOUNDS: Final = frozenset({"minItems", "maxItems", "minimum", "maximum"})
-_SENT: Final = GEMINI_KEYWORDS - _BOUNDS - {"$id", "$anchor"}
-IN_WORDS: Final = {
-    "minimum": "at least {}",
-    "maximum": "at most {}",
-    "exclusiveMinimum": "more than {}",
-    "exclusiveMaximum": "less than {}",
-    "multipleOf": "a multiple of {}",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "pattern": "matches the regular expression {}",
-    "format": "format {}",
-    "const": "exactly {}",
+_TIME_OF_DAY: Final = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})?$"
+_TYPES: Final[dict[str, JsonSchema]] = {
+    "string": {"type": "string"},
+    "number": {"type": "number"},
+    "integer": {"type": "integer"},
+    "boolean": {"type": "boolean"},
+    "array": {"type": "array", "items": {"type": "string"}},
+    "object": {"type": "object", "additionalProperties": {"type": "string"}},
+    "date": {"type": "string", "format": "date"},
+    "time": {"type": "string", "format": "time", "pattern": _TIME_OF_DAY, "description": "a time of day, as in 19:30"},
+    "datetime": {"type": "string", "format": "date-time"},
 }
-"""Description of keywords that Gemini ignores, or that would make the schema too complex for it."""
+_ALIASES: Final = {
+    "str": "string",
+    "text": "string",
+    "float": "number",
+    "decimal": "number",
+    "int": "integer",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+}
+HINT_TYPES: Final[dict[str, JsonSchema]] = {**_TYPES, **{alias: _TYPES[name] for alias, name in _ALIASES.items()}}
+"""JSON Schemas of the type names in hints, in lower case."""
 
-_MAX_ERRORS: Final = 20
 _MAX_NAMES: Final = 10
 _MAX_PATH_CHARACTERS: Final = 200
 _MAX_QUOTED_CHARACTERS: Final = 120
@@ -82,12 +67,10 @@ def _compile_object(hints: dict[str, JsonValue]) -> JsonSchema:
 
 def _compile_hint(hint: JsonValue) -> JsonSchema:
     match hint:
-        case "array":
-            return {"type": "array", "items": {"type": "string"}}
-        case "object":
-            return {"type": "object", "additionalProperties": {"type": "string"}}
-        case str() if hint in TYPE_NAMES:
-            return {"type": hint}
+        case str() if hint.lower() in HINT_TYPES:
+            return HINT_TYPES[hint.lower()]
+        case {"enum": [_, _, *_] as members} if is_choice(hint):
+            return {"type": "string", "enum": members}
         case {}:
             return _compile_object(hint)
         case [inner]:
@@ -96,95 +79,74 @@ def _compile_hint(hint: JsonValue) -> JsonSchema:
             return {"type": "string", "description": hint}
 
 
+def is_choice(hint: JsonValue) -> bool:
+    """Return whether a hint is a choice of two or more texts; with one text it is an object with an array in it."""
+    members = hint.get("enum") if isinstance(hint, dict) and len(hint) == 1 else None
+    return isinstance(members, list) and len(members) > 1 and all(isinstance(each, str) for each in members)
+
+
 def _nullable(schema: JsonSchema) -> JsonSchema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def gemini_schema(schema: JsonSchema) -> JsonSchema:
-    """Return the schema for Gemini: unsupported or costly keywords are described in words, or left out.
-
-    `violations` validates results against the whole schema afterwards.
-    """
-    if "$ref" in schema:
-        return {"$ref": schema["$ref"]}  # Gemini accepts no other keyword beside it
-    sent: JsonSchema = {}
-    for keyword, value in schema.items():
-        match value:
-            case _ if keyword not in _SENT or (keyword == "format" and value not in sorted(GEMINI_FORMATS)):
-                continue
-            case {} if keyword in SCHEMAS:
-                sent[keyword] = gemini_schema(value)
-            case {} if keyword in SCHEMAS_BY_NAME:
-                sent[keyword] = {name: gemini_schema(inner) for name, inner in value.items() if isinstance(inner, dict)}
-            case [*_] if keyword in LISTS_OF_SCHEMAS:
-                sent[keyword] = [gemini_schema(inner) for inner in value if isinstance(inner, dict)]
-            case _:
-                sent[keyword] = value
-    if words := ", ".join(_in_words(schema)):
-        description = sent.get("description")
-        sent["description"] = f"{description} ({words})" if description else words
-    return sent
-
-
-def _in_words(schema: JsonSchema) -> Iterator[str]:
-    for keyword, words in IN_WORDS.items():
-        value = schema.get(keyword)
-        if isinstance(value, str | int | float) and not (keyword == "format" and value in GEMINI_FORMATS):
-            yield words.format(str(value).lower() if isinstance(value, bool) else value)
+    nullable: JsonSchema = {**schema, "type": [schema["type"], "null"]}
+    if isinstance(members := schema.get("enum"), list):
+        nullable["enum"] = [*members, None]
+    return nullable
 
 
 def violations(results: JsonValue, schema: JsonSchema) -> list[ErrorDetail]:
-    """Validate results against their schema (draft 2020-12, with formats) and return up to 20 errors.
+    """Validate results against their schema and return up to 20 errors; raises SchemaTooComplex.
 
     Messages contain the schema's requirements, never values of the results.
     """
-    validator = _validator_class()
-    errors = validator(schema, format_checker=validator.FORMAT_CHECKER).iter_errors(results)
-    return [ErrorDetail(_path(error), _message(error)) for error in errors][:_MAX_ERRORS]
+    from pi_voice.domain.schema_evaluation import MAX_FAULTS, Evaluation, Fault  # noqa: PLC0415 (5 ms, when needed)
+    from pi_voice.domain.schema_reader import read_schema  # noqa: PLC0415 (the same)
+
+    faults = [*Evaluation(read_schema(schema)).faults(results)]
+    if not faults and not isinstance(results, dict):
+        faults.append(Fault((), "type", "object"))
+    return [ErrorDetail(_path(fault), message_of(fault)) for fault in faults[:MAX_FAULTS]]
 
 
-def _path(error: "ValidationError") -> str:
-    """Return the path of an error on one line, shortened: unless the schema names the keys, the model chooses them."""
-    return " ".join(dotted_path(error.absolute_path).split())[:_MAX_PATH_CHARACTERS]
+def _path(fault: "Fault") -> str:
+    """Return the path of a fault on one line, shortened: unless the schema names the keys, the model chooses them."""
+    return " ".join(dotted_path(fault.path).split())[:_MAX_PATH_CHARACTERS]
 
 
-@cache
-def _validator_class() -> type["Draft202012Validator"]:
-    """Return a validator class that matches patterns with RE2, in time linear in the text.
-
-    Python's `re` can take exponential time on a short text.
-    """
-    import re2  # noqa: PLC0415 (with jsonschema 150 ms, only when results are validated)
-    from jsonschema import Draft202012Validator, validators  # noqa: PLC0415
-    from jsonschema.exceptions import ValidationError  # noqa: PLC0415
-
-    def pattern(_: object, expression: str, text: object, __: object) -> Iterator[ValidationError]:
-        if isinstance(text, str) and not re2.search(expression, text):
-            yield ValidationError("does not match")
-
-    validator_class: type[Draft202012Validator] = validators.extend(  # type: ignore[no-untyped-call]
-        Draft202012Validator, {"pattern": pattern}
-    )
-    return validator_class
+_FAULTS: Final = {
+    "false": "Should not be there.",
+    "additionalProperties": "Has a property that the schema does not name.",
+    "oneOf": "Matches more than one of the alternatives, or none of them.",
+    "anyOf": "Matches none of the alternatives.",
+    "propertyNames": "Is not a name that the schema allows.",
+    "contentSchema": "Should be JSON in a text.",
+}
 
 
-def _message(error: "ValidationError") -> str:
-    """Return what the schema requires at the place of an error."""
-    required, message = error.validator_value, f"Breaks {error.validator}."
-    match error.validator, required:
-        case "type", [*kinds]:
-            message = f"Should be of type {' or '.join(map(str, kinds))}."
-        case "type", kind:
-            message = f"Should be of type {kind}."
-        case "required", [*names] if isinstance(error.instance, dict):
-            message = f"Lacks {_shortened([str(name) for name in names if name not in error.instance])}."
+def message_of(fault: "Fault") -> str:
+    """Return what the schema requires at the place of a fault."""
+    from pi_voice.domain.gemini_schema import IN_WORDS  # noqa: PLC0415 (5 ms, when needed)
+    from pi_voice.domain.string_formats import words_for  # noqa: PLC0415 (the same)
+
+    message = _FAULTS.get(fault.keyword, f"Breaks {fault.keyword}.")
+    match fault.keyword, fault.required:
+        case "type", kinds:
+            message = f"Should be of type {' or '.join(map(str, kinds if isinstance(kinds, list) else [kinds]))}."
+        case "required", [*names]:
+            message = f"Lacks {_shortened([*map(str, names)])}."
         case "enum", [*members]:
-            message = f"Should be one of {_shortened([str(member) for member in members])}."
-        case "additionalProperties", False:
-            message = "Has a property that the schema does not name."
-        case str(keyword), str() | int() | float() if keyword in IN_WORDS and not isinstance(required, bool):
-            message = f"Breaks {keyword}: {IN_WORDS[keyword].format(_quoted(str(required)))}."
+            message = f"Should be one of {_shortened([*map(_text, members)])}."
+        case "const", value:
+            message = f"Should be exactly {_quoted(_text(value))}."
+        case "format", name:
+            message = f"Breaks format: {_quoted(words_for(str(name)))}."
+        case "offset", name:
+            message = f"Is without an offset. Write {_quoted(words_for(str(name)))}."
+        case keyword, str() | int() | float() as value if keyword in IN_WORDS:
+            message = f"Breaks {keyword}: {IN_WORDS[keyword].format(_quoted(str(value)))}."
     return message
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shortened(names: list[str]) -> str:

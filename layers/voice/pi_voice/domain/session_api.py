@@ -253,8 +253,8 @@ class CompleteSessionRequest(Document):
         None
     )
     """Duration of the call in seconds."""
-    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "completed"
-    """Reason why the call ended: 1 to 40 lowercase letters, digits and underscores, starting with a letter.
+    end_reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.-]{0,79}$")] = "completed"
+    """Reason why the call ended: 1 to 80 lowercase letters, digits and `_.-`, starting with a letter.
 
     Ignored if the call was stopped or exceeded its time limit.
     """
@@ -292,6 +292,18 @@ class PreviewExtractionRequest(Document):
     """Duration of the call in seconds."""
 
 
+def _word_to_bool(word: object) -> object:
+    """Convert a boolean in a query string, where every value is text."""
+    return {"true": True, "false": False}.get(word, word) if isinstance(word, str) else word
+
+
+class PreviewExtractionQuery(Document):
+    """Query of POST /extractions/preview."""
+
+    explain: Annotated[bool, BeforeValidator(_word_to_bool)] = False
+    """Whether to return the schema that was sent to Gemini."""
+
+
 class ExtractedResults(Document):
     """Response of POST /sessions/{session_id}/extract and POST /extractions/preview."""
 
@@ -302,7 +314,9 @@ class ExtractedResults(Document):
     extraction: Extraction
     """State and cost of the extraction."""
     warnings: list[ErrorDetail]
-    """Keywords of the output schema that Gemini ignores, by path."""
+    """What Gemini ignores or reads differently in the output schema, and what is not held, by path."""
+    sent_schema: JsonObject | None = None
+    """Schema that was sent to Gemini, for a preview with `explain=true`; else null."""
 
 
 class ListSessionsQuery(PageQuery):

@@ -29,6 +29,11 @@ DAY_MILLISECONDS: Final = 86_400_000
 _TURNS_AT_ONCE: Final = 100
 
 
+_NOT_SINCE_START: Final = PydanticCustomError(
+    "not_since_start", "Should be milliseconds since the call began, 0 to 86,400,000, and no time of day"
+)
+
+
 def _rounded(value: object) -> object:
     """Round a time that has fractions, such as `performance.now()` in a browser gives."""
     return round(value) if isinstance(value, float) and abs(value) <= DAY_MILLISECONDS else value
@@ -86,7 +91,12 @@ def _located(error: ValidationError, first: int) -> list[InitErrorDetails]:
     """Return the faults of a batch, with the numbers of the turns in the whole list."""
     check_fault_count(error)
     return [
-        InitErrorDetails(type=fault["type"], loc=_shifted(fault["loc"], first), input=None, ctx=fault.get("ctx", {}))
+        InitErrorDetails(
+            type=_NOT_SINCE_START if fault["type"] == "less_than_equal" else fault["type"],
+            loc=_shifted(fault["loc"], first),
+            input=None,
+            ctx=fault.get("ctx", {}),
+        )
         for fault in error.errors(include_url=False, include_input=False)
     ]
 

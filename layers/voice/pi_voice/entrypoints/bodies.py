@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from pi_voice.domain.errors import ErrorDetail, InvalidRequest, RequestTooLarge, UnsupportedMediaType
-from pi_voice.domain.json_text import BYTES_PER_VALUE, check_values, without_lone_surrogates
+from pi_voice.domain.json_text import BYTES_PER_VALUE, check_names, check_values, without_lone_surrogates
 
 JSON: Final = "application/json"
 MAX_UNAUTHENTICATED_BYTES: Final = 65_536
@@ -62,6 +62,8 @@ def json_body(event: Event, headers: Mapping[str, str], max_bytes: int) -> bytes
     if charset.strip('"') not in ("utf-8", "utf8"):
         raise UnsupportedMediaType
     body = bounded_body(event, max_bytes)
+    if not _is_utf_8(body, headers):
+        raise InvalidRequest("The body is not UTF-8. Encode its JSON in UTF-8.")
     message = ""
     for repair in (bytes, without_lone_surrogates):
         text = repair(body)
@@ -70,8 +72,19 @@ def json_body(event: Event, headers: Mapping[str, str], max_bytes: int) -> bytes
         except ValueError as error:
             message = f"The body is not valid JSON: {error}."
         else:
+            check_names(text)
             return text
     raise InvalidRequest(message)
+
+
+def _is_utf_8(body: bytes, headers: Mapping[str, str]) -> bool:
+    """Return whether a body was sent in UTF-8: API Gateway puts U+FFFD for other bytes, which changes the length."""
+    try:
+        text = body.decode(errors="surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    length = headers.get("content-length", "")
+    return "\ufffd" not in text or not length.isdecimal() or int(length) == len(body)
 
 
 def require_no_body(event: Event) -> None:

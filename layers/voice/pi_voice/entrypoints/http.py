@@ -41,6 +41,9 @@ MAX_BODY_BYTES: Final = 1_048_576
 _SENDING_SECONDS: Final = 1.0
 """Time to build and send a response before Lambda ends the function."""
 
+_QUERY: Final = "query"
+"""Name of a handler's parameter for the query."""
+
 _ANY_PATH: Final = "(?s:.*)"
 """Matches every path. API Gateway has already matched the function's only route and parsed its parameters.
 
@@ -80,11 +83,17 @@ class Route:
 
     @property
     def request_model(self) -> tuple[str, Any]:
-        """Name and type of the parameter for the body or the query; an empty name if there is none."""
+        """Name and type of the parameter for the body or, for GET, the query; an empty name if there is none."""
+        beside = ("return",) if self.method == "GET" else ("return", _QUERY)
         for name, hint in get_type_hints(self.endpoint, include_extras=True).items():
-            if name != "return" and f"{{{name}}}" not in self.path and not _is_injected(hint):
+            if name not in beside and f"{{{name}}}" not in self.path and not _is_injected(hint):
                 return name, hint
         return "", None
+
+    @property
+    def query_model(self) -> Any:
+        """Type of the parameter for the query; None if the route takes none."""
+        return get_type_hints(self.endpoint, include_extras=True).get(_QUERY)
 
     @property
     def requires_credential(self) -> bool:
@@ -194,9 +203,9 @@ class Api:
     def _adapt(self, route: Route) -> Callable[..., Response[str]]:
         """Wrap an endpoint: parse its request model, run it, serialize its response model."""
         name, hint = route.request_model
-        is_read, requires_credential = route.method == "GET", route.requires_credential
-        query = TypeAdapter(hint if name and is_read else NoFields)
-        body = TypeAdapter(hint) if name and not is_read else None
+        requires_credential = route.requires_credential
+        query = TypeAdapter(route.query_model or NoFields)
+        body = TypeAdapter(hint) if name and route.method != "GET" else None
         for each in get_type_hints(route.endpoint).values():
             if isinstance(each, type) and issubclass(each, BaseModel):
                 each.model_rebuild()  # build validators at the cold start, not in the first request
@@ -257,17 +266,18 @@ class Api:
     def _parsed(
         self, event: APIGatewayProxyEventV2, name: str, query: TypeAdapter[Any], body: TypeAdapter[Any] | None
     ) -> dict[str, Any]:
-        """Return the argument for the body or the query, if the route has one; unknown fields of either are errors.
+        """Return the arguments for the body and the query, if the route has them; unknown fields of either are errors.
 
         Raises UnsupportedMediaType, RequestTooLarge, InvalidRequest.
         """
-        parsed = parse_request(lambda: query.validate_python(event.query_string_parameters or {}))
+        in_query = parse_request(lambda: query.validate_python(event.query_string_parameters or {}))
+        parsed = {} if isinstance(in_query, NoFields) else {_QUERY: in_query}
         if body is None:
             require_no_body(event.raw_event)
         else:
             document = json_body(event.raw_event, event.headers, self._max_body_bytes)
-            parsed = parse_request(lambda: body.validate_json(document))
-        return {name: parsed} if name else {}
+            parsed[name] = parse_request(lambda: body.validate_json(document))
+        return parsed
 
 
 def _is_injected(hint: object) -> bool:

@@ -14,17 +14,18 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from pi_voice.deadline import seconds_left
 from pi_voice.domain import evidence, transcripts
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.base import AnyJson
+from pi_voice.domain.base import AnyJson, JsonSchema
 from pi_voice.domain.errors import (
     ErrorDetail,
     GeminiMisconfigured,
     Misconfiguration,
     ProviderError,
+    SchemaTooComplex,
     UpstreamTimeout,
 )
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
 from pi_voice.domain.ids import Clock
-from pi_voice.domain.output_schema import JsonSchema, compile_output_schema, gemini_schema, violations
+from pi_voice.domain.output_schema import compile_output_schema, violations
 from pi_voice.domain.row_limits import results_error
 from pi_voice.domain.transcript_quality import assess_quality
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -66,6 +67,11 @@ _UNUSABLE: Final = {
     "blocked": ("answer_blocked", "Gemini's safety rules do not let it read this transcript, or answer on it."),
     "broken": (ANSWER_INVALID, "Gemini's answer was empty or broken. Try again in a moment."),
 }
+
+_TOO_COMPLEX: Final = ErrorInfo(
+    code="schema_too_complex",
+    message="Validating the results takes too much work. Use fewer patterns, alternatives and references.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +193,10 @@ class Extractor:
         self, request: ExtractionRequest, schema: JsonSchema, call: CallTranscript, usage: _Usage
     ) -> tuple[JsonValue, dict[str, Evidence] | None]:
         """Return valid results and their evidence, after at most one repair request; raises _Failed."""
-        sent = gemini_schema(schema)
         prompt = ModelRequest(
             INSTRUCTION + (evidence.INSTRUCTION if request.evidence else ""),
             (delimited_transcript(call.turns, call.called_at),),
-            evidence.with_evidence(sent) if request.evidence else sent,
+            sent_schema(schema, has_evidence=request.evidence),
         )
         response = await self._generate(prompt, usage)
         results, claims, details = _validated(response, schema, has_evidence=request.evidence)
@@ -265,6 +270,14 @@ def seconds_for_extraction() -> float:
     return min(BUDGET_SECONDS, seconds_left() - RESERVE_SECONDS)
 
 
+def sent_schema(schema: JsonSchema, *, has_evidence: bool) -> JsonSchema:
+    """Return the schema of the model's answer, as it is sent."""
+    from pi_voice.domain.gemini_schema import gemini_schema  # noqa: PLC0415 (5 ms, only when a model is asked)
+
+    sent = gemini_schema(schema)
+    return evidence.with_evidence(sent) if has_evidence else sent
+
+
 def _validated(
     response: ModelResponse, schema: JsonSchema, *, has_evidence: bool
 ) -> tuple[JsonValue, JsonValue, list[ErrorDetail]]:
@@ -276,7 +289,10 @@ def _validated(
     results, claims = evidence.split_answer(answer) if has_evidence else (answer, None)
     if error := results_error(results):  # before the schema, whose work grows with the size
         raise _Failed(error)
-    return results, claims, violations(results, schema)
+    try:
+        return results, claims, violations(results, schema)
+    except SchemaTooComplex:
+        raise _Failed(_TOO_COMPLEX) from None
 
 
 def _schema_violation(details: list[ErrorDetail]) -> ErrorInfo:

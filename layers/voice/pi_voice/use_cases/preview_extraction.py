@@ -9,7 +9,13 @@ from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.ports import Caller, RateLimiter
-from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor, seconds_for_extraction
+from pi_voice.use_cases.extractor import (
+    CallTranscript,
+    ExtractionRequest,
+    Extractor,
+    seconds_for_extraction,
+    sent_schema,
+)
 
 
 class PreviewExtraction:
@@ -22,8 +28,10 @@ class PreviewExtraction:
         self._rate_limiter = rate_limiter
         self._clock = clock
 
-    async def __call__(self, request: PreviewExtractionRequest, caller: Caller) -> ExtractedResults:
-        """Extract results from the request's transcript, by its schema.
+    async def __call__(
+        self, request: PreviewExtractionRequest, caller: Caller, *, explain: bool = False
+    ) -> ExtractedResults:
+        """Extract results from the request's transcript, by its schema; to explain, return the schema that was sent.
 
         Raises InvalidRequest, InvalidOutputSchema, TranscriptTooLarge, RateLimited.
         """
@@ -44,4 +52,5 @@ class PreviewExtraction:
             results=outcome.results,
             extraction=outcome.extraction.model_copy(update={"extracted_at": int(self._clock())}),
             warnings=warnings,
+            sent_schema=sent_schema(schema, has_evidence=request.evidence) if explain else None,
         )
