@@ -34,7 +34,6 @@ _WITHOUT_LOCAL_COUNTERPART: Final = {
     "AWS::CloudWatch::Alarm",
     "AWS::IAM::ManagedPolicy",
     "AWS::Logs::LogGroup",
-    "AWS::Logs::MetricFilter",
 }
 _API_PROPERTIES: Final = {
     "AccessLogSettings",

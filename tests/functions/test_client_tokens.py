@@ -1,36 +1,32 @@
 """Client tokens: valid for the own routes of one session, without a lookup."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.ids import SessionId
 from tests.functions.api import CLIENT_TOKEN_SECRET, GRACE_SECONDS, Answer, Api
+from tests.support.reference import OPERATIONS
 
 TURNS = [{"role": "user", "text": "Hi"}]
-CLIENT_TOKEN_ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
-    ("GET", "", None),
-    ("POST", "/transcript", {"from": 0, "turns": TURNS}),
-    ("POST", "/renew", {}),
-    ("POST", "/stop", None),
-    ("POST", "/complete", {"transcript": TURNS}),
+BODIES: Final[Mapping[str, dict[str, Any]]] = {
+    "/transcript": {"from": 0, "turns": TURNS},
+    "/complete": {"transcript": TURNS},
+}
+"""Good bodies of the routes that require fields."""
+
+SESSION: Final = "/sessions/{session_id}"
+CLIENT_TOKEN_ROUTES: Final = [
+    (method, path.removeprefix(SESSION), None if method == "GET" else BODIES.get(path.removeprefix(SESSION), {}))
+    for method, path, operation in OPERATIONS
+    if {"client_token": []} in operation["security"]
 ]
-API_KEY_ROUTES: list[tuple[str, str]] = [
-    ("POST", "/agents"),
-    ("GET", "/agents"),
-    ("GET", "/agents/{agent_id}"),
-    ("PATCH", "/agents/{agent_id}"),
-    ("DELETE", "/agents/{agent_id}"),
-    ("GET", "/voices"),
-    ("POST", "/sessions"),
-    ("GET", "/sessions"),
-    ("DELETE", "/sessions/{session_id}"),
-    ("POST", "/sessions/{session_id}/participants"),
-    ("POST", "/sessions/{session_id}/extract"),
-    ("POST", "/extractions/preview"),
+API_KEY_ROUTES: Final = [
+    (method, path) for method, path, operation in OPERATIONS if operation["security"] == [{"api_key": []}]
 ]
 own_routes = pytest.mark.parametrize(("method", "route", "body"), CLIENT_TOKEN_ROUTES)
 

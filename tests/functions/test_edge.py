@@ -11,19 +11,17 @@ import pytest
 from pi_voice.domain import api_keys
 from tests.functions.api import BASE, Answer, Api, Functions, http_event
 from tests.support.moto_server import MotoServer
-from tests.support.template import ROOT
+from tests.support.reference import OPERATIONS
 
-OPERATIONS: Final = [
-    (method.upper(), re.sub(r"{\w+}", "0199a0f0-0000-7000-8000-000000000000", path.removeprefix(BASE)), operation)
-    for path, methods in json.loads((ROOT / "docs/openapi.json").read_text(encoding="utf-8"))["paths"].items()
-    for method, operation in methods.items()
+KEYED: Final = [
+    (method, re.sub(r"{\w+}", "0199a0f0-0000-7000-8000-000000000000", path), operation)
+    for method, path, operation in OPERATIONS
+    if {"api_key": []} in operation["security"]
 ]
-"""Every operation of the reference, which is generated from the functions, with an id in its path."""
+"""Every operation that takes an API key, with an id in its path."""
 
-ROUTES: Final = [(method, path) for method, path, operation in OPERATIONS if {"api_key": []} in operation["security"]]
-WITH_BODY: Final = [
-    (method, path) for method, path, operation in OPERATIONS if (method, path) in ROUTES and "requestBody" in operation
-]
+ROUTES: Final = [(method, path) for method, path, _ in KEYED]
+WITH_BODY: Final = [(method, path) for method, path, operation in KEYED if "requestBody" in operation]
 
 WITHOUT_BODY: Final = [route for route in ROUTES if route not in WITH_BODY]
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 from typing import Final
 
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.sessions import Session, Tombstone
 from tests.support.template import ROOT, Node
 
 PAGE: Final = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
@@ -83,6 +83,7 @@ def test_keys_projected_attributes_and_ttl_are_among_the_attributes_of_their_tab
 def test_the_page_has_each_attribute_of_a_session() -> None:
     stored = {field.name for field in fields(Session)} - {"participant"}
     stored |= {"participant_identity", "participant_name", "due_at", "due_shard", "unreadable_tries", "ttl"}
+    stored |= {field.name for field in fields(Tombstone)}
 
     assert first_column(SECTIONS["voice_sessions"], "attribute") == stored
 

@@ -20,6 +20,10 @@ class ErrorInfo(Document):
     """Individual errors by path, if there are several."""
 
 
+TurnRole = TypeAliasType("TurnRole", Literal["agent", "user"])
+"""Who said a turn."""
+
+
 class Evidence(Document):
     """Where in the call one value of the results was said."""
 
@@ -27,7 +31,7 @@ class Evidence(Document):
     """`unverified`: the transcript does not contain the quote, or the model gave no quote for its value."""
     turn: int | None = None
     """Index of the turn, counted from 0."""
-    role: Literal["agent", "user"] | None = None
+    role: TurnRole | None = None
     """Speaker of the turn: `agent` or `user`; null without a turn, and in evidence stored before it had a role."""
     quote: str | None = None
     """Words of that turn, verified to be in it."""

@@ -15,7 +15,7 @@ from pydantic import (
 
 from pi_voice.domain import sessions
 from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
-from pi_voice.domain.base import Document, JsonObject, Metadata, digits_to_int
+from pi_voice.domain.base import BACKEND_FIELDS, Document, JsonObject, Metadata, digits_to_int
 from pi_voice.domain.errors import ErrorDetail, TtlTooShort
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
@@ -37,9 +37,6 @@ from pi_voice.domain.transcripts import (
     check_turn_count,
     stop_after_fifty_faults,
 )
-
-BACKEND_FIELDS: Final = frozenset({"metadata"})
-"""Fields of responses that a client token does not see."""
 
 _YEAR_9999: Final = 253_370_764_800
 _WHOLE: Final = (BeforeValidator(stop_after_fifty_faults), BeforeValidator(check_turn_count))

@@ -19,10 +19,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, TypeAdapter
 
 from pi_voice.deadline import answer_within
-from pi_voice.domain.base import Document, parse_request
+from pi_voice.domain.base import BACKEND_FIELDS, Document, parse_request
 from pi_voice.domain.errors import AlreadyProcessed, VoiceError
 from pi_voice.domain.pagination import Page
-from pi_voice.domain.session_api import BACKEND_FIELDS
 from pi_voice.entrypoints.bodies import JSON, MAX_UNAUTHENTICATED_BYTES, is_larger, json_body, require_no_body
 from pi_voice.entrypoints.callers import (
     IDEMPOTENCY_KEY,
@@ -204,6 +203,7 @@ class Api:
     def _adapt(self, route: Route) -> Callable[..., Response[str]]:
         """Wrap an endpoint: parse its request model, run it, serialize its response model."""
         name, hint = route.request_model
+        requires_credential = route.requires_credential
         query = TypeAdapter(route.query_model or NoFields)
         body = TypeAdapter(hint) if name and route.method != "GET" else None
         for each in get_type_hints(route.endpoint).values():
@@ -214,7 +214,7 @@ class Api:
         def respond(**arguments: Any) -> Response[str]:
             event = self._resolver.current_event
             arguments |= {name: event.path_parameters[name] for name in re.findall(r"{(\w+)}", route.path)}
-            if route.requires_credential:  # a webhook has neither: its sender decides what it sends
+            if requires_credential:  # a webhook has neither: its sender decides what it sends
                 if is_larger(event.raw_event, MAX_UNAUTHENTICATED_BYTES):
                     _authenticate(arguments.values())
                 try:
@@ -234,7 +234,7 @@ class Api:
                 result, headers = result.document, {"Idempotent-Replayed": "true"}
             is_bare = isinstance(result, Page) or not route.enveloped
             is_client = any(isinstance(each, ClientTokenCaller) for each in arguments.values())
-            document = result.model_dump_json(exclude=set(BACKEND_FIELDS) if is_client else None)
+            document = result.model_dump_json(exclude=BACKEND_FIELDS if is_client else None)
             return Response(route.status_code, JSON, document if is_bare else f'{{"data":{document}}}', headers=headers)
 
         return respond
