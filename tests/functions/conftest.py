@@ -119,13 +119,16 @@ def stranger(functions: Functions) -> Api:
 
 @pytest.fixture
 def work(functions: Functions, dynamodb: DynamoDBClient) -> Iterator[Work]:
-    """Queue worker and sweeper, with a queue of their own."""
+    """Queue worker and sweeper, with a queue of their own and nothing due."""
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName=f"q-{uuid.uuid4().hex}", Attributes={"VisibilityTimeout": "540"})["QueueUrl"]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("EXTRACTION_QUEUE_URL", url)
         functions.start_over()
-        yield Work(functions, dynamodb, sqs, url)
+        work = Work(functions, dynamodb, sqs, url)
+        work.sweep()  # what other tests left due
+        functions.start_over()
+        yield work
     functions.start_over()
 
 

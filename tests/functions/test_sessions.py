@@ -274,7 +274,7 @@ def test_only_an_ended_session_can_be_deleted_and_its_transcript_is_deleted_too(
         answer.error("voice_session_not_found", 404)
     items = [item for table in dynamodb.list_tables()["TableNames"] for item in dynamodb.scan(TableName=table)["Items"]]
     [tombstone] = [item for item in items if {"S": session["session_id"]} in item.values()]
-    assert tombstone.keys() == {"session_id", "status", "duties", "due_at", "due_shard", "ttl"}
+    assert tombstone.keys() == {"session_id", "status", "duties", "due_at", "due_shard", "ttl", "tokens_end_at"}
 
 
 def test_the_list_omits_long_fields_and_filters_by_status_and_agent(api: Api) -> None:
