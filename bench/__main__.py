@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bench import cold, growth, load, scale, warm, work
+from bench import cold, growth, load, scale, schemas, warm, work
 from bench.builds import FOLDER, ROOT, Builds, CannotMeasure, builds
 from bench.report import Target, table
 from bench.world import World, record_all, running_world
@@ -40,6 +40,7 @@ SECTIONS: Final = {
     "cold": Section(cold.measure, cold.tables, cold.targets),
     "warm": Section(warm.measure, warm.tables, warm.targets),
     "work": Section(work.measure, work.tables, work.targets),
+    "schemas": Section(schemas.measure, schemas.tables, schemas.targets),
     "load": Section(load.measure, load.tables),
 }
 """The sections that share one world. Growth has its own, on DynamoDB Local."""
