@@ -1,7 +1,7 @@
-"""The report of a run: the crash matrix and the figures of the tests.
+"""The services and a lane of functions for each module, and the report of a run: the crash matrix and the figures.
 
-The terminal shows it, and DURABILITY_REPORT names a file for it in Markdown. Tests pass their figures as properties,
-because they may run in other processes than this one.
+The terminal shows the report, and DURABILITY_REPORT names a file for it in Markdown. Tests pass their figures as
+properties, because they may run in other processes than this one.
 """
 
 import os
@@ -11,7 +11,21 @@ from typing import Any, Final
 
 import pytest
 
+from tests.durability.world import Lane, World
+
 REPORT: Final = "DURABILITY_REPORT"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with World.running() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def lane(world: World) -> Iterator[Lane]:
+    with world.lane() as lane:
+        yield lane
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

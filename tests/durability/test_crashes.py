@@ -543,18 +543,6 @@ def created_or_not(call: Call) -> str:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World.running() as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def lane(world: World) -> Iterator[Lane]:
-    with world.lane() as lane:
-        yield lane
-
-
-@pytest.fixture(scope="module")
 def deleted() -> list[tuple[Crash, Call]]:
     """The calls of the matrix whose sessions were deleted."""
     return []

@@ -29,18 +29,6 @@ THE_REQUESTS: Final = {
 }
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World.running() as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def lane(world: World) -> Iterator[Lane]:
-    with world.lane() as lane:
-        yield lane
-
-
 @pytest.fixture
 def caller(world: World, lane: Lane) -> Iterator[Caller]:
     yield world.caller(lane)

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -535,12 +535,6 @@ def check_extraction(case: Case, extraction: Any) -> None:
 
 
 Outcomes = dict[str, BaseException | None]
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World.running() as world:
-        yield world
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -19,18 +19,6 @@ TTL_SECONDS: Final = 600
 CAP_SECONDS: Final = 60
 LEEWAY_SECONDS: Final = 15
 HOUR_SECONDS: Final = 3_600
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World.running() as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def lane(world: World) -> Iterator[Lane]:
-    with world.lane() as lane:
-        yield lane
 
 
 @pytest.fixture(scope="module")
