@@ -66,6 +66,14 @@ def test_what_is_valid_by_a_schema_is_valid_by_what_is_sent(schema: dict[str, An
         ({"type": "array", "items": True}, {"type": "array", "items": {}}),
         ({"type": "array", "uniqueItems": True}, {"type": "array", "description": "no item twice"}),
         (
+            {"type": "array", "contains": {"const": 1}, "minContains": 2, "maxContains": 3},
+            {
+                "type": "array",
+                "description": 'with items that are valid by the JSON Schema {"const": 1}, '
+                "at least 2 of these items, at most 3 of these items",
+            },
+        ),
+        (
             {"type": "array", "prefixItems": [{"type": "string"}], "items": False},
             {"type": "array", "prefixItems": [{"type": "string"}], "description": "at most 1 items"},
         ),

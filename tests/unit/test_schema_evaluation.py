@@ -106,6 +106,11 @@ def test_a_dialect_inside_a_schema_changes_nothing_about_patterns() -> None:
     assert faults({"properties": {"a": {**inner, "pattern": r"^\pL+$"}}}, {"a": "\u0431"}) == [("a", "minLength")]
 
 
+def test_true_is_equal_to_no_other_value() -> None:
+    assert Evaluation(read_schema({"enum": [True]})).faults(["boolean", 1])
+    assert Evaluation(read_schema({"uniqueItems": True})).faults([True, 1, ["boolean", True]]) == ()
+
+
 @pytest.mark.parametrize(("value", "of"), [(19.99, 0.01), (0.07, 0.01), (0.29, 0.01), (1.11, 0.01), (4.35, 0.01),
                                            (0.3, 0.1), (1e308, 0.5), (7, 7.0)])  # fmt: skip
 def test_a_multiple_is_one_of_decimals(value: float, of: float) -> None:
@@ -143,8 +148,9 @@ def test_a_fault_names_the_inner_reason(schema: dict[str, Any], value: Any, foun
         ("{", [("contentSchema",)]),
         ("[" * 3_000, [("contentSchema",)]),
         ('{"a": NaN}', [("contentSchema",)]),
+        ('{"a": 1e400}', [("contentSchema",)]),
     ],
-    ids=["valid", "a wrong type", "not JSON", "nested too deeply", "not a number"],
+    ids=["valid", "a wrong type", "not JSON", "nested too deeply", "not a number", "too large"],
 )
 def test_json_in_a_text_is_held(text: str, found: list[tuple[Any, ...]]) -> None:
     inner = {"type": "object", "properties": {"a": {"type": "integer"}}}

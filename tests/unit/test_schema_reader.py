@@ -98,6 +98,23 @@ def test_a_reference_out_of_the_document_is_a_fault(reference: str) -> None:
     assert (read.faults == []) is (reference == "0")
 
 
+def test_a_name_that_other_definitions_do_not_have_is_a_fault() -> None:
+    reference = {"properties": {"it": {"$ref": "#/definitions/Vist"}}}
+
+    assert fault_pointers(read_schema({**reference, "definitions": {"Visit": {}}})) == ["/properties/it/$ref"]
+    assert fault_pointers(read_schema(reference)) == []  # a generator left all definitions out
+
+
+def test_every_keyword_that_refers_or_lists_holds_beside_the_others() -> None:
+    schema = {"$ref": "#/$defs/a", "$dynamicRef": "#/$defs/b", "allOf": [{"type": "object"}]}
+
+    read = normal(**schema, **{"$defs": {"a": {"minProperties": 1}, "b": {"maxProperties": 2}}})
+    assert {key: read[key] for key in ("$ref", "allOf")} == {
+        "$ref": "#/$defs/a",
+        "allOf": [{"$ref": "#/$defs/b"}, {"type": "object"}],
+    }
+
+
 def test_references_that_stand_alone_are_followed_to_their_end() -> None:
     chain: Any = {f"a{level}": {"$ref": f"#/$defs/a{level + 1}"} for level in range(1_100)}
     root: Any = read_schema({"$ref": "#/$defs/a0", "$defs": {**chain, "a1100": {"type": "object"}}})

@@ -37,7 +37,16 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"allOf": [{"type": "string"}, {"type": "integer"}]}, ""),
     ({"allOf": [{}, {"enum": []}]}, "/allOf/1/enum"),
     ({"anyOf": [{"enum": []}]}, "/anyOf/0/enum"),
-    ({"type": "string", "enum": [1, 2]}, ""),
+    ({"type": "string", "enum": [1, 2]}, "/enum"),
+    ({"type": "string", "enum": ["a", "b"], "minLength": 2}, "/enum"),
+    ({"type": "string", "const": "a", "pattern": "^b"}, "/const"),
+    ({"type": "integer", "minimum": 0.2, "maximum": 0.8}, "/minimum"),
+    ({"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "/exclusiveMinimum"),
+    ({"type": "integer", "minimum": 0, "exclusiveMinimum": 1, "maximum": 1.5}, "/minimum"),
+    ({"type": "object", "properties": {"a": {}}, "additionalProperties": False, "minProperties": 2}, "/minProperties"),
+    ({"type": "object", "required": ["a", "b"], "maxProperties": 1}, "/maxProperties"),
+    ({"type": "array", "contains": {}, "minContains": 2, "maxContains": 1}, "/minContains"),
+    ({"type": "array", "contains": {}, "maxItems": 0}, "/contains"),
 ]
 
 

@@ -59,6 +59,9 @@ AS_JSON: Final = {
 }
 """Descriptions of keywords that hold schemas, which the model gets as JSON if they are short."""
 
+CONTAINED: Final = {"minContains": "at least {} of these items", "maxContains": "at most {} of these items"}
+"""Descriptions of keywords that count the items of `contains`."""
+
 MAX_JSON_CHARACTERS: Final = 400
 """Maximum length of a schema in words."""
 
@@ -342,6 +345,8 @@ def _in_words(part: JsonSchema) -> Iterator[str]:
         told = conditional_of(part) if keyword == "if" else part.get(keyword)
         if keyword in part and told is not False and is_told(told):
             yield words.format(_json(told))
+    if "contains" in part and is_told(part["contains"]):
+        yield from (words.format(part[keyword]) for keyword, words in CONTAINED.items() if keyword in part)
 
 
 def is_told(value: JsonValue) -> bool:

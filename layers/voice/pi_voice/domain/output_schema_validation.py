@@ -12,7 +12,15 @@ from pydantic_core import to_json
 
 from pi_voice.domain.base import JsonSchema, dotted_path
 from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema, SchemaTooComplex
-from pi_voice.domain.gemini_schema import AS_JSON, IN_WORDS, SENT_FORMATS, SENT_KEYWORDS, conditional_of, is_told
+from pi_voice.domain.gemini_schema import (
+    AS_JSON,
+    CONTAINED,
+    IN_WORDS,
+    SENT_FORMATS,
+    SENT_KEYWORDS,
+    conditional_of,
+    is_told,
+)
 from pi_voice.domain.output_schema import HINT_TYPES, is_choice
 from pi_voice.domain.schema_evaluation import EndlessReference, Evaluation, is_readable
 from pi_voice.domain.schema_reader import (
@@ -53,7 +61,7 @@ _IN_WORDS: Final = frozenset(
     {"pattern", "minLength", "maxLength", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minProperties",
      "maxProperties", "uniqueItems", "propertyNames", "patternProperties", "dependentRequired", "dependencies"}
 )  # fmt: skip
-_GEMINI_IGNORES: Final = _IN_WORDS | AS_JSON.keys() | {"oneOf", "minContains", "maxContains", "then", "else"}
+_GEMINI_IGNORES: Final = _IN_WORDS | AS_JSON.keys() | CONTAINED.keys() | {"oneOf", "then", "else"}
 _ANNOTATIONS: Final = frozenset(
     {
         "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType",
@@ -307,6 +315,8 @@ def _ignored_warning(keyword: str, schema: JsonSchema) -> str:
 def _is_described(keyword: str, schema: JsonSchema) -> bool:
     if keyword in ("if", "then", "else"):
         return is_told(conditional_of(schema))
+    if keyword in CONTAINED:
+        return is_told(schema.get("contains", False))
     return keyword in _IN_WORDS or (keyword in AS_JSON and is_told(schema[keyword]))
 
 

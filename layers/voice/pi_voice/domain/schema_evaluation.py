@@ -6,6 +6,7 @@ counted and not timed, so the same schema and answer have the same outcome every
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -260,13 +261,16 @@ class Evaluation:
     def parsed(self, text: str) -> JsonValue:
         """Parse JSON inside a text, and keep it; raises ValueError."""
         self.spend(len(text) // _CHARACTERS_PER_STEP)
-        value: JsonValue = json.loads(text, parse_constant=_refused)
+        value: JsonValue = json.loads(text, parse_constant=_finite, parse_float=_finite)
         self._parsed.append(value)
         return value
 
 
-def _refused(constant: str) -> None:
-    raise ValueError(constant)
+def _finite(number: str) -> float:
+    """Read a number as the answer's own are read; raises ValueError for NaN and what is too large for a float."""
+    if not math.isfinite(value := float(number)):
+        raise ValueError(number)
+    return value
 
 
 def _has_unevaluated(schemas: Iterable[JsonValue]) -> bool:
@@ -328,7 +332,7 @@ def comparable(value: JsonValue) -> Any:
     """Return a value that is equal for equal JSON only: true is not 1, and 1.0 is."""
     match value:
         case bool():
-            return "boolean", value
+            return bool, value  # a type is equal to no JSON value
         case list():
             return tuple(map(comparable, value))
         case dict():

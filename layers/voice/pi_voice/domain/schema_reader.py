@@ -30,6 +30,10 @@ SCHEMAS: Final = (
 )  # fmt: skip
 
 _ANNOTATIONS: Final = ("description", "propertyOrdering")
+_CONTAINERS: Final = frozenset({"$defs", "definitions", "components"})
+_LEFT_OUT: Final = (
+    "Points to a definition, and the document has none. Any value is taken here, until you add the definition."
+)
 _UNREAD: Final = frozenset({"$defs", "definitions", "additionalItems", "dependencies", "nullable", "$recursiveRef"})
 _DRAFTS: Final = (("2019-09", 2019), ("draft-07", 7), ("draft-06", 6), ("draft-04", 4), ("draft-03", 4))
 _NEWEST: Final = 2020
@@ -432,7 +436,8 @@ class _Reader:
             case list() if keyword in LISTS_OF_SCHEMAS:
                 read = [self._inner(place, f"{keyword}/{number}", each) for number, each in enumerate(value)]
                 if read:
-                    out["prefixItems" if keyword == "items" else keyword] = read
+                    name = "prefixItems" if keyword == "items" else keyword
+                    out[name] = [*_list(out.get(name)), *read] if name == "allOf" else read
             case dict() | bool() if keyword in SCHEMAS:
                 out[keyword] = self._inner(place, keyword, value)
             case str() if keyword in ("$ref", "$dynamicRef"):
@@ -442,6 +447,9 @@ class _Reader:
 
     def _read_reference(self, place: Place, keyword: str, reference: str, out: JsonSchema) -> None:
         target = self._resolved(reference, place)
+        if target is None and self._is_left_out(reference):
+            self._remark(place, keyword, _LEFT_OUT)
+            return
         if target is None or not isinstance(target.schema, dict | bool):
             message = 'Should point to a schema in this document, such as "#/$defs/name". Put a copy of it there.'
             self._fault(place, keyword, message)
@@ -450,6 +458,13 @@ class _Reader:
             out["allOf"] = [*_list(out.get("allOf")), {"$ref": f"{_DEFS}{self._name(target)}"}]
         else:
             out["$ref"] = f"{_DEFS}{self._name(target)}"
+
+    def _is_left_out(self, reference: str) -> bool:
+        """Return whether a generator left all definitions out of the document, as some do that write types in place.
+
+        They still refer to a recursive type. In a document with definitions, the name is probably misspelled.
+        """
+        return reference.startswith("#/definitions/") and self.document.keys().isdisjoint(_CONTAINERS)
 
     def _read_earlier_forms(self, place: Place, schema: JsonSchema, out: JsonSchema) -> None:
         """Rewrite what earlier drafts write differently."""

@@ -4,13 +4,16 @@ For each schema the kinds of values that it may allow are computed, as the least
 the analysis does not understand, such as `not` and `if`, is taken to allow everything.
 """
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import JsonValue
 
 from pi_voice.domain.base import JsonSchema
+from pi_voice.domain.errors import SchemaTooComplex
 from pi_voice.domain.gemini_schema import type_of
+from pi_voice.domain.schema_evaluation import Evaluation
 from pi_voice.domain.schema_reader import NormalSchema, Note, escaped
 
 Kinds = frozenset[str]
@@ -46,7 +49,17 @@ NO_OBJECT: Final = (
 _ENDLESS: Final = (
     "Refers to itself without end. Put the $ref into a property that is not required, or allow an empty list or null."
 )
+_MEMBERS: Final = "Has no value that the keywords beside it allow. Correct the values, or remove the other keywords."
 _NOTHING: Final = "Allows no value, because its parts exclude each other. Remove one of them."
+
+
+class _OwnFault(NamedTuple):
+    """A keyword of one schema that nothing can satisfy."""
+
+    keyword: str
+    message: str
+    excluded: Kinds
+    """Kinds of values that the keyword excludes."""
 
 
 def unsatisfiable(schema: NormalSchema) -> tuple[list[Note], list[Note]]:
@@ -57,6 +70,9 @@ def unsatisfiable(schema: NormalSchema) -> tuple[list[Note], list[Note]]:
 class _Analysis:
     def __init__(self, schema: NormalSchema) -> None:
         self._schema = schema
+        self._evaluation = Evaluation(schema)
+        self._own: dict[int, tuple[list[_OwnFault], Kinds]] = {}
+        """Faults and kinds of schemas without the schemas inside them, by identity."""
         self._ending = self._solved(_NONE)
         """Kinds of values that definitions allow."""
         self._endless = self._solved(_ALL)
@@ -110,7 +126,7 @@ class _Analysis:
     def _kinds(self, schema: JsonValue, state: dict[str, Kinds]) -> Kinds:
         if not isinstance(schema, dict):
             return _NONE
-        kinds = _own_kinds(schema)
+        _, kinds = self._own_of(schema)
         if "$ref" in schema:
             kinds &= state[str(schema["$ref"]).rpartition("/")[2]]
         for branch in _list(schema.get("allOf")):
@@ -123,6 +139,29 @@ class _Analysis:
                 kinds -= {kind}
         return kinds
 
+    def _own_of(self, schema: JsonSchema) -> tuple[list[_OwnFault], Kinds]:
+        """Return the faults and the kinds of values of a schema, without the schemas inside it."""
+        if id(schema) not in self._own:
+            faults = [*_own_faults(schema)]
+            kinds = _ALL
+            if (types := schema.get("type")) is not None:
+                kinds &= _union(_OF_TYPE[str(kind)] for kind in (types if isinstance(types, list) else [types]))
+            for keyword, members in (("enum", schema.get("enum")), ("const", [schema.get("const")])):
+                if keyword in schema:
+                    kinds &= _union(map(_kinds_of, _list(members)))
+                    if members and not any(self._is_allowed(schema, each) for each in _list(members)):
+                        faults.append(_OwnFault(keyword, _MEMBERS, _ALL))
+            excluded = _union(fault.excluded for fault in faults)
+            self._own[id(schema)] = faults, kinds - excluded
+        return self._own[id(schema)]
+
+    def _is_allowed(self, schema: JsonSchema, member: JsonValue) -> bool:
+        """Return whether a schema allows one of its `enum` or `const`; also if finding out takes too much work."""
+        try:
+            return not self._evaluation.outcome(schema, member).faults
+        except SchemaTooComplex:
+            return True
+
     def _blame(self, schema: JsonValue, pointer: str, errors: dict[str, Note], visited: set[int]) -> None:
         """Collect the reasons why a schema allows nothing, along everything that a value of it must have."""
         if id(schema) in visited:
@@ -133,7 +172,7 @@ class _Analysis:
             errors.setdefault(pointer, Note(pointer, "Allows no value, although one is required here."))
             return
         before = len(errors)
-        for keyword, message, _ in _own_faults(schema):
+        for keyword, message, _ in self._own_of(schema)[0]:
             errors.setdefault(f"{pointer}/{keyword}", Note(f"{pointer}/{keyword}", message))
         if "$ref" in schema and not self._allows(target := self._schema.target(schema["$ref"])):
             self._blame_definition(str(schema["$ref"]).rpartition("/")[2], target, errors, visited)
@@ -174,7 +213,7 @@ class _Analysis:
             value = waiting.pop(0)
             if isinstance(value, dict):
                 if (pointer := self._schema.pointers.get(id(value))) is not None:
-                    for keyword, message, _ in _own_faults(value):
+                    for keyword, message, _ in self._own_of(value)[0]:
                         yield Note(f"{pointer}/{keyword}", message)
                     if unknown := _unknown_names(value):
                         message = f"Names {', '.join(unknown[:5])}, which is not in properties. Check the spelling."
@@ -182,20 +221,6 @@ class _Analysis:
                 waiting += value.values()
             elif isinstance(value, list):
                 waiting += value
-
-
-def _own_kinds(schema: JsonSchema) -> Kinds:
-    """Return the kinds of values that a schema allows, without the schemas inside it."""
-    kinds = _ALL
-    for _, _, removed in _own_faults(schema):
-        kinds -= removed
-    if (types := schema.get("type")) is not None:
-        kinds &= _union(_OF_TYPE[str(kind)] for kind in (types if isinstance(types, list) else [types]))
-    if "const" in schema:
-        kinds &= _kinds_of(schema["const"])
-    if "enum" in schema:
-        kinds &= _union(map(_kinds_of, _list(schema["enum"])))
-    return kinds
 
 
 def references(schema: JsonValue) -> Iterator[str]:
@@ -211,27 +236,64 @@ def references(schema: JsonValue) -> Iterator[str]:
             waiting += value
 
 
-def _own_faults(schema: JsonSchema) -> Iterator[tuple[str, str, Kinds]]:
-    """Yield the keywords of one schema that cannot be satisfied, a message, and the kinds of values they exclude."""
+def _own_faults(schema: JsonSchema) -> Iterator[_OwnFault]:
+    """Yield the keywords of one schema that nothing can satisfy."""
     if schema.get("enum") == []:
-        yield "enum", "Has no values. List the values that are allowed, or remove it.", _ALL
+        yield _OwnFault("enum", "Has no values. List the values that are allowed, or remove it.", _ALL)
     if schema.get("not") == {}:
-        yield "not", "Excludes every value. Describe what is excluded.", _ALL
+        yield _OwnFault("not", "Excludes every value. Describe what is excluded.", _ALL)
     for low, high, kind in _BOUNDS:
-        least, most = schema.get(low), schema.get(high)
-        if _is_crossed(least, most, lambda left, right: left > right):
-            yield low, f"Is more than {high}. Exchange them.", _OF_TYPE[kind]
+        if _is_crossed(schema.get(low), schema.get(high), lambda left, right: left > right):
+            yield _OwnFault(low, f"Is more than {high}. Exchange them.", _OF_TYPE[kind])
+    yield from _number_faults(schema)
+    yield from _object_faults(schema)
+    yield from _array_faults(schema)
+
+
+def _number_faults(schema: JsonSchema) -> Iterator[_OwnFault]:
+    number = _OF_TYPE["number"]
     for low, high in (
         ("exclusiveMinimum", "maximum"), ("minimum", "exclusiveMaximum"), ("exclusiveMinimum", "exclusiveMaximum")
     ):  # fmt: skip
         if _is_crossed(schema.get(low), schema.get(high), lambda left, right: left >= right):
-            yield low, f"Leaves no number below {high}. Exchange them, or include the bound.", _OF_TYPE["number"]
-    if (missing := _closed_out(schema)) and schema.get("additionalProperties") is False:
+            yield _OwnFault(low, f"Leaves no number below {high}. Exchange them, or include the bound.", number)
+            return
+    least = [math.ceil(each) for each in _numbers(schema, "minimum")]
+    least += [math.floor(each) + 1 for each in _numbers(schema, "exclusiveMinimum")]
+    most = [math.floor(each) for each in _numbers(schema, "maximum")]
+    most += [math.ceil(each) - 1 for each in _numbers(schema, "exclusiveMaximum")]
+    if schema.get("type") == "integer" and least and most and max(least) == min(most) + 1:
+        low = "minimum" if "minimum" in schema else "exclusiveMinimum"
+        yield _OwnFault(low, "Leaves no whole number. Move the bounds apart.", _OF_TYPE["integer"])
+
+
+def _object_faults(schema: JsonSchema) -> Iterator[_OwnFault]:
+    required, properties = _list(schema.get("required")), schema.get("properties", {})
+    is_closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
+    if is_closed and (missing := _closed_out(schema)):
         message = f"Names {', '.join(missing[:5])}, which additionalProperties excludes. Describe it in properties."
-        yield "required", message, _OF_TYPE["object"]
+        yield _OwnFault("required", message, _OF_TYPE["object"])
+    if is_closed and _is_crossed(schema.get("minProperties"), properties, lambda least, named: least > len(named)):
+        message = "Is more than the properties that are allowed. Describe the others."
+        yield _OwnFault("minProperties", message, _OF_TYPE["object"])
+    if _is_crossed(len(required), schema.get("maxProperties"), lambda least, most: least > most):
+        yield _OwnFault("maxProperties", "Is less than the number of required properties.", _OF_TYPE["object"])
+
+
+def _array_faults(schema: JsonSchema) -> Iterator[_OwnFault]:
     prefix = _list(schema.get("prefixItems"))
     if schema.get("items") is False and _is_crossed(schema.get("minItems"), len(prefix), lambda a, b: a > b):
-        yield "minItems", "Is more than the items that are allowed. Describe the others.", _OF_TYPE["array"]
+        yield _OwnFault("minItems", "Is more than the items that are allowed. Describe the others.", _OF_TYPE["array"])
+    if "contains" not in schema:
+        return
+    keyword = "minContains" if "minContains" in schema else "contains"
+    for high in ("maxContains", "maxItems"):
+        if _is_crossed(schema.get("minContains", 1), schema.get(high), lambda least, most: least > most):
+            yield _OwnFault(keyword, f"Needs more items than {high} allows.", _OF_TYPE["array"])
+
+
+def _numbers(schema: JsonSchema, keyword: str) -> list[Any]:
+    return [schema[keyword]] if keyword in schema else []
 
 
 def _is_crossed(low: Any, high: Any, crossed: Callable[[Any, Any], bool]) -> bool:
