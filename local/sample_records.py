@@ -42,8 +42,8 @@ async def save_samples(around: Surroundings) -> None:
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys  # noqa: PLC0415
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions  # noqa: PLC0415
     from pi_voice.domain.api_keys import ApiKey, generate  # noqa: PLC0415
+    from pi_voice.domain.connection_api import CreateSessionRequest  # noqa: PLC0415
     from pi_voice.domain.ids import KeyId, SessionId, WorkspaceId  # noqa: PLC0415
-    from pi_voice.domain.session_api import CreateSessionRequest  # noqa: PLC0415
     from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS  # noqa: PLC0415
     from pi_voice.settings import TableNames  # noqa: PLC0415
 

@@ -4,7 +4,8 @@ from typing import Final
 
 from pi_voice import container
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest, Session
+from pi_voice.domain.session_api import Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.entrypoints.callers import RequestHash, SessionCaller
 from pi_voice.entrypoints.http import Idempotent
 

@@ -1,7 +1,7 @@
 """POST /api/v1/voice/sessions."""
 
 from pi_voice import container
-from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest
+from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest
 from pi_voice.entrypoints.callers import Caller
 from pi_voice.entrypoints.http import Idempotent
 

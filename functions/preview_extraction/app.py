@@ -3,7 +3,7 @@
 from typing import Final
 
 from pi_voice import container
-from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionQuery, PreviewExtractionRequest
+from pi_voice.domain.extraction_api import ExtractedResults, PreviewExtractionQuery, PreviewExtractionRequest
 from pi_voice.entrypoints.callers import Caller
 
 MAX_BODY_BYTES: Final = 4_194_304  # a transcript of 1 MB with every character escaped as \uXXXX

@@ -1,8 +1,8 @@
 """POST /api/v1/voice/sessions/{session_id}/renew."""
 
 from pi_voice import container
+from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
 from pi_voice.entrypoints.callers import SessionCaller
 
 app = container.api()

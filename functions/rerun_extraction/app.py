@@ -1,8 +1,8 @@
 """POST /api/v1/voice/sessions/{session_id}/extract."""
 
 from pi_voice import container
+from pi_voice.domain.extraction_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.entrypoints.callers import Caller
 
 app = container.api()

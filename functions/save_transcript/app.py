@@ -2,7 +2,7 @@
 
 from pi_voice import container
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
+from pi_voice.domain.transcript_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.entrypoints.callers import SessionCaller
 
 app = container.api()

@@ -1,7 +1,7 @@
 """EventBridge schedule: end abandoned sessions, enforce call limits, re-queue lost extractions."""
 
 from pi_voice import container
-from pi_voice.domain.session_api import SweepSessionsResult
+from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.entrypoints.events import schedule_handler
 
 sweep_sessions = container.sweep_sessions()

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES

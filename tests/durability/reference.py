@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pi_voice.domain import session_api
+from pi_voice.domain.connection_api import RenewedSession
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     ProviderError,
@@ -18,8 +19,8 @@ from pi_voice.domain.errors import (
     TranscriptConflict,
     TranscriptGap,
 )
-from pi_voice.domain.session_api import RenewedSession, SavedTranscript
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import SavedTranscript
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.extract_results import ExtractionUnfinished
 from tests.durability.interleaving import Outcome

@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.transcripts import unpack
+from pi_voice.domain.connection_api import RenewSessionRequest
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest, RenewSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from tests.durability.interleaving import Fate, Gate, Outcome
 from tests.durability.one_session import OneSession, a_call, says
 from tests.durability.reference import (

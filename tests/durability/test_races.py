@@ -14,18 +14,13 @@ from typing import Any
 import pytest
 
 from pi_voice.domain import session_api
+from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import SessionNotActive, TranscriptConflict, VoiceError
 from pi_voice.domain.ids import SessionId, uuid7
-from pi_voice.domain.session_api import (
-    CompleteSessionRequest,
-    RenewedSession,
-    RenewSessionRequest,
-    SavedTranscript,
-    SaveTranscriptRequest,
-    SweepSessionsResult,
-)
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.sweeps import SweepSessionsResult
+from pi_voice.domain.transcript_api import CompleteSessionRequest, SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
 from pi_voice.use_cases.extract_results import ExtractionUnfinished

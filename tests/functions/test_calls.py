@@ -4,7 +4,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -125,7 +125,7 @@ class Listener:
         """Record one request to DynamoDB."""
         if "QueueUrl" in params:
             return
-        names = {getattr(container.tables(), each.name): each.name for each in fields(container.tables())}
+        names = {str(table): name for name, table in container.tables()._asdict().items()}
         match operation:
             case "BatchGetItem" | "BatchWriteItem":
                 tables = [*params["RequestItems"]]

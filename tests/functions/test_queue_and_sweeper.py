@@ -11,7 +11,7 @@ import pytest
 from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from local import template
-from pi_voice.domain.session_api import SweepSessionsResult
+from pi_voice.domain.sweeps import SweepSessionsResult
 from tests.functions.api import GRACE_SECONDS, Api
 from tests.functions.front import Front, without_gemini
 from tests.functions.work import Work, message

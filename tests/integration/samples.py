@@ -90,7 +90,7 @@ def a_call_end(**changes: Any) -> SessionCompletion:
         extraction=Extraction(status="pending"),
         recheck_at=NOW + 320,
     )
-    return replace(end, **changes)
+    return end._replace(**changes)
 
 
 def added(store: Store, **changes: Any) -> Session:

@@ -337,7 +337,7 @@ def stand_in(runner: asyncio.Runner) -> Iterator[str]:
 
 def issue_token(runner: asyncio.Runner, web: HttpClient, base_url: str, **changes: Any) -> str:
     known = replace(settings(base_url), api_key=API_KEY)
-    request = replace(REQUEST, expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
+    request = REQUEST._replace(expires_at=int(time.time()) + changes.pop("ttl_seconds", 3600))
     return runner.run(GeminiLiveTokens(lambda: replace(known, **changes), web, LONG).issue(request)).token
 
 

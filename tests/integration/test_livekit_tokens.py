@@ -10,7 +10,7 @@ from livekit.api import TokenVerifier
 
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.adapters.livekit import LiveKitRooms
-from pi_voice.domain.session_api import LiveKitConnection
+from pi_voice.domain.connection_api import LiveKitConnection
 from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.settings import LiveKitSettings
 from tests.integration.samples import a_session

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -63,7 +62,7 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     )
     for number in range(12):
         event = room_event(session.session_id, session.livekit.room_sid or "" if not number else f"RM_{number}", "")
-        run(store.sessions.merge_room_event(replace(event, metadata=row_limits.fitting_room_text(LONGEST * 4_096))))
+        run(store.sessions.merge_room_event(event._replace(metadata=row_limits.fitting_room_text(LONGEST * 4_096))))
     completed = run(store.sessions.complete(session, a_call_end()))
     assert completed is not None
     results: Json = {"k": "x" * (row_limits.MAX_RESULT_BYTES - len('{"k":""}'))}

@@ -15,8 +15,8 @@ import pytest
 from pi_voice.domain.errors import SessionNotActive, StorageError, UnreadableRow
 from pi_voice.domain.ids import TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
-from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn, check_checkpoint
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.save_transcript import SaveTranscript

@@ -98,7 +98,7 @@ def test_duties_of_a_tombstone_can_be_changed_too(store: Store) -> None:
 
     changed = run(store.sessions.set_duties(tombstone.session_id, tombstone.duties, after))
 
-    assert changed == replace(tombstone, duties=after)
+    assert changed == tombstone._replace(duties=after)
     assert run(store.sessions.duties(tombstone.session_id)) == after
 
 

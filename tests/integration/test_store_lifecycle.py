@@ -94,7 +94,7 @@ def test_a_session_renewed_after_the_sweeper_read_it_does_not_end(store: Store) 
     assert fail(store, session) is None
     assert run(store.sessions.complete(session, end)) is None
     assert found(store, session) == renewed
-    assert run(store.sessions.complete(session, replace(end, expires_at=session.expires_at + 60)))
+    assert run(store.sessions.complete(session, end._replace(expires_at=session.expires_at + 60)))
 
 
 @pytest.mark.parametrize("over", [ended, failed], ids=["completed", "failed"])

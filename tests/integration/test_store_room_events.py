@@ -23,7 +23,7 @@ METADATA: dict[str, Any] = {"a": 1, "b": [0.5, None, "é 🏠"], "c": {"": 2**70
 def merged_room(store: Store, session: Session, *events: RoomEvent) -> LiveKitRoom:
     """Merge events into a session and return the state of its room."""
     for event in events:
-        merged = run(store.sessions.merge_room_event(replace(event, session_id=session.session_id)))
+        merged = run(store.sessions.merge_room_event(event._replace(session_id=session.session_id)))
         assert merged == run(store.sessions.get(session.session_id))
     there = found(store, session)
     assert replace(there, livekit=session.livekit) == session
@@ -233,7 +233,7 @@ def test_concurrent_events_of_other_rooms_are_all_merged(store: Store) -> None:
     session = added(store)
     events_of_each = (event(started_at=NOW), event(joined_at=NOW + 1), event(finished_at=NOW + 2))
     events = [
-        replace(one, session_id=session.session_id, room_sid=f"RM_{number}")
+        one._replace(session_id=session.session_id, room_sid=f"RM_{number}")
         for number in range(2)
         for one in events_of_each
     ]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -115,7 +114,7 @@ def test_forgetting_whose_first_response_was_lost_succeeds(store: Store) -> None
 def test_a_tombstone_with_other_duties_is_not_forgotten(store: Store) -> None:
     tombstone = deleted(store, added(store, status="failed"))
 
-    run(store.sessions.forget(replace(tombstone, duties=tombstone.duties.without("close_room"))))
+    run(store.sessions.forget(tombstone._replace(duties=tombstone.duties.without("close_room"))))
 
     assert run(store.sessions.duties(tombstone.session_id)) == tombstone.duties
 
@@ -134,7 +133,7 @@ Write = Callable[[Store, Session], Coroutine[Any, Any, object]]
 WRITES: dict[str, Write] = {
     "complete": lambda store, session: store.sessions.complete(session, END),
     "complete from checkpoints": lambda store, session: store.sessions.complete(
-        session, replace(END, checkpoint_turns=0, expires_at=session.expires_at)
+        session, END._replace(checkpoint_turns=0, expires_at=session.expires_at)
     ),
     "fail": lambda store, session: store.sessions.fail(
         session, session.failed(UNPROVISIONED, "failed", NOW), close_room_at=NOW

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
 from pi_voice.domain.api_keys import ApiKey
+from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     AgentNotFound,
@@ -30,7 +31,7 @@ from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
-from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
@@ -270,7 +271,7 @@ class FakeSessions:
         await _request()
         if session_id in self.tombstones:
             if self.tombstones[session_id].duties == before:
-                self.tombstones[session_id] = replace(self.tombstones[session_id], duties=after)
+                self.tombstones[session_id] = self.tombstones[session_id]._replace(duties=after)
             return self.tombstones[session_id]
         current = self.stored.get(session_id)
         if current is None or current.duties != before:

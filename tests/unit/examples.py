@@ -6,12 +6,13 @@ from typing import Any
 from pydantic import JsonValue
 
 from pi_voice.domain.agents import Agent, CreateAgentRequest
+from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError
 from pi_voice.domain.extractions import ErrorInfo, Extraction, TranscriptQuality
 from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
-from pi_voice.domain.session_api import CompleteSessionRequest, CreateSessionRequest
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from pi_voice.domain.connection_api import AddedParticipant, AddParticipantRequest
 from pi_voice.domain.errors import InvalidApiKey, InvalidRequest, SessionNotActive, SessionNotFound
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import AddedParticipant, AddParticipantRequest
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.add_participant import AddParticipant

@@ -23,8 +23,8 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
 from pi_voice.use_cases.complete_session import CompleteSession

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest, GeminiLiveConnection
 from pi_voice.domain.duties import Duty
 from pi_voice.domain.errors import (
     AgentNotFound,
@@ -22,7 +23,6 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.ids import is_uuid
-from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest, GeminiLiveConnection
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.ports import Caller, CreatedRoom, LiveTokenRequest
 from pi_voice.use_cases.create_session import CreateSession

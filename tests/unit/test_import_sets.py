@@ -138,7 +138,8 @@ def test_secrets_are_imported_where_a_provider_is_called_and_for_client_tokens_o
 def test_a_cold_start_builds_only_the_validators_of_its_own_route() -> None:
     code = """
 import app
-from pi_voice.domain.session_api import CreatedSession, Session
+from pi_voice.domain.connection_api import CreatedSession
+from pi_voice.domain.session_api import Session
 assert Session.__pydantic_complete__
 assert not CreatedSession.__pydantic_complete__
 """

@@ -12,8 +12,8 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
     VoiceError,
 )
+from pi_voice.domain.extraction_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.domain.extractions import Evidence
-from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.ports import Caller
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.preview_extraction import PreviewExtraction

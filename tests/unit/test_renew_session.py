@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.connection_api import GeminiLiveConnection, RenewedSession, RenewSessionRequest
 from pi_voice.domain.errors import (
     GeminiUnavailable,
     InvalidApiKey,
@@ -17,7 +18,6 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
-from pi_voice.domain.session_api import GeminiLiveConnection, RenewedSession, RenewSessionRequest
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller

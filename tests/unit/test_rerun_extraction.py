@@ -19,9 +19,9 @@ from pi_voice.domain.errors import (
     StorageError,
     VoiceError,
 )
+from pi_voice.domain.extraction_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.extractions import Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import TranscriptId
-from pi_voice.domain.session_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Caller, ModelRequest, ModelResponse
 from pi_voice.use_cases.extractor import Extractor

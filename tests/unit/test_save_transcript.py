@@ -17,8 +17,8 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.save_transcript import SaveTranscript

@@ -99,7 +99,7 @@ def test_a_reference_out_of_the_document_is_a_fault(reference: str) -> None:
 
 
 def test_a_name_that_other_definitions_do_not_have_is_a_fault() -> None:
-    reference = {"properties": {"it": {"$ref": "#/definitions/Vist"}}}
+    reference: dict[str, Any] = {"properties": {"it": {"$ref": "#/definitions/Vist"}}}
 
     assert fault_pointers(read_schema({**reference, "definitions": {"Visit": {}}})) == ["/properties/it/$ref"]
     assert fault_pointers(read_schema(reference)) == []  # a generator left all definitions out

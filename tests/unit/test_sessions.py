@@ -9,21 +9,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from pi_voice.domain.agents import Behaviors, OwnedAgent
+from pi_voice.domain.connection_api import AddParticipantRequest, CreateSessionRequest
 from pi_voice.domain.duties import Duty
 from pi_voice.domain.errors import TranscriptTooLarge, TtlTooShort
+from pi_voice.domain.extraction_api import PreviewExtractionRequest
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import WorkspaceId
-from pi_voice.domain.session_api import (
-    AddParticipantRequest,
-    CompleteSessionRequest,
-    CreateSessionRequest,
-    ListSessionsQuery,
-    PreviewExtractionRequest,
-    SaveTranscriptRequest,
-    Session,
-    SessionSummary,
-)
+from pi_voice.domain.session_api import ListSessionsQuery, Session, SessionSummary
 from pi_voice.domain.sessions import ReopenedRoom
+from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from tests.unit.examples import (
     AGENT_ID,
     NOW,

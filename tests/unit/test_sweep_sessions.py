@@ -9,8 +9,8 @@ from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import LiveKitUnavailable, StorageError, UnreadableRow, UpstreamTimeout
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, TranscriptId
-from pi_voice.domain.session_api import SweepSessionsResult
 from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import DueSession
 from pi_voice.use_cases.end_session import EndSession

@@ -5,8 +5,7 @@ Models are imported for their types only: every function imports this module, an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,19 +14,19 @@ if TYPE_CHECKING:
 
     from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
     from pi_voice.domain.api_keys import ApiKey
+    from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
     from pi_voice.domain.duties import Duties
     from pi_voice.domain.extractions import Extraction
     from pi_voice.domain.idempotency import IdempotentRequest
     from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
     from pi_voice.domain.livekit_webhooks import RoomEvent
     from pi_voice.domain.pagination import Page
-    from pi_voice.domain.session_api import GeminiLiveConnection, ListSessionsQuery, LiveKitConnection
+    from pi_voice.domain.session_api import ListSessionsQuery
     from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
     from pi_voice.domain.transcripts import TranscriptTurn
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """The sessions a caller may access: those of a workspace, or a single one."""
 
     workspace: WorkspaceId | None = None
@@ -110,8 +109,7 @@ class Agents(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DueSession:
+class DueSession(NamedTuple):
     """A session or tombstone with a duty that is due, as listed by the index, which lags behind the table."""
 
     session_id: SessionId
@@ -257,8 +255,7 @@ class ExtractionQueue(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedRoom:
+class CreatedRoom(NamedTuple):
     """A LiveKit room in the response of CreateRoom."""
 
     room_sid: str
@@ -281,8 +278,7 @@ class Rooms(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SignedWebhook:
+class SignedWebhook(NamedTuple):
     """The raw body of a webhook, or a function that reads it, and the token in its Authorization header."""
 
     token: str
@@ -302,8 +298,7 @@ class WebhookVerifier(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LiveTokenRequest:
+class LiveTokenRequest(NamedTuple):
     """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds."""
 
     instruction: str
@@ -319,8 +314,7 @@ class LiveTokens(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(NamedTuple):
     """A request to the extraction model: system instruction, messages and the schema of the answer.
 
     Messages alternate between user and model; the first and the last are the user's.
@@ -331,8 +325,7 @@ class ModelRequest:
     schema: dict[str, JsonValue]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelResponse:
+class ModelResponse(NamedTuple):
     """Answer of the extraction model, how it ended, its token counts, and the model's own id."""
 
     text: str

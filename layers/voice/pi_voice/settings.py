@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
@@ -12,8 +12,7 @@ GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class TableNames:
+class TableNames(NamedTuple):
     """Names of the DynamoDB tables, and the retention of sessions in days (0: no expiry)."""
 
     agents: str

@@ -9,9 +9,9 @@ import pytest
 from demo.example import load
 from local.errors import CannotStart
 from pi_voice.domain.agents import CreateAgentRequest
+from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
-from pi_voice.domain.session_api import CreateSessionRequest
 from pi_voice.domain.sessions import Participant
 from tests.support.template import ROOT
 

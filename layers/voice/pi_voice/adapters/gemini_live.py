@@ -14,8 +14,8 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, ResponseTooLarge
+from pi_voice.domain.connection_api import GeminiLiveConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
-from pi_voice.domain.session_api import GeminiLiveConnection
 from pi_voice.logs import logger
 from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings

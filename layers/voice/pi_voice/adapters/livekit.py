@@ -14,9 +14,9 @@ from livekit.api.twirp_client import ServerError, ServerErrorCode
 from livekit.protocol.room import RoomConfiguration
 
 from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, Redirected, ResponseTooLarge
+from pi_voice.domain.connection_api import LiveKitConnection
 from pi_voice.domain.errors import LiveKitError, LiveKitUnavailable, UpstreamTimeout
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.session_api import LiveKitConnection
 from pi_voice.domain.sessions import Medium, Participant, Session
 from pi_voice.logs import logger
 from pi_voice.ports import CreatedRoom

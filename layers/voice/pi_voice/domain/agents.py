@@ -1,7 +1,6 @@
 """Agents: instructions, questions, voice and output schema."""
 
-from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
@@ -121,8 +120,7 @@ class ListAgentsQuery(PageQuery):
     """Query of GET /agents."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnedAgent:
+class OwnedAgent(NamedTuple):
     """An agent and its workspace."""
 
     workspace: WorkspaceId

@@ -6,8 +6,8 @@ duty before it performs it, so even a process that is killed at every try runs o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 DutyName = Literal["end_call", "hang_up", "close_room", "extract", "delete_again"]
 """Name of a duty.
@@ -18,16 +18,14 @@ wrote after the session was deleted.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Duty:
+class Duty(NamedTuple):
     """When a duty is due, in Unix seconds, and how often it was tried."""
 
     due_at: int
     tries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """Pauses after a try in seconds, doubled from the first to the longest, and the maximum number of tries."""
 
     first_seconds: int
@@ -51,11 +49,10 @@ BACKOFF: Final[Mapping[str, Backoff]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Duties:
+class Duties(NamedTuple):
     """The duties of one session by name. Names that a newer version wrote are kept, and left to it."""
 
-    by_name: Mapping[str, Duty] = field(default_factory=dict)
+    by_name: Mapping[str, Duty] = MappingProxyType({})
 
     @property
     def due_at(self) -> int | None:
@@ -76,7 +73,7 @@ class Duties:
 
     def moved(self, name: str, due_at: int) -> "Duties":
         """Return the duties with another time of one of them; its number of tries stays."""
-        return Duties({**self.by_name, name: replace(self.by_name.get(name, Duty(due_at)), due_at=due_at)})
+        return Duties({**self.by_name, name: self.by_name.get(name, Duty(due_at))._replace(due_at=due_at)})
 
     def without(self, *names: str) -> "Duties":
         """Return the duties without those of some names."""

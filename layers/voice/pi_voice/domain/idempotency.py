@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pi_voice.domain.errors import ErrorDetail, InvalidRequest
 
@@ -11,8 +10,7 @@ KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """Valid keys: 1 to 255 visible ASCII characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class IdempotentRequest:
+class IdempotentRequest(NamedTuple):
     """A request with an Idempotency-Key."""
 
     caller: str

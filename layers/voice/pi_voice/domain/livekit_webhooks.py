@@ -1,8 +1,7 @@
 """LiveKit webhooks: signature, event and room models."""
 
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -51,8 +50,7 @@ class WebhookEvent(_WebhookPart):
     created_at: Annotated[Int64, Field(alias="createdAt", ge=0, lt=2**63)] = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RoomEvent:
+class RoomEvent(NamedTuple):
     """The facts of one webhook about a session's room; all instants are Unix seconds."""
 
     session_id: SessionId

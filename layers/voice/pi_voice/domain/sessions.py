@@ -9,7 +9,7 @@ An active session may be hung up: its call was stopped or exceeded its time limi
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
@@ -209,8 +209,7 @@ class Session:
         return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, duties=duties)
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """What is left of a deleted session until its duties are done: nothing that was said, no workspace."""
 
     session_id: SessionId
@@ -219,8 +218,7 @@ class Tombstone:
     """When no token can open the room any more; 0 for tombstones of earlier versions."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionCompletion:
+class SessionCompletion(NamedTuple):
     """The attributes that turn an active session into a completed one in a single write."""
 
     completed_at: int

@@ -87,6 +87,15 @@ def stop_after_fifty_faults(turns: object) -> object:
     return turns
 
 
+WholeTranscript = Annotated[
+    list[TranscriptTurn],
+    Field(max_length=MAX_TURNS),
+    BeforeValidator(stop_after_fifty_faults),
+    BeforeValidator(check_turn_count),  # the last one runs first
+]
+"""The turns of a whole call, in a request."""
+
+
 def _located(error: ValidationError, first: int) -> list[InitErrorDetails]:
     """Return the faults of a batch, with the numbers of the turns in the whole list."""
     check_fault_count(error)

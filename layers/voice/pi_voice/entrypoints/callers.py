@@ -1,9 +1,8 @@
 """Credentials of a request, for the signatures of handlers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from aws_lambda_powertools.event_handler.depends import Depends
 from aws_lambda_powertools.event_handler.request import Request
@@ -22,8 +21,7 @@ from pi_voice.ports import SignedWebhook as SignedWebhookBody
 IDEMPOTENCY_KEY: Final = "idempotency-key"
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticators:
+class Authenticators(NamedTuple):
     """How credentials are checked. Client tokens come from a factory, because their secret is read on demand."""
 
     workspace_of: Callable[[api_keys.Secret], Awaitable[WorkspaceId]]

@@ -8,9 +8,8 @@ responses (docs/adr/0002).
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Annotated, Any, Final, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NamedTuple, get_origin, get_type_hints
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.depends import Depends
@@ -55,8 +54,7 @@ Errors = tuple[type[VoiceError], ...]
 """Errors of a route in addition to those every route has; for the API reference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotent:
+class Idempotent(NamedTuple):
     """Makes a route support Idempotency-Key."""
 
     id_field: str
@@ -68,8 +66,7 @@ class Idempotent:
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """A route as declared by its handler; the API reference is built from it."""
 
     method: str
@@ -106,8 +103,7 @@ class Route:
         return SessionCaller in get_type_hints(self.endpoint, include_extras=True).values()
 
 
-@dataclass(frozen=True, slots=True)
-class _Replayed:
+class _Replayed(NamedTuple):
     """Response to a repeated request."""
 
     document: BaseModel

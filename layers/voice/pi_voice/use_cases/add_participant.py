@@ -2,9 +2,9 @@
 
 import time
 
+from pi_voice.domain.connection_api import AddedParticipant, AddParticipantRequest, ParticipantConnection
 from pi_voice.domain.errors import ErrorDetail, InvalidRequest, SessionNotActive, SessionNotFound
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.session_api import AddedParticipant, AddParticipantRequest, ParticipantConnection
 from pi_voice.domain.sessions import Participant
 from pi_voice.ports import Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session

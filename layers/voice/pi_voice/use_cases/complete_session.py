@@ -15,8 +15,8 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import RateLimiter, Rooms, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session

@@ -5,6 +5,7 @@ import time
 from functools import partial
 from typing import Final
 
+from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest
 from pi_voice.domain.errors import (
     AgentNotFound,
     GeminiError,
@@ -24,7 +25,6 @@ from pi_voice.domain.errors import (
 from pi_voice.domain.extractions import ErrorInfo
 from pi_voice.domain.ids import AgentId, Clock, SessionId, uuid7
 from pi_voice.domain.prompts import instruction_for
-from pi_voice.domain.session_api import CreatedSession, CreateSessionRequest
 from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS, Session
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Caller, CreatedRoom, RateLimiter, SessionCaller, Sessions

@@ -7,8 +7,8 @@ from pi_voice.domain import transcripts
 from pi_voice.domain.errors import SessionNotActive, StorageError
 from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import Clock, SessionId, TranscriptId, uuid7
-from pi_voice.domain.session_api import CompleteSessionRequest
 from pi_voice.domain.sessions import Session, SessionCompletion
+from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import logger
 from pi_voice.ports import Checkpoints, Sessions, Transcripts

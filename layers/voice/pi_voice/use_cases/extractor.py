@@ -202,7 +202,7 @@ class Extractor:
         results, claims, details = _validated(response, schema, has_evidence=request.evidence)
         if details:
             errors = "\n".join(f"{detail.path or 'the root'}: {detail.message}" for detail in details)
-            repair = replace(prompt, messages=(*prompt.messages, response.text or "null", _REPAIR.format(errors)))
+            repair = prompt._replace(messages=(*prompt.messages, response.text or "null", _REPAIR.format(errors)))
             response = await self._generate(repair, usage)
             results, claims, details = _validated(response, schema, has_evidence=request.evidence)
         if details:

@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pi_voice.domain.agents import Agent
 from pi_voice.domain.client_tokens import ClientTokens
+from pi_voice.domain.connection_api import Connection, LiveKitConnection
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import Connection, LiveKitConnection
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, LiveTokens, Rooms
 
 OnRoomCreated = Callable[[CreatedRoom], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedConnections:
+class IssuedConnections(NamedTuple):
     """The connections of a session, and the client token for its routes."""
 
     connection: Connection

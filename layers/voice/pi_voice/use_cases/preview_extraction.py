@@ -4,10 +4,10 @@ import time
 
 from pi_voice.domain import transcripts
 from pi_voice.domain.errors import ErrorDetail, InvalidOutputSchema, InvalidRequest, RateLimited, TranscriptTooLarge
+from pi_voice.domain.extraction_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
-from pi_voice.domain.session_api import ExtractedResults, PreviewExtractionRequest
 from pi_voice.ports import Caller, RateLimiter
 from pi_voice.use_cases.extractor import (
     CallTranscript,

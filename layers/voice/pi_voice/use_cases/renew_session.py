@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.errors import (
     GeminiError,
     GeminiUnavailable,
@@ -16,7 +17,6 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
-from pi_voice.domain.session_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions

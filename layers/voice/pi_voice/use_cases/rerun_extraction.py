@@ -15,12 +15,12 @@ from pi_voice.domain.errors import (
     SessionNotFound,
     StorageError,
 )
+from pi_voice.domain.extraction_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.extractions import Extraction, ExtractionRun
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.row_limits import fitting_runs
-from pi_voice.domain.session_api import ExtractedResults, RerunExtractionRequest
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import Agents, Caller, RateLimiter, Sessions, Transcripts

@@ -12,8 +12,8 @@ from pi_voice.domain.errors import (
     TranscriptTooLarge,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.session_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.transcript_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import Checkpoints, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session

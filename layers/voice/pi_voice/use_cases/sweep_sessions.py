@@ -10,8 +10,9 @@ from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InternalError, SessionNotActive, StorageError, UnreadableRow, VoiceError
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.session_api import CompleteSessionRequest, SweepSessionsResult
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.sweeps import SweepSessionsResult
+from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
 from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts

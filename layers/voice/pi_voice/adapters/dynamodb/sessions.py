@@ -5,8 +5,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import JsonValue
 
@@ -547,8 +546,7 @@ def _unchanged(stored: Item | None) -> tuple[str, Item]:
     return "#duties = :duties_before", {":duties_before": stored}
 
 
-@dataclass(frozen=True, slots=True)
-class _IfAbsent:
+class _IfAbsent(NamedTuple):
     """A value for an attribute that has none yet."""
 
     value: Any

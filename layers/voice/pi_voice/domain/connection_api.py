@@ -1,0 +1,185 @@
+"""Request and response models of the routes that issue connections: create, renew, add a participant."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
+from pi_voice.domain.base import Document, JsonObject, Metadata
+from pi_voice.domain.errors import TtlTooShort
+from pi_voice.domain.ids import AgentId, SessionId
+from pi_voice.domain.sessions import (
+    DEFAULT_TTL_SECONDS,
+    DisplayName,
+    Identity,
+    LiveKitRoom,
+    Media,
+    Participant,
+    Session,
+)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    """Remove the default from the reference: generated clients would send it and remove the agent's time limit."""
+    schema.pop("default")
+
+
+class CreateSessionRequest(Document):
+    """Request body of POST /sessions.
+
+    `max_duration_seconds` has three cases: absent uses the agent's time limit, null means no time limit, a number is
+    the time limit of this call.
+    """
+
+    agent_id: str
+    """Agent that takes the call."""
+    participant: Participant
+    """Participant who talks to the agent."""
+    ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
+    """Lifetime of the connections in seconds, 60 to 3600; at least `max_duration_seconds`."""
+    max_duration_seconds: Annotated[DurationCap | None, Field(json_schema_extra=_without_default)] = None
+    """Time limit of the call in seconds, 60 to 1800; absent: the agent's, null: none."""
+    media: Media = ("microphone",)
+    """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
+    metadata: Metadata = Field(default={})
+    """Up to 16 key-value pairs for your backend; a client token does not see them."""
+    client_metadata: Metadata = Field(default={})
+    """Up to 16 key-value pairs for your backend and the client."""
+
+    def call_limit(self, behaviors: Behaviors) -> int | None:
+        """Return the time limit of the call in seconds; raises TtlTooShort if the connections would expire first."""
+        is_requested = "max_duration_seconds" in self.model_fields_set
+        limit = self.max_duration_seconds if is_requested else behaviors.max_duration_seconds
+        if limit is not None and self.ttl_seconds < limit:
+            raise TtlTooShort(self.ttl_seconds, limit)
+        return limit
+
+    def new_session(self, session_id: SessionId, owned: OwnedAgent, now: int, grace_seconds: int) -> Session:
+        """Make the active session of this request; raises TtlTooShort. The room's name is the session id."""
+        return Session(
+            session_id=session_id,
+            workspace=owned.workspace,
+            agent_id=owned.agent.agent_id,
+            agent_version=owned.agent.version,
+            status="active",
+            participant=self.participant,
+            max_duration_seconds=self.call_limit(owned.agent.behaviors),
+            ttl_seconds=self.ttl_seconds,
+            created_at=now,
+            expires_at=now + self.ttl_seconds,
+            livekit=LiveKitRoom(room_name=session_id),
+            media=self.media,
+            metadata=self.metadata,
+            client_metadata=self.client_metadata,
+            grace_seconds=grace_seconds,
+        ).with_first_duties()
+
+
+class LiveKitConnection(Document):
+    """How one participant joins the LiveKit room."""
+
+    url: str
+    """URL for the LiveKit client."""
+    token: str
+    """Access token (JWT) for this room and this participant."""
+    room: str
+    """Room name."""
+
+
+class GeminiLiveConnection(Document):
+    """How the client connects to Gemini Live: open `url + "?access_token=" + token`, then send `setup` unchanged."""
+
+    url: str
+    """WebSocket URL, without the token."""
+    token: str
+    """Ephemeral token, locked to the agent."""
+    model: str
+    """Live model."""
+    setup: JsonObject
+    """First message to send, unchanged."""
+
+
+class Connection(Document):
+    """The two real-time connections of a session."""
+
+    livekit: LiveKitConnection
+    gemini_live: GeminiLiveConnection
+
+
+class CreatedSession(Document):
+    """Response of POST /sessions. The tokens are returned once and stored nowhere."""
+
+    session_id: SessionId
+    """Session id."""
+    agent_id: AgentId
+    """Agent of the session."""
+    agent_version: int
+    """Agent version of the session, fixed when it was created."""
+    status: Literal["active"]
+    """Always `active`."""
+    participant: Participant
+    """Participant who talks to the agent."""
+    max_duration_seconds: int | None
+    """Time limit of the call in seconds; null: none."""
+    ttl_seconds: int
+    """Lifetime of the connections in seconds."""
+    created_at: int
+    """When the session was created."""
+    expires_at: int
+    """When the connections expire."""
+    client_metadata: Metadata
+    """Key-value pairs of the create request for the client; `metadata` is left out, so this is safe for a browser."""
+    client_token: str
+    """Token for this session's own routes, safe to hand to a browser."""
+    connection: Connection
+    """LiveKit and Gemini Live connection."""
+
+
+class RenewSessionRequest(Document):
+    """Request body of POST /sessions/{session_id}/renew."""
+
+    has_resumption_handle: bool = False
+    """Whether the client can resume the Gemini session; if not, the new prompt contains the turns saved so far."""
+
+
+class RenewedSession(Document):
+    """Response of POST /sessions/{session_id}/renew. The tokens are returned once and stored nowhere."""
+
+    session_id: SessionId
+    """Session id."""
+    expires_at: int
+    """When the connections expire."""
+    client_token: str
+    """Token for this session's own routes, safe to hand to a browser."""
+    connection: Connection
+    """LiveKit and Gemini Live connection."""
+
+
+class AddParticipantRequest(Document):
+    """Request body of POST /sessions/{session_id}/participants."""
+
+    identity: Identity
+    """LiveKit identity, unique in this session."""
+    name: DisplayName = ""
+    """Display name."""
+    media: Media = ("microphone",)
+    """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
+
+
+class ParticipantConnection(Document):
+    """The LiveKit connection of an added participant."""
+
+    livekit: LiveKitConnection
+
+
+class AddedParticipant(Document):
+    """Response of POST /sessions/{session_id}/participants."""
+
+    session_id: SessionId
+    """Session id."""
+    participant: Participant
+    """The added participant."""
+    expires_at: int
+    """When the connections expire."""
+    connection: ParticipantConnection
+    """LiveKit connection of the participant."""
