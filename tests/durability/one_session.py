@@ -19,6 +19,7 @@ from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SignedWebhook
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.delete_session import DeleteSession
 from pi_voice.use_cases.end_session import EndSession
@@ -145,23 +146,25 @@ class OneSession:
         self.room, self.model, self.queue = Room(), Model(), Queue()
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
+        tool_calls = store.tool_calls
+        content = CallContent(transcripts, tool_calls)
         issue_connections = IssueConnections(
             self.room, Tokens(), ClientTokens(lambda: ["a secret of no less than 32 letters"], clock)
         )
-        self.stop_session = StopSession(sessions, self.room, clock)
+        self.stop_session = StopSession(sessions, tool_calls, self.room, clock)
         end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
-        self.extract_results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
+        self.extract_results = ExtractResults(store.agents, sessions, content, extractor, self.queue, clock)
         self.complete_session = CompleteSession(
             sessions, end_session, self.extract_results, lambda: self.room, Unlimited()
         )
         self.save_transcript = SaveTranscript(sessions, checkpoints)
-        self.renew_session = RenewSession(store.agents, sessions, checkpoints, issue_connections, clock)
+        self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
             sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock
         )
         self.receive_livekit_webhook = ReceiveLivekitWebhook(TrustingVerifier(), sessions, lambda: self.room, clock)
-        self.read_sessions = ReadSessions(sessions, transcripts)
+        self.read_sessions = ReadSessions(sessions, content)
         self.delete_session = DeleteSession(sessions, transcripts, clock)
 
     async def begin(self, session: Session) -> None:

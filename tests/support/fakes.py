@@ -33,6 +33,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
@@ -390,6 +391,37 @@ class FakeCheckpoints:
     async def delete(self, session_id: SessionId) -> None:
         await _request()
         self.stored.pop(session_id, None)
+
+
+class FakeToolCalls:
+    """Tool calls. Their number is in the session."""
+
+    def __init__(self, sessions: FakeSessions | None = None) -> None:
+        self.stored: dict[SessionId, list[ToolCall]] = {}
+        self._sessions = sessions or FakeSessions()
+
+    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
+        await _request()
+        now = self._sessions.stored.get(session.session_id)
+        known = self.stored.get(session.session_id, [])
+        if now is None or now.status != "active" or now.tool_calls != session.tool_calls:
+            return None
+        if any(each.call_id == call.call_id for each in known):
+            return None
+        self.stored[session.session_id] = [*known, call]
+        counts = {"tool_calls": session.tool_calls + 1, "tool_call_bytes": session.tool_call_bytes + size}
+        self._sessions.stored[session.session_id] = replace(now, **counts)
+        return replace(session, **counts)
+
+    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+        await _request()
+        return next((each for each in self.stored.get(session_id, []) if each.call_id == call_id), None)
+
+    async def read(self, session: Session) -> list[ToolCall]:
+        if not session.tool_calls:
+            return []
+        await _request()
+        return self.stored[session.session_id][: session.tool_calls]
 
 
 class FakeExtractionQueue:

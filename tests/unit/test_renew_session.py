@@ -36,6 +36,7 @@ from tests.support.fakes import (
     FakeLiveTokens,
     FakeRooms,
     FakeSessions,
+    FakeToolCalls,
     UnknownCaller,
 )
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, agent, session
@@ -61,6 +62,7 @@ class Setup:
         self.agents = FakeAgents(ANA)
         self.sessions = sessions or FakeSessions(stored or session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
+        self.tool_calls = FakeToolCalls(self.sessions)
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
         self.clock = FakeClock(now)
@@ -72,11 +74,11 @@ class Setup:
 
     def renew_session_at(self, clock: FakeClock) -> RenewSession:
         issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return RenewSession(self.agents, self.sessions, self.checkpoints, issue_connections, clock)
+        return RenewSession(self.agents, self.sessions, self.checkpoints, self.tool_calls, issue_connections, clock)
 
     @property
     def stop_session(self) -> StopSession:
-        return StopSession(self.sessions, self.rooms, self.clock)
+        return StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
 
     def renew(self, request: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
         return asyncio.run(self.renew_session(SESSION_ID, request or RenewSessionRequest(), caller))

@@ -537,7 +537,7 @@ ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finish
 
 
 def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
-    document = json.loads(Session.with_transcript(session(), None).model_dump_json())
+    document = json.loads(Session.of_stored(session(), None, []).model_dump_json())
 
     assert document.keys() == SUMMARY_FIELDS | {"transcript", "results", "extraction"}
     assert document["livekit"].keys() == ROOM_FIELDS
@@ -577,7 +577,7 @@ def test_a_completed_session_is_returned_with_transcript_results_and_extraction(
         extraction=Extraction(status="succeeded", model="m", attempts=1),
     )
 
-    document = json.loads(Session.with_transcript(completed, TURNS).model_dump_json())
+    document = json.loads(Session.of_stored(completed, TURNS, []).model_dump_json())
 
     assert document["transcript"] == [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Oslo."}]
     assert document["results"] == {"city": "Oslo"}
@@ -589,14 +589,14 @@ def test_a_completed_session_is_returned_with_transcript_results_and_extraction(
 def test_a_skipped_extraction_has_no_model_and_no_attempts() -> None:
     skipped = replace(session(), status="completed", extraction=Extraction(status="skipped"))
 
-    document = json.loads(Session.with_transcript(skipped, []).model_dump_json())
+    document = json.loads(Session.of_stored(skipped, [], []).model_dump_json())
 
     assert document["extraction"] == SKIPPED
 
 
 def test_workspace_and_transcript_id_are_never_returned() -> None:
-    document = Session.with_transcript(
-        replace(session(workspace="a-secret-name")), complete_session_request().transcript
+    document = Session.of_stored(
+        replace(session(workspace="a-secret-name")), complete_session_request().transcript, []
     ).model_dump_json()
 
     assert "a-secret-name" not in document

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pi_voice.domain.pagination import Page
     from pi_voice.domain.session_api import ListSessionsQuery
     from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
+    from pi_voice.domain.tool_calls import ToolCall
     from pi_voice.domain.transcripts import TranscriptTurn
 
 
@@ -220,6 +221,25 @@ class Checkpoints(Protocol):
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         """Return all turns that were saved when the session was read."""
+        ...
+
+
+class ToolCalls(Protocol):
+    """Store of the tool calls of sessions."""
+
+    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
+        """Record a call of a session. When this returns, it is durable.
+
+        None if the session is not active, if a call was recorded since it was read, or if this call is recorded.
+        """
+        ...
+
+    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+        """Return a recorded call."""
+        ...
+
+    async def read(self, session: Session) -> list[ToolCall]:
+        """Return the calls that were recorded when the session was read, in their order."""
         ...
 
 

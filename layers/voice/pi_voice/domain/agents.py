@@ -9,6 +9,7 @@ from pi_voice.domain.base import Document, JsonObject, Metadata, dotted_path
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.ids import AgentId, WorkspaceId
 from pi_voice.domain.pagination import PageQuery
+from pi_voice.domain.tools import Tools
 from pi_voice.domain.voices import VoiceName
 
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
@@ -39,6 +40,8 @@ class Behaviors(Document):
     """First words of the agent, up to 1,000 characters."""
     closing_message: Words | None = None
     """Last words of the agent, up to 1,000 characters."""
+    may_hang_up: bool = False
+    """Whether the agent ends the call itself, with the built-in tool `hang_up`."""
 
 
 class VoiceChoice(Document):
@@ -79,6 +82,8 @@ class AgentConfig(Document):
     """Whether to return for each value where in the call it was said; costs more output tokens."""
     voice: VoiceChoice = VoiceChoice()
     """Voice of the agent."""
+    tools: Tools = ()
+    """Functions that the agent may call, up to 20."""
     metadata: Metadata = Field(default={})
     """Up to 16 key-value pairs for your own use."""
 
@@ -86,6 +91,20 @@ class AgentConfig(Document):
     def spoken_language(self) -> str:
         """The voice's language, or else the agent's."""
         return self.voice.language_code or self.language
+
+    @property
+    def told(self) -> str:
+        """Everything that the agent is told before a call."""
+        behaviors = self.behaviors
+        texts = (
+            self.name,
+            self.purpose,
+            self.instructions,
+            *self.questions,
+            behaviors.greeting,
+            behaviors.closing_message,
+        )
+        return "\n".join(filter(None, texts))
 
 
 class CreateAgentRequest(AgentConfig):

@@ -267,6 +267,14 @@ class TranscriptTooLarge(VoiceError):
     default_message = "The transcript is too large. Shorten what details names and send it again."
 
 
+class ToolCallsTooLarge(VoiceError):
+    """The tool call, or all tool calls of the session, exceed a limit."""
+
+    status = 413
+    code = "request_too_large"
+    default_message = "The tool call exceeds a limit of the session. Shorten what details names, or record no more."
+
+
 class UnsupportedMediaType(VoiceError):
     """The Content-Type is not JSON in UTF-8."""
 

@@ -40,7 +40,7 @@ TOO_DEEP: Final = ErrorInfo(
 
 def results_error(results: JsonValue, evidence: Mapping[str, Evidence] | None = None) -> ErrorInfo | None:
     """Return why results cannot be stored; None if they fit."""
-    if _is_deeper(results, MAX_RESULT_DEPTH):
+    if is_deeper(results, MAX_RESULT_DEPTH):
         return TOO_DEEP
     size = size_of(results)
     with_evidence = size + size_of({path: found.model_dump() for path, found in (evidence or {}).items()})
@@ -62,7 +62,7 @@ def fitting_runs(runs: Sequence[ExtractionRun]) -> list[ExtractionRun]:
 
 def room_metadata_fits(metadata: JsonValue) -> bool:
     """Return whether a room's metadata can be stored: 1e15 takes four times as much when it is written again."""
-    return size_of(metadata) <= MAX_ROOM_METADATA_BYTES and not _is_deeper(metadata, MAX_RESULT_DEPTH)
+    return size_of(metadata) <= MAX_ROOM_METADATA_BYTES and not is_deeper(metadata, MAX_RESULT_DEPTH)
 
 
 def fitting_room_text(text: str) -> str:
@@ -73,9 +73,9 @@ def fitting_room_text(text: str) -> str:
     return fitting
 
 
-def _is_deeper(value: JsonValue, levels: int) -> bool:
+def is_deeper(value: JsonValue, levels: int) -> bool:
     """Return whether objects and arrays are nested deeper than a number of levels; never recurses deeper itself."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner)

@@ -10,6 +10,7 @@ from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
 from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, SessionStatus
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 
 _YEAR_9999: Final = 253_370_764_800
@@ -95,23 +96,28 @@ class SessionSummary(Document):
 
 
 class Session(SessionSummary):
-    """A session with its transcript and results."""
+    """A session with its transcript, tool calls and results."""
 
     model_config = ConfigDict(json_schema_extra=_with_optional_backend_fields)
 
     transcript: list[TranscriptTurn] | None
     """Turns of the call; null until the session is completed."""
+    tool_calls: list[ToolCall]
+    """Tool calls in the order in which they were recorded."""
     results: JsonValue
     """Results in the agent's output schema; null if there are none."""
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
 
     @classmethod
-    def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
+    def of_stored(
+        cls, session: sessions.Session, transcript: list[TranscriptTurn] | None, tool_calls: list[ToolCall]
+    ) -> "Session":
         """Build the full view of a stored session; the transcript is None until the session is completed."""
         return cls.model_construct(
             **_summary_fields(session),
             transcript=transcript,
+            tool_calls=tool_calls,
             results=session.results,
             extraction=session.extraction,
         )

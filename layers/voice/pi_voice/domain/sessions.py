@@ -131,6 +131,8 @@ class Session:
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
     checkpoint_bytes: int = 0
+    tool_calls: int = 0
+    tool_call_bytes: int = 0
     renewals: int = 0
     hung_up_at: int | None = None
     completed_at: int | None = None
@@ -186,10 +188,11 @@ class Session:
     def latest_expiry(self) -> int:
         """The latest expiry of a renewal: an hour after the creation.
 
-        Without a sign of life, a person's join or a saved turn, it is the end of the call's time limit.
+        Without a sign of life, a person's join, a saved turn or a tool call, it is the end of the call's time limit.
         """
         latest = self.created_at + MAX_SESSION_SECONDS
-        if self.max_duration_seconds is None or self.checkpoint_turns or self.call_ends_at is not None:
+        is_alive = self.checkpoint_turns or self.tool_calls or self.call_ends_at is not None
+        if self.max_duration_seconds is None or is_alive:
             return latest
         return min(latest, self.created_at + self.max_duration_seconds + CAP_LEEWAY_SECONDS)
 

@@ -20,6 +20,7 @@ from pi_voice.domain.errors import ErrorDetail, InvalidRequest, StorageError
 from pi_voice.domain.ids import AgentId, Clock, uuid7
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.pagination import Page
+from pi_voice.domain.tool_validation import validate_tools
 from pi_voice.ports import Agents, Caller
 from pi_voice.use_cases.authorization import authorized_agent
 
@@ -36,7 +37,7 @@ class ManageAgents:
     async def create_agent(self, request: CreateAgentRequest, caller: Caller) -> SavedAgent:
         """Create version 1 of a new agent; raises InvalidOutputSchema."""
         workspace = await caller.workspace()
-        warnings = validate_output_schema(request.output_schema, request.output_schema_strict)
+        warnings = _warnings(request)
         now = int(self._clock())
         agent = _version(request, AgentId(uuid7(self._clock)), 1, created_at=now, updated_at=now)
         if not await self._agents.save(workspace, agent):
@@ -47,7 +48,7 @@ class ManageAgents:
         """Return the response of an earlier create request, for its Idempotency-Key; raises AgentNotFound."""
         await authorized_agent(caller, self._agents, agent_id)
         agent = await self._agents.version(agent_id, 1)
-        return _saved(agent, validate_output_schema(agent.output_schema, agent.output_schema_strict))
+        return _saved(agent, _warnings(agent))
 
     async def get_agent(self, agent_id: AgentId, caller: Caller) -> Agent:
         """Return the current version of an agent; raises AgentNotFound."""
@@ -67,7 +68,7 @@ class ManageAgents:
             owned = await authorized_agent(caller, self._agents, agent_id)
             before = AgentConfig.model_construct(**dict(owned.agent))
             config = _patched(before, patch)
-            warnings = validate_output_schema(config.output_schema, config.output_schema_strict)
+            warnings = _warnings(config)
             if config.model_dump_json() == before.model_dump_json():  # as JSON, because True == 1 in Python
                 return _saved(owned.agent, warnings)
             agent = _version(
@@ -85,6 +86,14 @@ class ManageAgents:
         """Delete an agent; its versions remain for sessions that use them. Raises AgentNotFound."""
         owned = await authorized_agent(caller, self._agents, agent_id)
         await self._agents.delete(owned.workspace, agent_id)
+
+
+def _warnings(config: AgentConfig) -> list[ErrorDetail]:
+    """Validate what the types of the fields do not; raises InvalidOutputSchema, InvalidRequest."""
+    return [
+        *validate_output_schema(config.output_schema, config.output_schema_strict),
+        *validate_tools(config.tools),
+    ]
 
 
 def _patched(config: AgentConfig, patch: MergePatch) -> AgentConfig:

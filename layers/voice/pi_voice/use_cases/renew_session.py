@@ -1,5 +1,6 @@
 """Renew a session: give a call new connections when its old ones expired or are about to."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_resume
 from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
 from pi_voice.logs import logger
-from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions
+from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions, ToolCalls
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.issue_connections import IssueConnections
 
@@ -43,12 +44,14 @@ class RenewSession:
         agents: Agents,
         sessions: Sessions,
         checkpoints: Checkpoints,
+        tool_calls: ToolCalls,
         issue_connections: IssueConnections,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
         self._checkpoints = checkpoints
+        self._tool_calls = tool_calls
         self._issue_connections = issue_connections
         self._clock = clock
 
@@ -74,10 +77,11 @@ class RenewSession:
             raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
         agent = await self._agents.version(session.agent_id, session.agent_version)
-        if request.has_resumption_handle or not session.checkpoint_turns:
+        if request.has_resumption_handle or not (session.checkpoint_turns or session.tool_calls):
             instruction = instruction_for(agent)
         else:
-            instruction = instruction_to_resume(agent, await self._checkpoints.read(session))
+            turns, tool_calls = await asyncio.gather(self._checkpoints.read(session), self._tool_calls.read(session))
+            instruction = instruction_to_resume(agent, turns, tool_calls)
         issued = await self._issue_connections(renewed, agent, instruction)
         if await self._sessions.renew(session_id, renewed.expires_at) is None:
             await self._close_reopened_room(session_id)

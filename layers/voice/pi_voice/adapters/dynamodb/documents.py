@@ -5,7 +5,7 @@ such as an enum member that only a newer version knows. Everything else raises V
 """
 
 import json
-from typing import Any, Final, TypeVar, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -57,7 +57,7 @@ def _require_known_types(error: ValidationError) -> None:
 def _construct(kind: Any, value: Any) -> Any:
     """Build documents from JSON of the right types, without checks."""
     if get_origin(kind) is tuple:
-        return tuple(value)
+        return tuple(_construct(get_args(kind)[0], each) for each in value)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = {name: field.annotation for name, field in kind.model_fields.items() if name in value}
         return kind.model_construct(**{name: _construct(fields[name], value[name]) for name in fields})
