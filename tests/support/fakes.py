@@ -409,9 +409,9 @@ class FakeToolCalls:
         if any(each.call_id == call.call_id for each in known):
             return None
         self.stored[session.session_id] = [*known, call]
-        counts = {"tool_calls": session.tool_calls + 1, "tool_call_bytes": session.tool_call_bytes + size}
-        self._sessions.stored[session.session_id] = replace(now, **counts)
-        return replace(session, **counts)
+        number, total = session.tool_calls + 1, session.tool_call_bytes + size
+        self._sessions.stored[session.session_id] = replace(now, tool_calls=number, tool_call_bytes=total)
+        return replace(session, tool_calls=number, tool_call_bytes=total)
 
     async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
         await _request()

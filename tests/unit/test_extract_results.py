@@ -117,7 +117,8 @@ class Setup:
 
         async def extract() -> Session:
             with answer_within(seconds_left):
-                return await self.extract_results.for_caller(self.session, turns, closing_room())
+                current, _ = await self.extract_results.for_caller(self.session, turns, closing_room())
+                return current
 
         return asyncio.run(extract())
 
@@ -279,7 +280,8 @@ def test_a_session_deleted_while_its_room_is_closed_is_not_stored_again() -> Non
     sessions.stored.clear()
 
     async def extract() -> Session:
-        return await setup.extract_results.for_caller(before, [], asyncio.sleep(0, result=True))
+        current, _ = await setup.extract_results.for_caller(before, [], asyncio.sleep(0, result=True))
+        return current
 
     assert asyncio.run(extract()) == before
     assert sessions.stored == {}

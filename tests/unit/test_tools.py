@@ -121,7 +121,11 @@ def test_a_tool_runs_on_the_page(run: Any) -> None:
         ({"type": "array", "items": {"type": "number"}}, {"type": "ARRAY", "items": {"type": "NUMBER"}}),
         (
             {"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}], "items": False},
-            {"type": "ARRAY", "items": {"anyOf": [{"type": "NUMBER"}, {"type": "STRING"}]}, "description": "at most 2 items"},
+            {
+                "type": "ARRAY",
+                "items": {"anyOf": [{"type": "NUMBER"}, {"type": "STRING"}]},
+                "description": "at most 2 items",
+            },
         ),
         (
             {"type": "string", "format": "date", "description": "The day"},
@@ -153,7 +157,10 @@ def test_a_parameter_is_declared_as(schema: Any, sent: Any) -> None:
 
 
 def test_references_are_written_out_and_a_recursion_is_cut() -> None:
-    node = {"type": "object", "properties": {"name": {"type": "string"}, "next": {"$ref": "#/$defs/node"}}}
+    node: dict[str, Any] = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "next": {"$ref": "#/$defs/node"}},
+    }
 
     compiled: Any = parameters_of(
         {"type": "object", "properties": {"it": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}}
@@ -168,8 +175,8 @@ def test_a_tool_without_arguments_declares_none() -> None:
 
 
 def test_arguments_of_several_kinds_are_declared_as_one_object() -> None:
-    by_id = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
-    by_name = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    by_id: Any = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}
+    by_name: Any = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
     assert parameters_of({"anyOf": [by_id, by_name]}) == {
         "type": "OBJECT",

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
@@ -16,7 +16,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 
 MAX_QUOTE_CHARACTERS: Final = 500
 
-_INSTRUCTION: Final = (
+INSTRUCTION: Final = (
     "\nAnswer with an object of two keys. `results` is what the schema asks for. `evidence` has one entry for every "
     "single value in `results`, null ones included: `path` leads to the value by keys and positions with dots between "
     "them, such as customer.name or items.0.title, and with a backslash before each dot or backslash that is part of a "
@@ -25,7 +25,7 @@ _INSTRUCTION: Final = (
     "`turn` is the number of the turn where it was said; `quote` is the few words of that turn that say it, copied "
     "letter by letter. Without such words `turn` and `quote` are null."
 )
-_OF_TOOL_CALLS: Final = (
+OF_TOOL_CALLS: Final = (
     " Where a tool call tells the value, `tool_call` is the number of that call, `quote` is copied letter by letter "
     "from its arguments or its response, and `turn` is null. Otherwise `tool_call` is null. What only a tool could "
     "know, such as a booking number, needs the tool call: the agent's words alone do not tell it."
@@ -83,20 +83,6 @@ _START: Final = 1
 _INSIDE: Final = 2
 
 
-class Said(NamedTuple):
-    """What was said and done in a call."""
-
-    turns: Sequence[TranscriptTurn]
-    tool_calls: Sequence[ToolCall] = ()
-    told: str | None = None
-    """What the agent knew before the call, if it has tools; None if it has none."""
-
-
-def instruction(*, has_tool_calls: bool) -> str:
-    """Return what the model is told about evidence."""
-    return _INSTRUCTION + (_OF_TOOL_CALLS if has_tool_calls else "")
-
-
 def with_evidence(sent: JsonSchema, *, has_tool_calls: bool = False) -> JsonSchema:
     """Return the schema of an answer with results and their evidence."""
     entry = _WITH_TOOL_CALL if has_tool_calls else _EVIDENCE_ENTRY
@@ -130,10 +116,16 @@ def leaves(value: JsonValue, *steps: str | int) -> Iterator[tuple[str, JsonValue
             yield dotted_path(steps), value
 
 
-def verify_evidence(results: JsonValue, claims: JsonValue, said: Said) -> dict[str, Evidence]:
+def verify_evidence(
+    results: JsonValue,
+    claims: JsonValue,
+    turns: Sequence[TranscriptTurn],
+    tool_calls: Sequence[ToolCall] = (),
+    told: str | None = None,
+) -> dict[str, Evidence]:
     """Verify the model's claim for each value against the transcript and the tool calls.
 
-    A value is `unverified` if its quote is not where the model says, if the model gave no quote, or if only the agent
+    `told` is what the agent knew before the call, if it has tools. A value is `unverified` if its quote is not where the model says, if the model gave no quote, or if only the agent
     says a value that only a tool could know.
     """
     claims_by_path = {
@@ -141,30 +133,32 @@ def verify_evidence(results: JsonValue, claims: JsonValue, said: Said) -> dict[s
         for claim in (claims if isinstance(claims, list) else [])
         if isinstance(claim, dict) and isinstance(claim.get("path"), str)
     }
-    verifier = _Verifier(said)
+    verifier = _Verifier(turns, tool_calls, told)
     return {path: verifier.verify(value, claims_by_path.get(path, {})) for path, value in leaves(results)}
 
 
 class _Verifier:
-    def __init__(self, said: Said) -> None:
-        self._said = said
-        self._turn = cache(lambda turn: _Words(said.turns[turn]["text"]))  # many values are quoted from one turn
-        self._call = cache(lambda call: _Words(_text_of(said.tool_calls[call])))
+    def __init__(self, turns: Sequence[TranscriptTurn], calls: Sequence[ToolCall], told: str | None) -> None:
+        self._turns = turns
+        self._calls = calls
+        self._told = told
+        self._turn = cache(lambda turn: _Words(turns[turn]["text"]))  # many values are quoted from one turn
+        self._call = cache(lambda call: _Words(_text_of(calls[call])))
 
     def verify(self, value: JsonValue, claim: Mapping[str, JsonValue]) -> Evidence:
         status, quote = claim.get("status"), claim.get("quote")
         if status not in ("found", "conflicting"):
             return Evidence(status="not_mentioned" if value in (None, [], {}) else "unverified")
         verified: Literal["found", "conflicting"] = "found" if status == "found" else "conflicting"
-        turn, call = _index(claim.get("turn"), self._said.turns), _index(claim.get("tool_call"), self._said.tool_calls)
+        turn, call = _index(claim.get("turn"), self._turns), _index(claim.get("tool_call"), self._calls)
         if not isinstance(quote, str):
             return Evidence(status="unverified")
         shown = quote[:MAX_QUOTE_CHARACTERS]
-        if call is not None and self._said.tool_calls[call].status == "succeeded" and self._call(call).contain(quote):
+        if call is not None and self._calls[call].status == "succeeded" and self._call(call).contain(quote):
             return Evidence(status=verified, tool_call=call, quote=shown)
         if turn is None or not self._turn(turn).contain(quote) or self._is_invented(value, turn):
             return Evidence(status="unverified")
-        return Evidence(status=verified, turn=turn, role=self._said.turns[turn]["role"], quote=shown)
+        return Evidence(status=verified, turn=turn, role=self._turns[turn]["role"], quote=shown)
 
     def _is_invented(self, value: JsonValue, turn: int) -> bool:
         """Return whether an agent with tools says a value that it was not told, and neither the caller nor a tool said.
@@ -172,15 +166,15 @@ class _Verifier:
         Models speak at times as if they had called a function without calling it (googleapis/python-genai#2827). A
         value that is not in the turn word for word, such as a boolean, cannot be checked.
         """
-        if self._said.told is None or self._said.turns[turn]["role"] != "agent":
+        if self._told is None or self._turns[turn]["role"] != "agent":
             return False
         text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
         if not text or not self._turn(turn).contain(text):
             return False
-        heard = (number for number, each in enumerate(self._said.turns) if each["role"] == "user")
-        answered = (number for number, each in enumerate(self._said.tool_calls) if each.status == "succeeded")
+        heard = (number for number, each in enumerate(self._turns) if each["role"] == "user")
+        answered = (number for number, each in enumerate(self._calls) if each.status == "succeeded")
         return not (
-            contains_quote(self._said.told, text)
+            contains_quote(self._told, text)
             or any(self._turn(number).contain(text) for number in heard)
             or any(self._call(number).contain(text) for number in answered)
         )

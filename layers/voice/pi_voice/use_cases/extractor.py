@@ -207,8 +207,9 @@ class Extractor:
         prompt = ModelRequest(
             INSTRUCTION
             + (_TOOL_CALLS if has_calls else "")
-            + (evidence.instruction(has_tool_calls=has_calls) if request.evidence else ""),
-            (delimited_transcript(call),),
+            + (evidence.INSTRUCTION if request.evidence else "")
+            + (evidence.OF_TOOL_CALLS if request.evidence and has_calls else ""),
+            (delimited_transcript(call.turns, call.called_at, call.tool_calls),),
             sent_schema(schema, has_evidence=request.evidence, has_tool_calls=has_calls),
         )
         response = await self._generate(prompt, usage)
@@ -220,8 +221,9 @@ class Extractor:
             results, claims, details = _validated(response, schema, has_evidence=request.evidence)
         if details:
             raise _Failed(_schema_violation(details))
-        said = evidence.Said(call.turns, call.tool_calls, request.told)
-        fields = evidence.verify_evidence(results, claims, said) if request.evidence else None
+        fields = None
+        if request.evidence:
+            fields = evidence.verify_evidence(results, claims, call.turns, call.tool_calls, request.told)
         if error := results_error(results, fields):
             raise _Failed(error)
         return results, fields
@@ -317,11 +319,11 @@ def _schema_violation(details: list[ErrorDetail]) -> ErrorInfo:
     )
 
 
-def delimited_transcript(call: CallTranscript) -> str:
+def delimited_transcript(turns: Sequence[TranscriptTurn], called_at: int, calls: Sequence[ToolCall] = ()) -> str:
     """Format a call as one text for the model, between lines that no turn and no tool's answer can imitate."""
-    began = datetime.fromtimestamp(call.called_at, UTC).strftime("%A, %Y-%m-%d %H:%M UTC")
-    text = [f"The call began on {began}.", _DELIMITER.format("BEGIN"), *transcripts.lines(call.turns)]
+    began = datetime.fromtimestamp(called_at, UTC).strftime("%A, %Y-%m-%d %H:%M UTC")
+    text = [f"The call began on {began}.", _DELIMITER.format("BEGIN"), *transcripts.lines(turns)]
     text.append(_DELIMITER.format("END"))
-    if call.tool_calls:
-        text += [_TOOLS_DELIMITER.format("BEGIN"), *tool_calls.lines(call.tool_calls), _TOOLS_DELIMITER.format("END")]
+    if calls:
+        text += [_TOOLS_DELIMITER.format("BEGIN"), *tool_calls.lines(calls), _TOOLS_DELIMITER.format("END")]
     return "\n".join(text)
