@@ -20,10 +20,16 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.logs import logger
 from pi_voice.ports import ModelRequest, ModelResponse
-from pi_voice.settings import GeminiSettings
+from pi_voice.settings import ExtractionThinkingLevel, GeminiSettings
 
 API_VERSION: Final = "v1beta"
 MAX_OUTPUT_TOKENS: Final = 16_384  # thoughts included; thinking cannot be switched off
+
+_LEVELS: Final[Mapping[str, ExtractionThinkingLevel]] = {
+    "gemini-2": "none",  # refuses levels
+    "gemini-3.5-flash-lite": "minimal",
+}
+"""Thinking level by the beginning of a model's id. Other models get `low`: Flash 3.7 and later refuse `minimal`."""
 
 _MISCONFIGURED: Final[Mapping[int, Misconfiguration]] = {
     401: "key",
@@ -61,9 +67,10 @@ class GeminiExtractionModel:
 
         The last message must be the user's, because the model refuses a request that ends with its own.
         """
+        settings = self._settings()
         try:
             async with asyncio.timeout(seconds):  # the SDK has no time limit
-                response = await self._client().models.generate_content(
+                response = await self._client(settings).models.generate_content(
                     model=self.name,
                     contents=[
                         types.Content(role=role, parts=[types.Part(text=text)])
@@ -74,7 +81,7 @@ class GeminiExtractionModel:
                         response_mime_type="application/json",
                         response_json_schema=request.schema,
                         max_output_tokens=MAX_OUTPUT_TOKENS,
-                        thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.MINIMAL),
+                        thinking_config=_thinking(self.name, settings),
                     ),
                 )
         except TimeoutError:
@@ -91,9 +98,8 @@ class GeminiExtractionModel:
             return ModelResponse(text="", model=self.name, end="broken")
         return _model_response(response, self.name)
 
-    def _client(self) -> AsyncClient:
+    def _client(self, settings: GeminiSettings) -> AsyncClient:
         """Return the SDK's client, a new one if the settings changed; the HTTP session needs a running event loop."""
-        settings = self._settings()
         if self._client_of is None or self._client_of[0] != settings:
             options = types.HttpOptions(
                 base_url=settings.base_url,
@@ -107,6 +113,14 @@ class GeminiExtractionModel:
             client = genai.Client(api_key=settings.api_key, vertexai=False, http_options=options).aio
             self._client_of = settings, client
         return self._client_of[1]
+
+
+def _thinking(model: str, settings: GeminiSettings) -> types.ThinkingConfig | None:
+    """Return the setting's thinking level, or else the lowest that the model accepts: extraction needs little."""
+    level, name = settings.extraction_thinking_level, model.removeprefix("models/")
+    if level == "auto":
+        level = next((level for beginning, level in _LEVELS.items() if name.startswith(beginning)), "low")
+    return None if level == "none" else types.ThinkingConfig(thinking_level=types.ThinkingLevel(level.upper()))
 
 
 def _model_response(response: types.GenerateContentResponse, requested_model: str) -> ModelResponse:

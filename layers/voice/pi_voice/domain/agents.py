@@ -88,6 +88,11 @@ class AgentConfig(Document):
         """The voice's language, or else the agent's."""
         return self.voice.language_code or self.language
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages to expect in a call: the agent's, and its voice's if that differs."""
+        return tuple(dict.fromkeys((self.language, self.spoken_language)))
+
 
 class CreateAgentRequest(AgentConfig):
     """Request body of POST /agents."""

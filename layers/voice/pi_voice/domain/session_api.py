@@ -28,6 +28,7 @@ from pi_voice.domain.sessions import (
     LiveKitRoom,
     Media,
     Participant,
+    Recording,
     SessionStatus,
 )
 from pi_voice.domain.transcripts import (
@@ -132,6 +133,8 @@ class GeminiLiveConnection(Document):
     """Live model."""
     setup: JsonObject
     """First message to send, unchanged."""
+    turn_ends_at: Literal["turnComplete", "idle"]
+    """What ends a turn of the agent: `turnComplete`, or `interactionStatus` IDLE."""
 
 
 class Connection(Document):
@@ -404,6 +407,8 @@ class Session(SessionSummary):
     """Results in the agent's output schema; null if there are none."""
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
+    recordings: list[Recording]
+    """Recordings of the LiveKit room, up to 20; left out of responses to a client token."""
 
     @classmethod
     def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
@@ -413,6 +418,7 @@ class Session(SessionSummary):
             transcript=transcript,
             results=session.results,
             extraction=session.extraction,
+            recordings=list(session.recordings),
         )
 
 
