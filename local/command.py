@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final, Never
 
 from local.errors import CannotStart
@@ -98,7 +98,7 @@ def services_in_use(around: Surroundings) -> str:
     services = around.services
     return f"""\
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
-  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_live_model_notices(around)}
+  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_model_warnings(around)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
   SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 
@@ -107,12 +107,15 @@ def _at(url: str | None) -> str:
     return f", {url}" if url else ""
 
 
-def _live_model_notices(around: Surroundings) -> str:
-    """Return warnings about the Live model, a line for each; the stand-in never shuts a model down."""
+def _model_warnings(around: Surroundings) -> str:
+    model = around.template.functions[0].environment["GEMINI_LIVE_MODEL"].removeprefix("models/")
+    warnings = model_warnings(model, datetime.now(UTC).date(), is_real=around.services.gemini is not None)
+    return "".join(f"\n             {warning}" for warning in warnings)
+
+
+def model_warnings(model: str, today: date, *, is_real: bool) -> list[str]:
+    """Return warnings about a Live model, each in one line; a stand-in does not shut models down."""
     from pi_voice.domain.live_models import shutdown_notice, unknown_model_notice  # noqa: PLC0415 (as in first_key)
 
-    model = around.template.functions[0].environment["GEMINI_LIVE_MODEL"].removeprefix("models/")
-    notices = [unknown_model_notice(model)]
-    if around.services.gemini:
-        notices.append(shutdown_notice(model, datetime.now(UTC).date(), "GEMINI_LIVE_MODEL="))
-    return "".join(f"\n             Warning: {notice}" for notice in notices if notice)
+    notices = unknown_model_notice(model), shutdown_notice(model, today, "GEMINI_LIVE_MODEL=") if is_real else None
+    return [f"Warning: {notice}" for notice in notices if notice]

@@ -91,10 +91,17 @@ class Gemini:
         self._tls = tls
         self._calls = AsyncExitStack()
 
-    async def token(self, instruction: str = NORA, seconds: float = 600, **changes: Any) -> str:
-        """Mint a token as Pi Voice does; `changes` replaces fields of the request, and None removes one."""
+    async def token(
+        self, instruction: str = NORA, seconds: float = 600, model: str = MODEL, unlocked: str = "", **changes: Any
+    ) -> str:
+        """Mint a token as Pi Voice does, without a lock of one field.
+
+        `changes` replaces fields of the request, and None removes one.
+        """
         expires_at = int(datetime.now(UTC).timestamp() + seconds)
-        body = {**token_request(LiveTokenRequest(instruction, "Leda", expires_at), SETTINGS), **changes}
+        body = token_request(LiveTokenRequest(instruction, "Leda", expires_at), replace(SETTINGS, live_model=model))
+        body["fieldMask"] = ",".join(field for field in body["fieldMask"].split(",") if field != unlocked)
+        body |= changes
         wanted = {name: value for name, value in body.items() if value is not None}
         url, headers = f"{self.url}/v1alpha/auth_tokens", {"x-goog-api-key": KEY}
         async with self._client.post(url, json=wanted, headers=headers) as response:
