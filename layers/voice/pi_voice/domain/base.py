@@ -13,7 +13,7 @@ from pi_voice.domain.errors import MAX_DETAILS, ErrorDetail, InvalidRequest
 
 MAX_FAULTS: Final = 1_000
 """Maximum number of faults of a request that are listed; a list of more would take too much memory."""
-BACKEND_FIELDS: Final = {"metadata", "recordings"}
+BACKEND_FIELDS: Final = {"metadata"}
 """Fields of responses that a client token does not see."""
 
 UNKNOWN_FIELD: Final = "Is not a field of this request. Remove it, or check its spelling."

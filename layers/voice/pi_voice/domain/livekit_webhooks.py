@@ -20,10 +20,11 @@ from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.row_limits import (
     MAX_RECORDINGS,
+    MAX_RECORDINGS_BYTES,
     MAX_ROOM_METADATA_BYTES,
     fitting_room_text,
-    recording_fits,
     room_metadata_fits,
+    size_of,
 )
 from pi_voice.domain.sessions import Recording
 
@@ -152,9 +153,11 @@ class RoomEvent:
         A file is the same if its name and its location are, so a repeated event changes nothing.
         """
         merged = {each.place: each for each in stored}
+        size = sum(map(_size, stored))
         for each in self.recordings:
-            if recording_fits(each.file, each.location) and len(merged) < MAX_RECORDINGS:
-                merged.setdefault(each.place, each)
+            if each.place not in merged and len(merged) < MAX_RECORDINGS and size + _size(each) <= MAX_RECORDINGS_BYTES:
+                merged[each.place] = each
+                size += _size(each)
         return list(merged.values())
 
 
@@ -163,6 +166,11 @@ class ReceivedWebhook(Document):
 
     received: bool = True
     """Always true."""
+
+
+def _size(recording: Recording) -> int:
+    """Return the size of a recording in a list, with its comma."""
+    return size_of(recording.model_dump()) + 1
 
 
 def _seconds(nanoseconds: int) -> int | float:

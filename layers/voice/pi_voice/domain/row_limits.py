@@ -29,8 +29,8 @@ MAX_ROOM_TEXT_BYTES: Final = 2 * MAX_ROOM_METADATA_BYTES
 """Maximum size of a room's metadata as a JSON string, in which each quote takes two bytes."""
 
 MAX_RECORDINGS: Final = 20
-MAX_RECORDING_BYTES: Final = 2_048
-"""Maximum size of the name and the location of a recorded file as JSON; a key of S3 has up to 1,024 bytes."""
+MAX_RECORDINGS_BYTES: Final = 16_384
+"""Maximum size of all recordings of a session as JSON."""
 
 TOO_LARGE: Final = ErrorInfo(
     code="results_too_large",
@@ -75,11 +75,6 @@ def fitting_room_text(text: str) -> str:
     while (excess := size_of(fitting) - len('""') - MAX_ROOM_TEXT_BYTES) > 0:
         fitting = fitting[: -(excess // 6 + 1)]
     return fitting
-
-
-def recording_fits(file: str, location: str | None) -> bool:
-    """Return whether the name and the location of a recorded file can be stored; a shortened one leads nowhere."""
-    return size_of([file, location]) <= MAX_RECORDING_BYTES
 
 
 def _is_deeper(value: JsonValue, levels: int) -> bool:

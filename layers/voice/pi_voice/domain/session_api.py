@@ -408,7 +408,7 @@ class Session(SessionSummary):
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
     recordings: list[Recording]
-    """Recordings of the LiveKit room, up to 20; left out of responses to a client token."""
+    """Files that LiveKit recorded of the room, up to 20, in the order in which LiveKit reported them."""
 
     @classmethod
     def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
