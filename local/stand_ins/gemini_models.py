@@ -1,8 +1,9 @@
-"""What single Live models refuse, and how they end a turn, by Google's pages and by reports.
+"""What single models refuse, and how Live models end a turn, by Google's pages and by reports.
 
 Written apart from the profiles of the product, so that each is a check of the other.
 """
 
+import re
 from typing import Final
 
 from local.stand_ins.gemini_messages import Message
@@ -10,6 +11,8 @@ from local.stand_ins.gemini_messages import Message
 _SINCE_3_8: Final = "models/gemini-3.8-live"
 _EXTENDED_THINKING: Final = f"{_SINCE_3_8}-extended-thinking"
 _LEVELS: Final = ("LOW", "MEDIUM", "HIGH")
+_WITHOUT_LEVELS: Final = re.compile(r"gemini-[12]\b")
+_WITHOUT_MINIMAL: Final = re.compile(r"gemini-(3\.[7-9]|[4-9]).*flash")
 
 
 def setup_fault(setup: Message) -> str | None:
@@ -36,3 +39,13 @@ def tool_response_fault(setup: Message, content: Message) -> str | None:
 def ends_turns_when_idle(setup: Message) -> bool:
     """Return whether the model of a setup sends an interaction status, which alone says that its turn is over."""
     return str(setup.get("model", "")).startswith(_EXTENDED_THINKING)
+
+
+def thinking_fault(model: str, config: Message) -> str | None:
+    """Return why a model that generates content refuses the thinking level of a generationConfig."""
+    level = config.get("thinkingConfig", {}).get("thinkingLevel")
+    if level and _WITHOUT_LEVELS.match(model):
+        return "Thinking level is not supported for this model."
+    if level == "MINIMAL" and _WITHOUT_MINIMAL.match(model):
+        return f"Thinking level {level} is not supported for this model."
+    return None

@@ -1,6 +1,7 @@
 """Gemini's extraction model, through google-genai."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import Final, Literal
@@ -37,6 +38,7 @@ _MISCONFIGURED: Final[Mapping[int, Misconfiguration]] = {
     403: "permission",
     404: "model",
 }
+_THINKING_LEVEL: Final = re.compile("thinking[ _]?(level|config)", re.IGNORECASE)
 _FAILED_PRECONDITION: Final = "FAILED_PRECONDITION"  # billing is off, or the region is not supported
 _RETRYABLE: Final = (408, 429)
 _SERVER_ERROR: Final = 500
@@ -160,12 +162,14 @@ def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
 def _misconfiguration(error: errors.APIError) -> Misconfiguration | None:
     """Return what is wrong with the deployment; None if the request is at fault.
 
-    Google refuses an API key with 400 and a reason in google.rpc.ErrorInfo.
+    Google refuses an API key with 400 and a reason in google.rpc.ErrorInfo, and a thinking level with 400 and words.
     """
     if any(str(info.get("reason", "")).startswith("API_KEY_") for info in _infos(error.details)):
         return "key"
     if error.status == _FAILED_PRECONDITION:
         return "permission"
+    if _THINKING_LEVEL.search(error.message or ""):
+        return "model"
     return _MISCONFIGURED.get(error.code)
 
 

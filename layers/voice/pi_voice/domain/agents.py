@@ -59,7 +59,7 @@ class AgentConfig(Document):
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
     """Role and task of the agent, 1 to 20,000 characters."""
     language: LanguageTag = "en-US"
-    """BCP 47 tag of the agent's language."""
+    """BCP 47 tag of the agent's language, also a hint for the transcription of the caller."""
     purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
     """Purpose of the call, up to 200 characters."""
     questions: Annotated[
