@@ -539,7 +539,7 @@ ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finish
 def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
     document = json.loads(Session.with_transcript(session(), None).model_dump_json())
 
-    assert document.keys() == SUMMARY_FIELDS | {"transcript", "results", "extraction"}
+    assert document.keys() == SUMMARY_FIELDS | {"transcript", "results", "extraction", "recordings"}
     assert document["livekit"].keys() == ROOM_FIELDS
     assert document["participant"] == {"identity": "caller-1", "name": "Kim"}
 

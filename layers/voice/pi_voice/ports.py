@@ -299,11 +299,16 @@ class WebhookVerifier(Protocol):
 
 
 class LiveTokenRequest(NamedTuple):
-    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds."""
+    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds.
+
+    `languages` (BCP 47) and `vocabulary` are hints for the transcription of the caller.
+    """
 
     instruction: str
     voice: str
     expires_at: int
+    languages: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
 
 
 class LiveTokens(Protocol):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pi_voice.adapters.http_client import DEAD_CONNECTION, HttpClient, ResponseTooLarge
 from pi_voice.domain.connection_api import GeminiLiveConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, UpstreamTimeout
+from pi_voice.domain.live_models import profile_of
 from pi_voice.logs import logger
 from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
@@ -25,12 +26,13 @@ TIME_LIMIT_SECONDS: Final = 5.0
 
 LOCKED_FIELDS: Final = (
     "model,generationConfig,systemInstruction,tools,inputAudioTranscription,outputAudioTranscription,"
-    "contextWindowCompression"
+    "contextWindowCompression,realtimeInputConfig,historyConfig"
 )
-"""Fields of the setup that the client cannot change.
+"""Fields of the setup that the client cannot change, in both versions of the API.
 
-`tools` is locked while empty, so that clients cannot add any. `sessionResumption` is not locked, because the client
-sends its resumption handle there.
+The setup lacks `tools`, `realtimeInputConfig` and `historyConfig`, so these are locked to their defaults.
+`sessionResumption` is not locked, because the client sends its resumption handle there. `proactivity`, which only
+v1alpha has, is not locked either: empty, it could mean `proactiveAudio: false`, which gemini-3.8-live refuses.
 """
 
 _OK: Final = 200
@@ -65,8 +67,8 @@ class GeminiLiveTokens:
         Raises GeminiError, GeminiUnavailable, UpstreamTimeout.
         """
         settings = self._settings()
-        model = f"models/{settings.live_model.removeprefix('models/')}"
-        answer = await self._post(settings, json.dumps(token_request(request, model)).encode())
+        model = _model_id(settings)
+        answer = await self._post(settings, json.dumps(token_request(request, settings)).encode())
         try:
             token = _AuthToken.model_validate_json(answer).name
         except ValidationError:
@@ -75,8 +77,9 @@ class GeminiLiveTokens:
         return GeminiLiveConnection(
             url=settings.live_url,
             token=token,
-            model=model.removeprefix("models/"),
-            setup={"setup": {"model": model, "sessionResumption": {}}},
+            model=model,
+            setup={"setup": {"model": f"models/{model}", "sessionResumption": {}}},
+            turn_ends_at=profile_of(model).turn_ends_at,
         )
 
     async def _post(self, settings: GeminiSettings, body: bytes) -> bytes:
@@ -109,25 +112,48 @@ class GeminiLiveTokens:
             return response.status, await response.read()
 
 
-def token_request(request: LiveTokenRequest, model: str) -> dict[str, Any]:
-    """Return the AuthToken resource (v1alpha) that locks a connection to the requested setup."""
+def _model_id(settings: GeminiSettings) -> str:
+    return settings.live_model.removeprefix("models/")
+
+
+def token_request(request: LiveTokenRequest, settings: GeminiSettings) -> dict[str, Any]:
+    """Return the AuthToken resource that locks a connection to the requested setup."""
     expiry = datetime.fromtimestamp(request.expires_at, UTC).isoformat()
     return {
         "expireTime": expiry,
         "newSessionExpireTime": expiry,
         "uses": 1,
         "bidiGenerateContentSetup": {
-            "model": model,
+            "model": f"models/{_model_id(settings)}",
             "generationConfig": {
                 "responseModalities": ["AUDIO"],
                 "speechConfig": {"voice_config": {"prebuilt_voice_config": {"voice_name": request.voice}}},
+                **_thinking(settings),
             },
             "systemInstruction": {"parts": [{"text": request.instruction}], "role": "user"},
             # Without transcriptions there is no transcript to extract results from.
-            "inputAudioTranscription": {},
+            "inputAudioTranscription": _transcription_hints(request, settings),
             "outputAudioTranscription": {},
             # Without compression an audio session ends after 15 minutes.
             "contextWindowCompression": {"sliding_window": {}},
         },
         "fieldMask": LOCKED_FIELDS,
     }
+
+
+def _thinking(settings: GeminiSettings) -> dict[str, Any]:
+    if not profile_of(_model_id(settings)).needs_thinking_level:
+        return {}
+    return {"thinkingConfig": {"thinking_level": settings.live_thinking_level.upper()}}
+
+
+def _transcription_hints(request: LiveTokenRequest, settings: GeminiSettings) -> dict[str, Any]:
+    """Return hints in the fields of the API version: v1alpha has no vocabulary, and its languages lie deeper."""
+    if settings.transcription_hints == "none" or not request.languages:
+        return {}
+    languages = {"language_codes": list(request.languages)}
+    if settings.api_version == "v1alpha":
+        return {"language_hints": languages}
+    if settings.transcription_hints == "language" or not request.vocabulary:
+        return languages
+    return {**languages, "custom_vocabulary": list(request.vocabulary)}

@@ -97,6 +97,8 @@ class GeminiLiveConnection(Document):
     """Live model."""
     setup: JsonObject
     """First message to send, unchanged."""
+    turn_ends_at: Literal["turnComplete", "idle"]
+    """What ends a turn of the agent: `turnComplete`, or `interactionStatus` IDLE."""
 
 
 class Connection(Document):
