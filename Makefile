@@ -102,10 +102,11 @@ $(LOCAL_BUILD_DIR)/template.yaml: $(DEPLOYED)
 validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
-deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
+deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
 	@.venv-sam/bin/sam deploy --config-file "$(CURDIR)/samconfig.toml" \
 	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
+	@PYTHONPATH=layers/voice .venv/bin/python deploy/check_live_model.py $(STACK)
 
 secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token)
 	@.venv/bin/python deploy/write_secrets.py $(STACK) $(ROTATE)

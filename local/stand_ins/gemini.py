@@ -15,6 +15,7 @@ from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
 from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
+from local.stand_ins.gemini_models import thinking_fault
 from local.stand_ins.gemini_tokens import Tokens
 
 API_KEY: Final = "the-key-of-the-stand-in-opens-nothing"
@@ -62,6 +63,8 @@ def gemini_app(
             raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
         # Google publishes no definition of v1, so v1 requests are read as v1beta.
         content_request = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
+        if fault := thinking_fault(model, content_request.get("generationConfig", {})):
+            raise GeminiError(400, fault)
         return _generated(content_request, answers)
 
     def answering(method: Method) -> Callable[[web.Request], Awaitable[web.Response]]:

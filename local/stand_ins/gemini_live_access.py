@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from local.stand_ins.gemini_live_agent import Interview
 from local.stand_ins.gemini_messages import Message
+from local.stand_ins.gemini_models import setup_fault
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 
 INVALID_ARGUMENT: Final = 1007
@@ -114,6 +115,8 @@ def _check(setup: Message, version: str) -> None:
     _check_model({"model": "", **setup}, version)
     if setup.get("generationConfig", {}).get("responseModalities", ["AUDIO"]) != ["AUDIO"]:
         raise Hangup(INVALID_ARGUMENT, "Request contains an invalid argument.")
+    if fault := setup_fault(setup):
+        raise Hangup(INVALID_ARGUMENT, fault)
     activity = setup.get("realtimeInputConfig", {})
     if activity.get("activityHandling") == "NO_INTERRUPTION":
         raise Hangup(INVALID_ARGUMENT, _NOT_SUPPORTED.format("NO_INTERRUPTION"))

@@ -1,16 +1,22 @@
 """The Live stand-in's agent: greet, ask the questions in order, close.
 
 It parses Pi Voice's system instruction for its lines, and does not interpret the caller's words: anything that the
-caller says counts as the answer to the last question.
+caller says counts as the answer to the last question. In a call that has begun already, it goes on after the last
+question that was answered.
 """
 
+import json
 import re
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final, Self
 
 _SECTION: Final = re.compile(
-    r"^# (Who you are|Purpose of the call|How to speak|How to begin|What to ask|How to end)$\n?", re.MULTILINE
+    r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|How to end|"
+    r"What was said so far)$\n?",
+    re.MULTILINE,
 )
+_TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
 _SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
@@ -69,6 +75,16 @@ class Interview:
     script: Script
     has_greeted: bool = False
     asked: int = 0
+
+    @classmethod
+    def of(cls, instruction: str) -> Self:
+        """Begin a call, or go on with one that has begun already."""
+        script, sections = Script.of(instruction), _sections(instruction)
+        turns = [json.loads(line) for line in _TURN.findall(sections.get("What was said so far", ""))]
+        said = " ".join(" ".join(turn["text"] for turn in turns if turn["role"] == "agent").split())
+        asked = len(list(takewhile(lambda question: question in said, script.questions)))
+        is_answered = not turns or turns[-1]["role"] == "user"
+        return cls(script, has_greeted="How to go on" in sections, asked=asked if is_answered else max(0, asked - 1))
 
     def reply(self) -> "Reply":
         """Return the agent's reply to the caller's turn."""

@@ -29,6 +29,7 @@ from local.stand_ins.gemini_live_voice_activity import (
     WordsHeard,
 )
 from local.stand_ins.gemini_messages import Message
+from local.stand_ins.gemini_models import ends_turns_when_idle, tool_response_fault
 
 ANSWER_RATE: Final = 24_000
 PIECE_SECONDS: Final = 0.04
@@ -69,7 +70,7 @@ class Conversation:
         self, setup: Message, interview: Interview | None, connection: Connection, tasks: asyncio.TaskGroup
     ) -> None:
         self._setup = setup
-        self._interview = interview or Interview(Script.of(_instruction(setup)))
+        self._interview = interview or Interview.of(_instruction(setup))
         self._connection = connection
         self._tasks = tasks
         self._detector = VoiceActivityDetector(_silence_seconds(setup))
@@ -91,6 +92,9 @@ class Conversation:
                 await self._take_realtime_input(content)
             case {"clientContent": content}:
                 await self._take_client_content(content)
+            case {"toolResponse": content}:
+                if fault := tool_response_fault(self._setup, content):
+                    raise Hangup(INVALID_ARGUMENT, fault)
 
     async def stop(self) -> None:
         """Stop the agent's turn."""
@@ -164,6 +168,8 @@ class Conversation:
             due = max(transcribed, spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)])
             await self._transcribe("output", "".join(parts[transcribed:due]))
             await self._sound(word, pacer)
+            if self._said.rstrip() == reply.text[: reply.question_at] != reply.text:
+                await self._report_more_to_come()
             transcribed, spoken = due, spoken + 1
         await self._transcribe("output", "".join(parts[transcribed:]))
         await self._connection.send({"serverContent": {"generationComplete": True}})
@@ -181,10 +187,17 @@ class Conversation:
     async def _end_turn(self, interview: Interview) -> None:
         self._interview, self._reply = interview, None
         usage, self._usage.spoken_seconds = self._usage.message, 0.0
-        await self._connection.send({"serverContent": {"turnComplete": True}, "usageMetadata": usage})
+        status = {"interactionStatus": "IDLE"} if ends_turns_when_idle(self._setup) else {}
+        await self._connection.send({"serverContent": {"turnComplete": True, **status}, "usageMetadata": usage})
         if self._is_resumable:
             handle = self._connection.new_handle(interview)
             await self._connection.send({"sessionResumptionUpdate": {"newHandle": handle, "resumable": True}})
+
+    async def _report_more_to_come(self) -> None:
+        """Send the turnComplete that does not end the turn of a model with an interaction status."""
+        if ends_turns_when_idle(self._setup):
+            status = {"turnComplete": True, "interactionStatus": "IN_PROGRESS"}
+            await self._connection.send({"serverContent": status})
 
     async def _transcribe(self, what: str, text: str) -> None:
         if text and f"{what}AudioTranscription" in self._setup:

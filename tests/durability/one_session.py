@@ -86,7 +86,14 @@ class Tokens:
     """Tokens of Gemini Live."""
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-        made = GeminiLiveConnection(url="wss://gemini.test", token=request.voice, model="gemini-live", setup={})
+        made = GeminiLiveConnection(
+            url="wss://gemini.test",
+            token=request.voice,
+            model="gemini-live",
+            setup={},
+            turn_ends_at="turnComplete",
+            tools=[],
+        )
         return await asked(GeminiUnavailable, lambda: made)
 
 

@@ -42,6 +42,8 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "list_sessions": [*KEY, "Query sessions/by_workspace", "BatchGetItem sessions"],
     "get_session": [*KEY, "GetItem sessions"],
     "get_session, with transcript": [*KEY, "GetItem sessions", "Query transcripts"],
+    "call_tool": [*KEY, "GetItem sessions", "GetItem agents", "TransactWriteItems sessions transcripts"],
+    "get_session, with tool calls": [*KEY, "GetItem sessions", "Query transcripts"],
     "delete_session": [
         *KEY,
         "GetItem sessions",
@@ -207,7 +209,8 @@ class Call:
 @pytest.fixture
 def call(api: Api, listener: Listener) -> Call:
     del listener  # its environment must be set before these requests
-    agent_id = api.agent(output_schema={"guests": "integer"})
+    tools = SAMPLES["UpdateAgent"].body["tools"]
+    agent_id = api.agent(output_schema={"guests": "integer"}, tools=tools)
     paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
     assert api.post(f"{paths[0]}/complete", ENDING).status == 200
     assert api.post(f"{paths[1]}/transcript", {"from": 0, "turns": ENDING["transcript"]}).status == 200
@@ -216,7 +219,7 @@ def call(api: Api, listener: Listener) -> Call:
 
 
 @pytest.fixture
-def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Callable[[], Any]]:
+def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind: the sample of a route, or a request named here."""
     api = call.api
     texts = {API_KEY: str(api.key), AGENT_ID: call.agent_id, SESSION_ID: call.ongoing.removeprefix("/sessions/")}
@@ -231,8 +234,16 @@ def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Calla
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
     revoked = {"workspace": "w", "key_id": key["key_id"]}
     work.put(call.completed.removeprefix("/sessions/"))
+
+    def with_tool_calls() -> Any:
+        assert api.post(f"{call.with_checkpoints}/tool-calls", SAMPLES["CallTool"].body).status == 200
+        functions.start_over()
+        listener.calls.clear()
+        return api.get(call.with_checkpoints).data
+
     return {
         **{snake_case(function): partial(good, function) for function in SAMPLES},
+        "get_session, with tool calls": with_tool_calls,
         "get_session, with transcript": lambda: api.get(call.completed).data,
         "delete_session": lambda: api.delete(call.completed),
         "complete_session, with checkpoints": lambda: api.post(f"{call.with_checkpoints}/complete").json["results"],

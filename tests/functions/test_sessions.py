@@ -115,6 +115,7 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "transcript": None,
         "results": None,
         "extraction": None,
+        "recordings": [],
         "metadata": {"order": "7"},
         "client_metadata": {"page": "checkout"},
     }

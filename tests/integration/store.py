@@ -115,7 +115,10 @@ class Store:
 
     @property
     def tool_calls(self) -> DynamoToolCalls:
-        return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts)
+        return self.tool_calls_kept()
+
+    def tool_calls_kept(self, days: int = 0) -> DynamoToolCalls:
+        return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts, days)
 
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
         return DynamoCheckpoints(self.aws, self.names.sessions, self.names.transcripts, days)

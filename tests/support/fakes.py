@@ -346,6 +346,8 @@ class FakeSessions:
         session = self.stored.get(event.session_id)
         if session is None:
             return self.tombstones.get(event.session_id)
+        if event.recordings:
+            return self._update(session, recordings=tuple(event.recordings_after(session.recordings)))
         if event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
@@ -502,6 +504,8 @@ class FakeLiveTokens:
             token="auth_tokens/fake",
             model="gemini-live",
             setup={"setup": {"model": "models/gemini-live", "sessionResumption": {}}},
+            turn_ends_at="turnComplete",
+            tools=[],
         )
 
 

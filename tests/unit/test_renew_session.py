@@ -17,9 +17,10 @@ from pi_voice.domain.errors import (
     StorageError,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.vocabulary import vocabulary_of
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
 from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.use_cases.renew_session import RenewSession
@@ -169,17 +170,28 @@ def test_without_a_resumption_handle_the_instruction_has_the_saved_turns() -> No
 
     setup.renew()
 
-    assert setup.token_request.instruction == instruction_to_resume(ANA, TURNS)
+    assert setup.token_request.instruction == instruction_to_continue(ANA, TURNS)
     assert '{"turn": 1, "role": "user", "text": "Oslo."}' in setup.token_request.instruction
 
 
-def test_with_a_resumption_handle_the_instruction_has_no_turns() -> None:
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["turns", "no turns"])
+def test_with_a_resumption_handle_the_agent_goes_on_without_the_turns(turns: list[TranscriptTurn]) -> None:
     setup = Setup()
-    setup.save(*TURNS)
+    if turns:
+        setup.save(*turns)
 
     setup.renew(WITH_HANDLE)
 
-    assert setup.token_request.instruction == instruction_for(ANA)
+    assert setup.token_request.instruction == instruction_to_continue(ANA)
+
+
+def test_the_languages_and_the_vocabulary_of_the_agent_are_hints_for_the_transcription() -> None:
+    setup = Setup()
+
+    setup.renew()
+
+    assert setup.token_request.languages == ANA.languages
+    assert setup.token_request.vocabulary == vocabulary_of(ANA)
 
 
 def test_without_saved_turns_the_instruction_is_the_original_one() -> None:

@@ -539,7 +539,8 @@ ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finish
 def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
     document = json.loads(Session.of_stored(session(), None, []).model_dump_json())
 
-    assert document.keys() == SUMMARY_FIELDS | {"transcript", "tool_calls", "results", "extraction"}
+    own = {"transcript", "tool_calls", "results", "extraction", "recordings"}
+    assert document.keys() == SUMMARY_FIELDS | own
     assert document["livekit"].keys() == ROOM_FIELDS
     assert document["participant"] == {"identity": "caller-1", "name": "Kim"}
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pi_voice.domain.session_api import ListSessionsQuery
     from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
     from pi_voice.domain.tool_calls import ToolCall
+    from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
 
 
@@ -319,11 +320,19 @@ class WebhookVerifier(Protocol):
 
 
 class LiveTokenRequest(NamedTuple):
-    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds."""
+    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds.
+
+    `languages` (BCP 47) and `vocabulary` are hints for the transcription of the caller.
+    """
 
     instruction: str
     voice: str
     expires_at: int
+    languages: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    may_hang_up: bool = False
+    """Whether the agent has the built-in tool `hang_up`."""
 
 
 class LiveTokens(Protocol):

@@ -143,7 +143,8 @@ async def test_a_pause_between_two_sentences_does_not_end_a_turn(gemini: Gemini)
 
 
 async def test_the_setup_can_shorten_the_silence_that_ends_a_turn(gemini: Gemini) -> None:
-    caller = await gemini.call(realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
+    token = await gemini.token(unlocked="realtimeInputConfig")
+    caller = await gemini.call(token, realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
     await caller.sound(spoken("Hello?", rest=0.3))
 
     assert (await caller.turn()).heard == "Hello?"
@@ -158,7 +159,8 @@ async def test_the_end_of_the_audio_stream_ends_a_turn_immediately(gemini: Gemin
 
 
 async def test_initial_history_is_not_answered(gemini: Gemini) -> None:
-    caller = await gemini.call(historyConfig={"initialHistoryInClientContent": True})
+    token = await gemini.token(unlocked="historyConfig")
+    caller = await gemini.call(token, historyConfig={"initialHistoryInClientContent": True})
     history = {"turns": [{"role": "user", "parts": [{"text": "Hello?"}]}], "turnComplete": True}
     await caller.send({"clientContent": history})
     await caller.send({"clientContent": {"turns": history["turns"]}})

@@ -61,7 +61,7 @@ class AgentConfig(Document):
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
     """Role and task of the agent, 1 to 20,000 characters."""
     language: LanguageTag = "en-US"
-    """BCP 47 tag of the agent's language."""
+    """BCP 47 tag of the agent's language, also a hint for the transcription of the caller."""
     purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
     """Purpose of the call, up to 200 characters."""
     questions: Annotated[
@@ -91,6 +91,11 @@ class AgentConfig(Document):
     def spoken_language(self) -> str:
         """The voice's language, or else the agent's."""
         return self.voice.language_code or self.language
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages to expect in a call: the agent's, and its voice's if that differs."""
+        return tuple(dict.fromkeys((self.language, self.spoken_language)))
 
     @property
     def told(self) -> str:

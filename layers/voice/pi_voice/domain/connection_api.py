@@ -17,6 +17,7 @@ from pi_voice.domain.sessions import (
     Participant,
     Session,
 )
+from pi_voice.domain.tools import Speaks
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -86,6 +87,17 @@ class LiveKitConnection(Document):
     """Room name."""
 
 
+class LiveTool(Document):
+    """A function that the agent may call in this call."""
+
+    name: str
+    """Name of the function; the built-in `hang_up` is to end the call once the agent's sentence was played."""
+    where: Literal["client"]
+    """Where it runs; `client`: your page runs it, answers Gemini and records the call."""
+    speaks: Speaks | None
+    """`scheduling` of the answer, in capitals, if the live model takes one; else null."""
+
+
 class GeminiLiveConnection(Document):
     """How the client connects to Gemini Live: open `url + "?access_token=" + token`, then send `setup` unchanged."""
 
@@ -97,6 +109,10 @@ class GeminiLiveConnection(Document):
     """Live model."""
     setup: JsonObject
     """First message to send, unchanged."""
+    turn_ends_at: Literal["turnComplete", "idle"]
+    """What ends a turn of the agent: `turnComplete`, or `interactionStatus` IDLE."""
+    tools: list[LiveTool]
+    """Functions that the agent may call; they are locked into the token."""
 
 
 class Connection(Document):

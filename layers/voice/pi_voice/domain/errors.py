@@ -36,7 +36,9 @@ MAX_DETAIL_CHARACTERS: Final = 300
 """Maximum length of the path and of the message of a detail: both may quote names of the request."""
 
 Misconfiguration = Literal["key", "permission", "model"]
-"""What Gemini refuses: the API key; the project, its billing or its region; the model, which may be shut down."""
+"""What Gemini refuses: the API key; the project, its billing or its region; the model, which may be shut down, or its
+thinking level.
+"""
 
 
 @with_config(ConfigDict(extra="forbid"))

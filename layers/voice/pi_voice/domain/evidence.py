@@ -125,8 +125,8 @@ def verify_evidence(
 ) -> dict[str, Evidence]:
     """Verify the model's claim for each value against the transcript and the tool calls.
 
-    `told` is what the agent knew before the call, if it has tools. A value is `unverified` if its quote is not where the model says, if the model gave no quote, or if only the agent
-    says a value that only a tool could know.
+    `told` is what the agent knew before the call, if it has tools. A value is `unverified` if its quote is not where
+    the model says, if the model gave no quote, or if only the agent says a value that only a tool could know.
     """
     claims_by_path = {
         claim["path"]: claim

@@ -12,12 +12,35 @@ from pydantic import JsonValue
 
 from pi_voice.domain.base import JsonSchema
 from pi_voice.domain.gemini_schema import gemini_schema, type_of
+from pi_voice.domain.tools import HANG_UP, Tool
 
 _MAX_DEPTH: Final = 12
 """Depth at which a recursive schema is cut."""
 
 _ANYTHING: Final = ("STRING", "NUMBER", "BOOLEAN")
 """Types of a value of any type; Google's Schema needs one."""
+
+
+_HANG_UP: Final[JsonSchema] = {
+    "name": HANG_UP,
+    "description": "End the call. Call it once, after you have said goodbye.",
+    "parameters": {
+        "type": "OBJECT",
+        "properties": {"reason": {"type": "STRING", "description": "Why the call ends, in a few words"}},
+        "required": ["reason"],
+    },
+}
+
+
+def declarations(tools: Sequence[Tool], *, may_hang_up: bool) -> list[JsonSchema]:
+    """Return the function declarations of an agent's tools, the built-in `hang_up` last."""
+    return [*map(_declaration, tools), *[_HANG_UP] * may_hang_up]
+
+
+def _declaration(tool: Tool) -> JsonSchema:
+    parameters = parameters_of(tool.parameters) if tool.parameters is not None else None
+    declared: JsonSchema = {"name": tool.name, "description": tool.description}
+    return declared if parameters is None else {**declared, "parameters": parameters}
 
 
 def parameters_of(schema: JsonSchema) -> JsonSchema | None:
@@ -96,15 +119,14 @@ class _Compiler:
         elif kind == "array":
             out["items"] = self._items(schema, depth)
         elif kind == "object" and depth < _MAX_DEPTH:
-            properties = {
+            properties: JsonSchema = {
                 name: self._compiled(inner, depth + 1) for name, inner in _dict(schema.get("properties")).items()
             }
             if properties:
                 out["properties"] = properties
-                names = {name: _list(schema.get(name)) for name in ("required", "propertyOrdering")}
-                out.update(
-                    {name: [*kept] for name, each in names.items() if (kept := [n for n in each if n in properties])}
-                )
+                for keyword in ("required", "propertyOrdering"):
+                    if names := [name for name in _list(schema.get(keyword)) if name in properties]:
+                        out[keyword] = [*names]
         return out
 
     def _items(self, schema: JsonSchema, depth: int) -> JsonSchema:

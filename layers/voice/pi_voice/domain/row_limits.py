@@ -1,7 +1,7 @@
 """What fits the row of a session: DynamoDB's limit for an item is 400 KB, and readers cannot parse deep results.
 
 Everything of unbounded size that goes into the row is checked here before it is written: results, their evidence and
-errors, the history of extractions, and metadata of LiveKit's rooms.
+errors, the history of extractions, metadata of LiveKit's rooms, and their recordings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +27,10 @@ MAX_ROOM_METADATA_BYTES: Final = 4_096
 
 MAX_ROOM_TEXT_BYTES: Final = 2 * MAX_ROOM_METADATA_BYTES
 """Maximum size of a room's metadata as a JSON string, in which each quote takes two bytes."""
+
+MAX_RECORDINGS: Final = 20
+MAX_RECORDINGS_BYTES: Final = 16_384
+"""Maximum size of all recordings of a session as JSON."""
 
 TOO_LARGE: Final = ErrorInfo(
     code="results_too_large",

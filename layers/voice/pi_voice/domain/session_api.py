@@ -9,7 +9,7 @@ from pi_voice.domain.base import BACKEND_FIELDS, Document, Metadata, digits_to_i
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
 from pi_voice.domain.pagination import PageQuery
-from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, SessionStatus
+from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, Recording, SessionStatus
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 
@@ -108,6 +108,8 @@ class Session(SessionSummary):
     """Results in the agent's output schema; null if there are none."""
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
+    recordings: list[Recording]
+    """Files that LiveKit recorded of the room, up to 20, in the order in which LiveKit reported them."""
 
     @classmethod
     def of_stored(
@@ -120,6 +122,7 @@ class Session(SessionSummary):
             tool_calls=tool_calls,
             results=session.results,
             extraction=session.extraction,
+            recordings=list(session.recordings),
         )
 
 

@@ -109,6 +109,22 @@ class LiveKitRoom(Document):
     """Later rooms of the same name."""
 
 
+class Recording(Document):
+    """A file that LiveKit recorded of the session's room."""
+
+    file: str
+    """Name of the file; of a recording in segments, of its playlist."""
+    location: str | None = None
+    """Where LiveKit stored it; null if LiveKit does not say."""
+    duration_seconds: int | float | None = None
+    """Duration in seconds; null if LiveKit does not say."""
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """What tells the file from others."""
+        return self.file, self.location
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A session as stored. All instants are Unix seconds."""
@@ -147,6 +163,7 @@ class Session:
     request_hash: str | None = None
     results: JsonValue = None
     extraction: Extraction | None = None
+    recordings: tuple[Recording, ...] = ()
 
     @property
     def is_ongoing(self) -> bool:

@@ -97,6 +97,18 @@ def lines(calls: Sequence[ToolCall]) -> list[str]:
     return [_line(number, call) for number, call in enumerate(calls)]
 
 
+def latest_lines(calls: Sequence[ToolCall], most: int) -> list[str]:
+    """Format the latest tool calls, with at most so many characters in all; the latest one is always there."""
+    latest: list[str] = []
+    left = most
+    for line in reversed(lines(calls)):
+        left -= len(line)
+        if latest and left < 0:
+            break
+        latest.append(line)
+    return latest[::-1]
+
+
 def _line(number: int, call: ToolCall) -> str:
     document: dict[str, JsonValue] = {
         "tool_call": number,

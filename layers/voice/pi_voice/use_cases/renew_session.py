@@ -17,7 +17,7 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions, ToolCalls
@@ -60,8 +60,9 @@ class RenewSession:
     ) -> RenewedSession:
         """Issue new tokens for the same room and the same agent version, and move the expiry.
 
-        If the client cannot resume the Gemini session, the new prompt contains the turns saved so far. The renewal is
-        counted before anything is issued. Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a
+        The new prompt tells the agent to go on instead of greeting. If the client cannot resume the Gemini session, it
+        contains the turns saved so far; without any, it is the prompt of a new call. The renewal is counted before
+        anything is issued. Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a
         ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
@@ -77,11 +78,13 @@ class RenewSession:
             raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
         agent = await self._agents.version(session.agent_id, session.agent_version)
-        if request.has_resumption_handle or not (session.checkpoint_turns or session.tool_calls):
-            instruction = instruction_for(agent)
-        else:
+        if request.has_resumption_handle:
+            instruction = instruction_to_continue(agent)
+        elif session.checkpoint_turns or session.tool_calls:
             turns, tool_calls = await asyncio.gather(self._checkpoints.read(session), self._tool_calls.read(session))
-            instruction = instruction_to_resume(agent, turns, tool_calls)
+            instruction = instruction_to_continue(agent, turns, tool_calls)
+        else:
+            instruction = instruction_for(agent)
         issued = await self._issue_connections(renewed, agent, instruction)
         if await self._sessions.renew(session_id, renewed.expires_at) is None:
             await self._close_reopened_room(session_id)
