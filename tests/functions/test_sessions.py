@@ -113,6 +113,7 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "hung_up_at": None,
         "checkpoint_turns": 0,
         "transcript": None,
+        "tool_calls": [],
         "results": None,
         "extraction": None,
         "recordings": [],

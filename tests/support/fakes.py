@@ -388,7 +388,7 @@ class FakeCheckpoints:
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
-        return self.stored[session.session_id][: session.checkpoint_turns]
+        return self.stored.get(session.session_id, [])[: session.checkpoint_turns]
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()

@@ -19,6 +19,7 @@ from pi_voice.domain.errors import (
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.sessions import Participant, Session
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.vocabulary import vocabulary_of
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
@@ -172,6 +173,17 @@ def test_without_a_resumption_handle_the_instruction_has_the_saved_turns() -> No
 
     assert setup.token_request.instruction == instruction_to_continue(ANA, TURNS)
     assert '{"turn": 1, "role": "user", "text": "Oslo."}' in setup.token_request.instruction
+
+
+def test_without_a_resumption_handle_the_instruction_has_the_tool_calls() -> None:
+    setup = Setup()
+    call = ToolCall(call_id="one", name="show", arguments={}, status="succeeded", response={"page": 7}, called_at=NOW)
+    assert asyncio.run(setup.tool_calls.record(setup.sessions.stored[SESSION_ID], call, 9))
+
+    setup.renew()
+
+    assert setup.token_request.instruction == instruction_to_continue(ANA, [], [call])
+    assert '"response": {"page": 7}' in setup.token_request.instruction
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["turns", "no turns"])

@@ -50,8 +50,8 @@ class Route:
         self.function = function
         self._api = api
         self.limit = LIMITS.get(function, MEGABYTE)
-        self._session = api.session()
-        self._agent = api.agent()
+        self._agent = api.agent(tools=SAMPLES["UpdateAgent"].body["tools"])
+        self._session = api.session(self._agent)
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 
