@@ -498,10 +498,13 @@ def issue_token(runner: asyncio.Runner, web: HttpClient, base_url: str, **change
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
+@pytest.mark.parametrize("model", MODELS)
 def test_the_stand_in_accepts_our_request(
-    runner: asyncio.Runner, web: HttpClient, stand_in: str, api_version: str
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, api_version: str, model: str
 ) -> None:
-    assert issue_token(runner, web, stand_in, api_version=api_version).startswith("auth_tokens/")
+    token = issue_token(runner, web, stand_in, api_version=api_version, live_model=model)
+
+    assert token.startswith("auth_tokens/")
 
 
 @pytest.mark.parametrize(
