@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from pi_voice.domain.agents import Agent
+from pi_voice.domain.agents import Agent, Behaviors
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
@@ -20,6 +20,7 @@ from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SignedWebhook
 from pi_voice.use_cases.call_content import CallContent
+from pi_voice.use_cases.call_tool import CallTool
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.delete_session import DeleteSession
 from pi_voice.use_cases.end_session import EndSession
@@ -166,6 +167,7 @@ class OneSession:
             sessions, end_session, self.extract_results, lambda: self.room, Unlimited()
         )
         self.save_transcript = SaveTranscript(sessions, checkpoints)
+        self.call_tool = CallTool(store.agents, sessions, tool_calls, clock)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
             sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock
@@ -176,7 +178,8 @@ class OneSession:
 
     async def begin(self, session: Session) -> None:
         """Save the session, and an agent with an output schema for it."""
-        agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None)
+        hanging_up = Behaviors(may_hang_up=True)
+        agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None, behaviors=hanging_up)
         await self.store.agents.save(session.workspace, agent)
         await self.store.sessions.add(_of(session, agent))
 
