@@ -1,10 +1,13 @@
 """The Live stand-in's agent: greet, ask the questions in order, close.
 
 It parses Pi Voice's system instruction for its lines, and does not interpret the caller's words: anything that the
-caller says counts as the answer to the last question.
+caller says counts as the answer to the last question. If the instruction has an earlier conversation, it goes on there.
 """
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
@@ -13,7 +16,7 @@ _SECTION: Final = re.compile(
 )
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
-_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
+_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n\n|\Z)", re.DOTALL)
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
 
@@ -70,6 +73,13 @@ class Interview:
     has_greeted: bool = False
     asked: int = 0
 
+    @classmethod
+    def of(cls, instruction: str) -> Self:
+        """Begin a call, or go on after the last question that was asked in the earlier conversation."""
+        script, said = Script.of(instruction), " ".join(_earlier_words(instruction))
+        asked = [number for number, question in enumerate(script.questions, start=1) if question in said]
+        return cls(script, has_greeted=bool(said), asked=max(asked, default=0))
+
     def reply(self) -> "Reply":
         """Return the agent's reply to the caller's turn."""
         script = self.script
@@ -104,6 +114,15 @@ def _sections(instruction: str) -> dict[str, str]:
     """Split an instruction at its headings; the last of a name wins, because the agent's own text comes first."""
     _, *parts = _SECTION.split(instruction)
     return dict(zip(parts[::2], (text.strip() for text in parts[1::2]), strict=True))
+
+
+def _earlier_words(instruction: str) -> Iterator[str]:
+    """Yield what the agent said in the earlier conversation, which has a JSON object a line."""
+    for line in instruction.splitlines():
+        with suppress(ValueError):
+            match json.loads(line):
+                case {"role": "agent", "text": str(text)}:
+                    yield " ".join(text.split())
 
 
 def _numbered(text: str) -> list[str]:
