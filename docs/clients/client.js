@@ -60,7 +60,7 @@ export class Call {
   #saving;
   #socket; // set up, so that it takes input
   #handle;
-  #isResumable = false; // now, with all words so far
+  #isLeaving = false; // Gemini closes the connection soon
   #unanswered = []; // texts since Gemini's last content
   #heldAudio = [];
   #endReason;
@@ -132,30 +132,28 @@ export class Call {
     const socket = new WebSocket(`${this.#live.url}?access_token=${this.#live.token}`);
     const resumption = this.#handle ? { handle: this.#handle } : {};
     const ended = Promise.withResolvers();
-    let [wasSetUp, isLeaving, hasEnded] = [false, false, false];
-    let repeating;
+    let wasSetUp = false;
+    this.#isLeaving = false;
+    const timers = [];
+    const after = (seconds, work) => timers.push(setTimeout(work, seconds * 1000));
     const close = () => {
       socket.close();
-      setTimeout(ended.resolve, CLOSING_SECONDS * 1000, {}); // a lost connection does not answer
+      after(CLOSING_SECONDS, () => ended.resolve({})); // a lost connection does not answer
     };
-    let limit = setTimeout(close, OPENING_SECONDS * 1000);
+    after(OPENING_SECONDS, () => wasSetUp || close());
     this.#isOver.signal.addEventListener("abort", close);
 
     const take = (message) => {
       if (message.setupComplete) {
         wasSetUp = true;
-        clearTimeout(limit);
         this.#begin(socket, Boolean(resumption.handle));
-        repeating = setTimeout(() => this.#repeatPrompt(), PROMPT_SECONDS * 1000);
+        after(PROMPT_SECONDS, () => this.#repeatPrompt());
       }
       if (message.goAway) {
-        // Not at once, because words since the last handle would be lost.
-        [isLeaving, hasEnded] = [true, false];
-        clearTimeout(limit);
-        limit = setTimeout(close, ((parseFloat(message.goAway.timeLeft) || 0) - MOVE_SECONDS) * 1000);
+        this.#isLeaving = true;
+        after((parseFloat(message.goAway.timeLeft) || 0) - MOVE_SECONDS, close);
       }
-      hasEnded = this.#take(message) || hasEnded;
-      if (isLeaving && hasEnded && this.#isResumable && !this.transcript.agentSpeaks) close();
+      if (this.#take(message) && this.#isLeaving) after(LATE_SECONDS, close); // its late text and a handle will follow
     };
 
     socket.binaryType = "arraybuffer";
@@ -176,15 +174,14 @@ export class Call {
     } finally {
       this.#socket = undefined;
       this.#isOver.signal.removeEventListener("abort", close);
-      clearTimeout(limit);
-      clearTimeout(repeating);
+      timers.forEach(clearTimeout);
       socket.close();
     }
   }
 
   // Makes the agent speak if it is its turn, and sends what was held back.
   #begin(socket, isResumed) {
-    [this.#handle, this.#isResumable] = [undefined, false]; // a handle is valid for one connection
+    this.#handle = undefined; // a handle is valid for one connection
     const { turns, agentSpeaks } = this.transcript;
     const isAgentsTurn = agentSpeaks || turns.at(-1)?.role === "user";
     if (!this.#unanswered.length && (isAgentsTurn || !isResumed)) this.#unanswered.push(turns.length ? GO_ON : GREET);
@@ -201,11 +198,13 @@ export class Call {
   // Handles a message; returns whether it ends a turn of the agent.
   #take(message) {
     const update = message.sessionResumptionUpdate;
-    if (update) this.#isResumable = Boolean(update.resumable); // not while the model speaks
     if (update?.resumable) this.#handle = update.newHandle;
     if (message.serverContent) this.#unanswered = [];
+    const { settled } = this.transcript;
     const isEnd = this.transcript.take(message);
-    if (isEnd) this.#saving ??= this.#saveTurns().finally(() => (this.#saving = undefined)); // nothing waits for it
+    if (this.transcript.settled > settled)
+      this.#saving ??= this.#saveTurns().finally(() => (this.#saving = undefined)); // the conversation never waits
+    if (isEnd && this.#isLeaving) this.#socket = undefined; // what the caller says from now on is for the next one
     this.onMessage(message);
     if (isEnd && !this.#endReason) this.onTurn();
     return isEnd;

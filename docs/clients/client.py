@@ -79,7 +79,7 @@ class Call:
         self._saving: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None  # set up, so that it takes input
         self._handle: str | None = None
-        self._is_resumable = False  # now, with all words so far
+        self._is_leaving = False  # Gemini closes the connection soon
         self._unanswered: list[Json] = []  # texts since Gemini's last content
         self._held_audio = deque[Json](maxlen=HELD_AUDIO)
         self._end_reason = ""
@@ -148,7 +148,8 @@ class Call:
         url = f"{self._live['url']}?access_token={self._live['token']}"
         resumption = {"handle": self._handle} if self._handle else {}
         was_set_up, code, repeating = False, 0, None
-        is_leaving = has_ended = False
+        self._is_leaving = False
+        now = asyncio.get_running_loop().time
         try:
             async with (
                 asyncio.timeout(OPENING_SECONDS) as limit,
@@ -162,13 +163,11 @@ class Call:
                         limit.reschedule(None)
                         await self._begin(socket, is_resumed=bool(resumption))
                         repeating = asyncio.create_task(self._repeat_prompt())
-                    if "goAway" in message:  # not at once, because words since the last handle would be lost
-                        is_leaving, has_ended = True, False
-                        left = max(0.0, _seconds(message["goAway"]) - MOVE_SECONDS)
-                        limit.reschedule(asyncio.get_running_loop().time() + left)
-                    has_ended = await self._take(message) or has_ended
-                    if is_leaving and has_ended and self._is_resumable and not self.transcript.agent_speaks:
-                        break
+                    if "goAway" in message:
+                        self._is_leaving = True
+                        limit.reschedule(now() + _seconds(message["goAway"]) - MOVE_SECONDS)
+                    if await self._take(message) and self._is_leaving:  # its late text and a handle will follow
+                        limit.reschedule(min(limit.when() or 0.0, now() + LATE_SECONDS))
                 code = socket.close_code or 0
         except (aiohttp.ClientError, ConnectionError, TimeoutError):
             pass  # like a connection that Gemini has closed
@@ -180,7 +179,7 @@ class Call:
 
     async def _begin(self, socket: aiohttp.ClientWebSocketResponse, *, is_resumed: bool) -> None:
         """Make the agent speak if it is its turn, and send what was held back."""
-        self._handle, self._is_resumable = None, False  # a handle is valid for one connection
+        self._handle = None  # a handle is valid for one connection
         turns = self.transcript.turns
         is_agents_turn = self.transcript.agent_speaks or [turn["role"] for turn in turns[-1:]] == ["user"]
         if not self._unanswered and (is_agents_turn or not is_resumed):
@@ -199,13 +198,15 @@ class Call:
     async def _take(self, message: Json) -> bool:
         """Handle a message, and return whether it ends a turn of the agent."""
         if update := message.get("sessionResumptionUpdate"):
-            self._is_resumable = bool(update.get("resumable"))  # not while the model speaks
-            self._handle = update["newHandle"] if self._is_resumable else self._handle
+            self._handle = update["newHandle"] if update.get("resumable") else self._handle
         if "serverContent" in message:
             self._unanswered.clear()
+        settled = self.transcript.settled
         is_end = self.transcript.take(message)
-        if is_end and (self._saving is None or self._saving.done()):
+        if self.transcript.settled > settled and (self._saving is None or self._saving.done()):
             self._saving = asyncio.create_task(self._save_turns())  # the conversation never waits for it
+        if is_end and self._is_leaving:
+            self._socket = None  # what the caller says from now on is for the next connection
         try:
             if self.on_message:
                 self.on_message(message)

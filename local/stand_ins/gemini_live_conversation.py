@@ -155,8 +155,8 @@ class Conversation:
                     said = [text.strip() or f"[{seconds:.1f} s of speech]"]
                     if "sentences" in self._faults:
                         said = _SENTENCES.split(said[0])
-                    self._heard = [] if "late_speech" in self._faults else said
-                    self._heard_late = said if self._faults & {"late_speech", "doubled_speech"} else []
+                    self._heard += [] if "late_speech" in self._faults else said
+                    self._heard_late += said if self._faults & {"late_speech", "doubled_speech"} else []
                     await self._answer()
 
     # ---- The agent's turns ----
@@ -167,22 +167,25 @@ class Conversation:
         self._turn = self._tasks.create_task(self._speak(self._reply))
 
     async def _interrupt(self) -> None:
-        """Interrupt the agent's turn, even in the middle of a word."""
+        """Interrupt the agent's turn, even in the middle of a word; before its first sound, begin it anew."""
         if self._reply is None:
             return
         await _cancel(self._turn)
+        if not self._usage.spoken_seconds:
+            self._reply = None
+            return
         self._late_text = self._said[len(self._transcribed) :]
         await self._send(*self._callers_words(is_end=True))
         await self._end_turn(self._reply.cut_after(self._said), {"interrupted": True})
 
     async def _speak(self, reply: Reply) -> None:
         await self._send_late_text()
-        self._session.turns += 1
         if self._is_resumable:
             await self._connection.send({"sessionResumptionUpdate": {"resumable": False}})
         pacer, words = self._connection.pacer(), self._speech.say(reply.text)
         parts, spoken = parts_of(reply.text), 0
         while word := await asyncio.to_thread(next, words, None):
+            self._session.turns += not spoken
             due = min(spoken + _WORDS_AHEAD[spoken % len(_WORDS_AHEAD)], len(parts) - 1)
             await self._sound(word, pacer, self._agents_words("".join(parts[:due])))
             spoken += 1

@@ -41,7 +41,10 @@ async def answered(*names: str) -> Turn:
 
 
 async def test_each_sentence_of_the_caller_can_be_transcribed_apart() -> None:
-    assert (await answered("sentences")).content("inputTranscription") == [{"text": "Five."}, {"text": "No, wait, six."}]
+    assert (await answered("sentences")).content("inputTranscription") == [
+        {"text": "Five."},
+        {"text": "No, wait, six."},
+    ]
 
 
 async def test_the_caller_can_be_transcribed_at_the_end_of_the_answer() -> None:
@@ -102,7 +105,9 @@ async def test_goaway_can_arrive_in_the_middle_of_a_turn(fault: str, left: str) 
         code, _ = await caller.hangup()
 
     warned = turn.kinds.index("goAway")
-    assert turn.messages[[list(message) for message in turn.messages].index(["goAway"])] == {"goAway": {"timeLeft": left}}
+    assert turn.messages[[list(message) for message in turn.messages].index(["goAway"])] == {
+        "goAway": {"timeLeft": left}
+    }
     assert {"modelTurn"} <= set(turn.kinds[:warned]) & set(turn.kinds[warned:])
     assert code == 1008
 
