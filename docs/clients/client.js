@@ -18,7 +18,7 @@ const LATE_SECONDS = 1; // text may arrive this long after the end of the call
 const MOVE_SECONDS = 5; // before Gemini closes a connection, move to the next one
 const OPENING_SECONDS = 20;
 const CLOSING_SECONDS = 2;
-const HELD_AUDIO = 250; // pieces of microphone audio to hold back while there is no connection: ten seconds of 40 ms
+const HELD_AUDIO = 1000; // pieces of microphone audio to hold back while there is no connection: 40 s of 40 ms each
 const REFUSED = [1007, 1008]; // a bad token or handle
 const FINAL = [...REFUSED, 1011]; // or the token is used up or expired: renew
 const NOT_ACTIVE = "voice_session_not_active";
@@ -27,8 +27,7 @@ const PAUSES = [0, 1, 2, 4, 8, 16]; // seconds to wait before each try, the firs
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 export async function holdCall(session, baseUrl, reply, play = () => {}) {
-  const began = performance.now();
-  const call = new Call(session, baseUrl, () => performance.now() - began);
+  const call = new Call(session, baseUrl);
   call.onMessage = ({ serverContent: content = {} }) => {
     if (content.interrupted) play(null);
     for (const part of content.modelTurn?.parts ?? []) if (part.inlineData) play(part.inlineData.data);
@@ -41,19 +40,19 @@ export async function holdCall(session, baseUrl, reply, play = () => {}) {
   const leave = () => call.saveAll();
   addEventListener("pagehide", leave); // a tab that is closed sends its last turns
   try {
-    const endReason = await call.hold(session.max_duration_seconds);
-    return await call.complete(endReason, (performance.now() - began) / 1000);
+    return await call.complete(await call.hold(session.max_duration_seconds));
   } finally {
     removeEventListener("pagehide", leave);
   }
 }
 
-// One call: its transcript, its connections one after the other, and how many turns the API has saved. `clock` returns
-// the milliseconds since the call began.
+// One call: its transcript, its connections one after the other, and how many turns the API has saved.
 export class Call {
   onMessage = () => {}; // called with each message of Gemini
-  onTurn = () => {}; // called when the agent has finished a turn, but not when it was interrupted
+  onTurn = () => {}; // called when the agent has finished a turn that was not interrupted
   savedTurns = 0;
+  seconds = 0;
+  #began = performance.now();
   #url;
   #clientToken;
   #live;
@@ -67,11 +66,11 @@ export class Call {
   #hungUp = Promise.withResolvers();
   #isOver = new AbortController();
 
-  constructor(session, baseUrl, clock) {
+  constructor(session, baseUrl) {
     this.#url = `${baseUrl}/api/v1/voice/sessions/${session.session_id}`;
     this.#clientToken = session.client_token;
     this.#live = session.connection.gemini_live;
-    this.transcript = new Transcript(this.#live.turn_ends_at, clock);
+    this.transcript = new Transcript(this.#live.turn_ends_at, () => performance.now() - this.#began);
   }
 
   // Talks until someone hangs up or the time is over, and waits for late text; resolves with the end reason.
@@ -80,6 +79,7 @@ export class Call {
     const talking = this.#talk();
     try {
       const endReason = await Promise.race([talking, this.#hungUp.promise]);
+      this.seconds = (performance.now() - this.#began) / 1000;
       if (this.#endReason) await Promise.race([talking.catch(() => {}), sleep(LATE_SECONDS)]);
       return this.#endReason ?? endReason;
     } finally {
@@ -123,7 +123,7 @@ export class Call {
       if (this.#isOver.signal.aborted) return;
       if ((FINAL.includes(code) || !this.#handle) && (await this.#renew()) === NOT_ACTIVE) break;
     }
-    if (!this.transcript.turns.length) throw new Error(`Gemini hung up with close code ${code}.`);
+    if (!this.transcript.turns.length) throw new Error(`There is no connection to Gemini (close code ${code}).`);
     return "disconnected";
   }
 
@@ -242,8 +242,8 @@ export class Call {
   }
 
   // Completes the session; retries under one Idempotency-Key complete it once.
-  async complete(endReason, seconds) {
-    const request = { transcript: this.transcript.turns, duration_seconds: seconds, end_reason: endReason };
+  async complete(endReason) {
+    const request = { transcript: this.transcript.turns, duration_seconds: this.seconds, end_reason: endReason };
     const headers = { "Idempotency-Key": crypto.randomUUID() };
     let answer;
     for (const pause of PAUSES) {

@@ -33,7 +33,7 @@ LATE_SECONDS = 1.0  # text may arrive this long after the end of the call
 MOVE_SECONDS = 5.0  # before Gemini closes a connection, move to the next one
 OPENING_SECONDS = 20.0
 CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
-HELD_AUDIO = 250  # pieces of microphone audio to hold back while there is no connection: ten seconds of 40 ms
+HELD_AUDIO = 1_000  # pieces of microphone audio to hold back while there is no connection: 40 s, in pieces of 40 ms
 REFUSED = (1007, 1008)  # a bad token or handle
 FINAL = (*REFUSED, 1011)  # or the token is used up or expired: renew
 NOT_ACTIVE = "voice_session_not_active"
@@ -49,19 +49,17 @@ async def hold_call(session: Json, base_url: str, reply: Reply) -> Json:
         else:
             await call.send(realtime_input)
 
-    began = time.monotonic()
     async with aiohttp.ClientSession() as http:
-        call = Call(http, session, base_url, lambda: (time.monotonic() - began) * 1000)
+        call = Call(http, session, base_url)
         call.on_turn = answer
-        end_reason = await call.hold(session["max_duration_seconds"])
-        return await call.complete(end_reason, time.monotonic() - began)
+        return await call.complete(await call.hold(session["max_duration_seconds"]))
 
 
 class Call:
     """One call: its transcript, its connections one after the other, and how many turns the API has saved.
 
-    `clock` returns the milliseconds since the call began. `on_message` is called with each message of Gemini, and
-    `on_turn` when the agent has finished a turn, but not when it was interrupted.
+    `on_message` is called with each message of Gemini, and `on_turn` when the agent has finished a turn that was not
+    interrupted. `clock` returns the seconds since the call began.
     """
 
     on_message: Callable[[Json], None] | None = None
@@ -74,7 +72,10 @@ class Call:
         self._url = f"{base_url}/api/v1/voice/sessions/{session['session_id']}"
         self._client_token: str = session["client_token"]
         self._live: Json = session["connection"]["gemini_live"]
-        self.transcript = Transcript(self._live.get("turn_ends_at", "turnComplete"), clock)
+        began = time.monotonic()
+        self._clock = clock or (lambda: time.monotonic() - began)
+        self.transcript = Transcript(self._live.get("turn_ends_at", "turnComplete"), lambda: self._clock() * 1000)
+        self.seconds = 0.0
         self.saved_turns = 0
         self._saving: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None  # set up, so that it takes input
@@ -91,6 +92,7 @@ class Call:
         hung_up = asyncio.create_task(self._hung_up.wait())
         try:
             await asyncio.wait({talking, hung_up}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            self.seconds = self._clock()
             if talking.done() and not self._hung_up.is_set():
                 return await talking
             self.hang_up("client_timer")  # unless it was hung up
@@ -140,7 +142,7 @@ class Call:
             if (code in FINAL or not self._handle) and await self._renew() == NOT_ACTIVE:
                 break
         if not self.transcript.turns:
-            raise ConnectionError(f"Gemini hung up with close code {code}.")
+            raise ConnectionError(f"There is no connection to Gemini (close code {code or 'none'}).")
         return "disconnected"
 
     async def _connect(self) -> tuple[bool, int]:
@@ -241,9 +243,9 @@ class Call:
             self._live = answer["data"]["connection"]["gemini_live"]
         return str(answer.get("error", {}).get("code", ""))
 
-    async def complete(self, end_reason: str, seconds: float) -> Json:
+    async def complete(self, end_reason: str) -> Json:
         """Complete the session; retries under one Idempotency-Key complete it once."""
-        request = {"transcript": self.transcript.turns, "duration_seconds": seconds, "end_reason": end_reason}
+        request = {"transcript": self.transcript.turns, "duration_seconds": self.seconds, "end_reason": end_reason}
         key, answer = {"Idempotency-Key": str(uuid.uuid4())}, Json()
         for pause in PAUSES:
             await asyncio.sleep(pause)

@@ -154,7 +154,7 @@ const { Call } = await import("/client.js");
 const call = new Call(given.session, given.base);
 call.onTurn = () => call.hangUp("completed");
 for (const realtimeInput of given.says) call.send(realtimeInput);
-return call.complete(await call.hold(600), 1);
+return call.complete(await call.hold(600));
 """
 
 
@@ -163,7 +163,7 @@ def test_without_a_connection_all_text_and_the_latest_audio_are_held_back(
     client_name: str, site: Site, tmp_path: Path
 ) -> None:
     faults = Faults(refused=1)
-    audio = [{"audio": {"data": str(number), "mimeType": "audio/pcm;rate=16000"}} for number in range(300)]
+    audio = [{"audio": {"data": str(number), "mimeType": "audio/pcm;rate=16000"}} for number in range(1_200)]
     says: list[Any] = [{"text": "Hello?"}, *audio, {"text": "Are you there?"}]
 
     async def in_python(session: Any, base: str) -> Any:
@@ -177,7 +177,7 @@ def test_without_a_connection_all_text_and_the_latest_audio_are_held_back(
             call.on_turn = hang_up
             for realtime_input in says:
                 await call.send(realtime_input)
-            return await call.complete(await call.hold(600), 1)
+            return await call.complete(await call.hold(600))
 
     async def hold() -> Any:
         async with faults.served() as (session, base):
@@ -190,7 +190,7 @@ def test_without_a_connection_all_text_and_the_latest_audio_are_held_back(
 
     assert turns_of(state)[0] == ("user", "Hello? Are you there?")
     assert [said["text"] for said in faults.received if "text" in said] == ["Hello?", "Are you there?"]
-    assert [said for said in faults.received if "audio" in said] == audio[-250:]
+    assert [said for said in faults.received if "audio" in said] == audio[-1_000:]
 
 
 @needs_chromium
