@@ -14,6 +14,7 @@ from local.services import Gemini
 from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
 from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
+from local.stand_ins.gemini_live_faults import NO_FAULTS, Faults
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
 from local.stand_ins.gemini_models import thinking_fault
 from local.stand_ins.gemini_tokens import Tokens
@@ -38,9 +39,11 @@ _TOO_MANY_STATES: Final = (
 
 
 @asynccontextmanager
-async def gemini_stand_in(times: LiveTimes = AS_GOOGLE, answers: Answers | None = None) -> AsyncIterator[Gemini]:
+async def gemini_stand_in(
+    times: LiveTimes = AS_GOOGLE, answers: Answers | None = None, faults: Faults = NO_FAULTS
+) -> AsyncIterator[Gemini]:
     """Serve the stand-in."""
-    async with serving(gemini_app(Tokens(), API_KEY, times, answers)) as url:
+    async with serving(gemini_app(Tokens(), API_KEY, times, answers, faults)) as url:
         yield Gemini(API_KEY, url)
 
 
@@ -48,9 +51,13 @@ Method = Callable[[str, Any, web.Request], Message]
 
 
 def gemini_app(
-    tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE, planned: Answers | None = None
+    tokens: Tokens,
+    api_key: str,
+    times: LiveTimes = AS_GOOGLE,
+    planned: Answers | None = None,
+    faults: Faults = NO_FAULTS,
 ) -> web.Application:
-    """Build the stand-in's application for one API key, its tokens and its planned answers."""
+    """Build the stand-in's application for one API key, its tokens, its planned answers and the Live API's faults."""
     answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
@@ -87,7 +94,7 @@ def gemini_app(
     app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
-    add_live_api(app, tokens, times)
+    add_live_api(app, tokens, times, faults)
     add_plan(app, answers)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app

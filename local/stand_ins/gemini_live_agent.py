@@ -19,7 +19,7 @@ _SECTION: Final = re.compile(
 _TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
-_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
+_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n\n|\Z)", re.DOTALL)
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
 

@@ -15,6 +15,7 @@ import pytest
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
+from local.stand_ins.gemini_live_faults import NO_FAULTS, Faults
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
 from pi_voice.domain.prompts import instruction_for
@@ -150,10 +151,12 @@ class Gemini:
 
 
 @asynccontextmanager
-async def running_gemini(times: LiveTimes = FAST, tls: LoopbackTls | None = None) -> AsyncIterator[Gemini]:
+async def running_gemini(
+    times: LiveTimes = FAST, tls: LoopbackTls | None = None, faults: Faults = NO_FAULTS
+) -> AsyncIterator[Gemini]:
     trusting = ssl.create_default_context(cafile=str(tls.ca_file)) if tls else True
     tokens = AgingTokens()
-    app = gemini_app(tokens, KEY, times)
+    app = gemini_app(tokens, KEY, times, faults=faults)
     async with (
         serving(app, tls=tls.server if tls else None) as url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,

@@ -60,7 +60,7 @@ async def test_the_agent_does_not_speak_first(gemini: Gemini) -> None:
 async def test_a_turn_is_audio_and_transcription_then_generation_complete_then_turn_complete(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
-    turn = await caller.turn()
+    turn = await caller.until("turnComplete")
 
     first, *middle, last_but_one, last, usage = turn.kinds
     assert first == "sessionResumptionUpdate"
@@ -72,21 +72,36 @@ async def test_transcription_fragments_are_ahead_of_the_audio_or_behind_it(gemin
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     turn = await caller.turn()
-    before_first_audio = turn.kinds[: turn.kinds.index("modelTurn")].count("outputTranscription")
+    first = turn.kinds.index("outputTranscription")
 
     assert len(turn.fragments) > 2
-    assert before_first_audio == 1
-    assert len(turn.fragments[0].split()) == 2
+    assert turn.kinds[first - 1] == "modelTurn"
+    assert turn.kinds[:first].count("modelTurn") == 1
+    assert len(turn.fragments[0].split()) == 2  # after 40 ms of audio
 
 
-async def test_the_callers_last_words_are_transcribed_after_the_answer_has_begun(gemini: Gemini) -> None:
+async def test_in_every_second_turn_the_last_words_are_transcribed_after_its_end(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    kinds = []
+    for text in ("The caller is on the line.", "Erik Dahl."):
+        await caller.type(text)
+        turn = await caller.turn()
+        kinds.append(turn.kinds)
+
+    assert "outputTranscription" not in kinds[0][kinds[0].index("turnComplete") :]
+    assert kinds[1][-4:] == ["turnComplete", "usageMetadata", "outputTranscription", "sessionResumptionUpdate"]
+    assert turn.fragments[-1] == "pain?"
+
+
+async def test_an_utterance_is_transcribed_in_one_message_after_the_answer_has_begun(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     await caller.turn()
     await caller.say("My name is Erik Dahl.")
-    kinds = (await caller.turn()).kinds
+    turn = await caller.turn()
 
-    assert kinds.index("modelTurn") < len(kinds) - 1 - kinds[::-1].index("inputTranscription")
+    assert turn.content("inputTranscription") == [{"text": "My name is Erik Dahl."}]
+    assert turn.kinds.index("modelTurn") < turn.kinds.index("inputTranscription") < turn.kinds.index("turnComplete")
 
 
 async def test_the_audio_arrives_completely_in_pieces_of_at_most_forty_milliseconds(gemini: Gemini) -> None:
@@ -118,7 +133,7 @@ async def test_nothing_is_transcribed_unless_the_setup_asks_for_it(gemini: Gemin
     token = await gemini.token(bidiGenerateContentSetup={"model": "models/gemini-live"}, fieldMask="model")
     caller = await gemini.call(token)
     await caller.say("Hello?")
-    turn = await caller.turn()
+    turn = await caller.until("turnComplete")
 
     assert turn.pcm
     assert turn.heard == turn.text == ""
@@ -166,7 +181,6 @@ async def test_initial_history_is_not_answered(gemini: Gemini) -> None:
     await caller.send({"clientContent": {"turns": history["turns"]}})
     await caller.type("Hello!")
     await caller.turn()
-    await caller.handle()
     await caller.type("Erik.")
 
     assert (await caller.turn()).text == "Thank you. Are you in pain?"
@@ -186,11 +200,12 @@ async def test_the_callers_speech_interrupts_the_agent_in_the_middle_of_a_word(u
     await caller.type("The caller is on the line.")
     await caller.until("modelTurn")
     await caller.sound(spoken("Excuse me!"))
-    cut = await caller.turn()
+    cut = await caller.until("turnComplete")
 
     assert cut.kinds[-3:] == ["interrupted", "turnComplete", "usageMetadata"]
     assert "generationComplete" not in cut.kinds
     assert cut.seconds < 2 < len(spoken("Fjord Dental, this is Nora. What is your name?")) / 2 / RATE_IN
+    await caller.until("sessionResumptionUpdate")
     assert (await caller.turn()).heard == "Excuse me!"
 
 
