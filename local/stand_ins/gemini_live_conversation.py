@@ -155,10 +155,9 @@ class Conversation:
             match what:
                 case SpeechStarted():
                     await self._interrupt()
-                case SpeechEnded(text, seconds):
-                    said = [text.strip() or f"[{seconds:.1f} s of speech]"]
-                    if "sentences" in self._faults:
-                        said = _SENTENCES.split(said[0])
+                case SpeechEnded() as speech:
+                    sentences = "sentences" in self._faults
+                    said = _SENTENCES.split(speech.utterance) if sentences else [speech.utterance]
                     self._heard += [] if "late_speech" in self._faults else said
                     self._heard_late += said if self._faults & {"late_speech", "doubled_speech"} else []
                     await self._answer()
