@@ -124,7 +124,7 @@ def _questions(agent: Agent) -> str:
 
 def _closing(agent: Agent) -> str:
     ready = "When every question is ticked off" if agent.questions else "When the caller needs nothing more"
-    hang_up = f"\n{_HANG_UP}" if agent.behaviors.may_hang_up else ""
+    hang_up = f"\n\n{_HANG_UP}" if agent.behaviors.may_hang_up else ""
     if agent.behaviors.closing_message:
         return (
             f"# How to end\n{ready}, close the call by saying, in the language of the call: "
