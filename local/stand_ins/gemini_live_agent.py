@@ -12,8 +12,8 @@ from itertools import takewhile
 from typing import Final, Self
 
 _SECTION: Final = re.compile(
-    r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|What you can do|How to end|"
-    r"What was said so far|What was done so far)$\n?",
+    r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|What you can do|"
+    r"How to end|What was said so far|What was done so far)$\n?",
     re.MULTILINE,
 )
 _TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
