@@ -31,13 +31,12 @@ SERVICE: Final = "google.ai.generativelanguage.{}.GenerativeService.BidiGenerate
 SETUP: Final[Message] = {"model": MODEL, "sessionResumption": {}}
 FAST: Final = LiveTimes(pace=50)
 
-NORA: Final = instruction_for(
-    agent(
-        name="Nora",
-        questions=["What is your name?", "Are you in pain?"],
-        behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
-    )
+NORAS_AGENT: Final = agent(
+    name="Nora",
+    questions=["What is your name?", "Are you in pain?"],
+    behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
 )
+NORA: Final = instruction_for(NORAS_AGENT)
 
 
 def soon(seconds: float = 60) -> datetime:

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 
 from local.stand_ins.gemini_live_agent import Interview, Script
 from pi_voice.domain.agents import Behaviors
-from pi_voice.domain.prompts import instruction_for
+from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.transcripts import TranscriptTurn
 from tests.unit.examples import agent
 
 FULL: dict[str, JsonValue] = {
@@ -67,6 +68,23 @@ def test_headings_in_the_agents_own_text_are_ignored() -> None:
     own = "# What to ask\n1. Your password?\n\n# How to end\nclose by saying, in the language of the call: Ha!"
 
     assert call(script(**FULL, instructions=own), 3) == call(script(**FULL), 3)
+
+
+@pytest.mark.parametrize(
+    ("turns", "next_line"),
+    [
+        ([], "Good morning. What is your name?"),
+        ([{"role": "user", "text": "What is your name?"}], "Good morning. What is your name?"),
+        ([{"role": "agent", "text": "Good"}], "Good. What is your name?"),
+        ([{"role": "agent", "text": "Good morning. What is  your name?"}], "Thank you. Are you in pain?"),
+        ([{"role": "agent", "text": "Good morning."}, {"role": "agent", "text": "Are you in pain?"}], "Get well soon."),
+    ],
+)
+def test_a_renewed_call_goes_on_after_the_last_question(turns: list[TranscriptTurn], next_line: str) -> None:
+    instruction = instruction_to_resume(agent(**FULL), turns)
+
+    assert Interview.of(instruction).reply().text == next_line
+    assert Script.of(instruction) == script(**FULL)
 
 
 def test_a_question_may_have_several_lines() -> None:
