@@ -198,7 +198,7 @@ export class Call {
   // Handles a message; returns whether it ends a turn of the agent.
   #take(message) {
     const update = message.sessionResumptionUpdate;
-    if (update?.resumable) this.#handle = update.newHandle;
+    if (update?.resumable) this.#handle = update.newHandle; // otherwise the latest handle stays the best one
     if (message.serverContent) this.#unanswered = [];
     const { settled } = this.transcript;
     const isEnd = this.transcript.take(message);

@@ -159,6 +159,8 @@ class Call:
             ):
                 await socket.send_json({"setup": {**self._live["setup"]["setup"], "sessionResumption": resumption}})
                 async for frame in socket:
+                    if frame.type is aiohttp.WSMsgType.ERROR:
+                        break
                     message = json.loads(frame.data)
                     if "setupComplete" in message:
                         was_set_up = True
@@ -199,8 +201,9 @@ class Call:
 
     async def _take(self, message: Json) -> bool:
         """Handle a message, and return whether it ends a turn of the agent."""
-        if update := message.get("sessionResumptionUpdate"):
-            self._handle = update["newHandle"] if update.get("resumable") else self._handle
+        update = message.get("sessionResumptionUpdate", {})
+        if update.get("resumable"):  # otherwise the latest handle stays the best one
+            self._handle = update.get("newHandle")
         if "serverContent" in message:
             self._unanswered.clear()
         settled = self.transcript.settled

@@ -11,7 +11,7 @@ const ATTACHED_TO_THE_LEFT = new RegExp(`^(${UNSPACED}|[\\s\\p{Pe}\\p{Pf}]|(?!["
 const SENTENCE_END = /[.!?\u2026\u3002\uff01\uff1f\uff61\u061f\u0964]["')\u2019\u201d\u00bb\u300d\u300f]*\s*$/;
 
 export class Transcript {
-  #turns = []; // {role, pieces, start, end, isOpen}: utterances of the caller, fragments of the agent
+  #turns = []; // {role, pieces, start, end, isOpen, isHeard}: utterances of the caller, fragments of the agent
   #agents; // the agent's latest turn, which may still get late text
   #isCut = false;
   #isIdleTheEnd;
@@ -82,6 +82,7 @@ export class Transcript {
     const limit = this.agentSpeaks ? this.#agents.start : this.#now();
     const before = this.#turns[at - 1];
     const turn = before?.role === "user" && before.isOpen ? before : this.#insert(at, "user");
+    turn.isHeard = true;
     if (turn.pieces.includes(text)) return; // Gemini sometimes sends an utterance twice
     turn.pieces.push(text);
     turn.start = Math.min(turn.start, limit);
@@ -94,11 +95,11 @@ export class Transcript {
     this.#isCut = false;
   }
 
-  // Adds a fragment, to the agent's last turn unless that is over and was answered.
+  // Adds a fragment to the agent's last turn, unless the caller was heard after its last sentence.
   #say(text) {
     if (!text) return;
-    const isOver = !this.agentSpeaks && this.#turns.at(-1) !== this.#agents;
-    if (!this.#agents || (isOver && SENTENCE_END.test(textOf(this.#agents)))) this.#beginAgentsTurn();
+    const isAnswered = !this.agentSpeaks && this.#turns.at(-1)?.isHeard;
+    if (!this.#agents || (isAnswered && SENTENCE_END.test(textOf(this.#agents)))) this.#beginAgentsTurn();
     this.#agents.pieces[this.#agents.pieces.length - 1] += text;
     if (this.#agents.isOpen) this.#agents.end = this.#now();
   }

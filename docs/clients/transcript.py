@@ -30,6 +30,7 @@ class Turn:
     end_ms: int
     pieces: list[str] = field(default_factory=list)
     is_open: bool = True
+    is_heard: bool = False
 
     @property
     def text(self) -> str:
@@ -121,6 +122,7 @@ class Transcript:
             self._insert(at, "user")
             at += 1
         turn = self._turns[at - 1]
+        turn.is_heard = True
         if text not in turn.pieces:  # Gemini sometimes sends an utterance twice
             turn.pieces.append(text)
             turn.start_ms, turn.end_ms = min(turn.start_ms, limit), min(self._now(), limit)
@@ -134,12 +136,11 @@ class Transcript:
         return self._agents
 
     def _say(self, text: str) -> None:
-        """Add a fragment, to the agent's last turn unless that is over and was answered."""
+        """Add a fragment to the agent's last turn, unless the caller was heard after its last sentence."""
         if not text:
             return
         turn = self._agents
-        is_over = not self.agent_speaks and self._turns[-1:] != [turn]
-        if turn is None or (is_over and SENTENCE_END.search(turn.text)):
+        if turn is None or (not turn.is_open and self._turns[-1].is_heard and SENTENCE_END.search(turn.text)):
             turn = self._begin_agents_turn()
         turn.pieces[-1] += text
         if turn.is_open:

@@ -83,8 +83,9 @@ class Interview:
         turns = [json.loads(line) for line in _TURN.findall(sections.get("What was said so far", ""))]
         said = " ".join(" ".join(turn["text"] for turn in turns if turn["role"] == "agent").split())
         asked = len(list(takewhile(lambda question: question in said, script.questions)))
-        is_answered = not turns or turns[-1]["role"] == "user"
-        return cls(script, has_greeted="How to go on" in sections, asked=asked if is_answered else max(0, asked - 1))
+        last = turns[-1] if turns else {"role": "user", "text": ""}
+        waits = asked > 0 and last["role"] == "agent" and script.questions[asked - 1] in " ".join(last["text"].split())
+        return cls(script, has_greeted="How to go on" in sections, asked=asked - waits)
 
     def reply(self) -> "Reply":
         """Return the agent's reply to the caller's turn."""

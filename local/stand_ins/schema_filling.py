@@ -56,6 +56,7 @@ _ASKED_WITH: Final = """
     feedback: else think
     guest: many people
     issue: problem help wrong matter
+    item: order buy want
     location: where
     name: who called
     note: else
@@ -66,7 +67,8 @@ _ASKED_WITH: Final = """
     place: where
     price: much
     problem: issue help wrong matter
-    quantity: many
+    product: order buy want
+    quantity: many order
     rating: scale satisfied
     reason: why help
     role: job work position

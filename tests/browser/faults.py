@@ -105,8 +105,7 @@ class Faults:
         self.turns_of[token] = self.turns_of.get(token, 0) + 1
         await asyncio.sleep(0.1)  # limits the turns during one request to the API
         await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
-        if self.ends_at_idle:
-            await self._send(socket, {"serverContent": {"modelTurn": {"parts": []}, "turnComplete": True}})
+        await self._send(socket, {"serverContent": {"modelTurn": {"parts": []}, "turnComplete": self.ends_at_idle}})
         await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
         if self.ends_at_idle:
             await self._send(socket, {"interactionStatus": "IDLE"})

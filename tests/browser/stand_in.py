@@ -5,17 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pi_voice.domain.prompts import instruction_for, instruction_to_continue
+from pi_voice.domain.prompts import instruction_to_continue
 from tests.browser.faults import Faults
 from tests.local.live.callers import MIME, spoken
-from tests.local.live.conftest import SERVICE, SETUP
-from tests.unit.examples import agent
+from tests.local.live.conftest import NORA, NORAS_AGENT, SERVICE, SETUP
 
-NORA: Final = agent(
-    name="Nora",
-    questions=["What is your name?", "Are you in pain?"],
-    behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
-)
 SAYS: Final = ("It is Erik. Erik Dahl.", "Yes, rather.")
 WHOLE_CALL: Final = [
     ("agent", "Fjord Dental, this is Nora. What is your name?"),
@@ -40,6 +34,6 @@ class StandInCall(Faults):
     async def connection(self) -> dict[str, Any]:
         assert self.mint
         goes_on = self.renewals and not self.renewals[-1]
-        instruction = instruction_to_continue(NORA, self.saved) if goes_on else instruction_for(NORA)
+        instruction = instruction_to_continue(NORAS_AGENT, self.saved) if goes_on else NORA
         url = f"{self.gemini_url.replace('http', 'ws')}/ws/{SERVICE.format('v1alpha')}"
         return {"url": url, "token": await self.mint(instruction), "setup": {"setup": SETUP}}

@@ -36,13 +36,12 @@ SETTINGS: Final = GeminiSettings.of(
     {"GEMINI_API_KEY": KEY, "GEMINI_LIVE_MODEL": MODEL, "GEMINI_EXTRACTION_MODEL": "gemini-3.5-flash-lite"}
 )
 
-NORA: Final = instruction_for(
-    agent(
-        name="Nora",
-        questions=["What is your name?", "Are you in pain?"],
-        behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
-    )
+NORAS_AGENT: Final = agent(
+    name="Nora",
+    questions=["What is your name?", "Are you in pain?"],
+    behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
 )
+NORA: Final = instruction_for(NORAS_AGENT)
 
 
 def soon(seconds: float = 60) -> datetime:
