@@ -63,7 +63,7 @@ class StackChecks:
             caller = await asyncio.to_thread(lambda: boto3.client("sts", config=_CONFIG).get_caller_identity())
         except (BotoCoreError, ClientError) as error:
             raise Fault(
-                f"AWS does not accept the credentials of this shell ({_cause(error)}). Sign in again, or set AWS_PROFILE."
+                f"AWS does not accept this shell's credentials ({_cause(error)}). Sign in again, or set AWS_PROFILE."
             ) from None
         return Passed(f"{caller['Account']}, {region}.")
 
@@ -105,8 +105,8 @@ class StackChecks:
         faults = [fault for group in GROUPS if (fault := await asyncio.to_thread(self._read, group))]
         if faults:
             raise Fault(
-                f"{' '.join(faults)} Set LIVEKIT_API_KEY, LIVEKIT_API_SECRET and GEMINI_API_KEY in the environment, and "
-                f"run: make secrets STACK={self.name}. Your credentials need the right to read and decrypt them."
+                f"{' '.join(faults)} Set LIVEKIT_API_KEY, LIVEKIT_API_SECRET and GEMINI_API_KEY in the environment, "
+                f"and run: make secrets STACK={self.name}. Your credentials need the right to read and decrypt them."
             )
         return Passed(f"{len(GROUPS)} can be read, in {self._location}.")
 

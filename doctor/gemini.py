@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final, Literal
 
@@ -43,9 +43,6 @@ _LANGUAGES: Final = ("en-US",)
 _VOCABULARY: Final = ("Pi Voice",)
 _ASK: Final = {"text": "Say goodbye now."}
 _TOKEN_SECONDS: Final = 180
-_GREETING_SECONDS: Final = 20.0
-_TURN_SECONDS: Final = 30.0
-_HANDLE_SECONDS: Final = 10.0
 _EXTRACTION_SECONDS: Final = 30.0
 _SCHEMA: Final[Json] = {
     "type": "object",
@@ -65,12 +62,28 @@ _REFUSED: Final = 1008
 _ENDED: Final = 1011
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for the parts of a call, in seconds."""
+
+    prompt: float = PROMPT_SECONDS
+    greeting: float = 20.0
+    turn: float = 30.0
+    handle: float = 10.0
+
+
+PATIENT: Final = Patience()
+
+
 class GeminiChecks:
     """Checks with one short call."""
 
-    def __init__(self, target: Target, http: HttpClient, today: date | None = None) -> None:
+    def __init__(
+        self, target: Target, http: HttpClient, patience: Patience = PATIENT, today: date | None = None
+    ) -> None:
         self._target = target
         self._http = http
+        self._patience = patience
         self._today = today or datetime.now(UTC).date()
         self._connection: GeminiLiveConnection | None = None
         self._socket: LiveSocket | None = None
@@ -86,10 +99,10 @@ class GeminiChecks:
             Check(TOKENS["v1alpha"], lambda: self.token("v1alpha"), needs=(KEY,)),
             Check(TOKENS["v1beta"], lambda: self.token("v1beta"), needs=(KEY,)),
             Check(SETUP, self.set_up, needs=(configured,)),
-            Check(GREETING, self.greeting, _GREETING_SECONDS + _TURN_SECONDS, (SETUP,)),
-            Check(HANDLE, self.handle, _TURN_SECONDS, (GREETING,)),
-            Check(RESUMED, self.resume, 2 * _TURN_SECONDS, (HANDLE,)),
-            Check(ANSWER, self.answer, 2 * _TURN_SECONDS, (RESUMED,)),
+            Check(GREETING, self.greeting, self._patience.greeting + self._patience.turn, (SETUP,)),
+            Check(HANDLE, self.handle, self._patience.turn, (GREETING,)),
+            Check(RESUMED, self.resume, 2 * self._patience.turn, (HANDLE,)),
+            Check(ANSWER, self.answer, 2 * self._patience.turn, (RESUMED,)),
             Check(EXTRACTION, self.extraction, _EXTRACTION_SECONDS + 5, (KEY,)),
         ]
 
@@ -140,7 +153,7 @@ class GeminiChecks:
         """Warn about a Live model that Pi Voice does not know, or that Google may have shut down."""
         settings = self._settings()
         name = settings.live_model.removeprefix("models/")
-        shutdown = shutdown_notice(name, self._today, self._target.change("GEMINI_LIVE_MODEL", "").removesuffix('"'))
+        shutdown = shutdown_notice(name, self._today, self._target.change("GEMINI_LIVE_MODEL", ""))
         notices = unknown_model_notice(name), shutdown if self._target.has_real_gemini else None
         return Passed(f"{name}.", tuple(notice for notice in notices if notice))
 
@@ -265,12 +278,12 @@ class GeminiChecks:
         await self._send(GREET)
         is_heard, is_repeated = False, False
         while not is_heard:
-            left = (_GREETING_SECONDS if is_repeated else PROMPT_SECONDS) - (time.monotonic() - began)
+            left = (self._patience.greeting if is_repeated else self._patience.prompt) - (time.monotonic() - began)
             message = await self._next(socket, max(left, 0.0))
             if message is None and is_repeated:
                 raise Fault(
-                    f"The agent said nothing within {_GREETING_SECONDS:g} s, after two texts that ask for a greeting. "
-                    f"Try the stable model: {self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
+                    f"The agent said nothing within {self._patience.greeting:g} s, after two texts that ask for a "
+                    f"greeting. Try the stable model: {self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
                 )
             if message is None:
                 is_repeated = True
@@ -279,19 +292,19 @@ class GeminiChecks:
         seconds = time.monotonic() - began
         await self._end_of_turn(socket)
         warning = (
-            f"The first text got no answer within {PROMPT_SECONDS:g} s, and was sent again. Clients have to repeat it, "
-            "as the reference clients do."
+            f"The first text got no answer within {self._patience.prompt:g} s, and was sent again. Clients have to "
+            "repeat it, as the reference clients do."
         )
         return Passed(f"The agent was heard after {seconds:.1f} s.", (warning,) if is_repeated else ())
 
     async def handle(self) -> Passed:
         """Wait for a resumption handle, which comes after the turn."""
-        socket, until = self._live(), time.monotonic() + _HANDLE_SECONDS
+        socket, until = self._live(), time.monotonic() + self._patience.handle
         while self._handle is None:
             if await self._next(socket, max(until - time.monotonic(), 0.0)) is None:
                 raise Fault(
-                    f"Google sent no resumption handle within {_HANDLE_SECONDS:g} s, so calls end with their first "
-                    f"connection. Try the stable model: {self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
+                    f"Google sent no resumption handle within {self._patience.handle:g} s, so calls end with their "
+                    f"first connection. Try the stable model: {self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
                 )
         return Passed("It was received.")
 
@@ -313,7 +326,7 @@ class GeminiChecks:
 
     async def _resume_once(self, connection: GeminiLiveConnection) -> LiveClosed | None:
         try:
-            async with asyncio.timeout(_TURN_SECONDS / 2):
+            async with asyncio.timeout(self._patience.turn / 2):
                 self._socket = await LiveSocket.open(self._http.session, connection, self._handle)
         except LiveClosed as closed:
             return closed
@@ -333,12 +346,12 @@ class GeminiChecks:
 
     async def _end_of_turn(self, socket: LiveSocket) -> None:
         """Wait for the end of the agent's turn; raises Fault."""
-        until = time.monotonic() + _TURN_SECONDS
+        until = time.monotonic() + self._patience.turn
         while (message := await self._next(socket, max(until - time.monotonic(), 0.0))) is not None:
             if self._ends_turn(message):
                 return
         raise Fault(
-            f"The agent's turn did not end within {_TURN_SECONDS:g} s. Try the stable model: "
+            f"The agent's turn did not end within {self._patience.turn:g} s. Try the stable model: "
             f"{self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
         )
 
@@ -389,8 +402,8 @@ _LATER: Final = "if it happens again, look at Google's status page."
 def _closed_in_call(closed: LiveClosed) -> str:
     if closed.code == BROKEN:
         return (
-            "The connection broke in the middle of a call, without a close code. Check the proxies and firewalls on the "
-            f"way, and run make doctor again; {_LATER}"
+            "The connection broke in the middle of a call, without a close code. Check the proxies and firewalls on "
+            f"the way, and run make doctor again; {_LATER}"
         )
     what = "ended the call" if closed.code == _ENDED else "closed the connection"
     return f"Google {what} with {closed} in the middle of a turn. Run make doctor again; {_LATER}"

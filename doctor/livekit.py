@@ -106,8 +106,8 @@ class LiveKitChecks:
             await room.connect(connection.url, connection.token, rtc.RoomOptions(connect_timeout=_JOIN_SECONDS))
         except rtc.ConnectError as error:
             raise Fault(
-                f"The room cannot be joined ({error.message}). Callers need UDP, or TCP 443, to LiveKit's media servers: "
-                "check the firewall, and for a server of your own its rtc settings."
+                f"The room cannot be joined ({error.message}). Callers need UDP, or TCP 443, to LiveKit's media "
+                "servers: check the firewall, and for a server of your own its rtc settings."
             ) from None
         finally:
             await room.disconnect()

@@ -47,7 +47,7 @@ class Target:
         """Return the command that changes a setting."""
         if self.stack is None:
             return f"export {variable}={value}"
-        return f'make deploy STACK={self.stack} PARAMETERS="{PARAMETERS[variable]}={value}"'
+        return f"make deploy STACK={self.stack} PARAMETERS={PARAMETERS[variable]}={value}"
 
     def replace(self, *names: str) -> str:
         """Return how to replace secrets."""

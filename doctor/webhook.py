@@ -51,8 +51,8 @@ def webhook_check(target: Target, http: HttpClient, needs: tuple[str, ...] = ())
         status = await _post(target, http, pairs[0])
         if status == _UNAUTHORIZED:
             raise Fault(
-                f"{target.webhook_url} refuses a webhook that is signed with the key {pairs[0].api_key}: it has another "
-                f"key or secret. {_replace(target)} Functions use new secrets within 5 minutes."
+                f"{target.webhook_url} refuses a webhook that is signed with the key {pairs[0].api_key}: it has "
+                f"another key or secret. {_replace(target)} Functions use new secrets within 5 minutes."
             )
         if status != _OK:
             raise Fault(f"{target.webhook_url} answers with {status}. {_logs(target, 'receive-livekit-webhook')}")

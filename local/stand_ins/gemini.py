@@ -97,6 +97,22 @@ def gemini_app(
 
         return answer
 
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=404, text=_NO_PAGE, content_type="text/html")
+
+    app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
+    app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
+    app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
+    _add_models(app, api_key)
+    add_live_api(app, tokens, times, faults)
+    add_plan(app, answers)
+    app.router.add_route("*", "/{path:.*}", nothing)
+    return app
+
+
+def _add_models(app: web.Application, api_key: str) -> None:
+    """Serve the list of models."""
+
     async def models(request: web.Request) -> web.Response:
         try:
             _check_key(request, api_key)
@@ -104,17 +120,7 @@ def gemini_app(
             return web.json_response(refusal.body, status=refusal.code)
         return web.json_response({"models": _MODELS})
 
-    async def nothing(_: web.Request) -> web.Response:
-        return web.Response(status=404, text=_NO_PAGE, content_type="text/html")
-
-    app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
-    app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_get("/{version:v1|v1alpha|v1beta}/models", models)
-    app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
-    add_live_api(app, tokens, times, faults)
-    add_plan(app, answers)
-    app.router.add_route("*", "/{path:.*}", nothing)
-    return app
 
 
 def _check_key(request: web.Request, api_key: str) -> None:
