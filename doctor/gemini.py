@@ -309,16 +309,18 @@ class GeminiChecks:
         return Passed("It was received.")
 
     async def resume(self) -> Passed:
-        """Close the connection, and resume the call over a new one, at the second try at the latest."""
+        """Close the connection, and resume the call over a new one; as the clients do, try twice, with a new token."""
         assert self._connection  # noqa: S101 (the token's check came before)
         await self.close()
         first = await self._resume_once(self._connection)
         if first is None:
             return Passed("The call was resumed over a second connection.")
-        second = await self._resume_once(self._connection) if first.code != _INVALID else first
+        second = first
+        if first.code != _INVALID:
+            second = await self._resume_once(await self._issue(self._settings()))
         if second is None:
-            warning = f"The first try was refused with {first}. Clients have to try again, as the reference clients do."
-            return Passed("The call was resumed at the second try.", (warning,))
+            warning = f"The first was refused with {first}. Clients have to do the same, as the reference clients do."
+            return Passed("The call was resumed at the second try, with a new token.", (warning,))
         raise Fault(
             f"Google refuses to resume the call with {second}. A call then starts anew after each connection, with its "
             f"saved turns. Try the stable model: {self._target.change('GEMINI_LIVE_MODEL', STABLE.name)}"
@@ -358,7 +360,7 @@ class GeminiChecks:
     def _ends_turn(self, message: Json) -> bool:
         content = message.get("serverContent", {})
         if self._connection and self._connection.turn_ends_at == "idle":
-            return content.get("interactionStatus") == "IDLE"
+            return bool(content.get("interactionStatus") == "IDLE")
         return bool(content.get("turnComplete"))
 
     async def _next(self, socket: LiveSocket, seconds: float) -> Json | None:

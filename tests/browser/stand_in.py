@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from tests.browser.faults import Faults
 from tests.local.live.callers import MIME, spoken
 from tests.local.live.conftest import SERVICE, SETUP
@@ -40,6 +40,6 @@ class StandInCall(Faults):
     async def connection(self) -> dict[str, Any]:
         assert self.mint
         goes_on = self.renewals and not self.renewals[-1]
-        instruction = instruction_to_resume(NORA, self.saved) if goes_on else instruction_for(NORA)
+        instruction = instruction_to_continue(NORA, self.saved) if goes_on else instruction_for(NORA)
         url = f"{self.gemini_url.replace('http', 'ws')}/ws/{SERVICE.format('v1alpha')}"
         return {"url": url, "token": await self.mint(instruction), "setup": {"setup": SETUP}}
