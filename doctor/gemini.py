@@ -32,7 +32,7 @@ SETUP: Final = "Live setup"
 GREETING: Final = "Live greeting"
 HANDLE: Final = "Resumption handle"
 RESUMED: Final = "Live resumption"
-ANSWER: Final = "Answer after it"
+SECOND_TURN: Final = "Live second turn"
 EXTRACTION: Final = "Extraction model"
 
 _VOICE: Final = "Kore"
@@ -102,7 +102,7 @@ class GeminiChecks:
             Check(GREETING, self.greeting, self._patience.greeting + self._patience.turn, (SETUP,)),
             Check(HANDLE, self.handle, self._patience.turn, (GREETING,)),
             Check(RESUMED, self.resume, 2 * self._patience.turn, (HANDLE,)),
-            Check(ANSWER, self.answer, 2 * self._patience.turn, (RESUMED,)),
+            Check(SECOND_TURN, self.second_turn, 2 * self._patience.turn, (RESUMED,)),
             Check(EXTRACTION, self.extraction, _EXTRACTION_SECONDS + 5, (KEY,)),
         ]
 
@@ -165,8 +165,9 @@ class GeminiChecks:
             return Passed("It was created; clients use this version.")
         try:
             await self._issue(replace(settings, api_version=version))
-        except Fault as fault:
-            return Passed(f"Clients do not use this version. {fault}", ("Do not switch to it.",))
+        except Fault:
+            keep = f"Clients use {settings.api_version}, so leave GEMINI_API_VERSION as it is."
+            return Passed("Google creates none here.", (keep,))
         return Passed(f"It was created; clients use {settings.api_version}.")
 
     async def _issue(self, settings: GeminiSettings) -> GeminiLiveConnection:
@@ -315,9 +316,8 @@ class GeminiChecks:
         first = await self._resume_once(self._connection)
         if first is None:
             return Passed("The call was resumed over a second connection.")
-        second = first
-        if first.code != _INVALID:
-            second = await self._resume_once(await self._issue(self._settings()))
+        is_final = first.code == _INVALID
+        second = first if is_final else await self._resume_once(await self._issue(self._settings()))
         if second is None:
             warning = f"The first was refused with {first}. Clients have to do the same, as the reference clients do."
             return Passed("The call was resumed at the second try, with a new token.", (warning,))
@@ -338,7 +338,7 @@ class GeminiChecks:
             return LiveClosed(BROKEN, type(error).__name__)
         return None
 
-    async def answer(self) -> Passed:
+    async def second_turn(self) -> Passed:
         """Ask for one more turn over the second connection."""
         socket = self._live()
         await self._send(_ASK)

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from aiohttp import web
 
+from deploy import write_secrets
 from doctor.aws import GROUPS
 from doctor.checks import Check, Passed, Result, redacted, run_checks
 from doctor.gemini import GeminiChecks, Patience
@@ -23,12 +24,14 @@ from doctor.target import PARAMETERS, Target
 from doctor.webhook import webhook_check
 from local.http_server import serving
 from local.running import LocalApi, running_api
+from local.stack import TEMPLATE
 from local.stand_ins import gemini as gemini_stand_ins
 from local.stand_ins import livekit as livekit_stand_ins
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_faults import FAULTS, Faults
 from local.stand_ins.livekit import livekit_stand_in
+from local.template import load
 from pi_voice.adapters.http_client import HttpClient
 from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT
@@ -161,7 +164,7 @@ async def test_a_call_is_held_with_each_live_model_in_both_versions(model: str, 
     results = await checked(GEMINI_LIVE_MODEL=model, GEMINI_API_VERSION=version)
 
     assert verdicts(results, "failed") + verdicts(results, "skipped") == []
-    assert results["Answer after it"].verdict == "ok"
+    assert results["Live second turn"].verdict == "ok"
 
 
 BORNE: Final = {"sentences", "late_speech", "doubled_speech", "late_text", "bundled"}
@@ -169,10 +172,10 @@ BORNE: Final = {"sentences", "late_speech", "doubled_speech", "late_text", "bund
 
 NAMED: Final[Mapping[str, tuple[str, str, str]]] = {
     "silent_greeting": ("warning", "Live greeting", "sent again"),
-    "go_away": ("warning", "Answer after it", "goAway, 50s left"),
-    "go_away_now": ("warning", "Answer after it", "goAway, 5s left"),
-    "drop": ("failed", "Answer after it", "without a close code"),
-    "hang_up": ("failed", "Answer after it", "1011 (The service is currently unavailable)"),
+    "go_away": ("warning", "Live second turn", "goAway, 50s left"),
+    "go_away_now": ("warning", "Live second turn", "goAway, 5s left"),
+    "drop": ("failed", "Live second turn", "without a close code"),
+    "hang_up": ("failed", "Live second turn", "1011 (The service is currently unavailable)"),
     "resume_1011": ("warning", "Live resumption", "1011 (Internal error encountered)"),
     "resume_1007": ("failed", "Live resumption", "1007 (Request contains an invalid argument)"),
 }
@@ -375,7 +378,7 @@ async def test_the_webhook_accepts_the_signature_of_its_key(api: LocalApi) -> No
 
 @pytest.mark.anyio
 async def test_a_webhook_with_another_secret_is_named(api: LocalApi) -> None:
-    results = await webhook_results(api.webhook_url, LIVEKIT_WEBHOOK_API_SECRET="another-secret-of-webhooks")
+    results = await webhook_results(api.webhook_url, LIVEKIT_WEBHOOK_API_SECRET="another-secret-of-webhooks" * 2)
 
     assert verdicts(results, "failed") == ["Webhook"]
     assert "another key or secret" in results["Webhook"].text
@@ -487,6 +490,22 @@ def deploy(api: LocalApi) -> None:
         "Outputs": {name: {"Value": value} for name, value in outputs.items()},
     }
     boto3.client("cloudformation").create_stack(StackName="pi-voice", TemplateBody=json.dumps(template))
+
+
+def test_each_parameter_sets_the_variable_that_the_doctor_names() -> None:
+    [function, *_] = load(
+        TEMPLATE, {}, {parameter: f"value-of-{name}" for name, parameter in PARAMETERS.items()}
+    ).functions
+
+    assert {name: function.environment[name] for name in PARAMETERS} == {
+        name: f"value-of-{name}" for name in PARAMETERS
+    }
+
+
+def test_the_doctor_reads_the_secrets_that_make_secrets_writes() -> None:
+    assert GROUPS.keys() == set(write_secrets.GROUPS)
+    names = {name for group in GROUPS.values() for name in group}
+    assert names == set(write_secrets.KEYS)
 
 
 def failed(ended: "subprocess.CompletedProcess[str]") -> list[str]:
