@@ -1,6 +1,7 @@
 """Run checks in order, each with a time limit, and print a line for each."""
 
 import asyncio
+import re
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Final, Literal
 Verdict = Literal["ok", "warning", "failed", "skipped"]
 
 _NAME_WIDTH: Final = 20
+_TOKEN: Final = re.compile(r"\beyJ[\w-]+(\.[\w-]*){0,2}|\bauth_tokens/\w+")
 _FEWEST_SECRET_CHARACTERS: Final = 6
 
 
@@ -93,7 +95,7 @@ async def _run(check: Check) -> Result:
 
 
 def redacted(text: str, secrets: Collection[str]) -> str:
-    """Replace secrets in a text, because a service may quote a request in its answer."""
+    """Replace secrets and tokens in a text, because a service may quote a request in its answer."""
     for secret in sorted((each for each in secrets if len(each) >= _FEWEST_SECRET_CHARACTERS), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return text
+    return _TOKEN.sub("***", text)

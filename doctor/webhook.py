@@ -35,7 +35,7 @@ def api_check(target: Target, http: HttpClient, api_url: str, needs: tuple[str, 
         except (aiohttp.ClientError, OSError) as error:
             raise Fault(f"{url} cannot be reached ({type(error).__name__}). {_redeploy(target)}") from None
         if status != _UNAUTHORIZED:
-            raise Fault(f"{url} answers with {status} instead of 401. {_logs(target, 'list-voices')}")
+            raise Fault(f"{url} answers with {status} instead of 401. {_logs(target)}")
         return Passed(f"{api_url} answers, and requires a key.")
 
     return Check(API, run, _SECONDS, needs)
@@ -55,7 +55,7 @@ def webhook_check(target: Target, http: HttpClient, needs: tuple[str, ...] = ())
                 f"another key or secret. {_replace(target)} Functions use new secrets within 5 minutes."
             )
         if status != _OK:
-            raise Fault(f"{target.webhook_url} answers with {status}. {_logs(target, 'receive-livekit-webhook')}")
+            raise Fault(f"{target.webhook_url} answers with {status}. {_logs(target)}")
         if await _post(target, http, KeyPair(pairs[0].api_key, "wrong" * 10)) != _UNAUTHORIZED:
             raise Fault(
                 f"{target.webhook_url} accepts a webhook with a wrong signature, so it is not Pi Voice's webhook. "
@@ -94,7 +94,7 @@ def _redeploy(target: Target) -> str:
     return f"Run: make deploy STACK={target.stack}" if target.stack else "Check the network."
 
 
-def _logs(target: Target, function: str) -> str:
+def _logs(target: Target) -> str:
     if target.stack is None:
         return "Look at the output of make run."
-    return f"Look at the log of {target.stack}-{function}."
+    return f"Look at the functions' log: aws logs tail /aws/lambda/{target.stack} --since 10m"

@@ -135,6 +135,13 @@ def test_secrets_are_removed_from_a_line_the_longer_ones_first() -> None:
     assert redacted("a key-and-more, a key-and", ["key-and", "key-and-more", ""]) == "a ***, a ***"
 
 
+@pytest.mark.parametrize("token", ["eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc_-1", "auth_tokens/0123abcd"])
+def test_tokens_are_removed_from_a_line(token: str) -> None:
+    assert redacted(f"wss://example.com/?access_token={token} failed.", []) == (
+        "wss://example.com/?access_token=*** failed."
+    )
+
+
 # ---- Gemini ----
 
 
@@ -462,6 +469,23 @@ def services_of(api: LocalApi) -> dict[str, str]:
 
 
 # ---- A stack ----
+
+
+@pytest.mark.parametrize(
+    ("argument", "ending"), [("STACK=pi-voice", '-m doctor "pi-voice"'), ("PORT=3000", "-m doctor")]
+)
+def test_make_doctor_checks_a_stack_only_if_it_is_named(argument: str, ending: str) -> None:
+    printed = subprocess.run(
+        ["make", "--dry-run", "doctor", argument],  # noqa: S607 (as a user types it)
+        cwd=ROOT,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+
+    assert printed.stdout.splitlines()[-1].strip().endswith(ending)
 
 
 @pytest.fixture
