@@ -1,4 +1,4 @@
-"""The Gemini stand-in: auth_tokens, generateContent and the Live API, which refuse what Google refuses."""
+"""The Gemini stand-in: auth_tokens, models, generateContent and the Live API, which refuse what Google refuses."""
 
 import json
 import secrets
@@ -23,6 +23,15 @@ API_KEY: Final = "the-key-of-the-stand-in-opens-nothing"
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _MAX_ITEMS_IN_ALL: Final = 960
 _DEEPEST: Final = 200
+_MODELS: Final = [
+    {"name": f"models/{name}", "supportedGenerationMethods": [method]}
+    for name, method in {
+        "gemini-3.1-flash-live-preview": "bidiGenerateContent",
+        "gemini-3.8-live": "bidiGenerateContent",
+        "gemini-3.8-live-extended-thinking": "bidiGenerateContent",
+        "gemini-3.5-flash-lite": "generateContent",
+    }.items()
+]
 _NO_PAGE: Final = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
 _NO_KEY: Final = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
@@ -94,10 +103,24 @@ def gemini_app(
     app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
+    _add_models(app, api_key)
     add_live_api(app, tokens, times, faults)
     add_plan(app, answers)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app
+
+
+def _add_models(app: web.Application, api_key: str) -> None:
+    """Serve the list of models."""
+
+    async def models(request: web.Request) -> web.Response:
+        try:
+            _check_key(request, api_key)
+        except GeminiError as refusal:
+            return web.json_response(refusal.body, status=refusal.code)
+        return web.json_response({"models": _MODELS})
+
+    app.router.add_get("/{version:v1|v1alpha|v1beta}/models", models)
 
 
 def _check_key(request: web.Request, api_key: str) -> None:
