@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 _SECTION: Final = re.compile(
-    r"^# (Who you are|Purpose of the call|How to speak|How to begin|What to ask|How to end)$\n?", re.MULTILINE
+    r"^# (Who you are|Purpose of the call|How to speak|How to begin|What to ask|How to end|Filled-in texts)$\n?",
+    re.MULTILINE,
 )
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
 _SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
+_MARKS: Final = str.maketrans("", "", "\u27e6\u27e7")
+"""Removes the marks around filled-in texts, which are not said."""
+
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
 
@@ -47,7 +51,7 @@ class Script:
     @classmethod
     def of(cls, instruction: str) -> Self:
         """Parse a system instruction, with defaults for the parts that it lacks."""
-        sections = _sections(instruction)
+        sections = _sections(instruction.translate(_MARKS))
         manner = sections.get("How to speak", "")
         language = _found(_LANGUAGE, manner) or "en-US"
         phrases = _PHRASES.get(language.partition("-")[0].lower(), _ENGLISH)

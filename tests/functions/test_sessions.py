@@ -115,6 +115,9 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "transcript": None,
         "results": None,
         "extraction": None,
+        "variables": {},
+        "time_zone": "UTC",
+        "overrides": None,
         "metadata": {"order": "7"},
         "client_metadata": {"page": "checkout"},
     }

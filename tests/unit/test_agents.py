@@ -42,6 +42,7 @@ def test_all_fields_but_name_and_instructions_have_defaults() -> None:
         "output_schema_strict": None,
         "evidence": False,
         "voice": {"name": "Puck", "language_code": None},
+        "variables": None,
         "metadata": {},
     }
 

@@ -51,7 +51,7 @@ class Route:
         self._api = api
         self.limit = LIMITS.get(function, MEGABYTE)
         self._session = api.session()
-        self._agent = api.agent()
+        self._agent = api.agent(variables=SAMPLES["CreateAgent"].body["variables"])
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 

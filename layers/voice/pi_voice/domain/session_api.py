@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from pi_voice.domain import sessions
-from pi_voice.domain.base import BACKEND_FIELDS, Document, Metadata, digits_to_int
+from pi_voice.domain.base import BACKEND_FIELDS, Document, Metadata, VariableValue, digits_to_int
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
+from pi_voice.domain.overrides import SessionOverrides
 from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, SessionStatus
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -105,6 +106,12 @@ class Session(SessionSummary):
     """Results in the agent's output schema; null if there are none."""
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
+    variables: dict[str, VariableValue]
+    """Values of the agent's variables in this call, defaults included; left out of responses to a client token."""
+    time_zone: str
+    """IANA name of the time zone of `{{date}}`."""
+    overrides: SessionOverrides | None
+    """Fields of the agent for this call alone; null: none. Left out of responses to a client token."""
 
     @classmethod
     def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
@@ -114,6 +121,9 @@ class Session(SessionSummary):
             transcript=transcript,
             results=session.results,
             extraction=session.extraction,
+            variables=session.variables,
+            time_zone=session.time_zone,
+            overrides=SessionOverrides.stored(session.overrides),
         )
 
 

@@ -127,6 +127,9 @@ class Session:
     media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
     client_metadata: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, JsonValue] = field(default_factory=dict)
+    time_zone: str = "UTC"
+    overrides: dict[str, JsonValue] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0

@@ -13,6 +13,7 @@ from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import InvalidApiKey, InvalidWebhookSignature, MissingApiKey
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.domain.ids import WorkspaceId
+from pi_voice.domain.preconditions import IF_MATCH
 from pi_voice.entrypoints.bodies import bounded_body, raw_body
 from pi_voice.entrypoints.runner import run
 from pi_voice.ports import Scope
@@ -99,6 +100,11 @@ def _request_hash(request: Request) -> str | None:
     return idempotent_request(_session_caller(request), event, key, max_body_bytes).request_hash
 
 
+def _if_match(request: Request) -> str | None:
+    header: str | None = request.headers.get(IF_MATCH.lower())
+    return header
+
+
 def _signed_webhook(request: Request) -> SignedWebhookBody:
     if not (token := request.headers.get("authorization", "")):
         raise InvalidWebhookSignature
@@ -117,6 +123,9 @@ RequestHash = Annotated[str | None, Depends(_request_hash)]
 
 It recognizes a repeat even if the function crashed before it wrote the record of the key.
 """
+
+IfMatch = Annotated[str | None, Depends(_if_match)]
+"""Header If-Match, which is parsed after the caller was authenticated."""
 
 SignedWebhook = Annotated[SignedWebhookBody, Depends(_signed_webhook)]
 """Raw body of a webhook with its signature."""

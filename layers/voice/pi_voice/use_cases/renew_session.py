@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from pi_voice.domain.call_agent import agent_of_call
 from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.errors import (
     GeminiError,
@@ -55,11 +56,11 @@ class RenewSession:
     async def __call__(
         self, session_id: SessionId, request: RenewSessionRequest, caller: SessionCaller
     ) -> RenewedSession:
-        """Issue new tokens for the same room and the same agent version, and move the expiry.
+        """Issue new tokens for the same room and the same agent, and move the expiry.
 
-        If the client cannot resume the Gemini session, the new prompt contains the turns saved so far. The renewal is
-        counted before anything is issued. Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a
-        ProviderError.
+        The agent is the session's version, with its overrides and variables. If the client cannot resume the Gemini
+        session, the new prompt contains the turns saved so far. The renewal is counted before anything is issued.
+        Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         now = int(self._clock())
@@ -73,7 +74,7 @@ class RenewSession:
         if await self._sessions.count_renewal(session_id) is None:
             raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
-        agent = await self._agents.version(session.agent_id, session.agent_version)
+        agent = agent_of_call(await self._agents.version(session.agent_id, session.agent_version), session)
         if request.has_resumption_handle or not session.checkpoint_turns:
             instruction = instruction_for(agent)
         else:
