@@ -316,9 +316,8 @@ def skeleton(instruction: str) -> str:
 def with_value(value: str) -> str:
     """Return the instruction of a call with a value in each kind of text, and as the participant's name."""
     participant = Participant.model_construct(identity="caller-1", name=value)
-    fields = {**HOTEL, "variables": {**GUEST, "room": {"type": "number", "default": 7}}}
     session = call(variables={"guest": value}, participant=participant)
-    return instruction_for(agent_of_call(agent(**fields), session))
+    return instruction_for(agent_of_call(agent(**HOTEL), session))
 
 
 def test_there_are_enough_attacks() -> None:

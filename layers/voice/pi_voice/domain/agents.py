@@ -15,7 +15,7 @@ from pi_voice.domain.variables import Variable, Variables
 from pi_voice.domain.voices import VoiceName
 
 MAX_VERSION: Final = 999_999_999
-MAX_AGENT_BYTES: Final = 405_000
+MAX_AGENT_BYTES: Final = 404_000
 """Maximum size of an agent as JSON; DynamoDB's limit for an item is 409,600 bytes."""
 
 DurationCap = Annotated[int, Field(ge=60, le=1800)]

@@ -41,4 +41,6 @@ class SessionOverrides(Document):
             known["voice"] = VoiceOverride.model_construct(
                 name=voice.get("name"), language_code=voice.get("language_code")
             )
+        if (questions := fields.get("questions")) is not None:
+            known["questions"] = tuple(questions)
         return cls.model_construct(**known) if fields else None
