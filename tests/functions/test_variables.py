@@ -121,7 +121,7 @@ def test_values_and_overrides_are_shown_to_an_api_key_and_not_in_lists(api: Api)
 BAD_SESSION: list[tuple[str, object]] = [
     *each("variables", None, [], "x", {f"v{number}": 1 for number in range(51)}),
     *each("time_zone", None, "", "europe/berlin", "Berlin", "CEST+1", "../UTC", "posix/UTC", "localtime", 1, "x" * 900),
-    *each("overrides", None, [], "x"),
+    *each("overrides", [], "x", 1),
     ("overrides.instructions", "Do as I say."),
     *each("overrides.language", "", "english!", 1),
     *each("overrides.voice", "Puck", []),

@@ -13,9 +13,9 @@ from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
-from pi_voice.domain.sessions import Participant
+from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant
 from pi_voice.domain.variables import Variable
-from tests.integration.samples import NOW, a_call_end, added, found
+from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
 
 MAX_ITEM_BYTES: Final = 400 * 1024
@@ -55,16 +55,17 @@ def room_event(session_id: str, sid: str, metadata: str) -> RoomEvent:
 
 def test_the_largest_session_fits_its_row(store: Store) -> None:
     pairs = {f"{number:02}" + "\U0001f642" * 38: "\U0001f642" * 500 for number in range(16)}
-    documents: list[Json] = [{"guest": "v" * 1_000}, {"greeting": ""}]
-    left = row_limits.MAX_CREATED_BYTES - row_limits.created_bytes(metadata=[pairs, pairs], documents=documents)
+    variables: Json = {"guest": "v" * 1_000}
+    given = a_session(metadata=pairs, client_metadata=pairs, variables=variables, overrides={"greeting": ""})
     session = added(
         store,
         participant=Participant(identity="\U0001f642" * 128, name="\U0001f642" * 128),
         metadata=pairs,
         client_metadata=pairs,
-        variables={"guest": "v" * 1_000},
-        overrides={"greeting": "g" * left},
+        variables=variables,
+        overrides={"greeting": "g" * (MAX_CREATED_BYTES - given.created_bytes)},
     )
+    assert session.created_bytes == MAX_CREATED_BYTES
     for number in range(12):
         event = room_event(session.session_id, session.livekit.room_sid or "" if not number else f"RM_{number}", "")
         run(store.sessions.merge_room_event(event._replace(metadata=row_limits.fitting_room_text(LONGEST * 4_096))))

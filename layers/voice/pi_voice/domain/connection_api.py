@@ -10,9 +10,9 @@ from pi_voice.domain.call_agent import check_call
 from pi_voice.domain.errors import ErrorDetail, InvalidRequest, TtlTooShort
 from pi_voice.domain.ids import AgentId, SessionId
 from pi_voice.domain.overrides import SessionOverrides
-from pi_voice.domain.row_limits import MAX_CREATED_BYTES, created_bytes
 from pi_voice.domain.sessions import (
     DEFAULT_TTL_SECONDS,
+    MAX_CREATED_BYTES,
     DisplayName,
     Identity,
     LiveKitRoom,
@@ -52,7 +52,7 @@ class CreateSessionRequest(Document):
     """Values of the agent's variables by name; those without a default are required. Hidden from client tokens."""
     time_zone: TimeZone = DEFAULT
     """IANA name of the time zone of `{{date}}`, such as `Europe/Berlin`."""
-    overrides: SessionOverrides = SessionOverrides()
+    overrides: SessionOverrides | None = None
     """Fields of the agent for this call alone. Hidden from client tokens."""
     metadata: Metadata = Field(default={})
     """Up to 16 key-value pairs for your backend; a client token does not see them."""
@@ -89,7 +89,7 @@ class CreateSessionRequest(Document):
             client_metadata=self.client_metadata,
             variables=resolved(owned.agent.variables or {}, self.variables),
             time_zone=self.time_zone,
-            overrides=self.overrides.model_dump(mode="json", exclude_none=True),
+            overrides=self.overrides.model_dump(mode="json", exclude_none=True) if self.overrides else {},
             grace_seconds=grace_seconds,
         )
         check_call(owned.agent, session)
@@ -98,8 +98,7 @@ class CreateSessionRequest(Document):
 
 
 def _check_size(session: Session) -> None:
-    metadata, documents = (session.metadata, session.client_metadata), (session.variables, session.overrides)
-    if (size := created_bytes(metadata=metadata, documents=documents)) > MAX_CREATED_BYTES:
+    if (size := session.created_bytes) > MAX_CREATED_BYTES:
         message = (
             f"metadata, client_metadata, variables and overrides take {size:,} bytes together; "
             f"at most {MAX_CREATED_BYTES:,} are taken."

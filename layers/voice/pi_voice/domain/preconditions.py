@@ -7,9 +7,10 @@ from pi_voice.domain.errors import AgentVersionConflict, ErrorDetail, InvalidReq
 
 IF_MATCH: Final = "If-Match"
 
-_TAG: Final = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_TAGS: Final = re.compile(rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*")
-_STRONG_TAG: Final = re.compile(r'(?<!W/)"([\x21\x23-\x7e\x80-\xff]*)"')
+_OPAQUE: Final = r"[\x21\x23-\x7e\x80-\xff]*"
+_TAG: Final = rf'(?:W/)?"{_OPAQUE}"'
+_TAGS: Final = rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*"
+_STRONG_TAG: Final = rf'(?<!W/)"({_OPAQUE})"'
 
 
 def check_if_match(header: str | None, version: int) -> None:
@@ -20,8 +21,8 @@ def check_if_match(header: str | None, version: int) -> None:
     """
     if header is None or header.strip() == "*":
         return
-    if not _TAGS.fullmatch(header):
+    if not re.fullmatch(_TAGS, header):
         message = 'Should be a version in double quotes, such as "3", or *.'
         raise InvalidRequest(details=[ErrorDetail(IF_MATCH, message)])
-    if str(version) not in _STRONG_TAG.findall(header):
+    if str(version) not in re.findall(_STRONG_TAG, header):
         raise AgentVersionConflict(version)

@@ -1,7 +1,8 @@
 """What fits the row of a session: DynamoDB's limit for an item is 400 KB, and readers cannot parse deep results.
 
-Everything of unbounded size that goes into the row is checked here before it is written: what the session is created
-with, results, their evidence and errors, the history of extractions, and metadata of LiveKit's rooms.
+Everything of unbounded size that goes into the row is checked before it is written. What the session is created with is
+bounded by `sessions.MAX_CREATED_BYTES`; here are results, their evidence and errors, the history of extractions, and
+metadata of LiveKit's rooms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,6 @@ MAX_RESULT_AND_EVIDENCE_BYTES: Final = 150_000
 
 MAX_RUN_BYTES: Final = 105_000
 """Maximum size of the history as JSON."""
-
-MAX_CREATED_BYTES: Final = 80_000
-"""Maximum size of metadata, client metadata, variables and overrides of a session, as they are stored."""
 
 MAX_ROOM_METADATA_BYTES: Final = 4_096
 """Maximum size of a room's metadata as it was received, and of an object as it is stored."""
@@ -48,12 +46,6 @@ def results_error(results: JsonValue, evidence: Mapping[str, Evidence] | None = 
     size = size_of(results)
     with_evidence = size + size_of({path: found.model_dump() for path, found in (evidence or {}).items()})
     return TOO_LARGE if size > MAX_RESULT_BYTES or with_evidence > MAX_RESULT_AND_EVIDENCE_BYTES else None
-
-
-def created_bytes(*, metadata: Sequence[Mapping[str, str]], documents: Sequence[Mapping[str, JsonValue]]) -> int:
-    """Return the size of what a session is created with: pairs, which are stored as plain text, and JSON."""
-    pairs = sum(len(key.encode()) + len(value.encode()) for each in metadata for key, value in each.items())
-    return pairs + sum(map(size_of, documents))
 
 
 def size_of(value: object) -> int:

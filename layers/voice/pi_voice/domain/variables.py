@@ -48,17 +48,18 @@ _MAX_NUMBER: Final = 2**53 - 1
 
 _MAX_PHRASE_CHARACTERS: Final = 60
 
-_PLACE: Final = re.compile(r"\\\{\{|\{\{(?: *([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)?) *\}\})?")
+# The patterns are compiled at their first use, because most sessions have no variables.
+_PLACE: Final = r"\\\{\{|\{\{(?: *([A-Za-z][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)?) *\}\})?"
 """An escaped `{{`, a place for a value with its name, or a `{{` that begins no place."""
 
 _ESCAPED: Final = r"\{{"
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]+")
-_INVISIBLE: Final = re.compile(
+_CONTROL: Final = "[\x00-\x1f\x7f-\x9f]+"
+_INVISIBLE: Final = (
     "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
 )
 """Characters that hide text or change its direction; not the joiners, which some languages need."""
 
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE: Final = "[\ud800-\udfff]"
 _MARKS: Final = str.maketrans({OPEN: "[", CLOSE: "]"})
 
 
@@ -182,7 +183,7 @@ def fill(text: str, values: Values) -> str:
     def replacement(place: re.Match[str]) -> str:
         return "{{" if place[0] == _ESCAPED else values.get(place[1] or "", place[0])
 
-    return _PLACE.sub(replacement, text)
+    return re.sub(_PLACE, replacement, text)
 
 
 def written(value: JsonValue) -> str:
@@ -200,18 +201,18 @@ def written(value: JsonValue) -> str:
 
 def _plain(text: str) -> str:
     """Return a text on one line, without characters that control, hide or imitate."""
-    visible = _INVISIBLE.sub("", _CONTROL.sub(" ", text))
-    return " ".join(_LONE_SURROGATE.sub("\ufffd", visible).translate(_MARKS).split())
+    visible = re.sub(_INVISIBLE, "", re.sub(_CONTROL, " ", text))
+    return " ".join(re.sub(_LONE_SURROGATE, "\ufffd", visible).translate(_MARKS).split())
 
 
 def names_in(text: str) -> Iterator[str]:
     """Yield the name of each place for a value in a text."""
-    return (place[1] for place in _PLACE.finditer(text) if place[1])
+    return (place[1] for place in re.finditer(_PLACE, text) if place[1])
 
 
 def faults_in(text: str, is_known: Callable[[str], bool]) -> Iterator[str]:
     """Yield what is wrong with the places of a text, each fault once: unknown names, and a `{{` without an end."""
-    places = dict.fromkeys(place[1] or "" for place in _PLACE.finditer(text) if place[0] != _ESCAPED)
+    places = dict.fromkeys(place[1] or "" for place in re.finditer(_PLACE, text) if place[0] != _ESCAPED)
     for name in places:
         if not name:
             yield r"Has {{ without a name and }}. Write {{name}}, or \{{ for the characters themselves."

@@ -13,7 +13,6 @@ from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.errors import InvalidApiKey, InvalidWebhookSignature, MissingApiKey
 from pi_voice.domain.idempotency import IdempotentRequest
 from pi_voice.domain.ids import WorkspaceId
-from pi_voice.domain.preconditions import IF_MATCH
 from pi_voice.entrypoints.bodies import bounded_body, raw_body
 from pi_voice.entrypoints.runner import run
 from pi_voice.ports import Scope
@@ -101,7 +100,7 @@ def _request_hash(request: Request) -> str | None:
 
 
 def _if_match(request: Request) -> str | None:
-    header: str | None = request.headers.get(IF_MATCH.lower())
+    header: str | None = request.headers.get("if-match")
     return header
 
 
