@@ -210,6 +210,12 @@ def requests_are_repeated(day: Day) -> None:
         watch.during("CreateSession", lambda: api.post("/sessions", unknown).error("voice_agent_not_found", 404))
         first, again = (watch.during("CreateSession", lambda: api.post("/sessions", request).data) for _ in range(2))
         assert first["session_id"] == again["session_id"]
+    agent = f"/agents/{api.agent()}"
+    assert api.patch(agent, {"name": "Bea"}).status == 200
+    for version, status in (("1", 200), ("1", 200), ("9", 404)):
+        with once(api):
+            restore = partial(api.post, f"{agent}/versions/{version}/restore")
+            assert watch.during("RestoreAgentVersion", restore).status == status
     call = day.call()
     for key, status in (("the-same", 200), ("the-same", 200), ("another", 409)):
         with once(api, key):
