@@ -83,6 +83,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
             },
             "voice": {"name": "Kore"},
             "variables": {"customer": {"type": "string", "description": "The caller's company", "max_length": 80}},
+            "tools": [_TOOL],
             "metadata": {"team": "sales"},
         },
     ),
@@ -92,7 +93,6 @@ SAMPLES: Final[Mapping[str, Sample]] = {
         {
             "questions": ["What would you like to order?", "How many?"],
             "behaviors": {"speaking_pace": "slow", "closing_message": None, "may_hang_up": True},
-            "tools": [_TOOL],
         },
     ),
     "ListAgentVersions": Sample(200, query={"limit": "20"}),

@@ -225,7 +225,7 @@ def call(api: Api, listener: Listener) -> Call:
     agent_id = api.agent(
         output_schema={"guests": "integer"},
         variables={"customer": {"type": "string", "default": "x"}},
-        tools=SAMPLES["UpdateAgent"].body["tools"],
+        tools=SAMPLES["CreateAgent"].body["tools"],
     )
     paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
     assert api.post(f"{paths[0]}/complete", ENDING).status == 200

@@ -353,5 +353,5 @@ def test_a_renewed_call_has_the_same_values() -> None:
 
     resumed = instruction_to_continue(speaking, [{"role": "user", "text": "Hello."}])
 
-    assert resumed.startswith(instruction_for(speaking))
-    assert "Welcome, \u27e6Ada\u27e7!" in resumed
+    assert "\u27e6Ada\u27e7" in resumed
+    assert "Filled-in texts" in resumed

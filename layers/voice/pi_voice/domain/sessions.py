@@ -187,10 +187,9 @@ class Session:
     @property
     def brought(self) -> str:
         """Texts that this session brought for its agent: the participant's name, values of variables and overrides."""
-        overrides = [
-            each for value in self.overrides.values() for each in (value if isinstance(value, list) else [value])
-        ]
-        return "\n".join(map(str, (self.participant.name, *self.variables.values(), *overrides)))
+        lists = [value if isinstance(value, list) else [value] for value in self.overrides.values()]
+        texts = (self.participant.name, *self.variables.values(), *(each for values in lists for each in values))
+        return "\n".join(map(str, texts))
 
     @property
     def tokens_end_at(self) -> int:

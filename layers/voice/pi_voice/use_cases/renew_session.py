@@ -62,9 +62,9 @@ class RenewSession:
         """Issue new tokens for the same room and the same agent, and move the expiry.
 
         The agent is the session's version, with its overrides and variables. The new prompt tells it to go on instead
-        of greeting. If the client cannot resume the Gemini session, it contains the turns and tool calls so far; without
-        any, it is the prompt of a new call. The renewal is counted before anything is issued. Raises SessionNotFound,
-        SessionNotActive, RenewalLimitReached, or a ProviderError.
+        of greeting. If the client cannot resume the Gemini session, it contains the turns and tool calls so far;
+        without any, it is the prompt of a new call. The renewal is counted before anything is issued. Raises
+        SessionNotFound, SessionNotActive, RenewalLimitReached, or a ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         now = int(self._clock())
