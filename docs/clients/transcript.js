@@ -56,8 +56,9 @@ export class Transcript {
       this.#isCut = true;
       this.#hear(heard);
     }
-    if (content.turnComplete && this.#isIdleTheEnd) this.#agents?.pieces.push(""); // it may go on after thinking
-    return this.#isEnd(message, content) && this.#endTurn();
+    if (this.#isEnd(message, content)) return this.#endTurn();
+    if (content.turnComplete) this.#agents?.pieces.push(""); // the turn goes on, after thinking
+    return false;
   }
 
   // Adds what the caller types.

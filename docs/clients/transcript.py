@@ -90,9 +90,11 @@ class Transcript:
             self._end_agents_turn()
             self._is_cut = True
             self._hear(heard)
-        if content.get("turnComplete") and self._is_idle_the_end and self._agents:
-            self._agents.pieces.append("")  # the turn may go on after thinking
-        return self._end_turn() if self._is_end(message, content) else False
+        if self._is_end(message, content):
+            return self._end_turn()
+        if content.get("turnComplete") and self._agents:
+            self._agents.pieces.append("")  # the turn goes on, after thinking
+        return False
 
     def typed(self, text: str) -> None:
         """Add what the caller types."""

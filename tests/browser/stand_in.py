@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pi_voice.domain.live_models import profile_of
 from pi_voice.domain.prompts import instruction_to_continue
 from tests.browser.faults import Faults
 from tests.local.live.callers import MIME, spoken
-from tests.local.live.conftest import NORA, NORAS_AGENT, SERVICE, SETUP
+from tests.local.live.conftest import MODEL, NORA, NORAS_AGENT, SERVICE, SETUP
 
 SAYS: Final = ("It is Erik. Erik Dahl.", "Yes, rather.")
 WHOLE_CALL: Final = [
@@ -26,14 +27,17 @@ def spoken_input(text: str) -> Any:
 
 @dataclass
 class StandInCall(Faults):
-    """A call over the stand-in; `mint` returns a token of it for an instruction."""
+    """A call over the stand-in; `mint` returns a token of it for an instruction and a model."""
 
     gemini_url: str = ""
-    mint: Callable[[str], Awaitable[str]] | None = None
+    mint: Callable[..., Awaitable[str]] | None = None
+    model: str = MODEL
 
     async def connection(self) -> dict[str, Any]:
         assert self.mint
         goes_on = self.renewals and not self.renewals[-1]
         instruction = instruction_to_continue(NORAS_AGENT, self.saved) if goes_on else NORA
         url = f"{self.gemini_url.replace('http', 'ws')}/ws/{SERVICE.format('v1alpha')}"
-        return {"url": url, "token": await self.mint(instruction), "setup": {"setup": SETUP}}
+        ends = {"turn_ends_at": profile_of(self.model).turn_ends_at}
+        token = await self.mint(instruction, model=self.model)
+        return {"url": url, "token": token, "setup": {"setup": {**SETUP, "model": self.model}}, **ends}

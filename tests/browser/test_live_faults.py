@@ -14,7 +14,7 @@ from local.stand_ins.gemini_live_faults import FAULTS, live_faults
 from tests.browser.faults import Faults
 from tests.browser.site import HOLD_CALL, Site, needs_chromium, python_client
 from tests.browser.stand_in import SAYS, WHOLE_CALL, StandInCall, spoken_input
-from tests.local.live.conftest import running_gemini
+from tests.local.live.conftest import MODEL, running_gemini
 
 CALLER: Final = [text for role, text in WHOLE_CALL if role == "user"]
 WHOLE: Final = ["sentences", "late_speech", "doubled_speech", "late_text", "bundled", "silent_greeting", "go_away", ""]
@@ -55,18 +55,18 @@ def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
 
 
 @asynccontextmanager
-async def call_with(faults: str) -> AsyncIterator[StandInCall]:
+async def call_with(faults: str, model: str) -> AsyncIterator[StandInCall]:
     named = live_faults({"GEMINI_STAND_IN_LIVE": faults})
     async with running_gemini(LiveTimes(pace=20), faults=named) as gemini:
-        yield StandInCall(gemini_url=gemini.url, mint=gemini.token)
+        yield StandInCall(gemini_url=gemini.url, mint=gemini.token, model=model)
 
 
-def held(client: Client, faults: str) -> tuple[Any, StandInCall]:
+def held(client: Client, faults: str, model: str = MODEL) -> tuple[Any, StandInCall]:
     """Hold a call of two spoken answers, and return the completed session and what the API has seen."""
     prompt_seconds = {"PROMPT_SECONDS": 0.2} if "silent_greeting" in faults else {}
 
     async def hold() -> tuple[Any, StandInCall]:
-        async with call_with(faults) as call, call.served() as (session, base):
+        async with call_with(faults, model) as call, call.served() as (session, base):
             given = {"session": session, "base": base, "says": [*map(spoken_input, SAYS)]}
             return await client(given, **prompt_seconds), call
 
@@ -86,6 +86,13 @@ def test_a_call_with_a_fault_has_the_transcript_of_a_call_without(client: Client
     assert call.renewals == []  # after goAway the old connection was closed before the new one was opened
     assert call.saved == state["transcript"][: len(call.saved)]
     assert len(call.saved) >= 3
+
+
+@pytest.mark.parametrize("faults", ["", TOGETHER])
+def test_a_call_with_a_model_that_thinks_between_its_words_has_the_same_transcript(client: Client, faults: str) -> None:
+    state, _ = held(client, faults, model="models/gemini-3.8-live-extended-thinking")
+
+    assert turns_of(state) == WHOLE_CALL
 
 
 @pytest.mark.parametrize("faults", CUT)
