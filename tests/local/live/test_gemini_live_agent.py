@@ -1,5 +1,7 @@
 """The stand-in's agent follows Pi Voice's system instruction."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -7,8 +9,9 @@ from pydantic import JsonValue
 
 from local.stand_ins.gemini_live_agent import Interview, Script
 from pi_voice.domain.agents import Behaviors
+from pi_voice.domain.call_agent import agent_of_call
 from pi_voice.domain.prompts import instruction_for
-from tests.unit.examples import agent
+from tests.unit.examples import agent, session
 
 FULL: dict[str, JsonValue] = {
     "name": "Nora",
@@ -61,6 +64,15 @@ def test_default_phrases_are_in_the_language_of_the_call() -> None:
 @pytest.mark.parametrize(("pace", "speed"), [("slow", 0.85), ("normal", 1.0), ("fast", 1.2)])
 def test_the_agents_speaking_pace_sets_its_speed(pace: str, speed: float) -> None:
     assert script(behaviors={"speaking_pace": pace}).speed == speed
+
+
+def test_filled_in_texts_are_said_without_their_marks() -> None:
+    behaviors: JsonValue = {"greeting": "Hello {{guest}}.", "closing_message": "Goodbye {{guest}}."}
+    hotel = agent(questions=["Is it \u27e6 {{guest}}?"], behaviors=behaviors, variables={"guest": {"type": "string"}})
+    speaking = agent_of_call(hotel, replace(session(), variables={"guest": "Ada"}))
+
+    assert call(Script.of(instruction_for(speaking)), 2) == ["Hello Ada. Is it Ada?", "Goodbye Ada."]
+    assert script(behaviors={"greeting": "\u27e6Ada\u27e7"}).greeting == "\u27e6Ada\u27e7"
 
 
 def test_headings_in_the_agents_own_text_are_ignored() -> None:
