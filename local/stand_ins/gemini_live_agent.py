@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILIN
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
 _SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n\n|\Z)", re.DOTALL)
 _MARKS: Final = str.maketrans("", "", "\u27e6\u27e7")
-"""Removes the marks around filled-in texts, which are not said."""
+"""Removes the marks around filled-in texts, which are not said if the instruction explains them."""
 
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
@@ -56,7 +56,9 @@ class Script:
     @classmethod
     def of(cls, instruction: str) -> Self:
         """Parse a system instruction, with defaults for the parts that it lacks."""
-        sections = _sections(instruction.translate(_MARKS))
+        sections = _sections(instruction)
+        if "Filled-in texts" in sections:
+            sections = {heading: text.translate(_MARKS) for heading, text in sections.items()}
         manner = sections.get("How to speak", "")
         language = _found(_LANGUAGE, manner) or "en-US"
         phrases = _PHRASES.get(language.partition("-")[0].lower(), _ENGLISH)

@@ -6,7 +6,21 @@ from pi_voice.domain.preconditions import check_if_match
 
 @pytest.mark.parametrize(
     "header",
-    [None, "*", " * ", '"3"', ' "3"\t', '"1", "3"', '"3","4"', ', "3" ,', 'W/"3", "3"', '"\x80", "3"', '"a,b", "3"'],
+    [
+        None,
+        "*",
+        " * ",
+        '"3"',
+        ' "3"\t',
+        '"1", "3"',
+        '"3","4"',
+        ', "3" ,',
+        'W/"3", "3"',
+        'W/"1","3"',
+        '"W/","3"',
+        '"\x80", "3"',
+        '"a,b", "3"',
+    ],
 )
 def test_the_current_version_meets_a_header_that_names_it_and_any_version_a_missing_one(header: str | None) -> None:
     check_if_match(header, 3)

@@ -57,7 +57,9 @@ def test_a_sample_is_api_gateway_s_event_for_the_route(folder: str) -> None:
     assert event["routeKey"] == event["requestContext"]["routeKey"] == route
     assert event["requestContext"]["http"]["method"] == method
     assert event["rawPath"] == event["requestContext"]["http"]["path"] == path.format(**event.get("pathParameters", {}))
-    assert all(is_uuid(event["pathParameters"][name]) for name in names)
+    assert event.get("pathParameters", {}).keys() == set(names)
+    assert all(is_uuid(event["pathParameters"][name]) for name in names if name != "version")
+    assert event.get("pathParameters", {}).get("version", "1") == "1"
     assert event["headers"]
     assert [name for name in event["headers"] if name != name.lower()] == []
 

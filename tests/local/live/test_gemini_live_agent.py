@@ -1,5 +1,7 @@
 """The stand-in's agent follows Pi Voice's system instruction."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -7,9 +9,10 @@ from pydantic import JsonValue
 
 from local.stand_ins.gemini_live_agent import Interview, Script
 from pi_voice.domain.agents import Behaviors
+from pi_voice.domain.call_agent import agent_of_call
 from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.transcripts import TranscriptTurn
-from tests.unit.examples import agent
+from tests.unit.examples import agent, session
 
 FULL: dict[str, JsonValue] = {
     "name": "Nora",
@@ -91,6 +94,15 @@ def test_a_renewed_call_goes_on_without_greeting_or_asking_what_was_answered(
         interview = reply.with_question
 
     assert replies == said
+
+
+def test_filled_in_texts_are_said_without_their_marks() -> None:
+    behaviors: JsonValue = {"greeting": "Hello {{guest}}.", "closing_message": "Goodbye {{guest}}."}
+    hotel = agent(questions=["Is it \u27e6 {{guest}}?"], behaviors=behaviors, variables={"guest": {"type": "string"}})
+    speaking = agent_of_call(hotel, replace(session(), variables={"guest": "Ada"}))
+
+    assert call(Script.of(instruction_for(speaking)), 2) == ["Hello Ada. Is it Ada?", "Goodbye Ada."]
+    assert script(behaviors={"greeting": "\u27e6Ada\u27e7"}).greeting == "\u27e6Ada\u27e7"
 
 
 def test_headings_in_the_agents_own_text_are_ignored() -> None:

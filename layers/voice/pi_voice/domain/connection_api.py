@@ -11,6 +11,7 @@ from pi_voice.domain.errors import ErrorDetail, InvalidRequest, TtlTooShort
 from pi_voice.domain.ids import AgentId, SessionId
 from pi_voice.domain.overrides import SessionOverrides
 from pi_voice.domain.sessions import (
+    DEFAULT_TIME_ZONE,
     DEFAULT_TTL_SECONDS,
     MAX_CREATED_BYTES,
     DisplayName,
@@ -20,7 +21,7 @@ from pi_voice.domain.sessions import (
     Participant,
     Session,
 )
-from pi_voice.domain.time_zones import DEFAULT, TimeZone
+from pi_voice.domain.time_zones import TimeZone
 from pi_voice.domain.tools import Speaks
 from pi_voice.domain.variables import MAX_VARIABLES, resolved
 
@@ -51,7 +52,7 @@ class CreateSessionRequest(Document):
     """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
     variables: dict[str, VariableValue] = Field(default={}, max_length=MAX_VARIABLES)
     """Values of the agent's variables by name; those without a default are required. Hidden from client tokens."""
-    time_zone: TimeZone = DEFAULT
+    time_zone: TimeZone = DEFAULT_TIME_ZONE
     """IANA name of the time zone of `{{date}}`, such as `Europe/Berlin`."""
     overrides: SessionOverrides | None = None
     """Fields of the agent for this call alone. Hidden from client tokens."""

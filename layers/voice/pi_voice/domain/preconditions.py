@@ -7,10 +7,8 @@ from pi_voice.domain.errors import AgentVersionConflict, ErrorDetail, InvalidReq
 
 IF_MATCH: Final = "If-Match"
 
-_OPAQUE: Final = r"[\x21\x23-\x7e\x80-\xff]*"
-_TAG: Final = rf'(?:W/)?"{_OPAQUE}"'
+_TAG: Final = r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"'
 _TAGS: Final = rf"[ \t,]*{_TAG}(?:[ \t]*,[ \t,]*{_TAG})*[ \t,]*"
-_STRONG_TAG: Final = rf'(?<!W/)"({_OPAQUE})"'
 
 
 def check_if_match(header: str | None, version: int) -> None:
@@ -24,5 +22,5 @@ def check_if_match(header: str | None, version: int) -> None:
     if not re.fullmatch(_TAGS, header):
         message = 'Should be a version in double quotes, such as "3", or *.'
         raise InvalidRequest(details=[ErrorDetail(IF_MATCH, message)])
-    if str(version) not in re.findall(_STRONG_TAG, header):
+    if ("", str(version)) not in re.findall(_TAG, header):  # without W/
         raise AgentVersionConflict(version)

@@ -21,6 +21,7 @@ from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 
 DEFAULT_TTL_SECONDS: Final = 600
+DEFAULT_TIME_ZONE: Final = "UTC"
 DAY_SECONDS: Final = 86_400
 DEFAULT_GRACE_SECONDS: Final = DAY_SECONDS
 """How long after a session's expiry its transcript may still arrive, for clients that were offline."""
@@ -148,7 +149,7 @@ class Session:
     metadata: dict[str, str] = field(default_factory=dict)
     client_metadata: dict[str, str] = field(default_factory=dict)
     variables: dict[str, JsonValue] = field(default_factory=dict)
-    time_zone: str = "UTC"
+    time_zone: str = DEFAULT_TIME_ZONE
     overrides: dict[str, JsonValue] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     duties: Duties = field(default_factory=Duties)

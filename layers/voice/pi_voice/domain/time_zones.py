@@ -3,12 +3,12 @@
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib import resources
-from typing import Annotated, Final
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
 
-DEFAULT: Final = "UTC"
+from pi_voice.domain.sessions import DEFAULT_TIME_ZONE
 
 
 @cache
@@ -18,7 +18,7 @@ def _names() -> frozenset[str]:
 
 
 def _require_known(name: str) -> str:
-    if name != DEFAULT and name not in _names():
+    if name != DEFAULT_TIME_ZONE and name not in _names():
         message = "should be a name of the IANA time zone database, such as Europe/Berlin or UTC"
         raise ValueError(message)
     return name
@@ -30,4 +30,4 @@ TimeZone = Annotated[str, AfterValidator(_require_known)]
 
 def date_in(zone: str, at: int) -> date:
     """Return the date of an instant in a time zone."""
-    return datetime.fromtimestamp(at, UTC if zone == DEFAULT else ZoneInfo(zone)).date()
+    return datetime.fromtimestamp(at, UTC if zone == DEFAULT_TIME_ZONE else ZoneInfo(zone)).date()
