@@ -58,12 +58,15 @@ BaseModel.model_config.update({"use_attribute_docstrings": True, "json_schema_se
 from pi_voice.domain import errors, idempotency
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.pagination import Page
+from pi_voice.domain.preconditions import IF_MATCH
 from pi_voice.domain.transcripts import TranscriptTurn
 
 # ruff: enable[E402]
 
 for _each in (ErrorDetail, TranscriptTurn):  # not BaseModels, so they have their own configuration
     vars(_each)["__pydantic_config__"]["use_attribute_docstrings"] = True
+
+Json = dict[str, Any]
 
 _ABOUT: Final = """\
 Create voice calls with AI agents. A session is one call: a LiveKit room and a Gemini Live connection, then a \
@@ -86,10 +89,18 @@ _TAGS: Final = {
     "extractions": "Previews of extractions.",
     "webhooks": "Webhooks that Pi Voice receives.",
 }
+_PATH_PARAMETERS: Final[dict[str, Json]] = {
+    "agent_id": {"description": "Agent id.", "schema": {"type": "string"}, "example": IDS["agent_id"]},
+    "session_id": {"description": "Session id.", "schema": {"type": "string"}, "example": IDS["session_id"]},
+    "version": {
+        "description": "Version number, counted from 1.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": int(IDS["version"]),
+    },
+}
 _TABLE: Final = "| route | what it does |\n"
 _NULL: Final = {"type": "null"}
 
-Json = dict[str, Any]
 Data = TypeVar("Data", bound=BaseModel)
 
 
@@ -193,20 +204,15 @@ def _routes() -> Iterator[tuple[str, Any]]:
 
 def _operation(folder: str, route: Any, queries: dict[str, Json], requests: dict[str, Json]) -> Json:
     parameters = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": f"{name.removesuffix('_id').capitalize()} id.",
-            "schema": {"type": "string"},
-            "example": IDS[name],
-        }
+        {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
     if route.query_model:
         parameters += _query_parameters(queries[route.query_model.__name__])
     if route.idempotent:
         parameters.append(_idempotency_key())
+    if route.accepts_if_match:
+        parameters.append(_if_match())
     body = _request_body(folder, route, requests)
     first, *others = folder.split("_")
     return {
@@ -236,6 +242,18 @@ def _idempotency_key() -> Json:
         "description": "Unique key of this request, such as a UUID. A request repeated with the same key within a "
         "day takes effect once. The response describes the same resource; its tokens are new.",
         "schema": {"type": "string", "pattern": f"^{idempotency.KEY.pattern}$"},
+    }
+
+
+def _if_match() -> Json:
+    return {
+        "name": IF_MATCH,
+        "in": "header",
+        "required": False,
+        "description": "The version that you have seen, in double quotes. The agent is changed only if this is its "
+        "current version; otherwise the response is 409. `*` matches any version, and a weak tag none.",
+        "schema": {"type": "string"},
+        "example": '"3"',
     }
 
 
@@ -311,7 +329,7 @@ def _failures(route: Any) -> dict[str, Json]:
     if route.request_model[0] and route.method != "GET":
         raised |= {errors.UnsupportedMediaType, errors.RequestTooLarge}
     if route.idempotent:
-        raised |= {errors.IdempotencyInProgress, errors.IdempotencyKeyReused}
+        raised |= {errors.IdempotencyInProgress, errors.IdempotencyKeyReused, errors.RequestTooLarge}
     ordered = sorted(raised, key=lambda error: (error.status, error.code, error.__name__))
     return {
         str(status): _failure(status, list(group)) for status, group in groupby(ordered, key=lambda error: error.status)
@@ -355,6 +373,7 @@ _ALIASES: Final = {
     "ResponseLength": "Length of an agent's answers.",
     "SessionStatus": "Status of a session.",
     "SpeakingPace": "Speaking rate of an agent.",
+    "Variables": "Variables of an agent by name, up to 50. A name is a letter, then letters, digits and underscores.",
     "VoiceName": "Name of a prebuilt voice.",
 }
 """Descriptions of the named types that are not models; docstrings of type aliases exist in the source only."""
@@ -423,7 +442,9 @@ def _patch_of(schema: Json, requests: dict[str, Json]) -> Json:
         required = schema.get("required", ())
         fields = {name: patch if name in required else _nullable(patch) for name, patch in patches.items()}
         return {key: value for key, value in schema.items() if key != "required"} | {"properties": fields}
-    if "propertyNames" in schema:  # metadata: null removes a key, whatever its name
+    if _NULL in schema.get("anyOf", []):
+        return {**schema, "anyOf": [_patch_of(kind, requests) for kind in schema["anyOf"]]}
+    if isinstance(schema.get("additionalProperties"), dict):  # metadata and variables: null removes a key
         values = _nullable(_patch_of(schema["additionalProperties"], requests))
         return {"type": "object", "description": schema["description"], "additionalProperties": values}
     name = schema.get("$ref", "").removeprefix(_SCHEMAS)

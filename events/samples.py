@@ -16,7 +16,7 @@ from local.template import load
 
 AGENT_ID: Final = "01a1f316-2ba9-7d44-9b1a-3f6e8c0d2a71"
 SESSION_ID: Final = "01a20285-7376-7c68-a5d2-71e4f09b8c36"
-IDS: Final[Mapping[str, str]] = {"agent_id": AGENT_ID, "session_id": SESSION_ID}
+IDS: Final[Mapping[str, str]] = {"agent_id": AGENT_ID, "session_id": SESSION_ID, "version": "1"}
 """Value of each path parameter."""
 
 API_KEY: Final = "pi_live_sample0key0of0the0events0folder0opens0nothi0Leyuo"
@@ -26,7 +26,9 @@ _FOLDER: Final = Path(__file__).parent
 _HOST: Final = "a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com"
 _USER_AGENT: Final = "curl/8.14.1"
 _GREETING: Final = "Hello, this is the order desk."
-_INSTRUCTIONS: Final = "You answer for a hardware shop. Take the caller's order and read it back before you hang up."
+_INSTRUCTIONS: Final = (
+    "You answer for a hardware shop. Take the order of {{customer}} and read it back before you hang up."
+)
 _TURNS: Final = [
     {"role": "agent", "text": f"{_GREETING} What would you like to order?", "start_ms": 400, "end_ms": 3900},
     {"role": "user", "text": "Forty brass hinges, please.", "start_ms": 4600, "end_ms": 6800},
@@ -80,6 +82,8 @@ SAMPLES: Final[Mapping[str, Sample]] = {
                 "needed_by": "The date the caller names, as YYYY-MM-DD",
             },
             "voice": {"name": "Kore"},
+            "variables": {"customer": {"type": "string", "description": "The caller's company", "max_length": 80}},
+            "tools": [_TOOL],
             "metadata": {"team": "sales"},
         },
     ),
@@ -89,9 +93,11 @@ SAMPLES: Final[Mapping[str, Sample]] = {
         {
             "questions": ["What would you like to order?", "How many?"],
             "behaviors": {"speaking_pace": "slow", "closing_message": None, "may_hang_up": True},
-            "tools": [_TOOL],
         },
     ),
+    "ListAgentVersions": Sample(200, query={"limit": "20"}),
+    "GetAgentVersion": Sample(200),
+    "RestoreAgentVersion": Sample(200),
     "ListAgents": Sample(200, query={"limit": "20"}),
     "ListVoices": Sample(200),
     "CreateSession": Sample(
@@ -101,6 +107,9 @@ SAMPLES: Final[Mapping[str, Sample]] = {
             "participant": {"identity": "caller-42", "name": "Ada"},
             "ttl_seconds": 900,
             "max_duration_seconds": 600,
+            "variables": {"customer": "Finch & Sons"},
+            "time_zone": "Europe/London",
+            "overrides": {"language": "en-GB"},
             "metadata": {"ticket": "4711"},
             "client_metadata": {"page": "checkout"},
         },

@@ -2,7 +2,7 @@
 
 from pi_voice import container
 from pi_voice.domain.agents import CreateAgentRequest, SavedAgent
-from pi_voice.domain.errors import AgentNotFound, InvalidOutputSchema
+from pi_voice.domain.errors import AgentNotFound, InvalidOutputSchema, InvalidVariables
 from pi_voice.entrypoints.callers import Caller
 from pi_voice.entrypoints.http import Idempotent
 
@@ -14,11 +14,11 @@ manage_agents = container.manage_agents()
     "/api/v1/voice/agents",
     status_code=201,
     summary="Create an agent",
-    raises=(InvalidOutputSchema, AgentNotFound),
+    raises=(InvalidOutputSchema, InvalidVariables, AgentNotFound),
     idempotent=Idempotent("agent_id", manage_agents.repeat_create_agent),
 )
 async def handle(request: CreateAgentRequest, caller: Caller) -> SavedAgent:
-    """Create version 1 of an agent, after its output schema was validated."""
+    """Create version 1 of an agent, after its output schema and variables were validated."""
     return await manage_agents.create_agent(request, caller)
 
 

@@ -13,13 +13,16 @@ from typing import Final, Self
 
 _SECTION: Final = re.compile(
     r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|What you can do|"
-    r"How to end|What was said so far|What was done so far)$\n?",
+    r"How to end|What was said so far|What was done so far|Filled-in texts)$\n?",
     re.MULTILINE,
 )
 _TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
 _SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n\n|\Z)", re.DOTALL)
+_MARKS: Final = str.maketrans("", "", "\u27e6\u27e7")
+"""Removes the marks around filled-in texts, which are not said."""
+
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
 
@@ -53,7 +56,7 @@ class Script:
     @classmethod
     def of(cls, instruction: str) -> Self:
         """Parse a system instruction, with defaults for the parts that it lacks."""
-        sections = _sections(instruction)
+        sections = _sections(instruction.translate(_MARKS))
         manner = sections.get("How to speak", "")
         language = _found(_LANGUAGE, manner) or "en-US"
         phrases = _PHRASES.get(language.partition("-")[0].lower(), _ENGLISH)

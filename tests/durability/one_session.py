@@ -22,6 +22,7 @@ from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelRes
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.call_tool import CallTool
 from pi_voice.use_cases.complete_session import CompleteSession
+from pi_voice.use_cases.create_session import CreateSession
 from pi_voice.use_cases.delete_session import DeleteSession
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
@@ -159,6 +160,7 @@ class OneSession:
         issue_connections = IssueConnections(
             self.room, Tokens(), ClientTokens(lambda: ["a secret of no less than 32 letters"], clock)
         )
+        self.create_session = CreateSession(store.agents, sessions, issue_connections, Unlimited(), clock=clock)
         self.stop_session = StopSession(sessions, tool_calls, self.room, clock)
         end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))

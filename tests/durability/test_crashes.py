@@ -67,6 +67,10 @@ class Call:
         return f"/sessions/{self.session_id}"
 
     @property
+    def agent_path(self) -> str:
+        return f"/agents/{self.agent_id}"
+
+    @property
     def state(self) -> Any:
         return self.caller.get(self.path)
 
@@ -125,6 +129,8 @@ class Operation:
     """Additional faults during the operation."""
     is_repeated: bool = False
     """Whether the client retries with its Idempotency-Key, and must get a success."""
+    is_creation: bool = False
+    """Whether it creates the session."""
     is_refused: bool = False
     """Whether the operation fails because of the faults and is rolled back."""
     is_deletion: bool = False
@@ -163,6 +169,17 @@ def started_with(turns: Turns) -> Callable[[Call], None]:
 def started_with_a_tool_call(call: Call) -> None:
     started_with(FIRST)(call)
     assert call.call_tool("first") == 200
+
+
+def changed(call: Call) -> None:
+    """Give the agent a second version, whose results have another field."""
+    patch = {"name": "Bea", "output_schema": {"mood": None, "tone": "string"}}
+    assert call.caller.call("PATCH", call.agent_path, patch).status == 200
+
+
+def started_and_changed(call: Call) -> None:
+    started(call)
+    changed(call)
 
 
 def given_up_with(turns: Turns) -> Callable[[Call], None]:
@@ -233,6 +250,15 @@ def deleted_in_a_race(call: Call) -> None:
 
 def create(call: Call) -> int:
     return call.create()
+
+
+def create_of_the_first_version(call: Call) -> int:
+    return call.create(agent_version=1, variables={"guest": call.word}, overrides={"greeting": call.word})
+
+
+def restore(call: Call) -> int:
+    path = f"{call.agent_path}/versions/1/restore"
+    return call.caller.post(path, {}, idempotency_key=call.key, if_match='"2"').status
 
 
 def append(call: Call) -> int:
@@ -312,6 +338,16 @@ OPERATIONS: Final = (
         lambda _: None,
         create,
         (LATER,),
+        is_creation=True,
+    ),
+    Operation(
+        "create of an earlier version with variables",
+        "CreateSession",
+        (KEY_TAKEN, COUNTED, ROOM_OPENED, TOKEN, KEPT, KEY_DONE),
+        changed,
+        create_of_the_first_version,
+        (LATER,),
+        is_creation=True,
     ),
     Operation(
         "create while Gemini is away",
@@ -321,7 +357,15 @@ OPERATIONS: Final = (
         create,
         (LATER,),
         troubles=gemini_is_away_and_late,
+        is_creation=True,
         is_refused=True,
+    ),
+    Operation(
+        "restore a version of the agent",
+        "RestoreAgentVersion",
+        (KEY_TAKEN, "DynamoDB TransactWriteItems agents", KEY_DONE),
+        started_and_changed,
+        restore,
     ),
     Operation(
         "append",
@@ -553,14 +597,29 @@ def asked_again(call: Call) -> str:
     return "answered again" if was_completed else "done when asked again"
 
 
-def created_or_not(call: Call) -> str:
+def restored_or_not(call: Call) -> str:
+    """Assert the end state after a crash in restore: a retry with the same key succeeds, with one new version."""
+    was_made = call.caller.get(call.agent_path)["version"] == 3
+    assert restore(call) in (200, 409)
+    call.world.forget_keys_in_progress()
+    assert restore(call) == 200
+    versions = call.caller.call("GET", f"{call.agent_path}/versions").json["data"]
+    assert [(version["version"], version["name"]) for version in versions] == [(3, "Ana"), (2, "Bea"), (1, "Ana")]
+    return f"{'restored' if was_made else 'not restored'}; asked again: restored once"
+
+
+def created_or_not(call: Call, operation: Operation) -> str:
     """Assert the end state after a crash in create: a retry with the same key succeeds."""
     left = call.caller.get("/sessions")
     assert len(left) <= 1
     assert all(map(closes_by_itself, call.world.rooms().values()))
-    assert call.create() in (201, 409)
+    assert operation.act(call) in (201, 409)
     call.world.forget_keys_in_progress()
-    assert call.create() == 201
+    assert operation.act(call) == 201
+    if operation.act is create_of_the_first_version:
+        state = call.state
+        assert (state["agent_version"], state["variables"]) == (1, {"guest": call.word})
+        assert state["overrides"]["greeting"] == call.word
     answered = settled(call)
     for session in left:
         if session["session_id"] != call.session_id:
@@ -589,8 +648,9 @@ def a_call(world: World, lane: Lane) -> Call:
     caller = world.caller(lane)
     agent = {
         "name": "Ana",
-        "instructions": "Take the order.",
+        "instructions": "Take the order of {{guest}}.",
         "output_schema": {"mood": "string"},
+        "variables": {"guest": {"type": "string", "default": "the caller"}},
         "behaviors": {"may_hang_up": True},
     }
     return Call(world, lane, caller, caller.post("/agents", agent).json["data"]["agent_id"])
@@ -647,12 +707,13 @@ def test_no_call_is_lost_when_a_worker_is_killed(
         return call
 
     call = world.unhurried(operate)
-    if operation.act is create:
-        outcome = created_or_not(call)
+    if operation.is_creation:
+        outcome = created_or_not(call, operation)
     elif operation.is_deletion:
         outcome = nothing_is_left(call, operation)
     else:
         retried = f"{asked_again(call)}; " if operation.is_repeated else ""
+        retried = f"{restored_or_not(call)}; " if operation.act is restore else retried
         let_time_pass(call, operation)
         outcome = retried + settled(call)
 

@@ -94,6 +94,11 @@ def with_agent(scene: Scene) -> None:
     scene.agent_id = made(scene.calm.post("/agents", spec))["agent_id"]
 
 
+def with_two_versions(scene: Scene) -> None:
+    with_agent(scene)
+    assert scene.calm.call("PATCH", scene.agent, {"name": "Eva"}).status == 200
+
+
 def with_session(scene: Scene) -> None:
     with_agent(scene)
     order = {"agent_id": scene.agent_id, "participant": {"identity": "caller"}}
@@ -159,6 +164,22 @@ def agents_are_whole(scene: Scene, answer: Answer) -> None:
     if answer.status == 201:
         saved = answer.json["data"]
         assert saved in [{**agent, "warnings": []} for agent in agents]
+
+
+def all_versions_are_listed(scene: Scene, answer: Answer) -> None:
+    if answer.status == 200:
+        shown = answer.json
+        versions = f"{scene.agent}/versions"
+        rest = pages(scene, versions, shown["next_cursor"]) if shown["next_cursor"] else []
+        assert [version["name"] for version in (*shown["data"], *rest)] == ["Eva", "Ana"]
+
+
+def versions_are_whole(scene: Scene, answer: Answer) -> None:
+    """Check that a restore made one version, or none if it failed, and that the agent is its last version."""
+    versions = pages(scene, f"{scene.agent}/versions")
+    assert versions[0] == scene.calm.get(scene.agent)
+    names = [version["name"] for version in versions]
+    assert names == ["Ana", "Eva", "Ana"] or (answer.status != 200 and names == ["Eva", "Ana"])
 
 
 def all_agents_are_listed(scene: Scene, answer: Answer) -> None:
@@ -263,6 +284,28 @@ ROUTES: Final = (
         with_agent,
         lambda scene: scene.troubled.call("PATCH", scene.agent, {"name": "Eva"}),
         agents_are_whole,
+        WRITES,
+    ),
+    Route(
+        "GET",
+        "/agents/{agent_id}/versions",
+        with_two_versions,
+        lambda scene: scene.troubled.call("GET", f"{scene.agent}/versions"),
+        all_versions_are_listed,
+    ),
+    Route(
+        "GET",
+        "/agents/{agent_id}/versions/{version}",
+        with_two_versions,
+        lambda scene: scene.troubled.call("GET", f"{scene.agent}/versions/1"),
+        unchanged,
+    ),
+    Route(
+        "POST",
+        "/agents/{agent_id}/versions/{version}/restore",
+        with_two_versions,
+        lambda scene: scene.troubled.post(f"{scene.agent}/versions/1/restore", {}),
+        versions_are_whole,
         WRITES,
     ),
     Route(

@@ -14,22 +14,24 @@ from typing import Any
 import pytest
 
 from pi_voice.domain import session_api
-from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
+from pi_voice.domain.agents import Agent, CreateAgentRequest, ListAgentVersionsQuery, SavedAgent, VersionNumber
+from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest, RenewedSession, RenewSessionRequest
 from pi_voice.domain.duties import Duties
-from pi_voice.domain.errors import SessionNotActive, TranscriptConflict, VoiceError
-from pi_voice.domain.ids import SessionId, uuid7
-from pi_voice.domain.sessions import Session
+from pi_voice.domain.errors import AgentNotFound, SessionNotActive, TranscriptConflict, VoiceError
+from pi_voice.domain.ids import AgentId, SessionId, uuid7
+from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.tool_calls import CallToolRequest, ToolCall
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
 from pi_voice.use_cases.extract_results import ExtractionUnfinished
+from pi_voice.use_cases.manage_agents import ManageAgents
 from tests.durability.one_session import OneSession, a_call, says
 from tests.integration.conftest import aws, dynamodb, environment, moto, runner, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Request, Store
-from tests.support.fakes import FakeClient, FakeClock
+from tests.support.fakes import FakeCaller, FakeClient, FakeClock
 from tests.support.stored_words import stored_words
 
 pytestmark = pytest.mark.durability
@@ -55,6 +57,21 @@ class Track:
             self.runner.run(racing.append(0, 0, kept))
         return racing
 
+    def race(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Run all nearly at once, and return the outcome of each."""
+
+        async def start(each: Coroutine[Any, Any, Any]) -> Any:
+            await asyncio.sleep(self.chance.choice([0, self.chance.uniform(0, MOST_SECONDS_APART)]))
+            try:
+                return await each
+            except (VoiceError, ExtractionUnfinished) as error:
+                return error
+
+        async def run() -> list[Any]:
+            return await asyncio.gather(*map(start, work))
+
+        return self.runner.run(run())
+
 
 class Racing:
     """A session, and short names for the concurrent operations."""
@@ -67,18 +84,7 @@ class Racing:
 
     def race(self, *work: Coroutine[Any, Any, Any]) -> list[Any]:
         """Run all nearly at once, and return the outcome of each."""
-
-        async def start(each: Coroutine[Any, Any, Any]) -> Any:
-            await asyncio.sleep(self._track.chance.choice([0, self._track.chance.uniform(0, MOST_SECONDS_APART)]))
-            try:
-                return await each
-            except (VoiceError, ExtractionUnfinished) as error:
-                return error
-
-        async def run() -> list[Any]:
-            return await asyncio.gather(*map(start, work))
-
-        return self._track.runner.run(run())
+        return self._track.race(*work)
 
     def append(self, writer: int, start: int, count: int) -> Coroutine[Any, Any, SavedTranscript]:
         turns = [says(writer, number) for number in range(start, start + count)]
@@ -313,3 +319,118 @@ def test_a_transcript_that_is_written_after_the_delete_is_deleted_when_its_time_
 
     tables = (names.agents, names.sessions, names.transcripts, names.api_keys, names.idempotency)
     assert "says 0" not in "".join(stored_words(track.store.dynamodb, tables).values())
+
+
+# ---- Agents -----------------------------------------------------------------------------------------
+
+ACME = FakeCaller("acme")
+
+
+class RacingAgent:
+    """An agent with versions 1 and 2, named Ana and Bea, and short names for the concurrent operations."""
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self._all = OneSession(track.store, FakeClock(NOW))
+        self._manage = ManageAgents(track.store.agents)
+        request = CreateAgentRequest(name="Ana", instructions="Take the call.")
+        self.agent_id: AgentId = track.runner.run(self._manage.create_agent(request, ACME)).agent_id
+        track.runner.run(self.rename("Bea"))
+
+    def rename(self, name: str, if_match: str | None = None) -> Coroutine[Any, Any, SavedAgent]:
+        return self._manage.update_agent(self.agent_id, {"name": name}, ACME, if_match)
+
+    def restore(
+        self, version: int, if_match: str | None = None, request_hash: str | None = None
+    ) -> Coroutine[Any, Any, SavedAgent]:
+        number = VersionNumber(str(version))
+        return self._manage.restore_agent_version(self.agent_id, number, ACME, if_match, request_hash)
+
+    def delete(self) -> Coroutine[Any, Any, None]:
+        return self._manage.delete_agent(self.agent_id, ACME)
+
+    def start_call(self, version: int | None) -> Coroutine[Any, Any, CreatedSession]:
+        participant = Participant(identity="caller")
+        request = CreateSessionRequest(agent_id=self.agent_id, agent_version=version, participant=participant)
+        return self._all.create_session(request, ACME)
+
+    @property
+    def versions(self) -> list[Agent]:
+        """All versions, oldest first."""
+        query = ListAgentVersionsQuery(limit=100)
+        return self._track.runner.run(self._manage.list_agent_versions(self.agent_id, query, ACME)).data[::-1]
+
+    @property
+    def current(self) -> Agent:
+        return self._track.runner.run(self._manage.get_agent(self.agent_id, ACME))
+
+    def version(self, number: int) -> Agent:
+        return self._track.runner.run(self._track.store.agents.version(self.agent_id, number))
+
+
+def test_of_restores_and_updates_each_change_is_a_version_of_its_own(track: Track) -> None:
+    for _ in range(ROUNDS):
+        agent = RacingAgent(track)
+        answers = track.race(agent.restore(1), agent.rename("Cleo"), agent.restore(1), agent.rename("Dora"))
+
+        assert kinds(answers) == {"SavedAgent": 4}
+        versions = agent.versions
+        assert [version.version for version in versions] == list(range(1, len(versions) + 1))
+        assert versions[-1] == agent.current
+        for answer in answers:
+            assert answer.name == agent.version(answer.version).name
+        assert {answer.name for answer in answers} == {"Ana", "Cleo", "Dora"}
+
+
+def test_of_changes_with_one_precondition_one_is_made(track: Track) -> None:
+    winners = Counter[str]()
+    for _ in range(ROUNDS):
+        agent = RacingAgent(track)
+        answers = track.race(agent.restore(1, '"2"'), agent.rename("Cleo", '"2"'), agent.rename("Dora", '"2"'))
+
+        assert kinds(answers) == {"SavedAgent": 1, "AgentVersionConflict": 2}
+        [won] = [answer for answer in answers if isinstance(answer, SavedAgent)]
+        assert (agent.current.version, agent.current.name) == (3, won.name)
+        winners[won.name] += 1
+    assert winners.keys() <= {"Ana", "Cleo", "Dora"}
+
+
+def test_of_the_same_restore_twice_one_is_made(track: Track) -> None:
+    for _ in range(ROUNDS):
+        agent = RacingAgent(track)
+        answers = track.race(*(agent.restore(1) for _ in range(3)))
+
+        assert [(answer.version, answer.name) for answer in answers] == [(3, "Ana")] * 3
+        assert len(agent.versions) == 3
+
+
+def test_of_a_restore_and_a_delete_the_agent_is_gone(track: Track) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        agent = RacingAgent(track)
+        restored, deleted = track.race(agent.restore(1), agent.delete())
+
+        assert deleted is None
+        assert isinstance(restored, SavedAgent | AgentNotFound)
+        with pytest.raises(AgentNotFound):
+            _ = agent.current
+        outcomes[type(restored).__name__] += 1
+    assert outcomes.keys() <= {"SavedAgent", "AgentNotFound"}
+
+
+def test_a_session_of_a_version_has_that_version_while_the_agent_changes(track: Track) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        agent = RacingAgent(track)
+        pinned, current, _, deleted = track.race(
+            agent.start_call(1), agent.start_call(None), agent.rename("Cleo"), agent.delete()
+        )
+
+        assert deleted is None
+        for answer, versions in ((pinned, {1}), (current, {2, 3})):
+            assert isinstance(answer, CreatedSession | AgentNotFound)
+            if isinstance(answer, CreatedSession):
+                assert answer.agent_version in versions
+                assert agent.version(answer.agent_version).name in ("Ana", "Bea", "Cleo")
+            outcomes[type(answer).__name__] += 1
+    assert outcomes.keys() <= {"CreatedSession", "AgentNotFound"}

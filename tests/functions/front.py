@@ -32,6 +32,18 @@ class Front:
             yield url
 
     @contextmanager
+    def minting(self) -> Iterator[tuple[str, list[Any]]]:
+        """Yield a server that mints Gemini's tokens, and the requests that it gets."""
+        requests: list[Any] = []
+
+        async def mint(request: web.Request) -> web.Response:
+            requests.append(await request.json())
+            return web.json_response({"name": "auth_tokens/minted"})
+
+        with self._serving(mint) as url:
+            yield url, requests
+
+    @contextmanager
     def hanging(self) -> Iterator[str]:
         over = asyncio.Event()
 

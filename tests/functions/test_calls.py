@@ -36,9 +36,22 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "list_agents": [*KEY, "Query agents/by_workspace"],
     "get_agent": [*KEY, "GetItem agents"],
     "update_agent": [*KEY, "GetItem agents", "TransactWriteItems agents agents"],
+    "list_agent_versions": [*KEY, "GetItem agents", "Query agents"],
+    "get_agent_version": [*KEY, "GetItem agents"],
+    "get_agent_version, an earlier one": [*KEY, "GetItem agents", "GetItem agents"],
+    "restore_agent_version": [*KEY, "GetItem agents", "GetItem agents", "TransactWriteItems agents agents"],
     "delete_agent": [*KEY, "GetItem agents", "DeleteItem agents"],
     "list_voices": KEY,
     "create_session": [*KEY, COUNT, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
+    "create_session, of an earlier version": [
+        *KEY,
+        COUNT,
+        "GetItem agents",
+        "GetItem agents",
+        "CreateRoom",
+        "auth_tokens",
+        "PutItem sessions",
+    ],
     "list_sessions": [*KEY, "Query sessions/by_workspace", "BatchGetItem sessions"],
     "get_session": [*KEY, "GetItem sessions"],
     "get_session, with transcript": [*KEY, "GetItem sessions", "Query transcripts"],
@@ -209,8 +222,11 @@ class Call:
 @pytest.fixture
 def call(api: Api, listener: Listener) -> Call:
     del listener  # its environment must be set before these requests
-    tools = SAMPLES["UpdateAgent"].body["tools"]
-    agent_id = api.agent(output_schema={"guests": "integer"}, tools=tools)
+    agent_id = api.agent(
+        output_schema={"guests": "integer"},
+        variables={"customer": {"type": "string", "default": "x"}},
+        tools=SAMPLES["CreateAgent"].body["tools"],
+    )
     paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
     assert api.post(f"{paths[0]}/complete", ENDING).status == 200
     assert api.post(f"{paths[1]}/transcript", {"from": 0, "turns": ENDING["transcript"]}).status == 200
@@ -233,6 +249,9 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
     webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
     revoked = {"workspace": "w", "key_id": key["key_id"]}
+    changed = f"/agents/{api.agent()}"
+    assert api.patch(changed, {"name": "Bea"}).data["version"] == 2
+    pinned = {"agent_id": changed.removeprefix("/agents/"), "agent_version": 1, "participant": {"identity": "caller-1"}}
     work.put(call.completed.removeprefix("/sessions/"))
 
     def with_tool_calls() -> Any:
@@ -244,6 +263,9 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
     return {
         **{snake_case(function): partial(good, function) for function in SAMPLES},
         "get_session, with tool calls": with_tool_calls,
+        "get_agent_version, an earlier one": lambda: api.get(f"{changed}/versions/1").data,
+        "restore_agent_version": lambda: api.post(f"{changed}/versions/1/restore").data,
+        "create_session, of an earlier version": lambda: api.post("/sessions", pinned).data,
         "get_session, with transcript": lambda: api.get(call.completed).data,
         "delete_session": lambda: api.delete(call.completed),
         "complete_session, with checkpoints": lambda: api.post(f"{call.with_checkpoints}/complete").json["results"],

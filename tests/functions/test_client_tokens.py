@@ -42,8 +42,8 @@ def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dic
     return client.call(method, f"/sessions/{session['session_id']}{route}", body=body)
 
 
-def without_metadata(session: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in session.items() if name != "metadata"}
+def for_a_client(session: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in session.items() if name not in ("metadata", "overrides", "variables")}
 
 
 def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_TOKEN_SECRET) -> str:
@@ -70,7 +70,7 @@ def test_a_whole_call_is_made_without_an_api_key(api: Api) -> None:
     assert client.post(f"{path}/transcript", {"from": 1, "turns": [turn]}).data["next"] == 2
     state = client.post(f"{path}/complete").json
     assert state["transcript"] == [turn, turn]
-    assert client.get(path).data == state == without_metadata(api.get(path).data)
+    assert client.get(path).data == state == for_a_client(api.get(path).data)
     assert "Do not tell" not in client.get(path).text
 
 
@@ -86,6 +86,23 @@ def test_no_response_to_a_client_token_has_the_metadata_of_the_backend(
     assert "for the backend" not in answer.text
     assert document.get("client_metadata", {"page": "for the page"}) == {"page": "for the page"}
     assert "metadata" not in document
+
+
+@own_routes
+def test_no_response_to_a_client_token_has_variables_or_overrides(
+    api: Api, method: str, route: str, body: dict[str, Any] | None
+) -> None:
+    agent = api.agent(variables={"guest": {"type": "string"}}, behaviors={"greeting": "Hello {{guest}}."})
+    session = api.session(
+        agent, variables={"guest": "Ada Lovelace"}, overrides={"closing_message": "Goodbye, countess."}
+    )
+
+    answer = ask(api.client_of(session), session, method, route, body)
+
+    document = answer.json.get("data", answer.json)
+    assert "Lovelace" not in answer.text
+    assert "countess" not in answer.text
+    assert {"variables", "overrides"}.isdisjoint(document)
 
 
 def test_an_api_key_sees_the_metadata_of_the_backend_and_of_the_client(api: Api) -> None:
@@ -128,7 +145,7 @@ def test_another_sessions_token_gets_404_even_in_the_same_workspace(
 @pytest.mark.parametrize(("method", "route"), API_KEY_ROUTES)
 def test_a_token_is_refused_by_routes_that_require_an_api_key(api: Api, method: str, route: str) -> None:
     session = api.session()
-    path = route.format(**session)
+    path = route.format(**session, version=1)
 
     answer = api.client_of(session).call(method, path, body={} if method in ("POST", "PATCH") else None)
 

@@ -117,6 +117,9 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "results": None,
         "extraction": None,
         "recordings": [],
+        "variables": {},
+        "time_zone": "UTC",
+        "overrides": None,
         "metadata": {"order": "7"},
         "client_metadata": {"page": "checkout"},
     }

@@ -10,6 +10,7 @@ from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.variables import Variable
 from tests.integration.store import Store
 
 ACME = WorkspaceId("acme")
@@ -49,6 +50,11 @@ def an_agent(**changes: Any) -> Agent:
             "required": ["pain"],
         },
         voice=VoiceChoice(name="Kore", language_code="pt-PT"),
+        variables={
+            "guest": Variable(type="string", description="Nome", max_length=40, default="Ana 🙂"),
+            "room": Variable(type="number", default=0.1),
+            "vip": Variable(type="boolean"),
+        },
         metadata={"team": "früh", "empty": ""},
     )
     return agent.model_copy(update=changes)

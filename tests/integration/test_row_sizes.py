@@ -8,13 +8,14 @@ import pytest
 from pydantic import JsonValue
 
 from pi_voice.domain import row_limits
-from pi_voice.domain.agents import Agent
+from pi_voice.domain.agents import MAX_AGENT_BYTES, Agent
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
-from pi_voice.domain.ids import AgentId, uuid7
+from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
-from pi_voice.domain.sessions import Participant, Recording
-from tests.integration.samples import ACME, NOW, a_call_end, added, found
+from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant, Recording
+from pi_voice.domain.variables import Variable
+from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
 
 MAX_ITEM_BYTES: Final = 400 * 1024
@@ -54,12 +55,17 @@ def room_event(session_id: str, sid: str, metadata: str) -> RoomEvent:
 
 def test_the_largest_session_fits_its_row(store: Store) -> None:
     pairs = {f"{number:02}" + "\U0001f642" * 38: "\U0001f642" * 500 for number in range(16)}
+    variables: Json = {"guest": "v" * 1_000}
+    given = a_session(metadata=pairs, client_metadata=pairs, variables=variables, overrides={"greeting": ""})
     session = added(
         store,
         participant=Participant(identity="\U0001f642" * 128, name="\U0001f642" * 128),
         metadata=pairs,
         client_metadata=pairs,
+        variables=variables,
+        overrides={"greeting": "g" * (MAX_CREATED_BYTES - given.created_bytes)},
     )
+    assert session.created_bytes == MAX_CREATED_BYTES
     for number in range(12):
         event = room_event(session.session_id, session.livekit.room_sid or "" if not number else f"RM_{number}", "")
         run(store.sessions.merge_room_event(event._replace(metadata=row_limits.fitting_room_text(LONGEST * 4_096))))
@@ -71,7 +77,7 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     results: Json = {"k": "x" * (row_limits.MAX_RESULT_BYTES - len('{"k":""}'))}
     quotes = {f"k.{number}": Evidence(status="found", turn=1, role="agent", quote="q" * 450) for number in range(90)}
     assert row_limits.results_error(results, quotes) is None
-    error = ErrorInfo(code="schema_violation", message="m", details=[ErrorDetail("p" * 300, LONGEST * 300)] * 20)
+    error = ErrorInfo(code="schema_violation", message="m", details=[ErrorDetail("p" * 300, LONGEST * 300)] * 4)
     earlier: list[Json] = [{"k": "y" * 14_000} for _ in range(10)]
     runs = [
         ExtractionRun(at=NOW, status="succeeded", agent_version=1, model="m", results=each, error=error)
@@ -90,6 +96,7 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
 
 def test_the_largest_agent_fits_its_rows(store: Store) -> None:
     schema: Json = {"k": LONGEST * ((32_768 - len('{"k":""}')) // 6)}
+    variables = {"v": Variable(type="string", default="v")}
     agent = Agent(
         agent_id=AgentId(uuid7()),
         version=1,
@@ -103,12 +110,18 @@ def test_the_largest_agent_fits_its_rows(store: Store) -> None:
         output_schema=schema,
         output_schema_strict=schema,
         metadata={f"{number:02}" + LONGEST * 38: LONGEST * 500 for number in range(16)},
+        variables=variables,
     )
+    left = MAX_AGENT_BYTES - len(agent.model_dump_json())
+    assert left > 0, "an agent without variables is refused"
+    default = Variable.model_construct(type="string", default="v" * (left + 1))
+    agent = agent.model_copy(update={"variables": {"v": default}})
+    assert len(agent.model_dump_json()) == MAX_AGENT_BYTES
 
-    assert run(store.agents.save(ACME, agent))
+    assert run(store.agents.save(WorkspaceId("w" * 64), agent, "0" * 64))
 
     row = max(store.rows(store.names.agents), key=item_bytes)
-    assert 0.9 * MAX_ITEM_BYTES < item_bytes(row) < MAX_ITEM_BYTES
+    assert 0.98 * MAX_ITEM_BYTES < item_bytes(row) < MAX_ITEM_BYTES
 
 
 def test_metadata_that_grows_when_it_is_written_again_or_is_too_deep_is_kept_as_text() -> None:

@@ -3,16 +3,19 @@
 import asyncio
 import io
 import json
+import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from pi_voice.domain import pagination
-from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, ListAgentVersionsQuery, OwnedAgent
 from pi_voice.domain.errors import AgentNotFound, InvalidCursor, StorageError, UnreadableRow
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
+from pi_voice.domain.variables import Variable
 from tests.integration.samples import ACME, GLOBEX, NOW, an_agent, id_made_at
 from tests.integration.store import CONFLICTS, Store, cancelling, never_sent
 
@@ -131,6 +134,92 @@ def test_an_update_that_is_always_canceled_is_a_storage_error(store: Store) -> N
 
     with pytest.raises(StorageError):
         run(busy.agents.save(ACME, an_agent()))
+
+
+def test_the_head_has_the_hash_of_its_request_until_the_next_change(store: Store) -> None:
+    first = saved(store, an_agent())
+    second = changed(first)
+
+    assert run(store.agents.save(ACME, second, "hash"))
+    assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, second, "hash")
+    third = saved(store, changed(second))
+
+    assert run(store.agents.current(first.agent_id)) == OwnedAgent(ACME, third)
+
+
+# ---- Versions ---------------------------------------------------------------------------------------
+
+
+def with_versions(store: Store, count: int, **fields: Any) -> list[Agent]:
+    """Save an agent with a number of versions, and return them, newest first."""
+    versions = [saved(store, an_agent(**fields))]
+    for number in range(2, count + 1):
+        versions.append(saved(store, changed(versions[-1], f"Version {number}")))
+    return versions[::-1]
+
+
+def version_pages(store: Store, agent_id: AgentId, limit: int) -> Iterator[list[Agent]]:
+    cursor = None
+    while True:
+        page = run(store.agents.version_page(agent_id, ListAgentVersionsQuery(limit=limit, cursor=cursor)))
+        yield page.data
+        if (cursor := page.next_cursor) is None:
+            return
+
+
+@pytest.mark.parametrize(("count", "limit"), [(1, 1), (2, 1), (4, 2), (5, 2), (5, 5), (5, 100), (11, 3)])
+def test_the_pages_hold_all_versions_newest_first_without_the_head(store: Store, count: int, limit: int) -> None:
+    with_versions(store, 2)
+    versions = with_versions(store, count)
+
+    read = list(version_pages(store, versions[0].agent_id, limit))
+
+    assert [version for page in read for version in page] == versions
+    assert len(read) == -(-count // limit)
+
+
+def test_versions_over_a_megabyte_are_split_into_pages_without_omissions(store: Store) -> None:
+    schema: JsonValue = {"type": "object", "description": "x" * 32_000}
+    versions = with_versions(
+        store, 9, instructions="東京é🏥" * 5_000, output_schema=schema, output_schema_strict=schema
+    )
+
+    read = list(version_pages(store, versions[0].agent_id, 14))
+
+    assert [version for page in read for version in page] == versions
+    assert len(read) > 1
+
+
+def test_versions_made_while_paging_do_not_shift_the_pages(store: Store) -> None:
+    versions = with_versions(store, 4)
+    agent_id = versions[0].agent_id
+    first = run(store.agents.version_page(agent_id, ListAgentVersionsQuery(limit=2)))
+    saved(store, changed(versions[0]))
+
+    second = run(store.agents.version_page(agent_id, ListAgentVersionsQuery(limit=2, cursor=first.next_cursor)))
+
+    assert first.data + second.data == versions
+    assert second.next_cursor is None
+
+
+def test_an_unknown_agent_has_no_versions(store: Store) -> None:
+    assert list(version_pages(store, AgentId(uuid7()), 20)) == [[]]
+
+
+@pytest.mark.parametrize("number", [0, 1_000_000_000, 2**64, 1_800_000_000_000 << 80, 2**128 - 1])
+def test_a_cursor_that_no_list_of_versions_returned_is_refused(store: Store, number: int) -> None:
+    cursor = pagination.encode_cursor(str(uuid.UUID(int=number)))
+
+    with pytest.raises(InvalidCursor):
+        run(store.agents.version_page(AGENT_ID, ListAgentVersionsQuery(cursor=cursor)))
+
+
+def test_after_the_first_version_there_is_nothing_and_no_request(store: Store) -> None:
+    cursor = pagination.encode_cursor(str(uuid.UUID(int=1)))
+
+    page = run(store.through(query=never_sent).agents.version_page(AGENT_ID, ListAgentVersionsQuery(cursor=cursor)))
+
+    assert (page.data, page.next_cursor) == ([], None)
 
 
 # ---- Deleting ---------------------------------------------------------------------------------------
@@ -323,6 +412,17 @@ def test_values_over_the_limits_of_this_version_are_kept(store: Store) -> None:
     agent = read_everywhere(store)
 
     assert (len(agent.name), agent.behaviors.max_duration_seconds, len(agent.questions)) == (200, 7_200, 60)
+
+
+def test_variables_with_values_over_the_limits_of_this_version_are_kept(store: Store) -> None:
+    newer = {"guest": {"type": "date", "max_length": 20_000, "mood": "calm"}, "room": {"type": "number", "default": 7}}
+    stored(store, {**LEAST, "variables": newer})
+
+    variables = read_everywhere(store).variables
+
+    assert variables is not None
+    assert {name: type(variable) for name, variable in variables.items()} == {"guest": Variable, "room": Variable}
+    assert (variables["guest"].type, variables["guest"].max_length, variables["room"].default) == ("date", 20_000, 7)
 
 
 BROKEN = {

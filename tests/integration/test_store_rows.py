@@ -68,7 +68,7 @@ def test_missing_attributes_have_their_defaults(store: Store) -> None:
     session = added(store)
     livekit = {"M": {"room_sid": {"S": "RM_ours"}}}
     defaults = ("media", "duties", "due_at", "due_shard", "participant_name", "metadata")
-    others = ("client_metadata", "checkpoint_bytes")
+    others = ("client_metadata", "checkpoint_bytes", "time_zone")
 
     stored(store, session, defaults + others, livekit=livekit)
 

@@ -14,6 +14,7 @@ from pi_voice.domain.errors import ErrorDetail, SessionNotFound
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun, TranscriptQuality
 from pi_voice.domain.ids import SessionId, TranscriptId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
+from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import Participant, Session, SessionCompletion
 from tests.integration.samples import NOW, TURNS, UNPROVISIONED, a_call_end, a_session, added, deleted, found
 from tests.integration.store import Store, never_sent, sent_twice
@@ -56,6 +57,9 @@ def completed(store: Store, end: SessionCompletion | None = None) -> Session:
         {"participant": Participant(identity="🙂" * 128, name="\t" * 128)},
         {"metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
         {"client_metadata": {f"{number:040}": "é" * 500 for number in range(16)}},
+        {"variables": {"guest": 'Ana "\\\n\x00 🙂', "room": 0.1, "floor": -2, "large": 2**53 - 1, "vip": False}},
+        {"time_zone": "America/Sao_Paulo"},
+        {"overrides": {"greeting": "", "voice": {"name": "Leda"}, "questions": ["Por quê?"]}},
     ],
 )
 def test_a_session_is_returned_as_it_was_stored(store: Store, changes: dict[str, Any]) -> None:
@@ -99,9 +103,33 @@ def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
         "renewals",
         "session_id",
         "status",
+        "time_zone",
         "ttl_seconds",
         "workspace",
     }
+
+
+def test_variables_and_overrides_are_stored_as_json_and_not_in_lists(store: Store) -> None:
+    session = added(store, variables={"room": 0.1}, overrides={"greeting": "Olá"})
+
+    row = store.row_of(session)
+    [listed] = run(store.sessions.page(session.workspace, ListSessionsQuery())).data
+
+    assert (row["variables"], row["overrides"]) == ({"S": '{"room":0.1}'}, {"S": '{"greeting":"Olá"}'})
+    assert (listed.variables, listed.overrides) == ({}, {})
+
+
+def test_variables_and_overrides_stay_when_the_session_is_completed_and_go_with_it(store: Store) -> None:
+    session = added(store, variables={"guest": "Ana"}, overrides={"greeting": "Olá"})
+
+    done = run(store.sessions.complete(session, a_call_end()))
+    assert done is not None
+    assert (done.variables, done.overrides) == ({"guest": "Ana"}, {"greeting": "Olá"})
+
+    deleted(store, session)
+
+    assert "Ana" not in json.dumps(store.row_of(session))
+    assert "Olá" not in json.dumps(store.row_of(session), ensure_ascii=False)
 
 
 def test_an_unknown_session_is_none(store: Store) -> None:

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+from pi_voice.domain.agents import Agent, ListAgentsQuery, ListAgentVersionsQuery, OwnedAgent
 from pi_voice.domain.api_keys import ApiKey
 from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
-    AgentNotFound,
+    AgentVersionNotFound,
     InvalidApiKey,
     RateLimited,
     RenewalLimitReached,
@@ -159,15 +159,20 @@ class FakeAgents:
     async def version(self, agent_id: AgentId, version: int) -> Agent:
         await _request()
         if (agent_id, version) not in self.versions:
-            raise AgentNotFound
+            raise AgentVersionNotFound
         return self.versions[agent_id, version]
 
-    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+    async def version_page(self, agent_id: AgentId, query: ListAgentVersionsQuery) -> Page[Agent]:
+        await _request()
+        newest_first = sorted((key for key in self.versions if key[0] == agent_id), reverse=True)
+        return Page[Agent](data=[self.versions[key] for key in newest_first][: query.limit])
+
+    async def save(self, workspace: WorkspaceId, agent: Agent, request_hash: str | None = None) -> bool:
         await _request()
         head = self.heads.get(agent.agent_id)
         if agent.version != (head.agent.version + 1 if head else 1):
             return False
-        self.heads[agent.agent_id] = OwnedAgent(workspace, agent)
+        self.heads[agent.agent_id] = OwnedAgent(workspace, agent, request_hash)
         self.versions[agent.agent_id, agent.version] = agent
         return True
 
@@ -609,7 +614,7 @@ class FailingLiveTokens(FakeLiveTokens):
 class AgentsThatNeverSave(FakeAgents):
     """A concurrent request always saves first."""
 
-    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+    async def save(self, workspace: WorkspaceId, agent: Agent, request_hash: str | None = None) -> bool:
         await _request()
         return False
 

@@ -44,6 +44,7 @@ def test_all_fields_but_name_and_instructions_have_defaults() -> None:
         "evidence": False,
         "voice": {"name": "Puck", "language_code": None},
         "tools": [],
+        "variables": None,
         "metadata": {},
     }
 

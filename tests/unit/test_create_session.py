@@ -4,15 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest, GeminiLiveConnection
 from pi_voice.domain.duties import Duty
 from pi_voice.domain.errors import (
     AgentNotFound,
+    AgentVersionNotFound,
     GeminiError,
     GeminiUnavailable,
     InvalidApiKey,
+    InvalidVariables,
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
@@ -259,6 +262,110 @@ def test_the_requested_media_are_stored_for_renewals() -> None:
     setup.create(create_session_request(media=["microphone", "camera"]))
 
     assert setup.session.media == ("microphone", "camera")
+
+
+# ---- Version, variables and overrides -------------------------------------------------------------------
+
+
+def two_versions() -> FakeAgents:
+    """Return an agent whose current version is 2."""
+    agents = FakeAgents(agent(version=2, instructions="Ask for the date.", voice={"name": "Leda"}))
+    first = agent(instructions="Ask for the city.", voice={"name": "Kore"}, behaviors={"max_duration_seconds": 120})
+    agents.versions[AGENT_ID, 1] = first
+    return agents
+
+
+@pytest.mark.parametrize(
+    ("pin", "version", "words", "voice"), [(None, 2, "date", "Leda"), (2, 2, "date", "Leda"), (1, 1, "city", "Kore")]
+)
+def test_a_session_has_the_version_that_it_asks_for(pin: int | None, version: int, words: str, voice: str) -> None:
+    setup = Setup(two_versions())
+
+    created = setup.create(create_session_request(agent_version=pin))
+
+    (request,) = setup.live_tokens.requests
+    assert (created.agent_version, setup.session.agent_version) == (version, version)
+    assert f"Ask for the {words}." in request.instruction
+    assert request.voice == voice
+    assert created.max_duration_seconds == (120 if version == 1 else None)
+
+
+def test_a_version_that_the_agent_does_not_have_is_not_found_and_nothing_is_issued() -> None:
+    setup = Setup(two_versions())
+
+    with pytest.raises(AgentVersionNotFound):
+        setup.create(create_session_request(agent_version=3))
+
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
+
+
+def test_a_version_of_another_workspaces_agent_is_not_found() -> None:
+    with pytest.raises(AgentNotFound):
+        Setup(two_versions()).create(create_session_request(agent_version=1), FakeCaller("globex"))
+
+
+def test_the_live_token_is_locked_to_the_agent_with_the_session_s_values_and_overrides() -> None:
+    variables: JsonValue = {"guest": {"type": "string"}, "room": {"type": "number", "default": 7}}
+    setup = Setup(FakeAgents(agent(instructions="Greet {{guest}} in {{room}}.", variables=variables)))
+
+    setup.create(
+        create_session_request(
+            variables={"guest": "Ada"},
+            time_zone="Asia/Tokyo",
+            overrides={"voice": {"name": "Leda"}, "greeting": "It is {{date}}.", "language": "ja"},
+        )
+    )
+
+    (request,) = setup.live_tokens.requests
+    assert "Greet \u27e6Ada\u27e7 in 7." in request.instruction
+    assert "It is Friday, 2027-01-15." in request.instruction
+    assert "Speak ja " in request.instruction
+    assert request.voice == "Leda"
+    assert setup.session.variables == {"guest": "Ada", "room": 7}
+    assert setup.session.overrides == {"voice": {"name": "Leda"}, "greeting": "It is {{date}}.", "language": "ja"}
+    assert setup.session.time_zone == "Asia/Tokyo"
+
+
+def test_a_repeated_request_has_the_same_values_and_overrides() -> None:
+    variables: JsonValue = {"guest": {"type": "string"}}
+    setup = Setup(FakeAgents(agent(instructions="Greet {{guest}}.", variables=variables)))
+    request = create_session_request(variables={"guest": "Ada"}, overrides={"questions": ["Why, {{guest}}?"]})
+    first = setup.create(request)
+    setup.clock.now += 60
+
+    asyncio.run(setup.create_session.repeat_create_session(first.session_id, ACME))
+
+    assert setup.live_tokens.requests[0] == setup.live_tokens.requests[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "paths"),
+    [
+        ({}, ["variables.guest"]),
+        ({"variables": {"guest": 7}}, ["variables.guest"]),
+        ({"variables": {"guest": "Ada", "room": "x"}}, ["variables.room"]),
+        ({"variables": {"guest": "Ada"}, "overrides": {"greeting": "{{room}}"}}, ["overrides.greeting"]),
+    ],
+)
+def test_values_that_do_not_fit_the_agent_are_refused_and_nothing_is_issued(
+    fields: dict[str, JsonValue], paths: list[str]
+) -> None:
+    setup = Setup(FakeAgents(agent(variables={"guest": {"type": "string"}})))
+
+    with pytest.raises(InvalidVariables) as raised:
+        setup.create(create_session_request(**fields))
+
+    assert [detail.path for detail in raised.value.details] == paths
+    assert (setup.rooms.opened, setup.live_tokens.requests, setup.sessions.stored) == ([], [], {})
+
+
+def test_values_are_checked_against_the_version_that_the_session_asks_for() -> None:
+    agents = two_versions()
+    agents.versions[AGENT_ID, 1] = agent(variables={"guest": {"type": "string"}})
+
+    with pytest.raises(InvalidVariables):
+        Setup(agents).create(create_session_request(variables={"guest": "Ada"}))
+    assert Setup(agents).create(create_session_request(variables={"guest": "Ada"}, agent_version=1)).agent_version == 1
 
 
 # ---- Repeated requests ----------------------------------------------------------------------------------

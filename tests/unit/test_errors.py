@@ -19,10 +19,12 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.TtlTooShort, 400, "voice_session_ttl_too_short", False),
     (errors.InvalidCursor, 400, "invalid_cursor", False),
     (errors.InvalidOutputSchema, 400, "invalid_output_schema", False),
+    (errors.InvalidVariables, 400, "invalid_variables", False),
     (errors.MissingApiKey, 401, "missing_api_key", False),
     (errors.InvalidApiKey, 401, "invalid_api_key", False),
     (errors.InvalidWebhookSignature, 401, "invalid_webhook_signature", False),
     (errors.AgentNotFound, 404, "voice_agent_not_found", False),
+    (errors.AgentVersionNotFound, 404, "voice_agent_not_found", False),
     (errors.SessionNotFound, 404, "voice_session_not_found", False),
     (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
     (errors.SessionNotActive, 409, "voice_session_not_active", False),
@@ -31,6 +33,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.SessionNotCompleted, 409, "voice_session_not_completed", False),
     (errors.TranscriptGap, 409, "voice_transcript_gap", False),
     (errors.TranscriptConflict, 409, "voice_transcript_conflict", False),
+    (errors.AgentVersionConflict, 409, "agent_version_conflict", False),
     (errors.IdempotencyInProgress, 409, "idempotency_in_progress", True),
     (errors.RequestTooLarge, 413, "request_too_large", False),
     (errors.ToolCallsTooLarge, 413, "request_too_large", False),
@@ -68,7 +71,14 @@ def _leaves(error: type[VoiceError]) -> set[type[VoiceError]]:
     return {error} if not children else set().union(*(_leaves(child) for child in children))
 
 
-COMPUTED_MESSAGES = (TtlTooShort, TranscriptGap, TranscriptConflict, RequestTooLarge, RateLimited)
+COMPUTED_MESSAGES = (
+    TtlTooShort,
+    errors.AgentVersionConflict,
+    TranscriptGap,
+    TranscriptConflict,
+    RequestTooLarge,
+    RateLimited,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +97,15 @@ def test_ttl_too_short_names_the_smallest_valid_ttl() -> None:
 
     assert error.message == (
         "ttl_seconds is 600, but the call may last 900 seconds. Ask for a ttl_seconds of at least 900."
+    )
+
+
+def test_a_version_conflict_names_the_current_version() -> None:
+    error = errors.AgentVersionConflict(7)
+
+    assert error.message == (
+        "The agent has changed: its current version is 7. Get it, make your change again, and send it with "
+        'If-Match: "7".'
     )
 
 

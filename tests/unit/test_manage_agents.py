@@ -4,8 +4,26 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from pi_voice.domain.agents import Agent, Behaviors, ListAgentsQuery, SavedAgent
-from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, InvalidOutputSchema, InvalidRequest, StorageError
+from pi_voice.domain.agents import (
+    MAX_AGENT_BYTES,
+    Agent,
+    Behaviors,
+    ListAgentsQuery,
+    ListAgentVersionsQuery,
+    SavedAgent,
+    VersionNumber,
+)
+from pi_voice.domain.errors import (
+    AgentNotFound,
+    AgentVersionConflict,
+    AgentVersionNotFound,
+    AlreadyProcessed,
+    InvalidApiKey,
+    InvalidOutputSchema,
+    InvalidRequest,
+    InvalidVariables,
+    StorageError,
+)
 from pi_voice.domain.ids import AgentId, is_uuid
 from pi_voice.use_cases.manage_agents import ManageAgents
 from tests.support.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
@@ -16,9 +34,28 @@ INVALID_SCHEMA: JsonValue = {"city": 1}
 GLOBEX = FakeCaller("globex")
 
 
-def update(agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None) -> SavedAgent:
+def update(
+    agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None, if_match: str | None = None
+) -> SavedAgent:
     """Patch the only agent."""
-    return asyncio.run(ManageAgents(agents, clock or FakeClock()).update_agent(AGENT_ID, patch, ACME))
+    return asyncio.run(ManageAgents(agents, clock or FakeClock()).update_agent(AGENT_ID, patch, ACME, if_match))
+
+
+def restore(
+    agents: FakeAgents, version: str, if_match: str | None = None, request_hash: str | None = None
+) -> SavedAgent:
+    """Restore a version of the only agent, a minute after it was created."""
+    manage_agents = ManageAgents(agents, FakeClock(NOW + 60))
+    number = VersionNumber(version)
+    return asyncio.run(manage_agents.restore_agent_version(AGENT_ID, number, ACME, if_match, request_hash))
+
+
+def agents_with_versions(*names: str) -> FakeAgents:
+    """Return an agent with a version of each name."""
+    agents = FakeAgents(agent(name=names[0]))
+    for name in names[1:]:
+        update(agents, {"name": name})
+    return agents
 
 
 def without_warnings(saved: SavedAgent) -> Agent:
@@ -255,6 +292,254 @@ def test_an_agent_that_is_deleted_while_it_is_changed_stays_deleted() -> None:
     assert agents.heads == {}
 
 
+def test_an_update_with_the_current_version_is_applied_and_with_another_one_refused() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+
+    assert update(agents, {"name": "Cleo"}, if_match='"2"').version == 3
+    with pytest.raises(AgentVersionConflict):
+        update(agents, {"name": "Dora"}, if_match='"2"')
+
+    assert agents.heads[AGENT_ID].agent.name == "Cleo"
+
+
+def test_an_update_that_changes_nothing_is_refused_if_its_version_is_stale() -> None:
+    with pytest.raises(AgentVersionConflict):
+        update(agents_with_versions("Ana", "Bea"), {"name": "Bea"}, if_match='"1"')
+
+
+def test_of_two_concurrent_updates_of_one_version_one_is_refused() -> None:
+    agents = FakeAgents(agent())
+    manage_agents = ManageAgents(agents, FakeClock())
+
+    async def race() -> list[object]:
+        updates = (manage_agents.update_agent(AGENT_ID, {"name": name}, ACME, '"1"') for name in ("Bea", "Cleo"))
+        return list(await asyncio.gather(*updates, return_exceptions=True))
+
+    assert sorted(type(answer).__name__ for answer in asyncio.run(race())) == ["AgentVersionConflict", "SavedAgent"]
+    assert agents.heads[AGENT_ID].agent.version == 2
+
+
+def test_a_malformed_precondition_is_refused_and_changes_nothing() -> None:
+    agents = FakeAgents(agent())
+
+    with pytest.raises(InvalidRequest):
+        update(agents, {"name": "Bea"}, if_match="1")
+
+    assert agents.heads[AGENT_ID].agent.version == 1
+
+
+# ---- Versions -------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_returned_whether_it_is_the_current_one_or_not() -> None:
+    manage_agents = ManageAgents(agents_with_versions("Ana", "Bea"))
+
+    names = [asyncio.run(manage_agents.get_agent_version(AGENT_ID, VersionNumber(n), ACME)).name for n in "12"]
+
+    assert names == ["Ana", "Bea"]
+
+
+@pytest.mark.parametrize("version", ["0", "3", "-1", "01", "1.0", "", "one", "\u0661", "9" * 9, "9" * 5_000])
+def test_a_version_that_the_agent_does_not_have_is_not_found(version: str) -> None:
+    agents = agents_with_versions("Ana", "Bea")
+
+    with pytest.raises(AgentVersionNotFound):
+        asyncio.run(ManageAgents(agents).get_agent_version(AGENT_ID, VersionNumber(version), ACME))
+    with pytest.raises(AgentVersionNotFound):
+        restore(agents, version)
+
+
+def test_the_versions_of_an_agent_are_listed_newest_first() -> None:
+    agents = agents_with_versions("Ana", "Bea", "Cleo")
+
+    page = asyncio.run(ManageAgents(agents).list_agent_versions(AGENT_ID, ListAgentVersionsQuery(), ACME))
+
+    assert [(version.version, version.name) for version in page.data] == [(3, "Cleo"), (2, "Bea"), (1, "Ana")]
+
+
+def test_a_restored_version_is_a_new_one_equal_to_the_earlier_one() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+
+    restored = restore(agents, "1")
+
+    assert (restored.version, restored.name, restored.updated_at) == (3, "Ana", NOW + 60)
+    assert agents.heads[AGENT_ID].agent == without_warnings(restored)
+    assert [agents.versions[AGENT_ID, number].name for number in (1, 2, 3)] == ["Ana", "Bea", "Ana"]
+
+
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_restoring_what_the_agent_is_already_makes_no_version(version: str) -> None:
+    agents = agents_with_versions("Ana", "Bea", "Ana")
+
+    assert restore(agents, version).version == 3
+    assert len(agents.versions) == 3
+
+
+def test_a_restore_with_the_current_version_is_applied_and_with_another_one_refused() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+
+    with pytest.raises(AgentVersionConflict):
+        restore(agents, "1", if_match='"1"')
+    assert restore(agents, "1", if_match='"2"').version == 3
+    with pytest.raises(AgentVersionConflict):
+        restore(agents, "1", if_match='"2"')
+
+
+def test_a_restored_version_has_warnings_about_its_schema_and_its_texts() -> None:
+    agents = FakeAgents(agent(output_schema_strict=STRICT_SCHEMA, instructions="Say {{this}}."))
+    update(agents, {"output_schema_strict": None, "instructions": "Say that."})
+
+    assert [warning.path for warning in restore(agents, "1").warnings] == [WARNING_PATH, "instructions"]
+
+
+def test_a_version_that_is_not_valid_any_more_is_not_restored() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+    agents.versions[AGENT_ID, 1] = agent_of_newer_version()
+
+    with pytest.raises(InvalidRequest) as raised:
+        restore(agents, "1")
+
+    assert [detail.path for detail in raised.value.details] == ["behaviors.speaking_pace"]
+    assert agents.heads[AGENT_ID].agent.version == 2
+
+
+def test_a_repeated_restore_returns_the_version_that_it_made_although_there_is_a_newer_one() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+    restored = restore(agents, "1", request_hash="hash")
+    update(agents, {"name": "Cleo"})
+
+    assert asyncio.run(ManageAgents(agents).repeat_restore_agent_version(restored.version_id, ACME)) == restored
+    with pytest.raises(AgentNotFound):
+        asyncio.run(ManageAgents(agents).repeat_restore_agent_version(restored.version_id, GLOBEX))
+
+
+def test_a_restore_that_was_made_but_not_recorded_is_recognized_whatever_its_precondition() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+    restored = restore(agents, "1", '"2"', "hash")
+
+    with pytest.raises(AlreadyProcessed) as raised:
+        restore(agents, "1", '"2"', "hash")
+    with pytest.raises(AgentVersionConflict):
+        restore(agents, "1", '"2"', "another")
+
+    assert raised.value.resource_id == restored.version_id == f"{AGENT_ID}/3"
+    assert len(agents.versions) == 3
+
+
+def test_of_concurrent_restores_with_one_precondition_one_is_applied() -> None:
+    agents = agents_with_versions("Ana", "Bea", "Cleo")
+    manage_agents = ManageAgents(agents)
+
+    async def race() -> list[object]:
+        restores = (manage_agents.restore_agent_version(AGENT_ID, VersionNumber(n), ACME, '"3"') for n in "12")
+        return list(await asyncio.gather(*restores, return_exceptions=True))
+
+    assert sorted(type(answer).__name__ for answer in asyncio.run(race())) == ["AgentVersionConflict", "SavedAgent"]
+    assert agents.heads[AGENT_ID].agent.version == 4
+
+
+def test_a_restore_that_always_loses_the_race_raises_a_storage_error() -> None:
+    agents = AgentsThatNeverSave(agent(version=2, name="Bea"))
+    agents.versions[AGENT_ID, 1] = agent()
+
+    with pytest.raises(StorageError):
+        restore(agents, "1")
+
+
+def test_the_versions_of_a_deleted_agent_are_gone() -> None:
+    agents = agents_with_versions("Ana", "Bea")
+    manage_agents, version = ManageAgents(agents), VersionNumber("1")
+    asyncio.run(manage_agents.delete_agent(AGENT_ID, ACME))
+
+    for call in (
+        manage_agents.list_agent_versions(AGENT_ID, ListAgentVersionsQuery(), ACME),
+        manage_agents.get_agent_version(AGENT_ID, version, ACME),
+        manage_agents.restore_agent_version(AGENT_ID, version, ACME),
+    ):
+        with pytest.raises(AgentNotFound):
+            asyncio.run(call)
+
+
+# ---- Variables and size ---------------------------------------------------------------------------------
+
+
+def test_an_agent_whose_texts_name_an_unknown_variable_is_not_saved() -> None:
+    agents = FakeAgents(agent(variables={"guest": {"type": "string"}}, instructions="Greet {{guest}}."))
+
+    with pytest.raises(InvalidVariables):
+        asyncio.run(
+            ManageAgents(agents).create_agent(create_agent_request(instructions="{{guest}}", variables={}), ACME)
+        )
+    with pytest.raises(InvalidVariables):
+        update(agents, {"variables": {"guest": None}})
+
+    assert list(agents.versions) == [(AGENT_ID, 1)]
+
+
+def test_a_patch_changes_one_field_of_one_variable() -> None:
+    variables: JsonValue = {"guest": {"type": "string", "default": "Ada", "max_length": 9}, "room": {"type": "number"}}
+    agents = FakeAgents(agent(variables=variables))
+
+    updated = update(agents, {"variables": {"guest": {"default": None}, "room": None}})
+
+    assert updated.model_dump(mode="json")["variables"] == {
+        "guest": {"type": "string", "description": None, "max_length": 9, "default": None}
+    }
+    assert update(agents, {"variables": None}).variables is None
+
+
+@pytest.mark.parametrize(
+    ("patch", "paths"),
+    [
+        ({"variables": {"guest": {"mood": None}}}, ["variables.guest.mood"]),
+        ({"variables": {"guest": {"type": "text"}}}, ["variables.guest.type"]),
+        ({"variables": {"guest": "Ada"}}, ["variables.guest"]),
+        ({"variables": []}, ["variables"]),
+        ({"variables": {"date": {"type": "string"}}}, ["variables.date"]),
+    ],
+)
+def test_a_patch_of_variables_is_refused_by_its_path(patch: dict[str, JsonValue], paths: list[str]) -> None:
+    agents = FakeAgents(agent(variables={"guest": {"type": "string"}}))
+
+    with pytest.raises(InvalidRequest) as raised:
+        update(agents, patch)
+
+    assert [detail.path for detail in raised.value.details] == paths
+
+
+def test_a_text_with_braces_of_an_agent_without_variables_is_saved_with_a_warning() -> None:
+    agents = FakeAgents()
+
+    created = asyncio.run(
+        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(instructions="Say {{hello}}."), ACME)
+    )
+
+    assert [warning.path for warning in created.warnings] == ["instructions"]
+    assert agents.heads[created.agent_id].agent.instructions == "Say {{hello}}."
+
+
+def test_an_agent_that_is_larger_than_its_row_may_be_is_not_saved() -> None:
+    longest = "\x01"  # takes six bytes as JSON
+    values: JsonValue = {f"v{number}": {"type": "string", "default": longest * 60} for number in range(50)}
+    fields: dict[str, JsonValue] = {
+        "instructions": "i" + longest * 19_999,
+        "questions": ["q" + longest * 499] * 50,
+        "metadata": {f"{number:02}" + longest * 38: longest * 500 for number in range(16)},
+        "output_schema": {"k": longest * 5_400},
+        "output_schema_strict": {"type": "object", "title": longest * 5_400},
+    }
+
+    with pytest.raises(InvalidRequest) as raised:
+        asyncio.run(ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME))
+
+    assert f"{MAX_AGENT_BYTES:,}" in raised.value.details[0].message
+    del fields["metadata"]
+    created = asyncio.run(
+        ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME)
+    )
+    assert created.version == 1
+
+
 # ---- Warnings -------------------------------------------------------------------------------------------
 
 STRICT_SCHEMA: JsonValue = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]{3}$"}}}
@@ -327,6 +612,9 @@ def test_another_workspace_s_agent_gives_the_same_error_as_an_unknown_agent(agen
     for call in (
         manage_agents.get_agent(agent_id, GLOBEX),
         manage_agents.update_agent(agent_id, {"name": "Mine"}, GLOBEX),
+        manage_agents.list_agent_versions(agent_id, ListAgentVersionsQuery(), GLOBEX),
+        manage_agents.get_agent_version(agent_id, VersionNumber("1"), GLOBEX),
+        manage_agents.restore_agent_version(agent_id, VersionNumber("1"), GLOBEX),
         manage_agents.delete_agent(agent_id, GLOBEX),
     ):
         with pytest.raises(AgentNotFound):
@@ -340,7 +628,10 @@ def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
 
     for call in (
         manage_agents.get_agent(AGENT_ID, UnknownCaller()),
-        manage_agents.update_agent(AGENT_ID, {}, UnknownCaller()),
+        manage_agents.update_agent(AGENT_ID, {}, UnknownCaller(), "malformed"),
+        manage_agents.list_agent_versions(AGENT_ID, ListAgentVersionsQuery(), UnknownCaller()),
+        manage_agents.get_agent_version(AGENT_ID, VersionNumber("0"), UnknownCaller()),
+        manage_agents.restore_agent_version(AGENT_ID, VersionNumber("0"), UnknownCaller(), "malformed"),
         manage_agents.delete_agent(AGENT_ID, UnknownCaller()),
         manage_agents.create_agent(create_agent_request(), UnknownCaller()),
         manage_agents.list_agents(ListAgentsQuery(), UnknownCaller()),

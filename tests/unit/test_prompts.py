@@ -41,6 +41,7 @@ AGENTS: dict[str, dict[str, JsonValue]] = {
     "slow_and_brief": {"behaviors": {"speaking_pace": "slow", "response_length": "brief"}},
     "fast_and_detailed": {"behaviors": {"speaking_pace": "fast", "response_length": "detailed"}},
     "questions_without_a_closing_message": {"questions": ["Which city?"]},
+    "filled_in_texts": {"behaviors": {"greeting": "Welcome, \u27e6Ada\u27e7."}, "variables": {}},
     "a_closing_message_without_questions": {"behaviors": {"closing_message": "Bye for now."}},
     "tools_and_hang_up": {
         "behaviors": {"may_hang_up": True},

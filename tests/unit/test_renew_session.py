@@ -56,12 +56,13 @@ class Setup:
         stored: Session | None = None,
         *,
         now: float = NOW + 500,
+        agents: FakeAgents | None = None,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
         rooms: FakeRooms | None = None,
         live_tokens: FakeLiveTokens | None = None,
     ) -> None:
-        self.agents = FakeAgents(ANA)
+        self.agents = agents or FakeAgents(ANA)
         self.sessions = sessions or FakeSessions(stored or session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.tool_calls = FakeToolCalls(self.sessions)
@@ -107,6 +108,24 @@ class Setup:
         """The only request for a Gemini Live token."""
         (request,) = self.live_tokens.requests
         return request
+
+
+def test_a_renewed_call_has_the_values_and_overrides_that_its_session_was_created_with() -> None:
+    declared = agent(instructions="Greet {{guest}}, {{date}}.", variables={"guest": {"type": "string", "default": "x"}})
+    stored = replace(
+        session(),
+        created_at=NOW - 3_000,  # renewed on the next day
+        time_zone="Pacific/Kwajalein",
+        variables={"guest": "Ada"},
+        overrides={"voice": {"name": "Leda"}, "greeting": "Hi {{guest}}"},
+    )
+    setup = Setup(stored, agents=FakeAgents(declared))
+
+    setup.renew()
+
+    assert "Greet \u27e6Ada\u27e7, Friday, 2027-01-15." in setup.token_request.instruction
+    assert "Hi \u27e6Ada\u27e7" in setup.token_request.instruction
+    assert setup.token_request.voice == "Leda"
 
 
 # ---- New connections ------------------------------------------------------------------------------------

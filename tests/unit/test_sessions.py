@@ -11,7 +11,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pi_voice.domain.agents import Behaviors, OwnedAgent
 from pi_voice.domain.connection_api import AddParticipantRequest, CreateSessionRequest
 from pi_voice.domain.duties import Duty
-from pi_voice.domain.errors import TranscriptTooLarge, TtlTooShort
+from pi_voice.domain.errors import InvalidRequest, TranscriptTooLarge, TtlTooShort
 from pi_voice.domain.extraction_api import PreviewExtractionRequest
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import WorkspaceId
@@ -460,6 +460,42 @@ def test_a_new_session_is_active_with_the_agent_s_version_and_a_room_named_by_it
     assert (created.metadata, created.client_metadata) == ({"order": "4711"}, {"page": "checkout"})
 
 
+def test_what_a_session_is_created_with_takes_at_most_80_000_bytes() -> None:
+    owned = OwnedAgent(WorkspaceId("acme"), agent())
+    pairs: JsonValue = {f"{number:02}" + "\U0001f642" * 38: "\U0001f642" * 500 for number in range(16)}
+    largest: dict[str, JsonValue] = {"metadata": pairs, "client_metadata": pairs}
+    questions: JsonValue = ["q" * 500] * 50
+
+    for fields in (
+        largest,
+        {"overrides": {"questions": questions, "greeting": "g" * 1000, "closing_message": "c" * 1000}},
+        {"overrides": {"questions": ["東" * 500] * 50}},
+    ):
+        created = create_session_request(**fields).new_session(SESSION_ID, owned, NOW, grace_seconds=3_600)
+        assert created.status == "active"
+    for fields in (
+        {**largest, "overrides": {"questions": questions}},
+        {"overrides": {"questions": ["\U0001f642" * 500] * 50}},
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            create_session_request(**fields).new_session(SESSION_ID, owned, NOW, grace_seconds=3_600)
+        assert "80,000" in raised.value.details[0].message
+
+
+def test_a_session_shows_its_overrides_whatever_its_version_knew() -> None:
+    stored = replace(session(), overrides={"voice": {"name": "Tomorrow", "pitch": 1}, "greeting": "Hi", "mood": "calm"})
+
+    shown = json.loads(Session.of_stored(stored, None, []).model_dump_json())["overrides"]
+
+    assert shown == {
+        "language": None,
+        "voice": {"name": "Tomorrow", "language_code": None},
+        "greeting": "Hi",
+        "closing_message": None,
+        "questions": None,
+    }
+
+
 def test_a_new_session_without_a_time_limit_is_hung_up_an_hour_and_15_seconds_after_its_creation() -> None:
     owned = OwnedAgent(WorkspaceId("acme"), agent(behaviors={"max_duration_seconds": 300}))
 
@@ -533,14 +569,17 @@ SUMMARY_FIELDS = {
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",
     "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata", "client_metadata",
 }  # fmt: skip
+FIELDS_OF_ONE = {
+    *("transcript", "tool_calls", "results", "extraction", "recordings"),
+    *("variables", "time_zone", "overrides"),
+}
 ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 
 
 def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
     document = json.loads(Session.of_stored(session(), None, []).model_dump_json())
 
-    own = {"transcript", "tool_calls", "results", "extraction", "recordings"}
-    assert document.keys() == SUMMARY_FIELDS | own
+    assert document.keys() == SUMMARY_FIELDS | FIELDS_OF_ONE
     assert document["livekit"].keys() == ROOM_FIELDS
     assert document["participant"] == {"identity": "caller-1", "name": "Kim"}
 

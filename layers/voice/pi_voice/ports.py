@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from pi_voice.domain.agents import Agent, ListAgentsQuery, OwnedAgent
+    from pi_voice.domain.agents import Agent, ListAgentsQuery, ListAgentVersionsQuery, OwnedAgent
     from pi_voice.domain.api_keys import ApiKey
     from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
     from pi_voice.domain.duties import Duties
@@ -95,10 +95,14 @@ class Agents(Protocol):
         ...
 
     async def version(self, agent_id: AgentId, version: int) -> Agent:
-        """Return one version of an agent, also after the agent was deleted; raises AgentNotFound."""
+        """Return one version of an agent, also after the agent was deleted; raises AgentVersionNotFound."""
         ...
 
-    async def save(self, workspace: WorkspaceId, agent: Agent) -> bool:
+    async def version_page(self, agent_id: AgentId, query: ListAgentVersionsQuery) -> Page[Agent]:
+        """Return one page of an agent's versions, newest first; raises InvalidCursor."""
+        ...
+
+    async def save(self, workspace: WorkspaceId, agent: Agent, request_hash: str | None = None) -> bool:
         """Make this version the head if the head is the previous version; return whether it was."""
         ...
 

@@ -101,21 +101,29 @@ def test_a_client_token_opens_the_routes_of_its_session_and_an_api_key_all_but_t
     assert DOCUMENT["components"]["securitySchemes"].keys() == {"api_key", "client_token", "livekit_signature"}
 
 
-def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -> None:
-    def parameters(operation: dict[str, Any]) -> list[str]:
-        return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
+def parameters(operation: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
 
+
+def codes(operation: dict[str, Any], status: str) -> set[str]:
+    return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
+
+
+def test_a_route_that_changes_a_version_documents_its_precondition_and_its_conflict() -> None:
+    conditional = {"updateAgent", "restoreAgentVersion"}
+
+    assert those_with(lambda operation: "If-Match" in parameters(operation)) == conditional
+    assert those_with(lambda operation: "agent_version_conflict" in codes(operation, "409")) == conditional
+
+
+def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -> None:
     def documents_replays(operation: dict[str, Any]) -> bool:
         responses = operation["responses"].items()
         return any("Idempotent-Replayed" in response["headers"] for status, response in responses if status < "300")
 
-    def codes(operation: dict[str, Any], status: str) -> set[str]:
-        return error_codes(operation["responses"][status]) if status in operation["responses"] else set()
+    idempotent = {"createAgent", "restoreAgentVersion", "createSession", "addParticipant", "completeSession"}
 
-    idempotent = {"createAgent", "createSession", "addParticipant", "completeSession"}
-
-    assert those_with(lambda operation: parameters(operation) == ["Idempotency-Key"]) == idempotent
-    assert those_with(parameters) == idempotent
+    assert those_with(lambda operation: "Idempotency-Key" in parameters(operation)) == idempotent
     assert those_with(documents_replays) == idempotent
     assert those_with(lambda operation: "idempotency_in_progress" in codes(operation, "409")) == idempotent
     assert those_with(lambda operation: codes(operation, "422") == {"idempotency_key_reused"}) == idempotent
@@ -200,10 +208,10 @@ def test_a_field_with_a_default_is_optional_in_requests_and_always_in_responses(
     assert SCHEMAS["Agent"]["required"] == list(SCHEMAS["Agent"]["properties"])
 
 
-def test_a_session_holds_every_field_but_the_metadata_that_a_client_token_does_not_see() -> None:
+def test_a_session_holds_every_field_but_those_that_a_client_token_does_not_see() -> None:
     session, summary = SCHEMAS["Session"], SCHEMAS["SessionSummary"]
 
-    assert session["properties"].keys() - set(session["required"]) == {"metadata"}
+    assert session["properties"].keys() - set(session["required"]) == {"metadata", "overrides", "variables"}
     assert summary["properties"].keys() == set(summary["required"])
 
 
@@ -230,6 +238,10 @@ PATCHES: Final[list[tuple[dict[str, object], bool]]] = [
     ({"behaviors": {"speaking_pace": "hasty"}}, False),
     ({"voice": {"mood": None}}, False),
     ({"metadata": {"note": 1}}, False),
+    ({"variables": None}, True),
+    ({"variables": {"guest": None, "room": {"type": "number"}, "city": {"default": None}}}, True),
+    ({"variables": {"guest": {"type": None}}}, False),
+    ({"variables": {"guest": {"mood": None}}}, False),
     ({"mood": None}, False),
 ]
 

@@ -39,6 +39,7 @@ def shapes(field: str, size: int, values: int) -> Iterator[tuple[str, str]]:
     yield "a long text", _text(field, "x" * (size - 20))
     yield "spaces", " " * size
     yield "metadata", f'{{"metadata":{_object(few)}}}'
+    yield "variables", f'{{"variables":{_object(few)}}}'
     yield "objects with unknown fields", _list(field, _object(50), few // 51)
     yield "an object with unknown fields", _list(field, _object(few), 1)
     yield "objects with wrong types", _list(field, turn, min(few // 7, 5_000))

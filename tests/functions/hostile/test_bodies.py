@@ -50,8 +50,9 @@ class Route:
         self.function = function
         self._api = api
         self.limit = LIMITS.get(function, MEGABYTE)
-        self._agent = api.agent(tools=SAMPLES["UpdateAgent"].body["tools"])
-        self._session = api.session(self._agent)
+        variables = SAMPLES["CreateAgent"].body["variables"]
+        self._agent = api.agent(tools=SAMPLES["CreateAgent"].body["tools"], variables=variables)
+        self._session = api.session(self._agent if function == "CallTool" else api.agent(tools=[]))
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 

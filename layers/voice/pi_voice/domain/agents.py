@@ -1,6 +1,7 @@
 """Agents: instructions, questions, voice and output schema."""
 
-from typing import Annotated, Final, Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Final, Literal, NamedTuple, NewType
 
 from pydantic import Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
@@ -9,11 +10,14 @@ from pi_voice.domain.base import Document, JsonObject, Metadata, dotted_path
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.ids import AgentId, WorkspaceId
 from pi_voice.domain.pagination import PageQuery
+from pi_voice.domain.speech import LanguageTag, Question, Words
 from pi_voice.domain.tools import Tools
+from pi_voice.domain.variables import Variable, Variables
 from pi_voice.domain.voices import VoiceName
 
-LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length=35)]
-"""A well-formed BCP 47 tag (RFC 5646, section 2.1), such as `de` or `pt-BR`."""
+MAX_VERSION: Final = 999_999_999
+MAX_AGENT_BYTES: Final = 404_000
+"""Maximum size of an agent as JSON; DynamoDB's limit for an item is 409,600 bytes."""
 
 DurationCap = Annotated[int, Field(ge=60, le=1800)]
 """Time limit of a call in seconds, 60 to 1800."""
@@ -23,8 +27,6 @@ SpeakingPace = TypeAliasType("SpeakingPace", Literal["slow", "normal", "fast"])
 
 ResponseLength = TypeAliasType("ResponseLength", Literal["brief", "moderate", "detailed"])
 """Length of an agent's answers."""
-
-Words = Annotated[str, StringConstraints(max_length=1000)]
 
 
 class Behaviors(Document):
@@ -64,10 +66,7 @@ class AgentConfig(Document):
     """BCP 47 tag of the agent's language, also a hint for the transcription of the caller."""
     purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
     """Purpose of the call, up to 200 characters."""
-    questions: Annotated[
-        tuple[Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")], ...],
-        Field(max_length=50),
-    ] = ()
+    questions: Annotated[tuple[Question, ...], Field(max_length=50)] = ()
     """Questions, asked one at a time in this order; up to 50."""
     behaviors: Behaviors = Behaviors()
     """Time limit, speaking pace, length of answers, first and last words."""
@@ -84,6 +83,11 @@ class AgentConfig(Document):
     """Voice of the agent."""
     tools: Tools = ()
     """Functions that the agent may call, up to 20."""
+    variables: Variables | None = None
+    """Values that each session brings, by name, up to 50; null: texts are said as they are written.
+
+    Instructions, questions, greeting and closing message name them as `{{name}}`.
+    """
     metadata: Metadata = Field(default={})
     """Up to 16 key-value pairs for your own use."""
 
@@ -128,20 +132,34 @@ class AgentVersion(Document):
     updated_at: int
     """When this version was created."""
 
+    @property
+    def version_id(self) -> str:
+        """Agent id and version, which name this version among those of all agents."""
+        return f"{self.agent_id}/{self.version}"
+
 
 class Agent(AgentConfig, AgentVersion):
     """One immutable version of an agent."""
 
 
 class SavedAgent(Agent):
-    """Response of POST /agents and PATCH /agents/{agent_id}: the agent, with warnings about its output schema."""
+    """Response to a request that saves an agent: the agent, with warnings."""
 
     warnings: list[ErrorDetail] = Field(default=[])
-    """What Gemini ignores or reads differently in the output schema, and what is not held, by path."""
+    """By path: what Gemini ignores or reads differently in the output schema, what is not held, and what looks like a
+    variable and is said as it is written."""
 
 
 class ListAgentsQuery(PageQuery):
     """Query of GET /agents."""
+
+
+class ListAgentVersionsQuery(PageQuery):
+    """Query of GET /agents/{agent_id}/versions."""
+
+
+VersionNumber = NewType("VersionNumber", str)
+"""Number of a version in a path, as it was sent."""
 
 
 class OwnedAgent(NamedTuple):
@@ -149,6 +167,8 @@ class OwnedAgent(NamedTuple):
 
     workspace: WorkspaceId
     agent: Agent
+    request_hash: str | None = None
+    """Hash of the request that made this version, if it carried an Idempotency-Key."""
 
 
 MergePatch = dict[str, JsonValue]
@@ -157,17 +177,26 @@ MergePatch = dict[str, JsonValue]
 
 def unknown_fields(patch: MergePatch) -> list[str]:
     """Return the paths of a merge patch that agents do not have; a merge alone would ignore a null there."""
-    return [
-        path
-        for name, change in patch.items()
-        for path in (
-            [name]
-            if name not in AgentConfig.model_fields
-            else [dotted_path((name, inner)) for inner in change if inner not in _PARTS[name].model_fields]
-            if name in _PARTS and isinstance(change, dict)
-            else []
-        )
-    ]
+    return list(map(dotted_path, _unknown_fields(patch)))
+
+
+def _unknown_fields(patch: MergePatch) -> Iterator[tuple[str, ...]]:
+    for name, change in patch.items():
+        if name not in AgentConfig.model_fields:
+            yield (name,)
+        elif name in _PARTS:
+            yield from ((name, inner) for inner in _names(change) if inner not in _PARTS[name].model_fields)
+        elif name == "variables":
+            for variable, fields in _members(change):
+                yield from ((name, variable, inner) for inner in _names(fields) if inner not in Variable.model_fields)
+
+
+def _names(value: JsonValue) -> Iterator[str]:
+    return (name for name, _ in _members(value))
+
+
+def _members(value: JsonValue) -> Iterable[tuple[str, JsonValue]]:
+    return value.items() if isinstance(value, dict) else ()
 
 
 _PARTS: Final[dict[str, type[Document]]] = {"behaviors": Behaviors, "voice": VoiceChoice}

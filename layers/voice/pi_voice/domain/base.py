@@ -5,7 +5,16 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import ErrorDetails
 from typing_extensions import TypeAliasType
 
@@ -13,7 +22,7 @@ from pi_voice.domain.errors import MAX_DETAILS, ErrorDetail, InvalidRequest
 
 MAX_FAULTS: Final = 1_000
 """Maximum number of faults of a request that are listed; a list of more would take too much memory."""
-BACKEND_FIELDS: Final = {"metadata"}
+BACKEND_FIELDS: Final = {"metadata", "overrides", "variables"}
 """Fields of responses that a client token does not see."""
 
 UNKNOWN_FIELD: Final = "Is not a field of this request. Remove it, or check its spelling."
@@ -69,6 +78,11 @@ Metadata = TypeAliasType(
     ],
 )
 """Key-value pairs for your own use: up to 16, keys of 1 to 40 characters, values of up to 500."""
+
+VariableValue = Annotated[
+    JsonValue, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]})
+]
+"""Value of a variable. Its type is checked against the agent's declaration."""
 
 
 def digits_to_int(text: object) -> object:

@@ -4,12 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pi_voice.domain.agents import Behaviors, DurationCap, OwnedAgent
-from pi_voice.domain.base import Document, JsonObject, Metadata
-from pi_voice.domain.errors import TtlTooShort
+from pi_voice.domain.agents import MAX_VERSION, Behaviors, DurationCap, OwnedAgent
+from pi_voice.domain.base import Document, JsonObject, Metadata, VariableValue
+from pi_voice.domain.call_agent import check_call
+from pi_voice.domain.errors import ErrorDetail, InvalidRequest, TtlTooShort
 from pi_voice.domain.ids import AgentId, SessionId
+from pi_voice.domain.overrides import SessionOverrides
 from pi_voice.domain.sessions import (
     DEFAULT_TTL_SECONDS,
+    MAX_CREATED_BYTES,
     DisplayName,
     Identity,
     LiveKitRoom,
@@ -17,7 +20,9 @@ from pi_voice.domain.sessions import (
     Participant,
     Session,
 )
+from pi_voice.domain.time_zones import DEFAULT, TimeZone
 from pi_voice.domain.tools import Speaks
+from pi_voice.domain.variables import MAX_VARIABLES, resolved
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -34,6 +39,8 @@ class CreateSessionRequest(Document):
 
     agent_id: str
     """Agent that takes the call."""
+    agent_version: Annotated[int, Field(ge=1, le=MAX_VERSION)] | None = None
+    """Version of the agent that takes the call; absent: the current one."""
     participant: Participant
     """Participant who talks to the agent."""
     ttl_seconds: Annotated[int, Field(ge=60, le=3600)] = DEFAULT_TTL_SECONDS
@@ -42,6 +49,12 @@ class CreateSessionRequest(Document):
     """Time limit of the call in seconds, 60 to 1800; absent: the agent's, null: none."""
     media: Media = ("microphone",)
     """Tracks the participant may publish: `microphone`, or `microphone` and `camera`."""
+    variables: dict[str, VariableValue] = Field(default={}, max_length=MAX_VARIABLES)
+    """Values of the agent's variables by name; those without a default are required. Hidden from client tokens."""
+    time_zone: TimeZone = DEFAULT
+    """IANA name of the time zone of `{{date}}`, such as `Europe/Berlin`."""
+    overrides: SessionOverrides | None = None
+    """Fields of the agent for this call alone. Hidden from client tokens."""
     metadata: Metadata = Field(default={})
     """Up to 16 key-value pairs for your backend; a client token does not see them."""
     client_metadata: Metadata = Field(default={})
@@ -56,8 +69,11 @@ class CreateSessionRequest(Document):
         return limit
 
     def new_session(self, session_id: SessionId, owned: OwnedAgent, now: int, grace_seconds: int) -> Session:
-        """Make the active session of this request; raises TtlTooShort. The room's name is the session id."""
-        return Session(
+        """Make the active session of this request. The room's name is the session id.
+
+        Raises TtlTooShort, InvalidVariables, and InvalidRequest if it would take too much space.
+        """
+        session = Session(
             session_id=session_id,
             workspace=owned.workspace,
             agent_id=owned.agent.agent_id,
@@ -72,8 +88,23 @@ class CreateSessionRequest(Document):
             media=self.media,
             metadata=self.metadata,
             client_metadata=self.client_metadata,
+            variables=resolved(owned.agent.variables or {}, self.variables),
+            time_zone=self.time_zone,
+            overrides=self.overrides.model_dump(mode="json", exclude_none=True) if self.overrides else {},
             grace_seconds=grace_seconds,
-        ).with_first_duties()
+        )
+        check_call(owned.agent, session)
+        _check_size(session)
+        return session.with_first_duties()
+
+
+def _check_size(session: Session) -> None:
+    if (size := session.created_bytes) > MAX_CREATED_BYTES:
+        message = (
+            f"metadata, client_metadata, variables and overrides take {size:,} bytes together; "
+            f"at most {MAX_CREATED_BYTES:,} are taken."
+        )
+        raise InvalidRequest(details=[ErrorDetail("", message)])
 
 
 class LiveKitConnection(Document):

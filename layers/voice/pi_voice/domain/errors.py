@@ -4,11 +4,13 @@
     ├── InvalidRequest 400
     │   ├── TtlTooShort
     │   ├── InvalidCursor
-    │   └── InvalidOutputSchema
+    │   ├── InvalidOutputSchema
+    │   └── InvalidVariables
     ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
     ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
+    │   └── AgentVersionNotFound
     ├── SessionNotActive · SessionActive · SessionNotCompleted 409
-    ├── TranscriptGap · TranscriptConflict · IdempotencyInProgress 409
+    ├── TranscriptGap · TranscriptConflict · AgentVersionConflict · IdempotencyInProgress 409
     ├── RequestTooLarge · TranscriptTooLarge 413
     ├── UnsupportedMediaType 415
     ├── IdempotencyKeyReused 422
@@ -126,6 +128,13 @@ class InvalidOutputSchema(InvalidRequest):
     default_message = "The output schema cannot be used. Correct the places named in details and send it again."
 
 
+class InvalidVariables(InvalidRequest):
+    """A text names an unknown variable, or the values of a session do not fit the agent's variables."""
+
+    code = "invalid_variables"
+    default_message = "The variables do not fit the agent. Correct the places named in details and send it again."
+
+
 class MissingApiKey(VoiceError):
     """The Authorization header has no bearer token."""
 
@@ -159,6 +168,14 @@ class AgentNotFound(VoiceError):
     status = 404
     code = "voice_agent_not_found"
     default_message = "There is no such agent. List yours with GET /api/v1/voice/agents."
+
+
+class AgentVersionNotFound(AgentNotFound):
+    """The agent has no such version."""
+
+    default_message = (
+        "The agent has no such version. List its versions with GET /api/v1/voice/agents/{agent_id}/versions."
+    )
 
 
 class SessionNotFound(VoiceError):
@@ -231,6 +248,19 @@ class TranscriptConflict(VoiceError):
         super().__init__(
             f"Turn {number} is already saved with a different text. Another client may be writing this transcript; "
             f"the next turn to send is {next_turn}."
+        )
+
+
+class AgentVersionConflict(VoiceError):
+    """The agent's current version is not one of those in `If-Match`."""
+
+    status = 409
+    code = "agent_version_conflict"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"The agent has changed: its current version is {version}. Get it, make your change again, and send it "
+            f'with If-Match: "{version}".'
         )
 
 

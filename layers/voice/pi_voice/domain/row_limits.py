@@ -1,7 +1,8 @@
 """What fits the row of a session: DynamoDB's limit for an item is 400 KB, and readers cannot parse deep results.
 
-Everything of unbounded size that goes into the row is checked here before it is written: results, their evidence and
-errors, the history of extractions, metadata of LiveKit's rooms, and their recordings.
+Everything of unbounded size that goes into the row is checked before it is written. What the session is created with is
+bounded by `sessions.MAX_CREATED_BYTES`; here are results, their evidence and errors, the history of extractions,
+metadata of LiveKit's rooms, and their recordings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ MAX_RESULT_BYTES: Final = 100_000
 MAX_RESULT_AND_EVIDENCE_BYTES: Final = 150_000
 """Maximum size of results and their evidence as JSON."""
 
-MAX_RUN_BYTES: Final = 120_000
+MAX_RUN_BYTES: Final = 105_000
 """Maximum size of the history as JSON."""
 
 MAX_ROOM_METADATA_BYTES: Final = 4_096

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from pi_voice.domain import sessions
-from pi_voice.domain.base import BACKEND_FIELDS, Document, Metadata, digits_to_int
+from pi_voice.domain.base import BACKEND_FIELDS, Document, Metadata, VariableValue, digits_to_int
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
+from pi_voice.domain.overrides import SessionOverrides
 from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, Recording, SessionStatus
 from pi_voice.domain.tool_calls import ToolCall
@@ -110,6 +111,12 @@ class Session(SessionSummary):
     """State and cost of the extraction; null until the session is completed."""
     recordings: list[Recording]
     """Files that LiveKit recorded of the room, up to 20, in the order in which LiveKit reported them."""
+    variables: dict[str, VariableValue]
+    """Values of the agent's variables in this call, defaults included; left out of responses to a client token."""
+    time_zone: str
+    """IANA name of the time zone of `{{date}}`."""
+    overrides: SessionOverrides | None
+    """Fields of the agent for this call alone; null: none. Left out of responses to a client token."""
 
     @classmethod
     def of_stored(
@@ -123,6 +130,9 @@ class Session(SessionSummary):
             results=session.results,
             extraction=session.extraction,
             recordings=list(session.recordings),
+            variables=session.variables,
+            time_zone=session.time_zone,
+            overrides=SessionOverrides.stored(session.overrides),
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
+from pydantic_core import to_json
 from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document, JsonObject
@@ -38,6 +39,9 @@ SHORTEST_RENEWAL_SECONDS: Final = 30
 
 CAP_LEEWAY_SECONDS: Final = 15
 """Time beyond the time limit before the room is closed, so that the client can end the call with a goodbye first."""
+
+MAX_CREATED_BYTES: Final = 80_000
+"""Maximum size of metadata, client metadata, variables and overrides, so that the row has room for what follows."""
 
 CLOCK_LEEWAY_SECONDS: Final = 60
 """Time after the expiry of tokens, for clocks that differ, before the room is closed for good."""
@@ -143,6 +147,9 @@ class Session:
     media: tuple[Medium, ...] = ("microphone",)
     metadata: dict[str, str] = field(default_factory=dict)
     client_metadata: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, JsonValue] = field(default_factory=dict)
+    time_zone: str = "UTC"
+    overrides: dict[str, JsonValue] = field(default_factory=dict)
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
@@ -166,9 +173,23 @@ class Session:
     recordings: tuple[Recording, ...] = ()
 
     @property
+    def created_bytes(self) -> int:
+        """Size of what the session was created with: metadata, which is stored as plain text, and JSON."""
+        pairs = (*self.metadata.items(), *self.client_metadata.items())
+        documents = len(to_json(self.variables)) + len(to_json(self.overrides))
+        return documents + sum(len(key.encode()) + len(value.encode()) for key, value in pairs)
+
+    @property
     def is_ongoing(self) -> bool:
         """Whether the call may continue: the session is active and was not hung up."""
         return self.status == "active" and self.hung_up_at is None
+
+    @property
+    def brought(self) -> str:
+        """Texts that this session brought for its agent: the participant's name, values of variables and overrides."""
+        lists = [value if isinstance(value, list) else [value] for value in self.overrides.values()]
+        texts = (self.participant.name, *self.variables.values(), *(each for values in lists for each in values))
+        return "\n".join(map(str, texts))
 
     @property
     def tokens_end_at(self) -> int:

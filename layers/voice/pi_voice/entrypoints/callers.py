@@ -99,6 +99,11 @@ def _request_hash(request: Request) -> str | None:
     return idempotent_request(_session_caller(request), event, key, max_body_bytes).request_hash
 
 
+def _if_match(request: Request) -> str | None:
+    header: str | None = request.headers.get("if-match")
+    return header
+
+
 def _signed_webhook(request: Request) -> SignedWebhookBody:
     if not (token := request.headers.get("authorization", "")):
         raise InvalidWebhookSignature
@@ -117,6 +122,9 @@ RequestHash = Annotated[str | None, Depends(_request_hash)]
 
 It recognizes a repeat even if the function crashed before it wrote the record of the key.
 """
+
+IfMatch = Annotated[str | None, Depends(_if_match)]
+"""Header If-Match, which is parsed after the caller was authenticated."""
 
 SignedWebhook = Annotated[SignedWebhookBody, Depends(_signed_webhook)]
 """Raw body of a webhook with its signature."""

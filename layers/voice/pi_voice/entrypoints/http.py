@@ -28,6 +28,7 @@ from pi_voice.entrypoints.callers import (
     Authenticators,
     Caller,
     ClientTokenCaller,
+    IfMatch,
     SessionCaller,
     idempotent_request,
 )
@@ -101,6 +102,11 @@ class Route(NamedTuple):
     def accepts_client_token(self) -> bool:
         """Whether the route accepts a session's client token."""
         return SessionCaller in get_type_hints(self.endpoint, include_extras=True).values()
+
+    @property
+    def accepts_if_match(self) -> bool:
+        """Whether the route changes only the version that the header If-Match names."""
+        return IfMatch in get_type_hints(self.endpoint, include_extras=True).values()
 
 
 class _Replayed(NamedTuple):

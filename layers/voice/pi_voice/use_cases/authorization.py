@@ -36,6 +36,13 @@ async def authorized_agent(
     return owned
 
 
+async def version_of(agents: Agents, owned: "OwnedAgent", version: int | None) -> "OwnedAgent":
+    """Return an agent at one of its versions; None: the current one. Raises AgentVersionNotFound."""
+    if version is None or version == owned.agent.version:
+        return owned
+    return owned._replace(agent=await agents.version(owned.agent.agent_id, version))
+
+
 async def authorized_session(
     caller: SessionCaller, sessions: Sessions, session_id: SessionId, count: Count | None = None
 ) -> Session:

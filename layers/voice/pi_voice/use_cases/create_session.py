@@ -5,12 +5,15 @@ import time
 from functools import partial
 from typing import Final
 
+from pi_voice.domain.agents import Agent
+from pi_voice.domain.call_agent import agent_of_call
 from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest
 from pi_voice.domain.errors import (
     AgentNotFound,
     GeminiError,
     GeminiUnavailable,
     InternalError,
+    InvalidVariables,
     LiveKitError,
     LiveKitUnavailable,
     ProviderError,
@@ -28,8 +31,8 @@ from pi_voice.domain.prompts import instruction_for
 from pi_voice.domain.sessions import DEFAULT_GRACE_SECONDS, Session
 from pi_voice.logs import logger
 from pi_voice.ports import Agents, Caller, CreatedRoom, RateLimiter, SessionCaller, Sessions
-from pi_voice.use_cases.authorization import authorized_agent, authorized_session
-from pi_voice.use_cases.issue_connections import IssueConnections, IssuedConnections
+from pi_voice.use_cases.authorization import authorized_agent, authorized_session, version_of
+from pi_voice.use_cases.issue_connections import IssueConnections, IssuedConnections, OnRoomCreated
 
 CLEAN_UP_SECONDS: Final = 2.0
 """Time limit for closing the room of a failed session."""
@@ -43,6 +46,7 @@ class CreateSession:
         SessionNotFound,
         SessionNotActive,
         TtlTooShort,
+        InvalidVariables,
         RateLimited,
         LiveKitError,
         LiveKitUnavailable,
@@ -70,17 +74,16 @@ class CreateSession:
     async def __call__(self, request: CreateSessionRequest, caller: Caller) -> CreatedSession:
         """Provision a session for an agent of the caller's workspace.
 
-        Raises RateLimited, AgentNotFound, TtlTooShort, or a ProviderError. After a ProviderError the room is closed if
-        LiveKit can be reached, and the session is stored as failed with the reason.
+        Raises RateLimited, AgentNotFound, TtlTooShort, InvalidVariables, InvalidRequest, or a ProviderError. After a
+        ProviderError the room is closed if LiveKit can be reached, and the session is stored as failed with the reason.
         """
-        owned = await authorized_agent(caller, self._agents, AgentId(request.agent_id), self._rate_limiter.acquire)
+        current = await authorized_agent(caller, self._agents, AgentId(request.agent_id), self._rate_limiter.acquire)
+        owned = await version_of(self._agents, current, request.agent_version)
         now = self._clock()  # one time for both: lists select by the time in the id, and show `created_at`
         session_id = SessionId(uuid7(lambda: now))
         session = request.new_session(session_id, owned, int(now), self._grace_seconds)
         try:
-            issued = await self._issue_connections(
-                session, owned.agent, instruction_for(owned.agent), on_room_created=partial(self._store, session)
-            )
+            issued = await self._issue(session, owned.agent, on_room_created=partial(self._store, session))
         except StorageError:  # the failed session could not be stored either
             await self._close_room(session)
             raise
@@ -99,8 +102,14 @@ class CreateSession:
         if not session.is_ongoing or self._clock() >= session.expires_at:
             raise SessionNotActive
         agent = await self._agents.version(session.agent_id, session.agent_version)
-        issued = await self._issue_connections(session, agent, instruction_for(agent))
-        return self._created(session, issued)
+        return self._created(session, await self._issue(session, agent))
+
+    async def _issue(
+        self, session: Session, agent: Agent, on_room_created: OnRoomCreated | None = None
+    ) -> IssuedConnections:
+        """Issue the connections of a session, locked to its agent as it speaks in this session."""
+        speaking = agent_of_call(agent, session)
+        return await self._issue_connections(session, speaking, instruction_for(speaking), on_room_created)
 
     def _created(self, session: Session, issued: IssuedConnections) -> CreatedSession:
         return CreatedSession.model_construct(

@@ -142,7 +142,7 @@ class ExtractResults:
             agent, calls = await asyncio.gather(
                 self._agents.version(session.agent_id, session.agent_version), tool_calls
             )
-            call = CallTranscript(turns, session.created_at, session.duration_seconds, calls)
+            call = CallTranscript(turns, session.created_at, session.duration_seconds, calls, session.brought)
             outcome = await self._extractor.extract(ExtractionRequest.of(agent), call, time_limit())
         except Exception as error:  # noqa: BLE001 (a 500 here would hide that the session is completed)
             logger.error("extraction_failed", session_id=session.session_id, **exception_fields(error))

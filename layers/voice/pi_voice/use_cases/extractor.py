@@ -107,6 +107,8 @@ class CallTranscript:
     called_at: int
     duration_seconds: float | None = None
     tool_calls: Sequence[ToolCall] = ()
+    brought: str = ""
+    """Texts that the agent had of this call alone, such as values of variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,8 @@ class Extractor:
             raise _Failed(_schema_violation(details))
         fields = None
         if request.evidence:
-            fields = evidence.verify_evidence(results, claims, call.turns, call.tool_calls, request.told)
+            told = None if request.told is None else f"{request.told}\n{call.brought}"
+            fields = evidence.verify_evidence(results, claims, call.turns, call.tool_calls, told)
         if error := results_error(results, fields):
             raise _Failed(error)
         return results, fields

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import replace
 
+from pi_voice.domain.call_agent import agent_of_call
 from pi_voice.domain.connection_api import RenewedSession, RenewSessionRequest
 from pi_voice.domain.errors import (
     GeminiError,
@@ -58,12 +59,12 @@ class RenewSession:
     async def __call__(
         self, session_id: SessionId, request: RenewSessionRequest, caller: SessionCaller
     ) -> RenewedSession:
-        """Issue new tokens for the same room and the same agent version, and move the expiry.
+        """Issue new tokens for the same room and the same agent, and move the expiry.
 
-        The new prompt tells the agent to go on instead of greeting. If the client cannot resume the Gemini session, it
-        contains the turns saved so far; without any, it is the prompt of a new call. The renewal is counted before
-        anything is issued. Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a
-        ProviderError.
+        The agent is the session's version, with its overrides and variables. The new prompt tells it to go on instead
+        of greeting. If the client cannot resume the Gemini session, it contains the turns and tool calls so far;
+        without any, it is the prompt of a new call. The renewal is counted before anything is issued. Raises
+        SessionNotFound, SessionNotActive, RenewalLimitReached, or a ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         now = int(self._clock())
@@ -77,7 +78,7 @@ class RenewSession:
         if await self._sessions.count_renewal(session_id) is None:
             raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
-        agent = await self._agents.version(session.agent_id, session.agent_version)
+        agent = agent_of_call(await self._agents.version(session.agent_id, session.agent_version), session)
         if request.has_resumption_handle:
             instruction = instruction_to_continue(agent)
         elif session.checkpoint_turns or session.tool_calls:

@@ -76,7 +76,7 @@ class RerunExtraction:
         extraction_request = await self._extraction_request(session, request)
         await self._rate_limiter.acquire(session.workspace)
         turns, tool_calls = await self._content.both(session)
-        call = CallTranscript(turns or [], session.created_at, session.duration_seconds, tool_calls)
+        call = CallTranscript(turns or [], session.created_at, session.duration_seconds, tool_calls, session.brought)
         outcome = await self._extractor.extract(extraction_request, call, seconds_for_extraction())
         extraction = outcome.extraction.model_copy(update={"extracted_at": int(self._clock())})
         if not request.preview and extraction.status != "skipped":

@@ -5,7 +5,8 @@ such as an enum member that only a newer version knows. Everything else raises V
 """
 
 import json
-from typing import Any, Final, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -56,8 +57,16 @@ def _require_known_types(error: ValidationError) -> None:
 
 def _construct(kind: Any, value: Any) -> Any:
     """Build documents from JSON of the right types, without checks."""
+    kind = getattr(kind, "__value__", kind)  # of a named type
+    if get_origin(kind) is Annotated:
+        return _construct(get_args(kind)[0], value)
     if get_origin(kind) is tuple:
         return tuple(_construct(get_args(kind)[0], each) for each in value)
+    if get_origin(kind) is dict:
+        return {name: _construct(get_args(kind)[1], each) for name, each in value.items()}
+    if get_origin(kind) in (Union, UnionType) and value is not None:
+        [kind, *others] = set(get_args(kind)) - {NoneType}
+        return value if others else _construct(kind, value)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = {name: field.annotation for name, field in kind.model_fields.items() if name in value}
         return kind.model_construct(**{name: _construct(fields[name], value[name]) for name in fields})

@@ -29,7 +29,10 @@ DELETED: Final = "deleted"
 _TOMBSTONE_SECONDS: Final = 30 * DAY_SECONDS
 """TTL of a tombstone, longer than the tries of its duties."""
 
-_UNLISTED: Final = {"results", "extraction", "transcript_id", "turns", "request_hash", "recordings"}
+_UNLISTED: Final = {
+    *("results", "extraction", "transcript_id", "turns", "request_hash", "recordings"),
+    *("variables", "time_zone", "overrides"),
+}
 Known = TypeVar("Known", bound=BaseModel)
 
 _FIELDS: Final = {field.name for field in fields(Session)}
@@ -49,6 +52,8 @@ def session_item(session: Session) -> Item:
         "livekit": session.livekit.model_dump(exclude_none=True) | {"other_rooms": {}},
         "metadata": session.metadata,
         "client_metadata": session.client_metadata,
+        "time_zone": session.time_zone,
+        **_present({name: to_json_text(getattr(session, name) or None) for name in ("variables", "overrides")}),
         **_present(duty_attributes(session.session_id, session.duties)),
     }
     if session.failure is not None:
@@ -129,6 +134,8 @@ def session_of(item: Item) -> Session:
             "livekit": _livekit_room(item.get("livekit", {}), item["session_id"]),
             "max_duration_seconds": item.get("max_duration_seconds"),
             "media": tuple(item.get("media", ["microphone"])),
+            "variables": from_json_text(item.get("variables")) or {},
+            "overrides": from_json_text(item.get("overrides")) or {},
             "duties": duties_of(item),
             "failure": _known(ErrorInfo, item["failure"]) if "failure" in item else None,
             "results": json.loads(item["results"]) if "results" in item else None,
