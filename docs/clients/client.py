@@ -32,7 +32,7 @@ PROMPT_SECONDS = 4.0  # without an answer, these texts are sent once more
 LATE_SECONDS = 1.0  # text may arrive this long after the end of the call
 MOVE_SECONDS = 5.0  # before Gemini closes a connection, move to the next one
 OPENING_SECONDS = 20.0
-CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
+CLOSING_SECONDS = 2.0
 HELD_AUDIO = 1_000  # pieces of microphone audio to hold back while there is no connection: 40 s, in pieces of 40 ms
 REFUSED = (1007, 1008)  # a bad token or handle
 FINAL = (*REFUSED, 1011)  # or the token is used up or expired: renew
@@ -151,11 +151,11 @@ class Call:
         resumption = {"handle": self._handle} if self._handle else {}
         was_set_up, code, repeating = False, 0, None
         self._is_leaving = False
-        now = asyncio.get_running_loop().time
+        now, closing = asyncio.get_running_loop().time, aiohttp.ClientWSTimeout(ws_close=CLOSING_SECONDS)
         try:
             async with (
                 asyncio.timeout(OPENING_SECONDS) as limit,
-                self._http.ws_connect(url, max_msg_size=0, timeout=CLOSING) as socket,
+                self._http.ws_connect(url, max_msg_size=0, timeout=closing) as socket,
             ):
                 await socket.send_json({"setup": {**self._live["setup"]["setup"], "sessionResumption": resumption}})
                 async for frame in socket:

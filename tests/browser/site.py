@@ -23,8 +23,8 @@ CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") o
 PATIENCE_SECONDS: Final = 300
 """Longer than any step takes, including the start of a browser on a busy machine."""
 
-UNHURRIED: Final = {"PROMPT_SECONDS": PATIENCE_SECONDS}
-"""Constants for a machine that is slower than people wait."""
+UNHURRIED: Final = {"PROMPT_SECONDS": PATIENCE_SECONDS, "CLOSING_SECONDS": 60}
+"""Constants for a machine that stands still for some seconds."""
 
 GOODBYE: Final = "Goodbye."
 """What the agent says when the client should hang up."""

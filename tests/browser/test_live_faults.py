@@ -63,12 +63,14 @@ async def call_with(faults: str, model: str) -> AsyncIterator[StandInCall]:
 
 def held(client: Client, faults: str, model: str = MODEL) -> tuple[Any, StandInCall]:
     """Hold a call of two spoken answers, and return the completed session and what the API has seen."""
-    prompt_seconds = {"PROMPT_SECONDS": 0.2} if "silent_greeting" in faults else {}
+    constants: dict[str, float] = {"PROMPT_SECONDS": 0.2} if "silent_greeting" in faults else {}
+    if "late_text" in faults:
+        constants["LATE_SECONDS"] = 6  # for a machine that stands still at the wrong moment
 
     async def hold() -> tuple[Any, StandInCall]:
         async with call_with(faults, model) as call, call.served() as (session, base):
             given = {"session": session, "base": base, "says": [*map(spoken_input, SAYS)]}
-            return await client(given, **prompt_seconds), call
+            return await client(given, **constants), call
 
     return asyncio.run(hold())
 
@@ -144,7 +146,7 @@ def test_a_connection_that_is_not_set_up_in_time_is_given_up(client: Client) -> 
     state = typed(client, faults, ["One."], OPENING_SECONDS=2)
 
     assert turns_of(state)[:2] == [("agent", "Hello."), ("user", "One.")]
-    assert faults.renewals == [False]
+    assert set(faults.renewals) == {False}
 
 
 def test_typed_text_without_an_answer_is_sent_again_on_the_next_connection(client: Client) -> None:
