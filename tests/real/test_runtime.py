@@ -94,7 +94,7 @@ def test_every_function_of_the_build_succeeds_in_a_call(lambdas: Lambdas, call: 
 def test_functions_read_what_earlier_functions_wrote(call: SampleCall) -> None:
     session_id = call.documents["CreateSession"]["data"]["session_id"]
 
-    assert [agent["version"] for agent in call.documents["ListAgents"]["data"]] == [2]
+    assert [agent["version"] for agent in call.documents["ListAgents"]["data"]] == [3]
     assert call.documents["AddParticipant"]["data"]["connection"]["livekit"]["room"] == session_id
     assert call.documents["GetSession"]["data"]["session_id"] == session_id
     assert [session["session_id"] for session in call.documents["ListSessions"]["data"]] == [session_id]

@@ -197,7 +197,7 @@ def test_the_readme_s_walk_through_prints_the_shown_output(api: Api) -> None:
 
 
 def test_urls_in_responses_reach_the_stand_ins_from_the_host_too(api: Api) -> None:
-    session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
+    session = a_session(api)
     urls = [session["connection"]["livekit"]["url"], session["connection"]["gemini_live"]["url"]]
 
     for url in urls:
@@ -212,7 +212,7 @@ def test_urls_in_responses_reach_the_stand_ins_from_the_host_too(api: Api) -> No
 
 
 def test_livekit_s_webhooks_arrive_through_sam_s_gateway(api: Api) -> None:
-    session = api.call("/sessions", {"agent_id": an_agent(api), "participant": {"identity": "ana"}})
+    session = a_session(api)
     url = session["connection"]["livekit"]["url"].replace(NAME, "127.0.0.1")
 
     async def close_room() -> None:
@@ -224,10 +224,13 @@ def test_livekit_s_webhooks_arrive_through_sam_s_gateway(api: Api) -> None:
     until(lambda: api.call(f"/sessions/{session['session_id']}")["livekit"]["finished_at"])
 
 
-def an_agent(api: Api) -> str:
-    agent = json.loads((parts.ROOT / "events/create_agent.json").read_text())["body"]
-    made: str = api.call("/agents", json.loads(agent))["agent_id"]
-    return made
+def a_session(api: Api) -> Any:
+    """Create the sample's agent and its session."""
+    agent, session = (
+        json.loads(json.loads((parts.ROOT / f"events/{name}.json").read_text())["body"])
+        for name in ("create_agent", "create_session")
+    )
+    return api.call("/sessions", {**session, "agent_id": api.call("/agents", agent)["agent_id"]})
 
 
 # ---- make sam-invoke ----
