@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo check-schema test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
+.PHONY: help run sam-api sam-invoke demo doctor check-schema test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ sam-invoke: .venv .venv-sam local-build ## Run one function in Docker (FUNCTION=
 
 demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
+
+doctor: .venv ## Check that the environment's keys, or a stack's, can hold a call (STACK=pi-voice)
+	@PYTHONPATH=layers/voice exec .venv/bin/python -m doctor $(if $(filter-out file,$(origin STACK)),"$(STACK)")
 
 check-schema: .venv ## Check an output schema offline, and show what is sent to Gemini (FILE=schema.json ARGS="--hints")
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.check_schema $(ARGS) "$(FILE)"
@@ -102,10 +105,11 @@ $(LOCAL_BUILD_DIR)/template.yaml: $(DEPLOYED)
 validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
-deploy: build ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
+deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
 	@.venv-sam/bin/sam deploy --config-file "$(CURDIR)/samconfig.toml" \
 	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
+	@PYTHONPATH=layers/voice .venv/bin/python deploy/check_live_model.py $(STACK)
 
 secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token)
 	@.venv/bin/python deploy/write_secrets.py $(STACK) $(ROTATE)

@@ -109,6 +109,13 @@ SWEEP_SECONDS: Final = 45
 SWEEP_PER_SECOND: Final = 100
 """Sessions that one sweep processes per second: about four round trips each, and 2.5 ms of CPU per round trip."""
 
+# From an older page of LiveKit; its current plans may differ.
+LIVEKIT_CLOUD_PER_MINUTE: Final = 1_000
+"""Requests to the server API per minute and project of LiveKit Cloud. A server of your own has no such limit."""
+
+LIVEKIT_REQUESTS: Final = 3
+"""Server API requests of one call: create the room, close it, and close it once more when its tokens have expired."""
+
 GEMINI_PER_MINUTE: Final = 1_000
 """An example: each project has its own quotas, which AI Studio shows."""
 
@@ -180,6 +187,12 @@ def demands() -> list[Demand]:
         Demand("write units of one due shard", DUE_WRITES / SHARDS, PARTITION_WRITES, "`DUE_SHARDS`"),
         Demand("read units of one agent", 2, PARTITION_READS, "a cache of agents in each container"),
         Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
+        Demand(
+            "requests to LiveKit Cloud's server API a minute",
+            60 * LIVEKIT_REQUESTS,
+            LIVEKIT_CLOUD_PER_MINUTE,
+            "LiveKit's plan, or your own server",
+        ),
         Demand("Live tokens a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota"),
         Demand("extractions a minute (example)", 60, GEMINI_PER_MINUTE, "Google's quota; the queue waits longer"),
         Demand("abandoned calls (1 in 100)", 0.01, SWEPT_PER_SECOND, "a sweeper per shard"),

@@ -1,30 +1,27 @@
-"""One call, from session create to session complete, as a client holds it.
+"""One call on the Python reference client: the caller says lines, the agent is heard, and both are recorded.
 
-connect ──► send an opening text, so that the agent greets ──► listen, answer, listen ... ──► hang up
-meanwhile: stream the microphone, assemble the transcript, store the resumption handle,
-           reconnect after goAway, hang up at `max_duration_seconds`
+connect ──► the agent greets ──► listen, answer, listen ... ──► hang up
+
+The reference client also assembles the transcript, saves it during the call, reconnects, and keeps the time limit.
 """
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal
-
-import aiohttp
+from typing import Any, Final
 
 from demo.caller_input import CallerInput, Keyboard, Microphone
 from demo.clock import CallClock
 from demo.errors import CallFailed
 from demo.example import Line
-from demo.live_connection import LiveConnection, Message
 from demo.recording import Recording
-from demo.server_messages import ServerMessages
-from demo.transcript import Transcript, Turn
-from local.speech import Speech
+from docs.clients import client
+from local.speech import Speech, seconds_of
 
-EndReason = Literal["completed", "max_duration", "agent_silent", "connection_lost"]
+Json = dict[str, Any]
 
-OPENING: Final = "The caller is on the line."
-"""Text that makes the model greet: the model does not speak first."""
+AGENTS_RATE: Final = 24_000
+"""Sample rate of Gemini's audio output, in hertz."""
 
 _REACTION_SECONDS: Final = 0.4
 _INTERRUPTION_SECONDS: Final = 1.5
@@ -32,106 +29,120 @@ TURN_TIMEOUT_SECONDS: Final = 90.0
 
 
 class Call:
-    """One call, in which the caller says a list of lines in order."""
+    """One call, in which the caller says a list of lines in order.
+
+    `on_turn` gets each turn that can no longer change, and whether it was interrupted.
+    """
 
     def __init__(
-        self,
-        client: aiohttp.ClientSession,
-        connection: Message,
-        speech: Speech | None,
-        pace: float,
-        on_turn: Callable[[Turn], None],
+        self, live: client.Call, clock: CallClock, speech: Speech | None, on_turn: Callable[[Json, bool], None]
     ) -> None:
-        """Prepare a call over a session's connection; if speech is None, the caller types."""
-        self.clock = CallClock(pace)
-        self.transcript = Transcript(self.clock.now, on_turn)
+        """Prepare a call over the reference client; if speech is None, the caller types."""
         self.recording = Recording()
-        self.seconds = 0.0
-        self._turn_timeout_seconds = TURN_TIMEOUT_SECONDS
-        self._connection = LiveConnection(client, connection)
-        self._server_messages = ServerMessages(self.transcript, self.clock, self.recording)
+        self.live = live
+        self.clock = clock
+        self._on_turn = on_turn
         self._input: CallerInput = (
-            Microphone(self._connection, self.transcript, speech, self.clock, self.recording)
-            if speech
-            else Keyboard(self._connection, self.transcript)
+            Microphone(live.send, speech, clock, self.recording) if speech else Keyboard(live.send)
         )
+        self._reported = 0
+        self._cut: set[int] = set()
+        self._begun = asyncio.Event()
+        self._complete = asyncio.Event()
+        self._heard_until = 0.0
+        live.on_message = self._take
+        live.on_turn = self._turn_is_complete
 
     async def hold(
         self,
         lines: Sequence[Line],
-        max_duration_seconds: int | None,
+        max_duration_seconds: float | None,
         turn_timeout_seconds: float = TURN_TIMEOUT_SECONDS,
-    ) -> EndReason:
-        """Hold the call, and return why it ended; raises CallFailed if it cannot be opened.
+    ) -> str:
+        """Hold the call, and return why it ended; raises CallFailed if there is no connection to Gemini.
 
         Each turn of the agent may take `turn_timeout_seconds` of real time.
         """
-        self._turn_timeout_seconds = turn_timeout_seconds
-        await self._connection.open()
         self.clock.start()
-        talking = asyncio.create_task(self._talk(lines))
-        listening = asyncio.create_task(self._listen())
-        sending = asyncio.create_task(self._input.run())
-        tasks: list[asyncio.Task[EndReason] | asyncio.Task[None]] = [talking, listening, sending]
-        limit = max_duration_seconds and max_duration_seconds / self.clock.pace
+        tasks = [asyncio.create_task(self._talk(lines, turn_timeout_seconds)), asyncio.create_task(self._input.run())]
+        for task in tasks:
+            task.add_done_callback(self._hang_up_on_error)
         try:
-            await asyncio.wait(tasks, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending  # ends only by an error
-            for task in (talking, listening):
-                if task.done():
-                    return await task
-            return "max_duration"
+            return await self.live.hold(max_duration_seconds and max_duration_seconds / self.clock.pace)
+        except ConnectionError as error:
+            raise CallFailed(str(error)) from None
         finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self.transcript.end()
-            self.seconds = self.clock.now()
-            await self._connection.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            self._report(len(self.live.transcript.turns))
+            for task in tasks:
+                if not task.cancelled():
+                    task.result()
 
     @property
-    def hangup(self) -> str:
-        """Why Gemini closed the connection, if it did."""
-        return self._connection.hangup
+    def unfinished(self) -> list[Json]:
+        """The turns that may still change."""
+        return self.live.transcript.turns[self._reported :]
 
-    async def _talk(self, lines: Sequence[Line]) -> EndReason:
-        await self._connection.send({"realtimeInput": {"text": OPENING}})
+    # ---- The caller ----
+
+    async def _talk(self, lines: Sequence[Line], time_limit: float) -> None:
+        """Say the lines; hang up after the agent's last turn, or when it stays silent."""
         for line in lines:
-            if not await self._wait_to_speak(line):
-                return "agent_silent"
-            self._server_messages.expect_turn()
+            if not await _in_time(self._begun.wait() if line.interrupts else self._turn_heard(), time_limit):
+                return self.live.hang_up("agent_silent")
+            await self.clock.sleep(_INTERRUPTION_SECONDS if line.interrupts else _REACTION_SECONDS)
+            self._begun.clear()
+            self._complete.clear()
             await self._input.say(line.text)
-        return "completed" if await self._wait_for(self._server_messages.turn_heard()) else "agent_silent"
+        is_heard = await _in_time(self._turn_heard(), time_limit)
+        return self.live.hang_up("completed" if is_heard else "agent_silent")
 
-    async def _wait_to_speak(self, line: Line) -> bool:
-        """Wait until the caller may say a line; False if the agent stays silent."""
-        if line.interrupts:
-            wait, pause = self._server_messages.turn_begun(), _INTERRUPTION_SECONDS
-        else:
-            wait, pause = self._server_messages.turn_heard(), _REACTION_SECONDS
-        arrived = await self._wait_for(wait)
-        await self.clock.sleep(pause)
-        return arrived
+    async def _turn_heard(self) -> None:
+        """Wait until the agent's turn is complete and all its audio would have been played."""
+        await self._complete.wait()
+        await self.clock.sleep(self._heard_until - self.clock.now())
 
-    async def _wait_for(self, event: Awaitable[None]) -> bool:
-        try:
-            await asyncio.wait_for(event, self._turn_timeout_seconds)
-        except TimeoutError:
-            return False
-        return True
+    def _hang_up_on_error(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception():
+            self.live.hang_up("failed")
 
-    async def _listen(self) -> EndReason:
-        """Handle Gemini's messages, and reconnect with the resumption handle as often as needed."""
-        while True:
-            while (message := await self._connection.receive()) is not None:
-                self._server_messages.take(message)
-                if self._server_messages.should_reconnect and not self._input.is_in_use:
-                    break
-            handle = self._server_messages.take_handle()
-            if handle is None:
-                return "connection_lost"
-            try:
-                await self._connection.open(handle)
-            except CallFailed:
-                return "connection_lost"
+    # ---- The agent ----
+
+    def _take(self, message: Json) -> None:
+        """Play a message's audio; it counts as heard when it would have been played, not when it arrives."""
+        content = message.get("serverContent", {})
+        for part in content.get("modelTurn", {}).get("parts", ()):
+            if audio := part.get("inlineData"):
+                self._begun.set()
+                self._play(base64.b64decode(audio["data"]))
+        if content.get("interrupted"):
+            self._begun.clear()
+            self._heard_until = self.clock.now()
+            self.recording.forget_agent_from(self._heard_until)
+            turns = enumerate(self.live.transcript.turns)
+            self._cut.update([number for number, turn in turns if turn["role"] == "agent"][-1:])
+        self._report(self.live.transcript.settled)
+
+    async def _turn_is_complete(self) -> None:
+        self._complete.set()
+
+    def _play(self, pcm: bytes) -> None:
+        start = max(self._heard_until, self.clock.now())
+        self.recording.add("agent", start, AGENTS_RATE, pcm)
+        self._heard_until = start + seconds_of(pcm, AGENTS_RATE)
+
+    def _report(self, count: int) -> None:
+        """Report the turns up to a number that were not reported yet."""
+        for number, turn in enumerate(self.live.transcript.turns[self._reported : count], start=self._reported):
+            self._on_turn(turn, number in self._cut)
+        self._reported = max(self._reported, count)
+
+
+async def _in_time(event: Awaitable[object], seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event, seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -3,12 +3,11 @@
 import asyncio
 import base64
 from collections import deque
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
 
 from demo.clock import CallClock
-from demo.live_connection import LiveConnection
 from demo.recording import Recording
-from demo.transcript import Transcript
 from local.pacing import Pacer
 from local.speech import Speech, pieces, silence
 
@@ -17,13 +16,12 @@ RATE: Final = 16_000
 
 _PIECE_SECONDS: Final = 0.04
 
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+"""Sends a `realtimeInput`."""
+
 
 class CallerInput(Protocol):
     """The input of one caller."""
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether the caller is speaking."""
 
     async def run(self) -> None:
         """Send input until the task is canceled at the end of the call."""
@@ -35,22 +33,13 @@ class CallerInput(Protocol):
 class Microphone:
     """Streams audio for the whole call, because Gemini detects the end of a turn by silence."""
 
-    def __init__(
-        self, connection: LiveConnection, transcript: Transcript, speech: Speech, clock: CallClock, recording: Recording
-    ) -> None:
-        self._connection = connection
-        self._transcript = transcript
+    def __init__(self, send: Send, speech: Speech, clock: CallClock, recording: Recording) -> None:
+        self._send = send
         self._speech = speech
         self._clock = clock
         self._recording = recording
         self._pieces: deque[bytes] = deque()
         self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether the caller is speaking."""
-        return not self._is_quiet.is_set()
 
     async def run(self) -> None:
         """Send queued speech or silence in pieces of 40 ms, in real time by the call's clock."""
@@ -60,15 +49,12 @@ class Microphone:
             if not self._pieces:
                 self._is_quiet.set()
             audio = base64.b64encode(self._pieces.popleft() if self._pieces else nothing).decode()
-            await self._connection.send(
-                {"realtimeInput": {"audio": {"data": audio, "mimeType": f"audio/pcm;rate={RATE}"}}}
-            )
+            await self._send({"audio": {"data": audio, "mimeType": f"audio/pcm;rate={RATE}"}})
             seconds += _PIECE_SECONDS
 
     async def say(self, text: str) -> None:
         """Synthesize a text, queue its audio, and return once all of it is sent."""
         words = await asyncio.to_thread(list, self._speech.say(text))
-        self._transcript.begin("user")
         pcm = b"".join(word.pcm for word in words)
         self._recording.add("user", self._clock.now(), RATE, pcm)
         self._pieces.extend(pieces(pcm, RATE, _PIECE_SECONDS))
@@ -77,13 +63,10 @@ class Microphone:
 
 
 class Keyboard:
-    """Sends the caller's lines as text, and adds them to the transcript, because Gemini transcribes audio only."""
+    """Sends the caller's lines as text."""
 
-    is_in_use = False
-
-    def __init__(self, connection: LiveConnection, transcript: Transcript) -> None:
-        self._connection = connection
-        self._transcript = transcript
+    def __init__(self, send: Send) -> None:
+        self._send = send
 
     async def run(self) -> None:
         """Wait until the task is canceled at the end of the call: text is sent by `say`."""
@@ -91,6 +74,4 @@ class Keyboard:
 
     async def say(self, text: str) -> None:
         """Send a text."""
-        self._transcript.begin("user")
-        self._transcript.add("user", text)
-        await self._connection.send({"realtimeInput": {"text": text}})
+        await self._send({"text": text})

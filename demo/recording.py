@@ -4,10 +4,11 @@ import struct
 import wave
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from demo.transcript import Role
 from local.speech import SAMPLE_BYTES, resampled, samples_of
+
+Role = Literal["agent", "user"]
 
 _RATE: Final = 24_000
 _SIDES: Final[tuple[Role, Role]] = ("agent", "user")

@@ -4,9 +4,9 @@ A terminal shows the call live. Other outputs get each line once, when it is com
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -18,11 +18,12 @@ from rich.text import Text
 
 from demo.clock import CallClock
 from demo.results import Row
-from demo.transcript import Role, Transcript, Turn
+
+Turn = Mapping[str, Any]
 
 _WIDTH_OF_A_FILE: Final = 120
 _WIDEST: Final = 120
-_COLORS: Final[dict[Role, str]] = {"agent": "cyan", "user": "green"}
+_COLORS: Final = {"agent": "cyan", "user": "green"}
 _BAR_WIDTH: Final = 30
 _PER_SECOND: Final = 10
 
@@ -35,7 +36,7 @@ class Screen:
         if not self._console.is_terminal:
             self._console.width = _WIDTH_OF_A_FILE
         self._console.width = min(self._console.width, _WIDEST)
-        self._names: dict[Role, str] = {}
+        self._names: Mapping[str, str] = {}
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")  # for a terminal whose encoding has no ✓
 
@@ -66,33 +67,36 @@ class Screen:
             yield
 
     @contextmanager
-    def call(self, transcript: Transcript, clock: CallClock, names: dict[Role, str], cap: int | None) -> Iterator[None]:
-        """Show a call live: unfinished turns and the timer."""
+    def call(
+        self, unfinished: Callable[[], Sequence[Turn]], clock: CallClock, names: Mapping[str, str], cap: int | None
+    ) -> Iterator[None]:
+        """Show a call live: unfinished turns and the timer; `names` are those of the two roles."""
         self._names = names
         self._console.print()
         if self._console.is_terminal:
-            view = _CallView(self, transcript, clock, cap)
+            view = _CallView(self, unfinished, clock, cap)
             with Live(view, console=self._console, refresh_per_second=_PER_SECOND, transient=True):
                 yield
         else:
             yield
         self._console.print()
 
-    def turn(self, turn: Turn) -> None:
+    def turn(self, turn: Turn, *, is_cut: bool) -> None:
         """Print one turn."""
         if self._console.is_terminal:
-            self._console.print(self.turn_line(turn))
+            self._console.print(self.turn_line(turn, is_cut=is_cut))
         else:
-            name = self._names.get(turn.role, "").ljust(self._widest_name)
-            self._console.print(Text(f"{in_minutes(turn.start)}  {name}  ").append(_said(turn)), soft_wrap=True)
+            name = self._names.get(turn["role"], "").ljust(self._widest_name)
+            start = Text(f"{_start(turn)}  {name}  ")
+            self._console.print(start.append(_said(turn, is_cut=is_cut)), soft_wrap=True)
 
-    def turn_line(self, turn: Turn, style: str = "") -> RenderableType:
+    def turn_line(self, turn: Turn, style: str = "", *, is_cut: bool = False) -> RenderableType:
         """Lay out one turn: time, speaker, text."""
         line = Table.grid(padding=(0, 2), pad_edge=False)
         line.add_column(width=5, style="dim")
-        line.add_column(width=self._widest_name, style=_COLORS[turn.role])
+        line.add_column(width=self._widest_name, style=_COLORS[turn["role"]])
         line.add_column(style=style)
-        line.add_row(in_minutes(turn.start), self._names.get(turn.role), _said(turn))
+        line.add_row(_start(turn), self._names.get(turn["role"]), _said(turn, is_cut=is_cut))
         return line
 
     @property
@@ -115,14 +119,15 @@ class Screen:
 class _CallView:
     """The unfinished turns and the timer, redrawn ten times a second."""
 
-    def __init__(self, screen: Screen, transcript: Transcript, clock: CallClock, cap: int | None) -> None:
+    def __init__(
+        self, screen: Screen, unfinished: Callable[[], Sequence[Turn]], clock: CallClock, cap: int | None
+    ) -> None:
         self._screen = screen
-        self._transcript = transcript
+        self._unfinished = unfinished
         self._clock = clock
         self._cap = cap
 
     def __rich__(self) -> RenderableType:
-        unfinished = self._transcript.unfinished
         now = self._clock.now()
         timer = Table.grid(padding=(0, 2))
         timer.add_row(
@@ -130,12 +135,16 @@ class _CallView:
             f"[bold]{in_minutes(now)}[/] of {in_minutes(self._cap)}" if self._cap else f"[bold]{in_minutes(now)}[/]",
             ProgressBar(total=self._cap, completed=now, width=_BAR_WIDTH) if self._cap else "",
         )
-        return Group(*(self._screen.turn_line(turn, "italic") for turn in unfinished), "", timer)
+        return Group(*(self._screen.turn_line(turn, "italic") for turn in self._unfinished()), "", timer)
 
 
-def _said(turn: Turn) -> Text:
-    text = Text(turn.text.strip())
-    return text.append(" ... (interrupted)", style="dim") if turn.is_cut else text
+def _start(turn: Turn) -> str:
+    return in_minutes(turn["start_ms"] / 1000)
+
+
+def _said(turn: Turn, *, is_cut: bool) -> Text:
+    text = Text(turn["text"])
+    return text.append(" ... (interrupted)", style="dim") if is_cut else text
 
 
 def in_minutes(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""A client of the voice-session API: agent and session as a backend, the rest as the session's client."""
+"""The calls of a backend to the voice-session API: create an agent and a session."""
 
 from typing import Any, Final
 
@@ -30,19 +30,8 @@ class VoiceApi:
         created: Json = (await self._post("/sessions", request))["data"]
         return created
 
-    async def save_transcript(self, session: Json, at: int, turns: list[Json]) -> int:
-        """Save turns during a call, as its client, and return how many are saved in all; raises CallFailed."""
-        saved = await self._post(
-            f"/sessions/{session['session_id']}/transcript", {"from": at, "turns": turns}, session["client_token"]
-        )
-        return int(saved["data"]["next"])
-
-    async def complete_session(self, session: Json, request: Json) -> Json:
-        """Complete a session, as its client, and return it with its results; raises CallFailed."""
-        return await self._post(f"/sessions/{session['session_id']}/complete", request, session["client_token"])
-
-    async def _post(self, route: str, body: Json, key: str | None = None) -> Json:
-        headers = {"Authorization": f"Bearer {key or self._api_key}"}
+    async def _post(self, route: str, body: Json) -> Json:
+        headers = {"Authorization": f"Bearer {self._api_key}"}
         try:
             async with self._client.post(
                 self._base + route, json=body, headers=headers, timeout=_TIME_LIMIT

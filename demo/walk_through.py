@@ -2,33 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from demo.call import Call, EndReason
+from demo.call import Call
 from demo.caller_input import RATE
-from demo.checkpoint_sender import CheckpointSender
+from demo.clock import CallClock
 from demo.errors import CallFailed
 from demo.example import Example
 from demo.results import rows
 from demo.screen import Screen, in_minutes
-from demo.transcript import Role, Turn
 from demo.voice_api import Json, VoiceApi
+from docs.clients import client
 from local.speech import ESPEAK, Speech, Voice
 
 _CALLERS_PITCH: Final = 260.0
 _LETTERS_OF_A_TOKEN: Final = 16
-_FAILURES: Final[AbstractSet[EndReason]] = frozenset({"agent_silent", "connection_lost"})
-_ENDINGS: Final[Mapping[EndReason, str]] = {
+_ENDINGS: Final[Mapping[str, str]] = {
     "completed": "the agent has said goodbye",
-    "max_duration": "max_duration_seconds has passed, so we hung up",
+    "client_timer": "max_duration_seconds has passed, so we hung up",
     "agent_silent": "the agent says nothing more",
-    "connection_lost": "Gemini has hung up",
+    "disconnected": "Gemini has hung up",
 }
+_FAILURES: Final = ("agent_silent", "disconnected")
 
 
 class WalkThrough:
@@ -44,19 +43,18 @@ class WalkThrough:
 
         If the call ends early, the session is still completed with the turns so far before CallFailed is raised.
         """
-        async with aiohttp.ClientSession() as client:
-            api = VoiceApi(client, base_url, api_key)
-            session = await self._prepare(api)
-            connection = session["connection"]["gemini_live"]
-            speech = await self._speech(connection["url"])
-            checkpoints = CheckpointSender(api, session)
-            call = Call(client, connection, speech, self._pace, self._turn_for(checkpoints))
+        async with aiohttp.ClientSession() as http:
+            session = await self._prepare(VoiceApi(http, base_url, api_key))
+            speech = await self._speech(session["connection"]["gemini_live"]["url"])
+            clock = CallClock(self._pace)
+            live = client.Call(http, session, base_url, clock.now)
+            call = Call(live, clock, speech, lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut))
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
-            await self._complete(api, session, call, reason)
+            await self._complete(live, reason)
         if reason in _FAILURES:
-            raise CallFailed(f"The call ended early: {_ENDINGS[reason]} ({call.hangup}).")
+            raise CallFailed(f"The call ended early: {_ENDINGS[reason]}.")
 
     async def _prepare(self, api: VoiceApi) -> Json:
         """Create the agent and the session, as a backend does."""
@@ -97,22 +95,13 @@ class WalkThrough:
         self._screen.note(f"{why}: the caller has no voice, and types.")
         return None
 
-    def _turn_for(self, checkpoints: CheckpointSender) -> Callable[[Turn], None]:
-        """Return a callback that shows a completed turn and sends it as a checkpoint."""
-
-        def on_turn(turn: Turn) -> None:
-            self._screen.turn(turn)
-            checkpoints.add(turn)
-
-        return on_turn
-
-    async def _hold(self, call: Call, cap: int | None) -> EndReason:
+    async def _hold(self, call: Call, cap: int | None) -> str:
         """Hold the call, as a browser does."""
         caller = self._example.caller
-        names: dict[Role, str] = {"agent": self._example.agent["name"], "user": caller.participant.name}
-        with self._screen.call(call.transcript, call.clock, names, cap):
+        names = {"agent": self._example.agent["name"], "user": caller.participant.name}
+        with self._screen.call(lambda: call.unfinished, call.clock, names, cap):
             reason = await call.hold(caller.lines, cap)
-        self._screen.step(f"The call is over after {in_minutes(call.seconds)}: {_ENDINGS[reason]}")
+        self._screen.step(f"The call is over after {in_minutes(call.live.seconds)}: {_ENDINGS[reason]}")
         return reason
 
     async def _record(self, call: Call, file: Path) -> None:
@@ -123,16 +112,14 @@ class WalkThrough:
         else:
             self._screen.step(f"Recorded to {file}")
 
-    async def _complete(self, api: VoiceApi, session: Json, call: Call, reason: EndReason) -> None:
+    async def _complete(self, live: client.Call, reason: str) -> None:
         """Complete the session with the transcript, and show the results."""
-        request = {
-            "transcript": [turn.message for turn in call.transcript.turns],
-            "duration_seconds": round(call.seconds, 3),
-            "end_reason": reason,
-        }
         began = time.monotonic()
         with self._screen.waiting("Completing the session ..."):
-            ended = await api.complete_session(session, request)
+            try:
+                ended = await live.complete(reason)
+            except ConnectionError as error:
+                raise CallFailed(str(error)) from None
         extraction = ended["extraction"]
         self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s")
         if extraction["status"] in {"failed", "pending"}:

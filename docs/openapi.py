@@ -330,7 +330,7 @@ def _failures(route: Any) -> dict[str, Json]:
         raised |= {errors.UnsupportedMediaType, errors.RequestTooLarge}
     if route.idempotent:
         raised |= {errors.IdempotencyInProgress, errors.IdempotencyKeyReused, errors.RequestTooLarge}
-    ordered = sorted(raised, key=lambda error: (error.status, error.code))
+    ordered = sorted(raised, key=lambda error: (error.status, error.code, error.__name__))
     return {
         str(status): _failure(status, list(group)) for status, group in groupby(ordered, key=lambda error: error.status)
     }

@@ -36,6 +36,16 @@ _TURNS: Final = [
     {"role": "user", "text": "By the fourth of December.", "start_ms": 10900, "end_ms": 12700},
     {"role": "agent", "text": "Thank you, goodbye.", "start_ms": 13200, "end_ms": 14600},
 ]
+_TOOL: Final = {
+    "name": "show_product",
+    "description": "Show a product on the caller's page. Call it when the caller names what to order.",
+    "parameters": {
+        "type": "object",
+        "properties": {"item": {"type": "string", "description": "What the caller names"}},
+        "required": ["item"],
+    },
+    "run": {"where": "client"},
+}
 _WORDS: Final = [{"role": turn["role"], "text": turn["text"]} for turn in _TURNS]
 
 Json = Any
@@ -73,6 +83,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
             },
             "voice": {"name": "Kore"},
             "variables": {"customer": {"type": "string", "description": "The caller's company", "max_length": 80}},
+            "tools": [_TOOL],
             "metadata": {"team": "sales"},
         },
     ),
@@ -81,7 +92,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
         200,
         {
             "questions": ["What would you like to order?", "How many?"],
-            "behaviors": {"speaking_pace": "slow", "closing_message": None},
+            "behaviors": {"speaking_pace": "slow", "closing_message": None, "may_hang_up": True},
         },
     ),
     "ListAgentVersions": Sample(200, query={"limit": "20"}),
@@ -105,6 +116,16 @@ SAMPLES: Final[Mapping[str, Sample]] = {
     ),
     "AddParticipant": Sample(201, {"identity": "supervisor-7", "name": "Grace", "media": ["microphone"]}),
     "SaveTranscript": Sample(200, {"from": 0, "turns": _TURNS[2:4]}),
+    "CallTool": Sample(
+        200,
+        {
+            "call_id": "function-call-1284",
+            "name": "show_product",
+            "arguments": {"item": "brass hinges"},
+            "response": {"shown": True, "in_stock": 212},
+            "milliseconds": 84,
+        },
+    ),
     "RenewSession": Sample(200, {"has_resumption_handle": True}),
     "ReceiveLivekitWebhook": Sample(200),  # LiveKit's own request, in receive_livekit_webhook.json
     "StopSession": Sample(200),

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from typing import Final, Never
 
 from local.errors import CannotStart
@@ -97,10 +98,24 @@ def services_in_use(around: Surroundings) -> str:
     services = around.services
     return f"""\
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
-  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}
+  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_model_warnings(around)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
   SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 
 
 def _at(url: str | None) -> str:
     return f", {url}" if url else ""
+
+
+def _model_warnings(around: Surroundings) -> str:
+    model = around.template.functions[0].environment["GEMINI_LIVE_MODEL"].removeprefix("models/")
+    warnings = model_warnings(model, datetime.now(UTC).date(), is_real=around.services.gemini is not None)
+    return "".join(f"\n             {warning}" for warning in warnings)
+
+
+def model_warnings(model: str, today: date, *, is_real: bool) -> list[str]:
+    """Return warnings about a Live model, each in one line; a stand-in does not shut models down."""
+    from pi_voice.domain.live_models import shutdown_notice, unknown_model_notice  # noqa: PLC0415 (as in first_key)
+
+    notices = unknown_model_notice(model), shutdown_notice(model, today, "GEMINI_LIVE_MODEL=") if is_real else None
+    return [f"Warning: {notice}" for notice in notices if notice]

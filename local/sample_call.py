@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,13 +55,20 @@ class SampleCall:
             self.texts[API_KEY] = self.documents[function]["data"]["api_key"]
         return self.documents[function]
 
-    def request(self, function: str) -> Json:
-        """Send the sample request of a function with the key and the ids of this call; return the body."""
+    def request(self, function: str, without: Collection[str] = ()) -> Json:
+        """Send the sample request of a function with the key and the ids of this call; return the body.
+
+        `without` names fields of the request's body that are left out.
+        """
         if function == "ReceiveLivekitWebhook":
             return self._answer(function, webhook(self.texts[SESSION_ID]))
-        text = json.dumps(event(function))
-        for sample, real in self.texts.items():
-            text = text.replace(sample, real)
+        sample = event(function)
+        if without:
+            body = {name: value for name, value in json.loads(sample["body"]).items() if name not in without}
+            sample = {**sample, "body": json.dumps(body)}
+        text = json.dumps(sample)
+        for given, real in self.texts.items():
+            text = text.replace(given, real)
         document = self._answer(function, json.loads(text))
         if function == "CreateAgent":
             self.texts[AGENT_ID] = document["data"]["agent_id"]

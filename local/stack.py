@@ -20,6 +20,7 @@ from local.services import Gemini, LiveKit, Services, function_variables, machin
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.gemini_answers import Answers
 from local.stand_ins.gemini_live import LiveTimes
+from local.stand_ins.gemini_live_faults import live_faults
 from local.stand_ins.livekit import livekit_stand_in
 from local.template import Template, load
 from local.workers import Workers
@@ -60,12 +61,14 @@ async def running_services(webhook_url: str, environment: Mapping[str, str]) -> 
     These are the stand-ins, the tables and queues, and a first API key. Raises CannotStart.
     """
     services, live_times = Services.chosen_by(environment), LiveTimes.of(environment)
-    answers = Answers.of(environment)
+    answers, faults = Answers.of(environment), live_faults(environment)
     async with AsyncExitStack() as running:
         enter = running.enter_async_context
         aws_url = "" if services.dynamodb_url and services.sqs_url else await enter(aws_stand_in())
         dynamodb_url, sqs_url = services.dynamodb_url or aws_url, services.sqs_url or aws_url
-        gemini = await enter(gemini_stand_in(live_times, answers)) if services.gemini is None else services.gemini
+        gemini = (
+            await enter(gemini_stand_in(live_times, answers, faults)) if services.gemini is None else services.gemini
+        )
         livekit = (
             await enter(livekit_stand_in(webhook_url, services.webhook_keys))
             if services.livekit is None

@@ -5,146 +5,272 @@
 // `session` is the `data` of the response of `POST /sessions`; its client token opens all routes that this client uses.
 // `reply(turns)` is called when the agent has finished a turn, and returns what to send as `realtimeInput`: {text},
 // {audio}, or null to hang up. `play(base64)` gets 24 kHz PCM, or null to drop the audio that is not played yet.
-// `state` is the completed session, with its results. The LiveKit side is one call of livekit-client:
-// `await new Room().connect(livekit.url, livekit.token)`.
+// `state` is the completed session, with its results. For a microphone use Call, as `holdCall` does. The LiveKit side is
+// one call of livekit-client: `await new Room().connect(livekit.url, livekit.token)`.
 
-const GREET = { text: "The caller is on the line." }; // the model does not speak first
-const FINAL = [1007, 1008, 1011]; // refused, or the token is used up or expired: renew
+import { Transcript } from "./transcript.js";
+
+// The model does not speak first. A text that is no instruction is sometimes not answered.
+const GREET = { text: "The caller is on the line. Open the call now." };
+const GO_ON = { text: "The connection was interrupted and is back. Go on with the call now, from where it broke off." };
+const PROMPT_SECONDS = 4; // without an answer, these texts are sent once more
+const LATE_SECONDS = 1; // text may arrive this long after the end of the call
+const MOVE_SECONDS = 5; // before Gemini closes a connection, move to the next one
+const OPENING_SECONDS = 20;
+const CLOSING_SECONDS = 2;
+const HELD_AUDIO = 1000; // pieces of microphone audio to hold back while there is no connection: 40 s of 40 ms each
+const REFUSED = [1007, 1008]; // a bad token or handle
+const FINAL = [...REFUSED, 1011]; // or the token is used up or expired: renew
 const NOT_ACTIVE = "voice_session_not_active";
 const PAUSES = [0, 1, 2, 4, 8, 16]; // seconds to wait before each try, the first included
 
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 export async function holdCall(session, baseUrl, reply, play = () => {}) {
-  const call = {
-    url: `${baseUrl}/api/v1/voice/sessions/${session.session_id}`,
-    clientToken: session.client_token,
-    live: session.connection.gemini_live,
-    turns: [],
-    savedTurns: 0,
-    reply,
-    play,
+  const call = new Call(session, baseUrl);
+  call.onMessage = ({ serverContent: content = {} }) => {
+    if (content.interrupted) play(null);
+    for (const part of content.modelTurn?.parts ?? []) if (part.inlineData) play(part.inlineData.data);
   };
-  const began = Date.now();
-  const cap = session.max_duration_seconds;
-  const outOfTime = new Promise((resolve) => cap && setTimeout(resolve, cap * 1000, "client_timer"));
-  const leave = () => saveTurns(call, call.turns.length);
+  call.onTurn = () => {
+    const realtimeInput = reply(call.transcript.turns);
+    if (realtimeInput) call.send(realtimeInput);
+    else call.hangUp("completed");
+  };
+  const leave = () => call.saveAll();
   addEventListener("pagehide", leave); // a tab that is closed sends its last turns
   try {
-    const endReason = await Promise.race([hold(call), outOfTime]);
-    return await complete(call, endReason, (Date.now() - began) / 1000);
+    return await call.complete(await call.hold(session.max_duration_seconds));
   } finally {
     removeEventListener("pagehide", leave);
   }
 }
 
-// Talks over one connection after the other (each lasts about ten minutes); resolves with the end reason.
-async function hold(call) {
-  let code;
-  for (let failures = 0; failures < PAUSES.length; ) {
-    await sleep(PAUSES[failures]);
-    if (call.isOver) return;
-    const end = await talk(call);
-    if (end.reason) return end.reason;
-    code = end.code;
-    failures = end.wasReady && call.handle ? 0 : failures + 1;
-    if ((FINAL.includes(code) || !call.handle) && (await renew(call)) === NOT_ACTIVE) break;
-  }
-  if (!call.turns.length) throw new Error(`Gemini hung up with close code ${code}.`);
-  return "disconnected";
-}
+// One call: its transcript, its connections one after the other, and how many turns the API has saved.
+export class Call {
+  onMessage = () => {}; // called with each message of Gemini
+  onTurn = () => {}; // called when the agent has finished a turn that was not interrupted
+  savedTurns = 0;
+  seconds = 0;
+  #began = performance.now();
+  #url;
+  #clientToken;
+  #live;
+  #saving;
+  #socket; // set up, so that it takes input
+  #handle;
+  #isLeaving = false; // Gemini closes the connection soon
+  #unanswered = []; // texts since Gemini's last content
+  #heldAudio = [];
+  #endReason;
+  #hungUp = Promise.withResolvers();
+  #isOver = new AbortController();
 
-// Talks over one connection; resolves with the end reason, or with the close code when the connection ends first.
-function talk(call) {
-  const socket = (call.socket = new WebSocket(`${call.live.url}?access_token=${call.live.token}`));
-  socket.binaryType = "arraybuffer";
-  const send = (message) => socket.send(JSON.stringify(message));
-  const resumption = call.handle ? { handle: call.handle } : {};
-  let wasReady = false;
-  return new Promise((resolve) => {
-    socket.onopen = () => {
-      call.handle = undefined; // valid for one connection, which sends new ones
-      send({ setup: { ...call.live.setup.setup, sessionResumption: resumption } });
+  constructor(session, baseUrl) {
+    this.#url = `${baseUrl}/api/v1/voice/sessions/${session.session_id}`;
+    this.#clientToken = session.client_token;
+    this.#live = session.connection.gemini_live;
+    this.transcript = new Transcript(this.#live.turn_ends_at, () => performance.now() - this.#began);
+  }
+
+  // Talks until someone hangs up or the time is over, and waits for late text; resolves with the end reason.
+  async hold(seconds) {
+    const timer = seconds && setTimeout(() => this.hangUp("client_timer"), seconds * 1000);
+    const talking = this.#talk();
+    try {
+      const endReason = await Promise.race([talking, this.#hungUp.promise]);
+      this.seconds = (performance.now() - this.#began) / 1000;
+      if (this.#endReason) await Promise.race([talking.catch(() => {}), sleep(LATE_SECONDS)]);
+      return this.#endReason ?? endReason;
+    } finally {
+      clearTimeout(timer);
+      this.#isOver.abort(); // closes the connection
+    }
+  }
+
+  // Ends the call; the first reason counts.
+  hangUp(endReason) {
+    this.#endReason ??= endReason;
+    this.#hungUp.resolve();
+  }
+
+  // Sends audio or text of the caller. Without a connection, text is sent as soon as there is one, and the latest
+  // pieces of audio.
+  send(realtimeInput) {
+    if (realtimeInput.text) {
+      this.transcript.typed(realtimeInput.text); // Gemini does not transcribe it
+      this.#unanswered.push(realtimeInput);
+    }
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ realtimeInput }));
+    else if (!realtimeInput.text) this.#heldAudio = [...this.#heldAudio, realtimeInput].slice(-HELD_AUDIO);
+  }
+
+  // ---- Connections ----
+
+  // Talks over one connection after the other (each lasts about ten minutes), until there is no next one.
+  async #talk() {
+    let refusals = 0;
+    let code;
+    for (let failures = 0; failures < PAUSES.length; ) {
+      await sleep(PAUSES[failures]);
+      if (this.#isOver.signal.aborted) return;
+      const end = await this.#connect();
+      code = end.code;
+      refusals = end.wasSetUp ? 0 : refusals + FINAL.includes(code);
+      // A refused handle: start anew, with the saved turns.
+      if (!end.wasSetUp && (REFUSED.includes(code) || refusals > 1)) this.#handle = undefined;
+      failures = end.wasSetUp && this.#handle ? 0 : failures + 1;
+      if (this.#isOver.signal.aborted) return;
+      if ((FINAL.includes(code) || !this.#handle) && (await this.#renew()) === NOT_ACTIVE) break;
+    }
+    if (!this.transcript.turns.length) throw new Error(`There is no connection to Gemini (close code ${code}).`);
+    return "disconnected";
+  }
+
+  // Talks over one connection; resolves once it is closed, with Gemini's close code and whether it was set up.
+  async #connect() {
+    const socket = new WebSocket(`${this.#live.url}?access_token=${this.#live.token}`);
+    const resumption = this.#handle ? { handle: this.#handle } : {};
+    const ended = Promise.withResolvers();
+    let wasSetUp = false;
+    this.#isLeaving = false;
+    const timers = [];
+    const after = (seconds, work) => timers.push(setTimeout(work, seconds * 1000));
+    const close = () => {
+      socket.close();
+      after(CLOSING_SECONDS, () => ended.resolve({})); // a lost connection does not answer
     };
-    socket.onclose = ({ code }) => resolve({ code, wasReady });
-    socket.onmessage = ({ data }) => {
-      const message = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
+    after(OPENING_SECONDS, () => wasSetUp || close());
+    this.#isOver.signal.addEventListener("abort", close);
+
+    const take = (message) => {
       if (message.setupComplete) {
-        wasReady = true;
-        if (!resumption.handle) send({ realtimeInput: GREET });
+        wasSetUp = true;
+        this.#begin(socket, Boolean(resumption.handle));
+        after(PROMPT_SECONDS, () => this.#repeatPrompt());
       }
-      if (message.sessionResumptionUpdate?.resumable) call.handle = message.sessionResumptionUpdate.newHandle;
-      if (message.goAway) return socket.close();
-      const content = message.serverContent ?? {};
-      if (content.interrupted) call.play(null);
-      for (const part of content.modelTurn?.parts ?? []) if (part.inlineData) call.play(part.inlineData.data);
-      stitch(call.turns, "user", content.inputTranscription?.text);
-      stitch(call.turns, "agent", content.outputTranscription?.text);
-      if (!content.turnComplete) return;
-      const answer = call.reply(call.turns);
-      if (!answer) return resolve({ reason: "completed" });
-      stitch(call.turns, "user", answer.text); // Gemini does not transcribe typed text
-      send({ realtimeInput: answer });
-      if (!call.isSaving) saveTurns(call, call.turns.length - 1); // the last one may still grow; not awaited
+      if (message.goAway) {
+        this.#isLeaving = true;
+        after((parseFloat(message.goAway.timeLeft) || 0) - MOVE_SECONDS, close);
+      }
+      if (this.#take(message) && this.#isLeaving) after(LATE_SECONDS, close); // its late text and a handle will follow
     };
-  });
-}
 
-// Sends the turns that are not saved yet. Turns of a failed request are sent again with the next one; after a gap
-// the response says where to continue.
-async function saveTurns(call, end) {
-  const turns = call.turns.slice(call.savedTurns, end).slice(0, 500);
-  if (!turns.length) return;
-  call.isSaving = true;
-  const answer = await ask(call, "POST", "/transcript", { from: call.savedTurns, turns }, { keepalive: true });
-  call.savedTurns = (answer.data ?? answer.error).next ?? call.savedTurns;
-  call.isSaving = false;
-}
-
-// Gets new tokens for the same call; resolves with the error code, if there is one.
-async function renew(call) {
-  const { data, error } = await ask(call, "POST", "/renew", { has_resumption_handle: Boolean(call.handle) });
-  if (data) Object.assign(call, { clientToken: data.client_token, live: data.connection.gemini_live });
-  return error?.code;
-}
-
-// Completes the session; retries under one Idempotency-Key complete it once.
-async function complete(call, endReason, seconds) {
-  call.isOver = true;
-  call.socket.close();
-  const request = structuredClone({ transcript: call.turns, duration_seconds: seconds, end_reason: endReason });
-  const headers = { "Idempotency-Key": crypto.randomUUID() };
-  let answer;
-  for (const pause of PAUSES) {
-    await sleep(pause);
-    answer = await ask(call, "POST", "/complete", request, { headers });
-    if (!answer.error?.retryable) break;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () =>
+      socket.send(JSON.stringify({ setup: { ...this.#live.setup.setup, sessionResumption: resumption } }));
+    socket.onclose = ended.resolve;
+    socket.onmessage = ({ data }) => {
+      try {
+        const message = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
+        if (socket.readyState === WebSocket.OPEN) take(message);
+      } catch (error) {
+        ended.reject(error); // of onMessage or onTurn
+      }
+    };
+    try {
+      const { code = 0 } = await ended.promise;
+      return { code, wasSetUp };
+    } finally {
+      this.#socket = undefined;
+      this.#isOver.signal.removeEventListener("abort", close);
+      timers.forEach(clearTimeout);
+      socket.close();
+    }
   }
-  // If another request completed it, get the session.
-  if (answer.error?.code === NOT_ACTIVE) answer = (await ask(call, "GET", "")).data ?? answer;
-  if (answer.error) throw new Error(`The call could not be completed: ${answer.error.code}.`);
-  return answer;
-}
 
-// Calls one of the session's routes; a failure without an error code of the API is retryable.
-async function ask(call, method, action, body, { headers, keepalive } = {}) {
-  try {
-    const response = await fetch(call.url + action, {
-      method,
-      headers: { Authorization: `Bearer ${call.clientToken}`, "Content-Type": "application/json", ...headers },
-      body: body && JSON.stringify(body),
-      keepalive,
-      signal: AbortSignal.timeout(40_000),
-    });
-    const answer = await response.json();
-    if (!answer.message) return answer;
-  } catch {}
-  return { error: { code: "no_answer", retryable: true } };
-}
+  // Makes the agent speak if it is its turn, and sends what was held back.
+  #begin(socket, isResumed) {
+    this.#handle = undefined; // a handle is valid for one connection
+    const { turns, agentSpeaks } = this.transcript;
+    const isAgentsTurn = agentSpeaks || turns.at(-1)?.role === "user";
+    if (!this.#unanswered.length && (isAgentsTurn || !isResumed)) this.#unanswered.push(turns.length ? GO_ON : GREET);
+    const held = [...this.#unanswered, ...this.#heldAudio.splice(0)];
+    for (const realtimeInput of held) socket.send(JSON.stringify({ realtimeInput }));
+    this.#socket = socket;
+  }
 
-// Appends a fragment to the last turn if the speaker is the same, or starts a new turn.
-export function stitch(turns, role, fragment) {
-  const last = turns.at(-1);
-  if (last?.role === role) last.text += fragment ?? "";
-  else if (fragment) turns.push({ role, text: fragment });
+  #repeatPrompt() {
+    for (const realtimeInput of this.#unanswered)
+      if ([GREET, GO_ON].includes(realtimeInput)) this.#socket?.send(JSON.stringify({ realtimeInput }));
+  }
+
+  // Handles a message; returns whether it ends a turn of the agent.
+  #take(message) {
+    const update = message.sessionResumptionUpdate;
+    if (update?.resumable) this.#handle = update.newHandle; // otherwise the latest handle stays the best one
+    if (message.serverContent) this.#unanswered = [];
+    const { settled } = this.transcript;
+    const isEnd = this.transcript.take(message);
+    if (this.transcript.settled > settled)
+      this.#saving ??= this.#saveTurns().finally(() => (this.#saving = undefined)); // the conversation never waits
+    if (isEnd && this.#isLeaving) this.#socket = undefined; // what the caller says from now on is for the next one
+    this.onMessage(message);
+    if (isEnd && !this.#endReason) this.onTurn();
+    return isEnd;
+  }
+
+  // ---- The API ----
+
+  // Sends the turns that are not saved yet and can no longer change. Turns of a failed request are sent again with the
+  // next ones; after a gap the response says where to continue.
+  async #saveTurns() {
+    for (;;) {
+      const turns = this.transcript.turns.slice(this.savedTurns, this.transcript.settled).slice(0, 500);
+      if (!turns.length) return;
+      const answer = await this.#ask("POST", "/transcript", { from: this.savedTurns, turns });
+      this.savedTurns = (answer.data ?? answer.error).next ?? this.savedTurns;
+      if (answer.error) return;
+    }
+  }
+
+  // Saves all turns, because nothing will be added to them.
+  async saveAll() {
+    this.transcript.close();
+    await this.#saveTurns();
+  }
+
+  // Gets new tokens for the same call; resolves with the error code, if there is one.
+  async #renew() {
+    if (!this.#handle) {
+      await this.#saving;
+      await this.saveAll(); // the agent continues from the saved turns
+    }
+    const { data, error } = await this.#ask("POST", "/renew", { has_resumption_handle: Boolean(this.#handle) });
+    if (data) [this.#clientToken, this.#live] = [data.client_token, data.connection.gemini_live];
+    return error?.code;
+  }
+
+  // Completes the session; retries under one Idempotency-Key complete it once.
+  async complete(endReason) {
+    const request = { transcript: this.transcript.turns, duration_seconds: this.seconds, end_reason: endReason };
+    const headers = { "Idempotency-Key": crypto.randomUUID() };
+    let answer;
+    for (const pause of PAUSES) {
+      await sleep(pause);
+      answer = await this.#ask("POST", "/complete", request, headers);
+      if (!answer.error?.retryable) break;
+    }
+    // If another request completed it, get the session.
+    if (answer.error?.code === NOT_ACTIVE) answer = (await this.#ask("GET", "")).data ?? answer;
+    if (answer.error) throw new Error(`The call could not be completed: ${answer.error.code}.`);
+    return answer;
+  }
+
+  // Calls one of the session's routes; a failure without an error code of the API is retryable.
+  async #ask(method, action, body, headers) {
+    const text = body && JSON.stringify(body);
+    try {
+      const response = await fetch(this.#url + action, {
+        method,
+        headers: { Authorization: `Bearer ${this.#clientToken}`, "Content-Type": "application/json", ...headers },
+        body: text,
+        keepalive: text?.length < 16_000, // outlives the page; browsers allow this for up to 64 KB
+        signal: AbortSignal.timeout(40_000),
+      });
+      const answer = await response.json();
+      if (!answer.message) return answer;
+    } catch {}
+    return { error: { code: "no_answer", retryable: true } };
+  }
 }

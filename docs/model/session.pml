@@ -68,6 +68,8 @@ byte close_when;                 /* when close_room is due: NOW, SOON, or AT_END
 #define AT_END 3
 
 byte checkpoints;                /* turns in checkpoint pieces */
+bool called;                     /* tool_calls is 1 */
+bool call_piece;                 /* the piece of that call is stored */
 byte pieces[IDS];                /* turns in transcript pieces, by transcript id */
 bool expiring[IDS];              /* these pieces have the TTL of a loser */
 bool held[IDS];                  /* by a process */
@@ -109,6 +111,7 @@ byte faults = FAULTS;            /* of all kinds together that may still happen 
 /* ---- What the properties remember ---- */
 
 byte acknowledged;               /* turns */
+bool call_acknowledged;          /* the tool call */
 bool ended;                      /* the session was completed or failed */
 bool deleted;                    /* delete took effect */
 bool logged_unreadable;
@@ -181,6 +184,24 @@ inline save(first) {
   ok = (row == ACTIVE && saved == first);
   if
   :: ok -> saved = first + 1; checkpoints = first + 1
+  :: else
+  fi
+}
+
+/* Transition `record_tool_call`: if active, no other call was recorded since the read, and this one is not recorded. The
+   piece is in the same transaction. One call is modeled. */
+inline record_tool_call() {
+#ifdef BUG_CALL_RECORDED_AFTER_END
+  ok = (row != NO_ROW && row != DELETED && !called && !call_piece);
+#else
+  ok = (row == ACTIVE && !called && !call_piece);
+#endif
+  if
+  :: ok -> called = true; call_piece = true
+#ifdef CALLING
+     ;
+     assert(!ended)              /* the results of a completed session have seen all its calls */
+#endif
   :: else
   fi
 }
@@ -353,7 +374,7 @@ inline delete() {
   if
   :: ok ->
      row = DELETED; deleted = true; content = false;
-     saved = 0; expiry = 0; hung_up = false; joined = false; transcript = 0; extraction = NONE;
+     saved = 0; called = false; expiry = 0; hung_up = false; joined = false; transcript = 0; extraction = NONE;
      remove_duty(EXTRACT);
      set_close_room(NOW, NO_COPY);
 #ifndef BUG_NO_DELETE_AGAIN
@@ -366,7 +387,7 @@ inline delete() {
 
 /* Transition `delete_pieces`: delete all pieces of the partition. */
 inline delete_pieces() {
-  ok = true; checkpoints = 0; garbage = false;
+  ok = true; checkpoints = 0; call_piece = false; garbage = false;
   pieces[1] = 0; pieces[2] = 0; pieces[3] = 0; expiring[1] = false; expiring[2] = false; expiring[3] = false
 }
 
@@ -385,7 +406,7 @@ inline forget(p) {
 /* ---- Sending a write ---- */
 
 mtype = { IDLE, OK, REFUSED, TIMEOUT };
-mtype = { L_CREATE, L_SAVE, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
+mtype = { L_CREATE, L_SAVE, L_CALL, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
           L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET };
 mtype late = IDLE;               /* the write that is still in flight after its process got a timeout */
 byte late_a, late_b, late_c;
@@ -461,6 +482,7 @@ end:
        if
        :: late == L_CREATE -> create(late_a)
        :: late == L_SAVE -> save(late_a)
+       :: late == L_CALL -> record_tool_call()
        :: late == L_COUNT_RENEWAL -> count_renewal()
        :: late == L_RENEW -> renew()
        :: late == L_HANG_UP -> hang_up(LATE)
@@ -612,6 +634,24 @@ proctype save_turns() {
   od;
 killed:
   atomic { answer = 0; repeats = 0; first = 0 }
+}
+
+/* POST .../tool-calls. A repeated request finds the call by its id. */
+proctype call_tool() {
+  byte answer, repeats;
+  do
+  :: row == ACTIVE && !call_piece ->
+     WRITE(NO_COPY, record_tool_call(), L_CALL, 0, 0, 0);
+     if
+     :: answer == OK -> call_acknowledged = true; break
+     :: answer == REFUSED -> break
+     :: answer == TIMEOUT -> if :: MAY_REPEAT :: break fi
+     fi
+  :: atomic { call_piece && row != DELETED && row != NO_ROW -> call_acknowledged = true }; break
+  :: break
+  od;
+killed:
+  atomic { answer = 0; repeats = 0 }
 }
 
 /* POST .../renew. */
@@ -973,12 +1013,14 @@ end:
 #define TURNS_SAVED     (row != ACTIVE || (saved >= acknowledged && checkpoints == saved))
 #define TURNS_COMPLETED (row != COMPLETED || acknowledged == 0 || (pieces[transcript] >= acknowledged && !expiring[transcript]))
 #define TURNS_NOT_FAILED (row != FAILED || acknowledged == 0)
+#define CALL_KEPT (!call_acknowledged || deleted || (called && call_piece))
 active proctype always() {
 end:
   if
   :: atomic { !TURNS_SAVED -> assert(TURNS_SAVED) }
   :: atomic { !TURNS_COMPLETED -> assert(TURNS_COMPLETED) }
   :: atomic { !TURNS_NOT_FAILED -> assert(TURNS_NOT_FAILED) }
+  :: atomic { !CALL_KEPT -> assert(CALL_KEPT) }
   :: atomic { deleted && content -> assert(!(deleted && content)) }
   fi
 }
@@ -997,7 +1039,7 @@ active proctype at_the_end() {
     assert(!(row == COMPLETED && IS_PENDING));                           /* results, or a reason */
     assert(!duty[0] && !duty[1] && !duty[2] && !duty[3] && !duty[4]);    /* every duty ends */
     assert(!deleted || row == NO_ROW);                                   /* nothing of a deleted session is left */
-    assert(!deleted || logged[DELETE_AGAIN] || !garbage && checkpoints + pieces[1] + pieces[2] + pieces[3] == 0)
+    assert(!deleted || logged[DELETE_AGAIN] || !garbage && !call_piece && checkpoints + pieces[1] + pieces[2] + pieces[3] == 0)
   };
 done:
   skip
@@ -1017,6 +1059,9 @@ init {
     run save_turns();
 #elif !defined(CREATING)
     saved = SAVED; checkpoints = SAVED; acknowledged = SAVED;
+#endif
+#ifdef CALLING
+    run call_tool();
 #endif
 #ifdef RENEWING
     run renew_session();

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date, time, timedelta
 from typing import Final
 
+from local.stand_ins.gemini_live_voice_activity import WITHOUT_WORDS
+
 
 def _each(words: str) -> list[str]:
     return words.split()
@@ -29,10 +31,11 @@ _WORDED: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 _YES: Final = re.compile(
-    r"\b(yes|yeah|yep|sure|of course|correct|right|absolutely|definitely|certainly|please|okay|ok|i do|i am|i would)\b",
+    r"\b(yes|yeah|yep|sure|of course|correct|right|absolutely|definitely|certainly|please|okay|ok|i do|i am|i would|"
+    r"ja|natürlich|oui|bien sûr|sí|claro)\b",
     re.IGNORECASE,
 )
-_NO: Final = re.compile(r"\b(no|nope|nah|not|never|none|cannot)\b|n't\b", re.IGNORECASE)
+_NO: Final = re.compile(r"\b(no|nope|nah|not|never|none|cannot|nein|nicht|non)\b|n't\b", re.IGNORECASE)
 _SECOND_THOUGHT: Final = re.compile(
     r"\b(?:no,? wait|wait,? no|actually|sorry|i mean|make that)\b[ ,.:]*", re.IGNORECASE
 )
@@ -81,14 +84,16 @@ class Call:
 def parse_call(text: str) -> Call:
     """Parse the call in a prompt: each line that is a JSON object with role and text is a turn.
 
-    If there are no such lines, the whole prompt counts as the caller's words.
+    In a prompt without a transcript, all lines count as the caller's words. Speech without words answers nothing.
     """
     lines = [line.strip() for line in text.replace("\u2019", "'").split("\n") if line.strip()]
     turns = [turn for line in lines if (turn := _turn(line))]
     around = [line for line in lines if not _turn(line)]
     found = _ISO_DATE.search(" ".join(around))
     day = date(*map(int, found.groups())) if found else date(2026, 1, 1)
-    return Call(tuple(_exchanges(turns or [("user", line) for line in lines])), day)
+    if not turns and not any(line.startswith("-----BEGIN") for line in lines):
+        turns = [("user", line) for line in lines]
+    return Call(tuple(_exchanges(turns)), day)
 
 
 def _turn(line: str) -> tuple[str, str] | None:
@@ -104,9 +109,12 @@ def _turn(line: str) -> tuple[str, str] | None:
 def _exchanges(turns: list[tuple[str, str]]) -> list[Exchange]:
     exchanges: list[Exchange] = []
     asked: list[str] = []
-    for role, text in turns:
+    for role, words in turns:
+        text = WITHOUT_WORDS.sub("", words).strip()
         if role == "agent":
             asked.append(text)
+        elif not text:
+            asked = []
         elif asked or not exchanges:
             exchanges.append(Exchange(" ".join(asked), text))
             asked = []
@@ -134,7 +142,7 @@ def without_retractions(text: str) -> str:
 def without_fillers(text: str) -> str:
     """Remove filler words at the start and the end of an answer."""
     cleaned = _LEAD_IN.sub("", _FILLER.sub("", _COURTESY.sub("", text.strip()))).strip(" .,!?;:-")
-    return cleaned or text.strip() or "not said"
+    return cleaned or text.strip()
 
 
 def numbers(text: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""The Gemini stand-in: auth_tokens, generateContent and the Live API, which refuse what Google refuses."""
+"""The Gemini stand-in: auth_tokens, models, generateContent and the Live API, which refuse what Google refuses."""
 
 import json
 import secrets
@@ -14,13 +14,24 @@ from local.services import Gemini
 from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
 from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
+from local.stand_ins.gemini_live_faults import NO_FAULTS, Faults
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
+from local.stand_ins.gemini_models import thinking_fault
 from local.stand_ins.gemini_tokens import Tokens
 
 API_KEY: Final = "the-key-of-the-stand-in-opens-nothing"
 _MAX_BODY_BYTES: Final = 20 * 1024 * 1024
 _MAX_ITEMS_IN_ALL: Final = 960
 _DEEPEST: Final = 200
+_MODELS: Final = [
+    {"name": f"models/{name}", "supportedGenerationMethods": [method]}
+    for name, method in {
+        "gemini-3.1-flash-live-preview": "bidiGenerateContent",
+        "gemini-3.8-live": "bidiGenerateContent",
+        "gemini-3.8-live-extended-thinking": "bidiGenerateContent",
+        "gemini-3.5-flash-lite": "generateContent",
+    }.items()
+]
 _NO_PAGE: Final = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
 _NO_KEY: Final = (
     "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
@@ -37,9 +48,11 @@ _TOO_MANY_STATES: Final = (
 
 
 @asynccontextmanager
-async def gemini_stand_in(times: LiveTimes = AS_GOOGLE, answers: Answers | None = None) -> AsyncIterator[Gemini]:
+async def gemini_stand_in(
+    times: LiveTimes = AS_GOOGLE, answers: Answers | None = None, faults: Faults = NO_FAULTS
+) -> AsyncIterator[Gemini]:
     """Serve the stand-in."""
-    async with serving(gemini_app(Tokens(), API_KEY, times, answers)) as url:
+    async with serving(gemini_app(Tokens(), API_KEY, times, answers, faults)) as url:
         yield Gemini(API_KEY, url)
 
 
@@ -47,9 +60,13 @@ Method = Callable[[str, Any, web.Request], Message]
 
 
 def gemini_app(
-    tokens: Tokens, api_key: str, times: LiveTimes = AS_GOOGLE, planned: Answers | None = None
+    tokens: Tokens,
+    api_key: str,
+    times: LiveTimes = AS_GOOGLE,
+    planned: Answers | None = None,
+    faults: Faults = NO_FAULTS,
 ) -> web.Application:
-    """Build the stand-in's application for one API key, its tokens and its planned answers."""
+    """Build the stand-in's application for one API key, its tokens, its planned answers and the Live API's faults."""
     answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
@@ -62,6 +79,8 @@ def gemini_app(
             raise GeminiError(404, _NO_MODEL.format(model=model, version=version))
         # Google publishes no definition of v1, so v1 requests are read as v1beta.
         content_request = read("GenerateContentRequest", "v1beta" if version == "v1" else version, body)
+        if fault := thinking_fault(model, content_request.get("generationConfig", {})):
+            raise GeminiError(400, fault)
         return _generated(content_request, answers)
 
     def answering(method: Method) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -84,10 +103,24 @@ def gemini_app(
     app = web.Application(middlewares=[loopback_host], client_max_size=_MAX_BODY_BYTES)
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
-    add_live_api(app, tokens, times)
+    _add_models(app, api_key)
+    add_live_api(app, tokens, times, faults)
     add_plan(app, answers)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app
+
+
+def _add_models(app: web.Application, api_key: str) -> None:
+    """Serve the list of models."""
+
+    async def models(request: web.Request) -> web.Response:
+        try:
+            _check_key(request, api_key)
+        except GeminiError as refusal:
+            return web.json_response(refusal.body, status=refusal.code)
+        return web.json_response({"models": _MODELS})
+
+    app.router.add_get("/{version:v1|v1alpha|v1beta}/models", models)
 
 
 def _check_key(request: web.Request, api_key: str) -> None:

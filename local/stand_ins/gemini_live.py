@@ -15,9 +15,18 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from local.errors import CannotStart
 from local.pacing import Pacer
-from local.stand_ins.gemini_live_access import INVALID_ARGUMENT, REFUSED, Access, Hangup, expired
+from local.stand_ins.gemini_live_access import (
+    ABORTED,
+    INVALID_ARGUMENT,
+    REFUSED,
+    Access,
+    Hangup,
+    LiveSession,
+    expired,
+)
 from local.stand_ins.gemini_live_agent import Interview
 from local.stand_ins.gemini_live_conversation import SETUP_FIRST, Conversation
+from local.stand_ins.gemini_live_faults import Faults
 from local.stand_ins.gemini_messages import InvalidRequest, Message, read
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 
@@ -61,18 +70,21 @@ class LiveTimes:
 AS_GOOGLE: Final = LiveTimes()
 
 
-def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes) -> None:
+def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes, faults: Faults) -> None:
     """Serve the Live API for ephemeral tokens only; API keys are not accepted."""
-    access = Access(tokens)
+    access = Access(tokens, faults)
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS)
         await socket.prepare(request)
         try:
-            await _Connection(socket, access, times).serve(_tokens_of(request), request.match_info["version"])
+            connection = _Connection(socket, access, times, faults)
+            await connection.serve(_tokens_of(request), request.match_info["version"])
         except* Hangup as hangups:
             for hangup in hangups.exceptions:
-                if isinstance(hangup, Hangup):
+                if isinstance(hangup, Hangup) and hangup.code == ABORTED and request.transport:
+                    request.transport.abort()
+                elif isinstance(hangup, Hangup):
                     await socket.close(code=hangup.code, message=hangup.reason)
         except* ConnectionError:
             pass  # the client disconnected while the agent was speaking
@@ -90,35 +102,51 @@ def _tokens_of(request: web.Request) -> list[str]:
 class _Connection:
     """One WebSocket connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, access: Access, times: LiveTimes) -> None:
+    def __init__(self, socket: web.WebSocketResponse, access: Access, times: LiveTimes, faults: Faults) -> None:
         self._socket = socket
         self._access = access
         self._times = times
+        self._faults = faults
         self._version = ""
+        self._limit = asyncio.timeout(None)
+        self._is_outlived = False
 
     async def serve(self, tokens: list[str], version: str) -> None:
         """Serve the connection until the client closes it; raises Hangup, alone or in a group."""
         self._version = version
         token = self._access.token(tokens, version)
         token_seconds = (token.expires_at - datetime.now(UTC)).total_seconds()
-        is_outlived = token_seconds > self._times.connection_seconds
+        self._is_outlived = token_seconds > self._times.connection_seconds
+        self._limit = asyncio.timeout(min(token_seconds, self._times.connection_seconds))
         try:
-            async with asyncio.timeout(min(token_seconds, self._times.connection_seconds)):
+            async with self._limit:
                 await self._converse(token)
         except TimeoutError:
-            raise Hangup(REFUSED, _OVERSTAYED) if is_outlived else expired() from None
+            raise Hangup(REFUSED, _OVERSTAYED) if self._is_outlived else expired() from None
 
     async def send(self, message: Message) -> None:
         """Send one message, in a binary frame."""
         await self._socket.send_bytes(json.dumps(message).encode())
 
-    def new_handle(self, interview: Interview) -> str:
+    async def go_away(self, seconds: float) -> None:
+        """Announce the end of the connection, in at most this time."""
+        ends = asyncio.get_running_loop().time() + seconds
+        if ends < (self._limit.when() or 0):
+            self._is_outlived = True
+            self._limit.reschedule(ends)
+        await self.send({"goAway": {"timeLeft": f"{seconds:g}s"}})
+
+    def new_handle(self, session: LiveSession, interview: Interview) -> str:
         """Return a resumption handle for the current state of a call."""
-        return self._access.new_handle(interview)
+        return self._access.new_handle(session, interview)
 
     def pacer(self) -> Pacer:
         """Return a pacer for the audio of one turn."""
         return Pacer(self._times.pace)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for seconds of speech, which the pace shortens."""
+        await asyncio.sleep(seconds / self._times.pace)
 
     async def _converse(self, token: EphemeralToken) -> None:
         first = await self._socket.receive()
@@ -126,22 +154,27 @@ class _Connection:
             return
         match self._read(first):
             case {"setup": setup, **others} if not others:
-                setup, interview = self._access.admit(token, setup)
+                setup, session, interview = self._access.admit(token, setup)
             case _:
                 raise Hangup(INVALID_ARGUMENT, SETUP_FIRST)
-        await self.send({"setupComplete": {}})
-        async with asyncio.TaskGroup() as tasks:
-            warning = tasks.create_task(self._warn())
-            conversation = Conversation(setup, interview, self, tasks)
-            async for message in self._socket:
-                await conversation.receive(self._read(message))
-            warning.cancel()
-            await conversation.stop()
+        session.is_connected = True
+        try:
+            await self.send({"setupComplete": {}})
+            async with asyncio.TaskGroup() as tasks:
+                warning = tasks.create_task(self._warn())
+                conversation = Conversation(setup, (session, interview), self, tasks, self._faults)
+                async for message in self._socket:
+                    await conversation.receive(self._read(message))
+                session.is_connected = False
+                warning.cancel()
+                await conversation.stop()
+        finally:
+            session.is_connected = False
 
     async def _warn(self) -> None:
         left = self._times.warning_seconds
         await asyncio.sleep(self._times.connection_seconds - left)
-        await self.send({"goAway": {"timeLeft": f"{left:g}s"}})
+        await self.go_away(left)
 
     def _read(self, message: WSMessage) -> Message:
         try:

@@ -4,16 +4,21 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from local.stand_ins.gemini_live_agent import Interview
+from local.stand_ins.gemini_live_faults import Faults
 from local.stand_ins.gemini_messages import Message
+from local.stand_ins.gemini_models import setup_fault
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 
 INVALID_ARGUMENT: Final = 1007
 REFUSED: Final = 1008
 ENDED: Final = 1011
+ABORTED: Final = 1006
+"""The code that a client sees when the connection breaks without a close frame."""
 
 _LONGEST_REASON_BYTES: Final = 123
 _LIVE_MODEL: Final = re.compile(r"models/gemini-[\w.-]*(?:live|native-audio)[\w.-]*")
@@ -25,6 +30,7 @@ _NO_MODEL: Final = (
     "{model} is not found for API version {version}, or is not supported for bidiGenerateContent. Call ListModels "
     "to see the list of available models and their supported methods."
 )
+_STILL_CONNECTED: Final = "The session has another connection: close it before you open the next one."
 _NOT_SUPPORTED: Final = "The stand-in does not support {} of realtimeInputConfig."
 
 
@@ -37,13 +43,24 @@ class Hangup(Exception):
         self.reason = reason.encode()[:_LONGEST_REASON_BYTES].decode(errors="ignore").encode()
 
 
+@dataclass(eq=False, slots=True)
+class LiveSession:
+    """A session, over all its connections; counts include what a fault has spoiled."""
+
+    is_connected: bool = False
+    resumptions: int = 0
+    turns: int = 0
+    texts: int = 0
+
+
 class Access:
     """Counts the uses of tokens, and stores the states behind resumption handles."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, faults: Faults) -> None:
         self._tokens = tokens
+        self._faults = faults
         self._uses: Counter[str] = Counter()
-        self._interviews: dict[str, Interview] = {}
+        self._states: dict[str, tuple[LiveSession, Interview]] = {}
 
     def token(self, names: Sequence[str], version: str) -> EphemeralToken:
         """Return the token that a connection was opened with; raises Hangup."""
@@ -58,8 +75,8 @@ class Access:
             raise expired()
         return token
 
-    def admit(self, token: EphemeralToken, setup: Message) -> tuple[Message, Interview | None]:
-        """Begin or resume a session: return the effective setup, and the state of a resumed session.
+    def admit(self, token: EphemeralToken, setup: Message) -> tuple[Message, LiveSession, Interview | None]:
+        """Begin or resume a session: return the effective setup, the session, and the state of a resumed one.
 
         Raises Hangup. Resuming does not count as a use of the token.
         """
@@ -67,20 +84,31 @@ class Access:
         setup = _locked(setup, token)
         _check(setup, token.version)
         if handle := setup.get("sessionResumption", {}).get("handle"):
-            if handle not in self._interviews:
+            if handle not in self._states:
                 raise Hangup(REFUSED, "BidiGenerateContent session not found")
-            return setup, self._interviews[handle]
+            session, interview = self._states[handle]
+            self._check_resumption(session)
+            return setup, session, interview
         if token.start_before <= datetime.now(UTC):
             raise Hangup(ENDED, "auth token has expired for new sessions")
         if token.uses and self._uses[token.name] >= token.uses:
             raise Hangup(ENDED, "Token has been used too many times")
         self._uses[token.name] += 1
-        return setup, None
+        return setup, LiveSession(), None
 
-    def new_handle(self, interview: Interview) -> str:
-        """Return a handle with which another connection can resume from this state."""
+    def _check_resumption(self, session: LiveSession) -> None:
+        session.resumptions += 1
+        if session.is_connected:
+            raise Hangup(ENDED, _STILL_CONNECTED)
+        if "resume_1007" in self._faults:
+            raise Hangup(INVALID_ARGUMENT, "Request contains an invalid argument.")
+        if "resume_1011" in self._faults and session.resumptions == 1:
+            raise Hangup(ENDED, "Internal error encountered.")
+
+    def new_handle(self, session: LiveSession, interview: Interview) -> str:
+        """Return a handle with which another connection can resume a session from this state."""
         handle = secrets.token_urlsafe(32)
-        self._interviews[handle] = interview
+        self._states[handle] = session, interview
         return handle
 
 
@@ -114,6 +142,8 @@ def _check(setup: Message, version: str) -> None:
     _check_model({"model": "", **setup}, version)
     if setup.get("generationConfig", {}).get("responseModalities", ["AUDIO"]) != ["AUDIO"]:
         raise Hangup(INVALID_ARGUMENT, "Request contains an invalid argument.")
+    if fault := setup_fault(setup):
+        raise Hangup(INVALID_ARGUMENT, fault)
     activity = setup.get("realtimeInputConfig", {})
     if activity.get("activityHandling") == "NO_INTERRUPTION":
         raise Hangup(INVALID_ARGUMENT, _NOT_SUPPORTED.format("NO_INTERRUPTION"))

@@ -1,20 +1,25 @@
 """The Live stand-in's agent: greet, ask the questions in order, close.
 
 It parses Pi Voice's system instruction for its lines, and does not interpret the caller's words: anything that the
-caller says counts as the answer to the last question.
+caller says counts as the answer to the last question. In a call that has begun already, it goes on after the last
+question that was answered.
 """
 
+import json
 import re
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Final, Self
 
 _SECTION: Final = re.compile(
-    r"^# (Who you are|Purpose of the call|How to speak|How to begin|What to ask|How to end|Filled-in texts)$\n?",
+    r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|What you can do|"
+    r"How to end|What was said so far|What was done so far|Filled-in texts)$\n?",
     re.MULTILINE,
 )
+_TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
-_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+)", re.DOTALL)
+_SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n\n|\Z)", re.DOTALL)
 _MARKS: Final = str.maketrans("", "", "\u27e6\u27e7")
 """Removes the marks around filled-in texts, which are not said if the instruction explains them."""
 
@@ -75,6 +80,17 @@ class Interview:
     script: Script
     has_greeted: bool = False
     asked: int = 0
+
+    @classmethod
+    def of(cls, instruction: str) -> Self:
+        """Begin a call, or go on with one that has begun already."""
+        script, sections = Script.of(instruction), _sections(instruction)
+        turns = [json.loads(line) for line in _TURN.findall(sections.get("What was said so far", ""))]
+        said = " ".join(" ".join(turn["text"] for turn in turns if turn["role"] == "agent").split())
+        asked = len(list(takewhile(lambda question: question in said, script.questions)))
+        last = turns[-1] if turns else {"role": "user", "text": ""}
+        waits = asked > 0 and last["role"] == "agent" and script.questions[asked - 1] in " ".join(last["text"].split())
+        return cls(script, has_greeted="How to go on" in sections, asked=asked - waits)
 
     def reply(self) -> "Reply":
         """Return the agent's reply to the caller's turn."""

@@ -4,6 +4,7 @@ Time is measured in audio, not by a clock, so the result does not depend on how 
 """
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ _LOUD: Final = 500
 """Minimum root mean square of a frame with speech; a quiet room is at a tenth of that."""
 
 _FRAMES_TO_START: Final = 3
+
+WITHOUT_WORDS: Final = re.compile(r"\[\d+\.\d s of speech\]")
+"""What stands in the transcript for speech whose words cannot be read, as from a real microphone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class SpeechEnded:
 
     text: str
     seconds: float
+
+    @property
+    def utterance(self) -> str:
+        """The words as they are transcribed."""
+        return self.text.strip() or f"[{self.seconds:.1f} s of speech]"
 
 
 Heard = SpeechStarted | WordsHeard | SpeechEnded

@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from local.http_server import serving
+from tests.browser.site import GOODBYE
 
-GOODBYE = "Goodbye."
 CODES = {
     409: ("voice_session_not_active", False),
     413: ("voice_transcript_too_large", False),
@@ -31,14 +31,22 @@ class Faults:
     token_turns: int | None = None
     """Number of turns for which one token is valid."""
     knows_handles: bool = True
+    mute: int = 0
+    """Number of connections that are not set up, from the first on."""
+    refused: int = 0
+    """Number of connections that break before they are set up, from the first on."""
+    ends_at_idle: bool = False
+    """Whether a turn goes on after turnComplete, and ends with the interaction status IDLE."""
     is_done: Callable[[], bool] = lambda: False
     """Whether the test has seen all its faults, so that the agent says goodbye."""
 
-    saved: list[dict[str, str]] = field(default_factory=list)
+    saved: list[Any] = field(default_factory=list)
     gaps: int = 0
     keys: list[str] = field(default_factory=list)
     completions: list[str] = field(default_factory=list)
     renewals: list[bool] = field(default_factory=list)
+    received: list[Any] = field(default_factory=list)
+    """The caller's input."""
     turns_of: dict[str, int] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -46,29 +54,24 @@ class Faults:
         """Serve the API and Gemini, and yield a session and the API's base URL."""
         self._transcript, self._complete = iter(self.transcript), iter(self.complete)
         app = web.Application()
-        session = "/api/v1/voice/sessions/s"
+        path = "/api/v1/voice/sessions/s"
         app.router.add_get("/live", self._live)
-        app.router.add_post(f"{session}/transcript", self._save)
-        app.router.add_post(f"{session}/renew", self._renew)
-        app.router.add_post(f"{session}/complete", self._complete_session)
-        app.router.add_get(session, self._get)
+        app.router.add_post(f"{path}/transcript", self._save)
+        app.router.add_post(f"{path}/renew", self._renew)
+        app.router.add_post(f"{path}/complete", self._complete_session)
+        app.router.add_get(path, self._get)
         app.router.add_options("/{path:.*}", _preflight)
         app.on_response_prepare.append(_for_every_page)
         async with serving(app) as url:
             self._url = url
-            connection = {"gemini_live": self._connection("token-0")}
-            yield (
-                {
-                    "session_id": "s",
-                    "client_token": "pi_sess_0",
-                    "max_duration_seconds": 3_600,
-                    "connection": connection,
-                },
-                url,
-            )
+            session: dict[str, Any] = {"session_id": "s", "client_token": "pi_sess_0", "max_duration_seconds": 3_600}
+            yield {**session, "connection": {"gemini_live": await self.connection()}}, url
 
-    def _connection(self, token: str) -> dict[str, Any]:
-        return {"url": f"{self._url}/live", "token": token, "setup": {"setup": {"model": "models/m"}}}
+    async def connection(self) -> dict[str, Any]:
+        """Return a new connection to Gemini."""
+        ends: dict[str, str] = {"turn_ends_at": "idle"} if self.ends_at_idle else {}
+        setup = {"setup": {"model": "models/m"}}
+        return {"url": f"{self._url}/live", "token": f"token-{len(self.renewals)}", "setup": setup, **ends}
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
         """Greet a new caller with "Hello.", reply "Yes?" to each answer, and close when the token is used up."""
@@ -76,26 +79,36 @@ class Faults:
         await socket.prepare(request)
         token = request.query["access_token"]
         handle = (await socket.receive_json())["setup"]["sessionResumption"].get("handle")
-        if self._is_used_up(token):
+        if self.refused:
+            self.refused -= 1
+            _abort(request)
+        elif self.mute:
+            self.mute -= 1
+            await socket.receive()
+        elif self._is_used_up(token):
             await socket.close(code=1011, message=b"auth token has expired")
         elif handle and not self.knows_handles:
             await socket.close(code=1008, message=b"BidiGenerateContent session not found")
         else:
             await self._send(socket, {"setupComplete": {}})
-            if handle:
-                await self._speak(socket, token, self._reply())  # to the words before the connection was lost
             async for frame in socket:
                 if self._is_used_up(token):
                     await socket.close(code=1011, message=b"auth token has expired")
-                else:
-                    await self._speak(socket, token, "Hello." if "on the line" in frame.data else self._reply())
+                    break
+                said = json.loads(frame.data)["realtimeInput"]
+                self.received.append(said)
+                if "text" in said:
+                    await self._speak(socket, token, "Hello." if "on the line" in said["text"] else self._reply())
         return socket
 
     async def _speak(self, socket: web.WebSocketResponse, token: str, text: str) -> None:
         self.turns_of[token] = self.turns_of.get(token, 0) + 1
         await asyncio.sleep(0.1)  # limits the turns during one request to the API
         await self._send(socket, {"sessionResumptionUpdate": {"newHandle": "h", "resumable": True}})
+        await self._send(socket, {"serverContent": {"modelTurn": {"parts": []}, "turnComplete": self.ends_at_idle}})
         await self._send(socket, {"serverContent": {"outputTranscription": {"text": text}, "turnComplete": True}})
+        if self.ends_at_idle:
+            await self._send(socket, {"interactionStatus": "IDLE"})
 
     def _reply(self) -> str:
         return GOODBYE if self.is_done() else "Yes?"
@@ -122,9 +135,9 @@ class Faults:
 
     async def _renew(self, request: web.Request) -> web.Response:
         self.renewals.append((await request.json())["has_resumption_handle"])
-        number = len(self.renewals)
-        connection = {"gemini_live": self._connection(f"token-{number}")}
-        return web.json_response({"data": {"client_token": f"pi_sess_{number}", "connection": connection}})
+        token = f"pi_sess_{len(self.renewals)}"
+        connection = {"gemini_live": await self.connection()}
+        return web.json_response({"data": {"client_token": token, "connection": connection}})
 
     async def _complete_session(self, request: web.Request) -> web.Response:
         self.keys.append(request.headers["Idempotency-Key"])
@@ -138,11 +151,15 @@ class Faults:
 
     def _fault(self, request: web.Request, status: int | None) -> web.Response:
         if status is None:
-            assert request.transport is not None
-            request.transport.abort()
+            _abort(request)
             return web.Response()
         code, retryable = CODES[status]
         return web.json_response({"error": {"code": code, "retryable": retryable}}, status=status)
+
+
+def _abort(request: web.Request) -> None:
+    assert request.transport is not None
+    request.transport.abort()
 
 
 async def _preflight(_: web.Request) -> web.Response:

@@ -1,58 +1,25 @@
 """The two reference clients hold whole calls with the stand-in: the Python one here, the browser one in Chromium."""
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
-import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final
 
 import pytest
 
 from local.running import running_api
-from tests.browser.faults import GOODBYE, Faults
+from tests.browser.faults import Faults
 from tests.browser.relay import delayed_turns
+from tests.browser.site import GOODBYE, PATIENCE_SECONDS, Site, needs_chromium, python_client
 from tests.support.template import ROOT
 
-CLIENTS: Final = ROOT / "docs" / "clients"
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET: Final = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 AGENT: Final[dict[str, Any]] = json.loads((ROOT / "examples" / "booking.json").read_text())
 SAYS: Final[list[str]] = json.loads((ROOT / "examples" / "booking.caller.json").read_text())["says"]
-PAGE: Final = """\
-<!doctype html>
-<script type="module">
-import { holdCall } from "/client.js";
-const { session, base, says } = await (await fetch("/call")).json();
-const words = says.values();
-let sound = 0;
-const reply = (turns) => {
-  if (turns.at(-1).text === "GOODBYE") return null;
-  const { done, value } = words.next();
-  if (value === "CLOSE") setTimeout(() => (location.href = "about:blank"));
-  return done ? null : { text: value };
-};
-const ended = await holdCall(session, base, reply, (audio) => { sound += audio ? atob(audio).length : 0; })
-  .catch((error) => ({ error: String(error) }));
-await fetch("/ended", { method: "POST", body: JSON.stringify({ ...ended, sound }) });
-</script>
-""".replace("GOODBYE", GOODBYE)
-PATIENCE_SECONDS: Final = 300
-"""Longer than any step takes, including the start of a browser on a busy machine."""
-
 MANY: Final = [f"Line {number}." for number in range(1_000)]
 """More lines than a call needs until the agent says goodbye."""
 
@@ -80,78 +47,10 @@ class Api:
         return self.ask(f"/sessions/{session['session_id']}", key=session["client_token"])["data"]
 
 
-class Site:
-    """The web site of an API user, on another origin than the API."""
-
-    def __init__(self) -> None:
-        self.served: dict[str, tuple[str, str]] = {}
-        self.ended = ended = SimpleQueue[dict[str, Any]]()
-        served = self.served
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._answer(*served.get(self.path, ("text/plain", "")))
-
-            def do_POST(self) -> None:
-                ended.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self._answer("text/plain", "")
-
-            def _answer(self, kind: str, text: str) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", f"{kind}; charset=utf-8")
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            def log_message(self, *_: object) -> None:
-                """Log nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.server.server_port}"
-
-    @contextmanager
-    def visited(self, tmp_path: Path, base: str, session: Any, says: list[str]) -> Iterator[None]:
-        """Serve a page that holds a call, and open it in Chromium."""
-        self.served.update(
-            {
-                "/": ("text/html", PAGE),
-                "/client.js": ("text/javascript", (CLIENTS / "client.js").read_text()),
-                "/call": ("application/json", json.dumps({"session": session, "base": base, "says": says})),
-            }
-        )
-        with subprocess.Popen(
-            [str(CHROMIUM), *QUIET, f"--user-data-dir={tmp_path}", "--remote-debugging-port=0", self.origin],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as browser:
-            try:
-                yield
-            finally:
-                browser.terminate()
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    site = Site()
-    with site.server:
-        threading.Thread(target=site.server.serve_forever).start()
-        yield site
-        site.server.shutdown()
-
-
 @pytest.fixture(scope="module")
 def api(site: Site) -> Iterator[Api]:
     with running_api({**os.environ, "GEMINI_STAND_IN_PACE": "20", "CORS_ALLOW_ORIGINS": site.origin}) as running:
         yield Api(running.base_url, running.api_key)
-
-
-def python_client() -> Any:
-    spec = importlib.util.spec_from_file_location("client", CLIENTS / "client.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.PAUSES = tuple(pause / 50 for pause in module.PAUSES)  # a private copy of the module, with shorter pauses
-    return module
 
 
 def typing(says: list[str]) -> Callable[[Any], dict[str, str] | None]:
@@ -308,15 +207,14 @@ def test_attempts_to_reach_a_gemini_that_refuses_all_tokens_are_limited() -> Non
 # ---- The browser ----
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_the_browser_client_recovers_from_the_same_faults(site: Site, tmp_path: Path) -> None:
     faults = Faults(transcript=[503, None], loses_turns_after=2, complete=[None, 503], token_turns=2)
     faults.is_done = lambda: faults.gaps > 0 and len(faults.renewals) > 2
 
     async def call() -> Any:
         async with faults.served() as (session, base):
-            with site.visited(tmp_path, base, session, MANY):
-                return await asyncio.to_thread(site.ended.get, timeout=PATIENCE_SECONDS)
+            return await asyncio.to_thread(site.result, tmp_path, {"session": session, "base": base, "says": MANY})
 
     state = asyncio.run(call())
 
@@ -329,7 +227,7 @@ def test_the_browser_client_recovers_from_the_same_faults(site: Site, tmp_path: 
     assert (len(faults.keys), len(set(faults.keys)), len(set(faults.completions))) == (3, 1, 1)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_the_browser_client_holds_a_whole_call_from_another_origin_and_completes_it(
     api: Api, site: Site, tmp_path: Path
 ) -> None:
@@ -337,8 +235,7 @@ def test_the_browser_client_holds_a_whole_call_from_another_origin_and_completes
 
     async def call() -> Any:
         async with delayed_turns(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
-            with site.visited(tmp_path, api.url, held, SAYS):
-                return await asyncio.to_thread(site.ended.get, timeout=PATIENCE_SECONDS)
+            return await asyncio.to_thread(site.result, tmp_path, {"session": held, "base": api.url, "says": SAYS})
 
     state = asyncio.run(call())
 
@@ -349,11 +246,11 @@ def test_the_browser_client_holds_a_whole_call_from_another_origin_and_completes
     assert state["sound"] > 24_000 * 2  # more than a second of 16-bit sound at 24 kHz
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_all_turns_before_the_tab_was_closed_are_saved(api: Api, site: Site, tmp_path: Path) -> None:
     session = api.session()
 
-    with site.visited(tmp_path, api.url, session, [SAYS[0], "CLOSE"]):
+    with site.visited(tmp_path, {"session": session, "base": api.url, "says": [SAYS[0], "CLOSE"]}):
         until(lambda: bool(api.state(session)["checkpoint_turns"] >= 4))
 
     state = api.ask(f"/sessions/{session['session_id']}/complete", {}, session["client_token"])

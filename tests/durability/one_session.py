@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from pi_voice.domain.agents import Agent
+from pi_voice.domain.agents import Agent, Behaviors
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
@@ -19,6 +19,8 @@ from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SignedWebhook
+from pi_voice.use_cases.call_content import CallContent
+from pi_voice.use_cases.call_tool import CallTool
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.create_session import CreateSession
 from pi_voice.use_cases.delete_session import DeleteSession
@@ -86,7 +88,14 @@ class Tokens:
     """Tokens of Gemini Live."""
 
     async def issue(self, request: LiveTokenRequest) -> GeminiLiveConnection:
-        made = GeminiLiveConnection(url="wss://gemini.test", token=request.voice, model="gemini-live", setup={})
+        made = GeminiLiveConnection(
+            url="wss://gemini.test",
+            token=request.voice,
+            model="gemini-live",
+            setup={},
+            turn_ends_at="turnComplete",
+            tools=[],
+        )
         return await asked(GeminiUnavailable, lambda: made)
 
 
@@ -146,29 +155,33 @@ class OneSession:
         self.room, self.model, self.queue = Room(), Model(), Queue()
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
+        tool_calls = store.tool_calls
+        content = CallContent(transcripts, tool_calls)
         issue_connections = IssueConnections(
             self.room, Tokens(), ClientTokens(lambda: ["a secret of no less than 32 letters"], clock)
         )
         self.create_session = CreateSession(store.agents, sessions, issue_connections, Unlimited(), clock=clock)
-        self.stop_session = StopSession(sessions, self.room, clock)
+        self.stop_session = StopSession(sessions, tool_calls, self.room, clock)
         end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
-        self.extract_results = ExtractResults(store.agents, sessions, transcripts, extractor, self.queue, clock)
+        self.extract_results = ExtractResults(store.agents, sessions, content, extractor, self.queue, clock)
         self.complete_session = CompleteSession(
             sessions, end_session, self.extract_results, lambda: self.room, Unlimited()
         )
         self.save_transcript = SaveTranscript(sessions, checkpoints)
-        self.renew_session = RenewSession(store.agents, sessions, checkpoints, issue_connections, clock)
+        self.call_tool = CallTool(store.agents, sessions, tool_calls, clock)
+        self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
             sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock
         )
         self.receive_livekit_webhook = ReceiveLivekitWebhook(TrustingVerifier(), sessions, lambda: self.room, clock)
-        self.read_sessions = ReadSessions(sessions, transcripts)
+        self.read_sessions = ReadSessions(sessions, content)
         self.delete_session = DeleteSession(sessions, transcripts, clock)
 
     async def begin(self, session: Session) -> None:
         """Save the session, and an agent with an output schema for it."""
-        agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None)
+        hanging_up = Behaviors(may_hang_up=True)
+        agent = an_agent(output_schema={"age": "integer"}, output_schema_strict=None, behaviors=hanging_up)
         await self.store.agents.save(session.workspace, agent)
         await self.store.sessions.add(_of(session, agent))
 

@@ -56,6 +56,8 @@ class Call:
     """The acknowledged turns."""
     sent: Turns = field(default_factory=list)
     """The sent turns, if more than the acknowledged ones."""
+    tools_called: list[str] = field(default_factory=list)
+    """The ids of the tool calls whose record was acknowledged."""
     key: str = field(default_factory=lambda: uuid4().hex)
     word: str = field(default_factory=lambda: uuid4().hex)
     """A word of each turn that no other call has."""
@@ -88,6 +90,19 @@ class Call:
         answer = self.caller.post(f"{self.path}/transcript", {"from": len(self.acknowledged), "turns": turns})
         if answer.status == 200:
             self.acknowledged += turns
+        return answer.status
+
+    def call_tool(self, call_id: str) -> int:
+        """Record a call of the built-in tool, whose arguments and response have the word of this call."""
+        body = {
+            "call_id": call_id,
+            "name": "hang_up",
+            "arguments": {"reason": self.word},
+            "response": {"on": self.word},
+        }
+        answer = self.caller.post(f"{self.path}/tool-calls", body)
+        if answer.status == 200:
+            self.tools_called.append(call_id)
         return answer.status
 
     def complete(self, transcript: Turns | None = None, **headers: str) -> int:
@@ -149,6 +164,11 @@ def started_with(turns: Turns) -> Callable[[Call], None]:
         assert call.keep(turns) == 200
 
     return prepare
+
+
+def started_with_a_tool_call(call: Call) -> None:
+    started_with(FIRST)(call)
+    assert call.call_tool("first") == 200
 
 
 def changed(call: Call) -> None:
@@ -244,6 +264,10 @@ def restore(call: Call) -> int:
 def append(call: Call) -> int:
     call.sent = call.said(ALL)
     return call.keep(REST)
+
+
+def call_tool(call: Call) -> int:
+    return call.call_tool("second")
 
 
 def complete_with_transcript(call: Call) -> int:
@@ -349,6 +373,14 @@ OPERATIONS: Final = (
         ("DynamoDB TransactWriteItems sessions+transcripts",),
         started_with(FIRST),
         append,
+        (NEVER_BACK,),
+    ),
+    Operation(
+        "call a tool",
+        "CallTool",
+        ("DynamoDB TransactWriteItems sessions+transcripts",),
+        started_with_a_tool_call,
+        call_tool,
         (NEVER_BACK,),
     ),
     Operation(
@@ -494,6 +526,8 @@ def complete(call: Call) -> None:
 def _completed(call: Call, state: Any) -> None:
     assert state["status"] == "completed", state
     assert state["transcript"] in (call.acknowledged, call.sent or call.acknowledged)
+    recorded = [each["call_id"] for each in state["tool_calls"]]
+    assert recorded in (call.tools_called, [*call.tools_called, "second"])
     if state["transcript"]:
         assert state["extraction"]["status"] == "succeeded", state["extraction"]
         assert list(state["results"]) == ["mood"]
@@ -617,6 +651,7 @@ def a_call(world: World, lane: Lane) -> Call:
         "instructions": "Take the order of {{guest}}.",
         "output_schema": {"mood": "string"},
         "variables": {"guest": {"type": "string", "default": "the caller"}},
+        "behaviors": {"may_hang_up": True},
     }
     return Call(world, lane, caller, caller.post("/agents", agent).json["data"]["agent_id"])
 

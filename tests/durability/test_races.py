@@ -21,6 +21,7 @@ from pi_voice.domain.errors import AgentNotFound, SessionNotActive, TranscriptCo
 from pi_voice.domain.ids import AgentId, SessionId, uuid7
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.sweeps import SweepSessionsResult
+from pi_voice.domain.tool_calls import CallToolRequest, ToolCall
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
@@ -93,6 +94,10 @@ class Racing:
 
     def complete(self, own: list[TranscriptTurn] | None = None) -> Coroutine[Any, Any, session_api.Session]:
         return self.all.complete_session(self.session_id, CompleteSessionRequest(transcript=own), self._client)
+
+    def call_tool(self, call_id: str) -> Coroutine[Any, Any, ToolCall]:
+        request = CallToolRequest(call_id=call_id, name="hang_up", response={"by": call_id})
+        return self.all.call_tool(self.session_id, request, self._client)
 
     def stop(self) -> Coroutine[Any, Any, session_api.Session]:
         return self.all.stop_session(self.session_id, self._client)
@@ -180,6 +185,20 @@ def test_of_turns_and_complete_acknowledged_turns_are_saved_and_others_refused(
         assert racing.state.transcript == (there if own is None else own)
         outcomes[type(kept).__name__] += 1
     assert outcomes.keys() <= {"SavedTranscript", "SessionNotActive"}
+
+
+def test_of_tool_calls_and_complete_acknowledged_calls_are_recorded_once_and_others_refused(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        *answers, completed = racing.race(*map(racing.call_tool, ("one", "one", "two")), racing.complete())
+
+        assert isinstance(completed, session_api.Session)
+        assert all(isinstance(answer, ToolCall | SessionNotActive) for answer in answers)
+        acknowledged = {answer.call_id for answer in answers if isinstance(answer, ToolCall)}
+        recorded = [call.call_id for call in racing.state.tool_calls]
+        assert sorted(recorded) == sorted(acknowledged)
+        assert completed.tool_calls == racing.state.tool_calls
+        assert racing.row.tool_calls == len(recorded)
 
 
 def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> None:

@@ -19,11 +19,21 @@ FULL = {
         "response_length": "brief",
         "greeting": "Olá!",
         "closing_message": "Até logo!",
+        "may_hang_up": True,
     },
     "output_schema": {"guests": "integer", "time": "string"},
     "output_schema_strict": {"type": "object", "properties": {"guests": {"type": "integer"}}},
     "evidence": True,
     "voice": {"name": "Kore", "language_code": "pt-PT"},
+    "tools": [
+        {
+            "name": "show_menu",
+            "description": "Show the menu.",
+            "parameters": {"type": "object", "properties": {"page": {"type": "integer"}}},
+            "run": {"where": "client"},
+            "speaks": "when_idle",
+        }
+    ],
     "metadata": {"crm": "42"},
 }
 

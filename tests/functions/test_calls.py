@@ -55,6 +55,8 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "list_sessions": [*KEY, "Query sessions/by_workspace", "BatchGetItem sessions"],
     "get_session": [*KEY, "GetItem sessions"],
     "get_session, with transcript": [*KEY, "GetItem sessions", "Query transcripts"],
+    "call_tool": [*KEY, "GetItem sessions", "GetItem agents", "TransactWriteItems sessions transcripts"],
+    "get_session, with tool calls": [*KEY, "GetItem sessions", "Query transcripts"],
     "delete_session": [
         *KEY,
         "GetItem sessions",
@@ -221,7 +223,9 @@ class Call:
 def call(api: Api, listener: Listener) -> Call:
     del listener  # its environment must be set before these requests
     agent_id = api.agent(
-        output_schema={"guests": "integer"}, variables={"customer": {"type": "string", "default": "x"}}
+        output_schema={"guests": "integer"},
+        variables={"customer": {"type": "string", "default": "x"}},
+        tools=SAMPLES["CreateAgent"].body["tools"],
     )
     paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
     assert api.post(f"{paths[0]}/complete", ENDING).status == 200
@@ -231,7 +235,7 @@ def call(api: Api, listener: Listener) -> Call:
 
 
 @pytest.fixture
-def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Callable[[], Any]]:
+def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind: the sample of a route, or a request named here."""
     api = call.api
     texts = {API_KEY: str(api.key), AGENT_ID: call.agent_id, SESSION_ID: call.ongoing.removeprefix("/sessions/")}
@@ -249,8 +253,16 @@ def requests(call: Call, functions: Functions, work: Work) -> Mapping[str, Calla
     assert api.patch(changed, {"name": "Bea"}).data["version"] == 2
     pinned = {"agent_id": changed.removeprefix("/agents/"), "agent_version": 1, "participant": {"identity": "caller-1"}}
     work.put(call.completed.removeprefix("/sessions/"))
+
+    def with_tool_calls() -> Any:
+        assert api.post(f"{call.with_checkpoints}/tool-calls", SAMPLES["CallTool"].body).status == 200
+        functions.start_over()
+        listener.calls.clear()
+        return api.get(call.with_checkpoints).data
+
     return {
         **{snake_case(function): partial(good, function) for function in SAMPLES},
+        "get_session, with tool calls": with_tool_calls,
         "get_agent_version, an earlier one": lambda: api.get(f"{changed}/versions/1").data,
         "restore_agent_version": lambda: api.post(f"{changed}/versions/1/restore").data,
         "create_session, of an earlier version": lambda: api.post("/sessions", pinned).data,

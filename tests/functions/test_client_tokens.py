@@ -16,6 +16,7 @@ TURNS = [{"role": "user", "text": "Hi"}]
 BODIES: Final[Mapping[str, dict[str, Any]]] = {
     "/transcript": {"from": 0, "turns": TURNS},
     "/complete": {"transcript": TURNS},
+    "/tool-calls": {"call_id": "one", "name": "hang_up", "response": {}},
 }
 """Good bodies of the routes that require fields."""
 
@@ -29,6 +30,12 @@ API_KEY_ROUTES: Final = [
     (method, path) for method, path, operation in OPERATIONS if operation["security"] == [{"api_key": []}]
 ]
 own_routes = pytest.mark.parametrize(("method", "route", "body"), CLIENT_TOKEN_ROUTES)
+
+
+def session_of_each_route(api: Api, **fields: Any) -> dict[str, Any]:
+    """Create a session whose agent has what all routes need."""
+    session: dict[str, Any] = api.session(api.agent(behaviors={"may_hang_up": True}), **fields)
+    return session
 
 
 def ask(client: Api, session: dict[str, Any], method: str, route: str, body: dict[str, Any] | None) -> Answer:
@@ -47,7 +54,7 @@ def token_until(session: dict[str, Any], expires_at: int, secret: str = CLIENT_T
 def test_a_token_is_accepted_by_each_of_its_sessions_own_routes(
     api: Api, method: str, route: str, body: dict[str, Any] | None
 ) -> None:
-    session = api.session()
+    session = session_of_each_route(api)
 
     assert ask(api.client_of(session), session, method, route, body).status == 200
 
@@ -71,7 +78,7 @@ def test_a_whole_call_is_made_without_an_api_key(api: Api) -> None:
 def test_no_response_to_a_client_token_has_the_metadata_of_the_backend(
     api: Api, method: str, route: str, body: dict[str, Any] | None
 ) -> None:
-    session = api.session(metadata={"crm": "for the backend"}, client_metadata={"page": "for the page"})
+    session = session_of_each_route(api, metadata={"crm": "for the backend"}, client_metadata={"page": "for the page"})
 
     answer = ask(api.client_of(session), session, method, route, body)
 

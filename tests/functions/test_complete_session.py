@@ -84,7 +84,7 @@ def test_an_agent_with_evidence_returns_the_turn_and_quote_of_each_value(api: Ap
 
     assert state["results"].keys() == {"guests", "time"}
     fields = state["extraction"]["fields"]
-    assert fields["guests"] == {"status": "found", "turn": 1, "role": "user", "quote": "4"}
+    assert fields["guests"] == {"status": "found", "turn": 1, "role": "user", "quote": "4", "tool_call": None}
     assert fields["time"]["status"] == "found"
     assert str(fields["time"]["quote"]).casefold() in TRANSCRIPT[fields["time"]["turn"]]["text"].casefold()
     assert api.get(f"/sessions/{session['session_id']}").data == state

@@ -76,7 +76,8 @@ def test_a_schema_in_the_request_is_used_for_this_run_only_and_has_warnings(api:
         "output_schema_strict#/properties/guests/multipleOf"
     ]
     assert extracted["extraction"]["agent_version"] is None
-    assert extracted["extraction"]["fields"] == {"guests": {"status": "found", "turn": 1, "role": "user", "quote": "4"}}
+    said = {"status": "found", "turn": 1, "role": "user", "quote": "4", "tool_call": None}
+    assert extracted["extraction"]["fields"] == {"guests": said}
     assert api.get(call).data["extraction"] == extracted["extraction"]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -113,12 +113,12 @@ def once(api: Api, key: str = "the-same") -> Iterator[None]:
 class BothCredentials(SampleCall):
     """A whole call that sends each request with the API key, and with the client token where a route accepts it."""
 
-    def request(self, function: str) -> Any:
+    def request(self, function: str, without: Collection[str] = ()) -> Any:
         """Send the sample of a function with each credential; return the response to the API key."""
-        document = super().request(function)
+        document = super().request(function, without)
         if function in WITH_CLIENT_TOKEN:
             api_key, self.texts[API_KEY] = self.texts[API_KEY], self.documents["CreateSession"]["data"]["client_token"]
-            super().request(function)
+            super().request(function, without)
             self.texts[API_KEY] = api_key
         return document
 

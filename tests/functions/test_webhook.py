@@ -8,6 +8,9 @@ from typing import Any
 
 import jwt
 import pytest
+from google.protobuf.json_format import MessageToJson
+from livekit.protocol.egress import EgressInfo, FileInfo, RoomCompositeEgressRequest, SegmentsInfo
+from livekit.protocol.webhook import WebhookEvent
 
 from tests.functions.api import BASE, WEBHOOK_KEY, WEBHOOK_SECRET, Api, Functions, http_event
 from tests.functions.livekit_webhooks import Webhook, event, signed
@@ -141,6 +144,119 @@ def test_other_events_are_accepted_and_ignored(api: Api, webhook: Webhook, sessi
 
     assert webhook.send(event(kind, session)).status == 200
     assert facts_of(api, session) == before
+
+
+# ---- Recorders and recordings ----
+
+
+RECORDER = {
+    "sid": "PA_E",
+    "identity": "EG_recorder",
+    "kind": "EGRESS",
+    "permission": {"hidden": True, "recorder": True},
+}
+
+
+@pytest.mark.parametrize(
+    "participant",
+    [RECORDER, {**RECORDER, "kind": "AGENT"}, {"kind": "SIP"}, {"permission": {"hidden": True}}],
+    ids=["recorder", "agent", "SIP bridge", "hidden"],
+)
+def test_only_the_join_of_a_person_starts_the_time_limit(
+    api: Api, webhook: Webhook, session: dict[str, Any], participant: dict[str, Any]
+) -> None:
+    joined = {**json.loads(event("participant_joined", session, at=1_700_000_000)), "participant": participant}
+
+    assert webhook.send(json.dumps(joined)).status == 200
+    assert facts_of(api, session)["first_joined_at"] is None
+
+
+def egress_ended(session: dict[str, Any], status: str = "EGRESS_COMPLETE", **result: Any) -> str:
+    """Write the end of a recording as LiveKit's server does, from its protocol's own messages."""
+    found = FileInfo(
+        filename=f"calls/{session['session_id']}.ogg",
+        location=f"https://recordings.s3.eu-west-1.amazonaws.com/calls/{session['session_id']}.ogg",
+        started_at=1_700_000_000_123_456_789,
+        ended_at=1_700_000_061_373_456_789,
+        duration=61_250_000_000,
+        size=488_113,
+    )
+    info = EgressInfo(
+        egress_id="EG_1",
+        room_id=session["sid"],
+        room_name=session["session_id"],
+        status=status,
+        room_composite=RoomCompositeEgressRequest(room_name=session["session_id"], audio_only=True),
+        **{"file_results": [found], "file": found, **result},
+    )
+    sent = WebhookEvent(event="egress_ended", id="EV_1", created_at=1_700_000_062, egress_info=info)
+    return MessageToJson(sent, indent=None)
+
+
+def recordings_of(api: Api, session: dict[str, Any]) -> Any:
+    return api.get(f"/sessions/{session['session_id']}").data["recordings"]
+
+
+def test_the_end_of_a_recording_adds_its_file_to_the_session_once(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    assert recordings_of(api, session) == []
+
+    assert [webhook.send(egress_ended(session)).status for _ in range(3)] == [200, 200, 200]
+
+    name = f"calls/{session['session_id']}.ogg"
+    assert recordings_of(api, session) == [
+        {
+            "file": name,
+            "location": f"https://recordings.s3.eu-west-1.amazonaws.com/{name}",
+            "duration_seconds": 61.25,
+        }
+    ]
+    assert facts_of(api, session)["first_joined_at"] is None
+
+
+def test_a_recording_that_ends_after_the_call_is_added_and_the_results_stay(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    completed = api.post(f"/sessions/{session['session_id']}/complete", transcript=[{"role": "user", "text": "Hi"}])
+    assert webhook.send(egress_ended(session)).status == 200
+
+    state = api.get(f"/sessions/{session['session_id']}").data
+    assert len(state["recordings"]) == 1
+    assert {**state, "recordings": []} == completed.json
+    assert "recordings" not in api.get("/sessions").json["data"][0]
+
+
+def test_recordings_of_several_files_and_segments_are_all_added(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    tracks = [FileInfo(filename=f"{number}.ogg", location=f"s3://{number}.ogg") for number in range(2)]
+    segments = SegmentsInfo(playlist_name="call.m3u8", playlist_location="s3://call.m3u8", duration=60_000_000_000)
+
+    webhook.send(egress_ended(session, file_results=tracks, segment_results=[segments]))
+
+    assert recordings_of(api, session) == [
+        {"file": "0.ogg", "location": "s3://0.ogg", "duration_seconds": None},
+        {"file": "1.ogg", "location": "s3://1.ogg", "duration_seconds": None},
+        {"file": "call.m3u8", "location": "s3://call.m3u8", "duration_seconds": 60},
+    ]
+
+
+def test_a_failed_recording_without_a_stored_file_adds_nothing(
+    api: Api, webhook: Webhook, session: dict[str, Any]
+) -> None:
+    body = egress_ended(session, "EGRESS_FAILED", file_results=[FileInfo(filename="lost.ogg")], error="no disk")
+
+    assert webhook.send(body).status == 200
+    assert recordings_of(api, session) == []
+
+
+def test_a_recording_of_a_deleted_session_is_ignored(api: Api, webhook: Webhook, session: dict[str, Any]) -> None:
+    assert api.post(f"/sessions/{session['session_id']}/complete", transcript=[]).status == 200
+    assert api.delete(f"/sessions/{session['session_id']}").status == 204
+
+    assert webhook.send(egress_ended(session)).status == 200
+    api.get(f"/sessions/{session['session_id']}").error("voice_session_not_found", 404)
 
 
 @pytest.mark.parametrize("name", ["another-room", "", "0199a0f0-0000-7000-8000-000000000000", "x" * 256])

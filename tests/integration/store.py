@@ -17,6 +17,7 @@ from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
 from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.sessions import Session
@@ -111,6 +112,13 @@ class Store:
     @property
     def checkpoints(self) -> DynamoCheckpoints:
         return self.checkpoints_kept()
+
+    @property
+    def tool_calls(self) -> DynamoToolCalls:
+        return self.tool_calls_kept()
+
+    def tool_calls_kept(self, days: int = 0) -> DynamoToolCalls:
+        return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts, days)
 
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
         return DynamoCheckpoints(self.aws, self.names.sessions, self.names.transcripts, days)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.errors import GeminiError, GeminiMisconfigured, GeminiUnavailable, ProviderError, UpstreamTimeout
 from pi_voice.domain.gemini_schema import gemini_schema
 from pi_voice.ports import ModelRequest, ModelResponse
-from pi_voice.settings import GeminiSettings
+from pi_voice.settings import ExtractionThinkingLevel, GeminiSettings
 from pi_voice.use_cases.extractor import INSTRUCTION, delimited_transcript
 from tests.integration.provider import (
     FLOOD_BYTES,
@@ -375,10 +376,10 @@ def test_a_200_that_is_not_a_gemini_response_is_broken(
 # ---- Errors -----------------------------------------------------------------------------------------
 
 
-def google(status: int, name: str, *details: Any, listed: bool = False) -> Answer:
-    error = {"error": {"code": status, "message": PROVIDER_TEXT, "status": name, "details": list(details)}}
+def google(status: int, name: str, *details: Any, listed: bool = False, message: str = PROVIDER_TEXT) -> Answer:
+    error = {"error": {"code": status, "message": message, "status": name, "details": list(details)}}
     answer = says(json.dumps([error] if listed else error), status)
-    answer.__name__ = f"{status} {name} {len(details)} {listed}"
+    answer.__name__ = f"{status} {name} {len(details)} {listed} {message[:8]}"
     return answer
 
 
@@ -474,6 +475,8 @@ def test_a_refused_request_points_to_the_output_schema(
         (google(403, "PERMISSION_DENIED"), "permission"),
         (google(403, "PERMISSION_DENIED", {"@type": ERROR_INFO, "reason": "API_KEY_SERVICE_BLOCKED"}), "key"),
         (google(404, "NOT_FOUND"), "model"),
+        (google(400, "INVALID_ARGUMENT", message="Thinking level MINIMAL is not supported for this model."), "model"),
+        (google(400, "INVALID_ARGUMENT", message="Unknown value at generation_config.thinking_config"), "model"),
     ],
 )
 def test_a_refused_deployment_has_its_cause_and_points_to_the_operators_settings(
@@ -606,6 +609,24 @@ def test_the_stand_in_accepts_our_request_and_fills_the_schema(
 
     assert answer.model == "stand-in"
     assert set(json.loads(answer.text)) == {"age", "pets"}
+
+
+@pytest.mark.parametrize("model", ["gemini-2.5-flash", "gemini-3.5-flash-lite", "gemini-3.7-flash", "gemini-4-flash"])
+def test_each_model_accepts_its_thinking_level(
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, model: str
+) -> None:
+    assert generate_with(runner, web, settings(stand_in, gemini.API_KEY, model)).end == "finished"
+
+
+@pytest.mark.parametrize(("model", "level"), [("gemini-3.7-flash", "minimal"), ("gemini-2.5-flash", "low")])
+def test_a_thinking_level_that_its_model_refuses_is_an_error(
+    runner: asyncio.Runner, web: HttpClient, stand_in: str, model: str, level: ExtractionThinkingLevel
+) -> None:
+    known = replace(settings(stand_in, gemini.API_KEY, model), extraction_thinking_level=level)
+
+    with pytest.raises(GeminiMisconfigured) as refused:
+        generate_with(runner, web, known)
+    assert refused.value.cause == "model"
 
 
 def test_the_stand_in_accepts_a_repair_request(runner: asyncio.Runner, web: HttpClient, stand_in: str) -> None:

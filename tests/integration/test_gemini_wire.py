@@ -1,9 +1,11 @@
 """Requests to Gemini, checked field by field by a strict reader of Google's definitions."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from pi_voice.adapters.http_client import HttpClient
 from pi_voice.domain.agents import CreateAgentRequest
 from pi_voice.domain.prompts import instruction_for
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import LiveTokenRequest
-from pi_voice.settings import GeminiSettings
+from pi_voice.domain.vocabulary import vocabulary_of
+from pi_voice.ports import LiveTokenRequest, ModelRequest
+from pi_voice.settings import ExtractionThinkingLevel, GeminiSettings
 from pi_voice.use_cases.extractor import CallTranscript, ExtractionRequest, Extractor
 from tests.integration.provider import Provider, Received, says
 from tests.integration.samples import NOW, TURNS, an_agent
@@ -29,6 +32,42 @@ EXAMPLES = [
 ]
 TOKEN = says('{"name": "auth_tokens/abc"}')
 NO_OBJECT = says('{"candidates": [{"content": {"role": "model", "parts": [{"text": "[]"}]}, "finishReason": "STOP"}]}')
+GENERATED_SCHEMAS = dict(
+    itertools.islice(
+        json.loads((Path(__file__).parents[1] / "unit/generated_schemas.json").read_text(encoding="utf-8")).items(), 18
+    )
+)
+LIVE_MODELS = (
+    "gemini-3.1-flash-live-preview",
+    "gemini-3.8-live",
+    "gemini-3.8-live-extended-thinking",
+    "gemini-3.8-live-extended-thinking-001",  # unknown: it gets the setup of the one before
+)
+MANY_CHOICES = {
+    "name": "é" * 120,
+    "instructions": "y",
+    "voice": {"language_code": "pt-BR"},
+    "output_schema": {
+        "of": {"enum": [f"choice {number} " + "é" * 80 for number in range(150)]},
+        "size": {"enum": ["s", "m"]},
+    },
+}
+CLIENT = {"where": "client"}
+WITH_TOOLS = {
+    "name": "x",
+    "instructions": "y",
+    "behaviors": {"may_hang_up": True},
+    "tools": [
+        {"name": "plain", "description": "Do it.", "run": CLIENT},
+        {"name": "silent.one", "description": "Do it.", "run": CLIENT, "speaks": "silent"},
+        *(
+            {"name": f"generated-{number}", "description": "Do it.", "run": CLIENT, "parameters": schema}
+            for number, schema in enumerate(GENERATED_SCHEMAS.values())
+        ),
+    ],
+}
+"""An agent with tools whose parameters are what generators write."""
+
 SCHEMAS: dict[str, dict[str, Any]] = {
     "types, sentences, nested objects and lists": {
         "output_schema": {
@@ -56,13 +95,14 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-def settings(url: str, api_version: str) -> GeminiSettings:
+def settings(url: str, api_version: str, live_model: str = LIVE_MODELS[0], **others: Any) -> GeminiSettings:
     return GeminiSettings(
         api_key="AIza-the-key-of-the-tests",
-        live_model="gemini-3.1-flash-live-preview",
+        live_model=live_model,
         extraction_model="gemini-3.5-flash-lite",
         api_version=api_version,
         base_url=url,
+        **others,
     )
 
 
@@ -73,22 +113,35 @@ def agents() -> list[Any]:
         *written,
         pytest.param({"name": "x", "instructions": "y"}, id="the shortest"),
         pytest.param({"name": "x" * 100, "instructions": "é" * 20_000, "voice": {"name": "Zephyr"}}, id="the longest"),
+        pytest.param(MANY_CHOICES, id="many choices"),
+        pytest.param(WITH_TOOLS, id="tools and hang-up"),
     ]
 
 
 @pytest.mark.parametrize("api_version", ["v1alpha", "v1beta"])
+@pytest.mark.parametrize("model", LIVE_MODELS)
 @pytest.mark.parametrize("agent", agents())
-def test_the_token_request_matches_googles_definitions(
-    runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, agent: dict[str, Any]
+def test_the_token_request_matches_googles_definitions_and_its_model(
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, api_version: str, model: str, agent: dict[str, Any]
 ) -> None:
     spec, now = CreateAgentRequest.model_validate_json(json.dumps(agent)), time.time()
     saved = an_agent(**dict(spec))
     provider.answers(TOKEN)
 
-    for ttl in (60, 3600):
-        token_request = LiveTokenRequest(instruction_for(saved), saved.voice.name, int(now) + ttl)
-        runner.run(GeminiLiveTokens(lambda: settings(provider.url, api_version), web, LONG).issue(token_request))
+    for ttl, hints in itertools.product((60, 3600), ("all", "language", "none")):
+        with_hints = partial(settings, provider.url, api_version, model, transcription_hints=hints)
+        token_request = LiveTokenRequest(
+            instruction_for(saved),
+            saved.voice.name,
+            int(now) + ttl,
+            saved.languages,
+            vocabulary_of(saved),
+            saved.tools,
+            saved.behaviors.may_hang_up,
+        )
+        runner.run(GeminiLiveTokens(with_hints, web, LONG).issue(token_request))
 
+    assert len(provider.received) == 6
     for received in provider.received:
         assert token_faults(api_version, received.body, now) == []
 
@@ -124,6 +177,50 @@ def test_extraction_and_repair_requests_match_googles_definitions(
     for received in provider.received:
         assert received.path == f"/{API_VERSION}/models/gemini-3.5-flash-lite:generateContent"
         assert extraction_faults(API_VERSION, received.body) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "level"),
+    [
+        ("gemini-3.5-flash-lite", "MINIMAL"),
+        ("gemini-3.5-flash-lite-preview-09", "MINIMAL"),
+        ("gemini-3.5-flash", "LOW"),
+        ("gemini-3.7-flash", "LOW"),
+        ("gemini-3.8-flash-lite", "LOW"),
+        ("gemini-3.5-pro", "LOW"),
+        ("gemini-2.5-flash-lite", None),
+    ],
+)
+def test_the_thinking_level_of_an_extraction_is_the_lowest_that_its_model_accepts(
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, model: str, level: str | None
+) -> None:
+    provider.answers(NO_OBJECT)
+    extracting = GeminiExtractionModel(model, lambda: settings(provider.url, "v1alpha"), web)
+
+    runner.run(extracting.generate(ModelRequest("Extract.", ("A call.",), {"type": "object"}), LONG))
+
+    [received] = provider.received
+    assert extraction_faults(API_VERSION, received.body, model) == []
+    assert sent_level(received) == level
+
+
+@pytest.mark.parametrize(("setting", "level"), [("none", None), ("minimal", "MINIMAL"), ("high", "HIGH")])
+def test_a_setting_overrides_the_thinking_level_of_an_extraction(
+    runner: asyncio.Runner, provider: Provider, web: HttpClient, setting: ExtractionThinkingLevel, level: str | None
+) -> None:
+    provider.answers(NO_OBJECT)
+    known = settings(provider.url, "v1alpha", extraction_thinking_level=setting)
+
+    extracting = GeminiExtractionModel("gemini-3.7-flash", lambda: known, web)
+    runner.run(extracting.generate(ModelRequest("Extract.", ("A call.",), {"type": "object"}), LONG))
+
+    assert sent_level(provider.received[0]) == level
+
+
+def sent_level(received: Received) -> str | None:
+    request = read("GenerateContentRequest", API_VERSION, json.loads(received.body))
+    level: str | None = request["generationConfig"].get("thinkingConfig", {}).get("thinkingLevel")
+    return level
 
 
 # ---- The reader and the rules themselves ----
@@ -165,6 +262,11 @@ def setup_of(request: dict[str, Any]) -> dict[str, Any]:
     return setup
 
 
+def think(request: dict[str, Any], model: str, level: str) -> None:
+    setup_of(request)["model"] = f"models/{model}"
+    setup_of(request)["generationConfig"]["thinkingConfig"] = {"thinkingLevel": level}
+
+
 TOKEN_FAULTS: list[tuple[str, Change, str]] = [
     ("an unknown field", lambda r: r.update(ttl=5), "Unknown name \"ttl\" at 'auth_token'"),
     ("an unknown field inside", lambda r: setup_of(r)["generationConfig"].update(voice="Kore"), 'Unknown name "voice"'),
@@ -184,6 +286,42 @@ TOKEN_FAULTS: list[tuple[str, Change, str]] = [
     ("a field outside the mask", lambda r: r.update(fieldMask="model,tools"), "not in it"),
     ("a locked handle", lambda r: r.update(fieldMask=r["fieldMask"] + ",sessionResumption"), "cannot resume"),
     ("many uses", lambda r: r.update(uses=2), "uses"),
+    ("a mask without tools", lambda r: r.update(fieldMask=r["fieldMask"].replace("tools,", "")), "without tools"),
+    (
+        "a mask without realtimeInputConfig",
+        lambda r: r.update(fieldMask=r["fieldMask"].replace(",realtimeInputConfig", "")),
+        "without realtimeInputConfig",
+    ),
+    (
+        "the languages of the other version",
+        lambda r: setup_of(r).update(inputAudioTranscription={"languageCodes": ["de"]}),
+        'Unknown name "languageCodes"',
+    ),
+    (
+        "a thinking level where the model takes none",
+        lambda r: think(r, "gemini-3.8-live", "LOW"),
+        "gemini-3.8-live takes no level",
+    ),
+    (
+        "no thinking level where the model needs one",
+        lambda r: setup_of(r).update(model="models/gemini-3.8-live-extended-thinking"),
+        "needs a level",
+    ),
+    (
+        "a thinking level that is too low",
+        lambda r: think(r, "gemini-3.8-live-extended-thinking", "MINIMAL"),
+        "needs a level",
+    ),
+    (
+        "proactive audio switched off",
+        lambda r: setup_of(r).update(model="models/gemini-3.8-live", proactivity={"proactiveAudio": False}),
+        "refuses to switch it off",
+    ),
+    (
+        "a behavior of functions where the model takes none",
+        lambda r: setup_of(r).update(tools=[{"functionDeclarations": [{"name": "f", "behavior": "BLOCKING"}]}]),
+        "takes no behavior",
+    ),
 ]
 
 
@@ -207,12 +345,15 @@ EXTRACTION: dict[str, Any] = {
         "maxOutputTokens": 8192,
         "thinkingConfig": {"thinkingLevel": "MINIMAL"},
     },
+    "store": False,
 }
 EXTRACTION_FAULTS: list[tuple[str, Change, str]] = [
     ("an unknown field", lambda r: r.update(prompt="x"), 'Unknown name "prompt"'),
     ("a last turn of the model", lambda r: r["contents"].append({"role": "model", "parts": []}), "last turn"),
     ("a penalty", lambda r: r["generationConfig"].update(presencePenalty=0.5), "presencePenalty"),
     ("an unknown level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "NONE"}), "NONE"),
+    ("a high level", lambda r: r["generationConfig"].update(thinkingConfig={"thinkingLevel": "HIGH"}), "MINIMAL"),
+    ("stored requests", lambda r: r.pop("store"), "store"),
     ("few tokens", lambda r: r["generationConfig"].update(maxOutputTokens=100), "8192"),
     (
         "a keyword that is ignored",

@@ -13,7 +13,7 @@ from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
-from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant
+from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant, Recording
 from pi_voice.domain.variables import Variable
 from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
@@ -69,6 +69,9 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     for number in range(12):
         event = room_event(session.session_id, session.livekit.room_sid or "" if not number else f"RM_{number}", "")
         run(store.sessions.merge_room_event(event._replace(metadata=row_limits.fitting_room_text(LONGEST * 4_096))))
+    name = "f" * (row_limits.MAX_RECORDINGS_BYTES // row_limits.MAX_RECORDINGS - 60)
+    files = tuple(Recording(file=f"{number:02}{name}", location="") for number in range(25))
+    run(store.sessions.merge_room_event(RoomEvent(session.session_id, recordings=files)))
     completed = run(store.sessions.complete(session, a_call_end()))
     assert completed is not None
     results: Json = {"k": "x" * (row_limits.MAX_RESULT_BYTES - len('{"k":""}'))}
@@ -87,6 +90,7 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
 
     assert found(store, session).results == results
     assert len(found(store, session).livekit.other_rooms) == 5
+    assert len(found(store, session).recordings) == row_limits.MAX_RECORDINGS
     assert 0.8 * MAX_ITEM_BYTES < item_bytes(store.row_of(session)) < MAX_ITEM_BYTES
 
 

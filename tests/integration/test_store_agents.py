@@ -383,12 +383,12 @@ def test_a_document_with_fewer_fields_has_their_defaults(store: Store) -> None:
 
 
 def test_unknown_fields_are_ignored(store: Store) -> None:
-    stored(store, {**LEAST, "tools": [{"name": "x"}], "behaviors": {"mood": "calm", "speaking_pace": "slow"}})
+    stored(store, {**LEAST, "abilities": [{"name": "x"}], "behaviors": {"mood": "calm", "speaking_pace": "slow"}})
 
     agent = read_everywhere(store)
 
     assert agent.behaviors == Behaviors(speaking_pace="slow")
-    assert "tools" not in agent.model_dump()
+    assert "abilities" not in agent.model_dump()
 
 
 def test_enum_members_that_only_a_newer_version_knows_are_kept(store: Store) -> None:

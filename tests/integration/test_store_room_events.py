@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
-from pi_voice.domain.sessions import LiveKitRoom, ReopenedRoom, Session, Tombstone
+from pi_voice.domain.sessions import LiveKitRoom, Recording, ReopenedRoom, Session, Tombstone
 from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, a_session, added, deleted, found
 from tests.integration.store import Store, sent_twice
 
@@ -246,6 +246,94 @@ def test_concurrent_events_of_other_rooms_are_all_merged(store: Store) -> None:
         ReopenedRoom(room_sid=f"RM_{number}", started_at=NOW, first_joined_at=NOW + 1, finished_at=NOW + 2)
         for number in range(2)
     ]
+
+
+# ---- Recordings ------------------------------------------------------------------------------------
+
+
+def recorded(*files: str, location: str | None = "s3://bucket") -> RoomEvent:
+    recordings = tuple(Recording(file=file, location=location, duration_seconds=61.25) for file in files)
+    return RoomEvent(SessionId(""), recordings=recordings)
+
+
+def merged_files(store: Store, session: Session, *events: RoomEvent) -> list[str]:
+    """Merge recordings into a session, and return the files that it has."""
+    for each in events:
+        merged = run(store.sessions.merge_room_event(each._replace(session_id=session.session_id)))
+        assert merged == run(store.sessions.get(session.session_id))
+    return [recording.file for recording in found(store, session).recordings]
+
+
+def test_recordings_are_stored_in_the_order_of_their_events_each_file_once(store: Store) -> None:
+    session = added(store)
+
+    events = recorded("b", "a"), recorded("a"), recorded("c", "b")
+
+    assert merged_files(store, session, *events, *events) == ["b", "a", "c"]
+    assert found(store, session).recordings[0] == recorded("b").recordings[0]
+
+
+def test_the_recordings_of_an_ended_session_are_merged_and_change_nothing_else(store: Store) -> None:
+    done = run(store.sessions.complete(added(store), a_call_end()))
+    assert done is not None
+
+    assert merged_files(store, done, recorded("a")) == ["a"]
+    assert found(store, done) == replace(done, recordings=recorded("a").recordings)
+
+
+def test_a_recording_without_a_place_or_a_duration_is_stored(store: Store) -> None:
+    session = added(store)
+    bare = RoomEvent(session.session_id, recordings=(Recording(file="a"),))
+
+    assert merged_files(store, session, bare) == ["a"]
+    assert found(store, session).recordings == bare.recordings
+
+
+def test_at_most_twenty_recordings_are_stored(store: Store) -> None:
+    session = added(store)
+    names = [f"{number}.ogg" for number in range(25)]
+
+    assert merged_files(store, session, recorded(*names[:19]), recorded(*names[19:]), recorded("late")) == names[:20]
+
+
+def test_a_recording_whose_first_response_was_lost_is_merged_once(store: Store) -> None:
+    session = added(store)
+
+    assert merged_files(store.through(update_item=sent_twice), session, recorded("a"), recorded("b")) == ["a", "b"]
+
+
+def test_concurrent_recordings_are_all_merged(store: Store) -> None:
+    session = added(store)
+    events = [recorded(name)._replace(session_id=session.session_id) for name in "abcd"]
+
+    async def race() -> list[Session | Tombstone | None]:
+        return await asyncio.gather(*map(store.sessions.merge_room_event, events))
+
+    assert all(run(race()))
+    assert sorted(merged_files(store, session)) == ["a", "b", "c", "d"]
+
+
+def test_a_recording_of_an_unknown_session_creates_no_row(store: Store) -> None:
+    assert not run(store.sessions.merge_room_event(recorded("a")._replace(session_id=SessionId(uuid7()))))
+    assert store.rows(store.names.sessions) == []
+
+
+def test_a_recording_after_the_deletion_does_not_restore_the_session(store: Store) -> None:
+    session = added(store, status="failed")
+    tombstone = deleted(store, session)
+    row = store.row_of(session)
+
+    event = recorded("a")._replace(session_id=session.session_id)
+
+    assert run(store.sessions.merge_room_event(event)) == tombstone
+    assert store.row_of(session) == row
+
+
+def test_a_recording_of_a_session_without_a_room_is_ignored(store: Store) -> None:
+    session = replace(a_session(), livekit=LiveKitRoom(room_name="x"))
+    run(store.sessions.add(session))
+
+    assert not run(store.sessions.merge_room_event(recorded("a")._replace(session_id=session.session_id)))
 
 
 # ---- Order of events --------------------------------------------------------------------------------

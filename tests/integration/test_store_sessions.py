@@ -104,6 +104,8 @@ def test_a_new_row_has_exactly_these_attributes(store: Store) -> None:
         "session_id",
         "status",
         "time_zone",
+        "tool_call_bytes",
+        "tool_calls",
         "ttl_seconds",
         "workspace",
     }

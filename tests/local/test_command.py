@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 import pytest
 
-from local.command import port_of
+from local.command import model_warnings, port_of
 from local.errors import CannotStart
 from local.running import LocalApi, running_api
 from tests.local.conftest import Site
@@ -25,6 +26,7 @@ UNDISTURBED = {**CLEAN, "SCHEDULE_SECONDS": "86400"}
 """The scheduler never runs, so it starts no additional worker."""
 
 SECONDS = 300
+PREVIEW = "gemini-3.1-flash-live-preview"
 
 
 def refusal(*arguments: str, python: tuple[str, ...] = (), **environment: str) -> str:
@@ -104,6 +106,7 @@ def test_an_incomplete_configuration_is_refused_in_one_sentence() -> None:
         ("RETENTION_DAYS", "-5"),
         ("GRACE_SECONDS", "0"),
         ("GEMINI_API_VERSION", "v9"),
+        ("GEMINI_TRANSCRIPTION_HINTS", "yes"),
         ("GEMINI_LIVE_MODEL", "models/x y"),
         ("POWERTOOLS_LOG_LEVEL", "bogus"),
     ],
@@ -183,8 +186,30 @@ def test_the_printed_lines_work_and_ctrl_c_leaves_no_process_behind() -> None:
     until(lambda: not any(is_running(pid) for pid in below))
 
 
-def test_the_reference_s_examples_find_their_agent() -> None:
-    with running_api(UNDISTURBED) as api:
+@pytest.mark.parametrize(
+    ("model", "is_real", "words"),
+    [
+        (PREVIEW, True, ["2026-11-17", "GEMINI_LIVE_MODEL=gemini-3.8-live"]),
+        (PREVIEW, False, []),
+        ("gemini-3.8-live", True, []),
+        ("gemini-3.8-live-next", False, ["gemini-3.8-live-next is not a Live model that Pi Voice knows"]),
+    ],
+)
+def test_a_model_that_may_be_shut_down_or_is_unknown_has_a_warning_of_one_line(
+    model: str, words: list[str], *, is_real: bool
+) -> None:
+    warnings = model_warnings(model, date(2026, 11, 30), is_real=is_real)
+
+    assert len(warnings) == bool(words)
+    assert all(word in warning and "\n" not in warning for warning in warnings for word in words)
+
+
+def test_before_the_announced_date_the_default_model_has_no_warning() -> None:
+    assert model_warnings(PREVIEW, date(2026, 11, 16), is_real=True) == []
+
+
+def test_the_reference_s_examples_find_their_agent_and_an_unknown_model_is_used_with_a_warning() -> None:
+    with running_api({**UNDISTURBED, "GEMINI_LIVE_MODEL": "gemini-3.8-live-next"}) as api:
         site = Site(api.base_url)
         route = site.get("/openapi.json").json["paths"]["/api/v1/voice/sessions"]["post"]
         example = route["requestBody"]["content"]["application/json"]["example"]
@@ -192,6 +217,8 @@ def test_the_reference_s_examples_find_their_agent() -> None:
 
     assert created.status == 201
     assert created.json["data"]["agent_id"] == example["agent_id"]
+    assert created.json["data"]["connection"]["gemini_live"]["model"] == "gemini-3.8-live-next"
+    assert [line.split()[:2] for line in api.lines if "Warning" in line] == [["Warning:", "gemini-3.8-live-next"]]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])

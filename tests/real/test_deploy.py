@@ -164,6 +164,14 @@ def test_make_deploy_asks_once_and_ends_with_the_stack_complete(deployed: Deploy
     assert {resource["ResourceStatus"] for resource in resources} == CREATED
 
 
+def test_make_deploy_checks_the_live_model_of_the_stack(deployed: Deployed) -> None:
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in deployed.stack["Parameters"]}
+
+    assert parameters["GeminiLiveModel"] == "gemini-3.1-flash-live-preview"
+    assert "was not checked" not in deployed.printed
+    assert "make deploy PARAMETERS=GeminiLiveModel=gemini-3.8-live" in deployed.printed.splitlines()[-1]
+
+
 def test_every_function_has_the_properties_of_the_template(deployed: Deployed, template: Template) -> None:
     listed = {one["FunctionName"]: one for one in deployed.aws.client("lambda").list_functions()["Functions"]}
 

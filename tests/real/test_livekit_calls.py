@@ -309,6 +309,30 @@ async def is_empty(calls: Calls, session: Json) -> bool:
     return not await calls.people(session)
 
 
+def program(server: Server, session: Json, kind: Any, *, hidden: bool) -> dict[str, str]:
+    """Return the connection of a program that LiveKit or the owner of the server adds to a room."""
+    owner = api.AccessToken(server.livekit.api_key, server.livekit.api_secret).with_identity(f"program-{kind}")
+    rights = api.VideoGrants(room_join=True, room=session["session_id"], hidden=hidden, recorder=kind == "egress")
+    return {"url": server.livekit.url, "token": owner.with_kind(kind).with_grants(rights).to_jwt()}
+
+
+async def test_recorders_agents_and_hidden_participants_are_not_the_first_to_join(
+    calls: Calls, livekit_server: Server
+) -> None:
+    session = await calls.start()
+    recorder = program(livekit_server, session, "egress", hidden=True)
+    agent = program(livekit_server, session, "agent", hidden=False)
+    hidden = program(livekit_server, session, "standard", hidden=True)
+
+    async with joined(recorder), joined(agent), joined(hidden):
+        await asyncio.sleep(2)  # times are in whole seconds
+        ana_comes_at = int(time.time())
+        async with joined(connection_of(session)):
+            await until(lambda: has_fact(calls, session, "first_joined_at"))
+
+    assert (await calls.facts(session))["first_joined_at"] >= ana_comes_at
+
+
 async def test_deleting_the_room_disconnects_all_participants(calls: Calls) -> None:
     session = await calls.start()
     bens = (await calls.post(f"/sessions/{session['session_id']}/participants", identity="ben"))["connection"]

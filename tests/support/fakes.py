@@ -33,6 +33,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
@@ -350,6 +351,8 @@ class FakeSessions:
         session = self.stored.get(event.session_id)
         if session is None:
             return self.tombstones.get(event.session_id)
+        if event.recordings:
+            return self._update(session, recordings=tuple(event.recordings_after(session.recordings)))
         if event.joined_at is None:
             return session
         joined = min(event.joined_at, session.livekit.first_joined_at or event.joined_at)
@@ -390,11 +393,42 @@ class FakeCheckpoints:
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         await _request()
-        return self.stored[session.session_id][: session.checkpoint_turns]
+        return self.stored.get(session.session_id, [])[: session.checkpoint_turns]
 
     async def delete(self, session_id: SessionId) -> None:
         await _request()
         self.stored.pop(session_id, None)
+
+
+class FakeToolCalls:
+    """Tool calls. Their number is in the session."""
+
+    def __init__(self, sessions: FakeSessions | None = None) -> None:
+        self.stored: dict[SessionId, list[ToolCall]] = {}
+        self._sessions = sessions or FakeSessions()
+
+    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
+        await _request()
+        now = self._sessions.stored.get(session.session_id)
+        known = self.stored.get(session.session_id, [])
+        if now is None or now.status != "active" or now.tool_calls != session.tool_calls:
+            return None
+        if any(each.call_id == call.call_id for each in known):
+            return None
+        self.stored[session.session_id] = [*known, call]
+        number, total = session.tool_calls + 1, session.tool_call_bytes + size
+        self._sessions.stored[session.session_id] = replace(now, tool_calls=number, tool_call_bytes=total)
+        return replace(session, tool_calls=number, tool_call_bytes=total)
+
+    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+        await _request()
+        return next((each for each in self.stored.get(session_id, []) if each.call_id == call_id), None)
+
+    async def read(self, session: Session) -> list[ToolCall]:
+        if not session.tool_calls:
+            return []
+        await _request()
+        return self.stored[session.session_id][: session.tool_calls]
 
 
 class FakeExtractionQueue:
@@ -475,6 +509,8 @@ class FakeLiveTokens:
             token="auth_tokens/fake",
             model="gemini-live",
             setup={"setup": {"model": "models/gemini-live", "sessionResumption": {}}},
+            turn_ends_at="turnComplete",
+            tools=[],
         )
 
 

@@ -37,11 +37,13 @@ def test_all_fields_but_name_and_instructions_have_defaults() -> None:
             "response_length": "moderate",
             "greeting": None,
             "closing_message": None,
+            "may_hang_up": False,
         },
         "output_schema": None,
         "output_schema_strict": None,
         "evidence": False,
         "voice": {"name": "Puck", "language_code": None},
+        "tools": [],
         "variables": None,
         "metadata": {},
     }

@@ -27,6 +27,7 @@ from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
@@ -45,6 +46,7 @@ from tests.support.fakes import (
     FakeRateLimiter,
     FakeRooms,
     FakeSessions,
+    FakeToolCalls,
     FakeTranscripts,
     QueueThatCannotPut,
     RateLimiterThatFails,
@@ -95,6 +97,7 @@ class Setup:
         self.sessions = sessions or FakeSessions(session())
         self.transcripts = transcripts or FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
+        self.tool_calls = FakeToolCalls(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
         self.queue = queue or FakeExtractionQueue()
         self.rooms = rooms or FakeRooms()
@@ -106,11 +109,13 @@ class Setup:
         return EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
 
     @property
+    def content(self) -> CallContent:
+        return CallContent(self.transcripts, self.tool_calls)
+
+    @property
     def complete_session(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        extract_results = ExtractResults(
-            self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock
-        )
+        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queue, self.clock)
         return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter)
 
     def complete(
@@ -421,7 +426,7 @@ def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
 
     setup = Setup()
     extract_results = ExtractResults(
-        setup.agents, setup.sessions, setup.transcripts, Extractor(setup.model), setup.queue, setup.clock
+        setup.agents, setup.sessions, setup.content, Extractor(setup.model), setup.queue, setup.clock
     )
     complete_session = CompleteSession(
         setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter

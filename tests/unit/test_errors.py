@@ -36,6 +36,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.AgentVersionConflict, 409, "agent_version_conflict", False),
     (errors.IdempotencyInProgress, 409, "idempotency_in_progress", True),
     (errors.RequestTooLarge, 413, "request_too_large", False),
+    (errors.ToolCallsTooLarge, 413, "request_too_large", False),
     (errors.TranscriptTooLarge, 413, "voice_transcript_too_large", False),
     (errors.IdempotencyKeyReused, 422, "idempotency_key_reused", False),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", False),

@@ -10,6 +10,7 @@ from pi_voice.domain import evidence
 from pi_voice.domain.evidence import contains_quote, leaves, split_answer, verify_evidence, with_evidence
 from pi_voice.domain.extractions import Evidence
 from pi_voice.domain.output_schema import violations
+from pi_voice.domain.tool_calls import ToolCall, ToolCallStatus
 from pi_voice.domain.transcripts import TranscriptTurn
 
 # ruff: noqa: RUF001 (similar letters are test data)
@@ -450,3 +451,94 @@ def test_an_answer_is_split_into_results_and_claims() -> None:
 def test_the_instruction_explains_each_status_and_how_to_quote() -> None:
     for word in ("found", "not_mentioned", "conflicting", "`path`", "`turn`", "`quote`", "letter by letter"):
         assert word in evidence.INSTRUCTION
+
+
+# ---- Tool calls -----------------------------------------------------------------------------------------
+
+
+def tool_call(status: ToolCallStatus = "succeeded", **response: JsonValue) -> ToolCall:
+    return ToolCall(
+        call_id="one",
+        name="book",
+        arguments={"day": "2026-05-01"},
+        status=status,
+        response=response,
+        called_at=1_800_000_000,
+    )
+
+
+BOOKED: list[TranscriptTurn] = [
+    {"role": "user", "text": "A table for six on the first of May."},
+    {"role": "agent", "text": "Done, your number is K7Q2, at the window."},
+]
+TOLD = "You book tables at the window."
+
+
+def evidence_of_number(
+    claim_of_it: JsonValue, calls: list[ToolCall], value: JsonValue = "K7Q2", told: str | None = TOLD
+) -> Evidence:
+    return verify_evidence({"number": value}, [claim_of_it], BOOKED, calls, told)["number"]
+
+
+def of_call(call: JsonValue = 0, quote: JsonValue = "K7Q2", turn: JsonValue = None) -> JsonValue:
+    return {"path": "number", "status": "found", "turn": turn, "tool_call": call, "quote": quote}
+
+
+def test_a_value_that_a_tool_answered_is_found_in_its_call() -> None:
+    found = Evidence(status="found", tool_call=0, quote="K7Q2")
+
+    assert evidence_of_number(of_call(), [tool_call(number="K7Q2")]) == found
+    assert evidence_of_number(of_call(quote="2026-05-01"), [tool_call()], "2026-05-01").tool_call == 0
+
+
+@pytest.mark.parametrize(
+    ("claimed", "calls"),
+    [
+        (of_call(), [tool_call(number="K7Q3")]),
+        (of_call(), [tool_call("failed", number="K7Q2")]),
+        (of_call(), [tool_call("timeout", number="K7Q2")]),
+        (of_call(1), [tool_call(number="K7Q2")]),
+        (of_call(-1), [tool_call(number="K7Q2")]),
+        (of_call(True), [tool_call(number="K7Q2")]),
+        (of_call("0"), [tool_call(number="K7Q2")]),
+        (of_call(quote=None), [tool_call(number="K7Q2")]),
+        (of_call(quote=""), [tool_call(number="K7Q2")]),
+        (of_call(quote="7Q2"), [tool_call(number="K7Q2")]),
+        (of_call(), []),
+    ],
+    ids=["another", "failed", "timeout", "index", "negative", "boolean", "text", "no quote", "empty", "part", "none"],
+)
+def test_a_claim_that_no_successful_call_holds_is_unverified(claimed: JsonValue, calls: list[ToolCall]) -> None:
+    assert evidence_of_number(claimed, calls) == UNVERIFIED
+
+
+def test_what_only_an_agent_with_tools_says_is_unverified_without_a_successful_call() -> None:
+    spoken = claim("number", quote="your number is K7Q2")
+
+    assert evidence_of_number(spoken, []) == UNVERIFIED
+    assert evidence_of_number(spoken, [tool_call("failed", number="K7Q2")]) == UNVERIFIED
+    assert evidence_of_number(spoken, [tool_call(number="K7Q2")]).role == "agent"
+
+
+def test_what_the_agent_was_told_or_the_caller_said_needs_no_tool() -> None:
+    window = claim("number", quote="at the window")
+
+    assert evidence_of_number(window, [], "the window").status == "found"
+    assert evidence_of_number(claim("number", turn=0, quote="A table for six"), [], "six").status == "found"
+
+
+def test_without_tools_the_agent_s_words_are_found() -> None:
+    assert evidence_of_number(claim("number", quote="K7Q2"), [], told=None).status == "found"
+
+
+def test_a_value_that_is_not_in_the_words_cannot_be_checked_and_is_found() -> None:
+    assert evidence_of_number(claim("number", quote="Done"), [], value=True).status == "found"
+    assert evidence_of_number(claim("number", quote="Done"), [], value="confirmed").status == "found"
+
+
+def test_the_schema_asks_for_tool_calls_only_where_there_are_some() -> None:
+    def entry(schema: Any) -> Any:
+        return schema["properties"]["evidence"]["items"]["properties"].keys()
+
+    assert "tool_call" not in entry(with_evidence({}))
+    assert "tool_call" in entry(with_evidence({}, has_tool_calls=True))

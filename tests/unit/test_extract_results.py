@@ -22,6 +22,7 @@ from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extract_results import ExtractionUnfinished, ExtractResults
 from pi_voice.use_cases.extractor import Extractor, TokenPrices
 from tests.support.fakes import (
@@ -30,6 +31,7 @@ from tests.support.fakes import (
     FakeExtractionModel,
     FakeExtractionQueue,
     FakeSessions,
+    FakeToolCalls,
     FakeTranscripts,
     QueueThatCannotPut,
     SessionsThatCannotGet,
@@ -96,7 +98,14 @@ class Setup:
     @property
     def extract_results(self) -> ExtractResults:
         extractor = Extractor(self.model, prices=self.prices, clock=self.clock, sleep=no_pause)
-        return ExtractResults(self.agents, self.sessions, self.transcripts, extractor, self.queue, self.clock)
+        return ExtractResults(
+            self.agents,
+            self.sessions,
+            CallContent(self.transcripts, FakeToolCalls()),
+            extractor,
+            self.queue,
+            self.clock,
+        )
 
     def extract_for_caller(
         self, turns: list[TranscriptTurn] = TURNS, *, is_room_closed: bool = True, seconds_left: float = 28.0
@@ -108,7 +117,8 @@ class Setup:
 
         async def extract() -> Session:
             with answer_within(seconds_left):
-                return await self.extract_results.for_caller(self.session, turns, closing_room())
+                current, _ = await self.extract_results.for_caller(self.session, turns, closing_room())
+                return current
 
         return asyncio.run(extract())
 
@@ -270,7 +280,8 @@ def test_a_session_deleted_while_its_room_is_closed_is_not_stored_again() -> Non
     sessions.stored.clear()
 
     async def extract() -> Session:
-        return await setup.extract_results.for_caller(before, [], asyncio.sleep(0, result=True))
+        current, _ = await setup.extract_results.for_caller(before, [], asyncio.sleep(0, result=True))
+        return current
 
     assert asyncio.run(extract()) == before
     assert sessions.stored == {}

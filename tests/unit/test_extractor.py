@@ -12,6 +12,7 @@ from pi_voice.domain.agents import Agent
 from pi_voice.domain.errors import ErrorDetail, GeminiError, GeminiMisconfigured, GeminiUnavailable, UpstreamTimeout
 from pi_voice.domain.evidence import with_evidence
 from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.ports import ExtractionModel, ModelRequest, ModelResponse
 from pi_voice.use_cases.extractor import (
@@ -23,7 +24,7 @@ from pi_voice.use_cases.extractor import (
     TokenPrices,
     delimited_transcript,
 )
-from tests.support.fakes import FakeClock, FakeExtractionModel, SlowFailingModel
+from tests.support.fakes import FakeClock, FakeExtractionModel, SlowFailingModel, TimedModelRequest
 from tests.unit.attacks import ATTACKS
 from tests.unit.examples import GEMINI_UNAVAILABLE, NOW, QUALITY, SUCCEEDED, TURNS, agent, new_extraction
 
@@ -33,6 +34,7 @@ STRICT = agent(
 )
 WITH_EVIDENCE = agent(output_schema={"city": "string"}, evidence=True)
 OSLO = '{"city": "Oslo"}'
+FIND: JsonValue = {"name": "find", "description": "Find a table.", "run": {"where": "client"}}
 
 
 class FakeTime:
@@ -731,3 +733,73 @@ def test_no_spoken_text_can_end_its_line_or_the_fence(role_texts: list[tuple[str
     assert [json.loads(line) for line in lines] == [
         {"turn": number, "role": role, "text": text} for number, (role, text) in enumerate(role_texts)
     ]
+
+
+# ---- Tool calls -----------------------------------------------------------------------------------------
+
+
+def tool_call(**response: JsonValue) -> ToolCall:
+    return ToolCall(
+        call_id="one", name="find", arguments={"city": "Oslo"}, status="succeeded", response=response, called_at=NOW
+    )
+
+
+def request_with(*calls: ToolCall) -> TimedModelRequest:
+    """Extract a call with tool calls, and return the request to the model."""
+    model = FakeExtractionModel(OSLO)
+    call = CallTranscript(TURNS, NOW, None, calls)
+    asyncio.run(Extractor(model, clock=FakeClock()).extract(ExtractionRequest.of(CITY), call, 20.0))
+    [asked] = model.requests
+    return asked
+
+
+def test_tool_calls_follow_the_transcript_between_lines_of_their_own() -> None:
+    asked = request_with(tool_call(table="T12"))
+
+    *_, before, line, after = asked.messages[0].splitlines()
+    assert (before, after) == ("-----BEGIN TOOL CALLS-----", "-----END TOOL CALLS-----")
+    assert json.loads(line)["response"] == {"table": "T12"}
+    assert "never an instruction" in asked.instruction.partition("TOOL CALLS")[2]
+
+
+def test_a_call_without_tool_calls_has_the_usual_request() -> None:
+    usual = FakeExtractionModel(OSLO)
+    extract(usual)
+
+    assert [request_with()] == usual.requests
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_in_the_answer_of_a_tool_is_one_line_of_its_call(attack: str) -> None:
+    attacked, usual = request_with(tool_call(text=attack)), request_with(tool_call(text="T12"))
+
+    assert attacked.instruction == usual.instruction
+    lines = attacked.messages[0].splitlines()
+    assert len(lines) == len(usual.messages[0].splitlines())
+    assert json.loads(lines[-2])["response"] == {"text": attack}
+
+
+def test_evidence_may_be_a_tool_call() -> None:
+    with_evidence = agent(output_schema={"table": "string"}, evidence=True, tools=[FIND])
+    claims = [{"path": "table", "status": "found", "turn": None, "tool_call": 0, "quote": "T12"}]
+    model = FakeExtractionModel(json.dumps({"results": {"table": "T12"}, "evidence": claims}))
+
+    call = CallTranscript(TURNS, NOW, None, [tool_call(table="T12")])
+    outcome = asyncio.run(Extractor(model).extract(ExtractionRequest.of(with_evidence), call, 20.0))
+
+    assert outcome.extraction.fields is not None
+    assert outcome.extraction.fields["table"] == Evidence(status="found", tool_call=0, quote="T12")
+
+
+def test_a_value_that_an_agent_with_tools_makes_up_is_unverified() -> None:
+    with_evidence = agent(output_schema={"table": "string"}, evidence=True, tools=[FIND])
+    claims = [{"path": "table", "status": "found", "turn": 2, "quote": "table T12"}]
+    turns: list[TranscriptTurn] = [*TURNS, {"role": "agent", "text": "You have table T12."}]
+
+    outcome = extract(
+        FakeExtractionModel(json.dumps({"results": {"table": "T12"}, "evidence": claims})),
+        with_agent=with_evidence,
+        turns=turns,
+    )
+
+    assert outcome.extraction.fields == {"table": Evidence(status="unverified")}

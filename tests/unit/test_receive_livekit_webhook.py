@@ -10,7 +10,8 @@ from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InvalidRequest, InvalidWebhookSignature, LiveKitUnavailable
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent
-from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.domain.row_limits import MAX_RECORDINGS_BYTES
+from pi_voice.domain.sessions import Recording, Session, SessionStatus, Tombstone
 from pi_voice.ports import Rooms, SignedWebhook
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
@@ -154,16 +155,28 @@ def test_a_time_is_parsed_from_a_string_or_a_number(at: JsonValue) -> None:
     assert merged_events(event("room_started", at=at)) == [RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_000)]
 
 
-@pytest.mark.parametrize("kind", ["EGRESS", "INGRESS", "SIP", "AGENT", "CONNECTOR", 4])
-def test_the_join_of_a_program_is_the_start_of_the_room_and_not_of_the_call(kind: str | int) -> None:
+@pytest.mark.parametrize(
+    "participant",
+    [
+        *({"kind": kind} for kind in ("EGRESS", "INGRESS", "SIP", "AGENT", "CONNECTOR", "BRIDGE", "NEW_KIND", 4)),
+        {"permission": {"hidden": True, "canSubscribe": True}},
+        {"kind": "STANDARD", "permission": {"recorder": True}},
+        {"kind": "STANDARD", "permission": {"agent": True}},
+        {"kind": "EGRESS", "permission": {"hidden": True, "recorder": True}},
+    ],
+    ids=str,
+)
+def test_the_join_of_a_program_is_the_start_of_the_room_and_not_of_the_call(participant: dict[str, JsonValue]) -> None:
     room = {**ROOM, "creationTime": "1800000003"}
 
-    [merged] = merged_events(event("participant_joined", room=room, participant={"identity": "x", "kind": kind}))
+    [merged] = merged_events(event("participant_joined", room=room, participant={"identity": "x", **participant}))
 
     assert merged == RoomEvent(SESSION_ID, "RM_first", started_at=1_800_000_003, is_join=True)
 
 
-@pytest.mark.parametrize("participant", [{}, {"kind": "STANDARD"}, {"kind": 0}])
+@pytest.mark.parametrize(
+    "participant", [{}, {"kind": "STANDARD"}, {"kind": 0}, {"permission": {"canPublish": True, "hidden": False}}]
+)
 def test_the_join_of_a_person_is_the_start_of_the_call(participant: dict[str, JsonValue]) -> None:
     [merged] = merged_events(event("participant_joined", participant=participant))
 
@@ -249,6 +262,10 @@ def test_the_turn_password_and_other_fields_are_not_merged(kind: str) -> None:
         b'{"event": "room_finished", "room": {"name": null}}',
         b'{"event": "room_finished", "room": {"metadata": {}}}',
         b'{"event": "room_finished", "createdAt": "soon"}',
+        b'{"event": "egress_ended", "egressInfo": []}',
+        b'{"event": "egress_ended", "egressInfo": {"fileResults": {}}}',
+        b'{"event": "egress_ended", "egressInfo": {"fileResults": [{"filename": 7}]}}',
+        b'{"event": "egress_ended", "egressInfo": {"segmentResults": [{"duration": "-1"}]}}',
         b'{"event": "room_finished", "createdAt": ""}',
         b'{"event": "room_finished", "createdAt": 1.5}',
         b'{"event": "room_finished", "createdAt": true}',
@@ -262,6 +279,103 @@ def test_a_signed_body_that_is_not_an_event_is_rejected(body: bytes) -> None:
         merged_events(body)
 
     assert raised.value.message == "The body is signed, but it is not a LiveKit webhook event."
+
+
+# ---- Recordings -----------------------------------------------------------------------------------------
+
+
+def egress(*files: JsonValue, room_name: str = SESSION_ID, **fields: JsonValue) -> bytes:
+    """Return an egress_ended, which has no room of its own."""
+    info: dict[str, JsonValue] = {
+        "egressId": "EG_1",
+        "roomId": "RM_first",
+        "roomName": room_name,
+        "fileResults": list(files),
+    }
+    document = {"event": "egress_ended", "id": "EV_1", "createdAt": str(NOW), "egressInfo": {**info, **fields}}
+    return json.dumps(document).encode()
+
+
+OGG: dict[str, JsonValue] = {
+    "filename": "calls/1.ogg",
+    "location": "https://bucket.s3.amazonaws.com/calls/1.ogg",
+    "duration": "61250000000",
+    "size": "4711",
+}
+STORED = Recording(file="calls/1.ogg", location="https://bucket.s3.amazonaws.com/calls/1.ogg", duration_seconds=61.25)
+
+
+def test_the_files_of_a_recording_are_merged_with_their_places_and_durations() -> None:
+    [merged] = merged_events(egress(OGG, {"filename": "calls/2.mp4"}, status="EGRESS_COMPLETE"))
+
+    assert merged == RoomEvent(SESSION_ID, recordings=(STORED, Recording(file="calls/2.mp4")))
+
+
+def test_a_recording_in_segments_is_its_playlist() -> None:
+    playlist: JsonValue = {"playlistName": "1.m3u8", "playlistLocation": "s3://1.m3u8", "duration": "60000000000"}
+
+    [merged] = merged_events(egress(segmentResults=[playlist]))
+
+    assert merged.recordings == (Recording(file="1.m3u8", location="s3://1.m3u8", duration_seconds=60),)
+
+
+@pytest.mark.parametrize("status", ["EGRESS_FAILED", "EGRESS_ABORTED", 4])
+def test_of_a_failed_recording_only_files_that_were_stored_are_merged(status: str | int) -> None:
+    [merged] = merged_events(egress({"filename": "lost.ogg"}, OGG, status=status))
+
+    assert merged.recordings == (STORED,)
+    assert merged_events(egress({"filename": "lost.ogg"}, status=status)) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        egress(),
+        egress({}),
+        egress({"location": "s3://nameless"}),
+        egress(OGG, room_name="another-room"),
+        egress(OGG, room_name=""),
+        json.dumps({"event": "egress_ended"}).encode(),
+        egress(OGG).replace(b"egress_ended", b"egress_updated"),
+    ],
+    ids=["no files", "an empty file", "a file without a name", "another room", "no room", "nothing", "another kind"],
+)
+def test_an_egress_without_a_file_of_a_session_changes_nothing(body: bytes) -> None:
+    assert merged_events(body) == []
+
+
+@pytest.mark.parametrize("status", ["active", "completed", "failed"])
+def test_a_recording_is_added_to_a_session_of_any_status_once(status: SessionStatus) -> None:
+    setup = Setup(replace(session(), status=status))
+
+    for _ in range(2):
+        setup.receive(egress(OGG))
+
+    assert setup.session == replace(session(), status=status, recordings=(STORED,))
+
+
+def test_a_file_keeps_its_first_duration_and_others_are_added() -> None:
+    setup = Setup()
+
+    setup.receive(egress(OGG))
+    setup.receive(egress({**OGG, "duration": "1"}, {**OGG, "location": "s3://elsewhere"}))
+
+    assert setup.session.recordings == (STORED, replace_place(STORED, "s3://elsewhere"))
+
+
+def replace_place(recording: Recording, location: str) -> Recording:
+    return recording.model_copy(update={"location": location})
+
+
+def test_recordings_are_bounded_and_the_log_says_how_many_were_not_stored(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup()
+    files: list[JsonValue] = [{"filename": f"{number}.ogg", "location": "s3://x"} for number in range(23)]
+
+    setup.receive(egress({"filename": "x" * MAX_RECORDINGS_BYTES, "location": "s3://x"}, *files))
+
+    assert [recording.file for recording in setup.session.recordings] == [f"{number}.ogg" for number in range(20)]
+    [line] = [vars(record) for record in caplog.records if record.message == "recordings_not_stored"]
+    assert (line["recordings"], line["session_id"]) == (4, SESSION_ID)
 
 
 def test_an_event_of_an_unknown_session_changes_nothing() -> None:

@@ -17,9 +17,11 @@ from pi_voice.domain.errors import (
     StorageError,
 )
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.sessions import Participant, Session
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.vocabulary import vocabulary_of
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, SessionCaller
 from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.use_cases.renew_session import RenewSession
@@ -36,6 +38,7 @@ from tests.support.fakes import (
     FakeLiveTokens,
     FakeRooms,
     FakeSessions,
+    FakeToolCalls,
     UnknownCaller,
 )
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, agent, session
@@ -62,6 +65,7 @@ class Setup:
         self.agents = agents or FakeAgents(ANA)
         self.sessions = sessions or FakeSessions(stored or session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
+        self.tool_calls = FakeToolCalls(self.sessions)
         self.rooms = rooms or FakeRooms()
         self.live_tokens = live_tokens or FakeLiveTokens()
         self.clock = FakeClock(now)
@@ -73,11 +77,11 @@ class Setup:
 
     def renew_session_at(self, clock: FakeClock) -> RenewSession:
         issue_connections = IssueConnections(self.rooms, self.live_tokens, self.client_tokens)
-        return RenewSession(self.agents, self.sessions, self.checkpoints, issue_connections, clock)
+        return RenewSession(self.agents, self.sessions, self.checkpoints, self.tool_calls, issue_connections, clock)
 
     @property
     def stop_session(self) -> StopSession:
-        return StopSession(self.sessions, self.rooms, self.clock)
+        return StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
 
     def renew(self, request: RenewSessionRequest | None = None, caller: SessionCaller = ACME) -> RenewedSession:
         return asyncio.run(self.renew_session(SESSION_ID, request or RenewSessionRequest(), caller))
@@ -186,17 +190,39 @@ def test_without_a_resumption_handle_the_instruction_has_the_saved_turns() -> No
 
     setup.renew()
 
-    assert setup.token_request.instruction == instruction_to_resume(ANA, TURNS)
+    assert setup.token_request.instruction == instruction_to_continue(ANA, TURNS)
     assert '{"turn": 1, "role": "user", "text": "Oslo."}' in setup.token_request.instruction
 
 
-def test_with_a_resumption_handle_the_instruction_has_no_turns() -> None:
+def test_without_a_resumption_handle_the_instruction_has_the_tool_calls() -> None:
     setup = Setup()
-    setup.save(*TURNS)
+    call = ToolCall(call_id="one", name="show", arguments={}, status="succeeded", response={"page": 7}, called_at=NOW)
+    assert asyncio.run(setup.tool_calls.record(setup.sessions.stored[SESSION_ID], call, 9))
+
+    setup.renew()
+
+    assert setup.token_request.instruction == instruction_to_continue(ANA, [], [call])
+    assert '"response": {"page": 7}' in setup.token_request.instruction
+
+
+@pytest.mark.parametrize("turns", [TURNS, []], ids=["turns", "no turns"])
+def test_with_a_resumption_handle_the_agent_goes_on_without_the_turns(turns: list[TranscriptTurn]) -> None:
+    setup = Setup()
+    if turns:
+        setup.save(*turns)
 
     setup.renew(WITH_HANDLE)
 
-    assert setup.token_request.instruction == instruction_for(ANA)
+    assert setup.token_request.instruction == instruction_to_continue(ANA)
+
+
+def test_the_languages_and_the_vocabulary_of_the_agent_are_hints_for_the_transcription() -> None:
+    setup = Setup()
+
+    setup.renew()
+
+    assert setup.token_request.languages == ANA.languages
+    assert setup.token_request.vocabulary == vocabulary_of(ANA)
 
 
 def test_without_saved_turns_the_instruction_is_the_original_one() -> None:

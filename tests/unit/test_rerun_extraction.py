@@ -24,6 +24,7 @@ from pi_voice.domain.extractions import Evidence, Extraction, ExtractionRun
 from pi_voice.domain.ids import TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import Caller, ModelRequest, ModelResponse
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extractor import Extractor
 from pi_voice.use_cases.rerun_extraction import RerunExtraction
 from tests.support.fakes import (
@@ -33,6 +34,7 @@ from tests.support.fakes import (
     FakeExtractionModel,
     FakeRateLimiter,
     FakeSessions,
+    FakeToolCalls,
     FakeTranscripts,
     UnknownCaller,
     no_pause,
@@ -117,7 +119,14 @@ class Setup:
     @property
     def rerun_extraction(self) -> RerunExtraction:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        return RerunExtraction(self.agents, self.sessions, self.transcripts, extractor, self.rate_limiter, self.clock)
+        return RerunExtraction(
+            self.agents,
+            self.sessions,
+            CallContent(self.transcripts, FakeToolCalls()),
+            extractor,
+            self.rate_limiter,
+            self.clock,
+        )
 
     def rerun(self, request: RerunExtractionRequest | None = None, caller: Caller = ACME) -> ExtractedResults:
         """Extract again, one second later than before."""

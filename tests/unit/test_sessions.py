@@ -485,7 +485,7 @@ def test_what_a_session_is_created_with_takes_at_most_80_000_bytes() -> None:
 def test_a_session_shows_its_overrides_whatever_its_version_knew() -> None:
     stored = replace(session(), overrides={"voice": {"name": "Tomorrow", "pitch": 1}, "greeting": "Hi", "mood": "calm"})
 
-    shown = json.loads(Session.with_transcript(stored, None).model_dump_json())["overrides"]
+    shown = json.loads(Session.of_stored(stored, None, []).model_dump_json())["overrides"]
 
     assert shown == {
         "language": None,
@@ -569,12 +569,15 @@ SUMMARY_FIELDS = {
     "created_at", "expires_at", "completed_at", "failed_at", "failure", "duration_seconds", "end_reason",
     "completed_by", "hung_up_at", "checkpoint_turns", "livekit", "metadata", "client_metadata",
 }  # fmt: skip
-FIELDS_OF_ONE = {"transcript", "results", "extraction", "variables", "time_zone", "overrides"}
+FIELDS_OF_ONE = {
+    *("transcript", "tool_calls", "results", "extraction", "recordings"),
+    *("variables", "time_zone", "overrides"),
+}
 ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 
 
 def test_a_session_response_has_exactly_the_fields_of_the_contract() -> None:
-    document = json.loads(Session.with_transcript(session(), None).model_dump_json())
+    document = json.loads(Session.of_stored(session(), None, []).model_dump_json())
 
     assert document.keys() == SUMMARY_FIELDS | FIELDS_OF_ONE
     assert document["livekit"].keys() == ROOM_FIELDS
@@ -614,7 +617,7 @@ def test_a_completed_session_is_returned_with_transcript_results_and_extraction(
         extraction=Extraction(status="succeeded", model="m", attempts=1),
     )
 
-    document = json.loads(Session.with_transcript(completed, TURNS).model_dump_json())
+    document = json.loads(Session.of_stored(completed, TURNS, []).model_dump_json())
 
     assert document["transcript"] == [{"role": "agent", "text": "Which city?"}, {"role": "user", "text": "Oslo."}]
     assert document["results"] == {"city": "Oslo"}
@@ -626,14 +629,14 @@ def test_a_completed_session_is_returned_with_transcript_results_and_extraction(
 def test_a_skipped_extraction_has_no_model_and_no_attempts() -> None:
     skipped = replace(session(), status="completed", extraction=Extraction(status="skipped"))
 
-    document = json.loads(Session.with_transcript(skipped, []).model_dump_json())
+    document = json.loads(Session.of_stored(skipped, [], []).model_dump_json())
 
     assert document["extraction"] == SKIPPED
 
 
 def test_workspace_and_transcript_id_are_never_returned() -> None:
-    document = Session.with_transcript(
-        replace(session(workspace="a-secret-name")), complete_session_request().transcript
+    document = Session.of_stored(
+        replace(session(workspace="a-secret-name")), complete_session_request().transcript, []
     ).model_dump_json()
 
     assert "a-secret-name" not in document

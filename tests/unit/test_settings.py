@@ -213,6 +213,34 @@ def test_the_websocket_url_has_the_api_version_and_the_base_url(changes: dict[st
     assert GeminiSettings.of({**GEMINI, **changes}).live_url == url
 
 
+def test_thinking_levels_and_transcription_hints_have_defaults_and_can_be_set() -> None:
+    chosen = {
+        "GEMINI_LIVE_THINKING_LEVEL": "high",
+        "GEMINI_TRANSCRIPTION_HINTS": "none",
+        "GEMINI_EXTRACTION_THINKING_LEVEL": "medium",
+    }
+
+    def levels(environment: dict[str, str]) -> tuple[str, str, str]:
+        settings = GeminiSettings.of({**GEMINI, **environment})
+        return settings.live_thinking_level, settings.transcription_hints, settings.extraction_thinking_level
+
+    assert levels({}) == levels(dict.fromkeys(chosen, "")) == ("low", "all", "auto")
+    assert levels(chosen) == ("high", "none", "medium")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("GEMINI_LIVE_THINKING_LEVEL", "minimal", "low, medium or high"),
+        ("GEMINI_TRANSCRIPTION_HINTS", "yes", "all, language or none"),
+        ("GEMINI_EXTRACTION_THINKING_LEVEL", "LOW", "auto, none, minimal, low, medium or high"),
+    ],
+)
+def test_an_unknown_choice_is_rejected_with_those_that_exist(name: str, text: str, values: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} should be {values}\\.$"):
+        GeminiSettings.of({**GEMINI, name: text})
+
+
 def test_secrets_are_not_in_the_representation() -> None:
     settings = [
         LiveKitSettings.of(LIVEKIT),

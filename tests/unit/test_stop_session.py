@@ -20,6 +20,7 @@ from tests.support.fakes import (
     FakeClock,
     FakeRooms,
     FakeSessions,
+    FakeToolCalls,
     FakeTranscripts,
     UnknownCaller,
 )
@@ -41,7 +42,7 @@ class Setup:
 
     @property
     def stop_session(self) -> StopSession:
-        return StopSession(self.sessions, self.rooms, self.clock)
+        return StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
 
     def stop(self, caller: SessionCaller = ACME) -> session_api.Session:
         return asyncio.run(self.stop_session(SESSION_ID, caller))

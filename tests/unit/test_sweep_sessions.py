@@ -24,6 +24,7 @@ from tests.support.fakes import (
     FakeExtractionQueue,
     FakeRooms,
     FakeSessions,
+    FakeToolCalls,
     FakeTranscripts,
     QueueThatCannotPut,
     TranscriptsThatCannotDelete,
@@ -75,7 +76,7 @@ class Setup:
     def sweep_sessions(self) -> SweepSessions:
         """A new sweeper, with the setup's current fakes."""
         end_session = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
-        stop_session = StopSession(self.sessions, self.rooms, self.clock)
+        stop_session = StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
         return SweepSessions(
             self.sessions, self.transcripts, end_session, stop_session, self.rooms, self.queue, clock=self.clock
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+    from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
     from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
     from pi_voice.adapters.http_client import HttpClient
     from pi_voice.adapters.idempotency import Idempotency
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from pi_voice.entrypoints.http import Api
     from pi_voice.use_cases.add_participant import AddParticipant
     from pi_voice.use_cases.authorization import ApiKeyVerifier
+    from pi_voice.use_cases.call_content import CallContent
+    from pi_voice.use_cases.call_tool import CallTool
     from pi_voice.use_cases.complete_session import CompleteSession
     from pi_voice.use_cases.create_session import CreateSession
     from pi_voice.use_cases.delete_session import DeleteSession
@@ -142,6 +145,14 @@ def checkpoints() -> "DynamoCheckpoints":
 
 
 @cache
+def tool_calls() -> "DynamoToolCalls":
+    """Create the store of tool calls."""
+    from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
+
+    return DynamoToolCalls(dynamodb(), tables().sessions, tables().transcripts, tables().retention_days)
+
+
+@cache
 def rate_limiter(operation: RatedOperation) -> "DynamoRateLimiter":
     """Create the rate limiter of an operation."""
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
@@ -242,7 +253,7 @@ def renew_session() -> "RenewSession":
     """Build `RenewSession` with its adapters."""
     from pi_voice.use_cases.renew_session import RenewSession
 
-    return RenewSession(agents(), sessions(), checkpoints(), issue_connections())
+    return RenewSession(agents(), sessions(), checkpoints(), tool_calls(), issue_connections())
 
 
 @cache
@@ -262,11 +273,27 @@ def save_transcript() -> "SaveTranscript":
 
 
 @cache
+def call_tool() -> "CallTool":
+    """Build `CallTool` with its adapters."""
+    from pi_voice.use_cases.call_tool import CallTool
+
+    return CallTool(agents(), sessions(), tool_calls())
+
+
+@cache
 def stop_session() -> "StopSession":
     """Build `StopSession` with its adapters."""
     from pi_voice.use_cases.stop_session import StopSession
 
-    return StopSession(sessions(), rooms())
+    return StopSession(sessions(), tool_calls(), rooms())
+
+
+@cache
+def call_content() -> "CallContent":
+    """Create the reads of what was said and done in a call."""
+    from pi_voice.use_cases.call_content import CallContent
+
+    return CallContent(transcripts(), tool_calls())
 
 
 @cache
@@ -274,7 +301,7 @@ def read_sessions() -> "ReadSessions":
     """Build `ReadSessions` with its adapters."""
     from pi_voice.use_cases.read_sessions import ReadSessions
 
-    return ReadSessions(sessions(), transcripts())
+    return ReadSessions(sessions(), call_content())
 
 
 @cache
@@ -302,7 +329,7 @@ def extract_results() -> "ExtractResults":
     """Build `ExtractResults` with its adapters."""
     from pi_voice.use_cases.extract_results import ExtractResults
 
-    return ExtractResults(agents(), sessions(), transcripts(), extractor(), extraction_queue())
+    return ExtractResults(agents(), sessions(), call_content(), extractor(), extraction_queue())
 
 
 @cache
@@ -310,7 +337,7 @@ def rerun_extraction() -> "RerunExtraction":
     """Build `RerunExtraction` with its adapters."""
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
 
-    return RerunExtraction(agents(), sessions(), transcripts(), extractor(), rate_limiter("extractions"))
+    return RerunExtraction(agents(), sessions(), call_content(), extractor(), rate_limiter("extractions"))
 
 
 @cache

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pi_voice.domain.pagination import Page
     from pi_voice.domain.session_api import ListSessionsQuery
     from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
+    from pi_voice.domain.tool_calls import ToolCall
+    from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
 
 
@@ -227,6 +229,25 @@ class Checkpoints(Protocol):
         ...
 
 
+class ToolCalls(Protocol):
+    """Store of the tool calls of sessions."""
+
+    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
+        """Record a call of a session. When this returns, it is durable.
+
+        None if the session is not active, if a call was recorded since it was read, or if this call is recorded.
+        """
+        ...
+
+    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+        """Return a recorded call."""
+        ...
+
+    async def read(self, session: Session) -> list[ToolCall]:
+        """Return the calls that were recorded when the session was read, in their order."""
+        ...
+
+
 class Transcripts(Protocol):
     """Store of transcripts of completed sessions, beside everything else that was said in a session."""
 
@@ -303,11 +324,19 @@ class WebhookVerifier(Protocol):
 
 
 class LiveTokenRequest(NamedTuple):
-    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds."""
+    """The setup a Gemini Live token is locked to; `expires_at` is Unix seconds.
+
+    `languages` (BCP 47) and `vocabulary` are hints for the transcription of the caller.
+    """
 
     instruction: str
     voice: str
     expires_at: int
+    languages: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    may_hang_up: bool = False
+    """Whether the agent has the built-in tool `hang_up`."""
 
 
 class LiveTokens(Protocol):

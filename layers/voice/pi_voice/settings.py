@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
+Choice = TypeVar("Choice", bound=str)
 
 
 class TableNames(NamedTuple):
@@ -63,6 +64,9 @@ def queue_url(environment: Mapping[str, str]) -> str:
     return _required(environment, "EXTRACTION_QUEUE_URL")
 
 
+LiveThinkingLevel = Literal["low", "medium", "high"]
+ExtractionThinkingLevel = Literal["auto", "none", "minimal", "low", "medium", "high"]
+TranscriptionHints = Literal["all", "language", "none"]
 RatedOperation = Literal["creates", "completes", "extractions"]
 
 _PER_MINUTE: Final[Mapping[RatedOperation, int]] = {"creates": 600, "completes": 600, "extractions": 60}
@@ -151,6 +155,12 @@ class GeminiSettings:
     extraction_model: str
     api_version: str
     base_url: str
+    live_thinking_level: LiveThinkingLevel = "low"
+    """Thinking level of Live models that need one."""
+    transcription_hints: TranscriptionHints = "all"
+    """What the transcription of the caller is told: languages and vocabulary, languages only, or nothing."""
+    extraction_thinking_level: ExtractionThinkingLevel = "auto"
+    """Thinking level of the extraction model; `auto` depends on the model, `none` sends none."""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -161,6 +171,11 @@ class GeminiSettings:
             extraction_model=extraction_model(environment),
             api_version=environment.get("GEMINI_API_VERSION") or "v1alpha",
             base_url=(environment.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE).rstrip("/"),
+            live_thinking_level=_one_of(get_args(LiveThinkingLevel), environment, "GEMINI_LIVE_THINKING_LEVEL", "low"),
+            transcription_hints=_one_of(get_args(TranscriptionHints), environment, "GEMINI_TRANSCRIPTION_HINTS", "all"),
+            extraction_thinking_level=_one_of(
+                get_args(ExtractionThinkingLevel), environment, "GEMINI_EXTRACTION_THINKING_LEVEL", "auto"
+            ),
         )
 
     @property
@@ -184,6 +199,15 @@ def _pair(environment: Mapping[str, str], prefix: str) -> KeyPair | None:
     """Return a key pair, even if one half is missing; None if both are."""
     api_key, api_secret = environment.get(f"{prefix}_API_KEY", ""), environment.get(f"{prefix}_API_SECRET", "")
     return KeyPair(api_key, api_secret) if api_key or api_secret else None
+
+
+def _one_of(values: tuple[Choice, ...], environment: Mapping[str, str], name: str, default: Choice) -> Choice:
+    text = environment.get(name) or default
+    for value in values:
+        if value == text:
+            return value
+    message = f"{name} should be {', '.join(values[:-1])} or {values[-1]}."
+    raise SettingsError(message)
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

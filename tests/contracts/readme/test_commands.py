@@ -155,7 +155,7 @@ def test_the_variables_for_real_keys_select_the_real_services(block: Block) -> N
 
     chosen = Services.chosen_by(exported(block.commands))
 
-    assert others == ["make run"]
+    assert others in (["make run"], ["make doctor", "make run"])
     assert chosen.livekit
     assert chosen.gemini
     assert chosen.gemini.base_url is None
@@ -191,7 +191,7 @@ def test_commands_for_aws_name_functions_and_parameters_of_the_template(template
                     if argument.startswith("PARAMETERS="):
                         pairs = argument.removeprefix("PARAMETERS=").split()
                         parameters |= {pair.partition("=")[0] for pair in pairs}
-            case ["export", *_]:
+            case ["aws", "cloudformation", "delete-stack", "--stack-name", "pi-voice"] | ["export", *_]:
                 pass
             case _:
                 raise AssertionError(f"nothing checks this command: {line}")

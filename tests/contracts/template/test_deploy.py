@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 
 import boto3
@@ -17,7 +18,7 @@ from mypy_boto3_secretsmanager import SecretsManagerClient
 from mypy_boto3_sqs import SQSClient
 from mypy_boto3_ssm import SSMClient
 
-from deploy import create_api_key, redrive, write_secrets
+from deploy import check_live_model, create_api_key, redrive, write_secrets
 from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, Secrets
 from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
@@ -360,6 +361,43 @@ def test_a_built_template_deploys_only_its_own_architecture(tmp_path: Path) -> N
             "Architecture": {"Type": "String", "Default": "x86_64", "AllowedValues": ["x86_64"]},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("gemini-3.1-flash-live-preview", ["2026-11-17", "make deploy PARAMETERS=GeminiLiveModel=gemini-3.8-live"]),
+        ("gemini-3.8-live", []),
+        ("gemini-3.9-live", ["gemini-3.9-live is not a Live model that Pi Voice knows"]),
+    ],
+)
+def test_make_deploy_warns_about_the_live_model_of_the_stack(model: str, words: list[str]) -> None:
+    cloudformation = boto3.client("cloudformation")
+    stack = {
+        "StackName": "pi-voice",
+        "CreationTime": "2026-11-22T00:00:00Z",
+        "StackStatus": "CREATE_COMPLETE",
+        "Parameters": [{"ParameterKey": "GeminiLiveModel", "ParameterValue": model}],
+    }
+    with Stubber(cloudformation) as stub:
+        stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "pi-voice"})
+
+        warnings = check_live_model.warnings(cloudformation, "pi-voice", date(2026, 11, 30))
+
+    assert len(warnings) == bool(words)
+    assert all(word in warning and "\n" not in warning for warning in warnings for word in words)
+
+
+def test_a_live_model_that_cannot_be_read_does_not_fail_the_deploy() -> None:
+    checked = subprocess.run(
+        [sys.executable, ROOT / "deploy/check_live_model.py", "pi-voice"],
+        env={"PYTHONPATH": str(ROOT / "layers/voice"), "AWS_EC2_METADATA_DISABLED": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert checked.stdout.startswith("The Live model of the stack was not checked: ")
 
 
 def test_make_deploy_passes_sam_the_project_s_settings_file() -> None:

@@ -23,6 +23,8 @@ SECONDS: Final = 1_800
 SCENARIOS: Final = {
     "turns are saved while the client completes": "SAVING COMPLETING FAULTS=1",
     "turns are saved while the call is renewed": "SAVING RENEWING FAULTS=1",
+    "a tool is called while the client completes": "CALLING COMPLETING FAULTS=1",
+    "a tool is called while the session is deleted": "CALLING COMPLETING DELETING FAULTS=1",
     "the client completes while the call is renewed": "COMPLETING RENEWING FAULTS=1",
     "turns are saved while the call is renewed and completed": "SAVING COMPLETING RENEWING FAULTS=0",
     "results are extracted": "COMPLETING RESULTS FAULTS=1",
@@ -39,6 +41,7 @@ SCENARIOS: Final = {
 
 BROKEN: Final = {
     "COMPLETE_WITHOUT_STATUS": ("COMPLETING FAULTS=0 BUG_DUTIES_UNCONDITIONAL", "ended"),
+    "CALL_RECORDED_AFTER_END": ("CALLING COMPLETING FAULTS=0", "ended"),
     "COMPLETE_WITHOUT_TURNS": ("SAVING FAULTS=0", "acknowledged"),
     "COMPLETE_WITHOUT_EXPIRY": ("RENEWING FAULTS=0", "abandoned"),
     "EXPIRY_READ_AFTER_CLAIM": ("RENEWING FAULTS=0", "abandoned"),

@@ -50,8 +50,8 @@ class Route:
         self.function = function
         self._api = api
         self.limit = LIMITS.get(function, MEGABYTE)
-        self._session = api.session()
         self._agent = api.agent(variables=SAMPLES["CreateAgent"].body["variables"])
+        self._session = api.session(api.agent(tools=SAMPLES["CreateAgent"].body["tools"]))
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 

@@ -1,4 +1,4 @@
-"""The demo's client holds calls with the Gemini Live stand-in."""
+"""The demo holds calls with the Gemini Live stand-in, on the Python reference client."""
 
 import asyncio
 import json
@@ -12,9 +12,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from demo.call import Call, EndReason
+from demo.call import Call
+from demo.clock import CallClock
 from demo.errors import CallFailed
 from demo.example import Line
+from docs.clients import client
 from local.http_server import serving
 from local.speech import Speech, Voice
 from local.stand_ins.gemini_live import LiveTimes
@@ -25,6 +27,9 @@ from tests.unit.examples import agent
 pytestmark = pytest.mark.anyio
 
 PACE: Final = 20.0
+UNHURRIED: Final = 4.0
+"""A pace at which the audio of a reconnect can be held back, even on a busy machine."""
+
 PATIENCE_SECONDS: Final = 600
 """Longer than any call here takes, including the time by which a test moves the clock."""
 
@@ -41,31 +46,76 @@ WHOLE_CALL: Final = [
 class Client:
     """Holds one call at a fixed pace."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, token: str, *, has_voice: bool = True) -> None:
-        connection = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        token: str,
+        api_url: str,
+        *,
+        has_voice: bool = True,
+        pace: float = PACE,
+    ) -> None:
+        live = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
+        session = {"session_id": "s", "client_token": "pi_sess_1", "connection": {"gemini_live": live}}
         speech = Speech(16_000, Voice(pitch=260), espeak=None) if has_voice else None
-        self.call = Call(http, connection, speech, PACE, lambda _: None)
+        clock = CallClock(pace)
+        self.shown: list[tuple[str, bool]] = []
+        self.call = Call(
+            client.Call(http, session, api_url, clock.now),
+            clock,
+            speech,
+            lambda turn, is_cut: self.shown.append((turn["text"], is_cut)),
+        )
 
-    async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> EndReason:
+    async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.call.hold(lines, cap)
+            return await self.call.hold(lines, cap, turn_timeout_seconds=PATIENCE_SECONDS)
 
-    async def caller_speaks(self) -> None:
-        """Wait until some of the caller's words are transcribed."""
+    async def agent_speaks(self) -> None:
+        """Wait until the agent answers the caller's first line."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            # A transcript reports a turn only once it is complete, so poll the unfinished ones.
-            while not any(turn.role == "user" and turn.text for turn in self.call.transcript.unfinished):  # noqa: ASYNC110
+            while not any(turn["role"] == "user" for turn in self.turns):  # noqa: ASYNC110 (nothing reports this)
                 await asyncio.sleep(0.01)
 
     @property
+    def turns(self) -> list[Any]:
+        return self.call.live.transcript.turns
+
+    @property
     def said(self) -> list[tuple[str, str]]:
-        return [(turn.role, turn.text.strip()) for turn in self.call.transcript.turns]
+        return [(turn["role"], turn["text"]) for turn in self.turns]
+
+
+@asynccontextmanager
+async def ended_session() -> AsyncIterator[str]:
+    """Serve an API that saves turns, but neither renews the session nor completes it."""
+
+    async def save_transcript(request: web.Request) -> web.Response:
+        body = await request.json()
+        return web.json_response({"data": {"session_id": "s", "next": body["from"] + len(body["turns"])}})
+
+    async def refuse(_: web.Request) -> web.Response:
+        error = {"code": "voice_session_not_active", "retryable": False}
+        return web.json_response({"error": error}, status=409)
+
+    app = web.Application()
+    app.router.add_post("/api/v1/voice/sessions/s/transcript", save_transcript)
+    app.router.add_post("/api/v1/voice/sessions/s/renew", refuse)
+    async with serving(app) as url:
+        yield url
+
+
+@asynccontextmanager
+async def client_at(url: str, token: str, *, has_voice: bool = True) -> AsyncIterator[Client]:
+    async with ended_session() as api_url, aiohttp.ClientSession() as http:
+        yield Client(http, url, token, api_url, has_voice=has_voice)
 
 
 @asynccontextmanager
 async def client_of(gemini: Gemini, *, has_voice: bool = True, **token: Any) -> AsyncIterator[Client]:
-    async with aiohttp.ClientSession() as http:
-        yield Client(http, gemini.url, await gemini.token(**token), has_voice=has_voice)
+    async with client_at(gemini.url, await gemini.token(**token), has_voice=has_voice) as client:
+        yield client
 
 
 @pytest.fixture
@@ -80,9 +130,10 @@ async def test_a_whole_call_is_assembled_into_its_transcript(gemini: Gemini) -> 
 
     assert reason == "completed"
     assert client.said == WHOLE_CALL
-    starts = [turn.start for turn in client.call.transcript.turns]
+    assert client.shown == [(text, False) for _, text in WHOLE_CALL]
+    starts = [turn["start_ms"] for turn in client.turns]
     assert starts == sorted(starts)
-    assert client.call.seconds >= client.call.transcript.turns[-1].end
+    assert client.call.live.seconds * 1000 >= client.turns[-1]["start_ms"]
 
 
 async def test_a_caller_without_a_voice_types(gemini: Gemini) -> None:
@@ -104,7 +155,7 @@ async def test_a_caller_can_interrupt(gemini: Gemini) -> None:
     async with client_of(gemini, instruction=instruction_for(nora)) as client:
         await client.hold([LINES[0], Line(text="Yes, rather.", interrupts=True)])
 
-    assert [turn.is_cut for turn in client.call.transcript.turns] == [False, False, True, False, False]
+    assert [is_cut for _, is_cut in client.shown] == [False, False, True, False, False]
     answer, reply = client.said[3:]
     assert answer == WHOLE_CALL[3]
     # A question of which no word was said is asked again; whether one was said depends on timing.
@@ -115,38 +166,37 @@ async def test_a_call_ends_at_its_cap_and_not_before(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
         reason = await client.hold([Line(text="Well, " * 80)], cap=30)
 
-    assert reason == "max_duration"
-    assert client.call.seconds >= 30
+    assert reason == "client_timer"
+    assert client.call.live.seconds >= 30
 
 
-async def test_the_transcript_of_a_call_that_ends_at_its_cap_is_complete(gemini: Gemini) -> None:
+async def test_the_transcript_of_a_call_that_ends_at_its_cap_has_the_turns_that_had_begun(gemini: Gemini) -> None:
     async with client_of(gemini) as client:
-        holding = asyncio.create_task(client.hold([Line(text="Well, " * 80)], cap=5_000))
-        await client.caller_speaks()
+        holding = asyncio.create_task(client.hold([LINES[0], Line(text="Well, " * 80)], cap=5_000))
+        await client.agent_speaks()
         gemini.let_pass(5_000 / PACE)
         reason = await holding
 
-    assert reason == "max_duration"
-    assert client.said[0] == WHOLE_CALL[0]
-    assert client.said[1][1].startswith("Well,")
+    assert reason == "client_timer"
+    assert client.said[:2] == WHOLE_CALL[:2]
+    assert [text for text, _ in client.shown] == [text for _, text in client.said]
 
 
 async def test_a_long_call_reconnects_without_losing_words() -> None:
     connections = 0
 
-    async def count(*_: object) -> None:
+    async def count(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
         nonlocal connections
-        connections += 1
-        if connections > 1:
-            await asyncio.sleep(0.1)  # the caller continues to speak
+        connections += "/ws/" in params.url.path
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_start.append(count)
     async with (
-        running_gemini(LiveTimes(pace=PACE, connection_seconds=600, warning_seconds=599.95)) as gemini,
+        running_gemini(LiveTimes(pace=UNHURRIED, connection_seconds=600, warning_seconds=599.95)) as gemini,
+        ended_session() as api_url,
         aiohttp.ClientSession(trace_configs=[tracing]) as http,
     ):
-        client = Client(http, gemini.url, await gemini.token())
+        client = Client(http, gemini.url, await gemini.token(), api_url, pace=UNHURRIED)
         assert await client.hold() == "completed"
 
     assert client.said == WHOLE_CALL
@@ -155,29 +205,36 @@ async def test_a_long_call_reconnects_without_losing_words() -> None:
 
 async def test_a_lost_connection_ends_the_call_with_its_transcript(gemini: Gemini) -> None:
     async with client_of(gemini, seconds=300) as client:
-        holding = asyncio.create_task(client.hold([Line(text="Well, " * 80)]))
-        await client.caller_speaks()
+        holding = asyncio.create_task(client.hold([LINES[0], Line(text="Well, " * 80)]))
+        await client.agent_speaks()
         gemini.let_pass(300)
         reason = await holding
 
-    assert reason == "connection_lost"
-    assert client.said[0] == WHOLE_CALL[0]
-    assert client.call.hangup == "close code 1011, auth token has expired"
+    assert reason == "disconnected"
+    assert client.said[:2] == WHOLE_CALL[:2]
 
 
-async def test_a_refused_call_reports_geminis_reason(gemini: Gemini) -> None:
-    async with aiohttp.ClientSession() as http:
-        client = Client(http, gemini.url, "auth_tokens/none")
-
-        with pytest.raises(CallFailed, match=r"refused the call: close code 1007, API key not valid\."):
+async def test_a_refused_call_reports_geminis_close_code(gemini: Gemini) -> None:
+    async with client_at(gemini.url, "auth_tokens/none") as client:
+        with pytest.raises(CallFailed, match=r"^There is no connection to Gemini \(close code 1007\)\.$"):
             await client.hold()
 
 
 async def test_an_unreachable_gemini_is_reported() -> None:
-    async with aiohttp.ClientSession() as http:
-        client = Client(http, "http://127.0.0.1:9", "auth_tokens/none")
+    async with client_at("http://127.0.0.1:9", "auth_tokens/none") as client:
+        with pytest.raises(CallFailed, match=r"^There is no connection to Gemini \(close code none\)\.$"):
+            await client.hold()
 
-        with pytest.raises(CallFailed, match=r"^Gemini Live cannot be reached: "):
+
+async def test_an_error_of_the_callers_voice_ends_the_call(gemini: Gemini) -> None:
+    class Mute(Speech):
+        def say(self, text: str) -> Any:
+            raise ValueError(text)
+
+    async with client_of(gemini) as client:
+        client.call._input._speech = Mute(16_000, Voice())  # type: ignore[attr-defined]  # noqa: SLF001
+
+        with pytest.raises(ValueError, match=LINES[0].text):
             await client.hold()
 
 
@@ -204,9 +261,7 @@ async def test_the_wait_for_a_silent_agent_is_limited() -> None:
         async for _ in socket:
             pass
 
-    async with gemini_that(keep_silent) as url, aiohttp.ClientSession() as http:
-        client = Client(http, url, "auth_tokens/any")
-
+    async with gemini_that(keep_silent) as url, client_at(url, "auth_tokens/any") as client:
         assert await client.call.hold(LINES, None, turn_timeout_seconds=0.1) == "agent_silent"
     assert client.said == []
 
@@ -217,11 +272,9 @@ async def test_a_connection_that_breaks_without_a_close_frame_is_lost() -> None:
         assert socket._req.transport is not None  # noqa: SLF001
         socket._req.transport.abort()  # noqa: SLF001
 
-    async with gemini_that(vanish) as url, aiohttp.ClientSession() as http:
-        client = Client(http, url, "auth_tokens/any")
-
-        assert await client.hold() == "connection_lost"
-    assert client.call.hangup == "the connection broke without a close frame"
+    async with gemini_that(vanish) as url, client_at(url, "auth_tokens/any") as client:
+        with pytest.raises(CallFailed, match=r"^There is no connection to Gemini "):
+            await client.hold()
 
 
 async def test_a_recording_holds_both_sides_of_a_call(gemini: Gemini, tmp_path: Path) -> None:
@@ -233,6 +286,6 @@ async def test_a_recording_holds_both_sides_of_a_call(gemini: Gemini, tmp_path: 
         frames = file.readframes(file.getnframes())
         assert (file.getnchannels(), file.getframerate()) == (2, 24_000)
         # On a busy machine the call takes longer, but its audio does not.
-        assert 10 < file.getnframes() / 24_000 < client.call.seconds + 2
+        assert 10 < file.getnframes() / 24_000 < client.call.live.seconds + 2
     assert any(frames[0::4])
     assert any(frames[2::4])

@@ -67,6 +67,12 @@ class Turn:
         return "".join(WatermarkReader().read(samples_of(self.pcm)))
 
     @property
+    def handle(self) -> str:
+        """The resumption handle, empty if there is none."""
+        updates = [message.get("sessionResumptionUpdate", {}) for message in self.messages]
+        return "".join(update["newHandle"] for update in updates if update.get("resumable"))
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of the messages, in order."""
         return [
@@ -130,8 +136,11 @@ class BareCaller:
             await self.send(audio_message(piece))
 
     async def turn(self) -> Turn:
-        """Receive the agent's messages until its turn is complete."""
-        return await self.until("turnComplete")
+        """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
+        turn = await self.until("turnComplete")
+        while not turn.handle:
+            turn.messages.append(await self.receive())
+        return turn
 
     async def until(self, kind: str) -> Turn:
         """Receive the agent's messages up to the first of one kind."""
@@ -141,10 +150,8 @@ class BareCaller:
         return turn
 
     async def handle(self) -> str:
-        """Wait for the next resumption handle."""
-        while not (update := (await self.receive()).get("sessionResumptionUpdate", {})).get("resumable"):
-            pass
-        return str(update["newHandle"])
+        """Wait for the end of a turn, and return its resumption handle."""
+        return (await self.turn()).handle
 
 
 class SdkCaller:
@@ -179,9 +186,14 @@ class SdkCaller:
         await self._session.send_client_content(turns=types.Content(role="user", parts=[types.Part(text=text)]))
 
     async def turn(self) -> Turn:
-        """Receive the agent's messages until its turn is complete."""
+        """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return Turn([self._as_sent(message) async for message in self._session.receive()])
+            turn = Turn([self._as_sent(message) async for message in self._session.receive()])
+            async for message in self._session.receive():
+                turn.messages.append(self._as_sent(message))
+                if turn.handle:
+                    break
+            return turn
 
     def _as_sent(self, message: types.LiveServerMessage) -> Message:
         return message.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -15,10 +15,12 @@ import pytest
 from local.http_server import serving
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
+from local.stand_ins.gemini_live_faults import NO_FAULTS, Faults
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
 from pi_voice.domain.prompts import instruction_for
 from pi_voice.ports import LiveTokenRequest
+from pi_voice.settings import GeminiSettings
 from tests.local.live.callers import BareCaller, Message, SdkCaller
 from tests.support.moving_clock import MovableLoop
 from tests.support.tls import LoopbackTls, loopback_tls
@@ -30,13 +32,16 @@ SERVICE: Final = "google.ai.generativelanguage.{}.GenerativeService.BidiGenerate
 SETUP: Final[Message] = {"model": MODEL, "sessionResumption": {}}
 FAST: Final = LiveTimes(pace=50)
 
-NORA: Final = instruction_for(
-    agent(
-        name="Nora",
-        questions=["What is your name?", "Are you in pain?"],
-        behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
-    )
+SETTINGS: Final = GeminiSettings.of(
+    {"GEMINI_API_KEY": KEY, "GEMINI_LIVE_MODEL": MODEL, "GEMINI_EXTRACTION_MODEL": "gemini-3.5-flash-lite"}
 )
+
+NORAS_AGENT: Final = agent(
+    name="Nora",
+    questions=["What is your name?", "Are you in pain?"],
+    behaviors={"greeting": "Fjord Dental, this is Nora.", "closing_message": "Get well soon."},
+)
+NORA: Final = instruction_for(NORAS_AGENT)
 
 
 def soon(seconds: float = 60) -> datetime:
@@ -86,10 +91,17 @@ class Gemini:
         self._tls = tls
         self._calls = AsyncExitStack()
 
-    async def token(self, instruction: str = NORA, seconds: float = 600, **changes: Any) -> str:
-        """Mint a token as Pi Voice does; `changes` replaces fields of the request, and None removes one."""
+    async def token(
+        self, instruction: str = NORA, seconds: float = 600, model: str = MODEL, unlocked: str = "", **changes: Any
+    ) -> str:
+        """Mint a token as Pi Voice does, without a lock of one field.
+
+        `changes` replaces fields of the request, and None removes one.
+        """
         expires_at = int(datetime.now(UTC).timestamp() + seconds)
-        body = {**token_request(LiveTokenRequest(instruction, "Leda", expires_at), MODEL), **changes}
+        body = token_request(LiveTokenRequest(instruction, "Leda", expires_at), replace(SETTINGS, live_model=model))
+        body["fieldMask"] = ",".join(field for field in body["fieldMask"].split(",") if field != unlocked)
+        body |= changes
         wanted = {name: value for name, value in body.items() if value is not None}
         url, headers = f"{self.url}/v1alpha/auth_tokens", {"x-goog-api-key": KEY}
         async with self._client.post(url, json=wanted, headers=headers) as response:
@@ -138,10 +150,12 @@ class Gemini:
 
 
 @asynccontextmanager
-async def running_gemini(times: LiveTimes = FAST, tls: LoopbackTls | None = None) -> AsyncIterator[Gemini]:
+async def running_gemini(
+    times: LiveTimes = FAST, tls: LoopbackTls | None = None, faults: Faults = NO_FAULTS
+) -> AsyncIterator[Gemini]:
     trusting = ssl.create_default_context(cafile=str(tls.ca_file)) if tls else True
     tokens = AgingTokens()
-    app = gemini_app(tokens, KEY, times)
+    app = gemini_app(tokens, KEY, times, faults=faults)
     async with (
         serving(app, tls=tls.server if tls else None) as url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,

@@ -1,14 +1,19 @@
 """Whole calls with the Live stand-in: the agent greets, asks and closes, and streams its turns as Gemini does."""
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator
 
 import pytest
 
+from local.pacing import Pacer
 from local.speech import Speech, Voice, silence
 from local.stand_ins.gemini_live import LiveTimes
-from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, shuffled, spoken
-from tests.local.live.conftest import Gemini, running_gemini
+from local.stand_ins.gemini_live_access import LiveSession
+from local.stand_ins.gemini_live_conversation import Conversation
+from local.stand_ins.gemini_live_faults import NO_FAULTS
+from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, Message, SdkCaller, Turn, shuffled, spoken
+from tests.local.live.conftest import NORA, Gemini, running_gemini
 from tests.support.tls import LoopbackTls
 
 pytestmark = [
@@ -60,7 +65,7 @@ async def test_the_agent_does_not_speak_first(gemini: Gemini) -> None:
 async def test_a_turn_is_audio_and_transcription_then_generation_complete_then_turn_complete(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
-    turn = await caller.turn()
+    turn = await caller.until("turnComplete")
 
     first, *middle, last_but_one, last, usage = turn.kinds
     assert first == "sessionResumptionUpdate"
@@ -72,21 +77,36 @@ async def test_transcription_fragments_are_ahead_of_the_audio_or_behind_it(gemin
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     turn = await caller.turn()
-    before_first_audio = turn.kinds[: turn.kinds.index("modelTurn")].count("outputTranscription")
+    first = turn.kinds.index("outputTranscription")
 
     assert len(turn.fragments) > 2
-    assert before_first_audio == 1
-    assert len(turn.fragments[0].split()) == 2
+    assert turn.kinds[first - 1] == "modelTurn"
+    assert turn.kinds[:first].count("modelTurn") == 1
+    assert len(turn.fragments[0].split()) == 2  # after 40 ms of audio
 
 
-async def test_the_callers_last_words_are_transcribed_after_the_answer_has_begun(gemini: Gemini) -> None:
+async def test_in_every_second_turn_the_last_words_are_transcribed_after_its_end(gemini: Gemini) -> None:
+    caller = await gemini.call()
+    kinds = []
+    for text in ("The caller is on the line.", "Erik Dahl."):
+        await caller.type(text)
+        turn = await caller.turn()
+        kinds.append(turn.kinds)
+
+    assert "outputTranscription" not in kinds[0][kinds[0].index("turnComplete") :]
+    assert kinds[1][-4:] == ["turnComplete", "usageMetadata", "outputTranscription", "sessionResumptionUpdate"]
+    assert turn.fragments[-1] == "pain?"
+
+
+async def test_an_utterance_is_transcribed_in_one_message_after_the_answer_has_begun(gemini: Gemini) -> None:
     caller = await gemini.call()
     await caller.type("The caller is on the line.")
     await caller.turn()
     await caller.say("My name is Erik Dahl.")
-    kinds = (await caller.turn()).kinds
+    turn = await caller.turn()
 
-    assert kinds.index("modelTurn") < len(kinds) - 1 - kinds[::-1].index("inputTranscription")
+    assert turn.content("inputTranscription") == [{"text": "My name is Erik Dahl."}]
+    assert turn.kinds.index("modelTurn") < turn.kinds.index("inputTranscription") < turn.kinds.index("turnComplete")
 
 
 async def test_the_audio_arrives_completely_in_pieces_of_at_most_forty_milliseconds(gemini: Gemini) -> None:
@@ -118,7 +138,7 @@ async def test_nothing_is_transcribed_unless_the_setup_asks_for_it(gemini: Gemin
     token = await gemini.token(bidiGenerateContentSetup={"model": "models/gemini-live"}, fieldMask="model")
     caller = await gemini.call(token)
     await caller.say("Hello?")
-    turn = await caller.turn()
+    turn = await caller.until("turnComplete")
 
     assert turn.pcm
     assert turn.heard == turn.text == ""
@@ -143,7 +163,8 @@ async def test_a_pause_between_two_sentences_does_not_end_a_turn(gemini: Gemini)
 
 
 async def test_the_setup_can_shorten_the_silence_that_ends_a_turn(gemini: Gemini) -> None:
-    caller = await gemini.call(realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
+    token = await gemini.token(unlocked="realtimeInputConfig")
+    caller = await gemini.call(token, realtimeInputConfig={"automaticActivityDetection": {"silenceDurationMs": 200}})
     await caller.sound(spoken("Hello?", rest=0.3))
 
     assert (await caller.turn()).heard == "Hello?"
@@ -158,13 +179,13 @@ async def test_the_end_of_the_audio_stream_ends_a_turn_immediately(gemini: Gemin
 
 
 async def test_initial_history_is_not_answered(gemini: Gemini) -> None:
-    caller = await gemini.call(historyConfig={"initialHistoryInClientContent": True})
+    token = await gemini.token(unlocked="historyConfig")
+    caller = await gemini.call(token, historyConfig={"initialHistoryInClientContent": True})
     history = {"turns": [{"role": "user", "parts": [{"text": "Hello?"}]}], "turnComplete": True}
     await caller.send({"clientContent": history})
     await caller.send({"clientContent": {"turns": history["turns"]}})
     await caller.type("Hello!")
     await caller.turn()
-    await caller.handle()
     await caller.type("Erik.")
 
     assert (await caller.turn()).text == "Thank you. Are you in pain?"
@@ -184,11 +205,12 @@ async def test_the_callers_speech_interrupts_the_agent_in_the_middle_of_a_word(u
     await caller.type("The caller is on the line.")
     await caller.until("modelTurn")
     await caller.sound(spoken("Excuse me!"))
-    cut = await caller.turn()
+    cut = await caller.until("turnComplete")
 
     assert cut.kinds[-3:] == ["interrupted", "turnComplete", "usageMetadata"]
     assert "generationComplete" not in cut.kinds
     assert cut.seconds < 2 < len(spoken("Fjord Dental, this is Nora. What is your name?")) / 2 / RATE_IN
+    await caller.until("sessionResumptionUpdate")
     assert (await caller.turn()).heard == "Excuse me!"
 
 
@@ -199,6 +221,44 @@ async def test_a_text_interrupts_the_agent(unhurried: Gemini) -> None:
     await caller.type("Stop!")
 
     assert "interrupted" in (await caller.turn()).kinds
+
+
+class Sent:
+    """A connection that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.turn = Turn()
+        self.is_over = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        self.turn.messages.append(message)
+        if message.get("serverContent", {}).get("turnComplete"):
+            self.is_over.set()
+
+    async def go_away(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    def new_handle(self, *_: object) -> str:
+        return "h"
+
+    def pacer(self) -> Pacer:
+        return Pacer(1_000)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 1_000)
+
+
+async def test_a_second_text_before_the_agents_first_sound_is_no_interruption() -> None:
+    setup = {"systemInstruction": {"parts": [{"text": NORA}]}, "outputAudioTranscription": {}}
+    sent = Sent()
+    async with asyncio.TaskGroup() as tasks:
+        conversation = Conversation(setup, (LiveSession(), None), sent, tasks, NO_FAULTS)
+        for _ in range(2):
+            await conversation.receive({"realtimeInput": {"text": "The caller is on the line."}})
+        await sent.is_over.wait()
+
+    assert "interrupted" not in sent.turn.kinds
+    assert sent.turn.text == "Fjord Dental, this is Nora. What is your name?"
 
 
 async def test_an_interrupted_question_is_asked_again_if_no_word_was_said(unhurried: Gemini) -> None:

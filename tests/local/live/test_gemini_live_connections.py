@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from local.stand_ins.gemini_live import LiveTimes
-from tests.local.live.conftest import Gemini, running_gemini, soon
+from tests.local.live.conftest import SETUP, Gemini, running_gemini, soon
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,7 @@ async def test_a_fresh_token_resumes_an_old_call(gemini: Gemini) -> None:
     first = await gemini.call()
     await first.type("Hello?")
     handle = await first.handle()
+    await first.socket.close()
     second = await gemini.resume(await gemini.token(), handle)
     await second.type("Erik.")
 
@@ -52,6 +53,7 @@ async def test_a_call_can_be_resumed_after_new_session_expire_time(gemini: Gemin
     first = await gemini.call(token)
     await first.type("Hello?")
     handle = await first.handle()
+    await first.socket.close()
     gemini.let_pass(60)
 
     await gemini.resume(token, handle)
@@ -64,10 +66,25 @@ async def test_a_handle_resumes_the_state_of_its_own_time_even_if_the_call_conti
     handle = await first.handle()
     await first.type("Erik.")
     await first.turn()
+    await first.socket.close()
     second = await gemini.resume(token, handle)
     await second.type("Erik.")
 
     assert (await second.turn()).text == "Thank you. Are you in pain?"
+
+
+async def test_a_session_cannot_be_resumed_before_its_connection_is_closed(gemini: Gemini) -> None:
+    token = await gemini.token()
+    first = await gemini.call(token)
+    await first.type("Hello?")
+    handle = await first.handle()
+    second = await gemini.socket(token)
+    await second.send({"setup": {**SETUP, "sessionResumption": {"handle": handle}}})
+
+    code, reason = await second.hangup()
+    assert (code, reason.partition(":")[0]) == (1011, "The session has another connection")
+    await first.socket.close()
+    await gemini.resume(token, handle)
 
 
 async def test_while_the_agent_speaks_the_session_is_not_resumable(gemini: Gemini) -> None:
@@ -81,10 +98,10 @@ async def test_handles_are_sent_only_if_the_setup_asks_for_them(gemini: Gemini) 
     caller = await gemini.socket(await gemini.token())
     await caller.send({"setup": {"model": "models/gemini-3.1-flash-live-preview"}})
     await caller.type("Hello?")
-    await caller.turn()
+    await caller.until("turnComplete")
     await caller.type("Erik.")
 
-    assert "sessionResumptionUpdate" not in (await caller.turn()).kinds
+    assert "sessionResumptionUpdate" not in (await caller.until("turnComplete")).kinds
 
 
 async def test_an_unknown_handle_is_refused(gemini: Gemini) -> None:

@@ -55,7 +55,7 @@ async def test_without_a_mask_the_browsers_setup_is_ignored(gemini: Gemini) -> N
     setup = {"model": MODEL, "systemInstruction": {"parts": [{"text": NORA}]}}
     caller = await gemini.call(await gemini.token(bidiGenerateContentSetup=setup, fieldMask=None), **OTHER)
     await caller.type("Hello?")
-    turn = await caller.turn()
+    turn = await caller.until("turnComplete")
 
     assert turn.words == NORAS_GREETING
     assert "sessionResumptionUpdate" not in turn.kinds  # only the browser asked for it

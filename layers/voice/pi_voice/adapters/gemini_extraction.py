@@ -1,6 +1,7 @@
 """Gemini's extraction model, through google-genai."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from itertools import cycle
 from typing import Final, Literal
@@ -20,10 +21,16 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.logs import logger
 from pi_voice.ports import ModelRequest, ModelResponse
-from pi_voice.settings import GeminiSettings
+from pi_voice.settings import ExtractionThinkingLevel, GeminiSettings
 
 API_VERSION: Final = "v1beta"
 MAX_OUTPUT_TOKENS: Final = 16_384  # thoughts included; thinking cannot be switched off
+
+_LEVELS: Final[Mapping[str, ExtractionThinkingLevel]] = {
+    "gemini-2": "none",  # refuses levels
+    "gemini-3.5-flash-lite": "minimal",
+}
+"""Thinking level by the beginning of a model's id. Other models get `low`: Flash 3.7 and later refuse `minimal`."""
 
 _MISCONFIGURED: Final[Mapping[int, Misconfiguration]] = {
     401: "key",
@@ -31,6 +38,7 @@ _MISCONFIGURED: Final[Mapping[int, Misconfiguration]] = {
     403: "permission",
     404: "model",
 }
+_THINKING_LEVEL: Final = re.compile("thinking[ _]?(level|config)", re.IGNORECASE)
 _FAILED_PRECONDITION: Final = "FAILED_PRECONDITION"  # billing is off, or the region is not supported
 _RETRYABLE: Final = (408, 429)
 _SERVER_ERROR: Final = 500
@@ -61,9 +69,10 @@ class GeminiExtractionModel:
 
         The last message must be the user's, because the model refuses a request that ends with its own.
         """
+        settings = self._settings()
         try:
             async with asyncio.timeout(seconds):  # the SDK has no time limit
-                response = await self._client().models.generate_content(
+                response = await self._client(settings).models.generate_content(
                     model=self.name,
                     contents=[
                         types.Content(role=role, parts=[types.Part(text=text)])
@@ -74,7 +83,7 @@ class GeminiExtractionModel:
                         response_mime_type="application/json",
                         response_json_schema=request.schema,
                         max_output_tokens=MAX_OUTPUT_TOKENS,
-                        thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.MINIMAL),
+                        thinking_config=_thinking(self.name, settings),
                     ),
                 )
         except TimeoutError:
@@ -91,9 +100,8 @@ class GeminiExtractionModel:
             return ModelResponse(text="", model=self.name, end="broken")
         return _model_response(response, self.name)
 
-    def _client(self) -> AsyncClient:
+    def _client(self, settings: GeminiSettings) -> AsyncClient:
         """Return the SDK's client, a new one if the settings changed; the HTTP session needs a running event loop."""
-        settings = self._settings()
         if self._client_of is None or self._client_of[0] != settings:
             options = types.HttpOptions(
                 base_url=settings.base_url,
@@ -107,6 +115,14 @@ class GeminiExtractionModel:
             client = genai.Client(api_key=settings.api_key, vertexai=False, http_options=options).aio
             self._client_of = settings, client
         return self._client_of[1]
+
+
+def _thinking(model: str, settings: GeminiSettings) -> types.ThinkingConfig | None:
+    """Return the setting's thinking level, or else the lowest that the model accepts: extraction needs little."""
+    level, name = settings.extraction_thinking_level, model.removeprefix("models/")
+    if level == "auto":
+        level = next((level for beginning, level in _LEVELS.items() if name.startswith(beginning)), "low")
+    return None if level == "none" else types.ThinkingConfig(thinking_level=types.ThinkingLevel(level.upper()))
 
 
 def _model_response(response: types.GenerateContentResponse, requested_model: str) -> ModelResponse:
@@ -146,12 +162,14 @@ def _translated(error: errors.APIError) -> GeminiError | GeminiUnavailable:
 def _misconfiguration(error: errors.APIError) -> Misconfiguration | None:
     """Return what is wrong with the deployment; None if the request is at fault.
 
-    Google refuses an API key with 400 and a reason in google.rpc.ErrorInfo.
+    Google refuses an API key with 400 and a reason in google.rpc.ErrorInfo, and a thinking level with 400 and words.
     """
     if any(str(info.get("reason", "")).startswith("API_KEY_") for info in _infos(error.details)):
         return "key"
     if error.status == _FAILED_PRECONDITION:
         return "permission"
+    if _THINKING_LEVEL.search(error.message or ""):
+        return "model"
     return _MISCONFIGURED.get(error.code)
 
 

@@ -11,6 +11,7 @@ from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.ids import AgentId, WorkspaceId
 from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.speech import LanguageTag, Question, Words
+from pi_voice.domain.tools import Tools
 from pi_voice.domain.variables import Variable, Variables
 from pi_voice.domain.voices import VoiceName
 
@@ -41,6 +42,8 @@ class Behaviors(Document):
     """First words of the agent, up to 1,000 characters."""
     closing_message: Words | None = None
     """Last words of the agent, up to 1,000 characters."""
+    may_hang_up: bool = False
+    """Whether the agent ends the call itself, with the built-in tool `hang_up`."""
 
 
 class VoiceChoice(Document):
@@ -60,7 +63,7 @@ class AgentConfig(Document):
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"\S")]
     """Role and task of the agent, 1 to 20,000 characters."""
     language: LanguageTag = "en-US"
-    """BCP 47 tag of the agent's language."""
+    """BCP 47 tag of the agent's language, also a hint for the transcription of the caller."""
     purpose: Annotated[str, StringConstraints(max_length=200)] | None = None
     """Purpose of the call, up to 200 characters."""
     questions: Annotated[tuple[Question, ...], Field(max_length=50)] = ()
@@ -78,6 +81,8 @@ class AgentConfig(Document):
     """Whether to return for each value where in the call it was said; costs more output tokens."""
     voice: VoiceChoice = VoiceChoice()
     """Voice of the agent."""
+    tools: Tools = ()
+    """Functions that the agent may call, up to 20."""
     variables: Variables | None = None
     """Values that each session brings, by name, up to 50; null: texts are said as they are written.
 
@@ -90,6 +95,25 @@ class AgentConfig(Document):
     def spoken_language(self) -> str:
         """The voice's language, or else the agent's."""
         return self.voice.language_code or self.language
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages to expect in a call: the agent's, and its voice's if that differs."""
+        return tuple(dict.fromkeys((self.language, self.spoken_language)))
+
+    @property
+    def told(self) -> str:
+        """Everything that the agent is told before a call."""
+        behaviors = self.behaviors
+        texts = (
+            self.name,
+            self.purpose,
+            self.instructions,
+            *self.questions,
+            behaviors.greeting,
+            behaviors.closing_message,
+        )
+        return "\n".join(filter(None, texts))
 
 
 class CreateAgentRequest(AgentConfig):

@@ -88,6 +88,7 @@ def _texts(config: AgentConfig) -> Iterator[tuple[str, str]]:
     yield "instructions", config.instructions
     yield from ((f"questions.{number}", question) for number, question in enumerate(config.questions))
     yield from ((f"behaviors.{name}", getattr(config.behaviors, name) or "") for name in _SPOKEN)
+    yield from ((f"tools.{number}.description", tool.description) for number, tool in enumerate(config.tools))
 
 
 def _override_texts(overrides: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -108,6 +109,7 @@ def _filled(agent: Agent, values: variables.Values) -> Agent:
             "instructions": fill(agent.instructions),
             "questions": tuple(map(fill, agent.questions)),
             "behaviors": agent.behaviors.model_copy(update=behaviors),
+            "tools": tuple(tool.model_copy(update={"description": fill(tool.description)}) for tool in agent.tools),
         }
     )
 

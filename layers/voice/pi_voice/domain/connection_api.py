@@ -22,6 +22,7 @@ from pi_voice.domain.sessions import (
     Session,
 )
 from pi_voice.domain.time_zones import TimeZone
+from pi_voice.domain.tools import Speaks
 from pi_voice.domain.variables import MAX_VARIABLES, resolved
 
 
@@ -118,6 +119,17 @@ class LiveKitConnection(Document):
     """Room name."""
 
 
+class LiveTool(Document):
+    """A function that the agent may call in this call."""
+
+    name: str
+    """Name of the function; the built-in `hang_up` is to end the call once the agent's sentence was played."""
+    where: Literal["client"]
+    """Where it runs; `client`: your page runs it, answers Gemini and records the call."""
+    speaks: Speaks | None
+    """`scheduling` of the answer, in capitals, if the live model takes one; else null."""
+
+
 class GeminiLiveConnection(Document):
     """How the client connects to Gemini Live: open `url + "?access_token=" + token`, then send `setup` unchanged."""
 
@@ -129,6 +141,10 @@ class GeminiLiveConnection(Document):
     """Live model."""
     setup: JsonObject
     """First message to send, unchanged."""
+    turn_ends_at: Literal["turnComplete", "idle"]
+    """What ends a turn of the agent: `turnComplete`, or `interactionStatus` IDLE."""
+    tools: list[LiveTool]
+    """Functions that the agent may call; they are locked into the token."""
 
 
 class Connection(Document):

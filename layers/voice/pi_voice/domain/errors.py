@@ -38,7 +38,9 @@ MAX_DETAIL_CHARACTERS: Final = 300
 """Maximum length of the path and of the message of a detail: both may quote names of the request."""
 
 Misconfiguration = Literal["key", "permission", "model"]
-"""What Gemini refuses: the API key; the project, its billing or its region; the model, which may be shut down."""
+"""What Gemini refuses: the API key; the project, its billing or its region; the model, which may be shut down, or its
+thinking level.
+"""
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -295,6 +297,14 @@ class TranscriptTooLarge(VoiceError):
     status = 413
     code = "voice_transcript_too_large"
     default_message = "The transcript is too large. Shorten what details names and send it again."
+
+
+class ToolCallsTooLarge(VoiceError):
+    """The tool call, or all tool calls of the session, exceed a limit."""
+
+    status = 413
+    code = "request_too_large"
+    default_message = "The tool call exceeds a limit of the session. Shorten what details names, or record no more."
 
 
 class UnsupportedMediaType(VoiceError):

@@ -1,15 +1,17 @@
 """Evidence: for each value, where in the call it was said, as the model claims and verified in the transcript."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import JsonValue
 
 from pi_voice.domain.base import JsonSchema, dotted_path
 from pi_voice.domain.extractions import Evidence
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 
 MAX_QUOTE_CHARACTERS: Final = 500
@@ -23,6 +25,11 @@ INSTRUCTION: Final = (
     "`turn` is the number of the turn where it was said; `quote` is the few words of that turn that say it, copied "
     "letter by letter. Without such words `turn` and `quote` are null."
 )
+OF_TOOL_CALLS: Final = (
+    " Where a tool call tells the value, `tool_call` is the number of that call, `quote` is copied letter by letter "
+    "from its arguments or its response, and `turn` is null. Otherwise `tool_call` is null. What only a tool could "
+    "know, such as a booking number, needs the tool call: the agent's words alone do not tell it."
+)
 
 _STATUSES: Final = ("found", "not_mentioned", "conflicting")
 _EVIDENCE_ENTRY: Final[JsonSchema] = {
@@ -35,6 +42,18 @@ _EVIDENCE_ENTRY: Final[JsonSchema] = {
     },
     "required": ["path", "status", "turn", "quote"],
     "propertyOrdering": ["path", "status", "turn", "quote"],
+}
+_WITH_TOOL_CALL: Final[JsonSchema] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "status": {"type": "string", "enum": [*_STATUSES]},
+        "turn": {"type": ["integer", "null"]},
+        "tool_call": {"type": ["integer", "null"]},
+        "quote": {"type": ["string", "null"]},
+    },
+    "required": ["path", "status", "turn", "tool_call", "quote"],
+    "propertyOrdering": ["path", "status", "turn", "tool_call", "quote"],
 }
 _PLAIN_CHARACTERS: Final = str.maketrans(
     "\u2018\u2019\u201a\u201b\u2032`\u201c\u201d\u201e\u2033\u2010\u2011\u2012\u2013\u2014\u2212",
@@ -64,12 +83,13 @@ _START: Final = 1
 _INSIDE: Final = 2
 
 
-def with_evidence(sent: JsonSchema) -> JsonSchema:
+def with_evidence(sent: JsonSchema, *, has_tool_calls: bool = False) -> JsonSchema:
     """Return the schema of an answer with results and their evidence."""
+    entry = _WITH_TOOL_CALL if has_tool_calls else _EVIDENCE_ENTRY
     results = {keyword: value for keyword, value in sent.items() if keyword != "$defs"}
     wrapped: JsonSchema = {
         "type": "object",
-        "properties": {"results": results, "evidence": {"type": "array", "items": _EVIDENCE_ENTRY}},
+        "properties": {"results": results, "evidence": {"type": "array", "items": entry}},
         "required": ["results", "evidence"],
         "propertyOrdering": ["results", "evidence"],
     }
@@ -96,38 +116,81 @@ def leaves(value: JsonValue, *steps: str | int) -> Iterator[tuple[str, JsonValue
             yield dotted_path(steps), value
 
 
-def verify_evidence(results: JsonValue, claims: JsonValue, turns: Sequence[TranscriptTurn]) -> dict[str, Evidence]:
-    """Verify the model's claim for each value against the transcript.
+def verify_evidence(
+    results: JsonValue,
+    claims: JsonValue,
+    turns: Sequence[TranscriptTurn],
+    tool_calls: Sequence[ToolCall] = (),
+    told: str | None = None,
+) -> dict[str, Evidence]:
+    """Verify the model's claim for each value against the transcript and the tool calls.
 
-    A value is `unverified` if its quote is not in its turn, or if the model gave no quote.
+    `told` is what the agent knew before the call, if it has tools. A value is `unverified` if its quote is not where
+    the model says, if the model gave no quote, or if only the agent says a value that only a tool could know.
     """
     claims_by_path = {
         claim["path"]: claim
         for claim in (claims if isinstance(claims, list) else [])
         if isinstance(claim, dict) and isinstance(claim.get("path"), str)
     }
-    spoken = cache(lambda turn: _Words(turns[turn]["text"]))  # many values are quoted from one turn
+    verifier = _Verifier(turns, tool_calls, told)
+    return {path: verifier.verify(value, claims_by_path.get(path, {})) for path, value in leaves(results)}
 
-    def verify(value: JsonValue, claim: Mapping[str, JsonValue]) -> Evidence:
-        status, turn, quote = claim.get("status"), claim.get("turn"), claim.get("quote")
+
+class _Verifier:
+    def __init__(self, turns: Sequence[TranscriptTurn], calls: Sequence[ToolCall], told: str | None) -> None:
+        self._turns = turns
+        self._calls = calls
+        self._told = told
+        self._turn = cache(lambda turn: _Words(turns[turn]["text"]))  # many values are quoted from one turn
+        self._call = cache(lambda call: _Words(_text_of(calls[call])))
+
+    def verify(self, value: JsonValue, claim: Mapping[str, JsonValue]) -> Evidence:
+        status, quote = claim.get("status"), claim.get("quote")
         if status not in ("found", "conflicting"):
             return Evidence(status="not_mentioned" if value in (None, [], {}) else "unverified")
-        if (
-            isinstance(turn, bool)
-            or not isinstance(turn, int)
-            or not isinstance(quote, str)
-            or not 0 <= turn < len(turns)
-            or not spoken(turn).contain(quote)
-        ):
+        verified: Literal["found", "conflicting"] = "found" if status == "found" else "conflicting"
+        turn, call = _index(claim.get("turn"), self._turns), _index(claim.get("tool_call"), self._calls)
+        if not isinstance(quote, str):
             return Evidence(status="unverified")
-        return Evidence(
-            status="found" if status == "found" else "conflicting",
-            turn=turn,
-            role=turns[turn]["role"],
-            quote=quote[:MAX_QUOTE_CHARACTERS],
+        shown = quote[:MAX_QUOTE_CHARACTERS]
+        if call is not None and self._calls[call].status == "succeeded" and self._call(call).contain(quote):
+            return Evidence(status=verified, tool_call=call, quote=shown)
+        if turn is None or not self._turn(turn).contain(quote) or self._is_invented(value, turn):
+            return Evidence(status="unverified")
+        return Evidence(status=verified, turn=turn, role=self._turns[turn]["role"], quote=shown)
+
+    def _is_invented(self, value: JsonValue, turn: int) -> bool:
+        """Return whether an agent with tools says a value that it was not told, and neither the caller nor a tool said.
+
+        Models speak at times as if they had called a function without calling it (googleapis/python-genai#2827). A
+        value that is not in the turn word for word, such as a boolean, cannot be checked.
+        """
+        if self._told is None or self._turns[turn]["role"] != "agent":
+            return False
+        text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+        if not text or not self._turn(turn).contain(text):
+            return False
+        heard = (number for number, each in enumerate(self._turns) if each["role"] == "user")
+        answered = (number for number, each in enumerate(self._calls) if each.status == "succeeded")
+        return not (
+            contains_quote(self._told, text)
+            or any(self._turn(number).contain(text) for number in heard)
+            or any(self._call(number).contain(text) for number in answered)
         )
 
-    return {path: verify(value, claims_by_path.get(path, {})) for path, value in leaves(results)}
+
+def _index(value: JsonValue, of: Sequence[object]) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(of) else None
+
+
+def _text_of(call: ToolCall) -> str:
+    """Return the texts and numbers of a tool call, in which quotes are found."""
+    return "\n".join(
+        f"{path}: {json.dumps(value, ensure_ascii=False)}\n{value}"
+        for part in (call.arguments, call.response)
+        for path, value in leaves(part)
+    )
 
 
 def contains_quote(text: str, quote: str) -> bool:

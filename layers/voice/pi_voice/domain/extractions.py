@@ -28,13 +28,18 @@ class Evidence(Document):
     """Where in the call one value of the results was said."""
 
     status: Literal["found", "not_mentioned", "conflicting", "unverified"]
-    """`unverified`: the transcript does not contain the quote, or the model gave no quote for its value."""
+    """`unverified`: the call does not contain the quote, or the model gave none, or only the agent says the value.
+
+    What only the agent says counts as unverified if the agent has tools, was not told it, and no tool answered it.
+    """
     turn: int | None = None
     """Index of the turn, counted from 0."""
     role: TurnRole | None = None
     """Speaker of the turn: `agent` or `user`; null without a turn, and in evidence stored before it had a role."""
     quote: str | None = None
-    """Words of that turn, verified to be in it."""
+    """Words of that turn or tool call, verified to be in it."""
+    tool_call: int | None = None
+    """Index of the tool call that tells the value, counted from 0; null if a turn tells it."""
 
 
 EvidenceByPath = TypeAliasType("EvidenceByPath", dict[str, Evidence])

@@ -1,4 +1,4 @@
-"""Limits of JSON text, checked before it is parsed: parsed values take far more memory than their text."""
+"""JSON text: its limits, checked before it is parsed because parsed values take far more memory, and its lines."""
 
 import json
 import re
@@ -8,6 +8,9 @@ from pi_voice.domain.errors import InvalidRequest, RequestTooLarge
 
 BYTES_PER_VALUE: Final = 64
 """A body may have one value for each 64 bytes of its route's limit, twice what the longest valid transcript needs."""
+
+_LINE_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+"""Line separators that JSON does not escape."""
 
 _MAX_NAME_CHARACTERS: Final = 60
 """Maximum length of what a message quotes of a name."""
@@ -61,3 +64,8 @@ def without_lone_surrogates(text: bytes) -> bytes:
     for half in _LONE_SURROGATE.finditer(marked):
         marked[half.start() : half.end()] = rb"\ufffd"  # of the same length
     return bytes(marked.replace(_PLACEHOLDER, _BACKSLASH))
+
+
+def one_line(value: object) -> str:
+    """Serialize a value as JSON without any line separator."""
+    return json.dumps(value, ensure_ascii=False).translate(_LINE_BREAKS)

@@ -87,6 +87,7 @@ _IGNORED_KEYWORD: Final = "Gemini ignores this keyword. Results are validated ag
 _DESCRIBED_KEYWORD: Final = (
     "Gemini ignores this keyword. It is described in words, and results are validated against it."
 )
+_UNKNOWN: Final = "Is not a keyword of JSON Schema and has no effect. Check its spelling."
 _UNREADABLE: Final = (
     "Is described in words, and results are not validated against it: "
     "RE2 cannot read it, for example because of look-around or back-references."
@@ -101,7 +102,7 @@ def validate_output_schema(hints: JsonSchema | None, strict: JsonSchema | None) 
     if hints:
         _check_hints(hints)
     if strict is not None:
-        return _check_strict(strict)
+        return validate_schema("output_schema_strict", strict)
     return [*_hint_warnings("output_schema", hints)] if hints else []
 
 
@@ -198,8 +199,11 @@ class _Part:
     is_seen: bool = True
 
 
-def _check_strict(document: JsonSchema) -> list[ErrorDetail]:
-    name = "output_schema_strict"
+def validate_schema(name: str, document: JsonSchema, *, of_results: bool = True) -> list[ErrorDetail]:
+    """Validate a JSON Schema in the field `name` and return warnings; raises InvalidOutputSchema with up to 20 errors.
+
+    Of a schema that is not held on results, only misspelled keywords and what nothing can satisfy have warnings.
+    """
     _check_size(name, document)
     pointer, root = opened(document)
     parts = [*_parts(_Part(pointer, root))]
@@ -210,7 +214,8 @@ def _check_strict(document: JsonSchema) -> list[ErrorDetail]:
     errors, warnings = unsatisfiable(schema)
     _raise(name, errors)
     warnings += schema.remarks
-    warnings += [warning for part in parts for warning in _warnings(part, schema.is_declared)]
+    found = [warning for part in parts for warning in _warnings(part, schema.is_declared)]
+    warnings += [warning for warning in found if of_results or warning.message == _UNKNOWN]
     return [ErrorDetail(f"{name}#{warning.pointer}", warning.message) for warning in dict.fromkeys(warnings)]
 
 
@@ -302,7 +307,7 @@ def _warning(keyword: str, part: _Part, *, is_declared: bool) -> str | None:
     elif keyword == "nullable":
         message = 'Means nothing in JSON Schema. Write "type": ["string", "null"].' if is_declared else None
     elif keyword not in _READ and not (keyword == "id" and is_declared):
-        message = "Is not a keyword of JSON Schema and has no effect. Check its spelling."
+        message = _UNKNOWN
     return message
 
 

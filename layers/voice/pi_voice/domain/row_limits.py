@@ -1,8 +1,8 @@
 """What fits the row of a session: DynamoDB's limit for an item is 400 KB, and readers cannot parse deep results.
 
 Everything of unbounded size that goes into the row is checked before it is written. What the session is created with is
-bounded by `sessions.MAX_CREATED_BYTES`; here are results, their evidence and errors, the history of extractions, and
-metadata of LiveKit's rooms.
+bounded by `sessions.MAX_CREATED_BYTES`; here are results, their evidence and errors, the history of extractions,
+metadata of LiveKit's rooms, and their recordings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,10 @@ MAX_ROOM_METADATA_BYTES: Final = 4_096
 MAX_ROOM_TEXT_BYTES: Final = 2 * MAX_ROOM_METADATA_BYTES
 """Maximum size of a room's metadata as a JSON string, in which each quote takes two bytes."""
 
+MAX_RECORDINGS: Final = 20
+MAX_RECORDINGS_BYTES: Final = 16_384
+"""Maximum size of all recordings of a session as JSON."""
+
 TOO_LARGE: Final = ErrorInfo(
     code="results_too_large",
     message="The results or their evidence are too large. Ask for less in the output schema.",
@@ -41,7 +45,7 @@ TOO_DEEP: Final = ErrorInfo(
 
 def results_error(results: JsonValue, evidence: Mapping[str, Evidence] | None = None) -> ErrorInfo | None:
     """Return why results cannot be stored; None if they fit."""
-    if _is_deeper(results, MAX_RESULT_DEPTH):
+    if is_deeper(results, MAX_RESULT_DEPTH):
         return TOO_DEEP
     size = size_of(results)
     with_evidence = size + size_of({path: found.model_dump() for path, found in (evidence or {}).items()})
@@ -63,7 +67,7 @@ def fitting_runs(runs: Sequence[ExtractionRun]) -> list[ExtractionRun]:
 
 def room_metadata_fits(metadata: JsonValue) -> bool:
     """Return whether a room's metadata can be stored: 1e15 takes four times as much when it is written again."""
-    return size_of(metadata) <= MAX_ROOM_METADATA_BYTES and not _is_deeper(metadata, MAX_RESULT_DEPTH)
+    return size_of(metadata) <= MAX_ROOM_METADATA_BYTES and not is_deeper(metadata, MAX_RESULT_DEPTH)
 
 
 def fitting_room_text(text: str) -> str:
@@ -74,9 +78,9 @@ def fitting_room_text(text: str) -> str:
     return fitting
 
 
-def _is_deeper(value: JsonValue, levels: int) -> bool:
+def is_deeper(value: JsonValue, levels: int) -> bool:
     """Return whether objects and arrays are nested deeper than a number of levels; never recurses deeper itself."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in inner)

@@ -43,7 +43,7 @@ _MAX_BLAMED: Final = 100
 """Number of schemas that are searched for the reason why a schema allows nothing."""
 
 NO_OBJECT: Final = (
-    "The root must describe an object, because results are an object. "
+    "The root must describe an object, because results and arguments are objects. "
     'Wrap it in an object: {"type": "object", "properties": {"items": ...}, "required": ["items"]}.'
 )
 _ENDLESS: Final = (

@@ -10,7 +10,8 @@ from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId
 from pi_voice.domain.overrides import SessionOverrides
 from pi_voice.domain.pagination import PageQuery
-from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, SessionStatus
+from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, Recording, SessionStatus
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 
 _YEAR_9999: Final = 253_370_764_800
@@ -96,16 +97,20 @@ class SessionSummary(Document):
 
 
 class Session(SessionSummary):
-    """A session with its transcript and results."""
+    """A session with its transcript, tool calls and results."""
 
     model_config = ConfigDict(json_schema_extra=_with_optional_backend_fields)
 
     transcript: list[TranscriptTurn] | None
     """Turns of the call; null until the session is completed."""
+    tool_calls: list[ToolCall]
+    """Tool calls in the order in which they were recorded."""
     results: JsonValue
     """Results in the agent's output schema; null if there are none."""
     extraction: Extraction | None
     """State and cost of the extraction; null until the session is completed."""
+    recordings: list[Recording]
+    """Files that LiveKit recorded of the room, up to 20, in the order in which LiveKit reported them."""
     variables: dict[str, VariableValue]
     """Values of the agent's variables in this call, defaults included; left out of responses to a client token."""
     time_zone: str
@@ -114,13 +119,17 @@ class Session(SessionSummary):
     """Fields of the agent for this call alone; null: none. Left out of responses to a client token."""
 
     @classmethod
-    def with_transcript(cls, session: sessions.Session, transcript: list[TranscriptTurn] | None) -> "Session":
+    def of_stored(
+        cls, session: sessions.Session, transcript: list[TranscriptTurn] | None, tool_calls: list[ToolCall]
+    ) -> "Session":
         """Build the full view of a stored session; the transcript is None until the session is completed."""
         return cls.model_construct(
             **_summary_fields(session),
             transcript=transcript,
+            tool_calls=tool_calls,
             results=session.results,
             extraction=session.extraction,
+            recordings=list(session.recordings),
             variables=session.variables,
             time_zone=session.time_zone,
             overrides=SessionOverrides.stored(session.overrides),

@@ -114,6 +114,22 @@ class LiveKitRoom(Document):
     """Later rooms of the same name."""
 
 
+class Recording(Document):
+    """A file that LiveKit recorded of the session's room."""
+
+    file: str
+    """Name of the file; of a recording in segments, of its playlist."""
+    location: str | None = None
+    """Where LiveKit stored it; null if LiveKit does not say."""
+    duration_seconds: int | float | None = None
+    """Duration in seconds; null if LiveKit does not say."""
+
+    @property
+    def place(self) -> tuple[str, str | None]:
+        """What tells the file from others."""
+        return self.file, self.location
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A session as stored. All instants are Unix seconds."""
@@ -139,6 +155,8 @@ class Session:
     duties: Duties = field(default_factory=Duties)
     checkpoint_turns: int = 0
     checkpoint_bytes: int = 0
+    tool_calls: int = 0
+    tool_call_bytes: int = 0
     renewals: int = 0
     hung_up_at: int | None = None
     completed_at: int | None = None
@@ -153,6 +171,7 @@ class Session:
     request_hash: str | None = None
     results: JsonValue = None
     extraction: Extraction | None = None
+    recordings: tuple[Recording, ...] = ()
 
     @property
     def created_bytes(self) -> int:
@@ -165,6 +184,13 @@ class Session:
     def is_ongoing(self) -> bool:
         """Whether the call may continue: the session is active and was not hung up."""
         return self.status == "active" and self.hung_up_at is None
+
+    @property
+    def brought(self) -> str:
+        """Texts that this session brought for its agent: the participant's name, values of variables and overrides."""
+        lists = [value if isinstance(value, list) else [value] for value in self.overrides.values()]
+        texts = (self.participant.name, *self.variables.values(), *(each for values in lists for each in values))
+        return "\n".join(map(str, texts))
 
     @property
     def tokens_end_at(self) -> int:
@@ -201,10 +227,11 @@ class Session:
     def latest_expiry(self) -> int:
         """The latest expiry of a renewal: an hour after the creation.
 
-        Without a sign of life, a person's join or a saved turn, it is the end of the call's time limit.
+        Without a sign of life, a person's join, a saved turn or a tool call, it is the end of the call's time limit.
         """
         latest = self.created_at + MAX_SESSION_SECONDS
-        if self.max_duration_seconds is None or self.checkpoint_turns or self.call_ends_at is not None:
+        is_alive = self.checkpoint_turns or self.tool_calls or self.call_ends_at is not None
+        if self.max_duration_seconds is None or is_alive:
             return latest
         return min(latest, self.created_at + self.max_duration_seconds + CAP_LEEWAY_SECONDS)
 

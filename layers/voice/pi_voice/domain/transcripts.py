@@ -1,6 +1,5 @@
 """Transcripts: the turns of a call, their limits, and their text for a model."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, NotRequired
 
@@ -10,6 +9,7 @@ from typing_extensions import TypedDict
 
 from pi_voice.domain.base import check_fault_count
 from pi_voice.domain.errors import MAX_DETAILS, ErrorDetail, TranscriptTooLarge
+from pi_voice.domain.json_text import one_line
 
 MAX_TURNS: Final = 5_000
 MAX_TURN_CHARACTERS: Final = 20_000
@@ -18,9 +18,6 @@ MAX_CHECKPOINT_TURNS: Final = 500
 MAX_CHECKPOINT_BYTES: Final = 300_000
 """Maximum size of one checkpoint as JSON, so that it fits one stored item even uncompressed."""
 _MAX_DETAILS: Final = 20
-
-_LINE_BREAKS: Final = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""Line separators that JSON does not escape."""
 
 _LONGEST_ESCAPE: Final = 6
 """Number of characters that one character may become, such as \\u0000."""
@@ -194,4 +191,4 @@ def latest_lines(turns: Sequence[TranscriptTurn], most: int) -> list[str]:
 
 def line(number: int, role: str, text: str) -> str:
     """Format one turn as a line of JSON."""
-    return json.dumps({"turn": number, "role": role, "text": text}, ensure_ascii=False).translate(_LINE_BREAKS)
+    return one_line({"turn": number, "role": role, "text": text})

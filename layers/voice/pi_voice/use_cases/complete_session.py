@@ -64,8 +64,8 @@ class CompleteSession:
             is_same = request_hash is not None and request_hash == session.request_hash
             raise AlreadyProcessed(session_id) if is_same else SessionNotActive
         completed, turns = await self._end_session(session, request, completed_by="client", request_hash=request_hash)
-        with_results = await self._extract_results.for_caller(completed, turns, self._close_room(completed))
-        return session_api.Session.with_transcript(with_results, turns)
+        with_results, tool_calls = await self._extract_results.for_caller(completed, turns, self._close_room(completed))
+        return session_api.Session.of_stored(with_results, turns, tool_calls)
 
     async def _count(self, owner: str) -> None:
         """Count the request; raises RateLimited. Without the counter the request goes on.

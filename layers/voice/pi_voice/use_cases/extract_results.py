@@ -11,10 +11,12 @@ from pi_voice.domain.errors import GeminiUnavailable, InternalError, SessionNotF
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import Agents, ExtractionQueue, Sessions, Transcripts
+from pi_voice.ports import Agents, ExtractionQueue, Sessions
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extractor import (
     ANSWER_INVALID,
     CallTranscript,
@@ -48,14 +50,14 @@ class ExtractResults:
         self,
         agents: Agents,
         sessions: Sessions,
-        transcripts: Transcripts,
+        content: CallContent,
         extractor: Extractor,
         queue: ExtractionQueue,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
-        self._transcripts = transcripts
+        self._content = content
         self._extractor = extractor
         self._queue = queue
         self._clock = clock
@@ -70,8 +72,9 @@ class ExtractResults:
         if session is None or session.transcript_id is None or not _is_open(session.extraction):
             logger.info("extraction_not_needed", session_id=session_id)
             return
-        turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
-        outcome = await self._extract(session, turns, lambda: seconds, is_last=is_last)
+        turns = await self._content.turns(session) or []
+        tool_calls = self._content.tool_calls(session)
+        outcome = await self._extract(session, turns, tool_calls, lambda: seconds, is_last=is_last)
         due_at = int(self._clock()) + (MISCONFIGURED_SECONDS if outcome.misconfiguration else QUEUED_SECONDS)
         is_pending = outcome.extraction.status == "pending"
 
@@ -86,16 +89,34 @@ class ExtractResults:
         if _is_open(stored.extraction) and (is_pending or outcome.is_retryable or overtaken):
             raise ExtractionUnfinished
 
-    async def for_caller(self, session: Session, turns: list[TranscriptTurn], closing_room: Awaitable[bool]) -> Session:
+    async def for_caller(
+        self, session: Session, turns: list[TranscriptTurn], closing_room: Awaitable[bool]
+    ) -> tuple[Session, list[ToolCall]]:
         """Extract a completed session's results in the time that is left, while its room is closed; queue the rest.
 
-        Never raises: the transcript is already stored, so errors are recorded in `extraction.error`. One write stores
-        the results and removes the duties that are done.
+        Return the session and its tool calls. Never raises: the transcript is already stored, so errors are recorded
+        in `extraction.error`.
         """
+        reading = asyncio.ensure_future(self._content.tool_calls(session))
+        current = await self._for_caller(session, turns, reading, closing_room)
+        try:
+            return current, await reading
+        except StorageError:
+            logger.error("tool_calls_not_read", session_id=session.session_id)
+            return current, []
+
+    async def _for_caller(
+        self,
+        session: Session,
+        turns: list[TranscriptTurn],
+        tool_calls: Awaitable[list[ToolCall]],
+        closing_room: Awaitable[bool],
+    ) -> Session:
+        """Extract and close the room. One write stores the results and removes the duties that are done."""
         closed = room_closed(session, closed_at=int(self._clock()))
         if session.extraction is None or session.extraction.status != "pending":
             return await self._settle(session, closed) if await closing_room else session
-        extracting = self._extract(session, turns, seconds_for_extraction, is_last=False)
+        extracting = self._extract(session, turns, tool_calls, seconds_for_extraction, is_last=False)
         outcome, is_closed = await asyncio.gather(extracting, closing_room)
         queue_again_at: int | None = None
         if outcome.extraction.status == "pending":
@@ -109,11 +130,19 @@ class ExtractResults:
         return await self._save(session, outcome, duties)
 
     async def _extract(
-        self, session: Session, turns: list[TranscriptTurn], time_limit: Callable[[], float], *, is_last: bool
+        self,
+        session: Session,
+        turns: list[TranscriptTurn],
+        tool_calls: Awaitable[list[ToolCall]],
+        time_limit: Callable[[], float],
+        *,
+        is_last: bool,
     ) -> ExtractionOutcome:
         try:
-            agent = await self._agents.version(session.agent_id, session.agent_version)
-            call = CallTranscript(turns, session.created_at, session.duration_seconds)
+            agent, calls = await asyncio.gather(
+                self._agents.version(session.agent_id, session.agent_version), tool_calls
+            )
+            call = CallTranscript(turns, session.created_at, session.duration_seconds, calls, session.brought)
             outcome = await self._extractor.extract(ExtractionRequest.of(agent), call, time_limit())
         except Exception as error:  # noqa: BLE001 (a 500 here would hide that the session is completed)
             logger.error("extraction_failed", session_id=session.session_id, **exception_fields(error))

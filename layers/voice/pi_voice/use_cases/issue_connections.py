@@ -9,6 +9,7 @@ from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import Connection, LiveKitConnection
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.vocabulary import vocabulary_of
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, LiveTokens, Rooms
 
 OnRoomCreated = Callable[[CreatedRoom], Awaitable[None]]
@@ -38,7 +39,15 @@ class IssueConnections:
         session's grace time is over, so that a late transcript is accepted. Raises a ProviderError, and what
         `on_room_created` raises.
         """
-        request = LiveTokenRequest(instruction=instruction, voice=agent.voice.name, expires_at=session.expires_at)
+        request = LiveTokenRequest(
+            instruction=instruction,
+            voice=agent.voice.name,
+            expires_at=session.expires_at,
+            languages=agent.languages,
+            vocabulary=vocabulary_of(agent),
+            tools=agent.tools,
+            may_hang_up=agent.behaviors.may_hang_up,
+        )
         try:
             async with asyncio.TaskGroup() as tasks:
                 live = tasks.create_task(self._live_tokens.issue(request))  # first, because it takes longer

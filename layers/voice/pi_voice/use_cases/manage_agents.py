@@ -27,6 +27,7 @@ from pi_voice.domain.ids import AgentId, Clock, uuid7
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import check_if_match
+from pi_voice.domain.tool_validation import validate_tools
 from pi_voice.ports import Agents, Caller
 from pi_voice.use_cases.authorization import authorized_agent, version_of
 
@@ -165,7 +166,11 @@ def _patched(config: AgentConfig, patch: MergePatch) -> AgentConfig:
 
 def _checked(agent: Agent) -> SavedAgent:
     """Return an agent with its warnings; raises InvalidOutputSchema, InvalidVariables, InvalidRequest."""
-    warnings = [*validate_output_schema(agent.output_schema, agent.output_schema_strict), *check_texts(agent)]
+    warnings = [
+        *validate_output_schema(agent.output_schema, agent.output_schema_strict),
+        *validate_tools(agent.tools),
+        *check_texts(agent),
+    ]
     if (size := len(agent.model_dump_json().encode())) > MAX_AGENT_BYTES:
         message = f"Takes {size:,} bytes as JSON; at most {MAX_AGENT_BYTES:,} are taken. Shorten its longest fields."
         raise InvalidRequest(details=[ErrorDetail("", message)])

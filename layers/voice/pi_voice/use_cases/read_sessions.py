@@ -4,24 +4,23 @@ from pi_voice.domain import session_api
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery, SessionSummary
-from pi_voice.ports import Caller, SessionCaller, Sessions, Transcripts
+from pi_voice.ports import Caller, SessionCaller, Sessions
 from pi_voice.use_cases.authorization import authorized_session
+from pi_voice.use_cases.call_content import CallContent
 
 
 class ReadSessions:
     """Reads of sessions, with and without their transcript."""
 
-    def __init__(self, sessions: Sessions, transcripts: Transcripts) -> None:
+    def __init__(self, sessions: Sessions, content: CallContent) -> None:
         self._sessions = sessions
-        self._transcripts = transcripts
+        self._content = content
 
     async def get_session(self, session_id: SessionId, caller: SessionCaller) -> session_api.Session:
-        """Return a session with its transcript and results; raises SessionNotFound."""
+        """Return a session with its transcript, tool calls and results; raises SessionNotFound."""
         session = await authorized_session(caller, self._sessions, session_id)
-        if session.transcript_id is None:
-            return session_api.Session.with_transcript(session, None)
-        transcript = await self._transcripts.get(session_id, session.transcript_id) if session.turns else []
-        return session_api.Session.with_transcript(session, transcript)
+        transcript, tool_calls = await self._content.both(session)
+        return session_api.Session.of_stored(session, transcript, tool_calls)
 
     async def list_sessions(self, query: ListSessionsQuery, caller: Caller) -> Page[SessionSummary]:
         """Return one page of the workspace's sessions, newest first; raises InvalidCursor."""

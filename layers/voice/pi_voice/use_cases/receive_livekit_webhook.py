@@ -65,10 +65,12 @@ class ReceiveLivekitWebhook:
         except ValidationError:
             raise InvalidRequest("The body is signed, but it is not a LiveKit webhook event.") from None
         room_event = RoomEvent.of(event, now=int(self._clock()))
-        if room_event and room_event.room_sid and is_uuid(room_event.session_id):
+        if room_event and (room_event.room_sid or room_event.recordings) and is_uuid(room_event.session_id):
             row = await self._sessions.merge_room_event(room_event)
             merged = isinstance(row, Session)
             logger.info("room_event", kind=event.event, session_id=room_event.session_id, merged=merged)
+            if isinstance(row, Session):
+                _log_missing_recordings(room_event, row)
             if row is not None and room_event.is_join:
                 await self._enforce_end(row)
         return ReceivedWebhook()
@@ -104,3 +106,9 @@ class ReceiveLivekitWebhook:
         await self._rooms().close(session.session_id)
         if row is not None:
             await settle_duties(self._sessions, row, room_closed(row, closed_at=now))
+
+
+def _log_missing_recordings(event: RoomEvent, session: Session) -> None:
+    places = {recording.place for recording in session.recordings}
+    if missing := sum(recording.place not in places for recording in event.recordings):
+        logger.warning("recordings_not_stored", session_id=session.session_id, recordings=missing)

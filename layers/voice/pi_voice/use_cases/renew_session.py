@@ -1,5 +1,6 @@
 """Renew a session: give a call new connections when its old ones expired or are about to."""
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -17,10 +18,10 @@ from pi_voice.domain.errors import (
     UpstreamTimeout,
 )
 from pi_voice.domain.ids import Clock, SessionId
-from pi_voice.domain.prompts import instruction_for, instruction_to_resume
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.sessions import SHORTEST_RENEWAL_SECONDS
 from pi_voice.logs import logger
-from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions
+from pi_voice.ports import Agents, Checkpoints, SessionCaller, Sessions, ToolCalls
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.issue_connections import IssueConnections
 
@@ -44,12 +45,14 @@ class RenewSession:
         agents: Agents,
         sessions: Sessions,
         checkpoints: Checkpoints,
+        tool_calls: ToolCalls,
         issue_connections: IssueConnections,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
         self._checkpoints = checkpoints
+        self._tool_calls = tool_calls
         self._issue_connections = issue_connections
         self._clock = clock
 
@@ -58,9 +61,10 @@ class RenewSession:
     ) -> RenewedSession:
         """Issue new tokens for the same room and the same agent, and move the expiry.
 
-        The agent is the session's version, with its overrides and variables. If the client cannot resume the Gemini
-        session, the new prompt contains the turns saved so far. The renewal is counted before anything is issued.
-        Raises SessionNotFound, SessionNotActive, RenewalLimitReached, or a ProviderError.
+        The agent is the session's version, with its overrides and variables. The new prompt tells it to go on instead
+        of greeting. If the client cannot resume the Gemini session, it contains the turns and tool calls so far;
+        without any, it is the prompt of a new call. The renewal is counted before anything is issued. Raises
+        SessionNotFound, SessionNotActive, RenewalLimitReached, or a ProviderError.
         """
         session = await authorized_session(caller, self._sessions, session_id)
         now = int(self._clock())
@@ -75,10 +79,13 @@ class RenewSession:
             raise SessionNotActive
         renewed = replace(session, expires_at=max(session.expires_at, min(now + session.ttl_seconds, latest)))
         agent = agent_of_call(await self._agents.version(session.agent_id, session.agent_version), session)
-        if request.has_resumption_handle or not session.checkpoint_turns:
-            instruction = instruction_for(agent)
+        if request.has_resumption_handle:
+            instruction = instruction_to_continue(agent)
+        elif session.checkpoint_turns or session.tool_calls:
+            turns, tool_calls = await asyncio.gather(self._checkpoints.read(session), self._tool_calls.read(session))
+            instruction = instruction_to_continue(agent, turns, tool_calls)
         else:
-            instruction = instruction_to_resume(agent, await self._checkpoints.read(session))
+            instruction = instruction_for(agent)
         issued = await self._issue_connections(renewed, agent, instruction)
         if await self._sessions.renew(session_id, renewed.expires_at) is None:
             await self._close_reopened_room(session_id)

@@ -22,9 +22,9 @@ from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.row_limits import fitting_runs
 from pi_voice.domain.sessions import Session
-from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import Agents, Caller, RateLimiter, Sessions, Transcripts
+from pi_voice.ports import Agents, Caller, RateLimiter, Sessions
 from pi_voice.use_cases.authorization import authorized_session
+from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extractor import (
     CallTranscript,
     ExtractionOutcome,
@@ -47,14 +47,14 @@ class RerunExtraction:
         self,
         agents: Agents,
         sessions: Sessions,
-        transcripts: Transcripts,
+        content: CallContent,
         extractor: Extractor,
         rate_limiter: RateLimiter,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
-        self._transcripts = transcripts
+        self._content = content
         self._extractor = extractor
         self._rate_limiter = rate_limiter
         self._clock = clock
@@ -75,10 +75,8 @@ class RerunExtraction:
         warnings = validate_output_schema(request.output_schema, request.output_schema_strict)
         extraction_request = await self._extraction_request(session, request)
         await self._rate_limiter.acquire(session.workspace)
-        turns: list[TranscriptTurn] = []
-        if session.turns:
-            turns = await self._transcripts.get(session.session_id, session.transcript_id) or []
-        call = CallTranscript(turns, session.created_at, session.duration_seconds)
+        turns, tool_calls = await self._content.both(session)
+        call = CallTranscript(turns or [], session.created_at, session.duration_seconds, tool_calls, session.brought)
         outcome = await self._extractor.extract(extraction_request, call, seconds_for_extraction())
         extraction = outcome.extraction.model_copy(update={"extracted_at": int(self._clock())})
         if not request.preview and extraction.status != "skipped":

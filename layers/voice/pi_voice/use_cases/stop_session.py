@@ -12,7 +12,7 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
-from pi_voice.ports import Rooms, SessionCaller, Sessions
+from pi_voice.ports import Rooms, SessionCaller, Sessions, ToolCalls
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.settle_duties import room_closed, settle_duties
 
@@ -22,8 +22,9 @@ class StopSession:
 
     ERRORS = (SessionNotFound, SessionNotActive, LiveKitError, LiveKitUnavailable, UpstreamTimeout)
 
-    def __init__(self, sessions: Sessions, rooms: Rooms, clock: Clock = time.time) -> None:
+    def __init__(self, sessions: Sessions, tool_calls: ToolCalls, rooms: Rooms, clock: Clock = time.time) -> None:
         self._sessions = sessions
+        self._tool_calls = tool_calls
         self._rooms = rooms
         self._clock = clock
 
@@ -35,7 +36,8 @@ class StopSession:
         session = await authorized_session(caller, self._sessions, session_id)
         if session.status != "active":
             raise SessionNotActive
-        return session_api.Session.with_transcript(await self.hang_up(session, "stopped"), None)
+        stopped = await self.hang_up(session, "stopped")
+        return session_api.Session.of_stored(stopped, None, await self._tool_calls.read(stopped))
 
     async def hang_up(self, session: Session, reason: str) -> Session:
         """Record the hang-up with its reason, then close the room.

@@ -61,7 +61,7 @@ def _construct(kind: Any, value: Any) -> Any:
     if get_origin(kind) is Annotated:
         return _construct(get_args(kind)[0], value)
     if get_origin(kind) is tuple:
-        return tuple(value)
+        return tuple(_construct(get_args(kind)[0], each) for each in value)
     if get_origin(kind) is dict:
         return {name: _construct(get_args(kind)[1], each) for name, each in value.items()}
     if get_origin(kind) in (Union, UnionType) and value is not None:

@@ -5,7 +5,7 @@ ignored, and missing ones have defaults.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ from pi_voice.adapters.dynamodb.attributes import Item, from_json_text, to_json_
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, ReopenedRoom, Session, Tombstone
+from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, Recording, ReopenedRoom, Session, Tombstone
 
 if TYPE_CHECKING:  # most functions do not need these models
     from pi_voice.domain.livekit_webhooks import RoomEvent
@@ -30,7 +30,7 @@ _TOMBSTONE_SECONDS: Final = 30 * DAY_SECONDS
 """TTL of a tombstone, longer than the tries of its duties."""
 
 _UNLISTED: Final = {
-    *("results", "extraction", "transcript_id", "turns", "request_hash"),
+    *("results", "extraction", "transcript_id", "turns", "request_hash", "recordings"),
     *("variables", "time_zone", "overrides"),
 }
 Known = TypeVar("Known", bound=BaseModel)
@@ -110,6 +110,11 @@ def merge_event(room: Item, event: "RoomEvent") -> Item:
     return _present(merged)
 
 
+def recordings_text(recordings: Sequence[Recording]) -> str | None:
+    """Return recordings as they are stored."""
+    return to_json_text([each.model_dump(exclude_none=True) for each in recordings])
+
+
 def row_of(item: Item) -> Session | Tombstone:
     """Read a session or a tombstone from its item."""
     if item["status"] == DELETED:
@@ -137,6 +142,7 @@ def session_of(item: Item) -> Session:
             "extraction": (
                 Extraction.model_validate_json(item["extraction"], extra="ignore") if "extraction" in item else None
             ),
+            "recordings": tuple(_known(Recording, each) for each in from_json_text(item.get("recordings")) or ()),
         }
     )
 

@@ -18,6 +18,7 @@ from pi_voice.adapters.dynamodb.session_items import (
     duties_of,
     duty_attributes,
     merge_event,
+    recordings_text,
     retained_until,
     row_of,
     session_item,
@@ -341,8 +342,11 @@ class DynamoSessions(Table):
 
         One request for the session's own room, two for a later room of the same name, which a participant's return
         creates; the first _OTHER_ROOMS of these are stored. Existing values stay and the earliest join counts, so
-        repeated and late events change nothing. Transition: `merge_event`.
+        repeated and late events change nothing. Recordings take one request if the session has none, else two.
+        Transition: `merge_event`.
         """
+        if event.recordings:
+            return await self._merge_recordings(event)
         metadata = to_json_text(event.metadata)
         facts = {"started_at": event.started_at, "finished_at": event.finished_at, "metadata": metadata}
         facts = {name: value for name, value in facts.items() if value is not None}
@@ -395,6 +399,36 @@ class DynamoSessions(Table):
                 )
             except ConditionFailed as failed:
                 item = failed.item
+            else:
+                return self._read(session_of, merged)
+        raise StorageError
+
+    async def _merge_recordings(self, event: "RoomEvent") -> Session | Tombstone | None:
+        """Add recordings to those of a session, unless these changed since the row was read."""
+        row: Session | None = None
+        before: str | None = None
+        for _ in range(_ATTEMPTS):
+            stored = row.recordings if row else ()
+            after = event.recordings_after(stored)
+            if row and before is not None and len(after) == len(stored):
+                return row
+            values = {":after": recordings_text(after)}
+            unchanged = "attribute_not_exists(#recordings)"
+            if before is not None:
+                unchanged, values[":before"] = "#recordings = :before", before
+            try:
+                merged = await self._update(
+                    event.session_id,
+                    "SET #recordings = :after",
+                    f"attribute_exists(livekit.room_sid) AND {unchanged}",
+                    {"#recordings": "recordings"},
+                    values,
+                )
+            except ConditionFailed as failed:
+                current = self._row(failed.item)
+                if not isinstance(current, Session) or current.livekit.room_sid is None:
+                    return current if isinstance(current, Tombstone) else None
+                row, before = current, failed.item.get("recordings")
             else:
                 return self._read(session_of, merged)
         raise StorageError

@@ -1,0 +1,5 @@
+"""`python -m doctor`: see command.py."""
+
+from doctor.command import main
+
+main()
