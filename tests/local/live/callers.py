@@ -16,6 +16,7 @@ from google.genai import errors, types
 from google.genai.live import AsyncSession
 
 from local.audio_watermark import WatermarkReader
+from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, Voice, pieces, samples_of, silence
 
 Message = dict[str, Any]
@@ -73,6 +74,16 @@ class Turn:
         return "".join(update["newHandle"] for update in updates if update.get("resumable"))
 
     @property
+    def calls(self) -> list[Message]:
+        """The function calls."""
+        return [call for message in self.messages for call in message.get("toolCall", {}).get("functionCalls", [])]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """The ids of the cancelled function calls."""
+        return [each for message in self.messages for each in message.get("toolCallCancellation", {}).get("ids", [])]
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of the messages, in order."""
         return [
@@ -103,11 +114,16 @@ def audio_message(pcm: bytes, mime: str = MIME) -> Message:
     return {"realtimeInput": {"audio": {"data": base64.b64encode(pcm).decode(), "mimeType": mime}}}
 
 
+def audio_messages(pcm: bytes) -> list[Message]:
+    return [audio_message(piece) for piece in pieces(pcm, RATE_IN, 0.03)]
+
+
 class BareCaller:
     """Uses the protocol directly, as a browser does."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
+        self.token = ""
 
     async def send(self, message: object) -> None:
         await self.socket.send_json(message)
@@ -131,9 +147,14 @@ class BareCaller:
     async def say(self, text: str) -> None:
         await self.sound(spoken(text))
 
+    async def answer(self, call: Message, response: object = None, **fields: object) -> None:
+        """Answer a function call."""
+        answer = {"id": call["id"], "name": call["name"], "response": response or {"ok": True}, **fields}
+        await self.send({"toolResponse": {"functionResponses": [answer]}})
+
     async def sound(self, pcm: bytes) -> None:
-        for piece in pieces(pcm, RATE_IN, 0.03):
-            await self.send(audio_message(piece))
+        for message in audio_messages(pcm):
+            await self.send(message)
 
     async def turn(self) -> Turn:
         """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
@@ -197,6 +218,40 @@ class SdkCaller:
 
     def _as_sent(self, message: types.LiveServerMessage) -> Message:
         return message.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Sent:
+    """The server's side of a connection, which keeps what is sent.
+
+    The first turns go as far as the first sound and stop there, as many as are `held`.
+    """
+
+    def __init__(self, held: int = 0) -> None:
+        self.turn = Turn()
+        self.is_over = asyncio.Event()
+        self.has_sounded = asyncio.Event()
+        self._held = held
+
+    async def send(self, message: Message) -> None:
+        self.turn.messages.append(message)
+        content = message.get("serverContent", {})
+        if "modelTurn" in content:
+            self.has_sounded.set()
+        if content.get("turnComplete"):
+            self.is_over.set()
+
+    async def go_away(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    def new_handle(self, *_: object) -> str:
+        return "h"
+
+    def pacer(self) -> Pacer:
+        self._held -= 1
+        return Pacer(1_000 if self._held < 0 else 1e-6)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 1_000)
 
 
 def shuffled(pcm: bytes) -> Iterator[int]:
