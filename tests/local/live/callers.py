@@ -183,9 +183,11 @@ class SdkCaller:
 
     @classmethod
     @asynccontextmanager
-    async def calling(cls, url: str, token: str, model: str, trusting: ssl.SSLContext) -> AsyncIterator[Self]:
+    async def calling(
+        cls, url: str, token: str, model: str, trusting: ssl.SSLContext, api_version: str = "v1alpha"
+    ) -> AsyncIterator[Self]:
         ours = {"ssl": trusting, "open_timeout": PATIENCE_SECONDS, "ping_interval": None}
-        options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args=ours)
+        options = types.HttpOptions(base_url=url, api_version=api_version, async_client_args=ours)
         client = genai.Client(api_key=token, http_options=options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.ExperimentalWarning)  # google-genai warns for every ephemeral token
@@ -206,15 +208,30 @@ class SdkCaller:
         """Send a whole turn as text, as in a chat client."""
         await self._session.send_client_content(turns=types.Content(role="user", parts=[types.Part(text=text)]))
 
+    async def answer(self, call: Message, response: Message, **fields: object) -> None:
+        """Answer a function call."""
+        answer = types.FunctionResponse.model_validate(
+            {"id": call["id"], "name": call["name"], "response": response, **fields}
+        )
+        await self._session.send_tool_response(function_responses=answer)
+
     async def turn(self) -> Turn:
         """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
+        turn = await self.until("turnComplete")
+        while not turn.handle:
+            turn.messages += (await self.until("sessionResumptionUpdate")).messages
+        return turn
+
+    async def until(self, kind: str) -> Turn:
+        """Receive the agent's messages up to the first of one kind."""
+        turn = Turn()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            turn = Turn([self._as_sent(message) async for message in self._session.receive()])
-            async for message in self._session.receive():
-                turn.messages.append(self._as_sent(message))
-                if turn.handle:
-                    break
-            return turn
+            while kind not in turn.kinds:
+                async for message in self._session.receive():
+                    turn.messages.append(self._as_sent(message))
+                    if kind in turn.kinds:
+                        break
+        return turn
 
     def _as_sent(self, message: types.LiveServerMessage) -> Message:
         return message.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -14,6 +14,7 @@ from local.stand_ins.gemini_live_access import LiveSession
 from local.stand_ins.gemini_live_agent import Interview
 from local.stand_ins.gemini_live_conversation import Conversation
 from local.stand_ins.gemini_live_faults import NO_FAULTS
+from pi_voice.domain.base import JsonObject
 from pi_voice.domain.prompts import instruction_to_continue
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -44,7 +45,7 @@ SEND_MENU: Final[Message] = {
     "parameters": {"type": "object", "properties": {"by": {"enum": ["email", "text message"]}}, "required": ["by"]},
     "run": PAGE,
 }
-LINES: Final[Message] = {
+LINES: Final[dict[str, Any]] = {
     "name": "Mia",
     "questions": ["For how many people?", "Anything else?", "Is that all?"],
     "behaviors": {"greeting": "Linden.", "closing_message": "See you soon."},
@@ -170,8 +171,8 @@ async def test_a_whole_turn_as_text_calls_functions(gemini: Gemini) -> None:
 
 
 async def test_texts_that_make_the_agent_speak_are_no_words_of_the_caller(gemini: Gemini) -> None:
-    switch = {"type": "object", "properties": {"to": {"enum": ["on", "off", "now"]}}}
-    lamp = agent(**LINES, tools=[{"name": "switch", "description": "x", "run": PAGE, "parameters": switch}])
+    switch: JsonObject = {"type": "object", "properties": {"to": {"enum": ["on", "off", "now"]}}}
+    lamp = agent(**LINES, tools=[{**SHOW_TABLE, "parameters": switch}])
     caller = await gemini.call_of(lamp)
     await caller.type("The connection was interrupted and is back. Go on with the call now, from where it broke off.")
 
@@ -370,7 +371,7 @@ async def test_a_continued_call_does_not_repeat_what_was_done(gemini: Gemini) ->
         {"role": "agent", "text": "Linden. For how many people?"},
         {"role": "user", "text": "Six, outside please."},
     ]
-    arguments = {"guests": 6, "area": "outside"}
+    arguments: JsonObject = {"guests": 6, "area": "outside"}
     done = ToolCall(
         call_id="function-call-1-1",
         name="show_table",
@@ -380,7 +381,7 @@ async def test_a_continued_call_does_not_repeat_what_was_done(gemini: Gemini) ->
         called_at=1,
     )
     caller = await gemini.call_of(MIA, instruction=instruction_to_continue(MIA, said, [done]))
-    calls = []
+    calls: list[Any] = []
     for words in ("Six, outside please.", "Inside."):
         await caller.say(words)
         turn = await caller.until("modelTurn" if not calls else "toolCall")
@@ -421,7 +422,9 @@ async def test_an_invalid_answer_ends_the_call(gemini: Gemini, changes: Message,
 async def test_one_invalid_answer_refuses_all_of_a_message(gemini: Gemini) -> None:
     caller = await gemini.call_of(MIA)
     call = await called(caller)
-    answers = [{"id": number, "name": "show_table", "response": {}} for number in (call["id"], "another")]
+    answers: list[Message] = [
+        {"id": number, "name": "show_table", "response": {}} for number in (call["id"], "another")
+    ]
     await caller.send({"toolResponse": {"functionResponses": answers}})
 
     assert (await caller.hangup())[0] == 1007
