@@ -18,22 +18,21 @@ import asyncio
 import base64
 import binascii
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from local.pacing import Pacer
-from local.speech import SAMPLE_BYTES, Speech, SpokenWord, Voice, parts_of, pieces, seconds_of
+from local.speech import SAMPLE_BYTES, Speech, SpokenWord, parts_of, pieces, seconds_of
 from local.stand_ins.example_scripts import CallScript
 from local.stand_ins.gemini_live_access import ABORTED, ENDED, INVALID_ARGUMENT, Hangup, LiveSession
 from local.stand_ins.gemini_live_actions import Actions
-from local.stand_ins.gemini_live_agent import Interview, Reply, Script
+from local.stand_ins.gemini_live_agent import Interview, Reply
 from local.stand_ins.gemini_live_faults import Faults
+from local.stand_ins.gemini_live_setup import instruction_of, silence_seconds_of, voice_of
 from local.stand_ins.gemini_live_tools import Tools
 from local.stand_ins.gemini_live_usage import Usage
 from local.stand_ins.gemini_live_voice_activity import (
     RATE,
-    SILENCE_SECONDS,
     Heard,
     SpeechEnded,
     SpeechStarted,
@@ -57,8 +56,6 @@ _LATE_TEXT_SECONDS: Final = 1.0
 _SENTENCES: Final = re.compile(r"(?<=[.!?])\s*(?=\S)")
 _SPOILED_TURN: Final = 2
 
-_LOWEST_VOICE_HERTZ: Final = 110
-_VOICES_HERTZ: Final = 120
 _PROMPT: Final = re.compile(r"The (caller is on the line|connection was interrupted)\b")
 """Texts by which a client makes the agent speak; they are no words of the caller."""
 
@@ -101,13 +98,13 @@ class Conversation:
     ) -> None:
         self._setup = setup
         self._session, interview = state
-        self._interview = interview or Interview.of(_instruction(setup))
+        self._interview = interview or Interview.of(instruction_of(setup))
         script = self._interview.script
         self._connection = connection
         self._tasks = tasks
         self._faults = faults
-        self._detector = VoiceActivityDetector(_silence_seconds(setup))
-        self._speech = Speech(ANSWER_RATE, _voice(setup, script))
+        self._detector = VoiceActivityDetector(silence_seconds_of(setup))
+        self._speech = Speech(ANSWER_RATE, voice_of(setup, script))
         self._usage = Usage()
         tools = Tools.of(setup, scripts.get(script.name, {}), self._interview.done)
         self._actions = Actions(tools, self._session.calls, script, faults, self._usage, connection.send)
@@ -379,19 +376,3 @@ def _pcm(blob: Message) -> bytes:
     if form != _AUDIO_IN or pcm is None or len(pcm) % SAMPLE_BYTES:
         raise Hangup(INVALID_ARGUMENT, _NO_AUDIO)
     return pcm
-
-
-def _instruction(setup: Message) -> str:
-    return "\n".join(part.get("text", "") for part in setup.get("systemInstruction", {}).get("parts", []))
-
-
-def _silence_seconds(setup: Message) -> float:
-    detection = setup.get("realtimeInputConfig", {}).get("automaticActivityDetection", {})
-    return float(detection.get("silenceDurationMs", SILENCE_SECONDS * 1000)) / 1000
-
-
-def _voice(setup: Message, script: Script) -> Voice:
-    """Return a voice whose pitch depends on the name of Gemini's voice."""
-    config = setup.get("generationConfig", {}).get("speechConfig", {}).get("voiceConfig", {})
-    name = config.get("prebuiltVoiceConfig", {}).get("voiceName", "Puck")
-    return Voice(script.language, _LOWEST_VOICE_HERTZ + zlib.crc32(name.encode()) % _VOICES_HERTZ, script.speed)

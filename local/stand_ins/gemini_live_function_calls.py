@@ -1,6 +1,6 @@
 """The function calls of a session, over all its connections, and their answers.
 
-A call is open until it is answered or cancelled. It is cancelled if the caller speaks while the agent waits for it, and
+A call is open until it is answered or canceled. It is canceled if the caller speaks while the agent waits for it, and
 if its connection ends: the next connection of the session begins with the cancellation. The answer to a call that is
 not open any more is ignored.
 """
@@ -38,8 +38,9 @@ class Answer:
     @property
     def told(self) -> str:
         """What the agent says of the answer: its error, or its first text or number; empty if there is none."""
-        words = " ".join(str(_first_value({"": self.response["error"]} if self.has_failed else self.response)).split())
-        return words[:_LONGEST_TOLD].rstrip(" .!?")
+        value = _first_value([self.response["error"]] if self.has_failed else self.response)
+        words = str(value).encode(errors="replace").decode()  # half a surrogate pair cannot be spoken
+        return " ".join(words.split())[:_LONGEST_TOLD].rstrip(" .!?")
 
 
 @dataclass(eq=False, slots=True)
@@ -51,7 +52,7 @@ class FunctionCalls:
     are_spoiled: bool = False
     """Whether the calls that a fault may spoil were made."""
     has_hung_up: bool = False
-    """Whether the agent has called hang_up, and the call was not cancelled."""
+    """Whether the agent has called hang_up, and the call was not canceled."""
     open: dict[str, WantedCall] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
 
@@ -119,7 +120,7 @@ def _first_value(response: Any) -> Any:
         for _, value in items:
             if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
                 return value
-        if is_true := [name for name, value in items if value is True]:
+        if is_true := [name for name, value in items if value is True and isinstance(level, dict)]:
             return is_true[0]
         level = next((value for _, value in items if isinstance(value, dict | list) and value), None)
     return ""

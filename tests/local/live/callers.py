@@ -79,8 +79,8 @@ class Turn:
         return [call for message in self.messages for call in message.get("toolCall", {}).get("functionCalls", [])]
 
     @property
-    def cancelled(self) -> list[str]:
-        """The ids of the cancelled function calls."""
+    def canceled(self) -> list[str]:
+        """The ids of the canceled function calls."""
         return [each for message in self.messages for each in message.get("toolCallCancellation", {}).get("ids", [])]
 
     @property

@@ -117,6 +117,30 @@ async def test_the_agent_says_that_a_function_has_failed(gemini: Gemini) -> None
     assert (await caller.turn()).text == "That did not work: No table is free. Anything else?"
 
 
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        ({}, "Done."),
+        ({"ok": True}, "Done: ok."),
+        ({"ok": False, "tables": [{"name": "T12!", "seats": 6}]}, "Done: T12."),
+        ({"seats": 6.5}, "Done: 6.5."),
+        ({"error": "", "table": " T  12 "}, "Done: T 12."),
+        ({"error": {"code": "full"}, "table": "T12"}, "That did not work: full."),
+        ({"error": True}, "That did not work."),
+        ({"text": "a" * 81}, f"Done: {'a' * 80}."),
+        ({"text": "\ud83d"}, "Done."),
+        ({"text": None, "list": [[], {}]}, "Done."),
+    ],
+)
+async def test_any_answer_is_told_in_one_short_sentence(gemini: Gemini, response: Message, said: str) -> None:
+    caller = await gemini.call_of(MIA)
+    call = await called(caller)
+    answer = {"id": call["id"], "name": call["name"], "response": response}
+    await caller.send({"toolResponse": {"functionResponses": [answer]}})
+
+    assert (await caller.turn()).words == f"{said} Anything else?"
+
+
 async def test_functions_are_called_together_and_the_agent_waits_for_all_of_them(gemini: Gemini) -> None:
     caller = await gemini.call_of(MIA)
     await caller.say("Six, outside, and the menu by text message.")
@@ -301,7 +325,7 @@ async def test_the_callers_voice_cancels_the_calls_for_which_the_agent_waits(gem
     await caller.say(words)
     cut = await caller.until("turnComplete")
 
-    assert cut.cancelled == [call["id"]]
+    assert cut.canceled == [call["id"]]
     assert cut.kinds == ["toolCallCancellation", "interrupted", "turnComplete", "usageMetadata"]
 
 
@@ -322,7 +346,7 @@ async def test_a_text_cancels_a_call(gemini: Gemini) -> None:
     call = await called(caller)
     await caller.type("Hello?")
 
-    assert (await caller.until("turnComplete")).cancelled == [call["id"]]
+    assert (await caller.until("turnComplete")).canceled == [call["id"]]
 
 
 async def test_the_callers_voice_cancels_no_call_for_which_the_agent_does_not_wait(gemini: Gemini) -> None:
@@ -333,11 +357,11 @@ async def test_the_callers_voice_cancels_no_call_for_which_the_agent_does_not_wa
     turn = await caller.turn()
     await caller.answer(call, {"table": "T12"})
 
-    assert turn.cancelled == []
+    assert turn.canceled == []
     assert (await caller.turn()).text == "Done: T12."
 
 
-async def test_a_call_without_an_answer_is_cancelled_when_the_session_is_resumed(gemini: Gemini) -> None:
+async def test_a_call_without_an_answer_is_canceled_when_the_session_is_resumed(gemini: Gemini) -> None:
     caller = await gemini.call_of(MIA)
     call = await called(caller)
     await caller.answer(call)
@@ -345,11 +369,11 @@ async def test_a_call_without_an_answer_is_cancelled_when_the_session_is_resumed
     second = await called(caller, "Inside, please.")
     await caller.socket.close()
     again = await gemini.resume(caller.token, handle)
-    cancelled = (await again.until("toolCallCancellation")).cancelled
+    canceled = (await again.until("toolCallCancellation")).canceled
     await again.answer(second)
     third = await called(again, "Inside, please.")
 
-    assert cancelled == [second["id"]]
+    assert canceled == [second["id"]]
     assert third == {**second, "id": "function-call-1-3"}
 
 
@@ -484,7 +508,7 @@ async def test_a_caller_who_goes_on_speaking_cancels_hang_up_until_the_next_good
     await caller.say("One more thing.")
     turn = await caller.turn()
 
-    assert turn.cancelled == [call["id"]]
+    assert turn.canceled == [call["id"]]
     assert [(again["id"], again["name"]) for again in turn.calls] == [("function-call-1-2", "hang_up")]
 
 
@@ -512,7 +536,7 @@ async def test_an_interrupted_goodbye_does_not_hang_up() -> None:
 # ---- Faults, usage and examples ----
 
 
-async def test_a_call_can_be_cancelled_after_it_was_sent() -> None:
+async def test_a_call_can_be_canceled_after_it_was_sent() -> None:
     async with running_gemini(faults=frozenset({"tool_cancelled"})) as gemini:
         caller = await gemini.call_of(MIA)
         call = await called(caller)
@@ -520,7 +544,7 @@ async def test_a_call_can_be_cancelled_after_it_was_sent() -> None:
         again = await called(caller, "Inside, please.")
         await caller.answer(again, {"table": "T12"})
 
-        assert turn.cancelled == [call["id"]]
+        assert turn.canceled == [call["id"]]
         assert turn.text == "Thank you. Anything else?"
         assert (await caller.turn()).text == "Done: T12. Is that all?"
 
@@ -543,7 +567,7 @@ async def test_hang_up_is_not_spoiled(fault: str) -> None:
         await caller.say("Six.")
         turn = await caller.turn()
 
-    assert (len(turn.calls), turn.cancelled) == (1, [])
+    assert (len(turn.calls), turn.canceled) == (1, [])
 
 
 async def test_calls_and_answers_count_as_text_in_the_usage(gemini: Gemini) -> None:
