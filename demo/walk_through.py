@@ -17,12 +17,14 @@ from demo.results import rows
 from demo.screen import Screen, in_minutes
 from demo.voice_api import Json, VoiceApi
 from docs.clients import client
+from docs.clients.tools import Function
 from local.speech import ESPEAK, Speech, Voice
 
 _CALLERS_PITCH: Final = 260.0
 _LETTERS_OF_A_TOKEN: Final = 16
 _ENDINGS: Final[Mapping[str, str]] = {
-    "completed": "the agent has said goodbye",
+    "completed": "the agent has said goodbye, and the caller has hung up",
+    "agent_hung_up": "the agent has said goodbye and hung up",
     "client_timer": "max_duration_seconds has passed, so we hung up",
     "agent_silent": "the agent says nothing more",
     "disconnected": "Gemini has hung up",
@@ -47,8 +49,14 @@ class WalkThrough:
             session = await self._prepare(VoiceApi(http, base_url, api_key))
             speech = await self._speech(session["connection"]["gemini_live"]["url"])
             clock = CallClock(self._pace)
-            live = client.Call(http, session, base_url, clock.now)
-            call = Call(live, clock, speech, lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut))
+            live = client.Call(http, session, base_url, clock.now, self._page())
+            call = Call(
+                live,
+                clock,
+                speech,
+                lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut),
+                self._screen.tool_call,
+            )
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
@@ -66,6 +74,7 @@ class WalkThrough:
             "agent_id": agent["agent_id"],
             "participant": caller.participant.model_dump(),
             "ttl_seconds": caller.ttl_seconds,
+            **({"variables": caller.variables} if caller.variables else {}),
         }
         with self._screen.waiting("Creating a session ..."):
             session = await api.create_session(request)
@@ -77,8 +86,20 @@ class WalkThrough:
             session["session_id"],
             f"LiveKit  {livekit['url']}  room {livekit['room']}  token {_clipped(livekit['token'])}",
             f"Gemini   {gemini['url'].partition('/ws/')[0]}  {gemini['model']}  token {_clipped(gemini['token'])}",
+            *(f"{name}: {value}" for name, value in caller.variables.items()),
         )
         return session
+
+    def _page(self) -> dict[str, Function]:
+        """Return the functions of the caller's page."""
+
+        def answering(response: Json) -> Function:
+            async def run(_: Json) -> Json:
+                return response
+
+            return run
+
+        return {name: answering(response) for name, response in self._example.caller.tools.items()}
 
     async def _speech(self, url: str) -> Speech | None:
         """Return the caller's speech, or None to let the caller type.
@@ -100,7 +121,8 @@ class WalkThrough:
         caller = self._example.caller
         names = {"agent": self._example.agent["name"], "user": caller.participant.name}
         with self._screen.call(lambda: call.unfinished, call.clock, names, cap):
-            reason = await call.hold(caller.lines, cap)
+            may_hang_up = bool(self._example.agent.get("behaviors", {}).get("may_hang_up"))
+            reason = await call.hold(caller.lines, cap, may_hang_up=may_hang_up)
         self._screen.step(f"The call is over after {in_minutes(call.live.seconds)}: {_ENDINGS[reason]}")
         return reason
 
