@@ -5,12 +5,14 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
 from local.http_server import loopback_host, serving
 from local.services import Gemini
+from local.stand_ins.example_scripts import EXAMPLES, example_scripts
 from local.stand_ins.gemini_answers import Answers, add_plan
 from local.stand_ins.gemini_errors import GeminiError
 from local.stand_ins.gemini_live import AS_GOOGLE, LiveTimes, add_live_api
@@ -65,8 +67,12 @@ def gemini_app(
     times: LiveTimes = AS_GOOGLE,
     planned: Answers | None = None,
     faults: Faults = NO_FAULTS,
+    examples: Path = EXAMPLES,
 ) -> web.Application:
-    """Build the stand-in's application for one API key, its tokens, its planned answers and the Live API's faults."""
+    """Build the stand-in's application for one API key, its tokens, its planned answers and the Live API's faults.
+
+    Agents of the folder `examples` call functions as their scripts say. Raises CannotStart.
+    """
     answers = planned or Answers()
 
     def mint(version: str, body: Any, _: web.Request) -> Message:
@@ -104,7 +110,7 @@ def gemini_app(
     app.router.add_post("/{version:v1alpha|v1beta}/auth_tokens", answering(mint))
     app.router.add_post("/{version:v1|v1alpha|v1beta}/models/{model:[^/:]+}:generateContent", answering(generate))
     _add_models(app, api_key)
-    add_live_api(app, tokens, times, faults)
+    add_live_api(app, tokens, times, faults, example_scripts(examples))
     add_plan(app, answers)
     app.router.add_route("*", "/{path:.*}", nothing)
     return app

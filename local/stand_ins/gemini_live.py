@@ -15,6 +15,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from local.errors import CannotStart
 from local.pacing import Pacer
+from local.stand_ins.example_scripts import CallScript
 from local.stand_ins.gemini_live_access import (
     ABORTED,
     INVALID_ARGUMENT,
@@ -70,15 +71,20 @@ class LiveTimes:
 AS_GOOGLE: Final = LiveTimes()
 
 
-def add_live_api(app: web.Application, tokens: Tokens, times: LiveTimes, faults: Faults) -> None:
-    """Serve the Live API for ephemeral tokens only; API keys are not accepted."""
+def add_live_api(
+    app: web.Application, tokens: Tokens, times: LiveTimes, faults: Faults, scripts: Mapping[str, CallScript]
+) -> None:
+    """Serve the Live API for ephemeral tokens only; API keys are not accepted.
+
+    `scripts` has the function calls of agents that follow a script, by the agent's name.
+    """
     access = Access(tokens, faults)
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(timeout=_CLOSING_SECONDS)
         await socket.prepare(request)
         try:
-            connection = _Connection(socket, access, times, faults)
+            connection = _Connection(socket, access, times, faults, scripts)
             await connection.serve(_tokens_of(request), request.match_info["version"])
         except* Hangup as hangups:
             for hangup in hangups.exceptions:
@@ -102,11 +108,19 @@ def _tokens_of(request: web.Request) -> list[str]:
 class _Connection:
     """One WebSocket connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, access: Access, times: LiveTimes, faults: Faults) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        access: Access,
+        times: LiveTimes,
+        faults: Faults,
+        scripts: Mapping[str, CallScript],
+    ) -> None:
         self._socket = socket
         self._access = access
         self._times = times
         self._faults = faults
+        self._scripts = scripts
         self._version = ""
         self._limit = asyncio.timeout(None)
         self._is_outlived = False
@@ -162,7 +176,8 @@ class _Connection:
             await self.send({"setupComplete": {}})
             async with asyncio.TaskGroup() as tasks:
                 warning = tasks.create_task(self._warn())
-                conversation = Conversation(setup, (session, interview), self, tasks, self._faults)
+                conversation = Conversation(setup, (session, interview), self, tasks, self._faults, self._scripts)
+                await conversation.begin()
                 async for message in self._socket:
                     await conversation.receive(self._read(message))
                 session.is_connected = False

@@ -4,12 +4,13 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from local.stand_ins.gemini_live_agent import Interview
 from local.stand_ins.gemini_live_faults import Faults
+from local.stand_ins.gemini_live_function_calls import FunctionCalls
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.gemini_models import setup_fault
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
@@ -47,6 +48,7 @@ class Hangup(Exception):
 class LiveSession:
     """A session, over all its connections; counts include what a fault has spoiled."""
 
+    calls: FunctionCalls = field(default_factory=FunctionCalls)
     is_connected: bool = False
     resumptions: int = 0
     turns: int = 0
@@ -60,6 +62,7 @@ class Access:
         self._tokens = tokens
         self._faults = faults
         self._uses: Counter[str] = Counter()
+        self._sessions = 0
         self._states: dict[str, tuple[LiveSession, Interview]] = {}
 
     def token(self, names: Sequence[str], version: str) -> EphemeralToken:
@@ -94,7 +97,8 @@ class Access:
         if token.uses and self._uses[token.name] >= token.uses:
             raise Hangup(ENDED, "Token has been used too many times")
         self._uses[token.name] += 1
-        return setup, LiveSession(), None
+        self._sessions += 1
+        return setup, LiveSession(FunctionCalls(self._sessions)), None
 
     def _check_resumption(self, session: LiveSession) -> None:
         session.resumptions += 1

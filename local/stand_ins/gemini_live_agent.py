@@ -2,20 +2,24 @@
 
 It parses Pi Voice's system instruction for its lines, and does not interpret the caller's words: anything that the
 caller says counts as the answer to the last question. In a call that has begun already, it goes on after the last
-question that was answered.
+question that was answered. News, such as the answer of a function, comes before the next question.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from local.stand_ins.answer_parsing import Call, Exchange, parse_call
 
 _SECTION: Final = re.compile(
     r"^# (Who you are|Purpose of the call|How to speak|How to begin|How to go on|What to ask|What you can do|"
     r"How to end|What was said so far|What was done so far|Filled-in texts)$\n?",
     re.MULTILINE,
 )
+_DONE_CALL: Final = re.compile(r'^\{"tool_call": .+\}$', re.MULTILINE)
 _TURN: Final = re.compile(r'^\{"turn": .+\}$', re.MULTILINE)
 _NAME: Final = re.compile(r"^You are (.+), on a live voice call\.$", re.MULTILINE)
 _LANGUAGE: Final = re.compile(r"^- Speak (\S+) \(a BCP 47 language tag\)", re.MULTILINE)
@@ -23,6 +27,7 @@ _SAYING: Final = re.compile(r"by saying, in the language of the call: (.+?)(?:\n
 _MARKS: Final = str.maketrans("", "", "\u27e6\u27e7")
 """Removes the marks around filled-in texts, which are not said if the instruction explains them."""
 
+_NOTHING_SAID: Final = parse_call("")
 _SPEEDS: Final = {"- Speak slowly": 0.85, "- Speak briskly": 1.2}
 
 
@@ -31,25 +36,54 @@ class _Phrases:
     hello: str
     thanks: tuple[str, ...]
     goodbye: str
+    done: str
+    failed: str
 
 
-_ENGLISH: Final = _Phrases("Hello, this is {}.", ("Thank you.", "All right.", "Good."), "Thank you, and goodbye.")
+_ENGLISH: Final = _Phrases(
+    "Hello, this is {}.",
+    ("Thank you.", "All right.", "Good."),
+    "Thank you, and goodbye.",
+    "Done",
+    "That did not work",
+)
 _PHRASES: Final = {
-    "de": _Phrases("Guten Tag, hier ist {}.", ("Danke.", "In Ordnung.", "Gut."), "Vielen Dank und auf Wiederhören."),
+    "de": _Phrases(
+        "Guten Tag, hier ist {}.",
+        ("Danke.", "In Ordnung.", "Gut."),
+        "Vielen Dank und auf Wiederhören.",
+        "Erledigt",
+        "Das hat nicht geklappt",
+    ),
     "en": _ENGLISH,
-    "es": _Phrases("Hola, soy {}.", ("Gracias.", "De acuerdo.", "Bien."), "Muchas gracias, hasta luego."),
-    "fr": _Phrases("Bonjour, ici {}.", ("Merci.", "D'accord.", "Bien."), "Merci beaucoup, au revoir."),
+    "es": _Phrases(
+        "Hola, soy {}.",
+        ("Gracias.", "De acuerdo.", "Bien."),
+        "Muchas gracias, hasta luego.",
+        "Hecho",
+        "No ha funcionado",
+    ),
+    "fr": _Phrases(
+        "Bonjour, ici {}.",
+        ("Merci.", "D'accord.", "Bien."),
+        "Merci beaucoup, au revoir.",
+        "C'est fait",
+        "Cela n'a pas marché",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An agent's lines, language and speed (1 is natural)."""
+    """An agent's name, lines, language and speed (1 is natural)."""
 
+    name: str
     greeting: str
     questions: tuple[str, ...]
     thanks: tuple[str, ...]
     closing: str
+    done: str
+    failed: str
     language: str
     speed: float
 
@@ -64,10 +98,13 @@ class Script:
         phrases = _PHRASES.get(language.partition("-")[0].lower(), _ENGLISH)
         name = _found(_NAME, sections.get("Who you are", "")) or "Gemini"
         return cls(
+            name=name,
             greeting=_found(_SAYING, sections.get("How to begin", "")) or phrases.hello.format(name),
             questions=tuple(_numbered(sections.get("What to ask", ""))),
             thanks=phrases.thanks,
             closing=_found(_SAYING, sections.get("How to end", "")) or phrases.goodbye,
+            done=phrases.done,
+            failed=phrases.failed,
             language=language,
             speed=next((speed for words, speed in _SPEEDS.items() if words in manner), 1.0),
         )
@@ -75,47 +112,70 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Interview:
-    """The state of a call: whether the agent has greeted, and the number of questions that it has asked."""
+    """The state of a call: what was said, whether the agent has greeted, and how many questions it has asked.
+
+    `done` are the names and arguments of the function calls that the instruction lists as done.
+    """
 
     script: Script
     has_greeted: bool = False
     asked: int = 0
+    said: Call = _NOTHING_SAID
+    done: tuple[tuple[str, dict[str, Any]], ...] = ()
 
     @classmethod
     def of(cls, instruction: str) -> Self:
         """Begin a call, or go on with one that has begun already."""
         script, sections = Script.of(instruction), _sections(instruction)
-        turns = [json.loads(line) for line in _TURN.findall(sections.get("What was said so far", ""))]
+        history = sections.get("What was said so far", "")
+        turns = [json.loads(line) for line in _TURN.findall(history)]
         said = " ".join(" ".join(turn["text"] for turn in turns if turn["role"] == "agent").split())
         asked = len(list(takewhile(lambda question: question in said, script.questions)))
         last = turns[-1] if turns else {"role": "user", "text": ""}
         waits = asked > 0 and last["role"] == "agent" and script.questions[asked - 1] in " ".join(last["text"].split())
-        return cls(script, has_greeted="How to go on" in sections, asked=asked - waits)
+        calls = [json.loads(line) for line in _DONE_CALL.findall(sections.get("What was done so far", ""))]
+        return cls(
+            script,
+            has_greeted="How to go on" in sections,
+            asked=asked - waits,
+            said=replace(parse_call(history), day=parse_call(instruction).day),
+            done=tuple((call["name"], call["arguments"]) for call in calls),
+        )
 
-    def reply(self) -> "Reply":
-        """Return the agent's reply to the caller's turn."""
+    def hear(self, words: str) -> Self:
+        """Return the state after words of the caller, which answer the last question."""
+        question = self.script.questions[self.asked - 1] if self.asked else ""
+        return replace(self, said=replace(self.said, exchanges=(*self.said.exchanges, Exchange(question, words))))
+
+    def reply(self, news: Sequence[str] = ()) -> "Reply":
+        """Return the agent's reply to the caller's turn, with news instead of thanks."""
         script = self.script
         question = " ".join(script.questions[self.asked : self.asked + 1])
         if not self.has_greeted:
-            before = script.greeting
+            before = " ".join((script.greeting, *news))
         elif question:
-            before = script.thanks[(self.asked - 1) % len(script.thanks)]
+            before = " ".join(news) or script.thanks[(self.asked - 1) % len(script.thanks)]
         else:
-            before = script.closing
+            before = " ".join((*news, script.closing))
         here = replace(self, has_greeted=True)
-        return Reply(
-            f"{before} {question}".strip(), len(before), here, replace(here, asked=self.asked + bool(question))
-        )
+        after = replace(here, asked=self.asked + bool(question))
+        return Reply(f"{before} {question}".strip(), len(before), here, after, closes=self.has_greeted and not question)
+
+    def report(self, news: Sequence[str]) -> "Reply":
+        """Return a turn of the agent that has only news."""
+        text = " ".join(news)
+        return Reply(text, len(text), self, self)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One turn of the agent, and the states of the call after it."""
+    """One turn of the agent, and the states of the call after it; `closes` says whether it is the closing message."""
 
     text: str
     question_at: int
     without_question: Interview
     with_question: Interview
+    closes: bool = False
 
     def cut_after(self, said: str) -> Interview:
         """Return the state after an interruption: a question of which no word was said is asked again."""

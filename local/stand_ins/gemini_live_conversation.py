@@ -5,7 +5,13 @@ second turn with the last one after turnComplete. The caller's words are transcr
 has begun. So does Gemini. The caller's voice or text during the agent's turn interrupts it.
 
     waiting ──the caller's turn──► speaking ──generationComplete, turnComplete──► waiting
-                                      └─────the caller's voice or text: interrupted, turnComplete──► waiting
+                  │                   │ ▲
+                  │                   └─┼───the caller's voice or text: interrupted, turnComplete──► waiting
+                  └──toolCall──► calling┘ toolResponse
+
+Only functions for which the agent waits hold up its turn; the caller's voice or text then cancels their calls. What
+others answer is said after the turn, or interrupts it (INTERRUPT), or not at all (SILENT). Nothing is said while the
+caller speaks: it is for the next turn then. With the closing message the agent calls `hang_up`, if it has it.
 """
 
 import asyncio
@@ -13,15 +19,18 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, SpokenWord, Voice, parts_of, pieces, seconds_of
+from local.stand_ins.example_scripts import CallScript
 from local.stand_ins.gemini_live_access import ABORTED, ENDED, INVALID_ARGUMENT, Hangup, LiveSession
+from local.stand_ins.gemini_live_actions import Actions
 from local.stand_ins.gemini_live_agent import Interview, Reply, Script
 from local.stand_ins.gemini_live_faults import Faults
+from local.stand_ins.gemini_live_tools import Tools
+from local.stand_ins.gemini_live_usage import Usage
 from local.stand_ins.gemini_live_voice_activity import (
     RATE,
     SILENCE_SECONDS,
@@ -50,8 +59,9 @@ _SPOILED_TURN: Final = 2
 
 _LOWEST_VOICE_HERTZ: Final = 110
 _VOICES_HERTZ: Final = 120
-_AUDIO_TOKENS_PER_SECOND: Final = 25
-_LETTERS_PER_TOKEN: Final = 4
+_PROMPT: Final = re.compile(r"The (caller is on the line|connection was interrupted)\b")
+"""Texts by which a client makes the agent speak; they are no words of the caller."""
+
 _ONE_KIND: Final = "Request must hold exactly one of setup, client_content, realtime_input and tool_response."
 _NO_CHUNKS: Final = "realtime_input.media_chunks is deprecated. Use audio, video, or text instead."
 _NO_ACTIVITY: Final = "Explicit activity control is not supported when automatic activity detection is enabled."
@@ -87,22 +97,33 @@ class Conversation:
         connection: Connection,
         tasks: asyncio.TaskGroup,
         faults: Faults,
+        scripts: Mapping[str, CallScript],
     ) -> None:
         self._setup = setup
         self._session, interview = state
         self._interview = interview or Interview.of(_instruction(setup))
+        script = self._interview.script
         self._connection = connection
         self._tasks = tasks
         self._faults = faults
         self._detector = VoiceActivityDetector(_silence_seconds(setup))
-        self._speech = Speech(ANSWER_RATE, _voice(setup, self._interview.script))
-        self._usage = _Usage()
+        self._speech = Speech(ANSWER_RATE, _voice(setup, script))
+        self._usage = Usage()
+        tools = Tools.of(setup, scripts.get(script.name, {}), self._interview.done)
+        self._actions = Actions(tools, self._session.calls, script, faults, self._usage, connection.send)
         self._heard: list[str] = []
         self._heard_late: list[str] = []
         self._turn: asyncio.Task[None] | None = None
         self._afterward: asyncio.Task[None] | None = None
         self._reply: Reply | None = None
+        self._is_held_up = False
+        self._news: list[str] = []
+        self._telling: list[str] = []
         self._said = self._transcribed = self._late_text = ""
+
+    async def begin(self) -> None:
+        """Begin, or go on with a session, whose open function calls end with their connection."""
+        await self._actions.cancel_earlier()
 
     async def receive(self, message: Message) -> None:
         """Handle one message of the client; raises Hangup."""
@@ -116,8 +137,7 @@ class Conversation:
             case {"clientContent": content}:
                 await self._take_client_content(content)
             case {"toolResponse": content}:
-                if fault := tool_response_fault(self._setup, content):
-                    raise Hangup(INVALID_ARGUMENT, fault)
+                await self._take_tool_response(content)
 
     async def stop(self) -> None:
         """Stop the agent's turn, and what follows it."""
@@ -141,14 +161,32 @@ class Conversation:
             self._usage.read_letters += len(content["text"])
             self._session.texts += 1
             if self._session.texts > 1 or "silent_greeting" not in self._faults:
-                await self._answer()
+                await self._answer(self._callers(content["text"]))
 
     async def _take_client_content(self, content: Message) -> None:
         parts = [part for turn in content.get("turns", []) for part in turn.get("parts", [])]
         self._usage.read_letters += sum(len(part.get("text", "")) for part in parts)
         is_history = self._setup.get("historyConfig", {}).get("initialHistoryInClientContent", False)
         if content.get("turnComplete") and not is_history:
-            await self._answer()
+            await self._answer(self._callers(parts[-1].get("text", "") if parts else ""))
+
+    def _callers(self, text: str) -> str:
+        """Return a text of the client if it has words of the caller, and does not only make the agent speak."""
+        return text if self._interview.has_greeted and not _PROMPT.match(text) else ""
+
+    async def _take_tool_response(self, content: Message) -> None:
+        if fault := tool_response_fault(self._setup, content):
+            raise Hangup(INVALID_ARGUMENT, fault)
+        answers = [answer for answer in self._actions.take(content) if answer.scheduling != "SILENT"]
+        self._news += map(self._actions.news, answers)
+        if self._is_held_up:
+            if not self._actions.is_waiting:
+                self._is_held_up = False
+                self._begin_turn(self._interview.reply(self._news))
+        elif self._reply and any(answer.scheduling == "INTERRUPT" for answer in answers):
+            self._report(is_cut_off=await self._cut_off())
+        elif self._turn is None or self._turn.done():
+            self._report()
 
     async def _hear(self, heard: Iterable[Heard]) -> None:
         for what in heard:
@@ -160,31 +198,71 @@ class Conversation:
                     said = _SENTENCES.split(speech.utterance) if sentences else [speech.utterance]
                     self._heard += [] if "late_speech" in self._faults else said
                     self._heard_late += said if self._faults & {"late_speech", "doubled_speech"} else []
-                    await self._answer()
+                    await self._answer(speech.text.strip())
 
     # ---- The agent's turns ----
 
-    async def _answer(self) -> None:
+    async def _answer(self, words: str) -> None:
+        """Answer the caller: call functions for their words, and speak, unless one of them has to answer first."""
         await self._interrupt()
-        self._reply, self._said, self._transcribed = self._interview.reply(), "", ""
-        self._turn = self._tasks.create_task(self._speak(self._reply))
+        if words:
+            self._interview = self._interview.hear(words)
+            await self._act(words)
+        if not self._is_held_up:
+            self._begin_turn(self._interview.reply(self._news))
+
+    async def _act(self, words: str) -> None:
+        """Call the functions that the caller's words ask for."""
+        if wanted := self._actions.wanted(words, self._interview.said):
+            await self._open_turn()
+            await self._send(*self._callers_words())
+            self._news += await self._actions.make(wanted)
+            self._is_held_up = self._actions.is_waiting
+
+    def _begin_turn(self, reply: Reply) -> None:
+        self._reply, self._said, self._transcribed = reply, "", ""
+        self._telling, self._news = self._news, []
+        self._turn = self._tasks.create_task(self._speak(reply))
+
+    def _report(self, *, is_cut_off: bool = False) -> None:
+        """Tell the news, and say again what they have cut off; not while the caller speaks."""
+        if self._news and not self._detector.hears_speech:
+            self._begin_turn((self._interview.reply if is_cut_off else self._interview.report)(self._news))
 
     async def _interrupt(self) -> None:
-        """Interrupt the agent's turn, even in the middle of a word; before its first sound, begin it anew."""
-        if self._reply is None:
-            return
-        await _cancel(self._turn)
-        if not self._usage.spoken_seconds:
-            self._reply = None
-            return
-        self._late_text = self._said[len(self._transcribed) :]
-        await self._send(*self._callers_words(is_end=True))
-        await self._end_turn(self._reply.cut_after(self._said), {"interrupted": True})
+        """Interrupt the agent's turn for the caller, and cancel the calls for which the agent waits."""
+        while self._reply is None and self._turn and not self._turn.done():
+            await asyncio.wait([self._turn])  # its last messages are on their way
+        await self._cut_off()
+        await self._actions.cancel_waiting()
+        if self._is_held_up:
+            self._is_held_up = False
+            await self._end_turn(self._interview, {"interrupted": True})
 
-    async def _speak(self, reply: Reply) -> None:
+    async def _cut_off(self) -> bool:
+        """Interrupt the agent's turn, even in the middle of a word; before its first sound, begin it anew.
+
+        Return whether the turn has to be repeated, because no word of its question was said.
+        """
+        if (reply := self._reply) is None:
+            return False
+        await _cancel(self._turn)
+        after = reply.cut_after(self._said)
+        if self._usage.spoken_seconds:
+            self._late_text = self._said[len(self._transcribed) :]
+            await self._send(*self._callers_words(is_end=True))
+            await self._end_turn(after, {"interrupted": True})
+        else:
+            self._reply, self._news = None, [*self._telling, *self._news]
+        return after is not reply.with_question
+
+    async def _open_turn(self) -> None:
         await self._send_late_text()
         if self._is_resumable:
             await self._connection.send({"sessionResumptionUpdate": {"resumable": False}})
+
+    async def _speak(self, reply: Reply) -> None:
+        await self._open_turn()
         pacer, words = self._connection.pacer(), self._speech.say(reply.text)
         parts, spoken = parts_of(reply.text), 0
         while word := await asyncio.to_thread(next, words, None):
@@ -199,8 +277,11 @@ class Conversation:
         last = self._agents_words("".join(parts))
         if last and (self._session.turns % 2 == 0 or "late_text" in self._faults):
             self._late_text, last = last["outputTranscription"]["text"], {}
+        if reply.closes:
+            await self._actions.hang_up(self._interview.said)
         done = {"generationComplete": True}
         await self._end_turn(reply.with_question, *self._callers_words(is_end=True), last, done)
+        self._report()
 
     async def _sound(self, word: SpokenWord, pacer: Pacer, transcription: Message) -> None:
         """Send a word's audio, and transcriptions after its first piece."""
@@ -226,7 +307,7 @@ class Conversation:
 
     async def _end_turn(self, interview: Interview, *contents: Message) -> None:
         self._interview, self._reply = interview, None
-        usage, self._usage.spoken_seconds = self._usage.message, 0.0
+        usage = self._usage.end_turn()
         status = {"interactionStatus": "IDLE"} if ends_turns_when_idle(self._setup) else {}
         await self._send(*contents, {"turnComplete": True, **status}, beside={"usageMetadata": usage})
         if "late_text" in self._faults:
@@ -280,30 +361,6 @@ class Conversation:
     @property
     def _is_resumable(self) -> bool:
         return "sessionResumption" in self._setup
-
-
-@dataclass(slots=True)
-class _Usage:
-    """Usage: the input of the conversation so far, and the output of the current turn."""
-
-    heard_seconds: float = 0.0
-    read_letters: int = 0
-    spoken_seconds: float = 0.0
-
-    @property
-    def message(self) -> Message:
-        heard, read = round(self.heard_seconds * _AUDIO_TOKENS_PER_SECOND), self.read_letters // _LETTERS_PER_TOKEN
-        spoken = round(self.spoken_seconds * _AUDIO_TOKENS_PER_SECOND)
-        return {
-            "promptTokenCount": heard + read,
-            "responseTokenCount": spoken,
-            "totalTokenCount": heard + read + spoken,
-            "promptTokensDetails": [
-                {"modality": "AUDIO", "tokenCount": heard},
-                {"modality": "TEXT", "tokenCount": read},
-            ],
-            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": spoken}],
-        }
 
 
 async def _cancel(task: asyncio.Task[None] | None) -> None:

@@ -27,6 +27,8 @@ FAULTS: Final[Mapping[str, str]] = {
     "hang_up": "the connection is closed in the middle of a turn, with 1011",
     "resume_1011": "the first attempt to resume a session is refused with 1011",
     "resume_1007": "each attempt to resume a session is refused with 1007",
+    "tool_cancelled": "the first function calls of a session are canceled after they were sent",
+    "claims_tool": "instead of its first function calls in a session, the agent says that they are done",
 }
 
 

@@ -65,6 +65,11 @@ class VoiceActivityDetector:
         self._loud = self._quiet = self._frames = 0
         self._words: list[str] = []
 
+    @property
+    def hears_speech(self) -> bool:
+        """Whether the caller is speaking."""
+        return self._speaks
+
     def listen(self, pcm: bytes) -> Iterator[Heard]:
         """Process the next audio (16 kHz, 16-bit little-endian mono), and yield what it contains."""
         pcm = self._rest + pcm

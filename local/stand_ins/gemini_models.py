@@ -36,6 +36,11 @@ def tool_response_fault(setup: Message, content: Message) -> str | None:
     return None
 
 
+def waits_for_function(setup: Message, declaration: Message) -> bool:
+    """Return whether the model of a setup waits for the answer of a function: by default, 3.8 models do not."""
+    return not setup.get("model", "").startswith(_SINCE_3_8) or declaration.get("behavior") == "BLOCKING"
+
+
 def ends_turns_when_idle(setup: Message) -> bool:
     """Return whether the model of a setup sends an interaction status, which alone says that its turn is over."""
     return str(setup.get("model", "")).startswith(_EXTENDED_THINKING)

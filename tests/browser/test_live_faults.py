@@ -30,6 +30,9 @@ CUT: Final[dict[str, list[bool]]] = {
 }
 """Faults that cut off a turn of the agent, with the renewals that follow: whether there is a handle to resume with."""
 
+OF_FUNCTIONS: Final = {"tool_cancelled", "claims_tool"}
+"""Faults of function calls, of which the agent here makes none; tests/local/live has them."""
+
 TOGETHER: Final = "sentences,doubled_speech,late_text,bundled,silent_greeting,go_away"
 
 Client = Callable[..., Any]
@@ -113,7 +116,7 @@ def test_a_call_that_is_cut_off_goes_on_where_it_was(client: Client, faults: str
 
 
 def test_all_faults_are_tested() -> None:
-    assert {name for faults in (*WHOLE, *CUT) for name in faults.split(",") if name} == FAULTS.keys()
+    assert {name for faults in (*WHOLE, *CUT) for name in faults.split(",") if name} | OF_FUNCTIONS == FAULTS.keys()
 
 
 # ---- What the stand-in cannot do ----

@@ -174,8 +174,8 @@ async def test_a_call_is_held_with_each_live_model_in_both_versions(model: str, 
     assert results["Live second turn"].verdict == "ok"
 
 
-BORNE: Final = {"sentences", "late_speech", "doubled_speech", "late_text", "bundled"}
-"""Faults in transcriptions, which clients have to bear in every deployment."""
+BORNE: Final = {"sentences", "late_speech", "doubled_speech", "late_text", "bundled", "tool_cancelled", "claims_tool"}
+"""Faults in transcriptions, which clients have to bear in every deployment, and of functions, which no check calls."""
 
 NAMED: Final[Mapping[str, tuple[str, str, str]]] = {
     "silent_greeting": ("warning", "Live greeting", "sent again"),
@@ -206,7 +206,7 @@ async def test_a_fault_of_the_live_api_is_named(fault: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("fault", sorted(BORNE))
-async def test_a_fault_in_transcriptions_does_not_fail(fault: str) -> None:
+async def test_a_fault_that_a_client_bears_does_not_fail(fault: str) -> None:
     assert verdicts(await checked(frozenset({fault})), "failed") == []
 
 

@@ -252,7 +252,7 @@ async def test_a_second_text_before_the_agents_first_sound_is_no_interruption() 
     setup = {"systemInstruction": {"parts": [{"text": NORA}]}, "outputAudioTranscription": {}}
     sent = Sent()
     async with asyncio.TaskGroup() as tasks:
-        conversation = Conversation(setup, (LiveSession(), None), sent, tasks, NO_FAULTS)
+        conversation = Conversation(setup, (LiveSession(), None), sent, tasks, NO_FAULTS, {})
         for _ in range(2):
             await conversation.receive({"realtimeInput": {"text": "The caller is on the line."}})
         await sent.is_over.wait()

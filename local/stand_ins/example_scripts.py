@@ -1,0 +1,73 @@
+"""The functions that the agents of the examples call: `calls` beside a caller's line in `examples/NAME.caller.json`.
+
+    {"text": "Six, please.", "calls": [{"name": "show_table", "arguments": {"guests": 6}}]}
+
+Only what the stand-in needs is read; the demo checks the whole file.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from local.errors import CannotStart
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+
+Calls = tuple[tuple[str, dict[str, Any]], ...]
+"""Names and arguments of function calls."""
+
+CallScript = Mapping[str, Calls]
+"""The calls for each line of a caller, by `plain` words; empty for a line without calls."""
+
+_CALLER: Final = ".caller.json"
+
+
+def example_scripts(folder: Path = EXAMPLES) -> Mapping[str, CallScript]:
+    """Return the scripts that have calls, by the agent's name; raises CannotStart."""
+    scripts = {}
+    for path in sorted(folder.glob(f"*{_CALLER}")):
+        script = {
+            plain(line["text"]): tuple((call["name"], call.get("arguments", {})) for call in line["calls"])
+            for line in _lines(_read(path), path)
+        }
+        if any(script.values()):
+            agent = _read(path.with_name(f"{path.name.removesuffix(_CALLER)}.json"))
+            scripts[str(agent.get("name"))] = script
+    return scripts
+
+
+def plain(words: str) -> str:
+    """Return words without case and punctuation."""
+    return " ".join(re.findall(r"\w+", words.casefold()))
+
+
+def _lines(caller: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for number, line in enumerate(caller.get("says", [])):
+        match line:
+            case str(text):
+                lines.append({"text": text, "calls": []})
+            case {"text": str(text), **others} if _are_calls(calls := others.get("calls") or []):
+                lines.append({"text": text, "calls": calls})
+            case _:
+                raise CannotStart(f'{path}: says.{number}: give a "text", and "calls" with "name" and "arguments".')
+    return lines
+
+
+def _are_calls(calls: Any) -> bool:
+    return isinstance(calls, list) and all(
+        isinstance(call, dict) and isinstance(call.get("name"), str) and isinstance(call.get("arguments", {}), dict)
+        for call in calls
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"{path} cannot be read: {error}.") from None
+    if not isinstance(document, dict):
+        raise CannotStart(f"{path} has to be a JSON object.")
+    return document
