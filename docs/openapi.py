@@ -287,7 +287,8 @@ def _request_body(folder: str, route: Any, requests: dict[str, Json]) -> Json | 
         return None
     name = _merge_patch(folder, requests) if route.method == "PATCH" else model.__name__
     content = {"schema": {"$ref": _SCHEMAS + name}, "example": _sample(folder)}
-    return {"required": bool(requests[name].get("required")), "content": {"application/json": content}}
+    is_required = "required" in requests[name] or "minProperties" in requests[name]
+    return {"required": is_required, "content": {"application/json": content}}
 
 
 def _sample(folder: str) -> Json:
@@ -373,6 +374,10 @@ _ALIASES: Final = {
     "ResponseLength": "Length of an agent's answers.",
     "SessionStatus": "Status of a session.",
     "SpeakingPace": "Speaking rate of an agent.",
+    "TokensByModality": (
+        "Numbers of tokens by modality: `text`, `audio`, `image`, `video`, `document`; other names are added up under "
+        "`other`. A modality that is absent is unknown, not zero."
+    ),
     "Variables": "Variables of an agent by name, up to 50. A name is a letter, then letters, digits and underscores.",
     "VoiceName": "Name of a prebuilt voice.",
 }

@@ -126,6 +126,15 @@ SAMPLES: Final[Mapping[str, Sample]] = {
             "milliseconds": 84,
         },
     ),
+    "ReportUsage": Sample(
+        200,
+        {
+            "input_tokens": {"text": 1840, "audio": 512},
+            "output_tokens": {"audio": 298},
+            "tool_use_tokens": {"text": 36},
+            "thinking_tokens": 0,
+        },
+    ),
     "RenewSession": Sample(200, {"has_resumption_handle": True}),
     "ReceiveLivekitWebhook": Sample(200),  # LiveKit's own request, in receive_livekit_webhook.json
     "StopSession": Sample(200),

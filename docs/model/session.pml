@@ -206,6 +206,20 @@ inline record_tool_call() {
   fi
 }
 
+/* Transition `report_usage`: if the row exists and is no tombstone, and the usage is unchanged. No other write reads the
+   usage, so the model only knows that it is content. */
+inline report_usage() {
+#ifdef BUG_USAGE_INTO_TOMBSTONE
+  ok = (row != NO_ROW);
+#else
+  ok = (row != NO_ROW && row != DELETED);
+#endif
+  if
+  :: ok -> content = true
+  :: else
+  fi
+}
+
 /* Transition `count_renewal`: if active and not hung up. The count itself only refuses, so it is not modeled. */
 inline count_renewal() {
   ok = IS_ONGOING
@@ -406,7 +420,7 @@ inline forget(p) {
 /* ---- Sending a write ---- */
 
 mtype = { IDLE, OK, REFUSED, TIMEOUT };
-mtype = { L_CREATE, L_SAVE, L_CALL, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
+mtype = { L_CREATE, L_SAVE, L_CALL, L_USAGE, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
           L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET };
 mtype late = IDLE;               /* the write that is still in flight after its process got a timeout */
 byte late_a, late_b, late_c;
@@ -483,6 +497,7 @@ end:
        :: late == L_CREATE -> create(late_a)
        :: late == L_SAVE -> save(late_a)
        :: late == L_CALL -> record_tool_call()
+       :: late == L_USAGE -> report_usage()
        :: late == L_COUNT_RENEWAL -> count_renewal()
        :: late == L_RENEW -> renew()
        :: late == L_HANG_UP -> hang_up(LATE)
@@ -652,6 +667,14 @@ proctype call_tool() {
   od;
 killed:
   atomic { answer = 0; repeats = 0 }
+}
+
+/* POST .../usage, at any time. */
+proctype report_usage_once() {
+  byte answer;
+  WRITE(NO_COPY, report_usage(), L_USAGE, 0, 0, 0);
+killed:
+  answer = 0
 }
 
 /* POST .../renew. */
@@ -1062,6 +1085,9 @@ init {
 #endif
 #ifdef CALLING
     run call_tool();
+#endif
+#ifdef REPORTING
+    run report_usage_once();
 #endif
 #ifdef RENEWING
     run renew_session();

@@ -98,6 +98,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "preview_extraction": [*KEY, COUNT, "generateContent"],
     "save_transcript": [*KEY, "GetItem sessions", "TransactWriteItems sessions transcripts"],
+    "report_usage": [*KEY, "GetItem sessions", "UpdateItem sessions"],
     "renew_session": [
         *KEY,
         "GetItem sessions",

@@ -16,6 +16,7 @@ TURNS = [{"role": "user", "text": "Hi"}]
 BODIES: Final[Mapping[str, dict[str, Any]]] = {
     "/transcript": {"from": 0, "turns": TURNS},
     "/complete": {"transcript": TURNS},
+    "/usage": {"input_tokens": {"audio": 25}},
     "/tool-calls": {"call_id": "one", "name": "hang_up", "response": {}},
 }
 """Good bodies of the routes that require fields."""

@@ -35,6 +35,7 @@ from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.usage import TokenUsage
 from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
 
 FAKE_PAGE: Final = 10
@@ -272,6 +273,16 @@ class FakeSessions:
         if session is None or not session.is_ongoing:
             return None
         return self._update(session, expires_at=max(session.expires_at, expires_at))
+
+    async def report_usage(self, session: Session, report: TokenUsage) -> TokenUsage | None:
+        await _request()
+        current = self.stored.get(session.session_id)
+        if current is None:
+            return None
+        usage = current.usage.with_report(report) if current.usage else report
+        if usage is not current.usage:
+            self._update(current, usage=usage)
+        return usage
 
     async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
         await _request()

@@ -571,7 +571,7 @@ SUMMARY_FIELDS = {
 }  # fmt: skip
 FIELDS_OF_ONE = {
     *("transcript", "tool_calls", "results", "extraction", "recordings"),
-    *("variables", "time_zone", "overrides"),
+    *("variables", "time_zone", "overrides", "usage"),
 }
 ROOM_FIELDS = {"room_name", "room_sid", "started_at", "first_joined_at", "finished_at", "metadata", "other_rooms"}
 

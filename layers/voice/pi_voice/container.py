@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pi_voice.use_cases.read_sessions import ReadSessions
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
     from pi_voice.use_cases.renew_session import RenewSession
+    from pi_voice.use_cases.report_usage import ReportUsage
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
     from pi_voice.use_cases.save_transcript import SaveTranscript
     from pi_voice.use_cases.stop_session import StopSession
@@ -278,6 +279,14 @@ def call_tool() -> "CallTool":
     from pi_voice.use_cases.call_tool import CallTool
 
     return CallTool(agents(), sessions(), tool_calls())
+
+
+@cache
+def report_usage() -> "ReportUsage":
+    """Build `ReportUsage` with its adapters."""
+    from pi_voice.use_cases.report_usage import ReportUsage
+
+    return ReportUsage(sessions())
 
 
 @cache

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pi_voice.domain.tool_calls import ToolCall
     from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
+    from pi_voice.domain.usage import TokenUsage
 
 
 class Scope(NamedTuple):
@@ -163,6 +164,13 @@ class Sessions(Protocol):
         """Move the expiry of an ongoing call forward, never back; None if it is not ongoing.
 
         The duties do not change: the sweeper reads the new expiry when it would end the call.
+        """
+        ...
+
+    async def report_usage(self, session: Session, report: TokenUsage) -> TokenUsage | None:
+        """Merge a report into the usage of a session, the larger of each number, and return the merged usage.
+
+        None if the session was deleted. Nothing else changes.
         """
         ...
 

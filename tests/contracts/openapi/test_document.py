@@ -92,6 +92,7 @@ def test_a_client_token_opens_the_routes_of_its_session_and_an_api_key_all_but_t
     assert those_with(lambda operation: CLIENT_TOKEN in operation["security"]) == {
         "getSession",
         "callTool",
+        "reportUsage",
         "completeSession",
         "saveTranscript",
         "renewSession",

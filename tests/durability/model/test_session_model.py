@@ -25,6 +25,7 @@ SCENARIOS: Final = {
     "turns are saved while the call is renewed": "SAVING RENEWING FAULTS=1",
     "a tool is called while the client completes": "CALLING COMPLETING FAULTS=1",
     "a tool is called while the session is deleted": "CALLING COMPLETING DELETING FAULTS=1",
+    "usage is reported while the session is deleted": "REPORTING COMPLETING DELETING FAULTS=1",
     "the client completes while the call is renewed": "COMPLETING RENEWING FAULTS=1",
     "turns are saved while the call is renewed and completed": "SAVING COMPLETING RENEWING FAULTS=0",
     "results are extracted": "COMPLETING RESULTS FAULTS=1",
@@ -55,6 +56,7 @@ BROKEN: Final = {
     "ROOM_CLOSED_ONCE": ("COMPLETING ROOM JOINS=1 SAVED=0 FAULTS=0", "room_open"),
     "CLOCK_READ_AFTER_CLOSE": ("COMPLETING ROOM JOINS=1 SAVED=0 FAULTS=0", "room_open"),
     "NO_DELETE_AGAIN": ("COMPLETING DELETING FAULTS=1", "deleted"),
+    "USAGE_INTO_TOMBSTONE": ("REPORTING COMPLETING DELETING FAULTS=0", "content"),
     "MERGE_INTO_TOMBSTONE": ("DELETING ROOM JOINS=1 SAVED=0 FAULTS=0", "content"),
     "FORGET_SEPARATELY": ("DELETING FAULTS=1", "deleted"),
 }

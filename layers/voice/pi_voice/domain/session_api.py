@@ -1,6 +1,6 @@
 """Response models of a session, alone and in a list."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
@@ -13,6 +13,7 @@ from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.sessions import Identity, LiveKitRoom, Participant, Recording, SessionStatus
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.usage import TokensByModality, TokenUsage
 
 _YEAR_9999: Final = 253_370_764_800
 
@@ -96,6 +97,30 @@ class SessionSummary(Document):
         return cls.model_construct(**_summary_fields(session))
 
 
+class Usage(Document):
+    """Tokens of Gemini Live that a session used. It is a claim of the client, because only the client sees them."""
+
+    input_tokens: TokensByModality
+    """Tokens that the model read, over all turns. Each turn counts the conversation before it again."""
+    output_tokens: TokensByModality
+    """Tokens that the model wrote and said."""
+    tool_use_tokens: TokensByModality
+    """Tokens of the prompts of tools."""
+    cached_tokens: TokensByModality
+    """Tokens of the input that came from a cache."""
+    thinking_tokens: int | None
+    """Tokens of thoughts; null: unknown."""
+    reported_by: Literal["client"]
+    """Always `client`."""
+    reported_at: int
+    """When a number last changed."""
+
+    @classmethod
+    def of(cls, usage: TokenUsage) -> "Usage":
+        """Build the view of stored numbers."""
+        return cls.model_construct(**usage._asdict(), reported_by="client")
+
+
 class Session(SessionSummary):
     """A session with its transcript, tool calls and results."""
 
@@ -111,6 +136,8 @@ class Session(SessionSummary):
     """State and cost of the extraction; null until the session is completed."""
     recordings: list[Recording]
     """Files that LiveKit recorded of the room, up to 20, in the order in which LiveKit reported them."""
+    usage: Usage | None
+    """Tokens of Gemini Live, as the client reported them; null if it reported none."""
     variables: dict[str, VariableValue]
     """Values of the agent's variables in this call, defaults included; left out of responses to a client token."""
     time_zone: str
@@ -130,6 +157,7 @@ class Session(SessionSummary):
             results=session.results,
             extraction=session.extraction,
             recordings=list(session.recordings),
+            usage=session.usage and Usage.of(session.usage),
             variables=session.variables,
             time_zone=session.time_zone,
             overrides=SessionOverrides.stored(session.overrides),

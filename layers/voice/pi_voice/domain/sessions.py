@@ -19,6 +19,7 @@ from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.usage import TokenUsage
 
 DEFAULT_TTL_SECONDS: Final = 600
 DEFAULT_TIME_ZONE: Final = "UTC"
@@ -172,6 +173,7 @@ class Session:
     results: JsonValue = None
     extraction: Extraction | None = None
     recordings: tuple[Recording, ...] = ()
+    usage: TokenUsage | None = None
 
     @property
     def created_bytes(self) -> int:

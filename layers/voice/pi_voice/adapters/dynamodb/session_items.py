@@ -16,6 +16,7 @@ from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, Recording, ReopenedRoom, Session, Tombstone
+from pi_voice.domain.usage import TokenUsage
 
 if TYPE_CHECKING:  # most functions do not need these models
     from pi_voice.domain.livekit_webhooks import RoomEvent
@@ -31,7 +32,7 @@ _TOMBSTONE_SECONDS: Final = 30 * DAY_SECONDS
 
 _UNLISTED: Final = {
     *("results", "extraction", "transcript_id", "turns", "request_hash", "recordings"),
-    *("variables", "time_zone", "overrides"),
+    *("variables", "time_zone", "overrides", "usage"),
 }
 Known = TypeVar("Known", bound=BaseModel)
 
@@ -115,6 +116,12 @@ def recordings_text(recordings: Sequence[Recording]) -> str | None:
     return to_json_text([each.model_dump(exclude_none=True) for each in recordings])
 
 
+def usage_attribute(usage: TokenUsage) -> Item:
+    """Return usage as it is stored; numbers that are unknown are left out."""
+    known = {name: dict(tokens) for name, tokens in usage.by_modality.items() if tokens}
+    return known | _present({"thinking_tokens": usage.thinking_tokens, "reported_at": usage.reported_at})
+
+
 def row_of(item: Item) -> Session | Tombstone:
     """Read a session or a tombstone from its item."""
     if item["status"] == DELETED:
@@ -143,6 +150,7 @@ def session_of(item: Item) -> Session:
                 Extraction.model_validate_json(item["extraction"], extra="ignore") if "extraction" in item else None
             ),
             "recordings": tuple(_known(Recording, each) for each in from_json_text(item.get("recordings")) or ()),
+            "usage": _usage(item["usage"]) if "usage" in item else None,
         }
     )
 
@@ -155,6 +163,22 @@ def _livekit_room(item: Item, session_id: SessionId) -> LiveKitRoom:
         for sid, room in rooms
     ]
     return _known(LiveKitRoom, {**attributes, "other_rooms": others})
+
+
+def _usage(stored: Item) -> TokenUsage:
+    thinking = stored.get("thinking_tokens")
+    return TokenUsage(
+        input_tokens=_tokens(stored, "input_tokens"),
+        output_tokens=_tokens(stored, "output_tokens"),
+        tool_use_tokens=_tokens(stored, "tool_use_tokens"),
+        cached_tokens=_tokens(stored, "cached_tokens"),
+        thinking_tokens=None if thinking is None else int(thinking),
+        reported_at=int(stored["reported_at"]),
+    )
+
+
+def _tokens(stored: Item, name: str) -> dict[str, int]:
+    return {modality: int(count) for modality, count in stored.get(name, {}).items()}
 
 
 def _known(model: type[Known], attributes: Mapping[str, Any]) -> Known:

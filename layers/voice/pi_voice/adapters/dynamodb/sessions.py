@@ -25,6 +25,7 @@ from pi_voice.adapters.dynamodb.session_items import (
     session_of,
     stored_duties,
     tombstone_item,
+    usage_attribute,
 )
 from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
 from pi_voice.domain.duties import Duties
@@ -33,6 +34,7 @@ from pi_voice.domain.extractions import Extraction
 from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid, lowest_uuid7
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
+from pi_voice.domain.usage import TokenUsage
 from pi_voice.ports import DueSession
 
 if TYPE_CHECKING:  # most functions do not need these models
@@ -193,6 +195,32 @@ class DynamoSessions(Table):
         except ConditionFailed as failed:
             current = self._row(failed.item)  # with a later expiry, if a concurrent request set one
             return current if isinstance(current, Session) and current.is_ongoing else None
+
+    async def report_usage(self, session: Session, report: TokenUsage) -> TokenUsage | None:
+        """Merge a report into the usage of a session, the larger of each number. Transition: `report_usage`.
+
+        Return the merged usage; None if the session was deleted. A write depends on the usage that was read. If that
+        changed, it is repeated with the current one. A report without a larger number writes nothing.
+        """
+        current, stored = session.usage, session.usage and usage_attribute(session.usage)
+        for _ in range(_ATTEMPTS):
+            merged = current.with_report(report) if current else report
+            if merged is current:
+                return merged
+            condition, values = "#status <> :deleted AND attribute_exists(session_id)", Item({":deleted": DELETED})
+            if stored is None:
+                condition += " AND attribute_not_exists(#usage)"
+            else:
+                condition, values = f"{condition} AND #usage = :before", {**values, ":before": stored}
+            changes = {"usage": {**(stored or {}), **usage_attribute(merged)}}  # with what a newer version stored
+            try:
+                return (await self._set(session.session_id, changes, condition, values)).usage
+            except ConditionFailed as failed:
+                row = self._row(failed.item)
+                if not isinstance(row, Session):
+                    return None
+                current, stored = row.usage, failed.item.get("usage")
+        raise StorageError
 
     async def set_duties(self, session_id: SessionId, before: Duties, after: Duties) -> Session | Tombstone | None:
         """Replace the duties of a session or tombstone, unless they changed since the read. Transition: `set_duties`.
