@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -143,12 +143,19 @@ class WalkThrough:
             except ConnectionError as error:
                 raise CallFailed(str(error)) from None
         extraction = ended["extraction"]
-        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s")
+        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s", *_tokens(ended))
         if extraction["status"] in {"failed", "pending"}:
             yet = " yet" if extraction["status"] == "pending" else ""
             raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
         outcome = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
         self._screen.results(rows(self._example.agent, ended["results"]), outcome)
+
+
+def _tokens(ended: Json) -> Iterator[str]:
+    """Say how many tokens Gemini Live used, if it reported any."""
+    if usage := ended.get("usage"):
+        came_in, went_out = (sum(usage[field].values()) for field in ("input_tokens", "output_tokens"))
+        yield f"Gemini Live used {came_in:,} tokens of input and {went_out:,} of output"
 
 
 def _clipped(token: str) -> str:

@@ -38,6 +38,7 @@ LATE_SECONDS = 1.0  # text may arrive this long after the end of the call
 MOVE_SECONDS = 5.0  # before Gemini closes a connection, move to the next one
 OPENING_SECONDS = 20.0
 CLOSING_SECONDS = 2.0
+TOOL_SECONDS = 20.0  # time limit of a function
 GOODBYE_SECONDS = 4.0  # the agent may still begin to speak this long after it has called hang_up
 RECORD_SECONDS = 3.0  # before a conversation begins anew, for the records of functions that have ended
 FINISH_SECONDS = 10.0  # at the end of the call, for functions, records and usage
@@ -99,7 +100,7 @@ class Call:
         self.usage = Json()
         self._reported_at = began
         self._reporting: asyncio.Task[Json] | None = None
-        self._tools = Tools(tools or {}, self._answer, self._record)
+        self._tools = Tools(tools or {}, self._answer, self._record, TOOL_SECONDS)
         self._hanging_up: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None  # set up, so that it takes input

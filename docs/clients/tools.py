@@ -14,7 +14,6 @@ Json = dict[str, Any]
 Function = Callable[[Json], Awaitable[Json]]
 
 HANG_UP = "hang_up"  # the built-in function with which the agent ends the call
-TOOL_SECONDS = 20.0  # time limit of a function
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +21,8 @@ log = logging.getLogger(__name__)
 class Tools:
     """The tool calls of one call.
 
-    `answer` gets each function response for Gemini, and `record` the same call for the API. Each call runs in a task of
-    its own, so that `take` never waits.
+    `answer` gets each function response for Gemini, and then `record` the whole call for the API. A function may take
+    `seconds`. Each call runs in a task of its own, so that `take` never waits.
     """
 
     def __init__(
@@ -31,10 +30,12 @@ class Tools:
         functions: Mapping[str, Function],
         answer: Callable[[Json], Awaitable[None]],
         record: Callable[[Json], Awaitable[None]],
+        seconds: float,
     ) -> None:
         self._functions = {**functions, HANG_UP: _agree}
         self._answer = answer
         self._record = record
+        self._seconds = seconds
         self._running: dict[str, asyncio.Task[Json]] = {}  # the functions, by the id of the call
         self._calls: dict[str, asyncio.Task[None]] = {}  # until they are recorded
         self._awaited: set[str] = set()  # the calls whose answer Gemini still wants
@@ -96,7 +97,7 @@ class Tools:
             return {"error": f"This page has no function {name}."}, "failed"
         function = self._running[call_id] = asyncio.create_task(_called(self._functions[name], arguments))
         try:
-            done, _ = await asyncio.wait({function}, timeout=TOOL_SECONDS)
+            done, _ = await asyncio.wait({function}, timeout=self._seconds)
         finally:
             del self._running[call_id]
         if not done:
