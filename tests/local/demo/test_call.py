@@ -61,11 +61,13 @@ class Client:
         speech = Speech(16_000, Voice(pitch=260), espeak=None) if has_voice else None
         clock = CallClock(pace)
         self.shown: list[tuple[str, bool]] = []
+        self.done: list[tuple[int, str, Any]] = []
         self.call = Call(
             client.Call(http, session, api_url, clock.now),
             clock,
             speech,
             lambda turn, is_cut: self.shown.append((turn["text"], is_cut)),
+            lambda call, _: self.done.append((len(self.shown), call["name"], call["response"])),
         )
 
     async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> str:
