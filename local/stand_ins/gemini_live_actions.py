@@ -71,10 +71,10 @@ class Actions:
         await self._cancel([*self._calls.open])
 
     def take(self, content: Message) -> list[Answer]:
-        """Take the answers of a toolResponse, and return those that the agent has to know; raises Hangup."""
+        """Take the answers of a toolResponse, and return those to open calls; raises Hangup."""
         try:
             answers = self._calls.take(content)
-            self._usage.read_letters += _letters([answer.response for answer in answers])
+            self._usage.read_letters += sum(_letters(answer.response) for answer in answers)
         except InvalidResponse as fault:
             raise Hangup(INVALID_ARGUMENT, str(fault)) from None
         except RecursionError:

@@ -79,7 +79,7 @@ class FunctionCalls:
         return {"toolCallCancellation": {"ids": cancelled}}
 
     def take(self, content: Message) -> list[Answer]:
-        """Take the answers of a toolResponse, and return those that the agent has to know; raises InvalidResponse."""
+        """Take the answers of a toolResponse, and return those to open calls; raises InvalidResponse."""
         responses = content.get("functionResponses", [])
         for response in responses:
             self._check(response)
@@ -88,8 +88,7 @@ class FunctionCalls:
             if call := self.open.get(response["id"]):
                 if call.waits or not response.get("willContinue"):
                     self._close([response["id"]])
-                if call.name != HANG_UP:
-                    answers.append(Answer(response["response"], _scheduling(call, response)))
+                answers.append(Answer(response["response"], _scheduling(call, response)))
         return answers
 
     def _check(self, response: Message) -> None:
@@ -107,9 +106,9 @@ class FunctionCalls:
 
 
 def _scheduling(call: WantedCall, response: Message) -> str:
-    """Return when the agent speaks about an answer; one that it waits for has no scheduling."""
-    wanted = str(response.get("scheduling", ""))
-    return wanted if wanted in {"INTERRUPT", "SILENT"} and not call.waits else "WHEN_IDLE"
+    """Return when the agent speaks about an answer: as the response says, unless it waits for it; never of hang_up."""
+    wanted = "WHEN_IDLE" if call.waits else response.get("scheduling")
+    return "SILENT" if call.name == HANG_UP else wanted if wanted in {"INTERRUPT", "SILENT"} else "WHEN_IDLE"
 
 
 def _first_value(response: Any) -> Any:

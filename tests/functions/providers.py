@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -32,8 +32,8 @@ class Providers:
 
     @classmethod
     @contextmanager
-    def running(cls) -> Iterator[Self]:
-        """Run both on free loopback ports during the block."""
+    def running(cls, gemini: AbstractAsyncContextManager[Gemini] | None = None) -> Iterator[Self]:
+        """Run both on free loopback ports during the block; `gemini` serves another Gemini."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
@@ -42,7 +42,7 @@ class Providers:
 
         async def start() -> Self:
             livekit = await stand_ins.enter_async_context(livekit_stand_in(NOWHERE, None))
-            return cls(livekit, await stand_ins.enter_async_context(gemini_stand_in()), loop)
+            return cls(livekit, await stand_ins.enter_async_context(gemini or gemini_stand_in()), loop)
 
         providers: Self = asyncio.run_coroutine_threadsafe(start(), loop).result(LONG)
         try:

@@ -16,6 +16,7 @@ from google.genai import errors, types
 from google.genai.live import AsyncSession
 
 from local.audio_watermark import WatermarkReader
+from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, Voice, pieces, samples_of, silence
 
 Message = dict[str, Any]
@@ -73,6 +74,16 @@ class Turn:
         return "".join(update["newHandle"] for update in updates if update.get("resumable"))
 
     @property
+    def calls(self) -> list[Message]:
+        """The function calls."""
+        return [call for message in self.messages for call in message.get("toolCall", {}).get("functionCalls", [])]
+
+    @property
+    def cancelled(self) -> list[str]:
+        """The ids of the cancelled function calls."""
+        return [each for message in self.messages for each in message.get("toolCallCancellation", {}).get("ids", [])]
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of the messages, in order."""
         return [
@@ -103,11 +114,16 @@ def audio_message(pcm: bytes, mime: str = MIME) -> Message:
     return {"realtimeInput": {"audio": {"data": base64.b64encode(pcm).decode(), "mimeType": mime}}}
 
 
+def audio_messages(pcm: bytes) -> list[Message]:
+    return [audio_message(piece) for piece in pieces(pcm, RATE_IN, 0.03)]
+
+
 class BareCaller:
     """Uses the protocol directly, as a browser does."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
+        self.token = ""
 
     async def send(self, message: object) -> None:
         await self.socket.send_json(message)
@@ -131,9 +147,14 @@ class BareCaller:
     async def say(self, text: str) -> None:
         await self.sound(spoken(text))
 
+    async def answer(self, call: Message, response: object = None, **fields: object) -> None:
+        """Answer a function call."""
+        answer = {"id": call["id"], "name": call["name"], "response": response or {"ok": True}, **fields}
+        await self.send({"toolResponse": {"functionResponses": [answer]}})
+
     async def sound(self, pcm: bytes) -> None:
-        for piece in pieces(pcm, RATE_IN, 0.03):
-            await self.send(audio_message(piece))
+        for message in audio_messages(pcm):
+            await self.send(message)
 
     async def turn(self) -> Turn:
         """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
@@ -162,9 +183,11 @@ class SdkCaller:
 
     @classmethod
     @asynccontextmanager
-    async def calling(cls, url: str, token: str, model: str, trusting: ssl.SSLContext) -> AsyncIterator[Self]:
+    async def calling(
+        cls, url: str, token: str, model: str, trusting: ssl.SSLContext, api_version: str = "v1alpha"
+    ) -> AsyncIterator[Self]:
         ours = {"ssl": trusting, "open_timeout": PATIENCE_SECONDS, "ping_interval": None}
-        options = types.HttpOptions(base_url=url, api_version="v1alpha", async_client_args=ours)
+        options = types.HttpOptions(base_url=url, api_version=api_version, async_client_args=ours)
         client = genai.Client(api_key=token, http_options=options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.ExperimentalWarning)  # google-genai warns for every ephemeral token
@@ -185,18 +208,67 @@ class SdkCaller:
         """Send a whole turn as text, as in a chat client."""
         await self._session.send_client_content(turns=types.Content(role="user", parts=[types.Part(text=text)]))
 
+    async def answer(self, call: Message, response: Message, **fields: object) -> None:
+        """Answer a function call."""
+        answer = types.FunctionResponse.model_validate(
+            {"id": call["id"], "name": call["name"], "response": response, **fields}
+        )
+        await self._session.send_tool_response(function_responses=answer)
+
     async def turn(self) -> Turn:
         """Receive the agent's messages until its turn is complete, with the late text and the handle after it."""
+        turn = await self.until("turnComplete")
+        while not turn.handle:
+            turn.messages += (await self.until("sessionResumptionUpdate")).messages
+        return turn
+
+    async def until(self, kind: str) -> Turn:
+        """Receive the agent's messages up to the first of one kind."""
+        turn = Turn()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            turn = Turn([self._as_sent(message) async for message in self._session.receive()])
-            async for message in self._session.receive():
-                turn.messages.append(self._as_sent(message))
-                if turn.handle:
-                    break
-            return turn
+            while kind not in turn.kinds:
+                async for message in self._session.receive():
+                    turn.messages.append(self._as_sent(message))
+                    if kind in turn.kinds:
+                        break
+        return turn
 
     def _as_sent(self, message: types.LiveServerMessage) -> Message:
         return message.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Sent:
+    """The server's side of a connection, which keeps what is sent.
+
+    The first turns go as far as the first sound and stop there, as many as are `held`.
+    """
+
+    def __init__(self, held: int = 0) -> None:
+        self.turn = Turn()
+        self.is_over = asyncio.Event()
+        self.has_sounded = asyncio.Event()
+        self._held = held
+
+    async def send(self, message: Message) -> None:
+        self.turn.messages.append(message)
+        content = message.get("serverContent", {})
+        if "modelTurn" in content:
+            self.has_sounded.set()
+        if content.get("turnComplete"):
+            self.is_over.set()
+
+    async def go_away(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+    def new_handle(self, *_: object) -> str:
+        return "h"
+
+    def pacer(self) -> Pacer:
+        self._held -= 1
+        return Pacer(1_000 if self._held < 0 else 1e-6)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 1_000)
 
 
 def shuffled(pcm: bytes) -> Iterator[int]:

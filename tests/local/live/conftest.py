@@ -13,11 +13,13 @@ import aiohttp
 import pytest
 
 from local.http_server import serving
+from local.stand_ins.example_scripts import EXAMPLES
 from local.stand_ins.gemini import gemini_app
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_faults import NO_FAULTS, Faults
 from local.stand_ins.gemini_tokens import EphemeralToken, Tokens
 from pi_voice.adapters.gemini_live import token_request
+from pi_voice.domain.agents import Agent
 from pi_voice.domain.prompts import instruction_for
 from pi_voice.ports import LiveTokenRequest
 from pi_voice.settings import GeminiSettings
@@ -96,15 +98,18 @@ class Gemini:
     ) -> str:
         """Mint a token as Pi Voice does, without a lock of one field.
 
-        `changes` replaces fields of the request, and None removes one.
+        `changes` replaces fields of the request, and None removes one; `tools_of` is an agent whose tools it has.
         """
         expires_at = int(datetime.now(UTC).timestamp() + seconds)
-        body = token_request(LiveTokenRequest(instruction, "Leda", expires_at), replace(SETTINGS, live_model=model))
+        wanted = LiveTokenRequest(instruction, "Leda", expires_at)
+        if tools_of := changes.pop("tools_of", None):
+            wanted = wanted._replace(tools=tools_of.tools, may_hang_up=tools_of.behaviors.may_hang_up)
+        body = token_request(wanted, replace(SETTINGS, live_model=model))
         body["fieldMask"] = ",".join(field for field in body["fieldMask"].split(",") if field != unlocked)
         body |= changes
-        wanted = {name: value for name, value in body.items() if value is not None}
+        given = {name: value for name, value in body.items() if value is not None}
         url, headers = f"{self.url}/v1alpha/auth_tokens", {"x-goog-api-key": KEY}
-        async with self._client.post(url, json=wanted, headers=headers) as response:
+        async with self._client.post(url, json=given, headers=headers) as response:
             assert response.status == 200, await response.text()
             return str((await response.json())["name"])
 
@@ -129,6 +134,17 @@ class Gemini:
         assert await caller.receive() == {"setupComplete": {}}
         return caller
 
+    async def call_of(
+        self, agent: Agent, model: str = MODEL, instruction: str | None = None, **setup: Any
+    ) -> BareCaller:
+        """Call an agent with tools, and wait for its greeting unless it continues by an instruction."""
+        token = await self.token(instruction or instruction_for(agent), model=model, tools_of=agent)
+        caller = await self.call(token, model=model, **setup)
+        caller.token = token
+        await caller.type("The caller is on the line. Open the call now.")
+        await caller.turn()
+        return caller
+
     async def resume(self, token: str, handle: str) -> BareCaller:
         return await self.call(token, sessionResumption={"handle": handle})
 
@@ -151,11 +167,14 @@ class Gemini:
 
 @asynccontextmanager
 async def running_gemini(
-    times: LiveTimes = FAST, tls: LoopbackTls | None = None, faults: Faults = NO_FAULTS
+    times: LiveTimes = FAST,
+    tls: LoopbackTls | None = None,
+    faults: Faults = NO_FAULTS,
+    examples: Path = EXAMPLES,
 ) -> AsyncIterator[Gemini]:
     trusting = ssl.create_default_context(cafile=str(tls.ca_file)) if tls else True
     tokens = AgingTokens()
-    app = gemini_app(tokens, KEY, times, faults=faults)
+    app = gemini_app(tokens, KEY, times, faults=faults, examples=examples)
     async with (
         serving(app, tls=tls.server if tls else None) as url,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client,

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from local.pacing import Pacer
 from local.speech import Speech, Voice, silence
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_access import LiveSession
 from local.stand_ins.gemini_live_conversation import Conversation
 from local.stand_ins.gemini_live_faults import NO_FAULTS
-from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, Message, SdkCaller, Turn, shuffled, spoken
+from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, Sent, shuffled, spoken
 from tests.local.live.conftest import NORA, Gemini, running_gemini
 from tests.support.tls import LoopbackTls
 
@@ -221,31 +220,6 @@ async def test_a_text_interrupts_the_agent(unhurried: Gemini) -> None:
     await caller.type("Stop!")
 
     assert "interrupted" in (await caller.turn()).kinds
-
-
-class Sent:
-    """A connection that keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.turn = Turn()
-        self.is_over = asyncio.Event()
-
-    async def send(self, message: Message) -> None:
-        self.turn.messages.append(message)
-        if message.get("serverContent", {}).get("turnComplete"):
-            self.is_over.set()
-
-    async def go_away(self, seconds: float) -> None:
-        raise AssertionError(seconds)
-
-    def new_handle(self, *_: object) -> str:
-        return "h"
-
-    def pacer(self) -> Pacer:
-        return Pacer(1_000)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 1_000)
 
 
 async def test_a_second_text_before_the_agents_first_sound_is_no_interruption() -> None:

@@ -4,19 +4,29 @@ from typing import Any, Final
 
 import pytest
 
+from pi_voice.domain.agents import Agent
 from tests.local.live.callers import BareCaller, Message, Turn
 from tests.local.live.conftest import MODEL, SETUP, Gemini
+from tests.unit.examples import agent
 
 pytestmark = pytest.mark.anyio
 
 STABLE: Final = "models/gemini-3.8-live"
 THINKING: Final = "models/gemini-3.8-live-extended-thinking"
 MODELS: Final = [MODEL, STABLE, THINKING]
+WITH_TOOLS: Final = agent(
+    behaviors={"may_hang_up": True},
+    tools=[
+        {"name": "wave", "description": "Wave.", "run": {"where": "client"}},
+        {"name": "dance", "description": "Dance.", "run": {"where": "client"}, "speaks": "interrupt"},
+    ],
+)
 
 
+@pytest.mark.parametrize("tools_of", [None, WITH_TOOLS], ids=["no tools", "tools"])
 @pytest.mark.parametrize("model", MODELS)
-async def test_each_model_accepts_the_setup_of_its_token(gemini: Gemini, model: str) -> None:
-    caller = await gemini.call(await gemini.token(model=model), model=model)
+async def test_each_model_accepts_the_setup_of_its_token(gemini: Gemini, model: str, tools_of: Agent | None) -> None:
+    caller = await gemini.call(await gemini.token(model=model, tools_of=tools_of), model=model)
     await caller.type("The caller is on the line.")
 
     assert (await caller.until("modelTurn")).messages
@@ -87,13 +97,12 @@ async def test_extended_thinking_refuses_the_scheduling_of_a_function_response(g
     assert await caller.hangup() == (1007, f"scheduling is not supported for {THINKING}.")
 
 
-@pytest.mark.parametrize(("model", "more"), [(STABLE, {"scheduling": "SILENT"}), (THINKING, {}), (MODEL, {})])
-async def test_other_function_responses_are_accepted(gemini: Gemini, model: str, more: Message) -> None:
+@pytest.mark.parametrize("model", [STABLE, MODEL])
+async def test_other_models_take_the_scheduling_of_a_function_response(gemini: Gemini, model: str) -> None:
     caller = await called(gemini, model)
-    await caller.send(response(**more))
-    await caller.type("The caller is on the line.")
+    await caller.send(response(scheduling="SILENT"))
 
-    assert (await caller.turn()).text
+    assert await caller.hangup() == (1007, 'tool_response: there is no function call with the id "1".')
 
 
 def ends(turn: Turn) -> list[Any]:
