@@ -31,6 +31,7 @@ from pi_voice.use_cases.issue_connections import IssueConnections
 from pi_voice.use_cases.read_sessions import ReadSessions
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from pi_voice.use_cases.renew_session import RenewSession
+from pi_voice.use_cases.report_usage import ReportUsage
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
@@ -170,6 +171,7 @@ class OneSession:
         )
         self.save_transcript = SaveTranscript(sessions, checkpoints)
         self.call_tool = CallTool(store.agents, sessions, tool_calls, clock)
+        self.report_usage = ReportUsage(sessions, clock)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
             sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock

@@ -58,6 +58,8 @@ class Call:
     """The sent turns, if more than the acknowledged ones."""
     tools_called: list[str] = field(default_factory=list)
     """The ids of the tool calls whose record was acknowledged."""
+    tokens_reported: int = 0
+    """The largest number of tokens whose report was acknowledged."""
     key: str = field(default_factory=lambda: uuid4().hex)
     word: str = field(default_factory=lambda: uuid4().hex)
     """A word of each turn that no other call has."""
@@ -103,6 +105,12 @@ class Call:
         answer = self.caller.post(f"{self.path}/tool-calls", body)
         if answer.status == 200:
             self.tools_called.append(call_id)
+        return answer.status
+
+    def report_usage(self, tokens: int) -> int:
+        answer = self.caller.post(f"{self.path}/usage", {"input_tokens": {"audio": tokens}})
+        if answer.status == 200:
+            self.tokens_reported = max(self.tokens_reported, tokens)
         return answer.status
 
     def complete(self, transcript: Turns | None = None, **headers: str) -> int:
@@ -169,6 +177,11 @@ def started_with(turns: Turns) -> Callable[[Call], None]:
 def started_with_a_tool_call(call: Call) -> None:
     started_with(FIRST)(call)
     assert call.call_tool("first") == 200
+
+
+def started_with_usage(call: Call) -> None:
+    started_with(FIRST)(call)
+    assert call.report_usage(100) == 200
 
 
 def changed(call: Call) -> None:
@@ -268,6 +281,10 @@ def append(call: Call) -> int:
 
 def call_tool(call: Call) -> int:
     return call.call_tool("second")
+
+
+def report_usage(call: Call) -> int:
+    return call.report_usage(200)
 
 
 def complete_with_transcript(call: Call) -> int:
@@ -383,6 +400,7 @@ OPERATIONS: Final = (
         call_tool,
         (NEVER_BACK,),
     ),
+    Operation("report usage", "ReportUsage", (SESSION,), started_with_usage, report_usage, (NEVER_BACK,)),
     Operation(
         "complete with a transcript",
         "CompleteSession",
@@ -528,6 +546,10 @@ def _completed(call: Call, state: Any) -> None:
     assert state["transcript"] in (call.acknowledged, call.sent or call.acknowledged)
     recorded = [each["call_id"] for each in state["tool_calls"]]
     assert recorded in (call.tools_called, [*call.tools_called, "second"])
+    if call.tokens_reported:
+        assert state["usage"]["input_tokens"]["audio"] in (call.tokens_reported, 200)
+    else:
+        assert state["usage"] is None
     if state["transcript"]:
         assert state["extraction"]["status"] == "succeeded", state["extraction"]
         assert list(state["results"]) == ["mood"]

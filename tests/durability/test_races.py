@@ -17,13 +17,14 @@ from pi_voice.domain import session_api
 from pi_voice.domain.agents import Agent, CreateAgentRequest, ListAgentVersionsQuery, SavedAgent, VersionNumber
 from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest, RenewedSession, RenewSessionRequest
 from pi_voice.domain.duties import Duties
-from pi_voice.domain.errors import AgentNotFound, SessionNotActive, TranscriptConflict, VoiceError
+from pi_voice.domain.errors import AgentNotFound, SessionNotActive, SessionNotFound, TranscriptConflict, VoiceError
 from pi_voice.domain.ids import AgentId, SessionId, uuid7
 from pi_voice.domain.sessions import Participant, Session
 from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.tool_calls import CallToolRequest, ToolCall
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.usage_api import ReportUsageRequest
 from pi_voice.use_cases.delete_session import DELETE_AGAIN_SECONDS
 from pi_voice.use_cases.extract_results import ExtractionUnfinished
 from pi_voice.use_cases.manage_agents import ManageAgents
@@ -98,6 +99,9 @@ class Racing:
     def call_tool(self, call_id: str) -> Coroutine[Any, Any, ToolCall]:
         request = CallToolRequest(call_id=call_id, name="hang_up", response={"by": call_id})
         return self.all.call_tool(self.session_id, request, self._client)
+
+    def report(self, **tokens: dict[str, int]) -> Coroutine[Any, Any, session_api.Usage]:
+        return self.all.report_usage(self.session_id, ReportUsageRequest.model_validate(tokens), self._client)
 
     def stop(self) -> Coroutine[Any, Any, session_api.Session]:
         return self.all.stop_session(self.session_id, self._client)
@@ -199,6 +203,44 @@ def test_of_tool_calls_and_complete_acknowledged_calls_are_recorded_once_and_oth
         assert sorted(recorded) == sorted(acknowledged)
         assert completed.tool_calls == racing.state.tool_calls
         assert racing.row.tool_calls == len(recorded)
+
+
+def test_of_reports_of_usage_and_complete_the_larger_of_each_number_is_kept(track: Track) -> None:
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        *answers, completed = racing.race(
+            racing.report(input_tokens={"text": 3, "audio": 1}),
+            racing.report(input_tokens={"text": 1, "audio": 3}, output_tokens={"audio": 2}),
+            racing.report(output_tokens={"text": 1, "audio": 1}),
+            racing.report(input_tokens={"text": 2}),
+            racing.complete(),
+        )
+
+        assert kinds(answers) == {"Usage": 4}
+        assert isinstance(completed, session_api.Session)
+        state = racing.state
+        assert (state.status, state.transcript) == ("completed", [says(0, 0)])
+        assert state.usage is not None
+        assert state.usage.input_tokens == {"text": 3, "audio": 3}
+        assert state.usage.output_tokens == {"text": 1, "audio": 2}
+
+
+def test_of_a_report_of_usage_and_delete_the_session_is_gone(track: Track) -> None:
+    outcomes = Counter[str]()
+    for _ in range(ROUNDS):
+        racing = track.session(kept=1)
+        racing.race(racing.complete())
+        reported, deleted = racing.race(racing.report(input_tokens={"text": 3}), racing.delete())
+
+        assert deleted is None
+        assert isinstance(reported, session_api.Usage | SessionNotFound)
+        with pytest.raises(SessionNotFound):
+            _ = racing.state
+        racing.all.clock.now += 2 * (TTL + GRACE + DELETE_AGAIN_SECONDS)
+        racing.race(racing.sweep())
+        outcomes[type(reported).__name__] += 1
+    assert outcomes.keys() <= {"Usage", "SessionNotFound"}
+    assert track.store.rows(track.store.names.sessions) == []
 
 
 def test_of_two_workers_on_one_message_one_writes_the_results(track: Track) -> None:

@@ -14,6 +14,7 @@ from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, Extract
 from pi_voice.domain.ids import AgentId, WorkspaceId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
 from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant, Recording
+from pi_voice.domain.usage import MAX_TOKENS, TokenUsage
 from pi_voice.domain.variables import Variable
 from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
@@ -72,6 +73,9 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     name = "f" * (row_limits.MAX_RECORDINGS_BYTES // row_limits.MAX_RECORDINGS - 60)
     files = tuple(Recording(file=f"{number:02}{name}", location="") for number in range(25))
     run(store.sessions.merge_room_event(RoomEvent(session.session_id, recordings=files)))
+    tokens = dict.fromkeys(("text", "audio", "image", "video", "document", "other"), MAX_TOKENS)
+    usage = TokenUsage(tokens, tokens, tokens, tokens, MAX_TOKENS, NOW)
+    assert run(store.sessions.report_usage(session, usage)) == usage
     completed = run(store.sessions.complete(session, a_call_end()))
     assert completed is not None
     results: Json = {"k": "x" * (row_limits.MAX_RESULT_BYTES - len('{"k":""}'))}
