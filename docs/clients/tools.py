@@ -44,11 +44,13 @@ class Tools:
     def take(self, message: Json) -> None:
         """Start the functions that a message calls, and stop those that it cancels."""
         for call in (message.get("toolCall") or {}).get("functionCalls") or ():
-            call_id, name = call.get("id"), call.get("name", "")
+            call_id, name, arguments = call.get("id"), call.get("name", ""), call.get("args") or {}
             if not call_id or call_id in self._calls:
                 continue
             self._awaited.add(call_id)
-            self._calls[call_id] = asyncio.create_task(self._run(call_id, name, call.get("args") or {}))
+            if function := self._functions.get(name):
+                self._running[call_id] = asyncio.create_task(_called(function, arguments))
+            self._calls[call_id] = asyncio.create_task(self._run(call_id, name, arguments))
             if name == HANG_UP:
                 self.hang_up = call_id
         canceled = (message.get("toolCallCancellation") or {}).get("ids") or ()
@@ -78,10 +80,10 @@ class Tools:
             task.cancel()
 
     async def _run(self, call_id: str, name: str, arguments: Json) -> None:
-        """Run a function, answer Gemini, and record the call."""
+        """Wait for a function, answer Gemini, and record the call."""
         began = time.monotonic()
         try:
-            response, status = await self._outcome(call_id, name, arguments)
+            response, status = await self._outcome(call_id, name)
             milliseconds = round((time.monotonic() - began) * 1000)
             if call_id in self._awaited:
                 self._awaited.discard(call_id)
@@ -91,15 +93,12 @@ class Tools:
         finally:
             del self._calls[call_id]
 
-    async def _outcome(self, call_id: str, name: str, arguments: Json) -> tuple[Json, str]:
+    async def _outcome(self, call_id: str, name: str) -> tuple[Json, str]:
         """Return the answer of a function, and how it ended."""
-        if name not in self._functions:
+        if (function := self._running.get(call_id)) is None:
             return {"error": f"This page has no function {name}."}, "failed"
-        function = self._running[call_id] = asyncio.create_task(_called(self._functions[name], arguments))
-        try:
-            done, _ = await asyncio.wait({function}, timeout=self._seconds)
-        finally:
-            del self._running[call_id]
+        done, _ = await asyncio.wait({function}, timeout=self._seconds)
+        del self._running[call_id]
         if not done:
             function.cancel()
             return {"error": "This takes too long."}, "timeout"

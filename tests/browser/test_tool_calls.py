@@ -12,11 +12,16 @@ import pytest
 
 from docs.clients.usage import add_usage
 from local.running import running_api
+from local.stand_ins.gemini_live import LiveTimes
+from local.stand_ins.gemini_live_faults import live_faults
 from tests.browser.api import Api
 from tests.browser.scripted import Line, ScriptedCall
 from tests.browser.site import PATIENCE_SECONDS, python_client
+from tests.browser.stand_in import StandInCall, spoken_input
+from tests.local.live.conftest import running_gemini
+from tests.unit.examples import agent
 
-SHOW_TABLE: Final = {
+SHOW_TABLE: Final[dict[str, Any]] = {
     "name": "show_table",
     "description": "Show a table.",
     "parameters": {"type": "object", "properties": {"area": {"enum": ["inside", "terrace"]}}},
@@ -35,6 +40,12 @@ AGENT: Final[dict[str, Any]] = {
     "behaviors": {"greeting": "Hello.", "closing_message": "See you soon!"},
     "tools": [SHOW_TABLE, SHOW_MENU],
 }
+NORA: Final = agent(
+    name="Nora",
+    questions=AGENT["questions"],
+    behaviors={**AGENT["behaviors"], "may_hang_up": True},
+    tools=[SHOW_TABLE],
+)
 TERRACE: Final = "On the terrace."
 """Words for which the stand-in calls show_table."""
 
@@ -75,11 +86,11 @@ def types(call: Client, *says: str) -> None:
     call.on_turn = reply
 
 
-def held(api: Api, functions: Any, *says: str, agent: Any = AGENT, **constants: object) -> Any:
+def held(api: Api, functions: Any, *says: str, by: Any = AGENT, **constants: object) -> Any:
     """Hold a whole call, and return the completed session."""
 
     async def hold() -> Any:
-        async with call_of(api.session(agent), api.url, functions, **constants) as call:
+        async with call_of(api.session(by), api.url, functions, **constants) as call:
             types(call, *says)
             return await call.complete(await call.hold(None))
 
@@ -233,7 +244,7 @@ def test_an_interruption_cancels_the_function_for_which_the_agent_waits(api: Api
 
 @pytest.mark.parametrize(("speaks", "is_told"), [("when_idle", True), ("interrupt", True), ("silent", False)])
 def test_the_conversation_goes_on_while_a_function_runs(api_38: Api, speaks: str, is_told: bool) -> None:  # noqa: FBT001
-    agent = {**AGENT, "tools": [{**SHOW_TABLE, "speaks": speaks}]}
+    speaking = {**AGENT, "tools": [{**SHOW_TABLE, "speaks": speaks}]}
 
     async def hold() -> Any:
         has_gone_on = asyncio.Event()
@@ -242,7 +253,7 @@ def test_the_conversation_goes_on_while_a_function_runs(api_38: Api, speaks: str
             await has_gone_on.wait()
             return {"table": "T12"}
 
-        async with call_of(api_38.session(agent), api_38.url, {"show_table": show_table}) as call:
+        async with call_of(api_38.session(speaking), api_38.url, {"show_table": show_table}) as call:
             answered = asyncio.Event()
             call.on_tool_call = lambda _: answered.set()
             types(call, TERRACE)
@@ -268,6 +279,46 @@ def test_the_conversation_goes_on_while_a_function_runs(api_38: Api, speaks: str
     assert recorded(state) == [("show_table", {"table": "T12"}, "succeeded")]
     assert "T12" not in agents_words(state)[1]
     assert ("T12" in agents_words(state)[2]) == is_told
+
+
+FAULTS: Final[dict[str, list[str]]] = {
+    "": ["succeeded", "succeeded"],
+    "tool_cancelled": ["failed", "succeeded"],
+    "claims_tool": ["succeeded"],
+    "late_speech,late_text,bundled,go_away": ["succeeded", "succeeded"],
+    "drop": ["succeeded", "succeeded"],
+    "go_away_now,resume_1011": ["succeeded", "succeeded"],
+    "drop,resume_1007": ["succeeded", "succeeded"],
+}
+"""Faults of Gemini Live, and how the tool calls end: show_table, unless the agent only claims to have called it, and
+hang_up."""
+
+
+@pytest.mark.parametrize("faults", FAULTS)
+def test_a_call_with_functions_bears_the_faults_of_gemini_live(faults: str) -> None:
+    says = iter([spoken_input(TERRACE), spoken_input("No.")])
+
+    async def show_table(_: Any) -> Any:
+        if faults == "tool_cancelled":
+            await asyncio.Event().wait()
+        return {"table": "T12"}
+
+    async def hold() -> Any:
+        named = live_faults({"GEMINI_STAND_IN_LIVE": faults})
+        async with running_gemini(LiveTimes(pace=20), faults=named) as gemini:
+            call = StandInCall(gemini_url=gemini.url, mint=gemini.token, agent=NORA)
+            async with call.served() as (session, url):
+                module = python_client(LATE_SECONDS=6) if "late_text" in faults else python_client()
+                tools = {"show_table": show_table}
+                return call, await module.hold_call(session, url, lambda _: next(says, None), tools)
+
+    call, state = asyncio.run(hold())
+
+    assert state["end_reason"] == "agent_hung_up"
+    assert all(any(question in words for words in agents_words(state)) for question in NORA.questions)
+    assert agents_words(state)[-1] == "See you soon!"
+    assert [record["status"] for record in call.recorded] == FAULTS[faults]
+    assert [record["name"] for record in call.recorded] == ["show_table", "hang_up"][-len(FAULTS[faults]) :]
 
 
 # ---- Functions, when connections are lost ----
@@ -555,9 +606,9 @@ def test_an_error_of_the_clients_user_cancels_the_functions() -> None:
 
 
 def test_the_agent_hangs_up_after_its_sentence(api: Api) -> None:
-    agent = {**AGENT, "behaviors": {**AGENT["behaviors"], "may_hang_up": True}}
+    ending = {**AGENT, "behaviors": {**AGENT["behaviors"], "may_hang_up": True}}
 
-    state = held(api, {"show_table": text_of_t12}, TERRACE, "No.", "Hello?", agent=agent)
+    state = held(api, {"show_table": text_of_t12}, TERRACE, "No.", "Hello?", by=ending)
 
     assert state["end_reason"] == "agent_hung_up"
     assert agents_words(state)[-1] == "See you soon!"
