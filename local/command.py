@@ -83,7 +83,14 @@ export API_KEY="{stack.around.api_key}"
 export WEBHOOK_URL="{stack.webhook_url}"
 
 API reference: {stack.base_url}/docs
+{_pages(stack.around)}
 {FIRST_REQUEST}"""
+
+
+def _pages(around: Surroundings) -> str:
+    if around.services.allows_loopback:
+        return "Web pages on localhost may call the API. CORS_ALLOW_ORIGINS names other pages instead."
+    return f"Web pages that may call the API: {around.services.origins}"
 
 
 FIRST_REQUEST: Final = """\

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from local.http_events import Headers, Request, Response
+from local.loopback import is_loopback
 from local.template import Cors
 
 _PREFIX: Final = "access-control-"
@@ -33,11 +34,16 @@ def with_cors(cors: Cors, request: Request, response: Response) -> Response:
 def _headers(cors: Cors, request: Request, terms: Mapping[str, str]) -> Headers:
     """Return the CORS headers, or none if the origin is not allowed."""
     origin = _header(request, "origin")
-    allowed = {"*", f"{origin.partition('://')[0]}://*", origin}
-    if not origin or allowed.isdisjoint(cors.origins):
+    if not origin or not _allows(cors, origin):
         return ()
     headers = {"allow-origin": "*" if "*" in cors.origins else origin, **terms}
     return tuple((_PREFIX + name, value) for name, value in headers.items() if value)
+
+
+def _allows(cors: Cors, origin: str) -> bool:
+    if cors.allows_loopback and is_loopback(origin):
+        return True
+    return not {"*", f"{origin.partition('://')[0]}://*", origin}.isdisjoint(cors.origins)
 
 
 def _header(request: Request, wanted: str) -> str:

@@ -36,8 +36,8 @@ _SETTINGS: Final = (
     "POWERTOOLS_LOG_LEVEL",
     "RETENTION_DAYS",
 )
-_PARAMETERS: Final = {"CORS_ALLOW_ORIGINS": "CorsAllowOrigins"}
-"""Environment variables for template parameters that are not variables of the functions."""
+_ORIGINS: Final = "CORS_ALLOW_ORIGINS"
+_LOOPBACK_ORIGIN: Final = "http://localhost"
 
 _SECRET_CHARACTERS: Final = 32
 _INHERITED: Final = (
@@ -83,7 +83,15 @@ class Services:
     api_key: str | None
     client_token_secret: str | None
     settings: Mapping[str, str]
-    parameters: Mapping[str, str]
+    origins: str
+    """Origins of pages that may call the API, separated by commas."""
+    allows_loopback: bool
+    """Whether all pages on loopback may call the API, because no origins were given."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The template's parameters that are not variables of the functions."""
+        return {"CorsAllowOrigins": self.origins}
 
     @classmethod
     def chosen_by(cls, environment: Mapping[str, str]) -> Self:
@@ -106,7 +114,8 @@ class Services:
             api_key=given.get("PI_VOICE_API_KEY"),
             client_token_secret=token_secret,
             settings={name: given[name] for name in _SETTINGS if name in given},
-            parameters={parameter: given[name] for name, parameter in _PARAMETERS.items() if name in given},
+            origins=given.get(_ORIGINS, _LOOPBACK_ORIGIN),
+            allows_loopback=_ORIGINS not in given,
         )
 
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,7 +114,10 @@ async def running_stack(port: int, environment: Mapping[str, str]) -> AsyncItera
             for function in functions
             for schedule in function.schedules
         ]
-        api = http_api(functions, workers, around.template.cors, pages=reference())
+        cors = around.template.cors
+        if cors and around.services.allows_loopback:
+            cors = replace(cors, allows_loopback=True)
+        api = http_api(functions, workers, cors, pages=reference())
         stack = Stack(
             around=around,
             base_url=await enter(serving(api, api_listener)),

@@ -157,6 +157,8 @@ class Cors:
     headers: tuple[str, ...]
     exposed: tuple[str, ...]
     max_age: int | None
+    allows_loopback: bool = False
+    """Whether all pages on loopback may call the API too, with any port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,9 +486,19 @@ class _Reader:
             if value is None:
                 raise self._refusal(f"needs the parameter {name}, which has no default and no local value")
             if parameter.get("Type") == "CommaDelimitedList":
-                return [item.strip() for item in self._text(value).split(",")]
+                return self._items(name, parameter, self._text(value))
             return value
         return self._attribute(name, "Ref")
+
+    def _items(self, name: str, parameter: Properties, value: str) -> list[Node]:
+        """Split a list, and check its items as CloudFormation does; raises CannotStart."""
+        items: list[Node] = [item.strip() for item in value.split(",")]
+        pattern = self._text(parameter.get("AllowedPattern", ""))
+        for item in items:
+            if not re.search(pattern, str(item)):
+                expected = parameter.get("ConstraintDescription", pattern)
+                raise CannotStart(f"The parameter {name} has {item!r}: it should be {expected}.")
+        return items
 
     def _attribute(self, logical_id: str, attribute: str) -> str:
         resource = self._mapping(self._mapping(self.document.get("Resources", {})).get(logical_id, {}))

@@ -62,10 +62,12 @@ bool has_due_at = true;          /* of a row with duties; without it, the sweepe
 byte put_offs;                   /* unreadable_tries */
 byte tries[5];
 bit end_call_for;                /* the expiry that end_call was set for */
-byte close_when;                 /* when close_room is due: NOW, SOON, or AT_END of the tokens */
+byte close_when;                 /* when close_room is due: NOW, SOON, AT_END of the tokens, or when it is no longer KEPT */
 #define NOW 1
 #define SOON 2
 #define AT_END 3
+#define KEPT 4
+bool kept;                       /* the completing client kept the room, and its time has not come */
 
 byte checkpoints;                /* turns in checkpoint pieces */
 bool called;                     /* tool_calls is 1 */
@@ -122,6 +124,11 @@ byte performed;                  /* times that a duty was performed which kills 
 
 #define IS_PENDING (extraction == PENDING || extraction == TRIED)
 #define IS_ONGOING (row == ACTIVE && !hung_up)
+#ifdef BUG_KEPT_ROOM_CLOSED
+#define IS_OVER (!IS_ONGOING)
+#else
+#define IS_OVER (!IS_ONGOING && !kept)
+#endif
 
 /* ---- The transitions. Each sets `ok` to whether its condition held. ---- */
 
@@ -288,6 +295,9 @@ inline complete(id, turns, at, p) {
      assert(at == ANY || abandoned);     /* the sweeper does not end a session that was renewed */
      if
      :: at == ANY -> end_session(SOON, p)
+#ifdef KEEPING
+     :: at == ANY && !hung_up -> kept = true; end_session(KEPT, p)
+#endif
      :: else -> end_session(NOW, p)
      fi;
      row = COMPLETED; transcript = id;
@@ -387,7 +397,7 @@ inline delete() {
   ok = (row == COMPLETED || row == FAILED || row == DELETED);
   if
   :: ok ->
-     row = DELETED; deleted = true; content = false;
+     row = DELETED; deleted = true; content = false; kept = false;
      saved = 0; called = false; expiry = 0; hung_up = false; joined = false; transcript = 0; extraction = NONE;
      remove_duty(EXTRACT);
      set_close_room(NOW, NO_COPY);
@@ -527,7 +537,7 @@ end:
 inline close_room() {
   atomic {
     if
-    :: room_open = false;
+    :: assert(!kept); room_open = false;
        if
        :: tokens_ended -> closed = CLOSED_AFTER_END
        :: closed = CLOSED_BEFORE_END        /* when the clock was read, perhaps long before the close */
@@ -710,7 +720,10 @@ proctype complete_session() {
   :: goto killed                            /* the client sends no more, or it hears that the session has ended */
   od;
 #ifdef ROOM
-  close_room();
+  if
+  :: kept
+  :: !kept -> close_room()
+  fi;
 #endif
   do
   :: atomic { row == COMPLETED && extraction == PENDING ->
@@ -805,7 +818,7 @@ end:
 inline decide_again() {
   atomic {
     READ(WEBHOOK);
-    is_over = !IS_ONGOING;
+    is_over = IS_OVER; is_ongoing = IS_ONGOING;
     answer = (row == NO_ROW || row == DELETED -> REFUSED : OK)
   }
 }
@@ -813,17 +826,18 @@ inline decide_again() {
 /* POST /webhooks/livekit: merge a join, then set the time limit, or close a room that should not be open. */
 proctype livekit_webhook() {
   byte answer, closed;
-  bool is_over, is_done, is_last;
+  bool is_over, is_ongoing, is_done, is_last;
 end:
   do
   :: atomic { webhooks > 0 -> webhooks-- };
-     WRITE(WEBHOOK, merge_event(WEBHOOK); is_over = !IS_ONGOING, L_MERGE, 0, 0, 0);
+     WRITE(WEBHOOK, merge_event(WEBHOOK); is_over = IS_OVER; is_ongoing = IS_ONGOING, L_MERGE, 0, 0, 0);
      do
      :: answer == TIMEOUT -> break
      :: answer == REFUSED && row == DELETED ->                 /* the tombstone has the duty already */
         close_room(); is_done = (closed != NOT_CLOSED); closed = 0; break
      :: answer == REFUSED && row != DELETED -> is_done = true; break
-     :: answer == OK && !is_over ->
+     :: answer == OK && !is_over && !is_ongoing -> is_done = true; break      /* the room is kept */
+     :: answer == OK && is_ongoing ->
         WRITE(WEBHOOK, set_duties(HANG_UP, ADD, WEBHOOK), L_SET_DUTIES, HANG_UP, ADD, 0);
         if
         :: answer == OK -> is_done = true; break
@@ -855,7 +869,7 @@ killed:
 #endif
        :: else
        fi;
-       answer = 0; closed = 0; is_over = false; is_done = false; DROP(WEBHOOK)
+       answer = 0; closed = 0; is_over = false; is_ongoing = false; is_done = false; DROP(WEBHOOK)
      }
   od
 }
@@ -894,7 +908,7 @@ done:
 
 #define DUE_END_CALL     (has_due_at && duty[END_CALL] && (abandoned || end_call_for != expiry))
 #define DUE_HANG_UP      (has_due_at && duty[HANG_UP] && time_limit_ended)
-#define DUE_CLOSE_ROOM   (has_due_at && duty[CLOSE_ROOM] && (close_when != AT_END || tokens_ended))
+#define DUE_CLOSE_ROOM   (has_due_at && duty[CLOSE_ROOM] && (close_when != AT_END || tokens_ended) && (close_when != KEPT || !kept))
 #define DUE_EXTRACT      (has_due_at && duty[EXTRACT])
 #define DUE_DELETE_AGAIN (has_due_at && duty[DELETE_AGAIN] && late == IDLE && running == 0)
 
@@ -1024,6 +1038,7 @@ end:
   :: !tokens_ended -> tokens_ended = true
   :: tokens_ended && !abandoned -> abandoned = true
   :: duty[HANG_UP] && !time_limit_ended -> time_limit_ended = true
+  :: kept -> kept = false                   /* an hour and 15 seconds after the creation, before or after the tokens end */
 #else
   :: !abandoned -> abandoned = true
 #endif

@@ -180,11 +180,10 @@ def test_the_pages_hold_all_versions_newest_first_without_the_head(store: Store,
 
 def test_versions_over_a_megabyte_are_split_into_pages_without_omissions(store: Store) -> None:
     schema: JsonValue = {"type": "object", "description": "x" * 32_000}
-    versions = with_versions(
-        store, 18, instructions="東京é🏥" * 5_000, output_schema=schema, output_schema_strict=schema
-    )
+    large: dict[str, Any] = {"instructions": "東京é🏥" * 5_000, "output_schema": schema, "output_schema_strict": schema}
+    versions = with_versions(store, 14, **large)
 
-    read = list(version_pages(store, versions[0].agent_id, 20))
+    read = list(version_pages(store, versions[0].agent_id, 14))
 
     assert [version for page in read for version in page] == versions
     assert len(read) > 1

@@ -117,6 +117,14 @@ def test_a_value_outside_the_parameters_bounds_is_refused_in_one_sentence(variab
     assert refusal("--port", "0", **setting).startswith(f"{variable} is {value!r}: it should be ")
 
 
+@pytest.mark.parametrize("value", ["https://a.example/", "a.example", "https://a.example, b.example"])
+def test_an_invalid_origin_is_refused_in_one_sentence(value: str) -> None:
+    said = refusal("--port", "0", CORS_ALLOW_ORIGINS=value)
+
+    assert said.startswith("The parameter CorsAllowOrigins has ")
+    assert "it should be comma-separated origins" in said
+
+
 def test_an_invalid_livekit_url_is_refused_in_one_sentence() -> None:
     said = refusal("--port", "0", LIVEKIT_URL="foo", LIVEKIT_API_KEY="k", LIVEKIT_API_SECRET="s")
 

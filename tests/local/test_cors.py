@@ -1,6 +1,7 @@
 """The gateway handles CORS as an HTTP API does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,26 @@ def test_an_allowed_origin_may_be_a_wildcard(
 
     assert cors_of(wildcard.get("/things", HERE)) == headers
     assert cors_of(wildcard.call("OPTIONS", "/things", headers=[HERE, ASKS])) == headers | methods
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("http://localhost:5173", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]:3000", True),
+        ("https://here.example", True),
+        ("https://localhost.example", False),
+        ("null", False),
+    ],
+)
+def test_pages_on_loopback_may_be_allowed_with_any_port(
+    background: Background, project: Project, origin: str, *, is_allowed: bool
+) -> None:
+    local = site(background, project, replace(CORS, allows_loopback=True))
+
+    answer = local.get("/things", ("Origin", origin))
+    assert cors_of(answer).get("access-control-allow-origin") == (origin if is_allowed else None)
 
 
 def test_without_a_configuration_the_gateway_leaves_cors_to_the_functions(

@@ -93,10 +93,14 @@ def test_a_short_client_token_secret_is_refused_in_one_sentence() -> None:
 
 
 def test_allowed_origins_are_passed_as_the_templates_parameter() -> None:
-    assert Services.chosen_by({"CORS_ALLOW_ORIGINS": "https://a,https://b"}).parameters == {
-        "CorsAllowOrigins": "https://a,https://b"
-    }
-    assert Services.chosen_by({}).parameters == {}
+    services = Services.chosen_by({"CORS_ALLOW_ORIGINS": "https://a,https://b"})
+
+    assert services.parameters == {"CorsAllowOrigins": "https://a,https://b"}
+    assert not services.allows_loopback
+
+
+def test_without_allowed_origins_pages_on_loopback_may_call_the_api() -> None:
+    assert Services.chosen_by({}).allows_loopback
 
 
 def test_a_separate_webhook_key_is_passed_to_the_functions() -> None:

@@ -65,16 +65,19 @@ class Calls:
         assert state["status"] == "active"
         return dict(state["livekit"])
 
+    async def delete(self, session: Json) -> None:
+        await self._call("DELETE", f"/sessions/{session['session_id']}")
+
     async def _call(self, method: str, path: str, body: Json | None = None) -> Json:
         """Call a route; repeat if the server exceeded its time limit, because the machine is slow."""
         url, header = f"{self._stack.base_url}/api/v1/voice{path}", f"Bearer {self._stack.api_key}"
         for _ in range(_TRIES):
             async with self._client.request(method, url, json=body, headers={"Authorization": header}) as answer:
-                document: Json = await answer.json()
+                document: Json = {} if answer.status == HTTPStatus.NO_CONTENT else await answer.json()
                 if answer.status != HTTPStatus.GATEWAY_TIMEOUT:
                     break
-        assert answer.status in (200, 201), document
-        return dict(document["data"])
+        assert answer.status in (200, 201, 204), document
+        return dict(document.get("data", document))  # complete has no envelope
 
     async def room(self, session: Json) -> Room | None:
         """Return the server's room of a session."""
@@ -343,6 +346,26 @@ async def test_deleting_the_room_disconnects_all_participants(calls: Calls) -> N
         assert await ben.hung_up() == "ROOM_DELETED"
 
     assert await calls.room(session) is None
+
+
+async def test_people_go_on_talking_in_a_room_that_the_completion_kept(calls: Calls) -> None:
+    """Ben takes over from the agent. Cleo joins after the completion: her webhook must not close the room."""
+    session = await calls.start(max_duration_seconds=60)
+    path = f"/sessions/{session['session_id']}"
+    bens, cleos = [
+        (await calls.post(f"{path}/participants", identity=name))["connection"]["livekit"] for name in ("ben", "cleo")
+    ]
+
+    async with joined(connection_of(session)) as ana, joined(bens) as ben:
+        await until(lambda: has_fact(calls, session, "first_joined_at"))
+        completed = await calls.post(f"{path}/complete", transcript=[], keep_room=True)
+        assert completed["status"] == "completed"
+        async with joined(cleos) as cleo:
+            await asyncio.gather(ana.speak(440), ben.speak(1_000))
+            await asyncio.gather(ana.hears("ben", 1_000), ben.hears("ana", 440), cleo.hears("ana", 440))
+
+        await calls.delete(session)
+        assert {await ana.hung_up(), await ben.hung_up()} == {"ROOM_DELETED"}
 
 
 async def test_a_second_room_after_a_stop_overwrites_nothing(calls: Calls) -> None:

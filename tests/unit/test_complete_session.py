@@ -343,6 +343,15 @@ def test_a_kept_room_stays_open_until_an_hour_and_15_seconds_after_the_creation(
     assert setup.session.duties == Duties().plus(close_room=NOW + 3_615)
 
 
+def test_the_room_of_a_call_that_was_hung_up_is_not_kept() -> None:
+    setup = Setup(sessions=FakeSessions(replace(session(), hung_up_at=NOW)))
+
+    setup.complete(complete_session_request(keep_room=True))
+
+    assert setup.rooms.closed == [SESSION_ID]
+    assert setup.session.room_ends_at is None
+
+
 def test_the_room_is_closed_while_the_model_answers() -> None:
     both = asyncio.Barrier(2)  # passed only if both requests are in flight
 

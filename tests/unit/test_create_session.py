@@ -321,6 +321,8 @@ def test_the_live_token_is_locked_to_the_agent_with_the_session_s_values_and_ove
     assert "It is Friday, 2027-01-15." in request.instruction
     assert "Speak ja " in request.instruction
     assert request.voice == "Leda"
+    assert request.languages[0] == "ja"
+    assert request.vocabulary == ("Ana", "Ada")
     assert setup.session.variables == {"guest": "Ada", "room": 7}
     assert setup.session.overrides == {"voice": {"name": "Leda"}, "greeting": "It is {{date}}.", "language": "ja"}
     assert setup.session.time_zone == "Asia/Tokyo"

@@ -11,6 +11,7 @@ from pi_voice.domain.agents import Behaviors
 from pi_voice.domain.prompts import instruction_for, instruction_to_continue
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
+from tests.unit.attacks import ATTACKS
 from tests.unit.examples import agent
 
 GOLDEN: Final = Path(__file__).parent / "golden"
@@ -113,6 +114,16 @@ def test_no_answer_of_a_tool_can_end_its_line_or_imitate_a_marker(text: str, end
         "-----END TOOL CALLS-----",
     ]
     assert lines[-1] == "-----END TOOL CALLS-----"
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_by_a_tool_call_is_one_line_of_the_instruction(attack: str) -> None:
+    call = CALLS[0].model_copy(update={"response": {attack: attack}, "arguments": {"page": attack}})
+
+    attacked, usual = (instruction_to_continue(agent(**FULL), (), [each]).splitlines() for each in (call, CALLS[0]))
+    assert attacked[:-2] == usual[:-2]
+    assert json.loads(attacked[-2])["response"] == {attack: attack}
+    assert attacked[-1] == usual[-1]
 
 
 def test_only_the_latest_calls_of_a_continued_call_are_in_its_instruction() -> None:

@@ -26,6 +26,14 @@ def test_an_agent_without_a_schema_has_its_name_alone() -> None:
     assert phrases() == []
 
 
+def test_phrases_of_the_call_come_before_those_of_the_schema() -> None:
+    schema: JsonValue = {"crust": {"enum": ["thin", "Ada Lovelace"]}}
+
+    found = vocabulary_of(agent(name="Nora", output_schema=schema), ["Ada Lovelace", "Nora", "42"])
+
+    assert found == ("Nora", "Ada Lovelace", "thin")
+
+
 def test_the_choices_of_hints_are_phrases() -> None:
     schema: JsonValue = {"crust": {"enum": ["thin", "Sicilian"]}, "items": [{"dish": {"enum": ["margherita"]}}]}
 

@@ -211,7 +211,7 @@ class Session:
 
     def keeps_room(self, now: int) -> bool:
         """Whether the completion of the session left the room open, and it may still be open."""
-        return self.hung_up_at is None and self.room_ends_at is not None and now < self.room_ends_at
+        return self.room_ends_at is not None and now < self.room_ends_at
 
     @property
     def call_ends_at(self) -> int | None:

@@ -61,4 +61,7 @@ class CompleteSessionRequest(Document):
     Ignored if the call was stopped or exceeded its time limit.
     """
     keep_room: bool = False
-    """Whether the LiveKit room stays open, at most an hour and 15 seconds after the session's creation."""
+    """Whether the LiveKit room stays open, at most an hour and 15 seconds after the session's creation.
+
+    Ignored if the call was stopped or exceeded its time limit.
+    """

@@ -91,7 +91,7 @@ class EndSession:
                 extraction=_PENDING if turns else _SKIPPED,
                 recheck_at=now if completed_by == SWEEPER else now + RECHECK_SECONDS,
                 request_hash=request_hash,
-                room_ends_at=session.latest_end if request.keep_room else None,
+                room_ends_at=session.latest_end if request.keep_room and session.hung_up_at is None else None,
                 checkpoint_turns=session.checkpoint_turns if request.transcript is None else None,
                 expires_at=session.expires_at if completed_by == SWEEPER else None,
             ),

@@ -9,6 +9,7 @@ from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import Connection, LiveKitConnection
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
+from pi_voice.domain.variables import phrases
 from pi_voice.domain.vocabulary import vocabulary_of
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, LiveTokens, Rooms
 
@@ -44,7 +45,7 @@ class IssueConnections:
             voice=agent.voice.name,
             expires_at=session.expires_at,
             languages=agent.languages,
-            vocabulary=vocabulary_of(agent),
+            vocabulary=vocabulary_of(agent, phrases(session.variables)),
             tools=agent.tools,
             may_hang_up=agent.behaviors.may_hang_up,
         )
