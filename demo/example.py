@@ -1,27 +1,53 @@
 """Examples: the body of `POST /agents` in one file, and the caller in a second one.
 
-The caller of `booking.json` is in `booking.caller.json`.
+The caller of `booking.json` is in `booking.caller.json`: the session's values, what the caller says, and what the page
+answers when the agent calls its functions.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from local.errors import CannotStart
 
 Agent = dict[str, Any]
 
 
+class ToolCall(BaseModel):
+    """A function and its arguments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1)]
+    arguments: dict[str, JsonValue] = {}
+
+
 class Line(BaseModel):
-    """One line of the caller, said after the agent's turn or as an interruption of it."""
+    """One line of the caller, said after the agent's turn or as an interruption of it.
+
+    `calls` are the functions that the agent calls for this line, if it is the stand-in's: it reads them from the
+    examples, because it understands no speech. Gemini decides itself.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Annotated[str, Field(min_length=1)]
     interrupts: bool = False
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Participant(BaseModel):
@@ -34,12 +60,17 @@ class Participant(BaseModel):
 
 
 class Caller(BaseModel):
-    """The caller, the session's `ttl_seconds`, and the lines that the caller says."""
+    """The caller, the session's `ttl_seconds` and `variables`, and the lines that the caller says.
+
+    `tools` has what the page answers, by the name of the function.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     participant: Participant
     ttl_seconds: int
+    variables: dict[str, StrictStr | StrictBool | StrictInt | StrictFloat] = {}
+    tools: dict[str, dict[str, JsonValue]] = {}
     says: Annotated[tuple[Line | str, ...], Field(min_length=1)]
 
     @property
@@ -57,6 +88,12 @@ class Example:
     caller: Caller
 
     @property
+    def tools(self) -> list[str]:
+        """The names of the agent's tools."""
+        tools = self.agent.get("tools")
+        return [str(tool.get("name")) for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+
+    @property
     def language(self) -> str:
         """The language of the call, a BCP 47 tag."""
         spoken: str | None = self.agent.get("voice", {}).get("language_code")
@@ -70,10 +107,27 @@ def load(path: Path) -> Example:
     if not isinstance(agent, dict):
         raise CannotStart(f"{path} is no agent: it has to be a JSON object.")
     try:
-        return Example(path, agent, Caller.model_validate(_read(caller)))
+        example = Example(path, agent, Caller.model_validate(_read(caller)))
     except ValidationError as error:
         first = error.errors()[0]
         raise CannotStart(f"{caller}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+    if fault := next(_faults(example), None):
+        raise CannotStart(f"{caller}: {fault}.")
+    return example
+
+
+def _faults(example: Example) -> Iterator[str]:
+    """Yield what does not fit between the caller and the agent's tools."""
+    for name in example.caller.tools:
+        if name not in example.tools:
+            yield f"tools.{name}: The agent has no such tool"
+    for name in example.tools:
+        if name not in example.caller.tools:
+            yield f"tools.{name}: Field required: the answer of the page"
+    for number, line in enumerate(example.caller.lines):
+        for call in line.calls:
+            if call.name not in example.tools:
+                yield f"says.{number}.calls: The agent has no tool {call.name}"
 
 
 def _read(path: Path) -> Any:

@@ -33,7 +33,9 @@ def _by_schema(path: str, schema: Json, value: Json) -> Iterator[Row]:
 
 
 def _by_hints(path: str, hint: Json, value: Json) -> Iterator[Row]:
-    if isinstance(hint, dict):
+    if isinstance(hint, dict) and _is_choice(hint):
+        yield Row(path, " | ".join(hint["enum"]), _format(value))
+    elif isinstance(hint, dict):
         for name, inner in hint.items():
             yield from _by_hints(_join_path(path, name), inner, _field_of(value, name))
     elif isinstance(hint, list):
@@ -41,6 +43,12 @@ def _by_hints(path: str, hint: Json, value: Json) -> Iterator[Row]:
         yield Row(path, f"several: {wanted}", _format(value))
     else:
         yield Row(path, str(hint), _format(value))
+
+
+def _is_choice(hint: dict[str, Json]) -> bool:
+    """Return whether a hint is a choice between texts, and no object."""
+    choices = hint.get("enum")
+    return len(hint) == 1 and isinstance(choices, list) and len(choices) > 1
 
 
 def _describe(schema: Json) -> str:

@@ -1,8 +1,9 @@
-"""The demo's output: each step, the turns with speaker and time, the timer, and the results beside the schema.
+"""The demo's output: each step, the turns and tool calls, the timer, and the results beside the schema.
 
 A terminal shows the call live. Other outputs get each line once, when it is complete.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,14 @@ class Screen:
             name = self._names.get(turn["role"], "").ljust(self._widest_name)
             start = Text(f"{_start(turn)}  {name}  ")
             self._console.print(start.append(_said(turn, is_cut=is_cut)), soft_wrap=True)
+
+    def tool_call(self, call: Mapping[str, Any], ended_ms: float) -> None:
+        """Print a function that the agent has called, its arguments and the answer."""
+        arguments, answer = (json.dumps(call[what], ensure_ascii=False) for what in ("arguments", "response"))
+        status = "" if call["status"] == "succeeded" else f" ({call['status']})"
+        line = Text(f"{in_minutes(ended_ms / 1000)}  {self._names.get('agent', '').ljust(self._widest_name)}  ")
+        line.append(f"{call['name']} {arguments} → {answer}{status}", style="yellow")
+        self._console.print(line, soft_wrap=True)
 
     def turn_line(self, turn: Turn, style: str = "", *, is_cut: bool = False) -> RenderableType:
         """Lay out one turn: time, speaker, text."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +17,14 @@ from demo.results import rows
 from demo.screen import Screen, in_minutes
 from demo.voice_api import Json, VoiceApi
 from docs.clients import client
+from docs.clients.tools import Function
 from local.speech import ESPEAK, Speech, Voice
 
 _CALLERS_PITCH: Final = 260.0
 _LETTERS_OF_A_TOKEN: Final = 16
 _ENDINGS: Final[Mapping[str, str]] = {
-    "completed": "the agent has said goodbye",
+    "completed": "the agent has said goodbye, and the caller has hung up",
+    "agent_hung_up": "the agent has said goodbye and hung up",
     "client_timer": "max_duration_seconds has passed, so we hung up",
     "agent_silent": "the agent says nothing more",
     "disconnected": "Gemini has hung up",
@@ -47,8 +49,14 @@ class WalkThrough:
             session = await self._prepare(VoiceApi(http, base_url, api_key))
             speech = await self._speech(session["connection"]["gemini_live"]["url"])
             clock = CallClock(self._pace)
-            live = client.Call(http, session, base_url, clock.now)
-            call = Call(live, clock, speech, lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut))
+            live = client.Call(http, session, base_url, clock.now, self._page())
+            call = Call(
+                live,
+                clock,
+                speech,
+                lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut),
+                self._screen.tool_call,
+            )
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
@@ -66,6 +74,7 @@ class WalkThrough:
             "agent_id": agent["agent_id"],
             "participant": caller.participant.model_dump(),
             "ttl_seconds": caller.ttl_seconds,
+            **({"variables": caller.variables} if caller.variables else {}),
         }
         with self._screen.waiting("Creating a session ..."):
             session = await api.create_session(request)
@@ -77,8 +86,20 @@ class WalkThrough:
             session["session_id"],
             f"LiveKit  {livekit['url']}  room {livekit['room']}  token {_clipped(livekit['token'])}",
             f"Gemini   {gemini['url'].partition('/ws/')[0]}  {gemini['model']}  token {_clipped(gemini['token'])}",
+            *(f"{name}: {value}" for name, value in caller.variables.items()),
         )
         return session
+
+    def _page(self) -> dict[str, Function]:
+        """Return the functions of the caller's page."""
+
+        def answering(response: Json) -> Function:
+            async def run(_: Json) -> Json:
+                return response
+
+            return run
+
+        return {name: answering(response) for name, response in self._example.caller.tools.items()}
 
     async def _speech(self, url: str) -> Speech | None:
         """Return the caller's speech, or None to let the caller type.
@@ -100,7 +121,8 @@ class WalkThrough:
         caller = self._example.caller
         names = {"agent": self._example.agent["name"], "user": caller.participant.name}
         with self._screen.call(lambda: call.unfinished, call.clock, names, cap):
-            reason = await call.hold(caller.lines, cap)
+            may_hang_up = bool(self._example.agent.get("behaviors", {}).get("may_hang_up"))
+            reason = await call.hold(caller.lines, cap, may_hang_up=may_hang_up)
         self._screen.step(f"The call is over after {in_minutes(call.live.seconds)}: {_ENDINGS[reason]}")
         return reason
 
@@ -121,12 +143,19 @@ class WalkThrough:
             except ConnectionError as error:
                 raise CallFailed(str(error)) from None
         extraction = ended["extraction"]
-        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s")
+        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s", *_tokens(ended))
         if extraction["status"] in {"failed", "pending"}:
             yet = " yet" if extraction["status"] == "pending" else ""
             raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
         outcome = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
         self._screen.results(rows(self._example.agent, ended["results"]), outcome)
+
+
+def _tokens(ended: Json) -> Iterator[str]:
+    """Say how many tokens Gemini Live used, if it reported any."""
+    if usage := ended.get("usage"):
+        came_in, went_out = (sum(usage[field].values()) for field in ("input_tokens", "output_tokens"))
+        yield f"Gemini Live used {came_in:,} tokens of input and {went_out:,} of output"
 
 
 def _clipped(token: str) -> str:

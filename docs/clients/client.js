@@ -204,10 +204,17 @@ export class Call {
     const isEnd = this.transcript.take(message);
     if (this.transcript.settled > settled)
       this.#saving ??= this.#saveTurns().finally(() => (this.#saving = undefined)); // the conversation never waits
+    for (const { id, name } of message.toolCall?.functionCalls ?? []) this.#refuse(id, name);
     if (isEnd && this.#isLeaving) this.#socket = undefined; // what the caller says from now on is for the next one
     this.onMessage(message);
     if (isEnd && !this.#endReason) this.onTurn();
     return isEnd;
+  }
+
+  // This client has no functions. The agent waits for an answer.
+  #refuse(id, name) {
+    const functionResponses = [{ id, name, response: { error: "This page cannot do that." } }];
+    this.#socket?.send(JSON.stringify({ toolResponse: { functionResponses } }));
   }
 
   // ---- The API ----

@@ -26,6 +26,8 @@ class Faults:
 
     transcript: Sequence[int | None] = ()
     complete: Sequence[int | None] = ()
+    tool_calls: Sequence[int | None] = ()
+    usage: Sequence[int | None] = ()
     loses_turns_after: int | None = None
     """Number of turns after which all but the first are lost, once."""
     token_turns: int | None = None
@@ -40,6 +42,12 @@ class Faults:
     is_done: Callable[[], bool] = lambda: False
     """Whether the test has seen all its faults, so that the agent says goodbye."""
 
+    asked: list[str] = field(default_factory=list)
+    """The routes of the client's requests that were answered without a fault, in order."""
+    recorded: list[Any] = field(default_factory=list)
+    """The tool calls that were recorded."""
+    reported: list[Any] = field(default_factory=list)
+    """The reports of usage."""
     saved: list[Any] = field(default_factory=list)
     gaps: int = 0
     keys: list[str] = field(default_factory=list)
@@ -53,12 +61,15 @@ class Faults:
     async def served(self) -> AsyncIterator[tuple[dict[str, Any], str]]:
         """Serve the API and Gemini, and yield a session and the API's base URL."""
         self._transcript, self._complete = iter(self.transcript), iter(self.complete)
+        self._tool_calls, self._usage = iter(self.tool_calls), iter(self.usage)
         app = web.Application()
         path = "/api/v1/voice/sessions/s"
         app.router.add_get("/live", self._live)
         app.router.add_post(f"{path}/transcript", self._save)
         app.router.add_post(f"{path}/renew", self._renew)
         app.router.add_post(f"{path}/complete", self._complete_session)
+        app.router.add_post(f"{path}/tool-calls", self._record)
+        app.router.add_post(f"{path}/usage", self._report)
         app.router.add_get(path, self._get)
         app.router.add_options("/{path:.*}", _preflight)
         app.on_response_prepare.append(_for_every_page)
@@ -134,6 +145,7 @@ class Faults:
         return web.json_response({"data": {"session_id": "s", "next": len(self.saved)}})
 
     async def _renew(self, request: web.Request) -> web.Response:
+        self.asked.append("renew")
         self.renewals.append((await request.json())["has_resumption_handle"])
         token = f"pi_sess_{len(self.renewals)}"
         connection = {"gemini_live": await self.connection()}
@@ -144,7 +156,24 @@ class Faults:
         self.completions.append(await request.text())
         if (status := next(self._complete, 200)) != 200:
             return self._fault(request, status)
+        self.asked.append("complete")
         return web.json_response({"status": "completed", **await request.json()})
+
+    async def _record(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if (status := next(self._tool_calls, 200)) != 200:
+            return self._fault(request, status)
+        self.asked.append("tool-calls")
+        self.recorded.append(body)
+        return web.json_response({"data": body})
+
+    async def _report(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if (status := next(self._usage, 200)) != 200:
+            return self._fault(request, status)
+        self.asked.append("usage")
+        self.reported.append(body)
+        return web.json_response({"data": body})
 
     async def _get(self, _: web.Request) -> web.Response:
         return web.json_response({"data": {"status": "completed", "completed_by": "another client"}})

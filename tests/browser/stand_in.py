@@ -5,11 +5,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pi_voice.domain.agents import Agent
 from pi_voice.domain.live_models import profile_of
-from pi_voice.domain.prompts import instruction_to_continue
+from pi_voice.domain.prompts import instruction_for, instruction_to_continue
+from pi_voice.domain.tool_calls import ToolCall
 from tests.browser.faults import Faults
 from tests.local.live.callers import MIME, spoken
-from tests.local.live.conftest import MODEL, NORA, NORAS_AGENT, SERVICE, SETUP
+from tests.local.live.conftest import MODEL, NORAS_AGENT, SERVICE, SETUP
 
 SAYS: Final = ("It is Erik. Erik Dahl.", "Yes, rather.")
 WHOLE_CALL: Final = [
@@ -32,12 +34,15 @@ class StandInCall(Faults):
     gemini_url: str = ""
     mint: Callable[..., Awaitable[str]] | None = None
     model: str = MODEL
+    agent: Agent = NORAS_AGENT
 
     async def connection(self) -> dict[str, Any]:
         assert self.mint
         goes_on = self.renewals and not self.renewals[-1]
-        instruction = instruction_to_continue(NORAS_AGENT, self.saved) if goes_on else NORA
+        calls = [ToolCall(**call, called_at=0) for call in self.recorded]
+        agent = self.agent
+        instruction = instruction_to_continue(agent, self.saved, calls) if goes_on else instruction_for(agent)
         url = f"{self.gemini_url.replace('http', 'ws')}/ws/{SERVICE.format('v1alpha')}"
         ends = {"turn_ends_at": profile_of(self.model).turn_ends_at}
-        token = await self.mint(instruction, model=self.model)
+        token = await self.mint(instruction, model=self.model, tools_of=agent)
         return {"url": url, "token": token, "setup": {"setup": {**SETUP, "model": self.model}}, **ends}

@@ -31,7 +31,7 @@ CUT: Final[dict[str, list[bool]]] = {
 """Faults that cut off a turn of the agent, with the renewals that follow: whether there is a handle to resume with."""
 
 OF_FUNCTIONS: Final = {"tool_cancelled", "claims_tool"}
-"""Faults of function calls, of which the agent here makes none; tests/local/live has them."""
+"""Faults of function calls, of which the agent here makes none; test_tool_calls.py has them."""
 
 TOGETHER: Final = "sentences,doubled_speech,late_text,bundled,silent_greeting,go_away"
 

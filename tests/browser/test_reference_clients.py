@@ -1,50 +1,22 @@
 """The two reference clients hold whole calls with the stand-in: the Python one here, the browser one in Chromium."""
 
 import asyncio
-import json
 import os
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from local.running import running_api
+from tests.browser.api import AGENT, SAYS, Api
 from tests.browser.faults import Faults
 from tests.browser.relay import delayed_turns
 from tests.browser.site import GOODBYE, PATIENCE_SECONDS, Site, needs_chromium, python_client
-from tests.support.template import ROOT
 
-AGENT: Final[dict[str, Any]] = json.loads((ROOT / "examples" / "booking.json").read_text())
-SAYS: Final[list[str]] = json.loads((ROOT / "examples" / "booking.caller.json").read_text())["says"]
 MANY: Final = [f"Line {number}." for number in range(1_000)]
 """More lines than a call needs until the agent says goodbye."""
-
-
-@dataclass(frozen=True)
-class Api:
-    url: str
-    key: str
-
-    def ask(self, path: str, document: object = None, key: str | None = None) -> Any:
-        request = urllib.request.Request(  # noqa: S310 (loopback)
-            f"{self.url}/api/v1/voice{path}",
-            data=None if document is None else json.dumps(document).encode(),
-            headers={"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 (loopback)
-            return json.load(answer)
-
-    def session(self, **terms: object) -> Any:
-        agent = self.ask("/agents", AGENT)["data"]["agent_id"]
-        order = {"agent_id": agent, "participant": {"identity": "guest"}, "ttl_seconds": 900, **terms}
-        return self.ask("/sessions", order)["data"]
-
-    def state(self, session: Any) -> Any:
-        return self.ask(f"/sessions/{session['session_id']}", key=session["client_token"])["data"]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +28,10 @@ def api(site: Site) -> Iterator[Api]:
 def typing(says: list[str]) -> Callable[[Any], dict[str, str] | None]:
     words = iter(says)
     return lambda turns: {"text": word} if turns[-1]["text"] != GOODBYE and (word := next(words, None)) else None
+
+
+async def show_table(arguments: Any) -> Any:
+    return {"table": f"{arguments['area']} for {arguments['guests']}"}
 
 
 def is_the_whole_call(turns: list[dict[str, str]]) -> bool:
@@ -83,13 +59,18 @@ def test_the_python_client_holds_a_whole_call_with_checkpoints_and_results(api: 
 
     async def call() -> Any:
         async with delayed_turns(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
-            return await python_client().hold_call(held, api.url, typing(SAYS))
+            return await python_client().hold_call(held, api.url, typing(SAYS), {"show_table": show_table})
 
     state = asyncio.run(call())
 
     assert is_the_whole_call(state["transcript"]), state
-    assert (state["status"], state["completed_by"], state["end_reason"]) == ("completed", "client", "completed")
+    assert (state["status"], state["completed_by"], state["end_reason"]) == ("completed", "client", "agent_hung_up")
     assert (state["extraction"]["status"], state["results"]["guest_name"]) == ("succeeded", "Ana Torres")
+    assert [(call["name"], call["arguments"], call["response"]) for call in state["tool_calls"][:1]] == [
+        ("show_table", {"area": "terrace", "guests": 6}, {"table": "terrace for 6"})
+    ]
+    assert [call["name"] for call in state["tool_calls"][1:]] == ["hang_up"]
+    assert min(state["usage"]["input_tokens"]["text"], state["usage"]["output_tokens"]["audio"]) > 0
     assert 0 < state["checkpoint_turns"] < len(state["transcript"])
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +11,14 @@ from typing import Any, Final
 import aiohttp
 import pytest
 from aiohttp import web
+from pydantic import JsonValue
 
 from demo.call import Call
 from demo.clock import CallClock
 from demo.errors import CallFailed
 from demo.example import Line
 from docs.clients import client
+from docs.clients.tools import Function
 from local.http_server import serving
 from local.speech import Speech, Voice
 from local.stand_ins.gemini_live import LiveTimes
@@ -25,6 +27,8 @@ from tests.local.live.conftest import SERVICE, SETUP, Gemini, running_gemini
 from tests.unit.examples import agent
 
 pytestmark = pytest.mark.anyio
+
+Json = dict[str, Any]
 
 PACE: Final = 20.0
 UNHURRIED: Final = 4.0
@@ -55,22 +59,25 @@ class Client:
         *,
         has_voice: bool = True,
         pace: float = PACE,
+        tools: Mapping[str, Function] | None = None,
     ) -> None:
         live = {"url": f"{url}/ws/{SERVICE.format('v1alpha')}", "token": token, "setup": {"setup": SETUP}}
         session = {"session_id": "s", "client_token": "pi_sess_1", "connection": {"gemini_live": live}}
         speech = Speech(16_000, Voice(pitch=260), espeak=None) if has_voice else None
         clock = CallClock(pace)
         self.shown: list[tuple[str, bool]] = []
+        self.done: list[tuple[int, str, Any]] = []
         self.call = Call(
-            client.Call(http, session, api_url, clock.now),
+            client.Call(http, session, api_url, clock.now, tools),
             clock,
             speech,
             lambda turn, is_cut: self.shown.append((turn["text"], is_cut)),
+            lambda call, _: self.done.append((len(self.shown), call["name"], call["response"])),
         )
 
-    async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None) -> str:
+    async def hold(self, lines: Sequence[Line] = LINES, cap: int | None = None, *, may_hang_up: bool = False) -> str:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.call.hold(lines, cap, turn_timeout_seconds=PATIENCE_SECONDS)
+            return await self.call.hold(lines, cap, turn_timeout_seconds=PATIENCE_SECONDS, may_hang_up=may_hang_up)
 
     async def agent_speaks(self) -> None:
         """Wait until the agent answers the caller's first line."""
@@ -89,11 +96,14 @@ class Client:
 
 @asynccontextmanager
 async def ended_session() -> AsyncIterator[str]:
-    """Serve an API that saves turns, but neither renews the session nor completes it."""
+    """Serve an API that saves turns and tool calls, but neither renews the session nor completes it."""
 
     async def save_transcript(request: web.Request) -> web.Response:
         body = await request.json()
         return web.json_response({"data": {"session_id": "s", "next": body["from"] + len(body["turns"])}})
+
+    async def record(request: web.Request) -> web.Response:
+        return web.json_response({"data": await request.json()})
 
     async def refuse(_: web.Request) -> web.Response:
         error = {"code": "voice_session_not_active", "retryable": False}
@@ -101,20 +111,25 @@ async def ended_session() -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_post("/api/v1/voice/sessions/s/transcript", save_transcript)
+    app.router.add_post("/api/v1/voice/sessions/s/tool-calls", record)
     app.router.add_post("/api/v1/voice/sessions/s/renew", refuse)
     async with serving(app) as url:
         yield url
 
 
 @asynccontextmanager
-async def client_at(url: str, token: str, *, has_voice: bool = True) -> AsyncIterator[Client]:
+async def client_at(
+    url: str, token: str, *, has_voice: bool = True, tools: Mapping[str, Function] | None = None
+) -> AsyncIterator[Client]:
     async with ended_session() as api_url, aiohttp.ClientSession() as http:
-        yield Client(http, url, token, api_url, has_voice=has_voice)
+        yield Client(http, url, token, api_url, has_voice=has_voice, tools=tools)
 
 
 @asynccontextmanager
-async def client_of(gemini: Gemini, *, has_voice: bool = True, **token: Any) -> AsyncIterator[Client]:
-    async with client_at(gemini.url, await gemini.token(**token), has_voice=has_voice) as client:
+async def client_of(
+    gemini: Gemini, *, has_voice: bool = True, tools: Mapping[str, Function] | None = None, **token: Any
+) -> AsyncIterator[Client]:
+    async with client_at(gemini.url, await gemini.token(**token), has_voice=has_voice, tools=tools) as client:
         yield client
 
 
@@ -160,6 +175,47 @@ async def test_a_caller_can_interrupt(gemini: Gemini) -> None:
     assert answer == WHOLE_CALL[3]
     # A question of which no word was said is asked again; whether one was said depends on timing.
     assert reply in (WHOLE_CALL[4], ("agent", f"Thank you. {question}"))
+
+
+TABLE: Final[JsonValue] = {
+    "name": "show_table",
+    "description": "Show a table.",
+    "parameters": {"type": "object", "properties": {"area": {"enum": ["inside", "terrace"]}}},
+    "run": {"where": "client"},
+}
+MIA: Final = agent(
+    name="Mia",
+    questions=["Where would you like to sit?"],
+    behaviors={"greeting": "Hello.", "closing_message": "See you soon!", "may_hang_up": True},
+    tools=[TABLE],
+)
+
+
+async def show_table(arguments: Json) -> Json:
+    return {"table": f"T12, {arguments['area']}"}
+
+
+async def test_the_agent_hangs_up_and_its_tool_calls_are_shown_between_the_turns(gemini: Gemini) -> None:
+    tools = {"show_table": show_table}
+    async with client_of(gemini, tools=tools, instruction=instruction_for(MIA), tools_of=MIA) as client:
+        reason = await client.hold([Line(text="On the terrace.")], may_hang_up=True)
+
+    assert reason == "agent_hung_up"
+    assert [text for text, _ in client.shown[:2]] == ["Hello. Where would you like to sit?", "On the terrace."]
+    assert len(client.shown) == 3
+    assert client.done == [
+        (2, "show_table", {"table": "T12, terrace"}),
+        (3, "hang_up", {"result": "The call ends after your sentence."}),
+    ]
+    # The caller hears the whole sentence before the agent hangs up.
+    assert client.call.live.seconds * 1000 >= client.turns[-1]["end_ms"]
+
+
+async def test_the_caller_hangs_up_if_the_agent_only_says_goodbye(gemini: Gemini) -> None:
+    async with client_of(gemini) as client:
+        assert await client.hold(may_hang_up=True) == "completed"
+
+    assert client.said == WHOLE_CALL
 
 
 async def test_a_call_ends_at_its_cap_and_not_before(gemini: Gemini) -> None:

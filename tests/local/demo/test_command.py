@@ -62,8 +62,12 @@ SHOWN: Final = {
         "appointment.time │ time                                               │ 09:30:00Z",
     ),
     "booking": (
-        "Mia         Linden, this is Mia, how nice that you call! What is your name?",
+        "restaurant: Linden by the lake",
+        "Mia         Linden by the lake, this is Mia, how nice that you call! What is your name?",
         "Ana Torres  Five. No, wait, six of us.",
+        'Mia         show_table {"area": "terrace", "guests": 6} → {"table": "T12", "seats": 6, "view": "the lake"}',
+        'Mia         hang_up {"reason": ',
+        "the agent has said goodbye and hung up",
         "party_size │ integer                                              │ 6",
     ),
     "survey": (

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from demo.example import load
 from local.errors import CannotStart
@@ -12,7 +13,8 @@ from pi_voice.domain.agents import CreateAgentRequest
 from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.output_schema import compile_output_schema
 from pi_voice.domain.output_schema_validation import validate_output_schema
-from pi_voice.domain.sessions import Participant
+from pi_voice.domain.tool_validation import validate_tools
+from pi_voice.domain.variables import resolved
 from tests.support.template import ROOT
 
 EXAMPLES: Final = sorted(path for path in ROOT.glob("examples/*.json") if not path.name.endswith(".caller.json"))
@@ -28,29 +30,50 @@ def test_an_example_is_a_valid_agent_with_a_valid_caller(path: Path) -> None:
     example = load(path)
     spec = CreateAgentRequest.model_validate_json(path.read_text(encoding="utf-8"))
     caller = example.caller
-    participant = Participant(**caller.participant.model_dump())
-    request = CreateSessionRequest(agent_id="any", participant=participant, ttl_seconds=caller.ttl_seconds)
+    request = CreateSessionRequest.model_validate(
+        {
+            "agent_id": "any",
+            "participant": caller.participant.model_dump(),
+            "ttl_seconds": caller.ttl_seconds,
+            "variables": caller.variables,
+        }
+    )
+    parameters = {tool.name: tool.parameters or {} for tool in spec.tools}
 
     assert compile_output_schema(spec.output_schema, spec.output_schema_strict)
     assert validate_output_schema(spec.output_schema, spec.output_schema_strict) == []
     assert request.call_limit(spec.behaviors)
     assert example.language == spec.spoken_language
     assert len(caller.lines) == len(spec.questions)
+    variables = spec.variables or {}
+    assert resolved(variables, request.variables) == {**resolved(variables, {}), **caller.variables}
+    assert validate_tools(spec.tools) == []
+    for call in (call for line in caller.lines for call in line.calls):
+        Draft202012Validator(parameters[call.name]).validate(call.arguments)
 
 
-def test_the_examples_cover_a_strict_schema_another_language_and_an_interruption() -> None:
+def test_the_examples_cover_a_strict_schema_another_language_an_interruption_and_tools() -> None:
     examples = [load(path) for path in EXAMPLES]
 
     assert [example.path.stem for example in examples if "output_schema_strict" in example.agent] == ["intake"]
     assert [example.path.stem for example in examples if not example.language.startswith("en")] == ["survey"]
     assert [ex.path.stem for ex in examples if any(line.interrupts for line in ex.caller.lines)] == ["support"]
+    assert [ex.path.stem for ex in examples if any(line.calls for line in ex.caller.lines)] == ["booking"]
+    assert [ex.path.stem for ex in examples if ex.caller.variables] == ["booking"]
 
 
 # ---- Invalid examples ----
 
 
-AN_AGENT: Final = json.dumps({"name": "Mia", "instructions": "Be kind."})
-A_CALLER: Final = json.dumps({"participant": {"identity": "a", "name": "Ana"}, "ttl_seconds": 60, "says": ["Hi."]})
+AN_AGENT: Final = json.dumps({"name": "Mia", "instructions": "Be kind.", "tools": [{"name": "show"}]})
+A_CALLER: Final = json.dumps(
+    {
+        "participant": {"identity": "a", "name": "Ana"},
+        "ttl_seconds": 60,
+        "tools": {"show": {"shown": True}},
+        "says": ["Hi."],
+    }
+)
 
 
 def refusal(folder: Path, agent_text: str | None, caller_text: str | None) -> str:
@@ -87,6 +110,15 @@ def test_an_agent_that_is_no_object_is_refused(tmp_path: Path) -> None:
         ({"says": []}, "says: Tuple should have at least 1 item after validation, not 0."),
         ({"ttl": 60}, "ttl: Extra inputs are not permitted."),
         ({"participant": {"identity": "a"}}, "participant.name: Field required."),
+        (
+            {"says": [{"text": "Hi.", "calls": [{"name": "f", "args": {}}]}]},
+            "says.0.Line.calls.0.args: Extra inputs are not permitted.",
+        ),
+        ({"variables": {"name": ["Ana"]}}, "variables.name.str: Input should be a valid string."),
+        ({"tools": {"show": "T12"}}, "tools.show: Input should be a valid dictionary."),
+        ({"tools": {}}, "tools.show: Field required: the answer of the page."),
+        ({"tools": {"show": {}, "hide": {}}}, "tools.hide: The agent has no such tool."),
+        ({"says": [{"text": "Hi.", "calls": [{"name": "hide"}]}]}, "says.0.calls: The agent has no tool hide."),
     ],
 )
 def test_an_invalid_caller_is_refused(tmp_path: Path, change: dict[str, object], fault: str) -> None:

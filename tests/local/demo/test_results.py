@@ -12,14 +12,30 @@ def strict(schema: dict[str, Any], results: Any) -> list[Row]:
 
 
 def test_hints_are_paired_with_their_values() -> None:
-    hints = {"name": "Full name", "visit": {"day": "string"}, "wishes": ["string"], "guests": [{"age": "integer"}]}
-    results = {"name": "Ana", "visit": {"day": "Friday"}, "wishes": ["window", "quiet"], "guests": [{"age": 7}]}
+    hints = {
+        "name": "Full name",
+        "visit": {"day": "string"},
+        "wishes": ["string"],
+        "guests": [{"age": "integer"}],
+        "area": {"enum": ["inside", "terrace"]},
+        "other": {"enum": ["string"]},
+    }
+    results = {
+        "name": "Ana",
+        "visit": {"day": "Friday"},
+        "wishes": ["window", "quiet"],
+        "guests": [{"age": 7}],
+        "area": "terrace",
+        "other": {"enum": ["car"]},
+    }
 
     assert rows({"output_schema": hints}, results) == [
         Row("name", "Full name", "Ana"),
         Row("visit.day", "string", "Friday"),
         Row("wishes", "several: string", "window, quiet"),
         Row("guests", 'several: [{"age": "integer"}]', '[{"age": 7}]'),
+        Row("area", "inside | terrace", "terrace"),
+        Row("other.enum", "several: string", "car"),
     ]
 
 
