@@ -117,6 +117,7 @@ def test_a_new_session_has_all_documented_fields(api: Api) -> None:
         "results": None,
         "extraction": None,
         "recordings": [],
+        "usage": None,
         "variables": {},
         "time_zone": "UTC",
         "overrides": None,
