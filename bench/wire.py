@@ -28,7 +28,7 @@ _TIMER_SECONDS: Final = 0.002
 """Longer than the possible delay of an event loop's timer, which rounds up to whole milliseconds."""
 
 _LEFT_OUT: Final = {"connection", "content-length", "host", "transfer-encoding", "accept-encoding"}
-_SIGNED_BY: Final = ("TableName", "IndexName", "Key", "UpdateExpression")
+_SIGNED_BY: Final = ("TableName", "IndexName", "Key", "KeyConditionExpression", "UpdateExpression")
 """The part of a request that distinguishes requests of one function with different responses."""
 
 Json = Any
