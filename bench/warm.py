@@ -105,7 +105,7 @@ def _requests(world: World) -> dict[str, Json]:
     """Return one request to each service, for the handler that only sends a request."""
     world.replay("CreateSession")
     of_create = [signature for chapter, signature in world.tape.responses if chapter == "CreateSession"]
-    _, table_name, _, key, _ = json.loads(next(each for each in of_create if '"GetItem"' in each))
+    _, table_name, _, key, *_ = json.loads(next(each for each in of_create if '"GetItem"' in each))
     row = json.dumps({"TableName": table_name, "Key": key})
     token, room = (next(each for each in of_create if word in each) for word in ("auth_tokens", "CreateRoom"))
     requests = {
