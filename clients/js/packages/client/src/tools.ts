@@ -117,14 +117,22 @@ export class Tools {
         controller.abort();
       });
     });
-    const work = isOnServer ? this.#runOnServer(callId, name, args, signal) : this.#runHere(run, callId, name, args, signal);
+    const work = isOnServer
+      ? this.#runOnServer(callId, name, args, signal)
+      : this.#runHere(run, callId, name, args, signal);
     const outcome = await Promise.race([work, stopped]);
     late.abort();
     const isCancelled = signal.aborted && outcome.status === "failed";
     return { ...outcome, isCancelled, isRecorded: isOnServer };
   }
 
-  async #runHere(run: Run | undefined, callId: string, name: string, args: JsonObject, signal: AbortSignal): Promise<Outcome> {
+  async #runHere(
+    run: Run | undefined,
+    callId: string,
+    name: string,
+    args: JsonObject,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     if (name === HANG_UP) return { status: "succeeded", response: { result: "The call ends after your sentence." } };
     if (!run) return failed(`This page has no function ${name}.`);
     try {

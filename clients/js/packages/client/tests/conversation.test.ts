@@ -65,7 +65,7 @@ async function begun(): Promise<ScriptedSocket> {
 /** The next socket, once it is there. */
 async function next(after = 0): Promise<ScriptedSocket> {
   const count = ScriptedSocket.all.length;
-  await seconds(after);
+  await seconds(after + 0.01);
   expect(ScriptedSocket.all).toHaveLength(count + 1);
   return ScriptedSocket.latest;
 }
@@ -399,7 +399,7 @@ describe("after goAway", () => {
     await seconds(1);
     expect(socket.readyState).toBe(ScriptedSocket.CLOSING);
     expect(ScriptedSocket.all).toHaveLength(1);
-    await seconds(1);
+    await seconds(1.1);
 
     expect(ScriptedSocket.all).toHaveLength(2);
   });
