@@ -251,9 +251,9 @@ export class Call {
       if (maxSeconds !== null) this.#endsAt ??= Date.now() + maxSeconds * 1000;
       if (this.#endsAt !== null) void this.#limit(this.#endsAt);
       this.#store();
-      const joining = this.#join();
-      if (options.livekit === "required") await joining;
-      await Promise.all([joining, this.#conversation.run()]);
+      if (options.livekit === "required") await this.#join();
+      else void this.#join();
+      if (!this.#isOver) await this.#conversation.run();
       this.#end("disconnected");
     } catch (error) {
       this.#fail(callError(error, "gemini_unreachable"));

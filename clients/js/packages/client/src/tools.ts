@@ -89,8 +89,9 @@ export class Tools {
     const { status, response, isCancelled, isRecorded } = await this.#outcome(callId, name, args);
     const milliseconds = Math.round(performance.now() - began);
     this.#running.delete(callId);
+    const isAwaited = this.#awaited.delete(callId);
     this.#change({ callId, name, arguments: args, status: isCancelled ? "cancelled" : status, response });
-    if (this.#awaited.delete(callId)) this.#host.answer({ id: callId, name, response });
+    if (isAwaited) this.#host.answer({ id: callId, name, response });
     const record = { call_id: callId, name, arguments: args, response, status, milliseconds };
     try {
       if (!isRecorded) await this.#host.api.insist(RECORDING_SECONDS, "POST", "/tool-calls", record);
