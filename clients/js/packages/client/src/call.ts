@@ -2,10 +2,9 @@ import type { SessionApi } from "./api.js";
 import type { CallAudio } from "./audio.js";
 import { complete, newKey } from "./completion.js";
 import { Conversation } from "./conversation.js";
-import { bothDevices } from "./devices.js";
 import { Emitter } from "./emitter.js";
 import { CallError, callError } from "./errors.js";
-import { joinRoom, loadLiveKit } from "./livekit.js";
+import type { LiveKitModule } from "./livekit.js";
 import { forget, type StoredCall, store } from "./persistence.js";
 import { Saver } from "./saver.js";
 import { SpeechEnd } from "./speech-end.js";
@@ -149,8 +148,8 @@ export class Call {
     this.results = this.#completed.promise;
     this.results.catch(() => {}); // also an event, so that nobody has to wait for it
     this.#ready.promise.catch(() => {});
-    this.mic = microphoneControl(this.#audio);
-    this.speaker = speakerControl(this.#audio);
+    this.mic = this.#audio?.microphone ?? { ...NO_AUDIO };
+    this.speaker = this.#audio?.playback ?? { ...NO_AUDIO };
     if (this.#audio)
       this.#audio.listener = {
         onSpoken: (level) => this.#onSpoken(level),
@@ -352,19 +351,20 @@ export class Call {
     if (!options.livekit) return;
     try {
       if (!connection.livekit) throw new CallError("livekit_failed", { message: "The session has no LiveKit room." });
-      const module = await loadLiveKit(options.livekit);
       const tracks = { caller: this.#audio?.microphone.track, agent: this.#audio?.playback?.track };
+      const [module, { joinRoom }] = await Promise.all([loaded(options.livekit), import("./livekit.js")]);
       const leave = await joinRoom(module, connection.livekit, tracks, {
         onStopped: () => this.#end("stopped"),
-        onLost: (error) => {
-          this.#survive(error);
+        onLost: (reason) => {
+          this.#survive(livekitError(`reason ${reason}`));
           if (options.livekit === "required") this.#end("disconnected");
         },
       });
       if (this.#isOver) await leave();
       else this.#leaveRoom = leave;
     } catch (error) {
-      const failure = callError(error, "livekit_failed", true);
+      // LiveKit's own error may name the URL with its token.
+      const failure = error instanceof CallError ? error : livekitError((error as Error).name);
       if (options.livekit === "required") throw failure;
       this.#survive(failure);
     }
@@ -572,47 +572,26 @@ export class Call {
   }
 }
 
-function microphoneControl(audio: CallAudio | undefined): MicrophoneControl {
-  const microphone = audio?.microphone;
-  return {
-    get muted() {
-      return microphone?.muted ?? false;
-    },
-    set muted(isMuted) {
-      if (microphone) microphone.muted = isMuted;
-    },
-    level: () => microphone?.level() ?? 0,
-    devices: async () => (await bothDevices()).microphones,
-    use: async (deviceId) => {
-      if (!microphone) throw new CallError("invalid_options", { message: "This call has no microphone." });
-      await microphone.use(deviceId);
-    },
-  };
+const NO_AUDIO = {
+  muted: false,
+  volume: 1,
+  level: () => 0,
+  devices: async () => [],
+  use: async () => {
+    throw new CallError("invalid_options", { message: "This call has no audio." });
+  },
+};
+
+async function loaded(livekit: NonNullable<ResumeCallOptions["livekit"]>): Promise<LiveKitModule> {
+  try {
+    return await (typeof livekit === "function" ? livekit() : import("livekit-client"));
+  } catch (cause) {
+    throw new CallError("livekit_missing", { cause });
+  }
 }
 
-function speakerControl(audio: CallAudio | undefined): SpeakerControl {
-  const playback = audio?.playback;
-  return {
-    get muted() {
-      return playback?.muted ?? false;
-    },
-    set muted(isMuted) {
-      if (playback) playback.muted = isMuted;
-    },
-    get volume() {
-      return playback?.volume ?? 1;
-    },
-    set volume(volume) {
-      if (playback) playback.volume = volume;
-    },
-    level: () => playback?.level() ?? 0,
-    devices: async () => (await bothDevices()).speakers,
-    use: async (deviceId) => {
-      if (!audio) throw new CallError("invalid_options", { message: "This call has no loudspeaker." });
-      await audio.useSpeaker(deviceId);
-    },
-  };
-}
+const livekitError = (why: string): CallError =>
+  new CallError("livekit_failed", { message: `The LiveKit room cannot be used (${why}).`, retryable: true });
 
 interface Deferred<T> {
   promise: Promise<T>;

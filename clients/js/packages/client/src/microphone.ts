@@ -1,5 +1,7 @@
+import { listDevices } from "./devices.js";
 import { CallError } from "./errors.js";
 import { encode } from "./pcm.js";
+import type { Device, MicrophoneControl } from "./types.js";
 import type { RecordedPiece } from "./worklets/recorder.js";
 
 const FRESH_MS = 200; // a loudness that is older is none
@@ -12,7 +14,7 @@ export interface MicrophoneListener {
 }
 
 /** The caller's microphone, as pieces for Gemini and as a stream for LiveKit. */
-export class Microphone {
+export class Microphone implements MicrophoneControl {
   readonly #context: AudioContext;
   readonly #listener: MicrophoneListener;
   #node: AudioWorkletNode | undefined;
@@ -53,6 +55,10 @@ export class Microphone {
 
   level(): number {
     return this.#isMuted || performance.now() - this.#levelAt > FRESH_MS ? 0 : this.#level;
+  }
+
+  devices(): Promise<Device[]> {
+    return listDevices("audioinput");
   }
 
   /** Asks for a microphone; call it in a gesture, before anything is awaited. */

@@ -67,10 +67,5 @@ export async function lock(sessionId: string): Promise<(() => void) | null> {
 
 function isStoredCall(value: unknown): value is StoredCall {
   const call = value as StoredCall | null;
-  return (
-    typeof call?.sessionId === "string" &&
-    typeof call.clientToken === "string" &&
-    Number.isFinite(call.beganAt) &&
-    Array.isArray(call.turns)
-  );
+  return Boolean(call?.sessionId && call.clientToken && call.beganAt && Array.isArray(call.turns));
 }
