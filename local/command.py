@@ -93,6 +93,8 @@ def _pages(around: Surroundings) -> str:
     return f"Web pages that may call the API: {around.services.origins}"
 
 
+_SCRIPTED: Final = "It recognizes no speech: what you say to it counts as the next line of a script."
+
 FIRST_REQUEST: Final = """\
 Paste the three lines above into another terminal, then send a first request there:
 
@@ -105,7 +107,7 @@ def services_in_use(around: Surroundings) -> str:
     services = around.services
     return f"""\
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
-  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_model_warnings(around)}
+  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_gemini_notes(around)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
   SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 
@@ -114,10 +116,11 @@ def _at(url: str | None) -> str:
     return f", {url}" if url else ""
 
 
-def _model_warnings(around: Surroundings) -> str:
+def _gemini_notes(around: Surroundings) -> str:
     model = around.template.functions[0].environment["GEMINI_LIVE_MODEL"].removeprefix("models/")
-    warnings = model_warnings(model, datetime.now(UTC).date(), is_real=around.services.gemini is not None)
-    return "".join(f"\n             {warning}" for warning in warnings)
+    is_real = around.services.gemini is not None
+    notes = model_warnings(model, datetime.now(UTC).date(), is_real=is_real) + ([] if is_real else [_SCRIPTED])
+    return "".join(f"\n             {note}" for note in notes)
 
 
 def model_warnings(model: str, today: date, *, is_real: bool) -> list[str]:
