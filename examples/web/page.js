@@ -1,14 +1,13 @@
 import { startCall } from "/@pi-voice/client/index.js"; // with a bundler: from "@pi-voice/client"
-import { answerOf, onStart, showControls, showResults, showState, showTable, showTurns } from "/view.js";
+import { answerOf, onStart, showResults, showState, showTable, showTurns } from "/view.js";
 
-const apiUrl = document.body.dataset.apiUrl; // where Pi Voice is
 const fetchSession = async (signal) => answerOf(await fetch("/session", { method: "POST", signal }));
-const tools = { show_table: ({ area }) => showTable({ table: "T12", area }) }; // what the agent may do on the page
+const tools = { show_table: ({ area }) => showTable({ table: "T12", area }) }; // what the agent may do
 
 onStart(async (signal) => {
-  const call = await startCall({ apiUrl, fetchSession, tools, signal });
+  const call = await startCall({ apiUrl: document.body.dataset.apiUrl, fetchSession, tools, signal });
   call.on("state", showState);
   call.on("turns", showTurns);
   call.on("results", showResults);
-  showControls(call);
+  return call;
 });

@@ -19,7 +19,7 @@ const $ = (id) => document.getElementById(id);
 let call = null;
 let hangUp = new AbortController();
 
-/** Calls a function when the visitor starts a call; its signal is aborted when they hang up. */
+/** Starts a call when the visitor wants one, and shows it; the signal is aborted when they hang up. */
 export function onStart(start) {
   $("start").addEventListener("click", async () => {
     hangUp = new AbortController();
@@ -29,7 +29,7 @@ export function onStart(start) {
     showTurns([]);
     showState({ state: "connecting" });
     try {
-      await start(hangUp.signal);
+      showCall(await start(hangUp.signal));
     } catch (error) {
       showState({ state: hangUp.signal.aborted ? "ended" : "failed" });
       if (!hangUp.signal.aborted) showError(error);
@@ -74,7 +74,7 @@ export function showResults({ results, extraction }) {
 }
 
 /** Connects the buttons, the text field and the orb with a call. */
-export function showControls(started) {
+function showCall(started) {
   call = started;
   call.on("error", showError);
   showTurns(call.turns);
