@@ -4,8 +4,8 @@ import { answerOf, onStart, showResults, showState, showTable, showTurns } from 
 const fetchSession = async (signal) => answerOf(await fetch("/session", { method: "POST", signal }));
 const tools = { show_table: ({ area }) => showTable({ table: "T12", area }) }; // what the agent may do
 
-onStart(async (signal) => {
-  const call = await startCall({ apiUrl: document.body.dataset.apiUrl, fetchSession, tools, signal });
+onStart(async ({ signal, audio }) => {
+  const call = await startCall({ apiUrl: document.body.dataset.apiUrl, fetchSession, tools, signal, audio });
   call.on("state", showState);
   call.on("turns", showTurns);
   call.on("results", showResults);

@@ -21,20 +21,23 @@ let hangUp = new AbortController();
 
 /** Starts a call when the visitor wants one, and shows it; the signal is aborted when they hang up. */
 export function onStart(start) {
-  $("start").addEventListener("click", async () => {
+  const startWith = async (audio) => {
     hangUp = new AbortController();
+    const { signal } = hangUp;
     call = null;
     $("error").textContent = "";
     $("results").hidden = true;
     showTurns([]);
     showState({ state: "connecting" });
     try {
-      showCall(await start(hangUp.signal));
+      showCall(await start({ signal, audio }));
     } catch (error) {
-      showState({ state: hangUp.signal.aborted ? "ended" : "failed" });
-      if (!hangUp.signal.aborted) showError(error);
+      showState({ state: signal.aborted ? "ended" : "failed" });
+      if (!signal.aborted) showError(error);
     }
-  });
+  };
+  $("start").addEventListener("click", () => startWith({}));
+  $("type").addEventListener("click", () => startWith({ microphone: false }));
 }
 
 /** Returns the JSON of a response; throws what an error of the backend says. */
