@@ -76,7 +76,9 @@ def api_of(environment: Mapping[str, str], port: int) -> RunningApi:
         return RunningApi(base.rstrip("/"), api_key)
     if api := find(port):
         return api
-    raise CannotStart(f"There is no API on port {port}: start `make run` in another terminal, and wait until it is ready.")
+    raise CannotStart(
+        f"There is no API on port {port}: start `make run` in another terminal, and wait until it is ready."
+    )
 
 
 async def prepared(api: RunningApi, example: Example, agent_id: str | None) -> tuple[str, dict[str, Any]]:

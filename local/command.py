@@ -81,7 +81,9 @@ def _findable(stack: Stack) -> Iterator[None]:
         try:
             findable.enter_context(announced(RunningApi(stack.base_url, stack.around.api_key)))
         except OSError as error:
-            print(f"`make web-example` will need BASE and API_KEY, because {FOLDER} cannot be written: {error.strerror}.")
+            print(
+                f"`make web-example` will need BASE and API_KEY, because {FOLDER} cannot be written: {error.strerror}."
+            )
         yield
 
 

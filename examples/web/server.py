@@ -4,6 +4,7 @@ The server listens on loopback only. It knows each file that it serves, so no pa
 """
 
 import html
+import http
 import http.client
 import json
 import os
@@ -61,7 +62,9 @@ def serve(create_session: Create, api_url: str) -> None:
     try:
         server = Server(create_session, api_url, port)
     except OSError as error:
-        sys.exit(f"Port {port} cannot be used ({error.strerror}): choose another, as in `make web-example WEB_PORT=8090`.")
+        sys.exit(
+            f"Port {port} cannot be used ({error.strerror}): choose another, as in `make web-example WEB_PORT=8090`."
+        )
     with server:
         url = f"http://127.0.0.1:{server.server_port}"
         print(f"Talk to the agent: {url}\nThe same with React: {url}/react\nPress Ctrl-C to stop.", flush=True)
@@ -184,13 +187,11 @@ class Handler(BaseHTTPRequestHandler):
     def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
         status = 200
         try:
-            # By DNS rebinding, another site could have a name for this server.
-            if self.headers.get_all("Host") not in [[host] for host in self.server.hosts]:
-                raise Refused(403, "forbidden_host", "Open this page at 127.0.0.1 or localhost.")
+            self._check_host()
             kind, content = answer()
         except Refused as refused:
             status, kind, content = refused.status, "application/json", json.dumps(refused.body).encode()
-            if status >= 500:
+            if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
                 print(refused, file=sys.stderr, flush=True)
         self.send_response(status)
         for name, value in {**self.server.headers, "Content-Type": kind, "Content-Length": str(len(content))}.items():
@@ -198,6 +199,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def _check_host(self) -> None:
+        """Refuse another host name: by DNS rebinding, another site could have one for this server."""
+        if self.headers.get_all("Host") not in [[host] for host in self.server.hosts]:
+            raise Refused(403, "forbidden_host", "Open this page at 127.0.0.1 or localhost.")
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Log nothing of a request that was answered."""

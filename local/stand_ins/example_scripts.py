@@ -29,7 +29,7 @@ _CALLER: Final = ".caller.json"
 
 @dataclass(frozen=True, slots=True)
 class ExampleScript:
-    """One example: the calls for each line, none if no line has any, and the line for each question by `plain` words."""
+    """One example by `plain` words: the calls for each line, if any line has some, and the line for each question."""
 
     calls: CallScript
     answers: Mapping[str, str]
@@ -50,8 +50,7 @@ def example_scripts(folder: Path = EXAMPLES) -> Mapping[str, ExampleScript]:
             for line in lines
         }
         answers = {
-            plain(question): line["text"]
-            for question, line in zip(_questions(agent, agent_path), lines, strict=False)
+            plain(question): line["text"] for question, line in zip(_questions(agent, agent_path), lines, strict=False)
         }
         scripts[str(agent.get("name"))] = ExampleScript(calls if any(calls.values()) else {}, answers)
     return scripts

@@ -30,10 +30,11 @@ _LOWEST_LEVEL: Final = 150.0
 _QUIET_ROOM: Final = 40.0
 _TIMES_NOISE_TO_START: Final = 3.0
 _TIMES_NOISE_TO_GO_ON: Final = 2.0
-_STEADY_FRAMES: Final = 60
-"""How long a sound has to be steady to be noise; longer than any sound of speech."""
+_STEADY_FRAMES: Final = 40
+"""How long a sound has to be steady to be noise; longer than sounds of speech."""
 
-_RISE: Final = 1.005
+_RISE: Final = 1.02
+_RISE_IN_SPEECH: Final = 1.005
 _FALL: Final = 0.8
 """By which factor the noise may rise and fall in a frame."""
 
@@ -41,6 +42,9 @@ _WINDOW_FRAMES: Final = 12
 _FRAMES_TO_START: Final = 8
 _FRAMES_TO_GO_ON: Final = 3
 """Loud frames: of the last ones, to be speech; and in a row, to end a pause."""
+
+_FRAMES_TO_FORGET: Final = 20
+"""Pause that ends a sound which is not speech yet."""
 
 _VARIED_FRAMES: Final = 25
 _LONGEST_FRAMES: Final = 6_000
@@ -111,7 +115,8 @@ class VoiceActivityDetector:
         words, level = "".join(self._reader.read(samples)), _level(samples)
         times = _TIMES_NOISE_TO_GO_ON if self.hears_speech else _TIMES_NOISE_TO_START
         is_loud = level > max(_LOWEST_LEVEL, times * self._noise.level)
-        self._noise.add(level)
+        if not (words or (self._sound and self._sound.words)):
+            self._noise.add(level, _RISE_IN_SPEECH if self.hears_speech else _RISE)
         if self._sound is None:
             if not is_loud and not words:
                 return
@@ -122,7 +127,7 @@ class VoiceActivityDetector:
             if sound.is_like_speech:
                 sound.is_speech = True
                 yield SpeechStarted()
-            elif sound.quiet >= _WINDOW_FRAMES:
+            elif sound.quiet >= _FRAMES_TO_FORGET:
                 self._sound = None
         if words:
             yield WordsHeard(words)
@@ -184,7 +189,7 @@ class _Noise:
         self.level = _QUIET_ROOM
         self._recent = deque[float](maxlen=_STEADY_FRAMES)
 
-    def add(self, level: float) -> None:
+    def add(self, level: float, rise: float) -> None:
         """Add the level of a frame."""
         self._recent.append(level)
         quiet, *_, loud, _ = sorted(self._recent) if len(self._recent) == _STEADY_FRAMES else (0.0, 1.0, 1.0)
@@ -193,7 +198,7 @@ class _Noise:
         elif level < self.level:
             self.level = max(level, _FALL * self.level)
         else:
-            self.level = min(level, _RISE * self.level)
+            self.level = min(level, rise * self.level)
         self.level = max(self.level, 1.0)
 
 
