@@ -1,0 +1,16 @@
+/** A page by jsdom, with Node's own network: jsdom's AbortSignal and fetch do not go together. */
+
+import { JSDOM } from "jsdom";
+import { WebSocket } from "ws";
+
+const { window } = new JSDOM("<!doctype html><div id=root></div>", { url: "http://localhost" });
+
+Object.assign(globalThis, {
+  window,
+  document: window.document,
+  sessionStorage: window.sessionStorage,
+  addEventListener: window.addEventListener.bind(window),
+  removeEventListener: window.removeEventListener.bind(window),
+  WebSocket,
+  IS_REACT_ACT_ENVIRONMENT: true,
+});
