@@ -38,6 +38,19 @@ test.each<Faults>(["", "late_text,bundled,silent_greeting", "go_away"])(
   },
 );
 
+test.each<Faults>(["", "late_text,bundled,go_away"])(
+  "a call with %j and a model that thinks between its words has the same transcript",
+  async (faults) => {
+    await using world = await World.with(faults, "gemini-3.8-live-extended-thinking");
+    const session = await world.session();
+
+    const { results } = await hold(world, session);
+
+    const state = await expectWholeCall(world, session, results);
+    expect(lines(state.transcript)).toEqual(WHOLE_CALL);
+  },
+);
+
 /** The renewals that follow a fault: whether there is a handle to resume with. */
 const CUT: [Faults, boolean[]][] = [
   ["go_away_now", []],

@@ -5,6 +5,7 @@ export const FAULTS = [
   "sentences,doubled_speech",
   "late_speech,late_text",
   "go_away",
+  "late_text,bundled,go_away",
   "go_away_now",
   "drop",
   "hang_up",
@@ -16,3 +17,8 @@ export const FAULTS = [
 ] as const;
 
 export type Faults = (typeof FAULTS)[number];
+
+/** The models of the APIs; the turns of the second one end at an interaction status. */
+export const MODELS = ["gemini-3.1-flash-live-preview", "gemini-3.8-live-extended-thinking"] as const;
+
+export type Model = (typeof MODELS)[number];

@@ -6,7 +6,7 @@ import { ApiRelay } from "./api_relay.js";
 import { ROOT } from "./process.js";
 import { Relay } from "./relay.js";
 import { Site } from "./site.js";
-import type { Faults } from "./stand_ins.js";
+import { type Faults, MODELS, type Model } from "./stand_ins.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: documents of the API, of which a test reads what it needs
 export type Json = any;
@@ -26,16 +26,17 @@ export class World {
     readonly gemini: Relay,
     readonly api: ApiRelay,
     readonly site: Site,
+    private readonly model: Model,
   ) {}
 
   /** Serve everything for one test, with a Gemini that has faults. */
-  static async with(faults: Faults = ""): Promise<World> {
+  static async with(faults: Faults = "", model: Model = MODELS[0]): Promise<World> {
     const urls = inject("gemini");
     const gemini = await Relay.to(urls[faults] ?? "");
     // The API names the first stand-in; the page reaches the one with faults, by the relay.
     const named = (urls[""] ?? "").replace("http", "ws");
-    const api = await ApiRelay.to(inject("api").url, new Map([[named, gemini.url]]));
-    return new World(gemini, api, await Site.for(api.url, gemini.url));
+    const api = await ApiRelay.to(inject("apis")[model].url, new Map([[named, gemini.url]]));
+    return new World(gemini, api, await Site.for(api.url, gemini.url), model);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -56,7 +57,7 @@ export class World {
 
   /** Call a route as the backend does. The API answers 504 on a machine that stands still, so this is repeated. */
   async ask(path: string, body?: Json): Promise<Json> {
-    const { key } = inject("api");
+    const { key } = inject("apis")[this.model];
     for (;;) {
       const response = await fetch(`${this.api.url}/api/v1/voice${path}`, {
         headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" },
