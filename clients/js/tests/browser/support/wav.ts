@@ -61,9 +61,13 @@ const hertz = (code: number) => LOWEST_HERTZ + STEP_HERTZ * code;
 /** The length of the time code in seconds. */
 export const TIME_CODE_SECONDS = CODES * CODE_SECONDS;
 
-/** Return a tone for each tenth of a second of the time code. */
+/** Return a tone for each tenth of a second of the time code; it swells like speech, which a steady tone is not. */
 export function timeCode(): Int16Array {
-  return sound(TIME_CODE_SECONDS, (time) => Math.sin(2 * Math.PI * hertz(Math.min(CODES - 1, Math.floor(time / CODE_SECONDS))) * time));
+  return sound(TIME_CODE_SECONDS, (time) => {
+    const code = Math.min(CODES - 1, Math.floor(time / CODE_SECONDS));
+    const loudness = time / CODE_SECONDS - code < 0.7 ? 1 : 0.15;
+    return loudness * Math.sin(2 * Math.PI * hertz(code) * time);
+  });
 }
 
 /** Return the numbers of the tenths of a second of the time code that 16-bit audio has, in order. */
