@@ -8,18 +8,31 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const common = { absWorkingDir: here, bundle: true, minify: true, format: "esm", target: "es2022", legalComments: "none" };
 
-rmSync(join(here, "dist"), { recursive: true, force: true });
-await build({
-  ...common,
-  entryPoints: ["src/index.ts"],
-  outfile: "dist/index.js",
-  external: ["livekit-client"],
-  sourcemap: true,
-});
-for (const name of ["microphone", "playback"])
-  await build({ ...common, entryPoints: [`src/worklets/${name}.worklet.ts`], outfile: `dist/${name}.worklet.js` });
+/** Bundles the package and its worklets; returns the files if `write` is false. */
+export async function bundle({ write = true } = {}) {
+  const { outputFiles } = await build({
+    absWorkingDir: here,
+    entryPoints: {
+      index: "src/index.ts",
+      "microphone.worklet": "src/worklets/microphone.worklet.ts",
+      "playback.worklet": "src/worklets/playback.worklet.ts",
+    },
+    outdir: "dist",
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    external: ["livekit-client"],
+    legalComments: "none",
+    write,
+  });
+  return outputFiles ?? [];
+}
 
-const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  rmSync(join(here, "dist"), { recursive: true, force: true });
+  await bundle();
+  const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+  execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
+}

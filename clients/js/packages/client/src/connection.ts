@@ -33,7 +33,7 @@ export class Connection {
       };
     });
     try {
-      this.#socket = new WebSocket(`${live.url}?access_token=${encodeURIComponent(live.token)}`);
+      this.#socket = new WebSocket(`${live.url}?access_token=${live.token}`);
     } catch {
       this.#end(0); // the URL or the page's policy forbids it; the error would name the token
       return;

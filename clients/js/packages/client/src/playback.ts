@@ -1,6 +1,6 @@
 import { decode, SPOKEN_RATE } from "./pcm.js";
 import { sleep } from "./timing.js";
-import type { PlaybackReport } from "./worklets/playback.worklet.js";
+import type { PlaybackReport } from "./worklets/player.js";
 
 const FRESH_MS = 200; // a loudness that is older is none
 const LONGEST_SECONDS = 600; // of sound that waits to be played

@@ -121,7 +121,7 @@ export class Tools {
     const outcome = await Promise.race([work, stopped]);
     late.abort();
     const isCancelled = signal.aborted && outcome.status === "failed";
-    return { ...outcome, isCancelled, isRecorded: isOnServer && !signal.aborted };
+    return { ...outcome, isCancelled, isRecorded: isOnServer };
   }
 
   async #runHere(run: Run | undefined, callId: string, name: string, args: JsonObject, signal: AbortSignal): Promise<Outcome> {

@@ -194,8 +194,9 @@ function textOf(part: Part): string {
   const text = wholeTextOf(part);
   if (part.share >= 1) return text;
   const end = Math.round(text.length * part.share);
-  const rest = end ? (REST_OF_WORD.exec(text.slice(end))?.[0] ?? "") : "";
-  return (text.slice(0, end) + rest).trim();
+  const heard = text.slice(0, end);
+  const rest = /\S$/.test(heard) ? REST_OF_WORD.exec(text.slice(end))?.[0] : "";
+  return (heard + rest).trim();
 }
 
 // Joins two utterances, with a space where the language puts one.

@@ -1,12 +1,6 @@
-import { Player } from "./player.js";
+import { type PlaybackReport, Player } from "./player.js";
 
 const REPORT_SECONDS = 0.04;
-
-/** What the worklet reports: the samples at 24 kHz that were played, and the loudness of this moment. */
-export interface PlaybackReport {
-  position: number;
-  level: number;
-}
 
 class PlaybackProcessor extends AudioWorkletProcessor {
   readonly #player = new Player(sampleRate);

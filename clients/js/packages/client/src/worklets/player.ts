@@ -5,6 +5,12 @@ const CUSHION_SECONDS = 0.08; // to hold before playing, so that a late piece ma
 const LONGEST_WAIT_SECONDS = 0.12; // for this cushion
 const FADE_SECONDS = 0.005; // when the sound is cut off
 
+/** What the worklet reports: the samples at 24 kHz that were played or dropped, and the loudness of this moment. */
+export interface PlaybackReport {
+  position: number;
+  level: number;
+}
+
 /** Plays what it gets in order, and counts the samples that were played. */
 export class Player {
   readonly #rate: number;
