@@ -32,8 +32,8 @@ export class Scripted {
       const content = await text(request);
       const body = content ? JSON.parse(content) : undefined;
       if (request.method !== "GET") this.asked.push({ action, body });
-      response.setHeader("Content-Type", "application/json");
-      response.end(JSON.stringify(this.#answer(action, body)));
+      const answer = this.#answer(action, body);
+      response.writeHead(answer.error ? 409 : 200, { "Content-Type": "application/json" }).end(JSON.stringify(answer));
     });
     this.#gemini.on("connection", (socket) => this.#talk(socket));
   }
