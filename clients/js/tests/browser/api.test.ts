@@ -73,22 +73,27 @@ test("a call that the backend stops ends in the page", async () => {
   await using page = await CallPage.open(browser, world);
   const session = await world.session();
 
-  await page.start({ session, apiUrl: world.api.url, audio: false, tools: TOOLS }, SAYS.slice(0, 2));
-  await until("the agent has greeted", () => page.call((call) => call.turns.length > 0));
+  await page.start({ session, apiUrl: world.api.url, audio: false, tools: TOOLS });
+  await until("the agent has greeted", () => page.call((call) => call.turns.length === 1 && call.state === "listening"));
   await world.ask(`/sessions/${session.session_id}/stop`, {});
+  await page.call((call) => call.say("Hello?"));
   const results = await page.results();
 
   expect(results.status).toBe("completed");
   expect(await page.call((call) => [call.state, call.reason])).toEqual(["ended", "stopped"]);
 });
 
-test("a session that has ended cannot be called again", async () => {
+test("a session that the backend has completed is read at the end of the call", async () => {
   await using world = await World.with();
   await using page = await CallPage.open(browser, world);
   const session = await world.session();
-  await world.ask(`/sessions/${session.session_id}/complete`, { transcript: [] });
 
-  expect(await page.start({ session, apiUrl: world.api.url, audio: false })).toBe("failed");
+  await page.start({ session, apiUrl: world.api.url, audio: false });
+  await until("the agent has greeted", () => page.call((call) => call.turns.length === 1 && call.state === "listening"));
+  const transcript = [{ role: "agent", text: "What the backend knows." }];
+  await world.ask(`/sessions/${session.session_id}/complete`, { transcript, end_reason: "moved" });
+  await page.call((call) => void call.hangUp());
 
-  expect((await page.seen()).failure).toMatchObject({ name: "CallError", retryable: false });
+  expect(await page.results()).toMatchObject({ status: "completed", end_reason: "moved", transcript });
+  expect(await page.call((call) => [call.state, call.reason])).toEqual(["ended", "moved"]);
 });

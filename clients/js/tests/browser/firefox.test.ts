@@ -55,7 +55,7 @@ test("Firefox loads both worklets under a strict policy, records and plays", asy
   const page = await open(world);
 
   await start(page, { session: await world.session(), apiUrl: world.api.url });
-  await until("the page sends sound", () => world.gemini.last.pcm.some((sample) => Math.abs(sample) > 500));
+  await until("the page sends sound", () => world.gemini.connections.at(-1)?.pcm.some((sample) => Math.abs(sample) > 500));
   await until("the agent is heard", () => page.evaluate(() => window.test.seen.loudest.speaker > 0));
   await page.evaluate(() => void window.test.call.hangUp());
 

@@ -19,7 +19,7 @@ export interface ApiRequest {
 export class ApiRelay {
   /** The page's requests in the order of their responses. */
   readonly requests: ApiRequest[] = [];
-  /** Whether requests are dropped without a response, as when the API cannot be reached. */
+  /** Whether requests are dropped without a response. Preflights are not, so that the requests are seen. */
   isAway = false;
   readonly #server: Server;
 
@@ -58,8 +58,9 @@ export class ApiRelay {
   async #pass(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await buffer(request);
     const method = request.method ?? "GET";
+    const isPreflight = method === "OPTIONS";
     const record = (status: number) => {
-      if (method === "OPTIONS") return;
+      if (isPreflight) return;
       this.requests.push({
         method,
         action: request.url?.split("/").at(-1) ?? "",
@@ -68,7 +69,7 @@ export class ApiRelay {
         status,
       });
     };
-    if (this.isAway) {
+    if (this.isAway && !isPreflight) {
       record(0);
       request.socket.destroy();
       return;

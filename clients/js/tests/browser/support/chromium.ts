@@ -30,7 +30,7 @@ export function openChromium({ wav, microphone = "allowed", needsGesture = false
       ...QUIET,
       ...(microphone === "refused" ? ["--deny-permission-prompts"] : MAY_RECORD),
       ...(microphone === "missing" ? [] : FAKE_DEVICES),
-      ...(needsGesture ? ["--autoplay-policy=user-gesture-required"] : MAY_PLAY),
+      ...(needsGesture ? ["--autoplay-policy=document-user-activation-required"] : MAY_PLAY),
       ...(wav ? [`--use-file-for-fake-audio-capture=${wav}%noloop`] : []),
     ],
   });
