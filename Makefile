@@ -175,7 +175,7 @@ environments: # both, concurrently
 js-client:
 	@command -v npm >/dev/null || { echo "There is no npm on PATH, which builds the browser client:" \
 	  "install Node.js 20 or later." >&2; exit 1; }
-	@$(PYTHON) requirements/locked.py .environments/js-client.lock $(MAKE) --no-print-directory $(REACT_PAGE)
+	@$(PYTHON) requirements/locked.py .environments/js-client.lock $(MAKE) --no-print-directory --silent $(REACT_PAGE)
 
 JS := clients/js
 JS_MODULES := $(JS)/node_modules/.installed

@@ -2,7 +2,16 @@ import { useCall } from "@pi-voice/react";
 import { StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 
-const OVER = [null, undefined, "idle", "ended", "failed"];
+const STATES = {
+  connecting: "Connecting …",
+  needs_gesture: "The browser waits for you to turn on the sound",
+  listening: "Mia is listening",
+  thinking: "Mia is thinking …",
+  speaking: "Mia is speaking",
+  reconnecting: "The connection is lost. Reconnecting …",
+  ended: "The call has ended",
+  failed: "The call has failed",
+};
 
 const apiUrl = document.body.dataset.apiUrl;
 
@@ -15,6 +24,7 @@ async function fetchSession(signal) {
 
 function Page() {
   const [table, setTable] = useState(null);
+  const [isScripted, setIsScripted] = useState(false);
   const tools = {
     show_table: ({ area }) => {
       setTable(`T12, ${area}`);
@@ -23,10 +33,14 @@ function Page() {
   };
   const { state, error, turns, results, start, hangUp, say, resumeAudio, mic } = useCall({
     apiUrl,
-    fetchSession,
+    fetchSession: async (signal) => {
+      const session = await fetchSession(signal);
+      setIsScripted(session.connection.gemini_live.url.startsWith("ws:"));
+      return session;
+    },
     tools,
   });
-  const isOver = OVER.includes(state);
+  const isOver = !(state in STATES) || state === "ended" || state === "failed";
 
   return (
     <main>
@@ -35,10 +49,10 @@ function Page() {
 
       <section className="call" aria-label="Call">
         <p className="state" role="status">
-          {state ?? "Ready for your call"}
+          {STATES[state] ?? "Ready for your call"}
         </p>
         <p className="error" role="alert">
-          {error && `${error.message} ${error.advice}`}
+          {error && said(error)}
         </p>
         <div className="buttons">
           {isOver && (
@@ -62,11 +76,18 @@ function Page() {
             </>
           )}
         </div>
+        {isScripted && (
+          <p className="note">
+            This call is with a stand-in for Gemini, which recognizes no speech: when you have spoken, the next line of
+            a script counts as what you said. What you type is taken as it is.
+          </p>
+        )}
       </section>
 
       <section className="turns" aria-labelledby="turns-title">
         <h2 id="turns-title">Conversation</h2>
-        <ol role="log">
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls it by keys */}
+        <ol role="log" tabIndex={0} aria-labelledby="turns-title">
           {turns.map(({ role, text }, number) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
             <li key={number} className={role}>
@@ -90,6 +111,11 @@ function Page() {
       )}
     </main>
   );
+}
+
+function said(error) {
+  const isOfBackend = error.code === "api_unavailable" && error.cause;
+  return isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
 }
 
 function Keyboard({ say }) {

@@ -87,8 +87,8 @@ function showCall(started) {
 }
 
 function showError(error) {
-  const said = [error.message, error.cause?.message, error.advice];
-  $("error").textContent = [...new Set(said.filter(Boolean))].join(" ");
+  const isOfBackend = error.code === "api_unavailable" && error.cause;
+  $("error").textContent = isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
 }
 
 function showMuted() {
