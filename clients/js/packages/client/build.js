@@ -1,8 +1,6 @@
-// Builds `dist/`: the package, its two worklets, and its types.
+// Builds `dist/`: the package and its two worklets; TypeScript adds the types.
 
-import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -33,6 +31,4 @@ export async function bundle({ write = true } = {}) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   rmSync(join(here, "dist"), { recursive: true, force: true });
   await bundle();
-  const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-  execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
 }

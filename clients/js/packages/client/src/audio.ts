@@ -1,6 +1,6 @@
 import { bothDevices, canChooseSpeaker, listDevices } from "./devices.js";
 import { CallError, callError } from "./errors.js";
-import { Microphone } from "./microphone.js";
+import { Microphone, stopTracks } from "./microphone.js";
 import { Playback } from "./playback.js";
 import { SpokenAudio } from "./spoken-audio.js";
 import type { AudioOptions, Device } from "./types.js";
@@ -70,12 +70,15 @@ export class CallAudio {
     const loading = this.#load();
     try {
       const [stream] = await Promise.all([asking, loading]);
-      if (this.#isClosed) return stream?.getTracks().forEach((track) => track.stop());
+      if (this.#isClosed) {
+        if (stream) stopTracks(stream);
+        return;
+      }
       this.playback = new Playback(this.#context, () => this.listener?.onChange());
       if (stream) this.microphone.record(stream, microphoneId);
       if (speakerId && canChooseSpeaker()) await this.useSpeaker(speakerId).catch(() => {}); // then on the system's
     } catch (error) {
-      void asking?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
+      asking?.then(stopTracks).catch(() => {}); // its own error is thrown below
       throw error;
     }
     this.#context.addEventListener("statechange", this.#onState);
@@ -118,7 +121,9 @@ export class CallAudio {
     const microphone = folder
       ? new URL("microphone.worklet.js", folder)
       : new URL("./microphone.worklet.js", import.meta.url);
-    const playback = folder ? new URL("playback.worklet.js", folder) : new URL("./playback.worklet.js", import.meta.url);
+    const playback = folder
+      ? new URL("playback.worklet.js", folder)
+      : new URL("./playback.worklet.js", import.meta.url);
     try {
       await Promise.all([microphone, playback].map((url) => this.#context.audioWorklet.addModule(url)));
     } catch (error) {

@@ -251,9 +251,9 @@ export class Call {
       if (maxSeconds !== null) this.#endsAt ??= Date.now() + maxSeconds * 1000;
       if (this.#endsAt !== null) void this.#limit(this.#endsAt);
       this.#store();
-      const joining = this.#join();
-      if (options.livekit === "required") await joining;
-      await Promise.all([joining, this.#conversation.run()]);
+      if (options.livekit === "required") await this.#join();
+      else void this.#join();
+      if (!this.#isOver) await this.#conversation.run();
       this.#end("disconnected");
     } catch (error) {
       this.#fail(callError(error, "gemini_unreachable"));
@@ -301,7 +301,8 @@ export class Call {
         if (inlineData?.data) this.#audio?.playback?.play(inlineData.data);
     if (content.modelTurn || isTurnEnd) this.#think(false);
     else if (content.inputTranscription?.text && !this.#transcript.agentSpeaks) this.#think(!content.interrupted);
-    if (addUsage(this.#usage, message) && performance.now() - this.#usageAt >= USAGE_SECONDS * 1000) this.#reportUsage();
+    if (addUsage(this.#usage, message) && performance.now() - this.#usageAt >= USAGE_SECONDS * 1000)
+      this.#reportUsage();
     if (!this.#isOver) this.#takeToolCalls(message, isTurnEnd);
     this.#saver.save();
     if (this.#transcript.settled > this.#storedTurns) this.#store();
@@ -337,7 +338,10 @@ export class Call {
   #handlers(): ReadonlyMap<string, Run> {
     const handlers = Object.entries(this.#parts.options.tools ?? {});
     return new Map(
-      handlers.map(([name, handler]) => [name, (args, callId, signal) => handler(args, { signal, callId, call: this })]),
+      handlers.map(([name, handler]) => [
+        name,
+        (args, callId, signal) => handler(args, { signal, callId, call: this }),
+      ]),
     );
   }
 
@@ -375,13 +379,9 @@ export class Call {
     }
     try {
       const body = { has_resumption_handle: hasHandle };
-      const { data } = await this.#api.insist<{ data: RenewedSession }>(
-        RENEW_SECONDS,
-        "POST",
-        "/renew",
-        body,
-        { signal: this.#over.signal },
-      );
+      const { data } = await this.#api.insist<{ data: RenewedSession }>(RENEW_SECONDS, "POST", "/renew", body, {
+        signal: this.#over.signal,
+      });
       this.#api.token = data.client_token;
       this.#live = data.connection.gemini_live;
       this.#store();
@@ -489,6 +489,7 @@ export class Call {
     if (this.#isOver) return;
     this.#reason = error.code;
     this.#hasFailed = true;
+    this.#ready.reject(error);
     this.#close();
     this.#conversation.close();
     this.#release();
@@ -499,7 +500,6 @@ export class Call {
     }
     this.#survive(error);
     this.#completed.reject(error);
-    this.#ready.reject(error);
   }
 
   #release(): void {

@@ -16,7 +16,10 @@ export async function complete(
   { key, request }: { key: string; request: object },
 ): Promise<CompletedSession> {
   try {
-    return await api.insist<CompletedSession>(COMPLETING_SECONDS, "POST", "/complete", request, { key, keepalive: true });
+    return await api.insist<CompletedSession>(COMPLETING_SECONDS, "POST", "/complete", request, {
+      key,
+      keepalive: true,
+    });
   } catch (error) {
     if (callError(error, "").code !== NOT_ACTIVE) throw error;
     // Another request has completed it.

@@ -31,10 +31,7 @@ export class CallError extends Error {
   /** Id of the request that failed. */
   readonly requestId?: string;
 
-  constructor(
-    code: string,
-    { message, retryable = false, requestId, cause }: ErrorDetails = {},
-  ) {
+  constructor(code: string, { message, retryable = false, requestId, cause }: ErrorDetails = {}) {
     const [standard, advice] = ADVICE[code] ?? [];
     super(message ?? standard ?? code, cause === undefined ? undefined : { cause });
     this.code = code;

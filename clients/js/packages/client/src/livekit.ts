@@ -68,7 +68,10 @@ export async function joinRoom(
       if (track) await room.localParticipant.publishTrack(track, { name, source: "microphone" });
     hasJoined = true;
   };
-  await atMost(JOINING_SECONDS, join().catch((error: unknown) => (failure = error)));
+  await atMost(
+    JOINING_SECONDS,
+    join().catch((error: unknown) => (failure = error)),
+  );
   if (!hasJoined) {
     await atMost(1, room.disconnect());
     // LiveKit's own error may name the URL with its token.

@@ -74,7 +74,10 @@ export class Microphone {
 
   /** Records a stream from now on. */
   record(stream: MediaStream, deviceId = ""): void {
-    if (this.#isClosed) return stopTracks(stream);
+    if (this.#isClosed) {
+      stopTracks(stream);
+      return;
+    }
     this.#node ??= this.#recorder();
     this.#release();
     this.#stream = stream;
@@ -139,7 +142,8 @@ export class Microphone {
   }
 }
 
-function stopTracks(stream: MediaStream): void {
+/** Releases a microphone. */
+export function stopTracks(stream: MediaStream): void {
   for (const track of stream.getTracks()) {
     track.onended = null;
     track.stop();
@@ -149,6 +153,7 @@ function stopTracks(stream: MediaStream): void {
 function microphoneError(cause: unknown): CallError {
   const name = cause instanceof Error ? cause.name : "";
   if (name === "NotAllowedError" || name === "SecurityError") return new CallError("microphone_refused", { cause });
-  if (name === "NotFoundError" || name === "OverconstrainedError") return new CallError("microphone_missing", { cause });
+  if (name === "NotFoundError" || name === "OverconstrainedError")
+    return new CallError("microphone_missing", { cause });
   return new CallError("microphone_busy", { cause, retryable: true });
 }

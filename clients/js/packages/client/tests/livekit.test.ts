@@ -131,6 +131,7 @@ test("a room that is lost is an error that the call survives", async () => {
 
 test("a room that is lost ends a call that needs it", async () => {
   vi.doMock("livekit-client", () => MODULE);
+  await import("livekit-client");
   const call = await started({ livekit: "required" });
   ScriptedSocket.latest.says(...agentSays("Hello."));
 
@@ -153,6 +154,7 @@ test("a room that cannot be joined is an error that the call survives, without t
 
 test("a room that cannot be joined refuses a call that needs it", async () => {
   vi.doMock("livekit-client", () => MODULE);
+  await import("livekit-client");
   FakeRoom.failure = new Error("no");
   const failing = startCall({
     session: SESSION as CreatedSession,

@@ -6,7 +6,9 @@ const LIMIT = 15_000;
 
 test("the package and its worklets are small", async () => {
   const files = await bundle({ write: false });
-  const sizes = files.map(({ path, contents }) => [path.split("/").at(-1), gzipSync(contents, { level: 9 }).length] as const);
+  const sizes = files.map(
+    ({ path, contents }) => [path.split("/").at(-1), gzipSync(contents, { level: 9 }).length] as const,
+  );
   const total = sizes.reduce((sum, [, size]) => sum + size, 0);
 
   console.info(`${sizes.map(([name, size]) => `${name} ${size}`).join(", ")}; together ${total} bytes gzipped`);
