@@ -1,8 +1,6 @@
-// Builds `dist/`: the package and its types.
+// Builds `dist/index.js`; the compiler adds the types.
 
-import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -22,6 +20,3 @@ await build({
   external: ["@pi-voice/client", "react"],
   sourcemap: true,
 });
-
-const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
