@@ -2,6 +2,8 @@
 
 PYTHON    ?= python3
 PORT      ?= 3000
+WEB_PORT  ?= 8080
+BACKEND   ?= python
 STACK     ?= pi-voice
 ARCH      ?= arm64
 BUILD_DIR ?= .aws-sam/build
@@ -20,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run sam-api sam-invoke demo doctor check-schema test test-real test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
+.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real test-browser test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +31,11 @@ help: ## List the targets
 
 run: .venv ## Run the whole API locally, without Docker or an AWS account (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local --port "$(PORT)"
+
+web-example: .venv ## Serve a web page that talks to an agent of `make run` (PORT=3000 WEB_PORT=8080 BACKEND=node)
+	@.venv/bin/python -m demo.web_example --port "$(PORT)" --check
+	@$(MAKE) --no-print-directory js-client
+	@exec .venv/bin/python -m demo.web_example --port "$(PORT)" --web-port "$(WEB_PORT)" --backend "$(BACKEND)"
 
 sam-api: .venv .venv-sam local-build ## Run the whole API locally with functions in Docker (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam api --build $(LOCAL_BUILD_DIR) --port "$(PORT)"
@@ -51,6 +58,9 @@ test: environments ## Run the tests on all cores (ARGS="-k webhook" COVERAGE=1)
 
 test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SAM in Docker, Node (REQUIRE_REAL=1: skip none)
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
+
+test-browser: .venv js-client ## Run the browser client in Chromium and Firefox (ARGS="-t microphone")
+	@cd clients/js && npm run --silent test:browser -- $(ARGS)
 
 test-durability: .venv ## Kill workers at every step, make every service fail, and look for lost calls
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
@@ -139,6 +149,7 @@ lock: ## Update all pinned versions (needs uv)
 	done
 
 clean: ## Remove everything that make created
+	@rm -rf clients/js/node_modules clients/js/packages/*/dist .web-example .run
 	@rm -rf .venv .venv-sam .venv-mutants .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -158,3 +169,29 @@ INSTALL = command -v $(PYTHON) >/dev/null || { echo "Pi Voice needs Python 3.11 
 
 environments: # both, concurrently
 	@$(INSTALL) .venv=requirements/dev.txt .venv-sam=requirements/sam.txt
+
+# The browser client and the page in React, built with npm; an up-to-date one takes milliseconds.
+.PHONY: js-client
+js-client:
+	@command -v npm >/dev/null || { echo "There is no npm on PATH, which builds the browser client:" \
+	  "install Node.js 20 or later." >&2; exit 1; }
+	@$(PYTHON) requirements/locked.py .environments/js-client.lock $(MAKE) --no-print-directory --silent $(REACT_PAGE)
+
+JS := clients/js
+JS_MODULES := $(JS)/node_modules/.installed
+JS_CLIENT := $(JS)/packages/client/dist/index.js
+REACT_PAGE := .web-example/react.js
+
+$(JS_MODULES): $(JS)/package-lock.json $(wildcard $(JS)/package.json $(JS)/packages/*/package.json)
+	@echo "Installing what builds the browser client ..." >&2
+	@cd $(JS) && npm ci --no-audit --no-fund --loglevel=error >&2
+	@touch $@
+
+$(JS_CLIENT): $(JS_MODULES) $(wildcard $(JS)/*.json $(JS)/*.js $(JS)/*.mjs $(JS)/packages/*/*.* $(JS)/packages/*/src/*.* $(JS)/packages/*/src/*/*.*)
+	@cd $(JS) && npm run --silent build >&2
+	@touch $@
+
+$(REACT_PAGE): $(JS_CLIENT) examples/web/react.jsx
+	@NODE_PATH=$(JS)/node_modules $(JS)/node_modules/.bin/esbuild examples/web/react.jsx --bundle --minify --format=esm \
+	  --jsx=automatic --define:process.env.NODE_ENV='"production"' --alias:@pi-voice/client=/@pi-voice/client/index.js \
+	  --external:/@pi-voice/* --log-level=warning --outfile=$@

@@ -1,4 +1,4 @@
-"""The calls of a backend to the voice-session API: create an agent and a session."""
+"""The calls of a backend to the voice-session API: list and create agents, and create a session."""
 
 from typing import Any, Final
 
@@ -30,17 +30,25 @@ class VoiceApi:
         created: Json = (await self._post("/sessions", request))["data"]
         return created
 
+    async def newest_agents(self) -> list[Json]:
+        """Return the newest 100 agents; raises CallFailed."""
+        agents: list[Json] = (await self._ask("GET", "/agents?limit=100"))["data"]
+        return agents
+
     async def _post(self, route: str, body: Json) -> Json:
-        headers = {"Authorization": f"Bearer {self._api_key}"}
+        return await self._ask("POST", route, body)
+
+    async def _ask(self, method: str, route: str, body: Json | None = None) -> Json:
+        headers, what = {"Authorization": f"Bearer {self._api_key}"}, f"{method} {route.partition('?')[0]}"
         try:
-            async with self._client.post(
-                self._base + route, json=body, headers=headers, timeout=_TIME_LIMIT
+            async with self._client.request(
+                method, self._base + route, json=body, headers=headers, timeout=_TIME_LIMIT
             ) as response:
                 answer: Json = await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise CallFailed(f"POST {route} was not answered: {str(error) or type(error).__name__}.") from None
+            raise CallFailed(f"{what} was not answered: {str(error) or type(error).__name__}.") from None
         if response.status >= _REFUSED:
             refusal = answer.get("error", {})
             details = "".join(f" {fault['path']}: {fault['message']}" for fault in refusal.get("details") or ())
-            raise CallFailed(f"POST {route} was refused, {refusal.get('code')}: {refusal.get('message')}{details}")
+            raise CallFailed(f"{what} was refused, {refusal.get('code')}: {refusal.get('message')}{details}")
         return answer

@@ -5,14 +5,17 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from typing import Final, Never
 
 from local.errors import CannotStart
+from local.run_file import FOLDER, RunningApi, announced
 from local.sample_records import save_agent
 from local.stack import Stack, Surroundings, running_stack
 
+_PORT: Final = "3000"
 _HIGHEST_PORT: Final = 65_534
 """The webhook's function URL uses the next port."""
 
@@ -38,7 +41,7 @@ def main() -> None:
 def port_of(arguments: Sequence[str]) -> int:
     """Read the command's arguments; raises CannotStart."""
     parser = Arguments(prog="python -m local", description="Serve the whole template on this machine.")
-    parser.add_argument("--port", default="3000", help="port of the API; 0 for any free port")
+    parser.add_argument("--port", default=_PORT, help="port of the API; 0 for any free port")
     return port_named(parser.parse_args(arguments).port)
 
 
@@ -66,8 +69,22 @@ async def _serve(port: int) -> None:
     async with running_stack(port, dict(os.environ)) as stack:
         if stack.around.services.dynamodb_url is None:
             await save_agent(stack.around)
-        print(_ready(stack), flush=True)
-        await asyncio.Event().wait()
+        with _findable(stack):
+            print(_ready(stack), flush=True)
+            await asyncio.Event().wait()
+
+
+@contextmanager
+def _findable(stack: Stack) -> Iterator[None]:
+    """Let `make web-example` find the stack, if the project's folder can be written to."""
+    with ExitStack() as findable:
+        try:
+            findable.enter_context(announced(RunningApi(stack.base_url, stack.around.api_key)))
+        except OSError as error:
+            print(
+                f"`make web-example` will need BASE and API_KEY, because {FOLDER} cannot be written: {error.strerror}."
+            )
+        yield
 
 
 def _ready(stack: Stack) -> str:
@@ -83,8 +100,13 @@ export API_KEY="{stack.around.api_key}"
 export WEBHOOK_URL="{stack.webhook_url}"
 
 API reference: {stack.base_url}/docs
+Talk to an agent in your browser: make web-example{_port(stack.base_url)}
 {_pages(stack.around)}
 {FIRST_REQUEST}"""
+
+
+def _port(base_url: str) -> str:
+    return "" if base_url.endswith(f":{_PORT}") else f" PORT={base_url.rpartition(':')[2]}"
 
 
 def _pages(around: Surroundings) -> str:
@@ -92,6 +114,8 @@ def _pages(around: Surroundings) -> str:
         return "Web pages on localhost may call the API. CORS_ALLOW_ORIGINS names other pages instead."
     return f"Web pages that may call the API: {around.services.origins}"
 
+
+_SCRIPTED: Final = "It recognizes no speech: what you say to it counts as the next line of a script."
 
 FIRST_REQUEST: Final = """\
 Paste the three lines above into another terminal, then send a first request there:
@@ -105,7 +129,7 @@ def services_in_use(around: Surroundings) -> str:
     services = around.services
     return f"""\
   LiveKit    {"yours" if services.livekit else "a stand-in"}, {around.livekit.url}
-  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_model_warnings(around)}
+  Gemini     {"real" if services.gemini else "a stand-in"}{_at(around.gemini.base_url)}{_gemini_notes(around)}
   DynamoDB   {"yours" if services.dynamodb_url else "a stand-in (moto), in memory"}, {around.dynamodb_url}
   SQS        {"yours" if services.sqs_url else "a stand-in (moto), in memory"}, {around.sqs_url}"""
 
@@ -114,10 +138,11 @@ def _at(url: str | None) -> str:
     return f", {url}" if url else ""
 
 
-def _model_warnings(around: Surroundings) -> str:
+def _gemini_notes(around: Surroundings) -> str:
     model = around.template.functions[0].environment["GEMINI_LIVE_MODEL"].removeprefix("models/")
-    warnings = model_warnings(model, datetime.now(UTC).date(), is_real=around.services.gemini is not None)
-    return "".join(f"\n             {warning}" for warning in warnings)
+    is_real = around.services.gemini is not None
+    notes = model_warnings(model, datetime.now(UTC).date(), is_real=is_real) + ([] if is_real else [_SCRIPTED])
+    return "".join(f"\n             {note}" for note in notes)
 
 
 def model_warnings(model: str, today: date, *, is_real: bool) -> list[str]:

@@ -1,4 +1,6 @@
-"""The functions that the agents of the examples call: `calls` beside a caller's line in `examples/NAME.caller.json`.
+"""The examples' scripts: what the caller answers, and which functions the agent then calls.
+
+`examples/NAME.caller.json` has a line for each question of the agent, with `calls` beside it:
 
     {"text": "Six, please.", "calls": [{"name": "show_table", "arguments": {"guests": 6}}]}
 
@@ -8,6 +10,7 @@ Only what the stand-in needs is read; the demo checks the whole file.
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,17 +27,32 @@ CallScript = Mapping[str, Calls]
 _CALLER: Final = ".caller.json"
 
 
-def example_scripts(folder: Path = EXAMPLES) -> Mapping[str, CallScript]:
-    """Return the scripts that have calls, by the agent's name; raises CannotStart."""
+@dataclass(frozen=True, slots=True)
+class ExampleScript:
+    """One example by `plain` words: the calls for each line, if any line has some, and the line for each question."""
+
+    calls: CallScript
+    answers: Mapping[str, str]
+
+
+NO_SCRIPT: Final = ExampleScript({}, {})
+
+
+def example_scripts(folder: Path = EXAMPLES) -> Mapping[str, ExampleScript]:
+    """Return the scripts by the agent's name; raises CannotStart."""
     scripts = {}
     for path in sorted(folder.glob(f"*{_CALLER}")):
-        script = {
+        lines = _lines(_read(path), path)
+        agent_path = path.with_name(f"{path.name.removesuffix(_CALLER)}.json")
+        agent = _read(agent_path)
+        calls = {
             plain(line["text"]): tuple((call["name"], call.get("arguments", {})) for call in line["calls"])
-            for line in _lines(_read(path), path)
+            for line in lines
         }
-        if any(script.values()):
-            agent = _read(path.with_name(f"{path.name.removesuffix(_CALLER)}.json"))
-            scripts[str(agent.get("name"))] = script
+        answers = {
+            plain(question): line["text"] for question, line in zip(_questions(agent, agent_path), lines, strict=False)
+        }
+        scripts[str(agent.get("name"))] = ExampleScript(calls if any(calls.values()) else {}, answers)
     return scripts
 
 
@@ -54,6 +72,13 @@ def _lines(caller: dict[str, Any], path: Path) -> list[dict[str, Any]]:
             case _:
                 raise CannotStart(f'{path}: says.{number}: give a "text", and "calls" with "name" and "arguments".')
     return lines
+
+
+def _questions(agent: dict[str, Any], path: Path) -> list[str]:
+    questions = agent.get("questions") or []
+    if not isinstance(questions, list) or not all(isinstance(question, str) for question in questions):
+        raise CannotStart(f"{path}: questions has to be a list of texts.")
+    return questions
 
 
 def _are_calls(calls: Any) -> bool:

@@ -15,7 +15,7 @@ from aiohttp import WSMessage, WSMsgType, web
 
 from local.errors import CannotStart
 from local.pacing import Pacer
-from local.stand_ins.example_scripts import CallScript
+from local.stand_ins.example_scripts import ExampleScript
 from local.stand_ins.gemini_live_access import (
     ABORTED,
     INVALID_ARGUMENT,
@@ -72,11 +72,11 @@ AS_GOOGLE: Final = LiveTimes()
 
 
 def add_live_api(
-    app: web.Application, tokens: Tokens, times: LiveTimes, faults: Faults, scripts: Mapping[str, CallScript]
+    app: web.Application, tokens: Tokens, times: LiveTimes, faults: Faults, scripts: Mapping[str, ExampleScript]
 ) -> None:
     """Serve the Live API for ephemeral tokens only; API keys are not accepted.
 
-    `scripts` has the function calls of agents that follow a script, by the agent's name.
+    `scripts` has the examples' callers and function calls, by the agent's name.
     """
     access = Access(tokens, faults)
 
@@ -114,7 +114,7 @@ class _Connection:
         access: Access,
         times: LiveTimes,
         faults: Faults,
-        scripts: Mapping[str, CallScript],
+        scripts: Mapping[str, ExampleScript],
     ) -> None:
         self._socket = socket
         self._access = access

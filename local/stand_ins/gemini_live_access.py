@@ -53,6 +53,8 @@ class LiveSession:
     resumptions: int = 0
     turns: int = 0
     texts: int = 0
+    reads_words: bool = False
+    """Whether the caller's audio has carried its words, so that speech without any is a fault of the client."""
 
 
 class Access:

@@ -142,10 +142,21 @@ class Interview:
             done=tuple((call["name"], call["arguments"]) for call in calls),
         )
 
+    @property
+    def question(self) -> str:
+        """The question that was asked last; empty if none was."""
+        return self.script.questions[self.asked - 1] if self.asked else ""
+
+    @property
+    def waits_for_answer(self) -> bool:
+        """Whether the caller has not answered the last question; without questions, whether they have said nothing."""
+        is_asking = self.asked > 0 or not self.script.questions
+        return is_asking and not any(exchange.question.endswith(self.question) for exchange in self.said.exchanges)
+
     def hear(self, words: str) -> Self:
         """Return the state after words of the caller, which answer the last question."""
-        question = self.script.questions[self.asked - 1] if self.asked else ""
-        return replace(self, said=replace(self.said, exchanges=(*self.said.exchanges, Exchange(question, words))))
+        exchanges = (*self.said.exchanges, Exchange(self.question, words))
+        return replace(self, said=replace(self.said, exchanges=exchanges))
 
     def reply(self, news: Sequence[str] = ()) -> "Reply":
         """Return the agent's reply to the caller's turn, with news instead of thanks."""

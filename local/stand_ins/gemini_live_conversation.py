@@ -2,7 +2,8 @@
 
 A turn of the agent is audio in real time, with transcription fragments ahead of the audio or behind it, and in every
 second turn with the last one after turnComplete. The caller's words are transcribed by the utterance, when the answer
-has begun. So does Gemini. The caller's voice or text during the agent's turn interrupts it.
+has begun. So does Gemini. The caller's voice or text during the agent's turn interrupts it. Speech whose words cannot
+be read, as from a microphone, counts as the caller's line of a script (`gemini_live_caller.py`).
 
     waiting ──the caller's turn──► speaking ──generationComplete, turnComplete──► waiting
                   │                   │ ▲
@@ -19,14 +20,16 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
 from local.pacing import Pacer
 from local.speech import SAMPLE_BYTES, Speech, SpokenWord, parts_of, pieces, seconds_of
-from local.stand_ins.example_scripts import CallScript
+from local.stand_ins.example_scripts import NO_SCRIPT, ExampleScript
 from local.stand_ins.gemini_live_access import ABORTED, ENDED, INVALID_ARGUMENT, Hangup, LiveSession
 from local.stand_ins.gemini_live_actions import Actions
 from local.stand_ins.gemini_live_agent import Interview, Reply
+from local.stand_ins.gemini_live_caller import line_of_caller
 from local.stand_ins.gemini_live_faults import Faults
 from local.stand_ins.gemini_live_setup import instruction_of, silence_seconds_of, voice_of
 from local.stand_ins.gemini_live_tools import Tools
@@ -37,6 +40,7 @@ from local.stand_ins.gemini_live_voice_activity import (
     SpeechEnded,
     SpeechStarted,
     VoiceActivityDetector,
+    WordsHeard,
 )
 from local.stand_ins.gemini_messages import Message
 from local.stand_ins.gemini_models import ends_turns_when_idle, tool_response_fault
@@ -49,6 +53,9 @@ _AUDIO_IN: Final = f"audio/pcm;rate={RATE}"
 _AUDIO_OUT: Final = f"audio/pcm;rate={ANSWER_RATE}"
 _WORDS_AHEAD: Final = (2, 1, 0, 0)
 """Words by which the transcription is ahead of the audio at the start of a word, in rotation; 1 is in step."""
+
+_LISTENING_SECONDS: Final = 1.0
+"""Audio of one message that is processed at a time."""
 
 _LATE_TEXT_SECONDS: Final = 1.0
 """How long after the end of a turn the fault late_text sends its last words, at natural speed."""
@@ -94,7 +101,7 @@ class Conversation:
         connection: Connection,
         tasks: asyncio.TaskGroup,
         faults: Faults,
-        scripts: Mapping[str, CallScript],
+        scripts: Mapping[str, ExampleScript],
     ) -> None:
         self._setup = setup
         self._session, interview = state
@@ -106,7 +113,8 @@ class Conversation:
         self._detector = VoiceActivityDetector(silence_seconds_of(setup))
         self._speech = Speech(ANSWER_RATE, voice_of(setup, script))
         self._usage = Usage()
-        tools = Tools.of(setup, scripts.get(script.name, {}), self._interview.done)
+        self._example = scripts.get(script.name, NO_SCRIPT)
+        tools = Tools.of(setup, self._example.calls, self._interview.done)
         self._actions = Actions(tools, self._session.calls, script, faults, self._usage, connection.send)
         self._heard: list[str] = []
         self._heard_late: list[str] = []
@@ -151,7 +159,10 @@ class Conversation:
         if "audio" in content:
             pcm = _pcm(content["audio"])
             self._usage.heard_seconds += seconds_of(pcm, RATE)
-            await self._hear(self._detector.listen(pcm))
+            for piece in pieces(pcm, RATE, _LISTENING_SECONDS):
+                await self._hear(self._detector.listen(piece))
+                if len(piece) < len(pcm):
+                    await asyncio.sleep(0)  # let other calls proceed
         if content.get("audioStreamEnd"):
             await self._hear(self._detector.end())
         if "text" in content:
@@ -190,7 +201,11 @@ class Conversation:
             match what:
                 case SpeechStarted():
                     await self._interrupt()
+                case WordsHeard():
+                    self._session.reads_words = True
                 case SpeechEnded() as speech:
+                    if not speech.text.strip() and not self._session.reads_words:
+                        speech = replace(speech, text=line_of_caller(self._interview, self._example.answers))
                     sentences = "sentences" in self._faults
                     said = _SENTENCES.split(speech.utterance) if sentences else [speech.utterance]
                     self._heard += [] if "late_speech" in self._faults else said

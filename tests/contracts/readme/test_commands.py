@@ -162,7 +162,7 @@ def test_the_variables_for_real_keys_select_the_real_services(block: Block) -> N
 
 
 def test_the_request_of_the_recording_guide_is_valid_in_livekits_api() -> None:
-    [command] = commands("livekit")
+    [[command]] = [block.commands for block in command_blocks("livekit") if block.document.name == "recording.md"]
     [request] = [block.text for block in BLOCKS if block.document.name == "recording.md" and block.language == "json"]
 
     order = json_format.Parse(request, RoomCompositeEgressRequest())

@@ -4,8 +4,9 @@ import asyncio
 import base64
 import json
 import ssl
+import struct
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
@@ -271,6 +272,6 @@ class Sent:
         await asyncio.sleep(seconds / 1_000)
 
 
-def shuffled(pcm: bytes) -> Iterator[int]:
-    """Yield the samples with the watermark destroyed, as by a microphone."""
-    return (sample & ~1 for sample in samples_of(pcm))
+def unmarked(pcm: bytes) -> bytes:
+    """Return audio with the watermark destroyed, as by a microphone."""
+    return struct.pack(f"<{len(pcm) // SAMPLE_BYTES}h", *(sample & ~1 for sample in samples_of(pcm)))

@@ -1,7 +1,6 @@
 """Whole calls with the Live stand-in: the agent greets, asks and closes, and streams its turns as Gemini does."""
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +10,7 @@ from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_access import LiveSession
 from local.stand_ins.gemini_live_conversation import Conversation
 from local.stand_ins.gemini_live_faults import NO_FAULTS
-from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, Sent, shuffled, spoken
+from tests.local.live.callers import RATE_IN, RATE_OUT, Caller, SdkCaller, Sent, spoken
 from tests.local.live.conftest import NORA, Gemini, running_gemini
 from tests.support.tls import LoopbackTls
 
@@ -144,14 +143,6 @@ async def test_nothing_is_transcribed_unless_the_setup_asks_for_it(gemini: Gemin
 
 
 # ---- Begin and end of the caller's turn ----
-
-
-async def test_speech_without_a_watermark_is_detected_but_not_transcribed(gemini: Gemini) -> None:
-    caller = await gemini.call()
-    pcm = struct.pack(f"<{len(spoken('Hello there!')) // 2}h", *shuffled(spoken("Hello there!")))
-    await caller.sound(pcm)
-
-    assert (await caller.turn()).heard == "[0.8 s of speech]"
 
 
 async def test_a_pause_between_two_sentences_does_not_end_a_turn(gemini: Gemini) -> None:

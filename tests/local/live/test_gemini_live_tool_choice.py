@@ -135,11 +135,26 @@ def files(folder: Path, caller: str, agent: str = '{"name": "Mia"}') -> Path:
 def test_a_script_has_the_calls_of_each_line_by_its_plain_words(tmp_path: Path) -> None:
     says = '["Hi!", {"text": "Six, please.", "interrupts": true, "calls": [{"name": "f"}]}]'
 
-    assert example_scripts(files(tmp_path, f'{{"says": {says}}}')) == {"Mia": {"hi": (), "six please": (("f", {}),)}}
+    [script] = example_scripts(files(tmp_path, f'{{"says": {says}}}')).values()
+
+    assert script.calls == {"hi": (), "six please": (("f", {}),)}
 
 
-def test_an_example_without_calls_has_no_script(tmp_path: Path) -> None:
-    assert example_scripts(files(tmp_path, '{"says": ["Hi!", {"text": "Six."}]}')) == {}
+def test_an_example_without_calls_lets_the_words_decide_about_each_line(tmp_path: Path) -> None:
+    [script] = example_scripts(files(tmp_path, '{"says": ["Hi!", {"text": "Six."}]}')).values()
+
+    assert script.calls == {}
+
+
+def test_a_script_has_the_line_that_answers_each_question_by_its_plain_words(tmp_path: Path) -> None:
+    says = '["Hi!", {"text": "Six, please."}, "Bye."]'
+    agent = '{"name": "Mia", "questions": ["Who is it?", "How many?"]}'
+
+    scripts = example_scripts(files(tmp_path, f'{{"says": {says}}}', agent))
+
+    assert {name: script.answers for name, script in scripts.items()} == {
+        "Mia": {"who is it": "Hi!", "how many": "Six, please."}
+    }
 
 
 def test_a_folder_that_does_not_exist_has_no_scripts(tmp_path: Path) -> None:
@@ -156,6 +171,8 @@ def test_a_folder_that_does_not_exist_has_no_scripts(tmp_path: Path) -> None:
         ('{"says": [{"text": "a", "calls": [{"arguments": {}}]}]}', "{}"),
         ('{"says": [{"text": "a", "calls": [{"name": "f", "arguments": []}]}]}', "{}"),
         ('{"says": [{"text": "a", "calls": [{"name": "f"}]}]}', "["),
+        ('{"says": ["a"]}', '{"questions": {"a": 1}}'),
+        ('{"says": ["a"]}', '{"questions": [1]}'),
     ],
 )
 def test_a_script_that_cannot_be_read_is_refused_with_its_file(tmp_path: Path, caller: str, agent: str) -> None:
@@ -168,5 +185,5 @@ def test_the_examples_call_their_own_tools_with_valid_arguments() -> None:
     agents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     tools = {(agent["name"], tool["name"]): tool for agent in agents for tool in agent.get("tools", [])}
     for agent, script in example_scripts().items():
-        for name, arguments in itertools.chain(*script.values()):
+        for name, arguments in itertools.chain(*script.calls.values()):
             jsonschema.validate(arguments, tools[agent, name].get("parameters", {}))

@@ -1,0 +1,99 @@
+import { expect, test } from "vitest";
+import { CallPage, openChromium } from "./support/chromium.js";
+import { WHOLE_CALL, expectWholeCall } from "./support/expected.js";
+import { RATE, type Relay } from "./support/relay.js";
+import { TIME_CODE_SECONDS, codesIn, silence, speech, timeCode, wavFile } from "./support/wav.js";
+import { SAYS, World, lines, until } from "./support/world.js";
+
+/** Longer than the greeting takes on a machine that stands still for some seconds. */
+const LEAD_SECONDS = 8;
+const ANSWERS = SAYS.flatMap(() => [speech(1), silence(3.5)]);
+
+test("a caller holds a whole call by voice", async () => {
+  await using world = await World.with();
+  await using browser = await openChromium({ wav: wavFile(silence(LEAD_SECONDS), ...ANSWERS) });
+  await using page = await CallPage.open(browser, world);
+  const session = await world.session();
+
+  await page.start({ session, apiUrl: world.api.url, tools: { show_table: "answers" } });
+  const results = await page.results();
+
+  const state = await expectWholeCall(world, session, results);
+  expect(lines(state.transcript)).toEqual(WHOLE_CALL);
+  expect(state.tool_calls).toMatchObject([
+    { name: "show_table", arguments: { area: "terrace", guests: 6 }, response: { table: "T12 on the terrace" }, status: "succeeded" },
+    { name: "hang_up" },
+  ]);
+  expect(state.usage.output_tokens.audio).toBeGreaterThan(0);
+  const seen = await page.seen();
+  expect(seen.states.at(-1)).toBe("ended");
+  expect(new Set(seen.states)).toEqual(new Set(["listening", "thinking", "speaking", "ended"]));
+  expect(Math.min(seen.loudest.mic, seen.loudest.speaker)).toBeGreaterThan(0);
+});
+
+test("the first word is not lost, because the microphone records from the click on", async () => {
+  await using world = await World.with();
+  await using browser = await openChromium({ wav: wavFile(timeCode()) });
+  await using page = await CallPage.open(browser, world);
+  await page.prepare({ apiUrl: world.api.url });
+  const session = await world.session();
+
+  await page.start({ session, apiUrl: world.api.url });
+  const codes = await until("a second was heard", () => {
+    const heard = codesHeard(world.gemini);
+    return heard.length > 10 && heard;
+  });
+  await page.call((call) => void call.hangUp());
+  await page.in("ended");
+
+  expect(Math.min(...codes)).toBeLessThan(5); // half a second
+});
+
+test("a connection that breaks in mid-sentence loses no turn and less than a second of audio", async () => {
+  await using world = await World.with();
+  await using browser = await openChromium({ wav: wavFile(silence(LEAD_SECONDS), timeCode(), silence(3)) });
+  await using page = await CallPage.open(browser, world);
+  const session = await world.session();
+  world.gemini.onSent = (message, connection) => {
+    const isInMidSentence = message.realtimeInput?.audio && world.gemini.connections.length === 1 && codesHeard(world.gemini).length > 30;
+    if (isInMidSentence) connection.cut();
+  };
+
+  await page.start({ session, apiUrl: world.api.url });
+  await until("the agent has replied", () => page.call((call) => call.turns.length === 3 && call.state === "listening"));
+  await page.call((call) => void call.hangUp());
+  const results = await page.results();
+
+  const codes = new Set(codesHeard(world.gemini));
+  const recorded = TIME_CODE_SECONDS * 10;
+  expect(recorded - codes.size).toBeLessThan(10); // tenths of a second
+  expect(world.gemini.connections.map((connection) => Boolean(connection.handle))).toEqual([false, true]);
+  expect(lines(results.transcript)).toEqual(WHOLE_CALL.slice(0, 3));
+  expect((await page.seen()).states).toContain("reconnecting");
+  expect(results.end_reason).toBe("completed");
+});
+
+test("a microphone that is muted sends nothing, and says that it pauses", async () => {
+  await using world = await World.with();
+  await using browser = await openChromium();
+  await using page = await CallPage.open(browser, world);
+
+  await page.start({ session: await world.session(), apiUrl: world.api.url });
+  await until("the page sends audio", () => world.gemini.last.audio.length > 10);
+  await page.call((call) => (call.mic.muted = true));
+  await until("the page says that it pauses", () => world.gemini.last.sent.some((message) => message.realtimeInput?.audioStreamEnd));
+  const before = world.gemini.last.audio.length;
+  await page.call((call) => call.tell("The caller looks at the menu."));
+  await until("the text has come", () => world.gemini.last.sent.some((message) => JSON.stringify(message).includes("menu")));
+  const during = world.gemini.last.audio.length;
+  await page.call((call) => (call.mic.muted = false));
+  await until("the page sends audio again", () => world.gemini.last.audio.length > during + 10);
+  await page.call((call) => void call.hangUp());
+  await page.in("ended");
+
+  expect(during).toBe(before);
+});
+
+function codesHeard(gemini: Relay): number[] {
+  return gemini.connections.flatMap((connection) => codesIn(connection.pcm, RATE));
+}

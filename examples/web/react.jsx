@@ -1,0 +1,149 @@
+import { useCall } from "@pi-voice/react";
+import { StrictMode, useState } from "react";
+import { createRoot } from "react-dom/client";
+
+const STATES = {
+  connecting: "Connecting …",
+  needs_gesture: "The browser waits for you to turn on the sound",
+  listening: "Mia is listening",
+  thinking: "Mia is thinking …",
+  speaking: "Mia is speaking",
+  reconnecting: "The connection is lost. Reconnecting …",
+  ended: "The call has ended",
+  failed: "The call has failed",
+};
+
+const apiUrl = document.body.dataset.apiUrl;
+
+async function fetchSession(signal) {
+  const response = await fetch("/session", { method: "POST", signal });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error.message);
+  return answer;
+}
+
+function Page() {
+  const [table, setTable] = useState(null);
+  const [isScripted, setIsScripted] = useState(false);
+  const tools = {
+    show_table: ({ area }) => {
+      setTable(`T12, ${area}`);
+      return { table: "T12", view: "the lake" };
+    },
+  };
+  const { state, error, turns, results, start, hangUp, say, resumeAudio, mic } = useCall({
+    apiUrl,
+    fetchSession: async (signal) => {
+      const session = await fetchSession(signal);
+      setIsScripted(session.connection.gemini_live.url.startsWith("ws:"));
+      return session;
+    },
+    tools,
+  });
+  const isOver = !(state in STATES) || state === "ended" || state === "failed";
+
+  return (
+    <main>
+      <h1>Restaurant Linden</h1>
+      <p className="intro">Reserve a table by voice. Mia, our agent, takes your call.</p>
+
+      <section className="call" aria-label="Call">
+        <p className="state" role="status">
+          {STATES[state] ?? "Ready for your call"}
+        </p>
+        <p className="error" role="alert">
+          {error && said(error)}
+        </p>
+        <div className="buttons">
+          {isOver && (
+            <button type="button" className="primary" onClick={start}>
+              Start the call
+            </button>
+          )}
+          {state === "needs_gesture" && (
+            <button type="button" className="primary" onClick={resumeAudio}>
+              Turn on the sound
+            </button>
+          )}
+          {!isOver && (
+            <>
+              <button type="button" aria-pressed={mic.muted} onClick={() => mic.setMuted(!mic.muted)}>
+                Mute
+              </button>
+              <button type="button" className="danger" onClick={() => hangUp()}>
+                Hang up
+              </button>
+            </>
+          )}
+        </div>
+        {isScripted && (
+          <p className="note">
+            This call is with a stand-in for Gemini, which recognizes no speech: when you have spoken, the next line of
+            a script counts as what you said. What you type is taken as it is.
+          </p>
+        )}
+      </section>
+
+      <section className="turns" aria-labelledby="turns-title">
+        <h2 id="turns-title">Conversation</h2>
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls it by keys */}
+        <ol role="log" tabIndex={0} aria-labelledby="turns-title">
+          {turns.map(({ role, text }, number) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
+            <li key={number} className={role}>
+              <span className="who">{role === "agent" ? "Mia" : "You"}</span>
+              {text}
+            </li>
+          ))}
+        </ol>
+        {!isOver && <Keyboard say={say} />}
+      </section>
+
+      {(table || results) && (
+        <section className="results" aria-labelledby="results-title" aria-live="polite">
+          <h2 id="results-title">Results</h2>
+          <dl>
+            {Object.entries(results?.results ?? { "your table": table }).map(([name, value]) => (
+              <Field key={name} name={name} value={value} />
+            ))}
+          </dl>
+        </section>
+      )}
+    </main>
+  );
+}
+
+function said(error) {
+  const isOfBackend = error.code === "api_unavailable" && error.cause;
+  return isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
+}
+
+function Keyboard({ say }) {
+  const send = (event) => {
+    event.preventDefault();
+    say(new FormData(event.currentTarget).get("text"));
+    event.currentTarget.reset();
+  };
+  return (
+    <form onSubmit={send}>
+      <label htmlFor="text">Type instead of speaking</label>
+      <input id="text" name="text" autoComplete="off" maxLength={500} required />
+      <button type="submit">Send</button>
+    </form>
+  );
+}
+
+function Field({ name, value }) {
+  return (
+    <>
+      <dt>{name.replaceAll("_", " ")}</dt>
+      <dd>{typeof value === "string" ? value : JSON.stringify(value)}</dd>
+    </>
+  );
+}
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <Page />
+  </StrictMode>,
+);

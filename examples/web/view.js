@@ -1,0 +1,122 @@
+// Shows a call on index.html. Nothing here is specific to Pi Voice except the names of the states.
+
+const STATES = {
+  connecting: "Connecting …",
+  needs_gesture: "The browser waits for you to turn on the sound",
+  listening: "Mia is listening",
+  thinking: "Mia is thinking …",
+  speaking: "Mia is speaking",
+  reconnecting: "The connection is lost. Reconnecting …",
+  ended: "The call has ended",
+  failed: "The call has failed",
+};
+const REASONS = {
+  agent_hung_up: "Mia has hung up",
+  client_timer: "The time of the call is over",
+};
+
+const $ = (id) => document.getElementById(id);
+let call = null;
+let hangUp = new AbortController();
+
+/** Starts a call when the visitor wants one, and shows it; the signal is aborted when they hang up. */
+export function onStart(start) {
+  const startWith = async (audio) => {
+    hangUp = new AbortController();
+    const { signal } = hangUp;
+    call = null;
+    $("error").textContent = "";
+    $("results").hidden = true;
+    showTurns([]);
+    showState({ state: "connecting" });
+    try {
+      showCall(await start({ signal, audio }));
+    } catch (error) {
+      showState({ state: signal.aborted ? "ended" : "failed" });
+      if (!signal.aborted) showError(error);
+    }
+  };
+  $("start").addEventListener("click", () => startWith({}));
+  $("type").addEventListener("click", () => startWith({ microphone: false }));
+}
+
+/** Returns the JSON of a response; throws what an error of the backend says. */
+export async function answerOf(response) {
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error.message);
+  $("scripted").hidden = !answer.connection.gemini_live.url.startsWith("ws:");
+  return answer;
+}
+
+export function showState({ state, reason }) {
+  document.body.dataset.state = state;
+  $("state").textContent = (state === "ended" && REASONS[reason]) || STATES[state];
+}
+
+export function showTurns(turns) {
+  const shown = turns.map(({ role, text }) => {
+    const item = element("li", text, role);
+    item.prepend(element("span", role === "agent" ? "Mia" : "You", "who"));
+    return item;
+  });
+  $("turns").replaceChildren(...shown);
+  shown.at(-1)?.scrollIntoView({ block: "nearest" });
+}
+
+/** Shows a table, and returns what the agent gets to know. */
+export function showTable({ table, area }) {
+  $("fields").replaceChildren(...field("Your table", `${table}, ${area}`));
+  $("results").hidden = false;
+  return { table, view: "the lake" };
+}
+
+export function showResults({ results, extraction }) {
+  const fields = Object.entries(results ?? { results: extraction?.status ?? "none" });
+  $("fields").replaceChildren(...fields.flatMap(([name, value]) => field(name.replaceAll("_", " "), value)));
+  $("results").hidden = false;
+}
+
+/** Connects the buttons, the text field and the orb with a call. */
+function showCall(started) {
+  call = started;
+  call.on("error", showError);
+  showTurns(call.turns);
+  showState(call);
+  showMuted();
+  showLevel();
+}
+
+function showError(error) {
+  const isOfBackend = error.code === "api_unavailable" && error.cause;
+  $("error").textContent = isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
+}
+
+function showMuted() {
+  $("mute").setAttribute("aria-pressed", String(call.mic.muted));
+}
+
+function showLevel() {
+  const level = call.state === "speaking" ? call.speaker.level() : call.mic.level();
+  $("orb").style.setProperty("--level", level.toFixed(3));
+  if (call.state !== "ended" && call.state !== "failed") requestAnimationFrame(showLevel);
+}
+
+function field(name, value) {
+  return [element("dt", name), element("dd", typeof value === "string" ? value : JSON.stringify(value))];
+}
+
+function element(tag, text, className = "") {
+  return Object.assign(document.createElement(tag), { textContent: text, className });
+}
+
+$("hang-up").addEventListener("click", () => hangUp.abort());
+$("sound").addEventListener("click", () => call?.resumeAudio());
+$("mute").addEventListener("click", () => {
+  call.mic.muted = !call.mic.muted;
+  showMuted();
+});
+$("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  call?.say($("text").value);
+  $("say").reset();
+});
