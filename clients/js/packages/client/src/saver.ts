@@ -1,4 +1,4 @@
-import { ApiError, bytesOf, type SessionApi } from "./api.js";
+import { bytesOf, type SessionApi } from "./api.js";
 import { CallError, callError } from "./errors.js";
 import type { Transcript } from "./transcript.js";
 import type { Turn } from "./types.js";
@@ -95,7 +95,7 @@ export class Saver {
         if (!(data.next > this.next)) return;
         this.next = data.next;
       } catch (error) {
-        const next = error instanceof ApiError ? error.next : undefined;
+        const next = error instanceof CallError ? error.details.next : undefined;
         if (next !== undefined && next >= this.#missing && next !== this.next) {
           this.next = next; // where the API wants to go on
           continue;

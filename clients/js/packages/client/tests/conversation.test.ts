@@ -194,6 +194,27 @@ describe("the greeting", () => {
     expect(socket.texts).toEqual([GREETING]);
   });
 
+  test("is asked for again only after the caller has finished speaking", async () => {
+    const socket = await begun();
+    for (let second = 0; second < 8; second++) record(31, 0.5);
+    await seconds(2);
+    expect(socket.texts).toEqual([GREETING]);
+
+    await seconds(8);
+
+    expect(socket.texts).toEqual([GREETING, GREETING]);
+  });
+
+  test("is asked for again in a noisy place, too", async () => {
+    const socket = await begun();
+    for (let second = 0; second < 30; second++) {
+      record(31, 0.5);
+      await seconds(0);
+    }
+
+    expect(socket.texts).toEqual([GREETING, GREETING]);
+  });
+
   test("is left out where the caller has typed before", async () => {
     conversation.say("Hello?");
 
