@@ -1,12 +1,16 @@
 import { type Browser, type Page, launch } from "puppeteer-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { expectWholeCall } from "./support/expected.js";
+import { runSound } from "./support/sound.js";
 import { type Json, PATIENCE_MS, SAYS, World, until } from "./support/world.js";
 
 /** Firefox by WebDriver BiDi, with a fake microphone that hums. */
 let browser: Browser;
+let sound: Awaited<ReturnType<typeof runSound>>;
 beforeAll(async () => {
+  sound = await runSound();
   browser = await launch({
+    env: { ...process.env, ...sound.variables },
     browser: "firefox",
     executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
     headless: true,
@@ -18,7 +22,10 @@ beforeAll(async () => {
     },
   });
 });
-afterAll(() => browser?.close());
+afterAll(async () => {
+  await browser?.close();
+  await sound?.stop();
+});
 
 async function open(world: World): Promise<Page> {
   const page = await browser.newPage();

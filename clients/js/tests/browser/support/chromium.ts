@@ -142,9 +142,13 @@ export class CallPage {
 
   /** Wait for the end of the call, and return the completed session that the page got. */
   async results(): Promise<Json> {
-    const seen = await until("the call has results", async () => {
+    const ended = async () => {
       const now = await this.seen();
       return now.results || now.failure ? now : null;
+    };
+    const seen = await until("the call has results", ended).catch(async (error) => {
+      const call = await this.call(({ state, turns, toolCalls }) => ({ state, turns, toolCalls }));
+      throw new Error(`${error.message}: ${JSON.stringify({ ...call, ...(await this.seen()) })}`);
     });
     if (seen.failure) throw new Error(`The call failed: ${JSON.stringify(seen)}`);
     return seen.results;
