@@ -1,4 +1,2 @@
-import type { OutputFile } from "esbuild";
-
-/** Bundles the package and its worklets; returns the files if `write` is false. */
-export function bundle(options?: { write?: boolean }): Promise<OutputFile[]>;
+/** Bundles the package and its worklets; returns the code of each file by its name. */
+export function bundle(): Promise<Record<string, string>>;

@@ -1,38 +1,46 @@
-// Builds `dist/`: the package, its two worklets, and its types.
+// Builds `dist/`: the package and its two worklets; TypeScript adds the types.
 
-import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-/** Bundles the package and its worklets; returns the files if `write` is false. */
-export async function bundle({ write = true } = {}) {
-  const { outputFiles } = await build({
+/** Bundles the package and its worklets; returns the code of each file by its name. */
+export async function bundle() {
+  const common = {
     absWorkingDir: here,
-    entryPoints: {
-      index: "src/index.ts",
-      "microphone.worklet": "src/worklets/microphone.worklet.ts",
-      "playback.worklet": "src/worklets/playback.worklet.ts",
-    },
     outdir: "dist",
     bundle: true,
-    minify: true,
     format: "esm",
     target: "es2022",
-    external: ["livekit-client"],
-    legalComments: "none",
-    write,
-  });
-  return outputFiles ?? [];
+    minify: true,
+    write: false,
+  };
+  const built = await Promise.all([
+    build({
+      ...common,
+      entryPoints: ["src/index.ts", "src/livekit.ts"],
+      splitting: true, // livekit.js is loaded only by pages that want it
+      external: ["livekit-client"],
+    }),
+    // Some browsers load no imports in a worklet, so each is one file.
+    build({ ...common, entryPoints: ["src/worklets/microphone.worklet.ts", "src/worklets/playback.worklet.ts"] }),
+  ]);
+  /** @type {Record<string, string>} */
+  const files = {};
+  for (const { path, text } of built.flatMap(({ outputFiles }) => outputFiles)) {
+    const { code } = await minify(text, { module: true, ecma: 2020, compress: { passes: 3 } });
+    files[path.slice(path.lastIndexOf("/") + 1)] = code;
+  }
+  return files;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  rmSync(join(here, "dist"), { recursive: true, force: true });
-  await bundle();
-  const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-  execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
+  const dist = join(here, "dist");
+  rmSync(dist, { recursive: true, force: true });
+  mkdirSync(dist);
+  for (const [name, code] of Object.entries(await bundle())) writeFileSync(join(dist, name), code);
 }

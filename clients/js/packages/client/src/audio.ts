@@ -1,6 +1,6 @@
-import { bothDevices, canChooseSpeaker, listDevices } from "./devices.js";
+import { bothDevices, canChooseSpeaker } from "./devices.js";
 import { CallError, callError } from "./errors.js";
-import { Microphone } from "./microphone.js";
+import { Microphone, stopTracks } from "./microphone.js";
 import { Playback } from "./playback.js";
 import { SpokenAudio } from "./spoken-audio.js";
 import type { AudioOptions, Device } from "./types.js";
@@ -70,30 +70,19 @@ export class CallAudio {
     const loading = this.#load();
     try {
       const [stream] = await Promise.all([asking, loading]);
-      if (this.#isClosed) return;
+      if (this.#isClosed) {
+        if (stream) stopTracks(stream);
+        return;
+      }
       this.playback = new Playback(this.#context, () => this.listener?.onChange());
       if (stream) this.microphone.record(stream, microphoneId);
-      if (speakerId && canChooseSpeaker()) await this.useSpeaker(speakerId).catch(() => {}); // then on the system's
+      if (speakerId && canChooseSpeaker()) await this.playback.use(speakerId).catch(() => {}); // then on the system's
     } catch (error) {
-      void asking?.then((stream) => stream.getTracks().forEach((track) => track.stop())).catch(() => {});
+      asking?.then(stopTracks).catch(() => {}); // its own error is thrown below
       throw error;
     }
     this.#context.addEventListener("statechange", this.#onState);
     navigator.mediaDevices?.addEventListener("devicechange", this.#onDevices);
-  }
-
-  /** Switches to another loudspeaker; "" is the system's. */
-  async useSpeaker(deviceId: string): Promise<void> {
-    if (!canChooseSpeaker())
-      throw new CallError("invalid_options", { message: "This browser plays on the system's loudspeaker only." });
-    await this.playback?.use(deviceId).catch((error: unknown) => {
-      throw callError(error, "invalid_options");
-    });
-  }
-
-  /** Lists the loudspeakers, if the browser can choose one. */
-  async speakers(): Promise<Device[]> {
-    return canChooseSpeaker() ? await listDevices("audiooutput") : [];
   }
 
   close(): void {
@@ -118,7 +107,9 @@ export class CallAudio {
     const microphone = folder
       ? new URL("microphone.worklet.js", folder)
       : new URL("./microphone.worklet.js", import.meta.url);
-    const playback = folder ? new URL("playback.worklet.js", folder) : new URL("./playback.worklet.js", import.meta.url);
+    const playback = folder
+      ? new URL("playback.worklet.js", folder)
+      : new URL("./playback.worklet.js", import.meta.url);
     try {
       await Promise.all([microphone, playback].map((url) => this.#context.audioWorklet.addModule(url)));
     } catch (error) {
@@ -134,7 +125,7 @@ export class CallAudio {
       this.microphone.follow(devices.microphones.map(({ deviceId }) => deviceId));
       const { sinkId } = this.#context as AudioContext & { sinkId?: unknown };
       if (typeof sinkId === "string" && sinkId && !devices.speakers.some(({ deviceId }) => deviceId === sinkId))
-        void this.useSpeaker("").catch(reportError);
+        this.playback?.use("").catch(reportError);
       this.listener?.onDevices(devices);
     }, reportError);
   };

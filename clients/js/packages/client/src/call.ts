@@ -1,11 +1,10 @@
 import type { SessionApi } from "./api.js";
 import type { CallAudio } from "./audio.js";
-import { complete } from "./completion.js";
+import { complete, newKey } from "./completion.js";
 import { Conversation } from "./conversation.js";
-import { bothDevices } from "./devices.js";
 import { Emitter } from "./emitter.js";
 import { CallError, callError } from "./errors.js";
-import { joinRoom, loadLiveKit } from "./livekit.js";
+import type { LiveKitModule } from "./livekit.js";
 import { forget, type StoredCall, store } from "./persistence.js";
 import { Saver } from "./saver.js";
 import { SpeechEnd } from "./speech-end.js";
@@ -149,8 +148,8 @@ export class Call {
     this.results = this.#completed.promise;
     this.results.catch(() => {}); // also an event, so that nobody has to wait for it
     this.#ready.promise.catch(() => {});
-    this.mic = microphoneControl(this.#audio);
-    this.speaker = speakerControl(this.#audio);
+    this.mic = this.#audio?.microphone ?? { ...NO_AUDIO };
+    this.speaker = this.#audio?.playback ?? { ...NO_AUDIO };
     if (this.#audio)
       this.#audio.listener = {
         onSpoken: (level) => this.#onSpoken(level),
@@ -189,7 +188,8 @@ export class Call {
 
   /** Seconds until the call's time limit; null: it has none. */
   get secondsLeft(): number | null {
-    return this.#endsAt === null ? null : Math.max(0, (this.#endsAt - Date.now()) / 1000);
+    if (this.#endsAt === null) return this.#parts.maxSeconds; // it begins with the first connection
+    return Math.max(0, (this.#endsAt - Date.now()) / 1000);
   }
 
   /** Calls a listener at each event; returns how to stop that. */
@@ -250,9 +250,9 @@ export class Call {
       if (maxSeconds !== null) this.#endsAt ??= Date.now() + maxSeconds * 1000;
       if (this.#endsAt !== null) void this.#limit(this.#endsAt);
       this.#store();
-      const joining = this.#join();
-      if (options.livekit === "required") await joining;
-      await Promise.all([joining, this.#conversation.run()]);
+      if (options.livekit === "required") await this.#join();
+      else void this.#join();
+      if (!this.#isOver) await this.#conversation.run();
       this.#end("disconnected");
     } catch (error) {
       this.#fail(callError(error, "gemini_unreachable"));
@@ -300,7 +300,8 @@ export class Call {
         if (inlineData?.data) this.#audio?.playback?.play(inlineData.data);
     if (content.modelTurn || isTurnEnd) this.#think(false);
     else if (content.inputTranscription?.text && !this.#transcript.agentSpeaks) this.#think(!content.interrupted);
-    if (addUsage(this.#usage, message) && performance.now() - this.#usageAt >= USAGE_SECONDS * 1000) this.#reportUsage();
+    if (addUsage(this.#usage, message) && performance.now() - this.#usageAt >= USAGE_SECONDS * 1000)
+      this.#reportUsage();
     if (!this.#isOver) this.#takeToolCalls(message, isTurnEnd);
     this.#saver.save();
     if (this.#transcript.settled > this.#storedTurns) this.#store();
@@ -336,7 +337,10 @@ export class Call {
   #handlers(): ReadonlyMap<string, Run> {
     const handlers = Object.entries(this.#parts.options.tools ?? {});
     return new Map(
-      handlers.map(([name, handler]) => [name, (args, callId, signal) => handler(args, { signal, callId, call: this })]),
+      handlers.map(([name, handler]) => [
+        name,
+        (args, callId, signal) => handler(args, { signal, callId, call: this }),
+      ]),
     );
   }
 
@@ -347,19 +351,20 @@ export class Call {
     if (!options.livekit) return;
     try {
       if (!connection.livekit) throw new CallError("livekit_failed", { message: "The session has no LiveKit room." });
-      const module = await loadLiveKit(options.livekit);
       const tracks = { caller: this.#audio?.microphone.track, agent: this.#audio?.playback?.track };
+      const [module, { joinRoom }] = await Promise.all([loaded(options.livekit), import("./livekit.js")]);
       const leave = await joinRoom(module, connection.livekit, tracks, {
         onStopped: () => this.#end("stopped"),
-        onLost: (error) => {
-          this.#survive(error);
+        onLost: (reason) => {
+          this.#survive(livekitError(`reason ${reason}`));
           if (options.livekit === "required") this.#end("disconnected");
         },
       });
       if (this.#isOver) await leave();
       else this.#leaveRoom = leave;
     } catch (error) {
-      const failure = callError(error, "livekit_failed", true);
+      // LiveKit's own error may name the URL with its token.
+      const failure = error instanceof CallError ? error : livekitError((error as Error).name);
       if (options.livekit === "required") throw failure;
       this.#survive(failure);
     }
@@ -374,13 +379,9 @@ export class Call {
     }
     try {
       const body = { has_resumption_handle: hasHandle };
-      const { data } = await this.#api.insist<{ data: RenewedSession }>(
-        RENEW_SECONDS,
-        "POST",
-        "/renew",
-        body,
-        { signal: this.#over.signal },
-      );
+      const { data } = await this.#api.insist<{ data: RenewedSession }>(RENEW_SECONDS, "POST", "/renew", body, {
+        signal: this.#over.signal,
+      });
       this.#api.token = data.client_token;
       this.#live = data.connection.gemini_live;
       this.#store();
@@ -421,7 +422,7 @@ export class Call {
     if (Object.keys(this.#usage).length) this.#api.ask("POST", "/usage", this.#usage, keepalive).catch(() => {});
     if (this.#parts.isStored || event.persisted || !this.#saver.isWhole) return;
     const request = { transcript: turns, duration_seconds: this.#seconds, end_reason: "page_closed" };
-    this.#api.ask("POST", "/complete", request, { ...keepalive, key: crypto.randomUUID() }).catch(() => {});
+    this.#api.ask("POST", "/complete", request, { ...keepalive, key: newKey() }).catch(() => {});
   };
 
   readonly #onAbort = (): void => this.#end("completed");
@@ -474,7 +475,7 @@ export class Call {
     this.#update();
     const transcript = this.#saver.isWhole ? { transcript: this.#transcript.turns } : {};
     this.#ending ??= {
-      key: crypto.randomUUID(),
+      key: newKey(),
       request: { ...transcript, duration_seconds: seconds, end_reason: reason },
     };
     this.#store();
@@ -488,17 +489,17 @@ export class Call {
     if (this.#isOver) return;
     this.#reason = error.code;
     this.#hasFailed = true;
+    this.#ready.reject(error);
     this.#close();
     this.#conversation.close();
     this.#release();
     if (this.#parts.isOwner && error.code !== "transcript_taken_over") {
       const request = { transcript: this.#transcript.turns, end_reason: error.code };
       // The call has failed for another reason, which the page gets to know.
-      complete(this.#api, { key: crypto.randomUUID(), request }).catch(() => {});
+      complete(this.#api, { key: newKey(), request }).catch(() => {});
     }
     this.#survive(error);
     this.#completed.reject(error);
-    this.#ready.reject(error);
   }
 
   #release(): void {
@@ -571,47 +572,26 @@ export class Call {
   }
 }
 
-function microphoneControl(audio: CallAudio | undefined): MicrophoneControl {
-  const microphone = audio?.microphone;
-  return {
-    get muted() {
-      return microphone?.muted ?? false;
-    },
-    set muted(isMuted) {
-      if (microphone) microphone.muted = isMuted;
-    },
-    level: () => microphone?.level() ?? 0,
-    devices: async () => (await bothDevices()).microphones,
-    use: async (deviceId) => {
-      if (!microphone) throw new CallError("invalid_options", { message: "This call has no microphone." });
-      await microphone.use(deviceId);
-    },
-  };
+const NO_AUDIO = {
+  muted: false,
+  volume: 1,
+  level: () => 0,
+  devices: async () => [],
+  use: async () => {
+    throw new CallError("invalid_options", { message: "This call has no audio." });
+  },
+};
+
+async function loaded(livekit: NonNullable<ResumeCallOptions["livekit"]>): Promise<LiveKitModule> {
+  try {
+    return await (typeof livekit === "function" ? livekit() : import("livekit-client"));
+  } catch (cause) {
+    throw new CallError("livekit_missing", { cause });
+  }
 }
 
-function speakerControl(audio: CallAudio | undefined): SpeakerControl {
-  const playback = audio?.playback;
-  return {
-    get muted() {
-      return playback?.muted ?? false;
-    },
-    set muted(isMuted) {
-      if (playback) playback.muted = isMuted;
-    },
-    get volume() {
-      return playback?.volume ?? 1;
-    },
-    set volume(volume) {
-      if (playback) playback.volume = volume;
-    },
-    level: () => playback?.level() ?? 0,
-    devices: async () => (await bothDevices()).speakers,
-    use: async (deviceId) => {
-      if (!audio) throw new CallError("invalid_options", { message: "This call has no loudspeaker." });
-      await audio.useSpeaker(deviceId);
-    },
-  };
-}
+const livekitError = (why: string): CallError =>
+  new CallError("livekit_failed", { message: `The LiveKit room cannot be used (${why}).`, retryable: true });
 
 interface Deferred<T> {
   promise: Promise<T>;

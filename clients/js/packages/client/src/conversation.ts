@@ -168,7 +168,6 @@ export class Conversation {
     this.#transcript.take({ setupComplete: {} });
     this.#handle = undefined; // a handle is valid for one connection
     this.#wasSetUp = true;
-    this.#listener.onSetUp(isResumed);
     if (!isResumed) this.#unanswered = this.#unanswered.filter(({ kind }) => kind !== "answer");
     const isPrompted = this.#unanswered.some(({ kind }) => kind === "text" || kind === "prompt");
     if (!isPrompted && (isAgentsTurn || !isResumed)) {
@@ -179,6 +178,7 @@ export class Conversation {
     for (const { message, kind } of this.#unanswered) if (kind !== "prompt" || !isSpokenTo) connection.send(message);
     this.#open = connection;
     this.#sendAudio(connection);
+    this.#listener.onSetUp(isResumed);
     await sleep(PROMPT_SECONDS, signal);
     if (signal.aborted || connection !== this.#open) return;
     for (const { message, kind } of this.#unanswered) if (kind === "prompt") connection.send(message);

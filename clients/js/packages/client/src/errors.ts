@@ -1,21 +1,18 @@
 // What to do about the errors that the API does not know. Errors of the API have their advice in the message.
 const ADVICE: Record<string, [message: string, advice: string]> = {
-  microphone_refused: ["The microphone is not allowed.", "Allow the microphone for this page in the browser."],
+  microphone_refused: ["The microphone is not allowed.", "Allow the microphone for this page."],
   microphone_missing: ["There is no microphone.", "Connect a microphone, or start the call without one."],
   microphone_busy: ["The microphone cannot be opened.", "Close other programs that use the microphone."],
-  worklet_unavailable: [
-    "The browser cannot process audio here.",
-    "Serve the page over HTTPS, and the two worklet files from its own origin.",
-  ],
+  worklet_unavailable: ["The page cannot process audio.", "Serve the page over HTTPS, with the worklet files."],
   offline: ["The browser is offline.", "Connect to the internet."],
   session_expired: ["The session has expired.", "Start a new call."],
   model_unavailable: ["Gemini does not know the Live model.", "Set another Live model in the deployment."],
-  api_unavailable: ["The API does not answer.", "Try again in a moment, and check `apiUrl` and the allowed origins."],
+  api_unavailable: ["The API does not answer.", "Check `apiUrl` and the allowed origins, and try again."],
   gemini_unreachable: ["There is no connection to Gemini.", "Check that the network allows WebSockets."],
   livekit_failed: ["The LiveKit room cannot be used.", "Check that the network allows WebRTC."],
-  livekit_missing: ["The package livekit-client is not installed.", "Run `npm install livekit-client`."],
+  livekit_missing: ["livekit-client is not installed.", "Run `npm install livekit-client`."],
   aborted: ["The call was aborted.", "Start a new call."],
-  transcript_taken_over: ["Another page has taken over the call.", "Go on in the other tab."],
+  transcript_taken_over: ["Another page has taken over the call.", "Go on in the other page."],
   invalid_options: ["The options are not valid.", "Correct the options."],
 };
 
@@ -31,10 +28,7 @@ export class CallError extends Error {
   /** Id of the request that failed. */
   readonly requestId?: string;
 
-  constructor(
-    code: string,
-    { message, retryable = false, requestId, cause }: ErrorDetails = {},
-  ) {
+  constructor(code: string, { message, retryable = false, requestId, cause }: ErrorDetails = {}) {
     const [standard, advice] = ADVICE[code] ?? [];
     super(message ?? standard ?? code, cause === undefined ? undefined : { cause });
     this.code = code;

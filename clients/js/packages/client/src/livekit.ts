@@ -1,8 +1,7 @@
-import { CallError } from "./errors.js";
-import { atMost } from "./timing.js";
 import type { LiveKitConnection } from "./types.js";
 
 const JOINING_SECONDS = 20;
+const LEAVING_SECONDS = 2;
 // LiveKit's DisconnectReason: the participant was removed, the room was deleted, the room was closed.
 const HUNG_UP = [4, 5, 10];
 const LEFT = 1; // the page itself has disconnected
@@ -33,19 +32,15 @@ export interface LiveKitModule {
 export interface RoomListener {
   /** The room was closed for everyone, because the call was stopped or its time is over. */
   onStopped(): void;
-  onLost(error: CallError): void;
+  /** The room was lost, for one of LiveKit's reasons. */
+  onLost(reason: number): void;
 }
 
-/** Loads the package livekit-client, which is installed only where it is wanted. */
-export async function loadLiveKit(livekit: true | "required" | (() => Promise<LiveKitModule>)): Promise<LiveKitModule> {
-  try {
-    return await (typeof livekit === "function" ? livekit() : import("livekit-client"));
-  } catch (cause) {
-    throw new CallError("livekit_missing", { cause });
-  }
-}
-
-/** Joins the room with the microphone and the agent's voice, so that others hear both; returns how to leave it. */
+/**
+ * Joins the room with the microphone and the agent's voice, so that others hear both; returns how to leave it.
+ *
+ * Imports nothing of this package: it is a file of its own, which only pages with LiveKit load.
+ */
 export async function joinRoom(
   module: LiveKitModule,
   connection: LiveKitConnection,
@@ -56,24 +51,31 @@ export async function joinRoom(
   let hasJoined = false;
   room.on("trackSubscribed", (track: LiveKitTrack) => track.kind === "audio" && track.attach());
   room.on("trackUnsubscribed", (track: LiveKitTrack) => track.detach());
-  room.on("disconnected", (reason?: number) => {
+  room.on("disconnected", (reason = 0) => {
     if (!hasJoined || reason === LEFT) return;
-    if (HUNG_UP.includes(reason ?? 0)) listener.onStopped();
-    else listener.onLost(new CallError("livekit_failed", { message: `LiveKit disconnected (reason ${reason}).` }));
+    if (HUNG_UP.includes(reason)) listener.onStopped();
+    else listener.onLost(reason);
   });
-  let failure: unknown;
   const join = async () => {
     await room.connect(connection.url, connection.token);
     for (const [name, track] of Object.entries(tracks))
       if (track) await room.localParticipant.publishTrack(track, { name, source: "microphone" });
     hasJoined = true;
   };
-  await atMost(JOINING_SECONDS, join().catch((error: unknown) => (failure = error)));
-  if (!hasJoined) {
-    await atMost(1, room.disconnect());
-    // LiveKit's own error may name the URL with its token.
-    const why = failure instanceof Error ? `${failure.name}` : "no answer";
-    throw new CallError("livekit_failed", { message: `The LiveKit room cannot be joined (${why}).`, retryable: true });
+  const leave = () => within(LEAVING_SECONDS, room.disconnect()).catch(() => {}); // it is left in any case
+  try {
+    await within(JOINING_SECONDS, join());
+    return leave;
+  } catch (error) {
+    await leave();
+    throw error;
   }
-  return () => atMost(2, room.disconnect());
+}
+
+async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new DOMException("LiveKit does not answer.", "TimeoutError")), seconds * 1000);
+  });
+  return await Promise.race([work, late]).finally(() => clearTimeout(timer));
 }

@@ -1,5 +1,7 @@
+import { listDevices } from "./devices.js";
 import { CallError } from "./errors.js";
 import { encode } from "./pcm.js";
+import type { Device, MicrophoneControl } from "./types.js";
 import type { RecordedPiece } from "./worklets/recorder.js";
 
 const FRESH_MS = 200; // a loudness that is older is none
@@ -12,7 +14,7 @@ export interface MicrophoneListener {
 }
 
 /** The caller's microphone, as pieces for Gemini and as a stream for LiveKit. */
-export class Microphone {
+export class Microphone implements MicrophoneControl {
   readonly #context: AudioContext;
   readonly #listener: MicrophoneListener;
   #node: AudioWorkletNode | undefined;
@@ -55,6 +57,10 @@ export class Microphone {
     return this.#isMuted || performance.now() - this.#levelAt > FRESH_MS ? 0 : this.#level;
   }
 
+  devices(): Promise<Device[]> {
+    return listDevices("audioinput");
+  }
+
   /** Asks for a microphone; call it in a gesture, before anything is awaited. */
   async ask(deviceId = "", isExact = false): Promise<MediaStream> {
     try {
@@ -74,7 +80,10 @@ export class Microphone {
 
   /** Records a stream from now on. */
   record(stream: MediaStream, deviceId = ""): void {
-    if (this.#isClosed) return stopTracks(stream);
+    if (this.#isClosed) {
+      stopTracks(stream);
+      return;
+    }
     this.#node ??= this.#recorder();
     this.#release();
     this.#stream = stream;
@@ -139,7 +148,8 @@ export class Microphone {
   }
 }
 
-function stopTracks(stream: MediaStream): void {
+/** Releases a microphone. */
+export function stopTracks(stream: MediaStream): void {
   for (const track of stream.getTracks()) {
     track.onended = null;
     track.stop();
@@ -149,6 +159,7 @@ function stopTracks(stream: MediaStream): void {
 function microphoneError(cause: unknown): CallError {
   const name = cause instanceof Error ? cause.name : "";
   if (name === "NotAllowedError" || name === "SecurityError") return new CallError("microphone_refused", { cause });
-  if (name === "NotFoundError" || name === "OverconstrainedError") return new CallError("microphone_missing", { cause });
+  if (name === "NotFoundError" || name === "OverconstrainedError")
+    return new CallError("microphone_missing", { cause });
   return new CallError("microphone_busy", { cause, retryable: true });
 }

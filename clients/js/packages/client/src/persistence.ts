@@ -59,7 +59,7 @@ export async function lock(sessionId: string): Promise<(() => void) | null> {
       navigator.locks.request(`${KEY}-${sessionId}`, { signal: patience.signal }, hold).catch(reject);
     });
   } catch {
-    return null;
+    return patience.signal.aborted ? null : () => {}; // a page that may not use locks may still call
   } finally {
     clearTimeout(timer);
   }
@@ -67,10 +67,5 @@ export async function lock(sessionId: string): Promise<(() => void) | null> {
 
 function isStoredCall(value: unknown): value is StoredCall {
   const call = value as StoredCall | null;
-  return (
-    typeof call?.sessionId === "string" &&
-    typeof call.clientToken === "string" &&
-    Number.isFinite(call.beganAt) &&
-    Array.isArray(call.turns)
-  );
+  return Boolean(call?.sessionId && call.clientToken && call.beganAt && Array.isArray(call.turns));
 }

@@ -1,5 +1,8 @@
+import { canChooseSpeaker, listDevices } from "./devices.js";
+import { CallError } from "./errors.js";
 import { decode, SPOKEN_RATE } from "./pcm.js";
 import { sleep } from "./timing.js";
+import type { Device, SpeakerControl } from "./types.js";
 import type { PlaybackReport } from "./worklets/player.js";
 
 const FRESH_MS = 200; // a loudness that is older is none
@@ -7,7 +10,7 @@ const LONGEST_SECONDS = 600; // of sound that waits to be played
 const PATIENCE_SECONDS = 3; // beyond the length of what is to be played
 
 /** The agent's voice, and how much of it was heard. */
-export class Playback {
+export class Playback implements SpeakerControl {
   readonly #context: AudioContext;
   readonly #node: AudioWorkletNode;
   readonly #gain: GainNode;
@@ -101,9 +104,17 @@ export class Playback {
     await sleep(this.#latency);
   }
 
+  async devices(): Promise<Device[]> {
+    return canChooseSpeaker() ? listDevices("audiooutput") : [];
+  }
+
   /** Switches to another loudspeaker; "" is the system's. */
   async use(deviceId: string): Promise<void> {
-    await (this.#context as AudioContext & { setSinkId(id: string): Promise<void> }).setSinkId(deviceId);
+    try {
+      await (this.#context as AudioContext & { setSinkId(id: string): Promise<void> }).setSinkId(deviceId);
+    } catch (cause) {
+      throw new CallError("invalid_options", { message: "The loudspeaker cannot be chosen.", cause });
+    }
   }
 
   close(): void {

@@ -79,7 +79,10 @@ export class Saver {
     const { turns, settled } = this.#transcript;
     const due = turns.slice(this.next - this.#missing, settled).slice(0, MOST_TURNS);
     let size = 0;
-    const end = due.findIndex((turn) => (size += bytesOf(JSON.stringify(turn)) + 1) > bytes);
+    const end = due.findIndex((turn) => {
+      size += bytesOf(JSON.stringify(turn)) + 1;
+      return size > bytes;
+    });
     return end < 0 ? due : due.slice(0, end);
   }
 
@@ -99,7 +102,9 @@ export class Saver {
         }
         const isTakenOver = error instanceof CallError && error.code === CONFLICT;
         this.#onError(
-          isTakenOver ? new CallError("transcript_taken_over", { cause: error }) : callError(error, "api_unavailable", true),
+          isTakenOver
+            ? new CallError("transcript_taken_over", { cause: error })
+            : callError(error, "api_unavailable", true),
         );
         return;
       }

@@ -89,8 +89,9 @@ export class Tools {
     const { status, response, isCancelled, isRecorded } = await this.#outcome(callId, name, args);
     const milliseconds = Math.round(performance.now() - began);
     this.#running.delete(callId);
+    const isAwaited = this.#awaited.delete(callId);
     this.#change({ callId, name, arguments: args, status: isCancelled ? "cancelled" : status, response });
-    if (this.#awaited.delete(callId)) this.#host.answer({ id: callId, name, response });
+    if (isAwaited) this.#host.answer({ id: callId, name, response });
     const record = { call_id: callId, name, arguments: args, response, status, milliseconds };
     try {
       if (!isRecorded) await this.#host.api.insist(RECORDING_SECONDS, "POST", "/tool-calls", record);
@@ -117,14 +118,22 @@ export class Tools {
         controller.abort();
       });
     });
-    const work = isOnServer ? this.#runOnServer(callId, name, args, signal) : this.#runHere(run, callId, name, args, signal);
+    const work = isOnServer
+      ? this.#runOnServer(callId, name, args, signal)
+      : this.#runHere(run, callId, name, args, signal);
     const outcome = await Promise.race([work, stopped]);
     late.abort();
     const isCancelled = signal.aborted && outcome.status === "failed";
     return { ...outcome, isCancelled, isRecorded: isOnServer };
   }
 
-  async #runHere(run: Run | undefined, callId: string, name: string, args: JsonObject, signal: AbortSignal): Promise<Outcome> {
+  async #runHere(
+    run: Run | undefined,
+    callId: string,
+    name: string,
+    args: JsonObject,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     if (name === HANG_UP) return { status: "succeeded", response: { result: "The call ends after your sentence." } };
     if (!run) return failed(`This page has no function ${name}.`);
     try {

@@ -22,6 +22,7 @@ interface Part {
   isOpen: boolean;
   isHeard: boolean; // a caller's turn with an utterance
   share: number; // of an agent's turn that was heard
+  text: string | undefined; // of the pieces, once it was asked for
 }
 
 /** Assembles the turns of a call. */
@@ -95,14 +96,14 @@ export class Transcript {
     const last = this.#parts.at(-1);
     const part = last?.role === "user" && last.isOpen ? last : this.#insert(this.#parts.length, "user");
     part.pieces.push(text);
-    this.#turns = undefined;
+    this.#change(part);
   }
 
   /** Shortens the agent's latest turn to the share of its sound that was heard; late text counts to the whole. */
   cutAgentsTurn(share: number): void {
     if (!this.#agents) return;
     this.#agents.share = share;
-    this.#turns = undefined;
+    this.#change(this.#agents);
   }
 
   /** Settles all turns, because the conversation cannot be resumed. */
@@ -125,7 +126,7 @@ export class Transcript {
     part.pieces.push(text);
     part.start = Math.min(part.start, limit);
     part.end = Math.min(this.#now(), limit);
-    this.#turns = undefined;
+    this.#change(part);
   }
 
   #beginAgentsTurn(): Part {
@@ -145,6 +146,11 @@ export class Transcript {
     const part = isNext || !this.#agents ? this.#beginAgentsTurn() : this.#agents;
     part.pieces[part.pieces.length - 1] += text;
     if (part.isOpen) part.end = this.#now();
+    this.#change(part);
+  }
+
+  #change(part: Part): void {
+    part.text = undefined;
     this.#turns = undefined;
   }
 
@@ -172,7 +178,7 @@ export class Transcript {
 
   #insert(at: number, role: Turn["role"]): Part {
     const now = this.#now();
-    const part = { role, pieces: [], start: now, end: now, isOpen: true, isHeard: false, share: 1 };
+    const part = { role, pieces: [], start: now, end: now, isOpen: true, isHeard: false, share: 1, text: undefined };
     this.#parts.splice(at, 0, part);
     return part;
   }
@@ -189,8 +195,14 @@ export class Transcript {
 
 const wholeTextOf = (part: Part): string => part.pieces.reduce(join, "").trim();
 
+// A message of audio changes no text, and there are many of them.
+const textOf = (part: Part): string => {
+  part.text ??= heardTextOf(part);
+  return part.text;
+};
+
 // The text of a turn, as far as it was heard; a word counts if it was begun.
-function textOf(part: Part): string {
+function heardTextOf(part: Part): string {
   const text = wholeTextOf(part);
   if (part.share >= 1) return text;
   const end = Math.round(text.length * part.share);

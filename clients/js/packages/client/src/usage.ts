@@ -18,7 +18,7 @@ const FIELDS = Object.keys(NAMES) as (keyof typeof NAMES)[];
 type Tokens = Record<string, number>;
 
 /** The totals of a session, as `POST /sessions/{session_id}/usage` takes them. */
-export type Usage = { [field in keyof typeof NAMES]?: Tokens } & { thinking_tokens?: number };
+export type Usage = { -readonly [field in keyof typeof NAMES]?: Tokens } & { thinking_tokens?: number };
 
 /** Returns the totals that the API already has, to go on from after a reload of the page. */
 export function reportedUsage(usage: Record<string, unknown> | null | undefined): Usage {

@@ -121,8 +121,8 @@ test("a request is not sent again for ever", async () => {
 });
 
 test("only small requests outlive their page", async () => {
-  await api.ask("POST", "/transcript", { text: "a".repeat(1_000) }, { keepalive: true });
-  await api.ask("POST", "/transcript", { text: "é".repeat(31_000) }, { keepalive: true });
+  await api.ask("POST", "/usage", { text: "a".repeat(1_000) }, { keepalive: true });
+  await api.ask("POST", "/usage", { text: "é".repeat(31_000) }, { keepalive: true });
 
   expect(server.seen.map(({ keepalive }) => keepalive)).toEqual([true, false]);
 });

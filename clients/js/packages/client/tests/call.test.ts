@@ -562,7 +562,10 @@ describe("after a reload", () => {
     says(...agentSays("Thank you."));
     await hungUp(call as Call);
 
-    const { transcript, duration_seconds } = server.of("/complete")[0]?.body as { transcript: Turn[]; duration_seconds: number };
+    const { transcript, duration_seconds } = server.body("/complete") as {
+      transcript: Turn[];
+      duration_seconds: number;
+    };
     expect(transcript.map(({ text }) => text)).toEqual(["For how many?", "Six.", "Thank you."]);
     expect(transcript[2]?.start_ms).toBeGreaterThanOrEqual(5_000);
     expect(duration_seconds).toBeGreaterThanOrEqual(5);

@@ -65,7 +65,7 @@ async function begun(): Promise<ScriptedSocket> {
 /** The next socket, once it is there. */
 async function next(after = 0): Promise<ScriptedSocket> {
   const count = ScriptedSocket.all.length;
-  await seconds(after);
+  await seconds(after + 0.01);
   expect(ScriptedSocket.all).toHaveLength(count + 1);
   return ScriptedSocket.latest;
 }
@@ -235,8 +235,8 @@ describe("the caller's words", () => {
     second.setUp();
     await seconds(0);
 
-    expect(second.audio.slice(0, 49)).toEqual(socket.audio.slice(-49));
-    expect(second.audio).toHaveLength(59);
+    expect(second.audio.slice(0, 50)).toEqual(socket.audio);
+    expect(second.audio).toHaveLength(60);
   });
 
   test("that were transcribed are not sent again", async () => {
@@ -346,7 +346,7 @@ describe("after goAway", () => {
     expect(ScriptedSocket.all).toHaveLength(1);
 
     socket.says(turnComplete, handle("h-2"));
-    const second = await next(1);
+    const second = (await next(1)).opens();
 
     expect(socket.readyState).toBe(ScriptedSocket.CLOSED);
     expect(second.setup.sessionResumption).toEqual({ handle: "h-2" });
@@ -380,7 +380,7 @@ describe("after goAway", () => {
 
   test("it moves five seconds before the end, even in the middle of a turn", async () => {
     const socket = await begun();
-    socket.says(handle("h-1"), spoken(), goAway("20s"));
+    socket.says(handle("h-1"), spoken(), agentText("For how"), goAway("20s"));
 
     await seconds(14);
     expect(ScriptedSocket.all).toHaveLength(1);
@@ -399,7 +399,7 @@ describe("after goAway", () => {
     await seconds(1);
     expect(socket.readyState).toBe(ScriptedSocket.CLOSING);
     expect(ScriptedSocket.all).toHaveLength(1);
-    await seconds(1);
+    await seconds(1.1);
 
     expect(ScriptedSocket.all).toHaveLength(2);
   });
@@ -444,7 +444,7 @@ describe("a connection that is lost", () => {
 
     expect(third.setup.sessionResumption).toEqual({ handle: "h-1" });
     third.says({ setupComplete: {} }).ends(1006);
-    const fourth = (await next(1)).opens();
+    const fourth = (await next(2)).opens();
 
     expect(fourth.setup.sessionResumption).toEqual({});
     expect(renewals).toEqual([false]);

@@ -142,7 +142,7 @@ test("a page that is closed sends no more than the browser takes", () => {
 
   saver.leave();
 
-  const { turns } = server.seen[0]?.body as { turns: Turn[] };
+  const { turns } = server.body("/transcript") as { turns: Turn[] };
   expect(turns.length).toBeGreaterThan(10);
   expect(new TextEncoder().encode(JSON.stringify(server.seen[0]?.body)).length).toBeLessThan(60_000);
 });

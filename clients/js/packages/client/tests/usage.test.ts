@@ -47,7 +47,12 @@ test("what is no number is left out", () => {
 });
 
 test("a report goes on from what the API has", () => {
-  const usage = reportedUsage({ input_tokens: { text: 5 }, output_tokens: null, thinking_tokens: 2, reported_by: "client" });
+  const usage = reportedUsage({
+    input_tokens: { text: 5 },
+    output_tokens: null,
+    thinking_tokens: 2,
+    reported_by: "client",
+  });
 
   addUsage(usage, { usageMetadata: { promptTokenCount: 1 } });
 

@@ -1,12 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { Player } from "../src/worklets/player.js";
-import { Recorder, type RecordedPiece } from "../src/worklets/recorder.js";
+import { type RecordedPiece, Recorder } from "../src/worklets/recorder.js";
 import { Resampler } from "../src/worklets/resampler.js";
 
 const BLOCK = 128;
 
 function sine(frequency: number, rate: number, seconds: number): Float32Array {
-  return Float32Array.from({ length: rate * seconds }, (_, at) => 0.5 * Math.sin((2 * Math.PI * frequency * at) / rate));
+  return Float32Array.from(
+    { length: rate * seconds },
+    (_, at) => 0.5 * Math.sin((2 * Math.PI * frequency * at) / rate),
+  );
 }
 
 function* blocks(samples: Float32Array): Generator<Float32Array> {
@@ -20,7 +23,8 @@ function resampled(samples: Float32Array, from: number, to: number): number[] {
 
 const loudness = (samples: ArrayLike<number>): number =>
   Math.sqrt(Array.from(samples).reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
-const decibels = (samples: number[]): number => 20 * Math.log10(loudness(samples.slice(200, -200)) / (0.5 / Math.SQRT2));
+const decibels = (samples: number[]): number =>
+  20 * Math.log10(loudness(samples.slice(200, -200)) / (0.5 / Math.SQRT2));
 
 describe("the resampler", () => {
   test.each([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000])(

@@ -63,7 +63,17 @@ export class ScriptedApi {
     return this.seen.filter((request) => request.action === action);
   }
 
-  async #fetch(url: string, { method = "GET", body, headers, keepalive = false, signal }: RequestInit): Promise<Response> {
+  /** The body of the first request of an action. */
+  body(action: string): Json {
+    const [request] = this.of(action);
+    if (!request) throw new Error(`There was no request of ${action}.`);
+    return request.body;
+  }
+
+  async #fetch(
+    url: string,
+    { method = "GET", body, headers, keepalive = false, signal }: RequestInit,
+  ): Promise<Response> {
     const action = url.replace(`${API_URL}/api/v1/voice/sessions/${SESSION.session_id}`, "");
     const request = {
       method,

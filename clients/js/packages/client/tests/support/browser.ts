@@ -6,11 +6,11 @@ import { vi } from "vitest";
 export class Tab {
   readonly storage: Map<string, string>;
   readonly page = new EventTarget();
-  readonly #locks: Set<string>;
+  private readonly locks: Set<string>;
 
   constructor(of?: Tab) {
     this.storage = new Map(of?.storage);
-    this.#locks = of?.#locks ?? new Set();
+    this.locks = of?.locks ?? new Set();
   }
 
   /** Makes this tab the one that runs. */
@@ -34,16 +34,16 @@ export class Tab {
   /** Ends the page: a reload releases its locks. */
   unload(): void {
     this.hide();
-    this.#locks.clear();
+    this.locks.clear();
   }
 
   readonly #request = async (name: string, { signal }: { signal: AbortSignal }, hold: () => Promise<void>) => {
-    while (this.#locks.has(name)) {
+    while (this.locks.has(name)) {
       if (signal.aborted) throw signal.reason;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
-    this.#locks.add(name);
+    this.locks.add(name);
     await hold();
-    this.#locks.delete(name);
+    this.locks.delete(name);
   };
 }

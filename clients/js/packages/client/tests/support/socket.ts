@@ -60,7 +60,8 @@ export class ScriptedSocket {
   }
 
   says(...messages: ServerMessage[]): this {
-    for (const message of messages) this.onmessage?.({ data: new TextEncoder().encode(JSON.stringify(message)).buffer });
+    for (const message of messages)
+      this.onmessage?.({ data: new TextEncoder().encode(JSON.stringify(message)).buffer });
     return this;
   }
 
