@@ -1,8 +1,6 @@
-// Builds `dist/`: the package and its types.
+// Builds `dist/`: the package; TypeScript adds the types.
 
-import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -20,8 +18,4 @@ await build({
   target: "es2022",
   legalComments: "none",
   external: ["@pi-voice/client", "react"],
-  sourcemap: true,
 });
-
-const compiler = createRequire(import.meta.url).resolve("typescript/bin/tsc");
-execFileSync(process.execPath, [compiler, "--project", "tsconfig.build.json"], { cwd: here, stdio: "inherit" });
