@@ -34,6 +34,7 @@ OF_FUNCTIONS: Final = {"tool_cancelled", "claims_tool"}
 
 TOGETHER: Final = "sentences,doubled_speech,late_text,bundled,silent_greeting,go_away"
 
+
 async def held_by_the_client(given: Any, **constants: object) -> Any:
     """Hold a call with what the program is given, and constants of the client."""
     says = iter(given["says"])

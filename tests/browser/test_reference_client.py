@@ -10,8 +10,8 @@ import pytest
 from local.running import running_api
 from tests.browser.api import AGENT, SAYS, Api
 from tests.browser.faults import Faults
-from tests.browser.relay import delayed_turns
 from tests.browser.python_client import GOODBYE, python_client
+from tests.browser.relay import delayed_turns
 
 MANY: Final = [f"Line {number}." for number in range(1_000)]
 """More lines than a call needs until the agent says goodbye."""

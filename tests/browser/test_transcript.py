@@ -17,6 +17,7 @@ CASES: Final[list[Any]] = json.loads((ROOT / "tests/support/transcription.json")
 no longer change after the last message.
 """
 
+
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_messages_become_turns(case: Any) -> None:
     *_, last = states(case)
