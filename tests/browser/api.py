@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from demo.example import load
-from tests.browser.site import PATIENCE_SECONDS
+from tests.browser.python_client import PATIENCE_SECONDS
 from tests.support.template import ROOT
 
 BOOKING: Final = load(ROOT / "examples" / "booking.json")

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from local.http_server import serving
-from tests.browser.site import GOODBYE
+from tests.browser.python_client import GOODBYE
 
 CODES = {
     409: ("voice_session_not_active", False),

@@ -1,10 +1,9 @@
-"""Both reference clients bear each fault of Gemini Live that was reported: the transcript is right."""
+"""The Python reference client bears each fault of Gemini Live that was reported: the transcript is right."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_faults import FAULTS, live_faults
 from tests.browser.faults import Faults
-from tests.browser.site import HOLD_CALL, Site, needs_chromium, python_client
+from tests.browser.python_client import python_client
 from tests.browser.stand_in import SAYS, WHOLE_CALL, StandInCall, spoken_input
 from tests.local.live.conftest import MODEL, running_gemini
 
@@ -35,26 +34,15 @@ OF_FUNCTIONS: Final = {"tool_cancelled", "claims_tool"}
 
 TOGETHER: Final = "sentences,doubled_speech,late_text,bundled,silent_greeting,go_away"
 
-Client = Callable[..., Any]
-"""Holds a call, with what the page or the program is given, and constants of the client."""
 
+async def held_by_the_client(given: Any, **constants: object) -> Any:
+    """Hold a call with what the program is given, and constants of the client."""
+    says = iter(given["says"])
 
-@pytest.fixture(params=["python", pytest.param("browser", marks=needs_chromium)])
-def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
-    site: Site = request.getfixturevalue("site")
+    def reply(turns: Any) -> Any:
+        return None if turns[-1]["text"] == "Goodbye." else next(says, None)
 
-    async def in_python(given: Any, **constants: object) -> Any:
-        says = iter(given["says"])
-
-        def reply(turns: Any) -> Any:
-            return None if turns[-1]["text"] == "Goodbye." else next(says, None)
-
-        return await python_client(**constants).hold_call(given["session"], given["base"], reply)
-
-    async def in_the_browser(given: Any, **constants: object) -> Any:
-        return await asyncio.to_thread(site.result, tmp_path, given, HOLD_CALL, **constants)
-
-    return in_python if request.param == "python" else in_the_browser
+    return await python_client(**constants).hold_call(given["session"], given["base"], reply)
 
 
 @asynccontextmanager
@@ -64,7 +52,7 @@ async def call_with(faults: str, model: str) -> AsyncIterator[StandInCall]:
         yield StandInCall(gemini_url=gemini.url, mint=gemini.token, model=model)
 
 
-def held(client: Client, faults: str, model: str = MODEL) -> tuple[Any, StandInCall]:
+def held(faults: str, model: str = MODEL) -> tuple[Any, StandInCall]:
     """Hold a call of two spoken answers, and return the completed session and what the API has seen."""
     constants: dict[str, float] = {"PROMPT_SECONDS": 0.2} if "silent_greeting" in faults else {}
     if "late_text" in faults:
@@ -73,7 +61,7 @@ def held(client: Client, faults: str, model: str = MODEL) -> tuple[Any, StandInC
     async def hold() -> tuple[Any, StandInCall]:
         async with call_with(faults, model) as call, call.served() as (session, base):
             given = {"session": session, "base": base, "says": [*map(spoken_input, SAYS)]}
-            return await client(given, **constants), call
+            return await held_by_the_client(given, **constants), call
 
     return asyncio.run(hold())
 
@@ -83,8 +71,8 @@ def turns_of(state: Any) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("faults", [*WHOLE, TOGETHER])
-def test_a_call_with_a_fault_has_the_transcript_of_a_call_without(client: Client, faults: str) -> None:
-    state, call = held(client, faults)
+def test_a_call_with_a_fault_has_the_transcript_of_a_call_without(faults: str) -> None:
+    state, call = held(faults)
 
     assert turns_of(state) == WHOLE_CALL
     assert state["end_reason"] == "completed"
@@ -94,15 +82,15 @@ def test_a_call_with_a_fault_has_the_transcript_of_a_call_without(client: Client
 
 
 @pytest.mark.parametrize("faults", ["", TOGETHER])
-def test_a_call_with_a_model_that_thinks_between_its_words_has_the_same_transcript(client: Client, faults: str) -> None:
-    state, _ = held(client, faults, model="models/gemini-3.8-live-extended-thinking")
+def test_a_call_with_a_model_that_thinks_between_its_words_has_the_same_transcript(faults: str) -> None:
+    state, _ = held(faults, model="models/gemini-3.8-live-extended-thinking")
 
     assert turns_of(state) == WHOLE_CALL
 
 
 @pytest.mark.parametrize("faults", CUT)
-def test_a_call_that_is_cut_off_goes_on_where_it_was(client: Client, faults: str) -> None:
-    state, call = held(client, faults)
+def test_a_call_that_is_cut_off_goes_on_where_it_was(faults: str) -> None:
+    state, call = held(faults)
 
     turns = turns_of(state)
     cut = [
@@ -122,17 +110,17 @@ def test_all_faults_are_tested() -> None:
 # ---- What the stand-in cannot do ----
 
 
-def typed(client: Client, faults: Faults, says: list[str], **constants: object) -> Any:
+def typed(faults: Faults, says: list[str], **constants: object) -> Any:
     async def hold() -> Any:
         async with faults.served() as (session, base):
             says_in_text = [{"text": text} for text in says]
-            return await client({"session": session, "base": base, "says": says_in_text}, **constants)
+            return await held_by_the_client({"session": session, "base": base, "says": says_in_text}, **constants)
 
     return asyncio.run(hold())
 
 
-def test_a_turn_that_ends_at_idle_gets_one_reply(client: Client) -> None:
-    state = typed(client, Faults(ends_at_idle=True), ["One.", "Two."])
+def test_a_turn_that_ends_at_idle_gets_one_reply() -> None:
+    state = typed(Faults(ends_at_idle=True), ["One.", "Two."])
 
     assert turns_of(state) == [
         ("agent", "Hello."),
@@ -143,37 +131,25 @@ def test_a_turn_that_ends_at_idle_gets_one_reply(client: Client) -> None:
     ]
 
 
-def test_a_connection_that_is_not_set_up_in_time_is_given_up(client: Client) -> None:
+def test_a_connection_that_is_not_set_up_in_time_is_given_up() -> None:
     faults = Faults(mute=1)
 
-    state = typed(client, faults, ["One."], OPENING_SECONDS=2)
+    state = typed(faults, ["One."], OPENING_SECONDS=2)
 
     assert turns_of(state)[:2] == [("agent", "Hello."), ("user", "One.")]
     assert set(faults.renewals) == {False}
 
 
-def test_typed_text_without_an_answer_is_sent_again_on_the_next_connection(client: Client) -> None:
+def test_typed_text_without_an_answer_is_sent_again_on_the_next_connection() -> None:
     faults = Faults(token_turns=1)
 
-    state = typed(client, faults, ["One.", "Two."])
+    state = typed(faults, ["One.", "Two."])
 
     assert [text for role, text in turns_of(state) if role == "user"] == ["One.", "Two."]
     assert [said["text"] for said in faults.received if "line" not in said["text"]] == ["One.", "Two."]
 
 
-HELD_BACK: Final = """
-const { Call } = await import("/client.js");
-const call = new Call(given.session, given.base);
-call.onTurn = () => call.hangUp("completed");
-for (const realtimeInput of given.says) call.send(realtimeInput);
-return call.complete(await call.hold(600));
-"""
-
-
-@pytest.mark.parametrize("client_name", ["python", pytest.param("browser", marks=needs_chromium)])
-def test_without_a_connection_all_text_and_the_latest_audio_are_held_back(
-    client_name: str, site: Site, tmp_path: Path
-) -> None:
+def test_without_a_connection_all_text_and_the_latest_audio_are_held_back() -> None:
     faults = Faults(refused=1)
     audio = [{"audio": {"data": str(number), "mimeType": "audio/pcm;rate=16000"}} for number in range(1_200)]
     says: list[Any] = [{"text": "Hello?"}, *audio, {"text": "Are you there?"}]
@@ -193,32 +169,13 @@ def test_without_a_connection_all_text_and_the_latest_audio_are_held_back(
 
     async def hold() -> Any:
         async with faults.served() as (session, base):
-            if client_name == "python":
-                return await in_python(session, base)
-            given = {"session": session, "base": base, "says": says}
-            return await asyncio.to_thread(site.result, tmp_path, given, HELD_BACK)
+            return await in_python(session, base)
 
     state = asyncio.run(hold())
 
     assert turns_of(state)[0] == ("user", "Hello? Are you there?")
     assert [said["text"] for said in faults.received if "text" in said] == ["Hello?", "Are you there?"]
     assert [said for said in faults.received if "audio" in said] == audio[-1_000:]
-
-
-@needs_chromium
-def test_an_error_of_the_browser_clients_user_ends_the_call(site: Site, tmp_path: Path) -> None:
-    hold = """
-    const { Call } = await import("/client.js");
-    const call = new Call(given.session, given.base);
-    call.onTurn = () => { throw new Error("mine"); };
-    return { reason: await call.hold(600) };
-    """
-
-    async def result() -> Any:
-        async with Faults().served() as (session, base):
-            return await asyncio.to_thread(site.result, tmp_path, {"session": session, "base": base}, hold)
-
-    assert "mine" in asyncio.run(result())["error"]
 
 
 @pytest.mark.parametrize("error", [ValueError, ConnectionError, TimeoutError])

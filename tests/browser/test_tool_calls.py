@@ -15,8 +15,8 @@ from local.running import running_api
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_faults import live_faults
 from tests.browser.api import Api
+from tests.browser.python_client import PATIENCE_SECONDS, python_client
 from tests.browser.scripted import Line, ScriptedCall
-from tests.browser.site import PATIENCE_SECONDS, python_client
 from tests.browser.stand_in import StandInCall, spoken_input
 from tests.local.live.conftest import running_gemini
 from tests.unit.examples import agent

@@ -1,4 +1,4 @@
-// Builds `dist/index.js`; the compiler adds the types.
+// Builds `dist/`: the package; TypeScript adds the types.
 
 import { rmSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -18,5 +18,4 @@ await build({
   target: "es2022",
   legalComments: "none",
   external: ["@pi-voice/client", "react"],
-  sourcemap: true,
 });

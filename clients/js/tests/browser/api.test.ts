@@ -1,8 +1,8 @@
-import { type Browser } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
 import { expectWholeCall } from "./support/expected.js";
-import { SAYS, World, until } from "./support/world.js";
+import { SAYS, until, World } from "./support/world.js";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -21,9 +21,13 @@ test("a call survives an API that is away for twenty seconds, and is completed o
   await page.start({ session, apiUrl: world.api.url, audio: false, tools: TOOLS }, SAYS.slice(0, 2));
   await until("turns are saved", () => world.api.of("transcript").some(({ status }) => status === 200));
   world.api.isAway = true;
-  await until("both lines were answered", () => page.call((call) => call.turns.length === 5 && call.state === "listening"));
+  await until("both lines were answered", () =>
+    page.call((call) => call.turns.length === 5 && call.state === "listening"),
+  );
   await page.call((call) => call.say("Friday at half past seven, please."));
-  await until("the third line was answered", () => page.call((call) => call.turns.length === 7 && call.state === "listening"));
+  await until("the third line was answered", () =>
+    page.call((call) => call.turns.length === 7 && call.state === "listening"),
+  );
   await page.call((call) => void call.hangUp());
   await new Promise((resolve) => setTimeout(resolve, AWAY_MS));
   world.api.isAway = false;
@@ -74,7 +78,9 @@ test("a call that the backend stops ends in the page", async () => {
   const session = await world.session();
 
   await page.start({ session, apiUrl: world.api.url, audio: false, tools: TOOLS });
-  await until("the agent has greeted", () => page.call((call) => call.turns.length === 1 && call.state === "listening"));
+  await until("the agent has greeted", () =>
+    page.call((call) => call.turns.length === 1 && call.state === "listening"),
+  );
   await world.ask(`/sessions/${session.session_id}/stop`, {});
   await page.call((call) => call.say("Hello?"));
   const results = await page.results();
@@ -89,7 +95,9 @@ test("a session that the backend has completed is read at the end of the call", 
   const session = await world.session();
 
   await page.start({ session, apiUrl: world.api.url, audio: false });
-  await until("the agent has greeted", () => page.call((call) => call.turns.length === 1 && call.state === "listening"));
+  await until("the agent has greeted", () =>
+    page.call((call) => call.turns.length === 1 && call.state === "listening"),
+  );
   const transcript = [{ role: "agent", text: "What the backend knows." }];
   await world.ask(`/sessions/${session.session_id}/complete`, { transcript, end_reason: "moved" });
   await page.call((call) => void call.hangUp());

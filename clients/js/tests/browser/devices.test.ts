@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { World, until } from "./support/world.js";
+import { until, World } from "./support/world.js";
 
 test("a refused microphone fails with what to do, and the session can still be used", async () => {
   await using world = await World.with();
@@ -26,11 +26,16 @@ test("a machine without a microphone fails with what to do, and can make a typed
 
   expect(await page.start({ session, apiUrl: world.api.url })).toBe("failed");
   expect((await page.seen()).failure).toMatchObject({ name: "CallError", code: "microphone_missing" });
-  expect(await page.page.evaluate(() => window.test.checkDevices())).toMatchObject({ microphone: "missing", microphones: [] });
+  expect(await page.page.evaluate(() => window.test.checkDevices())).toMatchObject({
+    microphone: "missing",
+    microphones: [],
+  });
 
   await page.reload();
   expect(await page.start({ session, apiUrl: world.api.url, audio: false })).toBe("call");
-  await until("the agent has greeted", () => page.call((call) => call.turns.length === 1 && call.state === "listening"));
+  await until("the agent has greeted", () =>
+    page.call((call) => call.turns.length === 1 && call.state === "listening"),
+  );
   await page.call((call) => void call.hangUp());
   await page.in("ended");
 });
@@ -81,7 +86,12 @@ test("sound that needs a click waits for it, and the call goes on", async () => 
   await using browser = await openChromium({ needsGesture: true });
   const session = await world.session();
 
-  await using page = await CallPage.openAndCall(browser, world, { session, apiUrl: world.api.url }, "state needs_gesture");
+  await using page = await CallPage.openAndCall(
+    browser,
+    world,
+    { session, apiUrl: world.api.url },
+    "state needs_gesture",
+  );
   await page.page.click("#sound");
   await until("the agent is heard", async () => (await page.seen()).loudest.speaker > 0);
   await hangUp(page);

@@ -1,12 +1,16 @@
-import { type Browser, type Page, launch } from "puppeteer-core";
+import { type Browser, launch, type Page } from "puppeteer-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { expectWholeCall } from "./support/expected.js";
-import { type Json, PATIENCE_MS, SAYS, World, until } from "./support/world.js";
+import { runSound } from "./support/sound.js";
+import { type Json, PATIENCE_MS, SAYS, until, World } from "./support/world.js";
 
 /** Firefox by WebDriver BiDi, with a fake microphone that hums. */
 let browser: Browser;
+let sound: Awaited<ReturnType<typeof runSound>>;
 beforeAll(async () => {
+  sound = await runSound();
   browser = await launch({
+    env: { ...process.env, ...sound.variables },
     browser: "firefox",
     executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr",
     headless: true,
@@ -18,7 +22,10 @@ beforeAll(async () => {
     },
   });
 });
-afterAll(() => browser?.close());
+afterAll(async () => {
+  await browser?.close();
+  await sound?.stop();
+});
 
 async function open(world: World): Promise<Page> {
   const page = await browser.newPage();
@@ -55,7 +62,9 @@ test("Firefox loads both worklets under a strict policy, records and plays", asy
   const page = await open(world);
 
   await start(page, { session: await world.session(), apiUrl: world.api.url });
-  await until("the page sends sound", () => world.gemini.connections.at(-1)?.pcm.some((sample) => Math.abs(sample) > 500));
+  await until("the page sends sound", () =>
+    world.gemini.connections.at(-1)?.pcm.some((sample) => Math.abs(sample) > 500),
+  );
   await until("the agent is heard", () => page.evaluate(() => window.test.seen.loudest.speaker > 0));
   await page.evaluate(() => void window.test.call.hangUp());
 

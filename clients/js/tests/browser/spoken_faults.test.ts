@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { WHOLE_CALL, expectWholeCall } from "./support/expected.js";
+import { expectWholeCall, WHOLE_CALL } from "./support/expected.js";
 import type { Faults } from "./support/stand_ins.js";
 import { silence, speech, wavFile } from "./support/wav.js";
-import { SAYS, World, lines } from "./support/world.js";
+import { lines, SAYS, World } from "./support/world.js";
 
 test.concurrent.each<Faults>(["sentences,doubled_speech", "late_speech,late_text"])(
   "a spoken call with %j has the transcript of a call without faults",

@@ -1,8 +1,8 @@
-import { type Browser } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { WHOLE_CALL, expectWholeCall } from "./support/expected.js";
-import { SAYS, World, lines, until } from "./support/world.js";
+import { expectWholeCall, WHOLE_CALL } from "./support/expected.js";
+import { lines, SAYS, until, World } from "./support/world.js";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -19,7 +19,9 @@ test("a page that is reloaded in mid-call goes on with the call", async () => {
   const options = { apiUrl: world.api.url, audio: false, tools: TOOLS };
 
   await page.start({ ...options, session }, SAYS.slice(0, 2));
-  await until("two lines were answered", () => page.call((call) => call.turns.length === 5 && call.state === "listening"));
+  await until("two lines were answered", () =>
+    page.call((call) => call.turns.length === 5 && call.state === "listening"),
+  );
   await page.reload();
   expect(await page.resume(options, SAYS.slice(2))).toBe("call");
   const results = await page.results();
@@ -100,7 +102,11 @@ test("a second tab cannot take over the call of the first one", async () => {
   await one.start(options, SAYS.slice(0, 1));
   await until("a line was answered", () => one.call((call) => call.turns.length === 3 && call.state === "listening"));
   expect(await two.start(options)).toBe("failed");
-  expect((await two.seen()).failure).toMatchObject({ name: "CallError", code: "transcript_taken_over", retryable: false });
+  expect((await two.seen()).failure).toMatchObject({
+    name: "CallError",
+    code: "transcript_taken_over",
+    retryable: false,
+  });
   await goOn(one);
 
   await expectWholeCall(world, session, await one.results());
@@ -120,7 +126,9 @@ test("of two browsers with the same session one keeps the transcript, and the ot
   await until("turns are saved", () => world.api.of("transcript").some(({ status }) => status === 200));
   await two.start(options, ["This is another browser.", "It says something else.", "And something more."]);
   await until("the other is told so", async () => (await two.seen()).failure?.code === "transcript_taken_over");
-  await until("two lines were answered", () => one.call((call) => call.turns.length === 5 && call.state === "listening"));
+  await until("two lines were answered", () =>
+    one.call((call) => call.turns.length === 5 && call.state === "listening"),
+  );
   await goOn(one, 2);
 
   const state = await expectWholeCall(world, session, await one.results());
@@ -131,7 +139,12 @@ test("of two browsers with the same session one keeps the transcript, and the ot
 async function goOn(page: CallPage, said = 1): Promise<void> {
   for (const [number, line] of SAYS.slice(said).entries()) {
     const turns = 2 * (said + number) + 1;
-    await until("the agent has spoken", () => page.page.evaluate((count) => window.test.call.turns.length === count && window.test.call.state === "listening", turns));
+    await until("the agent has spoken", () =>
+      page.page.evaluate(
+        (count) => window.test.call.turns.length === count && window.test.call.state === "listening",
+        turns,
+      ),
+    );
     await page.page.evaluate((text) => window.test.call.say(text), line);
   }
 }

@@ -1,7 +1,7 @@
-import { type Browser } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { AGENT, CLOSING, type Json, SAYS, World, until, wordsOf } from "./support/world.js";
+import { AGENT, CLOSING, type Json, SAYS, until, World, wordsOf } from "./support/world.js";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -55,7 +55,9 @@ test("a caller who speaks while a tool runs cancels it", async () => {
   await page.call((call) => void call.hangUp());
   const results = await page.results();
 
-  expect(await page.call((call) => call.toolCalls.map(({ callId, status }: Json) => [callId, status]))).toEqual([[cancelled, "cancelled"]]);
+  expect(await page.call((call) => call.toolCalls.map(({ callId, status }: Json) => [callId, status]))).toEqual([
+    [cancelled, "cancelled"],
+  ]);
   expect(results.tool_calls).toMatchObject([{ call_id: cancelled, name: "show_table", status: "failed" }]);
 });
 

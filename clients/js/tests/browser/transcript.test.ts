@@ -7,7 +7,12 @@ import { type Json, PATIENCE_MS } from "./support/world.js";
 test("any messages become the same turns as with the Python reference client", () => {
   const module = ["-m", "tests.browser.any_messages"];
   const env = { ...process.env, PYTHONPATH: ".:layers/voice" };
-  const printed = execFileSync(`${ROOT}.venv/bin/python`, module, { cwd: ROOT, env, timeout: PATIENCE_MS, maxBuffer: 2 ** 26 });
+  const printed = execFileSync(`${ROOT}.venv/bin/python`, module, {
+    cwd: ROOT,
+    env,
+    timeout: PATIENCE_MS,
+    maxBuffer: 2 ** 26,
+  });
   const cases: Json[] = JSON.parse(String(printed));
 
   expect(cases.length).toBeGreaterThanOrEqual(100);
@@ -19,6 +24,9 @@ test("any messages become the same turns as with the Python reference client", (
       if (message.typed === undefined) transcript.take(message);
       else transcript.typed(message.typed);
     });
-    expect({ turns: transcript.turns, settled: transcript.settled }, JSON.stringify(messages)).toEqual({ turns, settled });
+    expect({ turns: transcript.turns, settled: transcript.settled }, JSON.stringify(messages)).toEqual({
+      turns,
+      settled,
+    });
   }
 });

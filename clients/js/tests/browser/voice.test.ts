@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { WHOLE_CALL, expectWholeCall } from "./support/expected.js";
+import { expectWholeCall, WHOLE_CALL } from "./support/expected.js";
 import { RATE, type Relay } from "./support/relay.js";
-import { TIME_CODE_SECONDS, codesIn, silence, speech, timeCode, wavFile } from "./support/wav.js";
-import { SAYS, World, lines, until } from "./support/world.js";
+import { codesIn, silence, speech, TIME_CODE_SECONDS, timeCode, wavFile } from "./support/wav.js";
+import { lines, SAYS, until, World } from "./support/world.js";
 
 /** Longer than the greeting takes on a machine that stands still for some seconds. */
 const LEAD_SECONDS = 8;
@@ -21,7 +21,12 @@ test("a caller holds a whole call by voice", async () => {
   const state = await expectWholeCall(world, session, results);
   expect(lines(state.transcript)).toEqual(WHOLE_CALL);
   expect(state.tool_calls).toMatchObject([
-    { name: "show_table", arguments: { area: "terrace", guests: 6 }, response: { table: "T12 on the terrace" }, status: "succeeded" },
+    {
+      name: "show_table",
+      arguments: { area: "terrace", guests: 6 },
+      response: { table: "T12 on the terrace" },
+      status: "succeeded",
+    },
     { name: "hang_up" },
   ]);
   expect(state.usage.output_tokens.audio).toBeGreaterThan(0);
@@ -55,12 +60,15 @@ test("a connection that breaks in mid-sentence loses no turn and less than a sec
   await using page = await CallPage.open(browser, world);
   const session = await world.session();
   world.gemini.onSent = (message, connection) => {
-    const isInMidSentence = message.realtimeInput?.audio && world.gemini.connections.length === 1 && codesHeard(world.gemini).length > 30;
+    const isInMidSentence =
+      message.realtimeInput?.audio && world.gemini.connections.length === 1 && codesHeard(world.gemini).length > 30;
     if (isInMidSentence) connection.cut();
   };
 
   await page.start({ session, apiUrl: world.api.url });
-  await until("the agent has replied", () => page.call((call) => call.turns.length === 3 && call.state === "listening"));
+  await until("the agent has replied", () =>
+    page.call((call) => call.turns.length === 3 && call.state === "listening"),
+  );
   await page.call((call) => void call.hangUp());
   const results = await page.results();
 
@@ -81,10 +89,14 @@ test("a microphone that is muted sends nothing, and says that it pauses", async 
   await page.start({ session: await world.session(), apiUrl: world.api.url });
   await until("the page sends audio", () => world.gemini.last.audio.length > 10);
   await page.call((call) => (call.mic.muted = true));
-  await until("the page says that it pauses", () => world.gemini.last.sent.some((message) => message.realtimeInput?.audioStreamEnd));
+  await until("the page says that it pauses", () =>
+    world.gemini.last.sent.some((message) => message.realtimeInput?.audioStreamEnd),
+  );
   const before = world.gemini.last.audio.length;
   await page.call((call) => call.tell("The caller looks at the menu."));
-  await until("the text has come", () => world.gemini.last.sent.some((message) => JSON.stringify(message).includes("menu")));
+  await until("the text has come", () =>
+    world.gemini.last.sent.some((message) => JSON.stringify(message).includes("menu")),
+  );
   const during = world.gemini.last.audio.length;
   await page.call((call) => (call.mic.muted = false));
   await until("the page sends audio again", () => world.gemini.last.audio.length > during + 10);

@@ -116,9 +116,20 @@ describe("a connection", () => {
     socket.bufferedAmount = 200_000;
 
     record(1);
-    const after = await next(2);
+    const after = await next(5 + 2);
 
     expect(after.url).toContain("access_token");
+  });
+
+  test("that takes a backlog in time goes on", async () => {
+    const socket = await begun();
+    socket.bufferedAmount = 200_000;
+
+    record(1);
+    socket.bufferedAmount = 0;
+    await seconds(30);
+
+    expect(ScriptedSocket.all).toEqual([socket]);
   });
 
   test("without JSON in a message goes on", async () => {

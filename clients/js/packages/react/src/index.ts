@@ -5,11 +5,11 @@ import {
   type CallError,
   type CallState,
   type CompletedSession,
+  resumeCall,
   type StartCallOptions,
+  startCall,
   type ToolCall,
   type Turn,
-  resumeCall,
-  startCall,
 } from "@pi-voice/client";
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 
@@ -169,7 +169,11 @@ class CallStore {
     } catch (thrown) {
       const error = thrown as CallError;
       const isOver = this.#leaving.signal.aborted;
-      this.#show({ state: isOver ? "ended" : "failed", reason: error.code ?? "internal_error", error: isOver ? null : error });
+      this.#show({
+        state: isOver ? "ended" : "failed",
+        reason: error.code ?? "internal_error",
+        error: isOver ? null : error,
+      });
       return null;
     } finally {
       this.#opening = null;
@@ -230,11 +234,13 @@ class CallStore {
   #latestTools(): Pick<StartCallOptions, "tools"> {
     const names = Object.keys(this.options.tools ?? {});
     type Handler = NonNullable<StartCallOptions["tools"]>[string];
-    const latest = (name: string): Handler => (args, context) => {
-      const handler = this.options.tools?.[name];
-      if (!handler) throw new Error(`There is no tool ${name} any more.`);
-      return handler(args, context);
-    };
+    const latest =
+      (name: string): Handler =>
+      (args, context) => {
+        const handler = this.options.tools?.[name];
+        if (!handler) throw new Error(`There is no tool ${name} any more.`);
+        return handler(args, context);
+      };
     return names.length ? { tools: Object.fromEntries(names.map((name) => [name, latest(name)])) } : {};
   }
 }

@@ -1,7 +1,7 @@
 /** An API and a Gemini on loopback that play a short call: the agent greets, and answers each line with "Yes?". */
 
 import { once } from "node:events";
-import { type Server, createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { type WebSocket, WebSocketServer } from "ws";
@@ -60,7 +60,12 @@ export class Scripted {
       expires_at: Math.floor(Date.now() / 1000) + 900,
       connection: {
         livekit: { url: "ws://127.0.0.1:9", token: "none" },
-        gemini_live: { url, token: "auth_tokens/test", setup: { setup: { model: "models/test" } }, turn_ends_at: "turnComplete" },
+        gemini_live: {
+          url,
+          token: "auth_tokens/test",
+          setup: { setup: { model: "models/test" } },
+          turn_ends_at: "turnComplete",
+        },
       },
     };
   }
@@ -71,7 +76,9 @@ export class Scripted {
 
   /** Let the agent call a tool. */
   callTool(name: string): void {
-    this.#send(this.sockets.at(-1), { toolCall: { functionCalls: [{ id: "call-1", name, args: { area: "terrace" } }] } });
+    this.#send(this.sockets.at(-1), {
+      toolCall: { functionCalls: [{ id: "call-1", name, args: { area: "terrace" } }] },
+    });
   }
 
   get toolResponses(): Json[] {
@@ -104,7 +111,14 @@ export class Scripted {
   }
 
   #completed(endReason: string): Json {
-    return { session_id: ID, status: "completed", end_reason: endReason, transcript: this.#transcript, results: RESULTS, extraction: { status: "succeeded" } };
+    return {
+      session_id: ID,
+      status: "completed",
+      end_reason: endReason,
+      transcript: this.#transcript,
+      results: RESULTS,
+      extraction: { status: "succeeded" },
+    };
   }
 
   #talk(socket: WebSocket): void {
@@ -117,7 +131,8 @@ export class Scripted {
       const message = JSON.parse(String(data));
       this.sent.push(message);
       if (message.setup && !this.isSilent) this.#send(socket, { setupComplete: {} });
-      if (message.realtimeInput?.text) this.#speak(socket, message.realtimeInput.text.includes("on the line") ? "Hello." : "Yes?");
+      if (message.realtimeInput?.text)
+        this.#speak(socket, message.realtimeInput.text.includes("on the line") ? "Hello." : "Yes?");
     });
   }
 

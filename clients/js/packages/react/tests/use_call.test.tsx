@@ -1,4 +1,4 @@
-import { type ReactElement, StrictMode, act } from "react";
+import { act, type ReactElement, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -23,42 +23,50 @@ afterEach(async () => {
   await gemini.stop();
 });
 
+/** What a component shows, and the states in the order in which it has shown them. */
+interface Shown {
+  call?: CallControls;
+  states: string[];
+}
+
+type Options = { [Name in keyof StartCallOptions]?: StartCallOptions[Name] | undefined };
+
+/** A component with a typed call. */
+function Page({ options, shown }: { options: Options; shown: Shown }) {
+  const given = { session: gemini.session, apiUrl: gemini.apiUrl, audio: false, ...options };
+  const call = useCall(given as StartCallOptions);
+  shown.call = call;
+  if (shown.states.at(-1) !== call.state) shown.states.push(call.state);
+  if (call.call) calls.add(call.call);
+  return <p>{call.state}</p>;
+}
+
 interface Mounted {
   /** What the hook returned last. */
   readonly call: CallControls;
-  /** The states in the order in which they were rendered. */
   readonly states: string[];
   /** Render again with other options. */
-  render(options: Partial<StartCallOptions>): void;
+  render(options: Options): void;
   unmount(): void;
 }
 
-/** Mount a component with the hook, for typed calls. */
-function mount(options: Partial<StartCallOptions> = {}, wrap = (element: ReactElement) => element): Mounted {
+function mount(options: Options = {}, wrap = (element: ReactElement) => element): Mounted {
   const root = createRoot(document.body.appendChild(document.createElement("div")));
-  const states: string[] = [];
-  let current: CallControls | undefined;
-  function Page({ given }: { given: Partial<StartCallOptions> }) {
-    const call = useCall({ session: gemini.session, apiUrl: gemini.apiUrl, audio: false, ...given });
-    current = call;
-    if (call.call) calls.add(call.call);
-    if (states.at(-1) !== call.state) states.push(call.state);
-    return <p>{call.state}</p>;
-  }
-  const render = (given: Partial<StartCallOptions>) => act(() => root.render(wrap(<Page given={given} />)));
-  render(options);
+  const shown: Shown = { states: [] };
+  const render = (given: Options) => act(() => root.render(wrap(<Page options={given} shown={shown} />)));
   let isMounted = true;
   const unmount = () => {
     if (isMounted) act(() => root.unmount());
     isMounted = false;
   };
+  render(options);
   leave = unmount;
   return {
     get call() {
-      if (!current) throw new Error("The component was not rendered.");
-      return current;
+      if (!shown.call) throw new Error("The component was not rendered.");
+      return shown.call;
     },
-    states,
+    states: shown.states,
     render,
     unmount,
   };
@@ -101,7 +109,12 @@ test("a call is shown from the click to its results", async () => {
 
   expect(words(page)).toEqual(["agent: Hello.", "user: Six of us.", "agent: Yes?"]);
   expect(page.states.slice(0, 2)).toEqual(["idle", "connecting"]);
-  expect(page.call).toMatchObject({ state: "ended", reason: "completed", error: null, results: { results: { guest_name: "Ana Torres" } } });
+  expect(page.call).toMatchObject({
+    state: "ended",
+    reason: "completed",
+    error: null,
+    results: { results: { guest_name: "Ana Torres" } },
+  });
   expect(gemini.completions()).toHaveLength(1);
 });
 
@@ -261,9 +274,5 @@ test("without a call of this tab there is nothing to go on with", async () => {
 });
 
 test("the hook renders on a server", () => {
-  function Page() {
-    return <p>{useCall({ session: gemini.session, apiUrl: gemini.apiUrl }).state}</p>;
-  }
-
-  expect(renderToString(<Page />)).toBe("<p>idle</p>");
+  expect(renderToString(<Page options={{}} shown={{ states: [] }} />)).toBe("<p>idle</p>");
 });

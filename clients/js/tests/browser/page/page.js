@@ -40,13 +40,15 @@ function optionsOf({ tools = {}, ...options }) {
   return { ...options, ...(chosen.length ? { tools: Object.fromEntries(chosen) } : {}) };
 }
 
-// Follows a call; types `says`, a line after each turn of the agent.
+// Follows a call; types `says`, a line after each question of the agent.
 function follow(call, says) {
   window.test.call = call;
   let answered = 0;
   const answer = () => {
     const { turns, state } = call;
-    if (state !== "listening" || turns.at(-1)?.role !== "agent" || turns.length <= answered || !says.length) return;
+    const { role, text } = turns.at(-1) ?? {};
+    if (state !== "listening" || role !== "agent" || !text.endsWith("?")) return;
+    if (turns.length <= answered || !says.length) return;
     answered = turns.length;
     call.say(says.shift());
   };

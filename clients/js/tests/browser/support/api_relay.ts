@@ -1,7 +1,7 @@
 /** A relay between a page and the API that records requests, can be away, and names the relay to Gemini in sessions. */
 
 import { once } from "node:events";
-import { type IncomingMessage, type Server, type ServerResponse, createServer } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 
@@ -86,7 +86,9 @@ export class ApiRelay {
     const answer = await fetch(this.target + request.url, { method, headers, ...(body.length ? { body } : {}) });
     let text = await answer.text();
     for (const [before, after] of this.replaced) text = text.replaceAll(before, after);
-    const passed = [...answer.headers].filter(([name]) => !["content-length", "connection", "transfer-encoding", "content-encoding"].includes(name));
+    const passed = [...answer.headers].filter(
+      ([name]) => !["content-length", "connection", "transfer-encoding", "content-encoding"].includes(name),
+    );
     response.writeHead(answer.status, Object.fromEntries(passed)).end(text);
     record(answer.status);
   }

@@ -1,8 +1,8 @@
 /** Debian's Chromium with a page of the tests. */
 
-import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
+import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
 import { expect } from "vitest";
-import { PATIENCE_MS, type Json, type World, until } from "./world.js";
+import { type Json, PATIENCE_MS, until, type World } from "./world.js";
 
 const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-gpu", "--disable-quic"];
@@ -20,7 +20,11 @@ export interface ChromiumOptions {
   needsGesture?: boolean;
 }
 
-export function openChromium({ wav, microphone = "allowed", needsGesture = false }: ChromiumOptions = {}): Promise<Browser> {
+export function openChromium({
+  wav,
+  microphone = "allowed",
+  needsGesture = false,
+}: ChromiumOptions = {}): Promise<Browser> {
   return chromium.launch({
     executablePath: EXECUTABLE,
     chromiumSandbox: process.getuid?.() !== 0,
@@ -142,9 +146,13 @@ export class CallPage {
 
   /** Wait for the end of the call, and return the completed session that the page got. */
   async results(): Promise<Json> {
-    const seen = await until("the call has results", async () => {
+    const ended = async () => {
       const now = await this.seen();
       return now.results || now.failure ? now : null;
+    };
+    const seen = await until("the call has results", ended).catch(async (error) => {
+      const call = await this.call(({ state, turns, toolCalls }) => ({ state, turns, toolCalls }));
+      throw new Error(`${error.message}: ${JSON.stringify({ ...call, ...(await this.seen()) })}`);
     });
     if (seen.failure) throw new Error(`The call failed: ${JSON.stringify(seen)}`);
     return seen.results;

@@ -1,7 +1,7 @@
 /** What a whole call with the example agent has in the end, however it went. */
 
 import { expect } from "vitest";
-import { AGENT, CLOSING, type Json, SAYS, type World, lines, wordsOf } from "./world.js";
+import { AGENT, CLOSING, type Json, lines, SAYS, type World, wordsOf } from "./world.js";
 
 /** The turns of a call in which nothing was cut off. */
 export const WHOLE_CALL: string[] = [

@@ -26,7 +26,7 @@ export async function runModule(module: string[], ready: RegExp, variables: Reco
   });
   let output = "";
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
-  const stop = () => end(child, ended);
+  const stop = () => end(child);
   await new Promise<void>((resolve, reject) => {
     const fail = (why: string) => reject(new Error(`${module.join(" ")} ${why}:\n${output}`));
     const timer = setTimeout(() => fail("did not start in time"), START_MS);
@@ -48,8 +48,10 @@ export async function runModule(module: string[], ready: RegExp, variables: Reco
   return { output, stop };
 }
 
-async function end(child: ChildProcess, ended: Promise<void>): Promise<void> {
-  if (child.pid === undefined) return;
+/** End a child process by its id, and wait until it has ended. */
+export async function end(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
   child.kill("SIGINT");
   const timer = setTimeout(() => child.kill("SIGKILL"), END_MS);
   await ended;

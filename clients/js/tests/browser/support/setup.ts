@@ -30,7 +30,9 @@ export default async function setUp(project: TestProject): Promise<() => Promise
     for (const program of running.splice(0)) await program.stop();
   };
   try {
-    const stand_ins = runModule(["tests.browser.gemini_stand_ins", ...FAULTS], /^READY$/m, { GEMINI_STAND_IN_PACE: PACE });
+    const stand_ins = runModule(["tests.browser.gemini_stand_ins", ...FAULTS], /^READY$/m, {
+      GEMINI_STAND_IN_PACE: PACE,
+    });
     const { key, urls } = JSON.parse(found(/^(\{.+\})$/m, await started(stand_ins))) as Gemini;
     const api = async (model: Model): Promise<Api> => {
       const variables = { GEMINI_API_KEY: key, GOOGLE_GEMINI_BASE_URL: urls[""] ?? "", GEMINI_LIVE_MODEL: model };

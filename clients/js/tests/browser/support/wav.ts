@@ -38,7 +38,8 @@ export function speech(seconds: number): Int16Array {
     const syllable = Math.max(0, Math.sin(2 * Math.PI * 4 * time)) ** 0.5;
     const pitch = 140 + 25 * Math.sin(2 * Math.PI * 0.9 * time);
     let voice = 0;
-    for (let overtone = 1; overtone <= 12; overtone++) voice += Math.sin(2 * Math.PI * pitch * overtone * time) / overtone;
+    for (let overtone = 1; overtone <= 12; overtone++)
+      voice += Math.sin(2 * Math.PI * pitch * overtone * time) / overtone;
     return (syllable * voice) / 2;
   });
 }

@@ -18,7 +18,9 @@ const read = (name: string): Json => JSON.parse(readFileSync(`${ROOT}examples/${
 const CALLER = read("booking.caller.json");
 export const AGENT: Json = read("booking.json");
 /** The caller's lines. */
-export const SAYS: string[] = CALLER.says.map((line: string | { text: string }) => (typeof line === "string" ? line : line.text));
+export const SAYS: string[] = CALLER.says.map((line: string | { text: string }) =>
+  typeof line === "string" ? line : line.text,
+);
 export const CLOSING: string = AGENT.behaviors.closing_message;
 
 export class World {
@@ -72,12 +74,14 @@ export class World {
   }
 }
 
+type Found<Value> = Exclude<Value, false | 0 | "" | null | undefined>;
+
 /** Wait until a condition holds; fails with its name and the last value. */
-export async function until<Value>(what: string, value: () => Value | Promise<Value>): Promise<NonNullable<Value>> {
+export async function until<Value>(what: string, value: () => Value | Promise<Value>): Promise<Found<Value>> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const found = await value();
-    if (found) return found;
+    if (found) return found as Found<Value>;
     if (Date.now() > deadline) throw new Error(`It did not happen: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

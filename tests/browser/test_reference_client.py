@@ -1,10 +1,8 @@
-"""The two reference clients hold whole calls with the stand-in: the Python one here, the browser one in Chromium."""
+"""The Python reference client holds whole calls with the stand-in, and survives injected faults."""
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -12,16 +10,16 @@ import pytest
 from local.running import running_api
 from tests.browser.api import AGENT, SAYS, Api
 from tests.browser.faults import Faults
+from tests.browser.python_client import GOODBYE, python_client
 from tests.browser.relay import delayed_turns
-from tests.browser.site import GOODBYE, PATIENCE_SECONDS, Site, needs_chromium, python_client
 
 MANY: Final = [f"Line {number}." for number in range(1_000)]
 """More lines than a call needs until the agent says goodbye."""
 
 
 @pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with running_api({**os.environ, "GEMINI_STAND_IN_PACE": "20", "CORS_ALLOW_ORIGINS": site.origin}) as running:
+def api() -> Iterator[Api]:
+    with running_api({**os.environ, "GEMINI_STAND_IN_PACE": "20"}) as running:
         yield Api(running.base_url, running.api_key)
 
 
@@ -42,16 +40,6 @@ def is_the_whole_call(turns: list[dict[str, str]]) -> bool:
     answered = [turn["text"] for turn in turns if turn["role"] == "user"] == SAYS
     closed = AGENT["behaviors"]["closing_message"] in spoken[-1]
     return asked and answered and closed
-
-
-def until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-# ---- Python ----
 
 
 def test_the_python_client_holds_a_whole_call_with_checkpoints_and_results(api: Api) -> None:
@@ -100,7 +88,7 @@ def test_the_python_client_ends_the_call_when_the_session_was_stopped(api: Api) 
         asyncio.run(python_client().hold_call(session, api.url, typing(SAYS)))
 
 
-# ---- Python, with injected faults ----
+# ---- With injected faults ----
 
 
 def call_with(faults: Faults, says: list[str]) -> Any:
@@ -183,57 +171,3 @@ def test_attempts_to_reach_a_gemini_that_refuses_all_tokens_are_limited() -> Non
         call_with(faults, ["One."])
     assert 1 < len(faults.renewals) < 10
     assert faults.completions == []
-
-
-# ---- The browser ----
-
-
-@needs_chromium
-def test_the_browser_client_recovers_from_the_same_faults(site: Site, tmp_path: Path) -> None:
-    faults = Faults(transcript=[503, None], loses_turns_after=2, complete=[None, 503], token_turns=2)
-    faults.is_done = lambda: faults.gaps > 0 and len(faults.renewals) > 2
-
-    async def call() -> Any:
-        async with faults.served() as (session, base):
-            return await asyncio.to_thread(site.result, tmp_path, {"session": session, "base": base, "says": MANY})
-
-    state = asyncio.run(call())
-
-    said = [turn["text"] for turn in state["transcript"]][1::2]
-    assert len(said) >= 6  # two turns for each of three tokens
-    assert said == MANY[: len(said)]
-    assert len(faults.saved) > 2
-    assert faults.saved == state["transcript"][: len(faults.saved)]
-    assert (faults.gaps, faults.renewals) == (1, [True] * (len(said) // 2))
-    assert (len(faults.keys), len(set(faults.keys)), len(set(faults.completions))) == (3, 1, 1)
-
-
-@needs_chromium
-def test_the_browser_client_holds_a_whole_call_from_another_origin_and_completes_it(
-    api: Api, site: Site, tmp_path: Path
-) -> None:
-    session = api.session()
-
-    async def call() -> Any:
-        async with delayed_turns(session, lambda: bool(api.state(session)["checkpoint_turns"])) as held:
-            return await asyncio.to_thread(site.result, tmp_path, {"session": held, "base": api.url, "says": SAYS})
-
-    state = asyncio.run(call())
-
-    assert state.get("status") == "completed", state
-    assert is_the_whole_call(state["transcript"]), state
-    assert (state["completed_by"], state["results"]["guest_name"]) == ("client", "Ana Torres")
-    assert 0 < state["checkpoint_turns"] < len(state["transcript"])
-    assert state["sound"] > 24_000 * 2  # more than a second of 16-bit sound at 24 kHz
-
-
-@needs_chromium
-def test_all_turns_before_the_tab_was_closed_are_saved(api: Api, site: Site, tmp_path: Path) -> None:
-    session = api.session()
-
-    with site.visited(tmp_path, {"session": session, "base": api.url, "says": [SAYS[0], "CLOSE"]}):
-        until(lambda: bool(api.state(session)["checkpoint_turns"] >= 4))
-
-    state = api.ask(f"/sessions/{session['session_id']}/complete", {}, session["client_token"])
-    said = [turn["text"] for turn in state["transcript"] if turn["role"] == "user"]
-    assert said == [SAYS[0], "CLOSE"]

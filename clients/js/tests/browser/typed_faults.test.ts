@@ -1,9 +1,9 @@
-import { type Browser } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { WHOLE_CALL, expectWholeCall } from "./support/expected.js";
+import { expectWholeCall, WHOLE_CALL } from "./support/expected.js";
 import type { Faults } from "./support/stand_ins.js";
-import { type Json, SAYS, World, lines } from "./support/world.js";
+import { type Json, lines, SAYS, World } from "./support/world.js";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -58,7 +58,6 @@ const CUT: [Faults, boolean[]][] = [
   ["hang_up", [true]],
   ["go_away_now,resume_1011", [true]],
   ["drop,resume_1011", [true]],
-  ["drop,resume_1007", [false, false]],
 ];
 
 test.each(CUT)("a call that %j cuts off goes on where it was", async (faults, renewed) => {
@@ -70,6 +69,17 @@ test.each(CUT)("a call that %j cuts off goes on where it was", async (faults, re
   await expectWholeCall(world, session, results);
   expect(states).toContain("reconnecting");
   expect(renewals(world)).toEqual(renewed);
+});
+
+test("a call whose every session breaks and cannot be resumed begins anew each time, and goes on where it was", async () => {
+  await using world = await World.with("drop,resume_1007");
+  const session = await world.session();
+
+  const { results } = await hold(world, session);
+
+  await expectWholeCall(world, session, results);
+  expect(renewals(world).length).toBeGreaterThan(1);
+  expect(renewals(world)).not.toContain(true);
 });
 
 test("a tool call that Gemini cancels is aborted, and the call goes on", async () => {
