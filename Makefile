@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real test-browser test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
+.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real check-client test-browser test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ test: environments ## Run the tests on all cores (ARGS="-k webhook" COVERAGE=1)
 
 test-real: environments ## Run the tests with LiveKit server, DynamoDB Local, SAM in Docker, Node (REQUIRE_REAL=1: skip none)
 	@.venv/bin/pytest -m real -o faulthandler_timeout=600 $(ARGS)
+
+check-client: js-client ## Check the browser client and its React hook: style, types, size, tests
+	@cd clients/js && npm run --silent lint && npm run --silent types && npm test --silent
 
 test-browser: .venv js-client ## Run the browser client in Chromium and Firefox (ARGS="-t microphone")
 	@cd clients/js && npm run --silent test:browser -- $(ARGS)
