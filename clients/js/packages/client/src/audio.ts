@@ -70,7 +70,7 @@ export class CallAudio {
     const loading = this.#load();
     try {
       const [stream] = await Promise.all([asking, loading]);
-      if (this.#isClosed) return;
+      if (this.#isClosed) return stream?.getTracks().forEach((track) => track.stop());
       this.playback = new Playback(this.#context, () => this.listener?.onChange());
       if (stream) this.microphone.record(stream, microphoneId);
       if (speakerId && canChooseSpeaker()) await this.useSpeaker(speakerId).catch(() => {}); // then on the system's

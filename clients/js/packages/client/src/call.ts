@@ -1,6 +1,6 @@
 import type { SessionApi } from "./api.js";
 import type { CallAudio } from "./audio.js";
-import { complete } from "./completion.js";
+import { complete, newKey } from "./completion.js";
 import { Conversation } from "./conversation.js";
 import { bothDevices } from "./devices.js";
 import { Emitter } from "./emitter.js";
@@ -189,7 +189,8 @@ export class Call {
 
   /** Seconds until the call's time limit; null: it has none. */
   get secondsLeft(): number | null {
-    return this.#endsAt === null ? null : Math.max(0, (this.#endsAt - Date.now()) / 1000);
+    if (this.#endsAt === null) return this.#parts.maxSeconds; // it begins with the first connection
+    return Math.max(0, (this.#endsAt - Date.now()) / 1000);
   }
 
   /** Calls a listener at each event; returns how to stop that. */
@@ -421,7 +422,7 @@ export class Call {
     if (Object.keys(this.#usage).length) this.#api.ask("POST", "/usage", this.#usage, keepalive).catch(() => {});
     if (this.#parts.isStored || event.persisted || !this.#saver.isWhole) return;
     const request = { transcript: turns, duration_seconds: this.#seconds, end_reason: "page_closed" };
-    this.#api.ask("POST", "/complete", request, { ...keepalive, key: crypto.randomUUID() }).catch(() => {});
+    this.#api.ask("POST", "/complete", request, { ...keepalive, key: newKey() }).catch(() => {});
   };
 
   readonly #onAbort = (): void => this.#end("completed");
@@ -474,7 +475,7 @@ export class Call {
     this.#update();
     const transcript = this.#saver.isWhole ? { transcript: this.#transcript.turns } : {};
     this.#ending ??= {
-      key: crypto.randomUUID(),
+      key: newKey(),
       request: { ...transcript, duration_seconds: seconds, end_reason: reason },
     };
     this.#store();
@@ -494,7 +495,7 @@ export class Call {
     if (this.#parts.isOwner && error.code !== "transcript_taken_over") {
       const request = { transcript: this.#transcript.turns, end_reason: error.code };
       // The call has failed for another reason, which the page gets to know.
-      complete(this.#api, { key: crypto.randomUUID(), request }).catch(() => {});
+      complete(this.#api, { key: newKey(), request }).catch(() => {});
     }
     this.#survive(error);
     this.#completed.reject(error);

@@ -59,7 +59,7 @@ export async function lock(sessionId: string): Promise<(() => void) | null> {
       navigator.locks.request(`${KEY}-${sessionId}`, { signal: patience.signal }, hold).catch(reject);
     });
   } catch {
-    return null;
+    return patience.signal.aborted ? null : () => {}; // a page that may not use locks may still call
   } finally {
     clearTimeout(timer);
   }

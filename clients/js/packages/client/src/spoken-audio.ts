@@ -4,7 +4,7 @@
 import { HEARD_RATE, PIECE_SAMPLES } from "./pcm.js";
 
 const PIECE_MS = (PIECE_SAMPLES / HEARD_RATE) * 1000;
-const KEPT_MS = 3_000; // of what was sent
+const KEPT_MS = 10_000; // of what was sent: a long sentence
 const HELD_PIECES = 1_000; // not sent yet: 32 s
 /** Loudness from which a piece is taken for speech. */
 export const SPEECH_LEVEL = 0.02;
@@ -35,7 +35,7 @@ export class SpokenAudio {
     return pieces.map(({ data }) => data);
   }
 
-  /** Holds back again what was sent and recorded after a time, up to three seconds. */
+  /** Holds back again what was sent and recorded after a time, up to ten seconds. */
   rewind(since: number): void {
     this.#held = [...this.#sent.filter(({ at }) => at - PIECE_MS >= since), ...this.#held];
     this.#sent = [];

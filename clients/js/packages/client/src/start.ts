@@ -1,7 +1,7 @@
 import { ApiError, SessionApi } from "./api.js";
 import { CallAudio } from "./audio.js";
 import { Call, type CallParts } from "./call.js";
-import { complete } from "./completion.js";
+import { complete, newKey } from "./completion.js";
 import { CallError, callError } from "./errors.js";
 import { forget, lock, storedCall } from "./persistence.js";
 import type {
@@ -191,7 +191,7 @@ function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
 function abandon(apiUrl: string, session: CreatedSession, error: unknown): Promise<CompletedSession> {
   const api = new SessionApi(apiUrl, session.session_id, session.client_token);
   const request = { transcript: [], end_reason: callError(error, "failed").code };
-  return complete(api, { key: crypto.randomUUID(), request });
+  return complete(api, { key: newKey(), request });
 }
 
 // ---- Options ----
