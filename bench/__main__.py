@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from bench import cold, growth, load, scale, schemas, warm, work
+from bench import browser, cold, growth, load, scale, schemas, warm, work
 from bench.builds import FOLDER, ROOT, Builds, CannotMeasure, builds
 from bench.report import Target, table
-from bench.world import World, record_all, running_world
+from bench.world import record_all, running_world
 
 _RESULTS: Final = FOLDER / "results"
 _PAGE: Final = ROOT / "docs/performance.md"
@@ -31,7 +31,8 @@ Json = Any
 class Section:
     """A part of the page: its measurement, its tables and its targets."""
 
-    measure: Callable[[World], Json]
+    measure: Callable[[Any], Json]
+    """Takes the shared world, or for sections apart from it the builds."""
     tables: Callable[[Json], dict[str, str]]
     targets: Callable[[Json], list[Target]] = lambda _: []
 
@@ -43,9 +44,15 @@ SECTIONS: Final = {
     "schemas": Section(schemas.measure, schemas.tables, schemas.targets),
     "load": Section(load.measure, load.tables),
 }
-"""The sections that share one world. Growth has its own, on DynamoDB Local."""
+"""The sections that share one world."""
 
-NAMES: Final = (*SECTIONS, "growth", "scale")
+APART: Final = {
+    "growth": Section(growth.measure, growth.tables),
+    "browser": Section(browser.measure, browser.tables, browser.targets),
+}
+"""The sections without it: growth runs on DynamoDB Local, and browser in Chromium."""
+
+NAMES: Final = (*SECTIONS, *APART, "scale")
 
 
 def main() -> str | None:
@@ -62,11 +69,10 @@ def main() -> str | None:
 
 def _measure(wanted: list[str]) -> None:
     _RESULTS.mkdir(parents=True, exist_ok=True)
-    if set(wanted) & {*SECTIONS, "growth"}:
-        built = builds()
-        _measure_all(built, wanted)
+    if set(wanted) & {*SECTIONS, *APART}:
+        _measure_all(builds(), wanted)
         name = _PAGE.relative_to(ROOT)
-        if missing := [each for each in (*SECTIONS, "growth") if not _results_of(each).is_file()]:
+        if missing := [each for each in (*SECTIONS, *APART) if not _results_of(each).is_file()]:
             print(f"{name} is unchanged: there are no results yet for {', '.join(missing)}.")
         else:
             _PAGE.write_text(page(), encoding="utf-8")
@@ -86,9 +92,10 @@ def _measure_all(built: Builds, wanted: list[str]) -> None:
                 if name in wanted:
                     print(f"Measuring: {name} ...")
                     _store(name, load_before, loop_ms, section.measure(world), section.tables)
-    if "growth" in wanted:
-        print("Measuring: growth ...")
-        _store("growth", load_before, loop_ms, growth.measure(built), growth.tables)
+    for name, section in APART.items():
+        if name in wanted:
+            print(f"Measuring: {name} ...")
+            _store(name, load_before, loop_ms, section.measure(built), section.tables)
 
 
 def _store(
@@ -111,14 +118,11 @@ def page() -> str:
     shown: dict[str, str] = {}
     dates: list[str] = []
     targets: list[Target] = []
-    for name, tables, of_section in (
-        *((name, section.tables, section.targets) for name, section in SECTIONS.items()),
-        ("growth", growth.tables, lambda _: []),
-    ):
+    for name, section in {**SECTIONS, **APART}.items():
         stored = json.loads(_results_of(name).read_text(encoding="utf-8"))
-        shown |= tables(stored["figures"])
+        shown |= section.tables(stored["figures"])
         dates.append(f"{name} on {stored['date']} (load {stored['load']:.1f}, loop {stored['loop_ms']:.0f} ms)")
-        targets += of_section(stored["figures"])
+        targets += section.targets(stored["figures"])
     shown["dates"] = ", ".join(dates)
     shown["machine"] = _machine()
     shown["targets"] = table(["target", "at most", "measured", "met"], [target.row for target in targets])
