@@ -40,11 +40,15 @@ const folder = resolve(process.argv[2]);
 mkdirSync(folder, { recursive: true });
 writeFileSync(join(folder, "package.json"), JSON.stringify({ private: true, dependencies: OTHERS }));
 // Scripts of other packages are not run.
-execFileSync("npm", ["install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"], {
-  cwd: folder,
-  stdio: ["ignore", "ignore", "inherit"],
-  timeout: INSTALL_MS,
-});
+execFileSync(
+  "npm",
+  ["install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"],
+  {
+    cwd: folder,
+    stdio: ["ignore", "ignore", "inherit"],
+    timeout: INSTALL_MS,
+  },
+);
 
 const own = sum(await bundle({ write: false }));
 const livekit = await sizeOf(import.meta.dirname, "livekit-client");

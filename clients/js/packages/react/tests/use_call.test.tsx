@@ -238,7 +238,7 @@ test("a tool runs the handler of the latest render", async () => {
   await until(() => page.call.toolCalls[0]?.status === "succeeded");
 });
 
-test("muting does nothing without a call, and without a microphone", async () => {
+test("muting does nothing without a call", async () => {
   const page = mount();
   const mute = () =>
     act(() => {
@@ -248,8 +248,7 @@ test("muting does nothing without a call, and without a microphone", async () =>
     });
 
   mute();
-  await greeted(page); // a typed call
-  mute();
+  await greeted(page);
 
   expect(page.call.mic.muted).toBe(false);
   expect(page.call.speaker).toMatchObject({ muted: false, volume: 1 });
