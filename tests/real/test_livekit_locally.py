@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+import yaml
 
 from local.real import parts
 from local.running import LocalApi, running_api
 from tests.real.livekit_server import MODULE, PART, free_udp_port, installed
 from tests.real.participants import joined, until
 from tests.support.command_blocks import BLOCKS
+from tests.support.template import ROOT
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 
@@ -32,16 +34,16 @@ def stack() -> Iterator[LocalApi]:
     """`make run` with the guide's variables, beside its server on other ports."""
     [(install, serve), exports] = GUIDE
     assert install == f"go install {MODULE}"
-    program, is_dev, option, config = shlex.split(serve)
-    assert (program, is_dev, option) == ("$(go env GOPATH)/bin/server", "--dev", "--config-body")
-    settings = json.loads(config)
-    assert settings["webhook"]["urls"] == ["http://127.0.0.1:3001"]
-    port, api_port = parts.free_port(2), parts.free_port(2)
+    program, option, file = shlex.split(serve)
+    assert (program, option) == ("$(go env GOPATH)/bin/server", "--config")
+    settings = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+    assert (settings["port"], settings["webhook"]["urls"]) == (7880, ["http://127.0.0.1:3001"])
+    port, api_port = parts.free_port(), parts.free_port(2)
+    settings["port"], settings["rtc"]["udp_port"] = port, free_udp_port()
     settings["webhook"]["urls"] = [f"http://127.0.0.1:{api_port + 1}"]
-    settings |= {"port": port, "rtc": {"tcp_port": port + 1, "udp_port": free_udp_port()}}
     pairs = [pair.split("=", 1) for line in exports if line.startswith("export ") for pair in shlex.split(line)[1:]]
     variables = {name: value.replace(":7880", f":{port}") for name, value in pairs}
-    command: parts.Command = [installed(), is_dev, option, json.dumps(settings)]
+    command: parts.Command = [installed(), "--config-body", json.dumps(settings)]
     with (
         parts.running(f"{PART} of the guide", command, parts.accepts_connections(port)),
         running_api({**CLEAN, **variables}, api_port) as running,
