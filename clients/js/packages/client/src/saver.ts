@@ -95,12 +95,12 @@ export class Saver {
         if (!(data.next > this.next)) return;
         this.next = data.next;
       } catch (error) {
+        const isTakenOver = error instanceof CallError && error.code === CONFLICT; // it names a next turn, too
         const next = error instanceof ApiError ? error.next : undefined;
-        if (next !== undefined && next >= this.#missing && next !== this.next) {
+        if (!isTakenOver && next !== undefined && next >= this.#missing && next !== this.next) {
           this.next = next; // where the API wants to go on
           continue;
         }
-        const isTakenOver = error instanceof CallError && error.code === CONFLICT;
         this.#onError(
           isTakenOver
             ? new CallError("transcript_taken_over", { cause: error })
