@@ -32,7 +32,7 @@ export function silence(seconds: number): Int16Array {
   return new Int16Array(Math.round(RATE * seconds));
 }
 
-/** Return a sound like speech: a voice with overtones, in syllables. A noise suppressor takes a steady tone away. */
+/** Return a sound like speech: a voice with overtones, in syllables. */
 export function speech(seconds: number, hertz = 140): Int16Array {
   return sound(seconds, (time) => {
     const syllable = Math.max(0, Math.sin(2 * Math.PI * 4 * time)) ** 0.5;
@@ -101,7 +101,7 @@ function power(window: Int16Array, cycles: number): number {
 
 /**
  * Return a caller who says something again and again, with pauses for the agent. The stand-in takes as many utterances
- * as it has questions; a suppressor of noise may take some of them away.
+ * as it has questions.
  */
 export function caller(leadSeconds: number): Int16Array[] {
   const utterances = Array.from({ length: 14 }, (_, number) => [speech(1, 120 + 10 * (number % 5)), silence(3.5)]);
