@@ -15,21 +15,8 @@ interface Details {
 interface ErrorBody {
   code: string;
   message: string;
-  request_id?: string;
   retryable?: boolean;
   next?: number;
-}
-
-/** An error of the API that names the turn to continue from. */
-export class ApiError extends CallError {
-  readonly next: number | undefined;
-  readonly retryAfter: number;
-
-  constructor({ code, message, request_id, retryable, next }: ErrorBody, retryAfter: number) {
-    super(code, { message, retryable, requestId: request_id });
-    this.next = next;
-    this.retryAfter = retryAfter;
-  }
 }
 
 /** The routes of one session, opened by its client token. */
@@ -82,7 +69,7 @@ export class SessionApi {
         if (!(error instanceof CallError && error.retryable) || details.signal?.aborted || Date.now() > end)
           throw error;
         const pause = PAUSES[Math.min(failures, PAUSES.length - 1)] ?? 0;
-        await sleep(Math.max(pause, error instanceof ApiError ? error.retryAfter : 0), details.signal);
+        await sleep(Math.max(pause, error.details.retryAfter ?? 0), details.signal);
         await online(60, details.signal);
       }
     }
@@ -99,7 +86,8 @@ async function answerOf<T>(response: Response): Promise<T> {
   });
   if (response.ok) return answer as T;
   const retryAfter = Math.min(Number(response.headers.get("retry-after")) || 0, 60);
-  if (answer?.error?.code) throw new ApiError(answer.error, retryAfter);
+  const error: ErrorBody | undefined = answer?.error;
+  if (error?.code) throw new CallError(error.code, { ...error, requestId, retryAfter });
   // An error of API Gateway itself, or of something before it.
   const retryable = response.status >= 500 || response.status === 429 || response.status === 408;
   throw new CallError("api_unavailable", { requestId, retryable });

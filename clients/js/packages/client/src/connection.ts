@@ -4,8 +4,7 @@ const OPENING_SECONDS = 20;
 const CLOSING_SECONDS = 2; // a lost connection does not answer the close
 const MOVE_SECONDS = 5; // before Gemini closes a connection, move to the next one
 const LATE_SECONDS = 1; // after a turn its late text and a handle follow
-const STALLED_BYTES = 150_000; // more than three seconds of audio that the network does not take
-const STALLED_SECONDS = 5; // what was held back is sent at once, and takes longer
+const STALLED_MS = 4_000; // in which the network takes nothing of what waits to be sent
 
 /** How a connection ended: Gemini's close code or 0, and whether it was set up before. */
 export interface End {
@@ -22,7 +21,8 @@ export class Connection {
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   readonly #onMessage: (message: ServerMessage) => void;
   #wasSetUp = false;
-  #isSlow = false;
+  #waiting = 0; // bytes that the network had not taken after the latest message
+  #takenAt = 0;
   #end: (code: number) => void = () => {};
 
   constructor(live: GeminiLiveConnection, handle: string | undefined, onMessage: (message: ServerMessage) => void) {
@@ -53,8 +53,14 @@ export class Connection {
   send(message: ClientMessage): void {
     const socket = this.#socket;
     if (socket?.readyState !== WebSocket.OPEN) return;
+    const now = performance.now();
+    if (!socket.bufferedAmount || socket.bufferedAmount < this.#waiting) this.#takenAt = now;
+    if (now - this.#takenAt > STALLED_MS) {
+      this.close();
+      return;
+    }
     socket.send(JSON.stringify(message));
-    if (socket.bufferedAmount > STALLED_BYTES && !this.#isSlow) this.#watch(socket);
+    this.#waiting = socket.bufferedAmount;
   }
 
   /** Ends the connection once the turn that has just ended is complete. */
@@ -66,15 +72,6 @@ export class Connection {
   close(): void {
     this.#socket?.close();
     this.#after(CLOSING_SECONDS, () => this.#end(0));
-  }
-
-  // Closes the connection if the network goes on taking too little.
-  #watch(socket: WebSocket): void {
-    this.#isSlow = true;
-    this.#after(STALLED_SECONDS, () => {
-      this.#isSlow = false;
-      if (socket.bufferedAmount > STALLED_BYTES) this.close();
-    });
   }
 
   #take(data: string | ArrayBuffer): void {

@@ -11,6 +11,7 @@ const GREET = "The caller is on the line. Open the call now.";
 const BACK = "The connection was interrupted and is back.";
 const GO_ON = "Go on with the call now, from where it broke off.";
 const PROMPT_SECONDS = 4; // without an answer, these texts are sent once more
+const PROMPT_WAITS = 5; // at most this often in a row, while the caller seems to speak
 const OFFLINE_SECONDS = 60; // to wait for a network before a try
 const TOLD_LETTERS = 2_000;
 const REFUSED = [1007, 1008]; // a bad token or handle, or an unknown model
@@ -179,7 +180,11 @@ export class Conversation {
     this.#open = connection;
     this.#sendAudio(connection);
     this.#listener.onSetUp(isResumed);
-    await sleep(PROMPT_SECONDS, signal);
+    for (let wait = 0; wait < PROMPT_WAITS; wait++) {
+      const since = performance.now();
+      await sleep(PROMPT_SECONDS, signal);
+      if (!this.#audio.wasLoudAfter(since)) break; // a prompt would cut off what the caller says
+    }
     if (signal.aborted || connection !== this.#open) return;
     for (const { message, kind } of this.#unanswered) if (kind === "prompt") connection.send(message);
   }

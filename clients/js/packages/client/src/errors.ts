@@ -26,15 +26,22 @@ export class CallError extends Error {
   /** What to do. */
   readonly advice: string;
   /** Id of the request that failed. */
-  readonly requestId?: string;
+  readonly requestId?: string | undefined;
+  /**
+   * The error's own part of the response.
+   * @internal
+   */
+  readonly details: ErrorDetails;
 
-  constructor(code: string, { message, retryable = false, requestId, cause }: ErrorDetails = {}) {
-    const [standard, advice] = ADVICE[code] ?? [];
-    super(message ?? standard ?? code, cause === undefined ? undefined : { cause });
+  constructor(code: string, details: ErrorDetails = {}) {
+    const { message, retryable = false, requestId, cause } = details;
+    const [standard = code, advice] = ADVICE[code] ?? [];
+    super(message ?? standard, cause === undefined ? undefined : { cause });
     this.code = code;
     this.retryable = retryable;
     this.advice = advice ?? this.message;
-    if (requestId) this.requestId = requestId;
+    this.requestId = requestId;
+    this.details = details;
   }
 }
 
@@ -43,6 +50,10 @@ interface ErrorDetails {
   retryable?: boolean | undefined;
   requestId?: string | undefined;
   cause?: unknown;
+  /** Number of the turn to go on from. */
+  next?: number | undefined;
+  /** Seconds to wait before the next try. */
+  retryAfter?: number;
 }
 
 /** Returns a CallError as it is, and anything else as the cause of one. */

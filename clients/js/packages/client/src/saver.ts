@@ -1,4 +1,4 @@
-import { ApiError, bytesOf, type SessionApi } from "./api.js";
+import { bytesOf, type SessionApi } from "./api.js";
 import { CallError, callError } from "./errors.js";
 import type { Transcript } from "./transcript.js";
 import type { Turn } from "./types.js";
@@ -96,7 +96,7 @@ export class Saver {
         this.next = data.next;
       } catch (error) {
         const isTakenOver = error instanceof CallError && error.code === CONFLICT; // it names a next turn, too
-        const next = error instanceof ApiError ? error.next : undefined;
+        const next = error instanceof CallError ? error.details.next : undefined;
         if (!isTakenOver && next !== undefined && next >= this.#missing && next !== this.next) {
           this.next = next; // where the API wants to go on
           continue;

@@ -19,10 +19,12 @@ interface Piece {
 export class SpokenAudio {
   #sent: Piece[] = [];
   #held: Piece[] = [];
+  #loudAt = Number.NEGATIVE_INFINITY;
 
   /** Adds a piece that was recorded at a time in milliseconds; the oldest ones are dropped. */
   hold(data: string, level: number, at: number): void {
     this.#held.push({ data, level, at });
+    if (level > SPEECH_LEVEL) this.#loudAt = at;
     if (this.#held.length > HELD_PIECES) this.#held.shift();
   }
 
@@ -39,6 +41,11 @@ export class SpokenAudio {
   rewind(since: number): void {
     this.#held = [...this.#sent.filter(({ at }) => at - PIECE_MS >= since), ...this.#held];
     this.#sent = [];
+  }
+
+  /** Whether someone seemed to speak after a time. */
+  wasLoudAfter(time: number): boolean {
+    return this.#loudAt > time;
   }
 
   /** Whether someone seems to speak in what is held back. */

@@ -1,4 +1,4 @@
-import { ApiError, SessionApi } from "./api.js";
+import { SessionApi } from "./api.js";
 import { CallAudio } from "./audio.js";
 import { Call, type CallParts } from "./call.js";
 import { complete, newKey } from "./completion.js";
@@ -134,7 +134,7 @@ async function currentState(api: SessionApi): Promise<State | null> {
   try {
     return (await api.ask<{ data: State }>("GET", "")).data;
   } catch (error) {
-    if (error instanceof ApiError && !error.retryable) return null;
+    if (error instanceof CallError && !error.retryable && error.code !== "api_unavailable") return null;
     throw error;
   }
 }

@@ -113,23 +113,33 @@ describe("a connection", () => {
     const socket = await begun();
     socket.says(handle("h-1"));
     socket.isDead = true;
-    socket.bufferedAmount = 200_000;
+    socket.isStalled = true;
 
-    record(1);
-    const after = await next(5 + 2);
+    record(130);
+    expect(ScriptedSocket.all).toHaveLength(1);
+    const second = (await next(2)).setUp();
+    await seconds(0);
 
-    expect(after.url).toContain("access_token");
+    expect(second.audio).toEqual(Array.from({ length: 130 }, (_, piece) => `p${32 * (piece + 1)}`));
   });
 
-  test("that takes a backlog in time goes on", async () => {
-    const socket = await begun();
-    socket.bufferedAmount = 200_000;
+  test("that is slow with much audio at once is kept", async () => {
+    void conversation.run();
+    await seconds(0);
+    record(500);
+    const socket = ScriptedSocket.latest;
+    socket.isStalled = true;
+    socket.setUp();
+    await seconds(0);
+    expect(socket.bufferedAmount).toBeGreaterThan(9_000);
 
-    record(1);
-    socket.bufferedAmount = 0;
-    await seconds(30);
+    for (let piece = 0; piece < 200; piece++) {
+      socket.bufferedAmount -= 40;
+      record(1);
+    }
 
-    expect(ScriptedSocket.all).toEqual([socket]);
+    expect(socket.readyState).toBe(ScriptedSocket.OPEN);
+    expect(socket.audio).toHaveLength(700);
   });
 
   test("without JSON in a message goes on", async () => {
@@ -203,6 +213,27 @@ describe("the greeting", () => {
     expect(socket.audio).toHaveLength(20);
     await seconds(4);
     expect(socket.texts).toEqual([GREETING]);
+  });
+
+  test("is asked for again only after the caller has finished speaking", async () => {
+    const socket = await begun();
+    for (let second = 0; second < 8; second++) record(31, 0.5);
+    await seconds(2);
+    expect(socket.texts).toEqual([GREETING]);
+
+    await seconds(8);
+
+    expect(socket.texts).toEqual([GREETING, GREETING]);
+  });
+
+  test("is asked for again in a noisy place, too", async () => {
+    const socket = await begun();
+    for (let second = 0; second < 30; second++) {
+      record(31, 0.5);
+      await seconds(0);
+    }
+
+    expect(socket.texts).toEqual([GREETING, GREETING]);
   });
 
   test("is left out where the caller has typed before", async () => {

@@ -110,7 +110,7 @@ test("an answer that does not advance ends the saving", async () => {
 });
 
 test("another writer takes the transcript over", async () => {
-  server.answers("/transcript", apiError(409, "voice_transcript_conflict"));
+  server.answers("/transcript", apiError(409, "voice_transcript_conflict", { next: 1 }));
   talk("One");
 
   await saver.saveAll();

@@ -23,6 +23,9 @@ export class ScriptedSocket {
   /** Whether the network is gone, so that nobody answers a close. */
   isDead = false;
 
+  /** Whether the network takes nothing by itself of what is sent. */
+  isStalled = false;
+
   constructor(readonly url: string) {
     ScriptedSocket.all.push(this);
   }
@@ -37,6 +40,7 @@ export class ScriptedSocket {
   send(text: string): void {
     if (this.readyState !== ScriptedSocket.OPEN) throw new Error("The socket is not open.");
     this.sent.push(JSON.parse(text));
+    if (this.isStalled) this.bufferedAmount += 20;
   }
 
   close(): void {
