@@ -2,14 +2,14 @@ import { expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
 import { expectWholeCall, WHOLE_CALL } from "./support/expected.js";
 import type { Faults } from "./support/stand_ins.js";
-import { silence, speech, wavFile } from "./support/wav.js";
-import { lines, SAYS, World } from "./support/world.js";
+import { caller, wavFile } from "./support/wav.js";
+import { lines, World } from "./support/world.js";
 
 test.concurrent.each<Faults>(["sentences,doubled_speech", "late_speech,late_text"])(
   "a spoken call with %j has the transcript of a call without faults",
   async (faults) => {
     await using world = await World.with(faults);
-    const wav = wavFile(silence(8), ...SAYS.flatMap(() => [speech(1), silence(3.5)]));
+    const wav = wavFile(...caller(8));
     await using browser = await openChromium({ wav });
     await using page = await CallPage.open(browser, world);
     const session = await world.session();

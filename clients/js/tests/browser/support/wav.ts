@@ -32,11 +32,11 @@ export function silence(seconds: number): Int16Array {
   return new Int16Array(Math.round(RATE * seconds));
 }
 
-/** Return a sound like speech: a voice with overtones, in syllables. A noise suppressor takes a steady tone away. */
-export function speech(seconds: number): Int16Array {
+/** Return a sound like speech: a voice with overtones, in syllables. */
+export function speech(seconds: number, hertz = 140): Int16Array {
   return sound(seconds, (time) => {
     const syllable = Math.max(0, Math.sin(2 * Math.PI * 4 * time)) ** 0.5;
-    const pitch = 140 + 25 * Math.sin(2 * Math.PI * 0.9 * time);
+    const pitch = hertz + 25 * Math.sin(2 * Math.PI * 0.9 * time);
     let voice = 0;
     for (let overtone = 1; overtone <= 12; overtone++)
       voice += Math.sin(2 * Math.PI * pitch * overtone * time) / overtone;
@@ -97,4 +97,13 @@ function power(window: Int16Array, cycles: number): number {
   let before = 0;
   for (const sample of window) [last, before] = [sample + factor * last - before, last];
   return last * last + before * before - factor * last * before;
+}
+
+/**
+ * Return a caller who says something again and again, with pauses for the agent. The stand-in takes as many utterances
+ * as it has questions.
+ */
+export function caller(leadSeconds: number): Int16Array[] {
+  const utterances = Array.from({ length: 14 }, (_, number) => [speech(1, 120 + 10 * (number % 5)), silence(3.5)]);
+  return [silence(leadSeconds), ...utterances.flat()];
 }
