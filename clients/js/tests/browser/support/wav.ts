@@ -35,7 +35,7 @@ export function silence(seconds: number): Int16Array {
 /** Return a sound like speech: a voice with overtones, in syllables. */
 export function speech(seconds: number, hertz = 140): Int16Array {
   return sound(seconds, (time) => {
-    const syllable = Math.max(0, Math.sin(2 * Math.PI * 4 * time)) ** 0.5;
+    const syllable = Math.abs(Math.sin(Math.PI * 4.5 * time)) ** 0.8;
     const pitch = hertz + 25 * Math.sin(2 * Math.PI * 0.9 * time);
     let voice = 0;
     for (let overtone = 1; overtone <= 12; overtone++)
