@@ -1,7 +1,7 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CallPage, openChromium } from "./support/chromium.js";
-import { AGENT, CLOSING, type Json, SAYS, until, World, wordsOf } from "./support/world.js";
+import { AGENT, CLOSING, inOrder, type Json, SAYS, until, World, wordsOf } from "./support/world.js";
 
 let browser: Browser;
 beforeAll(async () => {
@@ -20,10 +20,11 @@ async function toolCalls(options: Json): Promise<[string, string, Json][]> {
   const results = await page.results();
 
   expect(wordsOf("agent", results.transcript).at(-1)).toBe(CLOSING);
+  const recorded = inOrder(results.tool_calls);
   expect(await page.call((call) => call.toolCalls.map(({ name, status }: Json) => [name, status]))).toEqual(
-    results.tool_calls.map(({ name, status }: Json) => [name, status]),
+    recorded.map(({ name, status }: Json) => [name, status]),
   );
-  return results.tool_calls.map(({ name, status, response }: Json) => [name, status, response]);
+  return recorded.map(({ name, status, response }: Json) => [name, status, response]);
 }
 
 test.each([

@@ -92,6 +92,11 @@ export function lines(turns: readonly Json[]): string[] {
   return turns.map((turn) => `${turn.role}: ${turn.text}`);
 }
 
+/** Tool calls with the hang-up last: the API has them in the order in which they were recorded. */
+export function inOrder(calls: readonly Json[]): Json[] {
+  return [...calls.filter(({ name }) => name !== "hang_up"), ...calls.filter(({ name }) => name === "hang_up")];
+}
+
 /** The words of one side of a transcript. */
 export function wordsOf(role: "agent" | "user", turns: readonly Json[]): string[] {
   return turns.filter((turn) => turn.role === role).map((turn) => turn.text);
