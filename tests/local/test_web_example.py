@@ -78,12 +78,18 @@ class Site:
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
 
 
+def found(name: str) -> tuple[str, str]:
+    """Return the program and the script of a backend. `make test` needs no Node.js; CI installs it."""
+    program, script = BACKENDS[name]
+    if program is None:
+        pytest.skip("the backend in Node.js needs Node.js, which make test does not require")
+    return program, script
+
+
 @contextmanager
 def running_site(project: Path, name: str, **variables: str) -> Iterator[Site]:
     """Run a backend of a project on any port."""
-    program, script = BACKENDS[name]
-    if program is None:
-        pytest.skip("no Node.js on this machine")
+    program, script = found(name)
     log = project / f"{name}.log"
     with (
         log.open("wb") as errors,
@@ -399,9 +405,7 @@ def test_a_package_that_is_not_built_is_reported_in_one_sentence(tmp_path: Path,
 
 
 def start(project: Path, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    program, script = BACKENDS[name]
-    if program is None:
-        pytest.skip("no Node.js on this machine")
+    program, script = found(name)
     return subprocess.run(
         [program, project / "examples/web" / script],
         env={**CLEAN, "PORT": "0", "BASE": "http://127.0.0.1:9", "API_KEY": A_KEY, "AGENT_ID": "a", **variables},
