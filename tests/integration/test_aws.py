@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from aiohttp import web
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError, SSLError
@@ -309,6 +310,36 @@ def test_an_unreadable_response_of_the_queue_is_an_error(
 
     with pytest.raises(UnreadableResponse):
         runner.run(sqs.request("send_message", QueueUrl=provider.url, MessageBody="1"))
+
+
+ATTRIBUTES = {
+    "text": {"S": "é"},
+    "number": {"N": "1.50"},
+    "bytes": {"B": "AQID"},
+    "flag": {"BOOL": False},
+    "nothing": {"NULL": True},
+    "list": {"L": [{"S": "a"}, {"M": {"deep": {"L": [{"N": "1"}]}}}]},
+    "map": {"M": {"inner": {"S": ""}, "empty": {"M": {}}}},
+    "texts": {"SS": ["a", "b"]},
+    "numbers": {"NS": ["1", "2"]},
+    "blobs": {"BS": ["AQID", ""]},
+    "of a type that boto3 does not know": {"VECTOR": ["1"]},
+    "without a value": {"S": None},
+    "missing": None,
+}
+
+
+def test_attribute_values_are_read_as_boto3_reads_them(
+    aws_at: AwsAt, runner: asyncio.Runner, provider: Provider
+) -> None:
+    provider.answers(says(json.dumps({"Item": ATTRIBUTES}), content_type="application/x-amz-json-1.0"))
+    of_boto3 = boto3.client("dynamodb", endpoint_url=provider.url)
+
+    read = runner.run(get(aws_at(provider.url)))
+
+    assert read == runner.run(get(AwsClient(of_boto3)))
+    assert read["map"] == ATTRIBUTES["map"]
+    assert read["blobs"] == {"BS": [b"\1\2\3", b""]}
 
 
 def test_a_response_without_content_may_be_empty(aws_at: AwsAt, runner: asyncio.Runner, provider: Provider) -> None:

@@ -7,7 +7,7 @@ retrying a write after the caller was told that it failed (docs/adr/0025).
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
@@ -18,7 +18,8 @@ import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ConnectionClosedError, ReadTimeoutError
-from botocore.model import OperationModel
+from botocore.model import OperationModel, Shape
+from botocore.parsers import JSONParser, ResponseParserFactory
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import ReadTimeoutError as URLLib3ReadTimeoutError
 
@@ -105,6 +106,26 @@ class _BoundedSession:
         self._session.close()
 
 
+class _AttributeValueParser(JSONParser):
+    """Parses responses of DynamoDB. An attribute value has one type, but botocore looks up all ten of them."""
+
+    def _handle_structure(self, shape: Any, value: Any) -> Any:
+        if shape.name != "AttributeValue" or value is None:
+            return super()._handle_structure(shape, value)  # type: ignore[misc]  # missing in its stubs
+        types: Mapping[str, Shape] = shape.members
+        parse: Callable[[Shape, Any], Any] = self._parse_shape  # type: ignore[attr-defined]
+        return {
+            name: parse(types[name], content)
+            for name, content in value.items()
+            if name in types and content is not None
+        }
+
+
+class _AttributeValueParsers(ResponseParserFactory):
+    def create_parser(self, _: str) -> _AttributeValueParser:
+        return _AttributeValueParser()
+
+
 class _Deadline:
     """When the caller of a request gives up: after its time limit, or when its task is cancelled."""
 
@@ -136,8 +157,10 @@ def client(
         parameter_validation=False,  # AWS validates too; boto3's takes an eighth of the work of a PutItem
     )
     made: BaseClient = boto3.client(service, config=config)
-    endpoint: Any = made._endpoint  # type: ignore[attr-defined]  # noqa: SLF001 (there is no setting for its session)
+    endpoint: Any = made._endpoint  # type: ignore[attr-defined]  # noqa: SLF001 (there is no setting for these)
     endpoint.http_session = _BoundedSession(endpoint.http_session)
+    if service == "dynamodb":
+        endpoint._response_parser_factory = _AttributeValueParsers()  # noqa: SLF001
     made.meta.events.register("before-send", _check_deadline)
     made.meta.events.register("before-parse", _check_response)
     return made
