@@ -44,6 +44,8 @@ _SETTINGS: Final = {
     "LIVEKIT_URL": "wss://placeholder",
     "VOICE_AGENTS_TABLE": "placeholder",
     "VOICE_API_KEYS_TABLE": "placeholder",
+    "VOICE_WEBHOOK_ENDPOINTS_TABLE": "placeholder",
+    "VOICE_WEBHOOK_DELIVERIES_TABLE": "placeholder",
     "VOICE_IDEMPOTENCY_TABLE": "placeholder",
     "VOICE_SESSIONS_TABLE": "placeholder",
     "VOICE_TRANSCRIPTS_TABLE": "placeholder",

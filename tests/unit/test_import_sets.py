@@ -57,6 +57,8 @@ ENVIRONMENT: Final = {
     "VOICE_SESSIONS_TABLE": "sessions",
     "VOICE_TRANSCRIPTS_TABLE": "transcripts",
     "VOICE_API_KEYS_TABLE": "api-keys",
+    "VOICE_WEBHOOK_ENDPOINTS_TABLE": "webhook-endpoints",
+    "VOICE_WEBHOOK_DELIVERIES_TABLE": "webhook-deliveries",
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "CLIENT_TOKEN_SECRET": "a-client-token-secret-of-more-than-32-bytes",
     "EXTRACTION_QUEUE_URL": "https://sqs.test/extractions",

@@ -19,6 +19,8 @@ TABLES = {
     "VOICE_SESSIONS_TABLE": "s",
     "VOICE_TRANSCRIPTS_TABLE": "t",
     "VOICE_API_KEYS_TABLE": "k",
+    "VOICE_WEBHOOK_ENDPOINTS_TABLE": "w",
+    "VOICE_WEBHOOK_DELIVERIES_TABLE": "d",
     "VOICE_IDEMPOTENCY_TABLE": "i",
 }
 LIVEKIT = {"LIVEKIT_URL": "wss://x.livekit.cloud", "LIVEKIT_API_KEY": "APIkey", "LIVEKIT_API_SECRET": "hush-4711"}
@@ -31,7 +33,7 @@ GEMINI = {"GEMINI_API_KEY": "hush-4711", "GEMINI_LIVE_MODEL": "live", "GEMINI_EX
     ("environment", "days"), [({}, 0), ({"RETENTION_DAYS": ""}, 0), ({"RETENTION_DAYS": "30"}, 30)]
 )
 def test_rows_expire_only_if_a_number_of_retention_days_is_set(environment: dict[str, str], days: int) -> None:
-    assert TableNames.of({**TABLES, **environment}) == TableNames("a", "s", "t", "k", "i", days)
+    assert TableNames.of({**TABLES, **environment}) == TableNames("a", "s", "t", "k", "w", "d", "i", days)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pi_voice.domain.duties import Duties
     from pi_voice.domain.extractions import Extraction
     from pi_voice.domain.idempotency import IdempotentRequest
-    from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+    from pi_voice.domain.ids import (
+        AgentId,
+        DeliveryId,
+        EndpointId,
+        KeyHash,
+        KeyId,
+        SessionId,
+        TranscriptId,
+        WorkspaceId,
+    )
     from pi_voice.domain.livekit_webhooks import RoomEvent
     from pi_voice.domain.pagination import Page
     from pi_voice.domain.session_api import ListSessionsQuery
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
     from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
     from pi_voice.domain.usage import TokenUsage
+    from pi_voice.domain.webhook_deliveries import Delivery
+    from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 
 
 class Scope(NamedTuple):
@@ -285,6 +296,38 @@ class ExtractionQueue(Protocol):
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         """Set when a received message becomes visible again; raises StorageError."""
+        ...
+
+
+class WebhookEndpoints(Protocol):
+    """Store of webhook endpoints."""
+
+    async def find(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> WebhookEndpoint | None:
+        """Return an endpoint of a workspace."""
+        ...
+
+    async def in_workspace(self, workspace: WorkspaceId) -> list[WebhookEndpoint]:
+        """Return all endpoints of a workspace, newest first."""
+        ...
+
+
+class WebhookDeliveries(Protocol):
+    """Store of deliveries: what is still to be sent, and the log of what was."""
+
+    async def add(self, delivery: Delivery) -> bool:
+        """Store a new delivery, and return whether it was new; an existing one is not changed."""
+        ...
+
+    async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
+        """Return a delivery."""
+        ...
+
+
+class DeliveryQueue(Protocol):
+    """Queue of deliveries that are due. It delivers those of one endpoint in order, one at a time."""
+
+    async def put(self, delivery: Delivery) -> None:
+        """Enqueue the next try of a delivery, once if it is enqueued repeatedly; raises StorageError."""
         ...
 
 

@@ -20,6 +20,8 @@ class TableNames(NamedTuple):
     sessions: str
     transcripts: str
     api_keys: str
+    webhook_endpoints: str
+    webhook_deliveries: str
     idempotency: str
     retention_days: int
 
@@ -31,6 +33,8 @@ class TableNames(NamedTuple):
             sessions=_required(environment, "VOICE_SESSIONS_TABLE"),
             transcripts=_required(environment, "VOICE_TRANSCRIPTS_TABLE"),
             api_keys=_required(environment, "VOICE_API_KEYS_TABLE"),
+            webhook_endpoints=_required(environment, "VOICE_WEBHOOK_ENDPOINTS_TABLE"),
+            webhook_deliveries=_required(environment, "VOICE_WEBHOOK_DELIVERIES_TABLE"),
             idempotency=_required(environment, "VOICE_IDEMPOTENCY_TABLE"),
             retention_days=_days(environment.get("RETENTION_DAYS") or "0"),
         )

@@ -34,6 +34,8 @@ SETTINGS = {
     "VOICE_SESSIONS_TABLE": "sessions",
     "VOICE_TRANSCRIPTS_TABLE": "transcripts",
     "VOICE_API_KEYS_TABLE": "keys",
+    "VOICE_WEBHOOK_ENDPOINTS_TABLE": "endpoints",
+    "VOICE_WEBHOOK_DELIVERIES_TABLE": "deliveries",
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "EXTRACTION_QUEUE_URL": "https://sqs.invalid/extractions",
     "CLIENT_TOKEN_SECRET": "thirty-two-letters-of-a-secret!!",

@@ -12,6 +12,9 @@ SessionId = NewType("SessionId", str)
 TranscriptId = NewType("TranscriptId", str)
 KeyId = NewType("KeyId", str)
 KeyHash = NewType("KeyHash", str)
+EndpointId = NewType("EndpointId", str)
+EventId = NewType("EventId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 Clock = Callable[[], float]
 """Function that returns the time in Unix seconds, such as `time.time`."""
