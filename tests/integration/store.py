@@ -58,6 +58,14 @@ class Tables:
         return self._make("api_keys")
 
     @cached_property
+    def webhook_endpoints(self) -> str:
+        return self._make("webhook_endpoints")
+
+    @cached_property
+    def webhook_deliveries(self) -> str:
+        return self._make("webhook_deliveries")
+
+    @cached_property
     def idempotency(self) -> str:
         return self._make("idempotency")
 

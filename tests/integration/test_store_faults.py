@@ -151,7 +151,9 @@ def test_a_missing_response_is_a_storage_error(store: Store, logged: io.StringIO
 
 @everything
 def test_a_missing_table_is_a_storage_error(store: Store, logged: io.StringIO, work: Work) -> None:
-    elsewhere = replace(store, names=TableNames(**dict.fromkeys(TableNames._fields, "nowhere") | {"retention_days": 0}))
+    elsewhere = replace(
+        store, names=TableNames("nowhere", "nowhere", "nowhere", "nowhere", "nowhere", "nowhere", "nowhere", 0)
+    )
 
     assert_storage_error(elsewhere, work, logged)
 
