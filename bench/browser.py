@@ -12,6 +12,9 @@ from bench.report import Target, p50, percentile, table
 
 _WORKSPACE: Final = ROOT / "clients/js"
 _SECONDS: Final = 600
+_CHROMIUM: Final = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+"""As in clients/js/tests/browser."""
+
 _STEPS: Final = {
     "created": "`POST /sessions`, while the microphone opens",
     "opened": "WebSocket to Gemini",
@@ -26,6 +29,8 @@ Json = Any
 
 def measure(_: Builds) -> Json:
     """Bundle the packages, and hold calls in Chromium. Needs npm and Chromium."""
+    if not Path(_CHROMIUM).is_file():
+        raise CannotMeasure(f"There is no {_CHROMIUM}: install Chromium, or set CHROMIUM to its path.")
     _run("make", "--no-print-directory", "-C", str(ROOT), "js-client")
     sizes = _run("node", "bench/sizes.js", str(FOLDER / "packages"))
     with tempfile.TemporaryDirectory() as folder:
