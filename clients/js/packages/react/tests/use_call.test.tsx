@@ -66,7 +66,8 @@ const inStrictMode = (element: ReactElement) => <StrictMode>{element}</StrictMod
 function mount(options: Options = {}, wrap = (element: ReactElement) => element, resumes = false): Mounted {
   const root = createRoot(document.body.appendChild(document.createElement("div")));
   const shown: Shown = { states: [] };
-  const render = (given: Options) => act(() => root.render(wrap(<Page options={given} shown={shown} resumes={resumes} />)));
+  const render = (given: Options) =>
+    act(() => root.render(wrap(<Page options={given} shown={shown} resumes={resumes} />)));
   let isMounted = true;
   const unmount = () => {
     if (isMounted) act(() => root.unmount());
