@@ -17,7 +17,6 @@ await build({
   format: "esm",
   target: "es2022",
   legalComments: "none",
-  banner: { js: '"use client";' }, // frameworks that render on a server look for it
   external: ["@pi-voice/client", "react"],
 });
 copyFileSync(join(here, "../../../../LICENSE"), join(here, "LICENSE"));

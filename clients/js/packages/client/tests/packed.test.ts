@@ -27,7 +27,3 @@ test.each([
   expect(files).toEqual(expect.arrayContaining(exported ?? []));
   expect(exported).toContain("dist/index.d.ts");
 });
-
-test("frameworks that render on a server run the hook in the browser", () => {
-  expect(readFileSync(`${folderOf("react")}/dist/index.js`, "utf8")).toMatch(/^"use client";/);
-});
