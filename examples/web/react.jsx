@@ -1,5 +1,5 @@
 import { useCall } from "@pi-voice/react";
-import { StrictMode, useState } from "react";
+import { StrictMode, useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 
 const STATES = {
@@ -43,6 +43,11 @@ function Page() {
     },
     tools,
   });
+  const log = useRef(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it scrolls when there is another turn
+  useEffect(() => {
+    log.current.scrollTop = log.current.scrollHeight;
+  }, [turns]);
   const begin = () => {
     setTable(null);
     start();
@@ -97,15 +102,17 @@ function Page() {
       <section className="turns" aria-labelledby="turns-title">
         <h2 id="turns-title">Conversation</h2>
         {/* biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls it by keys */}
-        <ol role="log" tabIndex={0} aria-labelledby="turns-title">
-          {turns.map(({ role, text }, number) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
-            <li key={number} className={role}>
-              <span className="who">{role === "agent" ? "Mia" : "You"}</span>
-              {text}
-            </li>
-          ))}
-        </ol>
+        <div ref={log} className="log" role="log" tabIndex={0} aria-labelledby="turns-title">
+          <ol>
+            {turns.map(({ role, text }, number) => (
+              // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
+              <li key={number} className={role}>
+                <span className="who">{role === "agent" ? "Mia" : "You"}</span>
+                {text}
+              </li>
+            ))}
+          </ol>
+        </div>
         {!isOver && call && <Keyboard say={say} />}
       </section>
 

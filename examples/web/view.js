@@ -66,14 +66,19 @@ function fillState(state, reason) {
   $("state").textContent = (state === "ended" && REASONS[reason]) || STATES[state];
 }
 
+// Changes only what is new, because screen readers read the changes.
 function fillTurns(turns) {
-  const shown = turns.map(({ role, text }) => {
-    const item = element("li", text, role);
-    item.prepend(element("span", role === "agent" ? "Mia" : "You", "who"));
-    return item;
-  });
-  $("turns").replaceChildren(...shown);
-  shown.at(-1)?.scrollIntoView({ block: "nearest" });
+  const items = $("turns").children;
+  while (items.length > turns.length) items[items.length - 1].remove();
+  for (const [place, { role, text }] of turns.entries()) {
+    if (items[place]?.className !== role || items[place].lastChild.data !== text) {
+      const item = element("li", text, role);
+      item.prepend(element("span", role === "agent" ? "Mia" : "You", "who"));
+      if (items[place]) items[place].replaceWith(item);
+      else $("turns").append(item);
+    }
+  }
+  items[items.length - 1]?.scrollIntoView({ block: "nearest" });
 }
 
 /** Shows a table, and returns what the agent gets to know. */
