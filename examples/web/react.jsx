@@ -67,7 +67,7 @@ function Page() {
           {STATES[state] ?? "Ready for your call"}
         </p>
         <p className="error" role="alert">
-          {error && said(error)}
+          {error && !results && said(error)}
         </p>
         <div className="buttons">
           {isOver && (

@@ -90,6 +90,7 @@ export function showTable({ table, area }) {
 
 export function showResults({ session_id, results, extraction }) {
   if (session_id !== call?.sessionId) return;
+  $("error").textContent = ""; // the call has survived it
   const fields = Object.entries(results ?? { results: extraction?.status ?? "none" });
   $("fields").replaceChildren(...fields.flatMap(([name, value]) => field(name.replaceAll("_", " "), value)));
   $("results").hidden = false;
