@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real check-client test-browser test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
+.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real check-client test-browser pack-client test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,10 @@ check-client: js-client ## Check the browser client and its React hook: style, t
 
 test-browser: .venv js-client ## Run the browser client in Chromium and Firefox (ARGS="-t microphone")
 	@cd clients/js && npm run --silent test:browser -- $(ARGS)
+
+pack-client: js-client ## Pack the browser client and its React hook for npm install
+	@cd clients/js && rm -rf dist && mkdir dist && npm pack --silent --workspaces --pack-destination dist >/dev/null
+	@echo "In the folder of your app: npm install $(CURDIR)/clients/js/dist/*.tgz"
 
 test-durability: .venv ## Kill workers at every step, make every service fail, and look for lost calls
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
@@ -152,7 +156,7 @@ lock: ## Update all pinned versions (needs uv)
 	done
 
 clean: ## Remove everything that make created
-	@rm -rf clients/js/node_modules clients/js/packages/*/dist .web-example .run
+	@rm -rf clients/js/node_modules clients/js/dist clients/js/packages/*/dist clients/js/packages/*/LICENSE .web-example .run
 	@rm -rf .venv .venv-sam .venv-mutants .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 

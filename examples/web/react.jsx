@@ -1,5 +1,5 @@
 import { useCall } from "@pi-voice/react";
-import { StrictMode, useState } from "react";
+import { StrictMode, useEffect, useRef, useState } from "react";
 import { createRoot } from "react-dom/client";
 
 const STATES = {
@@ -15,10 +15,13 @@ const STATES = {
 
 const apiUrl = document.body.dataset.apiUrl;
 
+/** What the backend says to a visitor who gets no session. */
+class Refusal extends Error {}
+
 async function fetchSession(signal) {
   const response = await fetch("/session", { method: "POST", signal });
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error.message);
+  if (!response.ok) throw new Refusal(answer.error.message);
   return answer;
 }
 
@@ -31,7 +34,7 @@ function Page() {
       return { table: "T12", view: "the lake" };
     },
   };
-  const { state, error, turns, results, start, hangUp, say, resumeAudio, mic } = useCall({
+  const { call, state, error, turns, results, start, hangUp, say, resumeAudio, mic } = useCall({
     apiUrl,
     fetchSession: async (signal) => {
       const session = await fetchSession(signal);
@@ -40,6 +43,18 @@ function Page() {
     },
     tools,
   });
+  const log = useRef(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it scrolls when there is another turn
+  useEffect(() => {
+    log.current.scrollTop = log.current.scrollHeight;
+  }, [turns]);
+  const begin = () => {
+    setTable(null);
+    start();
+  };
+  const fields = results
+    ? (results.results ?? { results: results.extraction?.status ?? "none" })
+    : { "your table": table };
   const isOver = !(state in STATES) || state === "ended" || state === "failed";
 
   return (
@@ -52,11 +67,11 @@ function Page() {
           {STATES[state] ?? "Ready for your call"}
         </p>
         <p className="error" role="alert">
-          {error && said(error)}
+          {error && !results && said(error)}
         </p>
         <div className="buttons">
           {isOver && (
-            <button type="button" className="primary" onClick={start}>
+            <button type="button" className="primary" onClick={begin}>
               Start the call
             </button>
           )}
@@ -65,15 +80,15 @@ function Page() {
               Turn on the sound
             </button>
           )}
+          {!isOver && call && (
+            <button type="button" aria-pressed={mic.muted} onClick={() => mic.setMuted(!mic.muted)}>
+              Mute
+            </button>
+          )}
           {!isOver && (
-            <>
-              <button type="button" aria-pressed={mic.muted} onClick={() => mic.setMuted(!mic.muted)}>
-                Mute
-              </button>
-              <button type="button" className="danger" onClick={() => hangUp()}>
-                Hang up
-              </button>
-            </>
+            <button type="button" className="danger" onClick={() => hangUp()}>
+              Hang up
+            </button>
           )}
         </div>
         {isScripted && (
@@ -87,23 +102,25 @@ function Page() {
       <section className="turns" aria-labelledby="turns-title">
         <h2 id="turns-title">Conversation</h2>
         {/* biome-ignore lint/a11y/noNoninteractiveTabindex: who has no mouse scrolls it by keys */}
-        <ol role="log" tabIndex={0} aria-labelledby="turns-title">
-          {turns.map(({ role, text }, number) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
-            <li key={number} className={role}>
-              <span className="who">{role === "agent" ? "Mia" : "You"}</span>
-              {text}
-            </li>
-          ))}
-        </ol>
-        {!isOver && <Keyboard say={say} />}
+        <div ref={log} className="log" role="log" tabIndex={0} aria-labelledby="turns-title">
+          <ol>
+            {turns.map(({ role, text }, number) => (
+              // biome-ignore lint/suspicious/noArrayIndexKey: a turn has no other name than its place
+              <li key={number} className={role}>
+                <span className="who">{role === "agent" ? "Mia" : "You"}</span>
+                {text}
+              </li>
+            ))}
+          </ol>
+        </div>
+        {!isOver && call && <Keyboard say={say} />}
       </section>
 
       {(table || results) && (
         <section className="results" aria-labelledby="results-title" aria-live="polite">
           <h2 id="results-title">Results</h2>
           <dl>
-            {Object.entries(results?.results ?? { "your table": table }).map(([name, value]) => (
+            {Object.entries(fields).map(([name, value]) => (
               <Field key={name} name={name} value={value} />
             ))}
           </dl>
@@ -114,8 +131,7 @@ function Page() {
 }
 
 function said(error) {
-  const isOfBackend = error.code === "api_unavailable" && error.cause;
-  return isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
+  return error.cause instanceof Refusal ? error.cause.message : `${error.message} ${error.advice}`;
 }
 
 function Keyboard({ say }) {

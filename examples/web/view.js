@@ -1,4 +1,6 @@
 // Shows a call on index.html. Nothing here is specific to Pi Voice except the names of the states.
+//
+// The last news of a call may arrive when the visitor has started the next one, so they are compared with the call.
 
 const STATES = {
   connecting: "Connecting …",
@@ -27,12 +29,12 @@ export function onStart(start) {
     call = null;
     $("error").textContent = "";
     $("results").hidden = true;
-    showTurns([]);
-    showState({ state: "connecting" });
+    fillTurns([]);
+    fillState("connecting");
     try {
       showCall(await start({ signal, audio }));
     } catch (error) {
-      showState({ state: signal.aborted ? "ended" : "failed" });
+      fillState(signal.aborted ? "ended" : "failed");
       if (!signal.aborted) showError(error);
     }
   };
@@ -40,27 +42,43 @@ export function onStart(start) {
   $("type").addEventListener("click", () => startWith({ microphone: false }));
 }
 
+/** What the backend says to a visitor who gets no session. */
+class Refusal extends Error {}
+
 /** Returns the JSON of a response; throws what an error of the backend says. */
 export async function answerOf(response) {
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error.message);
+  if (!response.ok) throw new Refusal(answer.error.message);
   $("scripted").hidden = !answer.connection.gemini_live.url.startsWith("ws:");
   return answer;
 }
 
 export function showState({ state, reason }) {
+  if (state === call?.state) fillState(state, reason);
+}
+
+export function showTurns(turns) {
+  if (turns === call?.turns) fillTurns(turns);
+}
+
+function fillState(state, reason) {
   document.body.dataset.state = state;
   $("state").textContent = (state === "ended" && REASONS[reason]) || STATES[state];
 }
 
-export function showTurns(turns) {
-  const shown = turns.map(({ role, text }) => {
-    const item = element("li", text, role);
-    item.prepend(element("span", role === "agent" ? "Mia" : "You", "who"));
-    return item;
-  });
-  $("turns").replaceChildren(...shown);
-  shown.at(-1)?.scrollIntoView({ block: "nearest" });
+// Changes only what is new, because screen readers read the changes.
+function fillTurns(turns) {
+  const items = $("turns").children;
+  while (items.length > turns.length) items[items.length - 1].remove();
+  for (const [place, { role, text }] of turns.entries()) {
+    if (items[place]?.className !== role || items[place].lastChild.data !== text) {
+      const item = element("li", text, role);
+      item.prepend(element("span", role === "agent" ? "Mia" : "You", "who"));
+      if (items[place]) items[place].replaceWith(item);
+      else $("turns").append(item);
+    }
+  }
+  items[items.length - 1]?.scrollIntoView({ block: "nearest" });
 }
 
 /** Shows a table, and returns what the agent gets to know. */
@@ -70,7 +88,9 @@ export function showTable({ table, area }) {
   return { table, view: "the lake" };
 }
 
-export function showResults({ results, extraction }) {
+export function showResults({ session_id, results, extraction }) {
+  if (session_id !== call?.sessionId) return;
+  $("error").textContent = ""; // the call has survived it
   const fields = Object.entries(results ?? { results: extraction?.status ?? "none" });
   $("fields").replaceChildren(...fields.flatMap(([name, value]) => field(name.replaceAll("_", " "), value)));
   $("results").hidden = false;
@@ -87,8 +107,8 @@ function showCall(started) {
 }
 
 function showError(error) {
-  const isOfBackend = error.code === "api_unavailable" && error.cause;
-  $("error").textContent = isOfBackend ? error.cause.message : `${error.message} ${error.advice}`;
+  const isRefused = error.cause instanceof Refusal;
+  $("error").textContent = isRefused ? error.cause.message : `${error.message} ${error.advice}`;
 }
 
 function showMuted() {

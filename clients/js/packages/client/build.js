@@ -1,6 +1,6 @@
-// Builds `dist/`: the package and its two worklets; TypeScript adds the types.
+// Builds `dist/`: the package and its two worklets, beside a copy of the project's license; TypeScript adds the types.
 
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -43,4 +43,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   rmSync(dist, { recursive: true, force: true });
   mkdirSync(dist);
   for (const [name, code] of Object.entries(await bundle())) writeFileSync(join(dist, name), code);
+  copyFileSync(join(here, "../../../../LICENSE"), join(here, "LICENSE"));
 }

@@ -1,6 +1,6 @@
-// Builds `dist/`: the package; TypeScript adds the types.
+// Builds `dist/`: the package, beside a copy of the project's license; TypeScript adds the types.
 
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -19,3 +19,4 @@ await build({
   legalComments: "none",
   external: ["@pi-voice/client", "react"],
 });
+copyFileSync(join(here, "../../../../LICENSE"), join(here, "LICENSE"));

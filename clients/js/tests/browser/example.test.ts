@@ -1,3 +1,4 @@
+import axe from "axe-core";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { openChromium } from "./support/chromium.js";
@@ -26,10 +27,13 @@ test.each([
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
     await page.goto(new URL(path, /Talk to the agent: (\S+)/.exec(running.output)?.[1]).href);
+    await page.evaluate(axe.source);
+    const barriers = await barriersOf(page);
     await page.getByRole("button", { name: start }).click();
 
     for (const says of SAYS) {
       await isAsked(page);
+      if (says === SAYS.at(-1)) barriers.push(...(await barriersOf(page)));
       await page.locator("#text").fill(says);
       await page.getByRole("button", { name: "Send" }).click();
     }
@@ -42,12 +46,21 @@ test.each([
     await until("there are results", async () => (await fields.textContent())?.includes("Ana Torres"));
     expect(await fields.textContent()).toContain("terrace");
     expect(await page.locator(".error").textContent()).toBe("");
+    expect([...barriers, ...(await barriersOf(page))]).toEqual([]);
     await page.close();
   } finally {
     await running.stop();
   }
   expect(complaints).toEqual([]);
 });
+
+/** What keeps people from using the page, by the rules of axe. */
+function barriersOf(page: Page): Promise<string[]> {
+  return page.evaluate(async () => {
+    const { violations } = await (window as unknown as { axe: typeof axe }).axe.run();
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ target }) => `${id}: ${target}`));
+  });
+}
 
 /** Wait until the agent has asked something and listens. */
 async function isAsked(page: Page): Promise<void> {

@@ -584,7 +584,8 @@ const NO_AUDIO = {
 
 async function loaded(livekit: NonNullable<ResumeCallOptions["livekit"]>): Promise<LiveKitModule> {
   try {
-    return await (typeof livekit === "function" ? livekit() : import("livekit-client"));
+    // Bundlers let it be missing only where the import itself is awaited within `try`.
+    return typeof livekit === "function" ? await livekit() : await import("livekit-client");
   } catch (cause) {
     throw new CallError("livekit_missing", { cause });
   }

@@ -1,5 +1,5 @@
 // What to do about the errors that the API does not know. Errors of the API have their advice in the message.
-const ADVICE: Record<string, [message: string, advice: string]> = {
+const ADVICE = {
   microphone_refused: ["The microphone is not allowed.", "Allow the microphone for this page."],
   microphone_missing: ["There is no microphone.", "Connect a microphone, or start the call without one."],
   microphone_busy: ["The microphone cannot be opened.", "Close other programs that use the microphone."],
@@ -14,13 +14,16 @@ const ADVICE: Record<string, [message: string, advice: string]> = {
   aborted: ["The call was aborted.", "Start a new call."],
   transcript_taken_over: ["Another page has taken over the call.", "Go on in the other page."],
   invalid_options: ["The options are not valid.", "Correct the options."],
-};
+} satisfies Record<string, [message: string, advice: string]>;
+
+/** A code of this package, which editors complete, or one of the API. */
+export type CallErrorCode = keyof typeof ADVICE | (string & {});
 
 /** Whatever can go wrong in a call: `code` for programs, `message` and `advice` for people. */
 export class CallError extends Error {
   override readonly name = "CallError";
   /** A code of the API, or one of this package. */
-  readonly code: string;
+  readonly code: CallErrorCode;
   /** Whether the same thing may succeed later. */
   readonly retryable: boolean;
   /** What to do. */
@@ -33,9 +36,9 @@ export class CallError extends Error {
    */
   readonly details: ErrorDetails;
 
-  constructor(code: string, details: ErrorDetails = {}) {
+  constructor(code: CallErrorCode, details: ErrorDetails = {}) {
     const { message, retryable = false, requestId, cause } = details;
-    const [standard = code, advice] = ADVICE[code] ?? [];
+    const [standard = code, advice] = (ADVICE as Record<string, string[]>)[code] ?? [];
     super(message ?? standard, cause === undefined ? undefined : { cause });
     this.code = code;
     this.retryable = retryable;

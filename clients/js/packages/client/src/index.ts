@@ -1,6 +1,6 @@
 export type { Call } from "./call.js";
 export { checkDevices } from "./devices.js";
-export { CallError } from "./errors.js";
+export { CallError, type CallErrorCode } from "./errors.js";
 export type { LiveKitModule } from "./livekit.js";
 export { resumeCall, startCall } from "./start.js";
 export type {

@@ -22,6 +22,7 @@ export class Saver {
   readonly #onError: (error: CallError) => void;
   readonly #missing: number; // turns that only the API has
   #saving: Promise<void> | undefined;
+  #tried = 0; // how many turns were settled at the latest try
 
   /** @param next how many turns the API has; those that the transcript lacks are its first ones */
   constructor(
@@ -46,7 +47,9 @@ export class Saver {
 
   /** Saves in the background what has become final; turns of a failed request are sent with the next ones. */
   save(): void {
-    if (this.#saving || !this.#due(MOST_BYTES).length) return;
+    const { settled } = this.#transcript;
+    if (this.#saving || settled === this.#tried || !this.#due(MOST_BYTES).length) return;
+    this.#tried = settled;
     this.#saving = this.#send().finally(() => {
       this.#saving = undefined;
     });
@@ -61,6 +64,7 @@ export class Saver {
   async saveAll(): Promise<void> {
     this.#transcript.close();
     await this.#saving;
+    this.#tried = 0;
     this.save();
     await this.#saving;
   }
@@ -95,17 +99,14 @@ export class Saver {
         if (!(data.next > this.next)) return;
         this.next = data.next;
       } catch (error) {
-        const isTakenOver = error instanceof CallError && error.code === CONFLICT; // it names a next turn, too
-        const next = error instanceof CallError ? error.details.next : undefined;
+        const failure = callError(error, "api_unavailable", true);
+        const isTakenOver = failure.code === CONFLICT; // it names a next turn, too
+        const { next } = failure.details;
         if (!isTakenOver && next !== undefined && next >= this.#missing && next !== this.next) {
           this.next = next; // where the API wants to go on
           continue;
         }
-        this.#onError(
-          isTakenOver
-            ? new CallError("transcript_taken_over", { cause: error })
-            : callError(error, "api_unavailable", true),
-        );
+        this.#onError(isTakenOver ? new CallError("transcript_taken_over", { cause: error }) : failure);
         return;
       }
     }

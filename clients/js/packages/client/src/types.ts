@@ -156,7 +156,7 @@ export interface CallEvents {
   turns: readonly Turn[];
   toolCalls: readonly ToolCall[];
   results: CompletedSession;
-  /** Also an error that the call survives: then it is `retryable`. */
+  /** Also an error that the call survives: only in the state `failed` has it ended the call. */
   error: CallError;
   devices: { microphones: Device[]; speakers: Device[] };
 }

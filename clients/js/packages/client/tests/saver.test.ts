@@ -76,6 +76,28 @@ test("the turns of a request that failed are sent with the next ones", async () 
   expect(errors.map(({ code, retryable }) => [code, retryable])).toEqual([["api_unavailable", true]]);
 });
 
+test("a request that failed is not repeated before there are more turns, except at the end", async () => {
+  const away = ["no network", "no network", "no network"] as const;
+  server.answers("/transcript", ...away);
+  talk("One", "Two");
+
+  for (let message = 0; message < 5; message++) {
+    saver.save();
+    await saver.saved();
+  }
+  expect(errors).toHaveLength(1);
+
+  talk("Three");
+  saver.save();
+  await saver.saved();
+  expect(errors).toHaveLength(2);
+
+  await saver.saveAll();
+  expect(errors).toHaveLength(3);
+  await saver.saveAll();
+  expect(savedTexts()).toEqual(["One?", "One.", "Two?", "Two.", "Three?", "Three."]);
+});
+
 test("after a gap it goes on where the API says", async () => {
   prepare(2, [
     { role: "agent", text: "A" },

@@ -83,7 +83,7 @@ export function useCall(options: StartCallOptions): CallControls {
   useEffect(() => {
     store.options = options;
   });
-  useEffect(() => store.leave, [store]);
+  useEffect(() => store.mount(), [store]);
   return useMemo(() => {
     const { micMuted, speakerMuted, volume, ...shown } = view;
     const { start, resume, hangUp, setMicMuted, setSpeakerMuted, setVolume } = store;
@@ -114,9 +114,18 @@ class CallStore {
   #listeners = new Set<() => void>();
   #opening: Promise<Call | null> | null = null;
   #leaving = new AbortController();
+  #unmounting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: StartCallOptions) {
     this.options = options;
+  }
+
+  /** Returns how to unmount. It ends the call a moment later, because strict mode mounts again at once. */
+  mount(): () => void {
+    clearTimeout(this.#unmounting);
+    return () => {
+      this.#unmounting = setTimeout(this.leave);
+    };
   }
 
   subscribe = (listener: () => void) => {
@@ -181,16 +190,16 @@ class CallStore {
   }
 
   #listen(call: Call): void {
-    const seconds = setInterval(() => this.#show({}), 1_000);
-    const show = () => {
-      this.#show({});
+    const seconds = setInterval(() => show(), 1_000);
+    const show = (change: Partial<Snapshot> = {}) => {
+      if (this.#view.call === call) this.#show(change); // the results of a call may arrive during the next one
       if (OVER.includes(call.state)) clearInterval(seconds);
     };
-    call.on("state", show);
-    call.on("turns", show);
-    call.on("toolCalls", show);
-    call.on("error", (error) => this.#show({ error }));
-    call.on("results", (results) => this.#show({ results }));
+    call.on("state", () => show());
+    call.on("turns", () => show());
+    call.on("toolCalls", () => show());
+    call.on("error", (error) => show({ error }));
+    call.on("results", (results) => show({ results }));
     this.#view = { ...this.#view, call };
     show();
   }

@@ -21,6 +21,10 @@ export class Scripted {
   isRefused = false;
   /** Whether Gemini is silent, so that no connection is set up. */
   isSilent = false;
+  /** Whether the session is active, so that a page can go on with its call. */
+  isActive = false;
+  /** What the API waits for before it completes a session. */
+  completing: Promise<void> = Promise.resolve();
   sockets: WebSocket[] = [];
   readonly #api: Server;
   readonly #gemini = new WebSocketServer({ host: "127.0.0.1", port: 0 });
@@ -32,6 +36,7 @@ export class Scripted {
       const content = await text(request);
       const body = content ? JSON.parse(content) : undefined;
       if (request.method !== "GET") this.asked.push({ action, body });
+      if (action === "complete") await this.completing;
       const answer = this.#answer(action, body);
       response.writeHead(answer.error ? 409 : 200, { "Content-Type": "application/json" }).end(JSON.stringify(answer));
     });
@@ -102,9 +107,10 @@ export class Scripted {
         this.#transcript = body?.transcript ?? this.#transcript;
         return this.#completed(body?.end_reason);
       case "renew":
+        if (this.isActive) return { data: this.session };
         return { error: { code: "voice_session_not_active", message: "The call is over.", retryable: false } };
       case ID:
-        return { data: this.#completed("completed") };
+        return { data: this.isActive ? { status: "active", hung_up_at: null } : this.#completed("completed") };
       default:
         return { data: {} };
     }

@@ -1,4 +1,4 @@
-import { act, type ReactElement, StrictMode } from "react";
+import { act, type ReactElement, StrictMode, useEffect } from "react";
 import { createRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -31,13 +31,24 @@ interface Shown {
 
 type Options = { [Name in keyof StartCallOptions]?: StartCallOptions[Name] | undefined };
 
+interface PageProps {
+  options: Options;
+  shown: Shown;
+  /** Whether the component goes on with the call of its tab, as after a reload. */
+  resumes?: boolean;
+}
+
 /** A component with a typed call. */
-function Page({ options, shown }: { options: Options; shown: Shown }) {
+function Page({ options, shown, resumes = false }: PageProps) {
   const given = { session: gemini.session, apiUrl: gemini.apiUrl, audio: false, ...options };
   const call = useCall(given as StartCallOptions);
   shown.call = call;
   if (shown.states.at(-1) !== call.state) shown.states.push(call.state);
   if (call.call) calls.add(call.call);
+  const { resume } = call;
+  useEffect(() => {
+    if (resumes) void resume();
+  }, [resumes, resume]);
   return <p>{call.state}</p>;
 }
 
@@ -50,10 +61,13 @@ interface Mounted {
   unmount(): void;
 }
 
-function mount(options: Options = {}, wrap = (element: ReactElement) => element): Mounted {
+const inStrictMode = (element: ReactElement) => <StrictMode>{element}</StrictMode>;
+
+function mount(options: Options = {}, wrap = (element: ReactElement) => element, resumes = false): Mounted {
   const root = createRoot(document.body.appendChild(document.createElement("div")));
   const shown: Shown = { states: [] };
-  const render = (given: Options) => act(() => root.render(wrap(<Page options={given} shown={shown} />)));
+  const render = (given: Options) =>
+    act(() => root.render(wrap(<Page options={given} shown={shown} resumes={resumes} />)));
   let isMounted = true;
   const unmount = () => {
     if (isMounted) act(() => root.unmount());
@@ -180,7 +194,7 @@ test("hanging up before the call is set up ends it", async () => {
 });
 
 test("strict mode starts one call, and does not end it", async () => {
-  const page = mount({}, (element) => <StrictMode>{element}</StrictMode>);
+  const page = mount({}, inStrictMode);
 
   await greeted(page);
   act(() => page.call.say("Six of us."));
@@ -188,6 +202,38 @@ test("strict mode starts one call, and does not end it", async () => {
 
   expect(gemini.sockets).toHaveLength(1);
   expect(gemini.completions()).toEqual([]);
+});
+
+test("strict mode goes on with one call after a reload, and does not end it", async () => {
+  gemini.isActive = true;
+  const turns = [{ role: "agent", text: "Hello." }];
+  const stored = { sessionId: gemini.session.session_id, clientToken: "pi_sess_test", beganAt: Date.now(), turns };
+  sessionStorage.setItem("pi-voice-call", JSON.stringify({ ...stored, endsAt: null }));
+
+  const page = mount({}, inStrictMode, true);
+  await until(() => words(page).includes("agent: Yes?"));
+
+  expect(words(page)).toEqual(["agent: Hello.", "agent: Yes?"]);
+  expect(gemini.sockets).toHaveLength(1);
+  expect(gemini.completions()).toEqual([]);
+});
+
+test("a call does not show the results of the call before it", async () => {
+  const page = mount();
+  await greeted(page);
+  const first = page.call.call;
+  let complete = () => {};
+  gemini.completing = new Promise((resolve) => {
+    complete = resolve;
+  });
+  act(() => void page.call.hangUp());
+  await greeted(page);
+
+  complete();
+  await act(() => first?.results);
+
+  expect(page.call).toMatchObject({ reason: null, results: null });
+  expect(page.call.call).not.toBe(first);
 });
 
 test("a call that cannot be set up is shown as failed, and can be tried again", async () => {
