@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
     from pi_voice.domain.usage import TokenUsage
-    from pi_voice.domain.webhook_deliveries import Delivery
+    from pi_voice.domain.webhook_deliveries import Delivery, Outcome
+    from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
     from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 
 
@@ -311,6 +312,14 @@ class WebhookEndpoints(Protocol):
         ...
 
 
+class DueDelivery(NamedTuple):
+    """A delivery with a try that is due, as listed by the index, which lags behind the table."""
+
+    endpoint_id: EndpointId
+    delivery_id: DeliveryId
+    due_at: int
+
+
 class WebhookDeliveries(Protocol):
     """Store of deliveries: what is still to be sent, and the log of what was."""
 
@@ -319,7 +328,38 @@ class WebhookDeliveries(Protocol):
         ...
 
     async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
-        """Return a delivery."""
+        """Return a delivery; raises UnreadableRow."""
+        ...
+
+    async def page(self, endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery) -> Page[Delivery]:
+        """Return one page of an endpoint's deliveries, newest first; raises InvalidCursor."""
+        ...
+
+    def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
+        """Yield what is due by now, page by page. A page may be empty."""
+        ...
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        """Move the due time of a pending delivery and return it; None if it changed since the index listed it.
+
+        Raises UnreadableRow.
+        """
+        ...
+
+    async def claim(self, delivery: Delivery, now: int, due_at: int) -> Delivery | None:
+        """Count one more try of a pending delivery and return it; None if another try was begun or it ended."""
+        ...
+
+    async def record(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        """Store the outcome of the try that was claimed; None if another try was begun or it ended."""
+        ...
+
+    async def cancel(self, delivery: Delivery) -> Delivery | None:
+        """Turn a pending delivery into a cancelled one; None if another try was begun or it ended."""
+        ...
+
+    async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
+        """Make a delivery that has ended due again, with all its tries; None if it changed since it was read."""
         ...
 
 
@@ -336,6 +376,43 @@ class DeliveryQueue(Protocol):
 
     async def put(self, delivery: Delivery) -> None:
         """Enqueue the next try of a delivery, once if it is enqueued repeatedly; raises StorageError."""
+        ...
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        """Set when a received message becomes visible again; raises StorageError."""
+        ...
+
+
+class SignedRequest(NamedTuple):
+    """A request to a webhook endpoint. Each secret signs it."""
+
+    url: str
+    event_id: str
+    body: bytes
+    secrets: tuple[str, ...]
+
+
+SendError = Literal["timeout", "connection_failed", "tls_failed", "address_refused", "redirected", "http_error"]
+"""Why a request to a webhook endpoint failed."""
+
+
+class Sent(NamedTuple):
+    """What came of a request to a webhook endpoint."""
+
+    http_status: int | None
+    """Status of the response; None without one."""
+    milliseconds: int
+    error: SendError | None
+    """None for a response with a status from 200 to 299."""
+    response: bytes = b""
+    """First kilobyte of the response."""
+
+
+class WebhookSender(Protocol):
+    """Sends signed requests to webhook endpoints."""
+
+    async def send(self, request: SignedRequest) -> Sent:
+        """Send one request within the time limit of a try. Never raises because of the receiver."""
         ...
 
 
