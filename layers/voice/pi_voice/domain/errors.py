@@ -7,7 +7,7 @@
     │   ├── InvalidOutputSchema
     │   └── InvalidVariables
     ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
-    ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
+    ├── AgentNotFound · SessionNotFound · ApiKeyNotFound · WebhookEndpointNotFound 404
     │   └── AgentVersionNotFound
     ├── SessionNotActive · SessionActive · SessionNotCompleted 409
     ├── TranscriptGap · TranscriptConflict · AgentVersionConflict · IdempotencyInProgress 409
@@ -184,6 +184,14 @@ class SessionNotFound(VoiceError):
     status = 404
     code = "voice_session_not_found"
     default_message = "There is no such session. List yours with GET /api/v1/voice/sessions."
+
+
+class WebhookEndpointNotFound(VoiceError):
+    """The webhook endpoint does not exist in this workspace."""
+
+    status = 404
+    code = "webhook_endpoint_not_found"
+    default_message = "There is no such webhook endpoint. List yours with GET /api/v1/voice/webhook-endpoints."
 
 
 class ApiKeyNotFound(VoiceError):
