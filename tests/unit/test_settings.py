@@ -2,6 +2,7 @@ import pytest
 
 from pi_voice.domain.errors import SettingsError
 from pi_voice.domain.webhook_secrets import Masters
+from pi_voice.domain.webhook_urls import UrlPolicy
 from pi_voice.settings import (
     GeminiSettings,
     LiveKitSettings,
@@ -14,6 +15,7 @@ from pi_voice.settings import (
     per_minute,
     queue_url,
     webhook_masters,
+    webhook_url_policy,
 )
 
 TABLES = {
@@ -107,6 +109,27 @@ def test_the_queue_url_is_required() -> None:
     assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
     with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
         queue_url({"EXTRACTION_QUEUE_URL": ""})
+
+
+@pytest.mark.parametrize(
+    ("environment", "policy"),
+    [
+        ({}, UrlPolicy(frozenset({443, 8443}), (), allows_loopback=False)),
+        ({"WEBHOOK_ALLOWED_PORTS": "", "WEBHOOK_ALLOWED_HOSTS": "", "WEBHOOK_ALLOW_LOOPBACK": ""}, UrlPolicy()),
+        ({"WEBHOOK_ALLOWED_PORTS": "443, 9443"}, UrlPolicy(frozenset({443, 9443}))),
+        ({"WEBHOOK_ALLOWED_HOSTS": "A.example.com,*.example.org"}, UrlPolicy(hosts=("a.example.com", "*.example.org"))),
+        ({"WEBHOOK_ALLOW_LOOPBACK": "true"}, UrlPolicy(allows_loopback=True)),
+        ({"WEBHOOK_ALLOW_LOOPBACK": "1"}, UrlPolicy()),
+    ],
+)
+def test_a_deployment_sets_ports_and_hosts_of_webhook_urls(environment: dict[str, str], policy: UrlPolicy) -> None:
+    assert webhook_url_policy(environment) == policy
+
+
+@pytest.mark.parametrize("ports", ["https", "0", "65536", "-1", "443;8443"])
+def test_a_port_of_webhook_urls_is_a_number_of_a_port(ports: str) -> None:
+    with pytest.raises(SettingsError, match="WEBHOOK_ALLOWED_PORTS should be comma-separated port numbers"):
+        webhook_url_policy({"WEBHOOK_ALLOWED_PORTS": ports})
 
 
 @pytest.mark.parametrize(("operation", "default"), [("creates", 600), ("completes", 600), ("extractions", 60)])

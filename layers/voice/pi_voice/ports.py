@@ -367,6 +367,14 @@ class WebhookDeliveries(Protocol):
         ...
 
 
+class WebhookTargets(Protocol):
+    """The hosts that webhooks are sent to."""
+
+    async def check(self, url: str) -> None:
+        """Check the URL of an endpoint and the addresses of its host; raises InvalidRequest with the path `url`."""
+        ...
+
+
 class DeliveryQueue(Protocol):
     """Queue of deliveries that are due. It delivers those of one endpoint in order, one at a time."""
 

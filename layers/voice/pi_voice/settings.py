@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
 from pi_voice.domain.webhook_secrets import Masters, variable
+from pi_voice.domain.webhook_urls import DEFAULT_PORTS, UrlPolicy
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
+_HIGHEST_PORT: Final = 65_535
 Choice = TypeVar("Choice", bound=str)
 
 
@@ -86,6 +88,18 @@ def extraction_model(environment: Mapping[str, str]) -> str:
 def queue_url(environment: Mapping[str, str]) -> str:
     """Return the URL of the extraction queue; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
+
+
+def webhook_url_policy(environment: Mapping[str, str]) -> UrlPolicy:
+    """Return what is accepted as the URL of a webhook endpoint; raises SettingsError."""
+    ports = _items(environment, "WEBHOOK_ALLOWED_PORTS")
+    if not all(port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT for port in ports):
+        raise SettingsError("WEBHOOK_ALLOWED_PORTS should be comma-separated port numbers such as 443,8443.")
+    return UrlPolicy(
+        ports=frozenset(map(int, ports)) or DEFAULT_PORTS,
+        hosts=tuple(host.lower() for host in _items(environment, "WEBHOOK_ALLOWED_HOSTS")),
+        allows_loopback=environment.get("WEBHOOK_ALLOW_LOOPBACK") == "true",
+    )
 
 
 LiveThinkingLevel = Literal["low", "medium", "high"]
@@ -217,6 +231,11 @@ def _days(text: str) -> int:
     if not text.isdecimal():
         raise SettingsError("RETENTION_DAYS should be a number of days; 0 means no expiry.")
     return int(text)
+
+
+def _items(environment: Mapping[str, str], name: str) -> list[str]:
+    """Return the items of a comma-separated list, without empty ones."""
+    return [item for item in map(str.strip, environment.get(name, "").split(",")) if item]
 
 
 def _pair(environment: Mapping[str, str], prefix: str) -> KeyPair | None:
