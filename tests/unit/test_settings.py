@@ -1,6 +1,7 @@
 import pytest
 
 from pi_voice.domain.errors import SettingsError
+from pi_voice.domain.webhook_secrets import Masters
 from pi_voice.domain.webhook_urls import UrlPolicy
 from pi_voice.settings import (
     GeminiSettings,
@@ -13,6 +14,7 @@ from pi_voice.settings import (
     grace_seconds,
     per_minute,
     queue_url,
+    webhook_masters,
     webhook_url_policy,
 )
 
@@ -69,6 +71,38 @@ def test_a_secret_of_client_tokens_has_at_least_32_characters(name: str) -> None
 def test_a_secret_of_client_tokens_is_required() -> None:
     with pytest.raises(SettingsError, match="CLIENT_TOKEN_SECRET is not set"):
         client_token_secrets({})
+
+
+def test_webhook_masters_have_ids_and_one_of_them_is_the_current_one() -> None:
+    old, new = "o" * 32, "n" * 32
+    environment = {"WEBHOOK_MASTER_ID": "1f", "WEBHOOK_MASTER_1F": new, "WEBHOOK_MASTER_A0": old}
+
+    assert webhook_masters(environment) == Masters("1f", {"1f": new, "a0": old})
+
+
+def test_a_webhook_master_that_will_be_the_next_one_is_known_already() -> None:
+    old, new = "o" * 32, "n" * 32
+    environment = {"WEBHOOK_MASTER_ID": "a0", "WEBHOOK_MASTER_NEXT_ID": "1f", "WEBHOOK_MASTER_A0": old}
+
+    assert webhook_masters({**environment, "WEBHOOK_MASTER_1F": new}) == Masters("a0", {"1f": new, "a0": old})
+
+
+@pytest.mark.parametrize("master_id", ["1F", "id", "next_id", "1f ", "é"])
+def test_the_current_webhook_master_must_be_known(master_id: str) -> None:
+    with pytest.raises(SettingsError, match=r"is not set\. WEBHOOK_MASTER_ID names the current master, in lowercase\.$"):
+        webhook_masters({"WEBHOOK_MASTER_ID": master_id, "WEBHOOK_MASTER_1F": "s" * 32})
+
+
+def test_a_current_webhook_master_is_required() -> None:
+    with pytest.raises(SettingsError, match="WEBHOOK_MASTER_ID is not set"):
+        webhook_masters({"WEBHOOK_MASTER_1F": "s" * 32})
+
+
+def test_each_webhook_master_has_at_least_32_characters() -> None:
+    masters = {"WEBHOOK_MASTER_ID": "1f", "WEBHOOK_MASTER_1F": "s" * 32, "WEBHOOK_MASTER_A0": "hush" * 7 + "hus"}
+
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_MASTER_A0 should have at least 32 characters\.$"):
+        webhook_masters(masters)
 
 
 def test_the_queue_url_is_required() -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pi_voice.domain.usage import TokenUsage
     from pi_voice.domain.webhook_deliveries import Delivery, Outcome
     from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
+    from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
     from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 
 
@@ -309,6 +310,49 @@ class WebhookEndpoints(Protocol):
 
     async def in_workspace(self, workspace: WorkspaceId) -> list[WebhookEndpoint]:
         """Return all endpoints of a workspace, newest first."""
+        ...
+
+    async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
+        """Return one page of a workspace's endpoints, newest first; raises InvalidCursor."""
+        ...
+
+    async def add(self, endpoint: WebhookEndpoint) -> None:
+        """Store a new endpoint."""
+        ...
+
+    async def update(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        """Store what the owner changed and return the endpoint; None if the owner changed it since the read.
+
+        Only what differs is written: what deliveries changed since the read remains.
+        """
+        ...
+
+    async def rotate(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        """Store a new secret's version and return the endpoint; None if the secret changed since the read."""
+        ...
+
+    async def delete(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> bool:
+        """Delete an endpoint, and return whether there was one."""
+        ...
+
+    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
+        """Record since when the events of an endpoint fail, and return it; a later failure does not change the time.
+
+        None if it was deleted, or has another URL by now.
+        """
+        ...
+
+    async def note_success(self, endpoint: WebhookEndpoint) -> None:
+        """Record that an event was delivered to an endpoint, so that it does not count as failing any more."""
+        ...
+
+    async def disable(
+        self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
+    ) -> WebhookEndpoint | None:
+        """Disable an endpoint and return it.
+
+        None if it was disabled before, was deleted, has another URL by now, or, for `failing`, has worked since.
+        """
         ...
 
 

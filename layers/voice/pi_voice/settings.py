@@ -1,12 +1,14 @@
 """Settings of a deployment, from environment variables and one secret."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
+from pi_voice.domain.webhook_secrets import Masters, variable
 from pi_voice.domain.webhook_urls import DEFAULT_PORTS, UrlPolicy
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
@@ -58,6 +60,24 @@ def client_token_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     if min(map(len, secrets)) < _SECRET_CHARACTERS:
         raise SettingsError(f"CLIENT_TOKEN_SECRET should have at least {_SECRET_CHARACTERS} characters.")
     return tuple(secrets)
+
+
+def webhook_masters(environment: Mapping[str, str]) -> Masters:
+    """Return the masters of the webhook endpoints' secrets, the current one by its id; raises SettingsError."""
+    current = _required(environment, "WEBHOOK_MASTER_ID")
+    masters = {
+        found[1].lower(): secret
+        for name, secret in environment.items()
+        if name != "WEBHOOK_MASTER_ID" and (found := re.fullmatch("WEBHOOK_MASTER_([0-9A-Z]{1,32})", name))
+    }
+    if current not in masters:
+        message = f"{variable(current)} is not set. WEBHOOK_MASTER_ID names the current master, in lowercase."
+        raise SettingsError(message)
+    for master_id, secret in masters.items():
+        if len(secret) < _SECRET_CHARACTERS:
+            message = f"{variable(master_id)} should have at least {_SECRET_CHARACTERS} characters."
+            raise SettingsError(message)
+    return Masters(current, masters)
 
 
 def extraction_model(environment: Mapping[str, str]) -> str:

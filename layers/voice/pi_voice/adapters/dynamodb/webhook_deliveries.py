@@ -98,7 +98,8 @@ class DynamoWebhookDeliveries(Table):
                 more, _, _ = from_item(answer["LastEvaluatedKey"])["delivery_id"].partition(".")
                 break
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-        return Page[Delivery](
+        # Without validation, because the page holds stored deliveries, which are no documents.
+        return Page[Delivery].model_construct(
             data=self._readable(delivery_of, found), next_cursor=encode_cursor(more) if more else None
         )
 
