@@ -442,7 +442,7 @@ class FakeToolCalls:
         return self.stored[session.session_id][: session.tool_calls]
 
 
-class FakeExtractionQueue:
+class FakeSessionQueue:
     """Queued sessions in order, and the delays of received messages."""
 
     def __init__(self) -> None:
@@ -679,7 +679,7 @@ class CheckpointsThatCannotRead(FakeCheckpoints):
         raise StorageError
 
 
-class QueueThatCannotPut(FakeExtractionQueue):
+class QueueThatCannotPut(FakeSessionQueue):
     """The queue cannot be reached."""
 
     async def put(self, session_id: SessionId) -> None:

@@ -9,9 +9,9 @@ from pi_voice.settings import (
     WebhookSettings,
     client_token_secrets,
     extraction_price,
+    extraction_queue_url,
     grace_seconds,
     per_minute,
-    queue_url,
 )
 
 TABLES = {
@@ -70,9 +70,11 @@ def test_a_secret_of_client_tokens_is_required() -> None:
 
 
 def test_the_queue_url_is_required() -> None:
-    assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
+    assert (
+        extraction_queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
+    )
     with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
-        queue_url({"EXTRACTION_QUEUE_URL": ""})
+        extraction_queue_url({"EXTRACTION_QUEUE_URL": ""})
 
 
 @pytest.mark.parametrize(("operation", "default"), [("creates", 600), ("completes", 600), ("extractions", 60)])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.idempotency import Idempotency
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.secrets import Secrets
-    from pi_voice.adapters.sqs import SqsExtractionQueue
+    from pi_voice.adapters.sqs import SqsSessionQueue
     from pi_voice.domain.client_tokens import ClientTokens
     from pi_voice.entrypoints.http import Api
     from pi_voice.use_cases.add_participant import AddParticipant
@@ -171,12 +171,12 @@ def idempotency() -> "Idempotency":
 
 
 @cache
-def extraction_queue() -> "SqsExtractionQueue":
+def extraction_queue() -> "SqsSessionQueue":
     """Create the queue of extractions."""
     from pi_voice.adapters.aws import AwsClient, client
-    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsExtractionQueue
+    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsSessionQueue
 
-    return SqsExtractionQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.queue_url(os.environ))
+    return SqsSessionQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.extraction_queue_url(os.environ))
 
 
 @cache

@@ -287,8 +287,8 @@ class Transcripts(Protocol):
         ...
 
 
-class ExtractionQueue(Protocol):
-    """Queue of sessions whose results are still to be extracted."""
+class SessionQueue(Protocol):
+    """Queue of sessions: those whose results are still to be extracted, or those that owe events."""
 
     async def put(self, session_id: SessionId) -> None:
         """Enqueue a session; raises StorageError."""

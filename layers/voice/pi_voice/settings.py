@@ -63,7 +63,7 @@ def extraction_model(environment: Mapping[str, str]) -> str:
     return _required(environment, "GEMINI_EXTRACTION_MODEL")
 
 
-def queue_url(environment: Mapping[str, str]) -> str:
+def extraction_queue_url(environment: Mapping[str, str]) -> str:
     """Return the URL of the extraction queue; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
 

@@ -1,4 +1,4 @@
-"""SQS: queue of extractions."""
+"""SQS: queues of sessions."""
 
 import json
 from typing import Any, Final
@@ -14,8 +14,8 @@ DEADLINE_SECONDS: Final = 4.0
 """Time limit of a request with its retries in seconds; the client of complete_session may be waiting."""
 
 
-class SqsExtractionQueue:
-    """Queue of sessions whose results are still to be extracted."""
+class SqsSessionQueue:
+    """Queue of sessions: those whose results are still to be extracted, or those that owe events."""
 
     def __init__(self, sqs: AwsClient, url: str) -> None:
         self._sqs = sqs

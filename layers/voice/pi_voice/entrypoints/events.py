@@ -15,7 +15,7 @@ from pi_voice.domain.pagination import Page
 from pi_voice.entrypoints.error_responses import as_voice_error, error_document
 from pi_voice.entrypoints.runner import run
 from pi_voice.logs import exception_fields, logger
-from pi_voice.ports import ExtractionQueue
+from pi_voice.ports import SessionQueue
 
 MAX_DELIVERIES: Final = 6
 """Deliveries of a message before it moves to the dead-letter queue (`maxReceiveCount` in template.yaml)."""
@@ -27,8 +27,8 @@ Event = dict[str, Any]
 LambdaHandler = Callable[[Event, LambdaContext], Event]
 
 
-class ExtractionMessage(BaseModel):
-    """An SQS message: the session whose results are to be extracted."""
+class SessionMessage(BaseModel):
+    """An SQS message: the session that the function works on."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -36,13 +36,13 @@ class ExtractionMessage(BaseModel):
 
 
 def queue_handler(
-    function: Callable[[SessionId, bool], Coroutine[Any, Any, None]], queue: ExtractionQueue
+    function: Callable[[SessionId, bool], Coroutine[Any, Any, None]], queue: SessionQueue
 ) -> LambdaHandler:
     """Make the handler of a queue. A failed message is reported and delivered again after a growing pause.
 
     The function gets a session id, and whether this is the last delivery.
     """
-    adapter = TypeAdapter(ExtractionMessage)
+    adapter = TypeAdapter(SessionMessage)
 
     def handler(event: Event, _: LambdaContext) -> Event:
         failed = []
@@ -89,7 +89,7 @@ def operator_handler(function: Callable[..., Coroutine[Any, Any, BaseModel | Non
     return handler
 
 
-def _delay(queue: ExtractionQueue, receipt_handle: str, delivery: int) -> None:
+def _delay(queue: SessionQueue, receipt_handle: str, delivery: int) -> None:
     """Delay the next delivery. If that fails, the queue's visibility timeout applies."""
     longest = min(_FIRST_PAUSE_SECONDS * 2 ** (delivery - 1), _LONGEST_PAUSE_SECONDS)
     try:

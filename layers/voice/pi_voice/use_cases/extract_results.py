@@ -15,7 +15,7 @@ from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import Agents, ExtractionQueue, Sessions
+from pi_voice.ports import Agents, SessionQueue, Sessions
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extractor import (
     ANSWER_INVALID,
@@ -52,7 +52,7 @@ class ExtractResults:
         sessions: Sessions,
         content: CallContent,
         extractor: Extractor,
-        queue: ExtractionQueue,
+        queue: SessionQueue,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents

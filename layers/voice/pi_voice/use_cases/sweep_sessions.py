@@ -15,7 +15,7 @@ from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
+from pi_voice.ports import DueSession, Rooms, SessionQueue, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS
 from pi_voice.use_cases.settle_duties import Row, duty_done, room_closed, settle_duties
@@ -73,7 +73,7 @@ class SweepSessions:
         end_session: EndSession,
         stop_session: StopSession,
         rooms: Rooms,
-        queue: ExtractionQueue,
+        queue: SessionQueue,
         *,
         clock: Clock = time.time,
     ) -> None:
