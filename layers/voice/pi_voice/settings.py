@@ -68,6 +68,11 @@ def extraction_queue_url(environment: Mapping[str, str]) -> str:
     return _required(environment, "EXTRACTION_QUEUE_URL")
 
 
+def event_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of sessions that owe events; raises SettingsError."""
+    return _required(environment, "EVENT_QUEUE_URL")
+
+
 LiveThinkingLevel = Literal["low", "medium", "high"]
 ExtractionThinkingLevel = Literal["auto", "none", "minimal", "low", "medium", "high"]
 TranscriptionHints = Literal["all", "language", "none"]

@@ -21,9 +21,10 @@ class SqsSessionQueue:
         self._sqs = sqs
         self._url = url
 
-    async def put(self, session_id: SessionId) -> None:
-        """Enqueue a session; raises StorageError."""
-        await self._request("send_message", MessageBody=json.dumps({"session_id": session_id}))
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
+        """Enqueue a session, to be delivered after a pause; raises StorageError."""
+        delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
+        await self._request("send_message", MessageBody=json.dumps({"session_id": session_id}), **delay)
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         """Set when a received message becomes visible again; raises StorageError."""
