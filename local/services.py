@@ -147,6 +147,7 @@ def function_variables(
         **({"GOOGLE_GEMINI_BASE_URL": gemini.base_url} if gemini.base_url else {}),
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
         "AWS_ENDPOINT_URL_SQS": sqs_url,
+        "WEBHOOK_ALLOW_LOOPBACK": "true",  # receivers run on the same machine
     }
 
 

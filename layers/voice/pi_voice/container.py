@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.secrets import Secrets
     from pi_voice.adapters.sqs import SqsSessionQueue
+    from pi_voice.adapters.webhook_targets import WebhookTargets
     from pi_voice.domain.client_tokens import ClientTokens
     from pi_voice.entrypoints.http import Api
     from pi_voice.ports import SessionQueues
@@ -226,6 +227,14 @@ def client_tokens() -> "ClientTokens":
     from pi_voice.domain.client_tokens import ClientTokens
 
     return ClientTokens(with_secrets(settings.client_token_secrets, "client-token"))
+
+
+@cache
+def webhook_targets() -> "WebhookTargets":
+    """Create the check of the URLs of webhook endpoints."""
+    from pi_voice.adapters.webhook_targets import WebhookTargets
+
+    return WebhookTargets(settings.webhook_url_policy(os.environ))
 
 
 # ---- Use cases ----

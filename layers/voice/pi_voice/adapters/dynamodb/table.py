@@ -20,7 +20,7 @@ from pi_voice.logs import logger
 BY_WORKSPACE: Final = "by_workspace"
 _TRANSACTION_ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 5
-_KEYS: Final = {"agent_id", "key_hash", "key_id", "piece", "session_id", "version"}
+_KEYS: Final = {"agent_id", "delivery_id", "endpoint_id", "key_hash", "key_id", "piece", "session_id", "version"}
 """Attributes that name a row in the log."""
 
 Row = TypeVar("Row")
