@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 
-from pi_voice.adapters.sqs import SqsExtractionQueue
+from pi_voice.adapters.sqs import SqsSessionQueue
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import SessionId
 from tests.integration.conftest import AwsAt
@@ -39,22 +39,22 @@ def url(sqs: "SQSClient") -> str:
 
 
 @pytest.fixture
-def queue(aws_at: AwsAt, moto: MotoServer, url: str) -> SqsExtractionQueue:
-    return SqsExtractionQueue(aws_at(moto.url, "sqs"), url)
+def queue(aws_at: AwsAt, moto: MotoServer, url: str) -> SqsSessionQueue:
+    return SqsSessionQueue(aws_at(moto.url, "sqs"), url)
 
 
 def messages(sqs: "SQSClient", url: str) -> list[Any]:
     return sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
 
 
-def test_a_message_has_only_the_session_id(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
+def test_a_message_has_only_the_session_id(queue: SqsSessionQueue, sqs: "SQSClient", url: str) -> None:
     run(queue.put(SESSION_ID))
 
     [message] = messages(sqs, url)
     assert json.loads(message["Body"]) == {"session_id": SESSION_ID}
 
 
-def test_one_client_sends_many_messages(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
+def test_one_client_sends_many_messages(queue: SqsSessionQueue, sqs: "SQSClient", url: str) -> None:
     async def put() -> None:
         await asyncio.gather(*(queue.put(SESSION_ID) for _ in range(5)))
 
@@ -64,7 +64,7 @@ def test_one_client_sends_many_messages(queue: SqsExtractionQueue, sqs: "SQSClie
     assert len(messages(sqs, url)) == 6
 
 
-def test_a_delayed_message_is_delivered_again(queue: SqsExtractionQueue, sqs: "SQSClient", url: str) -> None:
+def test_a_delayed_message_is_delivered_again(queue: SqsSessionQueue, sqs: "SQSClient", url: str) -> None:
     run(queue.put(SESSION_ID))
     [message] = messages(sqs, url)
     assert messages(sqs, url) == []
@@ -76,7 +76,7 @@ def test_a_delayed_message_is_delivered_again(queue: SqsExtractionQueue, sqs: "S
 
 
 def test_creating_the_queue_sends_no_request() -> None:
-    assert SqsExtractionQueue(cast("Any", None), URL) is not None
+    assert SqsSessionQueue(cast("Any", None), URL) is not None
 
 
 # ---- Errors -----------------------------------------------------------------------------------------
@@ -97,14 +97,14 @@ def assert_storage_error(runner: asyncio.Runner, work: Coroutine[Any, Any, None]
 def test_a_missing_queue_is_a_storage_error(
     moto: MotoServer, aws_at: AwsAt, runner: asyncio.Runner, url: str, logged: io.StringIO
 ) -> None:
-    queue = SqsExtractionQueue(aws_at(moto.url, "sqs"), url + "-of-another-stack")
+    queue = SqsSessionQueue(aws_at(moto.url, "sqs"), url + "-of-another-stack")
 
     assert_storage_error(runner, queue.put(SESSION_ID), logged)
     assert_storage_error(runner, queue.delay("do not tell", 30), logged)
 
 
 def test_an_invalid_receipt_handle_is_a_storage_error(
-    queue: SqsExtractionQueue, runner: asyncio.Runner, logged: io.StringIO
+    queue: SqsSessionQueue, runner: asyncio.Runner, logged: io.StringIO
 ) -> None:
     assert_storage_error(runner, queue.delay("do not tell", 30), logged)
 
@@ -132,7 +132,7 @@ def test_a_refused_or_broken_request_is_a_storage_error(
 ) -> None:
     provider.answers(answer)
 
-    assert_storage_error(runner, SqsExtractionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsSessionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID), logged)
 
     assert len(provider.received) == attempts
 
@@ -140,7 +140,7 @@ def test_a_refused_or_broken_request_is_a_storage_error(
 def test_a_transient_error_is_retried(aws_at: AwsAt, runner: asyncio.Runner, provider: Provider) -> None:
     provider.answers(says(REFUSAL, 503), says('{"MessageId": "1"}', content_type="application/x-amz-json-1.0"))
 
-    runner.run(SqsExtractionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID))
+    runner.run(SqsSessionQueue(aws_at(provider.url, "sqs"), URL).put(SESSION_ID))
 
     assert len(provider.received) == 2
 
@@ -150,4 +150,4 @@ def test_an_unreachable_queue_is_a_storage_error(
 ) -> None:
     nowhere = f"http://127.0.0.1:{closed_port}"
 
-    assert_storage_error(runner, SqsExtractionQueue(aws_at(nowhere, "sqs"), URL).put(SESSION_ID), logged)
+    assert_storage_error(runner, SqsSessionQueue(aws_at(nowhere, "sqs"), URL).put(SESSION_ID), logged)

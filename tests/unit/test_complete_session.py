@@ -42,9 +42,9 @@ from tests.support.fakes import (
     FakeClient,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
     FakeRateLimiter,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -89,7 +89,7 @@ class Setup:
         transcripts: FakeTranscripts | None = None,
         checkpoints: FakeCheckpoints | None = None,
         model: FakeExtractionModel | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         rate_limiter: FakeRateLimiter | None = None,
     ) -> None:
@@ -99,7 +99,7 @@ class Setup:
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.tool_calls = FakeToolCalls(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 90)

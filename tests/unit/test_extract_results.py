@@ -29,7 +29,7 @@ from tests.support.fakes import (
     FakeAgents,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -81,7 +81,7 @@ class Setup:
         with_agent: Agent = CITY,
         sessions: FakeSessions | None = None,
         transcripts: FakeTranscripts | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         agents: FakeAgents | None = None,
         model: FakeExtractionModel | None = None,
         prices: TokenPrices | None = None,
@@ -90,7 +90,7 @@ class Setup:
         self.sessions = sessions or FakeSessions(completed())
         self.transcripts = transcripts or FakeTranscripts()
         self.transcripts.stored.setdefault((SESSION_ID, TRANSCRIPT_ID), TURNS)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
         self.prices = prices

@@ -21,8 +21,8 @@ from tests.support.fakes import (
     FailingRooms,
     FakeCheckpoints,
     FakeClock,
-    FakeExtractionQueue,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -61,14 +61,14 @@ class Setup:
         now: float = ABANDONED_AT,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         clock: FakeClock | None = None,
     ) -> None:
         self.sessions = sessions or FakeSessions(*stored)
         self.transcripts = FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.clock = clock or FakeClock(now)
 
@@ -306,7 +306,7 @@ def test_an_extraction_that_cannot_be_queued_is_tried_again() -> None:
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
 
-    setup.queue = FakeExtractionQueue()
+    setup.queue = FakeSessionQueue()
     assert setup.sweep(later=60) == SweepSessionsResult(queued=1)
     assert setup.queue.session_ids == [SESSION_ID]
 

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from pi_voice.adapters.idempotency import Idempotency
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.secrets import Secrets
-    from pi_voice.adapters.sqs import SqsDeliveryQueue, SqsExtractionQueue
+    from pi_voice.adapters.sqs import SqsDeliveryQueue, SqsSessionQueue
     from pi_voice.adapters.webhook_targets import WebhookTargets
     from pi_voice.domain.client_tokens import ClientTokens
     from pi_voice.entrypoints.http import Api
+    from pi_voice.ports import SessionQueues
     from pi_voice.use_cases.add_participant import AddParticipant
     from pi_voice.use_cases.authorization import ApiKeyVerifier
     from pi_voice.use_cases.call_content import CallContent
@@ -178,12 +179,36 @@ def idempotency() -> "Idempotency":
 
 
 @cache
-def extraction_queue() -> "SqsExtractionQueue":
-    """Create the queue of extractions."""
+def sqs() -> "AwsClient":
+    """Create the SQS client."""
     from pi_voice.adapters.aws import AwsClient, client
-    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsExtractionQueue
+    from pi_voice.adapters.sqs import DEADLINE_SECONDS
 
-    return SqsExtractionQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.queue_url(os.environ))
+    return AwsClient(client("sqs"), DEADLINE_SECONDS)
+
+
+@cache
+def extraction_queue() -> "SqsSessionQueue":
+    """Create the queue of extractions."""
+    from pi_voice.adapters.sqs import SqsSessionQueue
+
+    return SqsSessionQueue(sqs(), settings.extraction_queue_url(os.environ))
+
+
+@cache
+def event_queue() -> "SqsSessionQueue":
+    """Create the queue of sessions that owe events."""
+    from pi_voice.adapters.sqs import SqsSessionQueue
+
+    return SqsSessionQueue(sqs(), settings.event_queue_url(os.environ))
+
+
+@cache
+def session_queues() -> "SessionQueues":
+    """Create both queues of sessions."""
+    from pi_voice.ports import SessionQueues
+
+    return SessionQueues(extraction_queue(), event_queue())
 
 
 @cache
@@ -370,7 +395,7 @@ def extract_results() -> "ExtractResults":
     """Build `ExtractResults` with its adapters."""
     from pi_voice.use_cases.extract_results import ExtractResults
 
-    return ExtractResults(agents(), sessions(), call_content(), extractor(), extraction_queue())
+    return ExtractResults(agents(), sessions(), call_content(), extractor(), session_queues())
 
 
 @cache
@@ -403,7 +428,9 @@ def complete_session() -> "CompleteSession":
     from pi_voice.use_cases.complete_session import CompleteSession
 
     with_secrets(LiveKitSettings.of, "livekit")  # `rooms` is created later, but its secrets are read with the others
-    return CompleteSession(sessions(), end_session(), extract_results(), rooms, rate_limiter("completes"))
+    return CompleteSession(
+        sessions(), end_session(), extract_results(), rooms, rate_limiter("completes"), event_queue()
+    )
 
 
 @cache
@@ -411,7 +438,7 @@ def sweep_sessions() -> "SweepSessions":
     """Build `SweepSessions` with its adapters."""
     from pi_voice.use_cases.sweep_sessions import SweepSessions
 
-    return SweepSessions(sessions(), transcripts(), end_session(), stop_session(), rooms(), extraction_queue())
+    return SweepSessions(sessions(), transcripts(), end_session(), stop_session(), rooms(), session_queues())
 
 
 @cache
@@ -421,7 +448,7 @@ def receive_livekit_webhook() -> "ReceiveLivekitWebhook":
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 
     verifier = LiveKitWebhookVerifier(with_secrets(WebhookSettings.of, "livekit-webhook"))
-    return ReceiveLivekitWebhook(verifier, sessions(), rooms)
+    return ReceiveLivekitWebhook(verifier, sessions(), rooms, event_queue)
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from pydantic import JsonValue
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AgentId,
         DeliveryId,
         EndpointId,
+        EventId,
         KeyHash,
         KeyId,
         SessionId,
@@ -137,7 +138,11 @@ class DueSession(NamedTuple):
 
 
 class Sessions(Protocol):
-    """Store of sessions, and of the tombstones of deleted ones."""
+    """Store of sessions, and of the tombstones of deleted ones.
+
+    `add`, `complete`, `fail`, `start` and `save_extraction` also store the event that the change owes, with the duty to
+    send it, as `domain.webhook_events` says. So do `Checkpoints.append` and `ToolCalls.record`, the first time.
+    """
 
     async def get(self, session_id: SessionId) -> Session | None:
         """Return a session, in any workspace; None for a tombstone. Raises UnreadableRow."""
@@ -166,6 +171,13 @@ class Sessions(Protocol):
         """Record that an active call was hung up, with the duty to close its room; None if it was not active.
 
         Repeated calls do not change `hung_up_at`.
+        """
+        ...
+
+    async def start(self, session: Session, now: int, hang_up_at: int | None) -> Session | Tombstone | None:
+        """Record the first sign of life of an ongoing call, and when to hang up, if it is known.
+
+        Nothing changes if the call has started or is not ongoing. Return the current row; None if there is none.
         """
         ...
 
@@ -200,6 +212,13 @@ class Sessions(Protocol):
         """Store results and extraction, and change the duties, unless the extraction changed since the read.
 
         Return the current session. Raises SessionNotFound if it was deleted.
+        """
+        ...
+
+    async def clear_owed_events(self, session: Session, dispatched: Collection[EventId]) -> None:
+        """Remove events that have their deliveries, and the duty to send if none is left.
+
+        Events that were appended since the read stay. Nothing changes once the session was deleted.
         """
         ...
 
@@ -238,7 +257,7 @@ class Sessions(Protocol):
 class Checkpoints(Protocol):
     """Store of turns saved during the call."""
 
-    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int, now: int) -> Session | None:
         """Append turns to those of a session. When this returns, they are durable.
 
         All or nothing; None if the session is not active, or if turns were saved since it was read.
@@ -289,16 +308,23 @@ class Transcripts(Protocol):
         ...
 
 
-class ExtractionQueue(Protocol):
-    """Queue of sessions whose results are still to be extracted."""
+class SessionQueue(Protocol):
+    """Queue of sessions: those whose results are still to be extracted, or those that owe events."""
 
-    async def put(self, session_id: SessionId) -> None:
-        """Enqueue a session; raises StorageError."""
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
+        """Enqueue a session, to be delivered after a pause; raises StorageError."""
         ...
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         """Set when a received message becomes visible again; raises StorageError."""
         ...
+
+
+class SessionQueues(NamedTuple):
+    """The queues of a function that extracts results: unfinished extractions, and sessions that owe events."""
+
+    extractions: SessionQueue
+    events: SessionQueue
 
 
 class WebhookEndpoints(Protocol):

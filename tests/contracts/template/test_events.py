@@ -15,7 +15,7 @@ from events.sign_webhook import SAMPLE, signed
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
 from pi_voice.domain import api_keys
 from pi_voice.domain.ids import is_uuid
-from pi_voice.entrypoints.events import ExtractionMessage
+from pi_voice.entrypoints.events import SessionMessage
 from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, WebhookSettings
 from tests.support.template import ROOT, ROUTES, Node, snake_case
@@ -78,7 +78,7 @@ def test_the_sample_of_the_queue_is_one_valid_message() -> None:
     [record] = sample("extract_results")["Records"]
     text = record["body"].encode()
 
-    job = TypeAdapter(ExtractionMessage).validate_json(text)
+    job = TypeAdapter(SessionMessage).validate_json(text)
 
     assert is_uuid(job.session_id)
     assert record["md5OfBody"] == hashlib.md5(text, usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""SQS: queues of extractions and of deliveries."""
+"""SQS: queues of sessions and of deliveries."""
 
 import json
 from typing import Any, Final
@@ -34,12 +34,13 @@ class _SqsQueue:
             raise StorageError from None
 
 
-class SqsExtractionQueue(_SqsQueue):
-    """Queue of sessions whose results are still to be extracted."""
+class SqsSessionQueue(_SqsQueue):
+    """Queue of sessions: those whose results are still to be extracted, or those that owe events."""
 
-    async def put(self, session_id: SessionId) -> None:
-        """Enqueue a session; raises StorageError."""
-        await self._request("send_message", MessageBody=json.dumps({"session_id": session_id}))
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
+        """Enqueue a session, to be delivered after a pause; raises StorageError."""
+        delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
+        await self._request("send_message", MessageBody=json.dumps({"session_id": session_id}), **delay)
 
 
 class SqsDeliveryQueue(_SqsQueue):

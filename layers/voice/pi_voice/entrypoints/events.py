@@ -16,7 +16,7 @@ from pi_voice.domain.webhook_deliveries import Try
 from pi_voice.entrypoints.error_responses import as_voice_error, error_document
 from pi_voice.entrypoints.runner import run
 from pi_voice.logs import exception_fields, logger
-from pi_voice.ports import DeliveryQueue, ExtractionQueue
+from pi_voice.ports import DeliveryQueue, SessionQueue
 
 MAX_DELIVERIES: Final = 6
 """Deliveries of a message before it moves to the dead-letter queue (`maxReceiveCount` in template.yaml)."""
@@ -29,8 +29,8 @@ LambdaHandler = Callable[[Event, LambdaContext], Event]
 Message = TypeVar("Message", bound=BaseModel)
 
 
-class ExtractionMessage(BaseModel):
-    """An SQS message: the session whose results are to be extracted."""
+class SessionMessage(BaseModel):
+    """An SQS message: the session that the function works on."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -53,17 +53,17 @@ class _Queue(Protocol):
 
 
 def queue_handler(
-    function: Callable[[SessionId, bool], Coroutine[Any, Any, None]], queue: ExtractionQueue
+    function: Callable[[SessionId, bool], Coroutine[Any, Any, None]], queue: SessionQueue
 ) -> LambdaHandler:
     """Make the handler of a queue. A failed message is reported and delivered again after a growing pause.
 
     The function gets a session id, and whether this is the last delivery.
     """
 
-    def work(message: ExtractionMessage, is_last: bool) -> Coroutine[Any, Any, None]:  # noqa: FBT001 (by _handler)
+    def work(message: SessionMessage, is_last: bool) -> Coroutine[Any, Any, None]:  # noqa: FBT001 (by _handler)
         return function(message.session_id, is_last)
 
-    return _handler(ExtractionMessage, work, queue)
+    return _handler(SessionMessage, work, queue)
 
 
 def delivery_handler(
