@@ -37,7 +37,19 @@ from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.usage import TokenUsage
 from pi_voice.domain.webhook_events import OwedEvent, event_of_end, event_of_extraction, event_of_first_sign
-from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
+from pi_voice.domain.webhook_deliveries import Delivery, Outcome
+from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
+from pi_voice.ports import (
+    CreatedRoom,
+    DueDelivery,
+    DueSession,
+    LiveTokenRequest,
+    ModelRequest,
+    ModelResponse,
+    Scope,
+    Sent,
+    SignedRequest,
+)
 
 FAKE_PAGE: Final = 10
 """Number of due sessions on a page."""
@@ -781,3 +793,112 @@ class SlowFailingModel(FakeExtractionModel):
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().generate(request, seconds)
+
+
+class FakeWebhookDeliveries:
+    """Deliveries to webhook endpoints."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self.stored = {delivery.delivery_id: delivery for delivery in deliveries}
+
+    async def add(self, delivery: Delivery) -> bool:
+        await _request()
+        if delivery.delivery_id in self.stored:
+            return False
+        self.stored[delivery.delivery_id] = delivery
+        return True
+
+    async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
+        await _request()
+        found = self.stored.get(delivery_id)
+        return found if found is not None and found.endpoint_id == endpoint_id else None
+
+    async def page(self, endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery) -> Page[Delivery]:
+        await _request()
+        found = [
+            self.stored[each]
+            for each in sorted(self.stored, reverse=True)
+            if self.stored[each].endpoint_id == endpoint_id
+            and query.session_id in (None, self.stored[each].session_id)
+        ]
+        return Page[Delivery].model_construct(data=found[: query.limit])
+
+    async def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
+        await _request()
+        due = [
+            DueDelivery(each.endpoint_id, each.delivery_id, each.due_at)
+            for each in self.stored.values()
+            if each.due_at is not None and each.due_at <= now
+        ]
+        due.sort(key=lambda each: each.due_at)
+        for start in range(0, len(due), FAKE_PAGE):
+            yield due[start : start + FAKE_PAGE]
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        await _request()
+        current = self.stored.get(due.delivery_id)
+        if current is None or current.due_at != due.due_at:
+            return None
+        return self._save(replace(current, due_at=until))
+
+    async def claim(self, delivery: Delivery, now: int, due_at: int) -> Delivery | None:
+        return await self._change(delivery, tries=delivery.tries + 1, tried_at=now, due_at=due_at)
+
+    async def record(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        due = {} if outcome.status == "pending" else {"due_at": None}
+        return await self._change(delivery, **outcome._asdict(), **due)
+
+    async def cancel(self, delivery: Delivery) -> Delivery | None:
+        return await self._change(delivery, status="cancelled", due_at=None)
+
+    async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
+        redeliveries = delivery.redeliveries + 1
+        return await self._change(delivery, status="pending", tries=0, redeliveries=redeliveries, due_at=now)
+
+    async def _change(self, delivery: Delivery, **changes: Any) -> Delivery | None:
+        await _request()
+        current = self.stored.get(delivery.delivery_id)
+        if current is None or (current.status, current.next_try) != (delivery.status, delivery.next_try):
+            return None
+        return self._save(replace(current, **changes))
+
+    def _save(self, delivery: Delivery) -> Delivery:
+        self.stored[delivery.delivery_id] = delivery
+        return delivery
+
+
+class FakeDeliveryQueue:
+    """Queue of deliveries."""
+
+    def __init__(self) -> None:
+        self.messages: list[Delivery] = []
+
+    async def put(self, delivery: Delivery) -> None:
+        await _request()
+        self.messages.append(delivery)
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        del receipt_handle, seconds
+        await _request()
+
+
+class BrokenDeliveryQueue(FakeDeliveryQueue):
+    """A queue that refuses messages."""
+
+    async def put(self, delivery: Delivery) -> None:
+        del delivery
+        await _request()
+        raise StorageError
+
+
+class FakeWebhookSender:
+    """Sender of webhooks that records requests, and returns the prepared responses in order, then repeats the last."""
+
+    def __init__(self, *answers: Sent) -> None:
+        self.sent: list[SignedRequest] = []
+        self._answers = list(answers) or [Sent(204, 12, None)]
+
+    async def send(self, request: SignedRequest) -> Sent:
+        await _request()
+        self.sent.append(request)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
