@@ -89,7 +89,9 @@ def test_a_webhook_master_that_will_be_the_next_one_is_known_already() -> None:
 
 @pytest.mark.parametrize("master_id", ["1F", "id", "next_id", "1f ", "é"])
 def test_the_current_webhook_master_must_be_known(master_id: str) -> None:
-    with pytest.raises(SettingsError, match=r"is not set\. WEBHOOK_MASTER_ID names the current master, in lowercase\.$"):
+    with pytest.raises(
+        SettingsError, match=r"is not set\. WEBHOOK_MASTER_ID names the current master, in lowercase\.$"
+    ):
         webhook_masters({"WEBHOOK_MASTER_ID": master_id, "WEBHOOK_MASTER_1F": "s" * 32})
 
 

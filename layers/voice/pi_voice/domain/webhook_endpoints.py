@@ -5,7 +5,6 @@ from typing import Final, NamedTuple
 
 from pi_voice.domain.ids import AgentId, EndpointId, WorkspaceId
 
-
 MAX_ENDPOINTS: Final = 50
 """Maximum number of endpoints of a workspace, since each event may go to all of them."""
 

@@ -188,7 +188,9 @@ def _parsed(address: str | Address) -> Address | None:
 
 def _is_loopback(address: str | Address) -> bool:
     parsed = _parsed(address)
-    return parsed is not None and (parsed in _LOOPBACK_V4 if isinstance(parsed, IPv4Address) else parsed == _LOOPBACK_V6)
+    return parsed is not None and (
+        parsed in _LOOPBACK_V4 if isinstance(parsed, IPv4Address) else parsed == _LOOPBACK_V6
+    )
 
 
 _LOOPBACK_V4: Final = IPv4Network("127.0.0.0/8")
