@@ -86,6 +86,7 @@ _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-I
 _SCHEMAS: Final = "#/components/schemas/"
 _TAGS: Final = {
     "agents": "Agents and their versions.",
+    "webhook-endpoints": "URLs that receive events of sessions.",
     "voices": "Prebuilt voices.",
     "sessions": "Calls.",
     "extractions": "Previews of extractions.",
@@ -93,6 +94,11 @@ _TAGS: Final = {
 }
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
     "agent_id": {"description": "Agent id.", "schema": {"type": "string"}, "example": IDS["agent_id"]},
+    "endpoint_id": {
+        "description": "Webhook endpoint id.",
+        "schema": {"type": "string"},
+        "example": IDS["endpoint_id"],
+    },
     "session_id": {"description": "Session id.", "schema": {"type": "string"}, "example": IDS["session_id"]},
     "version": {
         "description": "Version number, counted from 1.",

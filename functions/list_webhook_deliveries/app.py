@@ -15,9 +15,7 @@ list_webhook_deliveries = container.list_webhook_deliveries()
     summary="List webhook deliveries",
     raises=list_webhook_deliveries.ERRORS,
 )
-async def handle(
-    endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery, caller: Caller
-) -> Page[WebhookDelivery]:
+async def handle(endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery, caller: Caller) -> Page[WebhookDelivery]:
     """Return one page of the deliveries of 30 days to the endpoint, newest event first.
 
     A page of one session's deliveries may have fewer items than `limit`; continue until `next_cursor` is null.

@@ -19,6 +19,7 @@ from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
 from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.sessions import Session
 from pi_voice.settings import TableNames
@@ -128,6 +129,10 @@ class Store:
     def tool_calls_kept(self, days: int = 0) -> DynamoToolCalls:
         return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts, days)
 
+    @property
+    def webhook_endpoints(self) -> DynamoWebhookEndpoints:
+        return DynamoWebhookEndpoints(self.aws, self.names.webhook_endpoints)
+
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
         return DynamoCheckpoints(self.aws, self.names.sessions, self.names.transcripts, days)
 
@@ -155,7 +160,7 @@ class Store:
     def words(self) -> str:
         """Return everything that is stored, as one text to search."""
         names = self.names
-        tables = (names.agents, names.sessions, names.transcripts, names.api_keys)
+        tables = (names.agents, names.sessions, names.transcripts, names.api_keys, names.webhook_endpoints)
         return json.dumps([self.rows(table) for table in tables], default=repr, ensure_ascii=False)
 
     def fill_sessions(self, rows: Iterable[Row]) -> None:

@@ -115,9 +115,7 @@ def test_each_request_has_a_connection_of_its_own(send: Callable[..., Sent], pro
     assert provider.connections == 3
 
 
-def test_a_cookie_of_a_response_is_not_sent_with_the_next_request(
-    runner: asyncio.Runner, provider: Provider
-) -> None:
+def test_a_cookie_of_a_response_is_not_sent_with_the_next_request(runner: asyncio.Runner, provider: Provider) -> None:
     async def sets_a_cookie(_: web.Request) -> web.StreamResponse:
         return web.Response(headers={"Set-Cookie": "a=b"})
 
@@ -171,9 +169,7 @@ def test_any_other_status_is_an_error(send: Callable[..., Sent], provider: Provi
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("location", ["http://169.254.169.254/latest/meta-data/", "/elsewhere", ""])
-def test_a_redirect_is_not_followed(
-    send: Callable[..., Sent], provider: Provider, status: int, location: str
-) -> None:
+def test_a_redirect_is_not_followed(send: Callable[..., Sent], provider: Provider, status: int, location: str) -> None:
     async def redirects(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": location} if location else {})
 
@@ -185,11 +181,10 @@ def test_a_redirect_is_not_followed(
     assert len(provider.received) == 1
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("flood", [Flood(chunked=False), Flood(chunked=True)])
 def test_one_kilobyte_of_a_response_of_256_megabytes_is_read(
-    send: Callable[..., Sent], provider: Provider, chunked: bool
+    send: Callable[..., Sent], provider: Provider, flood: Flood
 ) -> None:
-    flood = Flood(chunked=chunked)
     provider.answers(flood)
 
     sent = send(provider.url)
@@ -404,7 +399,7 @@ def any_port_on_loopback() -> UrlPolicy:
 
 
 def test_the_address_that_is_checked_is_connected_to_even_if_the_lookup_changes_its_mind(
-    runner: asyncio.Runner, provider: Provider, tmp_path: Path
+    runner: asyncio.Runner, provider: Provider
 ) -> None:
     provider.answers(says(""))
     port = urlsplit(provider.url).port
@@ -423,10 +418,7 @@ def test_the_address_that_is_checked_is_connected_to_even_if_the_lookup_changes_
     assert asked == ["hooks.example.com", "hooks.example.com"]
 
 
-def test_of_several_addresses_only_the_permitted_ones_are_tried(
-    runner: asyncio.Runner, provider: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del monkeypatch
+def test_of_several_addresses_only_the_permitted_ones_are_tried(runner: asyncio.Runner, provider: Provider) -> None:
     provider.answers(says(""))
     port = urlsplit(provider.url).port
     lookup, _ = finding("10.255.255.1 169.254.169.254 127.0.0.1")

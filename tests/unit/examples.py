@@ -10,13 +10,15 @@ from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError
 from pi_voice.domain.extractions import ErrorInfo, Extraction, TranscriptQuality
-from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.domain.ids import AgentId, EndpointId, SessionId, WorkspaceId
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
+ENDPOINT_ID = EndpointId("019a0000-0000-7000-8000-0000000000e1")
 NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 
@@ -51,6 +53,19 @@ def create_agent_request(**fields: JsonValue) -> CreateAgentRequest:
     return CreateAgentRequest.model_validate_json(
         json.dumps({"name": "Ana", "instructions": "Take the call.", **fields})
     )
+
+
+def webhook_endpoint(**fields: Any) -> WebhookEndpoint:
+    """Return an endpoint of the workspace `acme`."""
+    required: dict[str, Any] = {
+        "endpoint_id": ENDPOINT_ID,
+        "workspace": WorkspaceId("acme"),
+        "url": "https://hooks.example.com/old",
+        "secret": SecretVersion("a1", 1),
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return WebhookEndpoint(**{**required, **fields})
 
 
 def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:

@@ -309,7 +309,8 @@ def test_no_ipv4_address_that_python_calls_private_or_reserved_is_public(address
     parsed = ip_address(str(address))
     if is_public(str(address)):
         assert parsed.is_global
-        assert not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified or parsed.is_loopback)
+        kinds = (parsed.is_multicast, parsed.is_reserved, parsed.is_unspecified, parsed.is_loopback)
+        assert not any(kinds)
 
 
 @given(st.ip_addresses(v=4))

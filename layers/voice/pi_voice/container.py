@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
     from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
     from pi_voice.adapters.dynamodb.webhook_deliveries import DynamoWebhookDeliveries
+    from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
     from pi_voice.adapters.http_client import HttpClient
     from pi_voice.adapters.idempotency import Idempotency
     from pi_voice.adapters.livekit import LiveKitRooms
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.sqs import SqsDeliveryQueue, SqsSessionQueue
     from pi_voice.adapters.webhook_targets import WebhookTargets
     from pi_voice.domain.client_tokens import ClientTokens
+    from pi_voice.domain.webhook_secrets import WebhookSecrets
     from pi_voice.entrypoints.http import Api
     from pi_voice.ports import SessionQueues
     from pi_voice.use_cases.add_participant import AddParticipant
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pi_voice.use_cases.call_tool import CallTool
     from pi_voice.use_cases.complete_session import CompleteSession
     from pi_voice.use_cases.create_session import CreateSession
+    from pi_voice.use_cases.create_webhook_endpoint import CreateWebhookEndpoint
     from pi_voice.use_cases.delete_session import DeleteSession
     from pi_voice.use_cases.deliver_event import DeliverEvent
     from pi_voice.use_cases.end_session import EndSession
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from pi_voice.use_cases.list_webhook_deliveries import ListWebhookDeliveries
     from pi_voice.use_cases.manage_agents import ManageAgents
     from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+    from pi_voice.use_cases.manage_webhook_endpoints import ManageWebhookEndpoints
     from pi_voice.use_cases.preview_extraction import PreviewExtraction
     from pi_voice.use_cases.read_sessions import ReadSessions
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
@@ -59,11 +63,13 @@ if TYPE_CHECKING:
     from pi_voice.use_cases.renew_session import RenewSession
     from pi_voice.use_cases.report_usage import ReportUsage
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
+    from pi_voice.use_cases.rotate_webhook_secret import RotateWebhookSecret
     from pi_voice.use_cases.save_transcript import SaveTranscript
     from pi_voice.use_cases.stop_session import StopSession
     from pi_voice.use_cases.sweep_deliveries import SweepDeliveries
     from pi_voice.use_cases.sweep_sessions import SweepSessions
     from pi_voice.use_cases.test_webhook_endpoint import TestWebhookEndpoint
+    from pi_voice.use_cases.update_webhook_endpoint import UpdateWebhookEndpoint
 
 # ruff: noqa: PLC0415 (see the module's docstring)
 
@@ -162,6 +168,14 @@ def tool_calls() -> "DynamoToolCalls":
 
 
 @cache
+def webhook_endpoints() -> "DynamoWebhookEndpoints":
+    """Create the store of webhook endpoints."""
+    from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
+
+    return DynamoWebhookEndpoints(dynamodb(), tables().webhook_endpoints)
+
+
+@cache
 def rate_limiter(operation: RatedOperation) -> "DynamoRateLimiter":
     """Create the rate limiter of an operation."""
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
@@ -236,6 +250,14 @@ def client_tokens() -> "ClientTokens":
 
 
 @cache
+def webhook_secrets() -> "WebhookSecrets":
+    """Create the secrets of webhook endpoints."""
+    from pi_voice.domain.webhook_secrets import WebhookSecrets
+
+    return WebhookSecrets(with_secrets(settings.webhook_masters, "webhooks"))
+
+
+@cache
 def webhook_targets() -> "WebhookTargets":
     """Create the check of the URLs of webhook endpoints."""
     from pi_voice.adapters.webhook_targets import WebhookTargets
@@ -285,6 +307,38 @@ def manage_agents() -> "ManageAgents":
     from pi_voice.use_cases.manage_agents import ManageAgents
 
     return ManageAgents(agents())
+
+
+@cache
+def create_webhook_endpoint() -> "CreateWebhookEndpoint":
+    """Build `CreateWebhookEndpoint` with its adapters."""
+    from pi_voice.use_cases.create_webhook_endpoint import CreateWebhookEndpoint
+
+    return CreateWebhookEndpoint(webhook_endpoints(), agents(), webhook_targets(), webhook_secrets())
+
+
+@cache
+def update_webhook_endpoint() -> "UpdateWebhookEndpoint":
+    """Build `UpdateWebhookEndpoint` with its adapters."""
+    from pi_voice.use_cases.update_webhook_endpoint import UpdateWebhookEndpoint
+
+    return UpdateWebhookEndpoint(webhook_endpoints(), agents(), webhook_targets())
+
+
+@cache
+def rotate_webhook_secret() -> "RotateWebhookSecret":
+    """Build `RotateWebhookSecret` with its adapters."""
+    from pi_voice.use_cases.rotate_webhook_secret import RotateWebhookSecret
+
+    return RotateWebhookSecret(webhook_endpoints(), webhook_secrets())
+
+
+@cache
+def manage_webhook_endpoints() -> "ManageWebhookEndpoints":
+    """Build `ManageWebhookEndpoints` with its adapters."""
+    from pi_voice.use_cases.manage_webhook_endpoints import ManageWebhookEndpoints
+
+    return ManageWebhookEndpoints(webhook_endpoints())
 
 
 @cache

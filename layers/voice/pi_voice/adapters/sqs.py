@@ -47,7 +47,7 @@ class SqsDeliveryQueue(_SqsQueue):
     """FIFO queue of deliveries that are due: one group for each endpoint, and one message for each try."""
 
     async def put(self, delivery: Delivery) -> None:
-        """Enqueue the next try of a delivery, once if it is enqueued repeatedly in five minutes; raises StorageError."""
+        """Enqueue the next try of a delivery, once in five minutes; raises StorageError."""
         redeliveries, tries = delivery.next_try
         message = {
             "endpoint_id": delivery.endpoint_id,

@@ -126,7 +126,9 @@ class WebhookSender:
     def _headers(self, request: SignedRequest) -> dict[str, str]:
         """Return the headers, with a signature by each secret."""
         sent_at = datetime.fromtimestamp(int(self._clock()), UTC)
-        signatures = [Webhook(secret).sign(request.event_id, sent_at, request.body.decode()) for secret in request.secrets]
+        signatures = [
+            Webhook(secret).sign(request.event_id, sent_at, request.body.decode()) for secret in request.secrets
+        ]
         return {
             "Accept": "*/*",
             "Accept-Encoding": "identity",

@@ -24,7 +24,7 @@ FAILING_SECONDS: Final = 3 * 86_400
 class DeliverEvent:
     """Delivers events. A try is counted before it is made, so that a worker that is killed makes no endless tries."""
 
-    def __init__(  # noqa: PLR0913 (stores, secrets and sender)
+    def __init__(
         self,
         deliveries: WebhookDeliveries,
         endpoints: WebhookEndpoints,
@@ -138,7 +138,7 @@ def _outcome(delivery: Delivery, sent: Sent) -> Outcome:
     return _after(delivery, sent.http_status, sent.milliseconds, sent.error, response, is_final=is_gone)
 
 
-def _after(  # noqa: PLR0913 (the fields of an outcome)
+def _after(
     delivery: Delivery,
     http_status: int | None = None,
     milliseconds: int | None = None,

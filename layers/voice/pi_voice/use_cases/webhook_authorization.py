@@ -16,9 +16,7 @@ async def authorized_endpoint(caller: Caller, endpoints: WebhookEndpoints, endpo
     return endpoint
 
 
-async def delivery_to(
-    endpoint: WebhookEndpoint, deliveries: WebhookDeliveries, delivery_id: DeliveryId
-) -> Delivery:
+async def delivery_to(endpoint: WebhookEndpoint, deliveries: WebhookDeliveries, delivery_id: DeliveryId) -> Delivery:
     """Return a delivery to a webhook endpoint; raises WebhookDeliveryNotFound."""
     delivery = await deliveries.find(endpoint.endpoint_id, delivery_id)
     if delivery is None or delivery.workspace != endpoint.workspace:
