@@ -291,7 +291,7 @@ def test_a_receiver_that_sends_its_response_byte_by_byte_is_cut_off_after_15_sec
             writer.write(bytes([letter]))
             await writer.drain()
             written.append(letter)
-            for _ in range(5):  # until the client reads it
+            for _turn in range(5):  # until the client reads it
                 await asyncio.sleep(0)
             loop.let_pass(1.0)
 
