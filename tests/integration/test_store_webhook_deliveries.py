@@ -196,7 +196,7 @@ def test_an_endpoint_without_deliveries_has_an_empty_list(store: Store) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_a_list_may_be_that_of_one_session(store: Store, limit: int) -> None:
-    wanted = []
+    wanted: list[Delivery] = []
     for second in range(9):
         session_id = OTHER_SESSION if second % 3 == 0 else SessionId("019a0000-0000-7000-8000-000000000002")
         made = added(store, a_delivery(event_id=id_made_at(NOW + second), session_id=session_id))
