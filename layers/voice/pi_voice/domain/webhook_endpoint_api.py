@@ -18,7 +18,7 @@ _MAX_NAMES: Final = 20
 WebhookInclude = TypeAliasType("WebhookInclude", Literal["transcript", "results"])
 """Part of a session that events contain on request.
 
-`transcript`: turns and tool calls. `results`: the extracted results, and how each was extracted.
+`transcript`: turns and tool calls. `results`: the extracted results, with their evidence.
 """
 
 WebhookDisabledReason = TypeAliasType("WebhookDisabledReason", Literal["gone", "failing"])
