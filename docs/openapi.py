@@ -396,8 +396,8 @@ _ALIASES: Final = {
         "Why a webhook endpoint was disabled. `gone`: it responded 410. `failing`: its events failed for three days."
     ),
     "WebhookInclude": (
-        "Part of a session that events contain on request. `transcript`: turns and tool calls. `results`: the extracted "
-        "results, with their evidence."
+        "Part of a session that events contain on request. `transcript`: turns and tool calls. `results`: the "
+        "extracted results, with their evidence."
     ),
 }
 """Descriptions of the named types that are not models; docstrings of type aliases exist in the source only."""

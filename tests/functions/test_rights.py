@@ -251,9 +251,14 @@ def webhook_endpoints_are_registered(day: Day) -> None:
     row = day.row_of_endpoint(first["endpoint_id"])
     for number in range(MAX_ENDPOINTS - 2):
         day.add_endpoint(row, number)
-    watch.before = lambda step: day.add_endpoint(row, 99) if step == "PutItem WebhookEndpointsTable" else None
-    assert watch.during("CreateWebhookEndpoint", create).status == 400  # another request was faster
-    watch.before = lambda _: None
+
+    def rival(step: str) -> None:
+        if step == "PutItem WebhookEndpointsTable":
+            watch.before = lambda _: None
+            day.add_endpoint(row, 99)
+
+    watch.before = rival
+    assert watch.during("CreateWebhookEndpoint", create).status == 400  # the rival's endpoint was the last one
 
 
 def a_call_is_made(day: Day, webhook: Webhook) -> None:
