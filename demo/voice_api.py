@@ -8,6 +8,15 @@ from demo.errors import CallFailed
 
 Json = dict[str, Any]
 
+WEBHOOK_EVENTS: Final = (
+    "session.started",
+    "session.completed",
+    "session.failed",
+    "extraction.succeeded",
+    "extraction.failed",
+)
+"""All events of sessions."""
+
 _TIME_LIMIT: Final = aiohttp.ClientTimeout(total=60)
 _REFUSED: Final = 400
 _NO_CONTENT: Final = 204

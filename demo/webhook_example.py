@@ -18,7 +18,7 @@ from typing import Any, Final
 import aiohttp
 
 from demo.errors import CallFailed
-from demo.voice_api import VoiceApi
+from demo.voice_api import WEBHOOK_EVENTS, VoiceApi
 from demo.web_example import api_of
 from local.command import Arguments, end_at_ctrl_c, port_named
 from local.errors import CannotStart
@@ -26,15 +26,6 @@ from local.run_file import RunningApi
 
 DESCRIPTION: Final = "make webhook-example"
 """Marks the endpoints of this command. One is left if the command was killed; the next start deletes it."""
-
-EVENTS: Final = (
-    "session.started",
-    "session.completed",
-    "session.failed",
-    "extraction.succeeded",
-    "extraction.failed",
-)
-"""All events of sessions."""
 
 _FOLDER: Final = Path(__file__).parents[1] / "examples/webhooks"
 _RECEIVERS: Final = {"python": "receiver.py", "node": "receiver.mjs"}
@@ -118,8 +109,8 @@ async def _endpoint(voice_api: VoiceApi, url: str) -> AsyncIterator[dict[str, An
     for left in await voice_api.webhook_endpoints():
         if left["description"] == DESCRIPTION:
             await voice_api.delete_webhook_endpoint(left["endpoint_id"])
-    request = {"url": url, "events": EVENTS, "include": ["transcript", "results"], "description": DESCRIPTION}
-    endpoint = await voice_api.create_webhook_endpoint(request)
+    request = {"url": url, "events": WEBHOOK_EVENTS, "include": ["transcript", "results"]}
+    endpoint = await voice_api.create_webhook_endpoint({**request, "description": DESCRIPTION})
     print(f"Created webhook endpoint {endpoint['endpoint_id']} for {url}", flush=True)
     try:
         yield endpoint
