@@ -139,7 +139,7 @@ class Queue:
 
     waiting: list[Message] = field(default_factory=list)
 
-    async def put(self, session_id: SessionId) -> None:
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:  # noqa: ARG002 (time is the test's)
         await asked(StorageError, lambda: self.waiting.append(Message(session_id)))
 
     async def delay(self, receipt_handle: str, seconds: int) -> None: ...

@@ -90,6 +90,7 @@ class Setup:
         checkpoints: FakeCheckpoints | None = None,
         model: FakeExtractionModel | None = None,
         queue: FakeSessionQueue | None = None,
+        event_queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         rate_limiter: FakeRateLimiter | None = None,
     ) -> None:
@@ -100,6 +101,7 @@ class Setup:
         self.tool_calls = FakeToolCalls(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
         self.queue = queue or FakeSessionQueue()
+        self.event_queue = event_queue or FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 90)
@@ -115,8 +117,11 @@ class Setup:
     @property
     def complete_session(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queue, self.clock)
-        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter)
+        queues = SessionQueues(self.queue, self.event_queue)
+        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, queues, self.clock)
+        return CompleteSession(
+            self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter, self.event_queue
+        )
 
     def complete(
         self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME

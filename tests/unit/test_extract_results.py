@@ -91,6 +91,7 @@ class Setup:
         self.transcripts = transcripts or FakeTranscripts()
         self.transcripts.stored.setdefault((SESSION_ID, TRANSCRIPT_ID), TURNS)
         self.queue = queue or FakeSessionQueue()
+        self.event_queue = FakeSessionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
         self.prices = prices
@@ -103,7 +104,7 @@ class Setup:
             self.sessions,
             CallContent(self.transcripts, FakeToolCalls()),
             extractor,
-            self.queue,
+            SessionQueues(self.queue, self.event_queue),
             self.clock,
         )
 

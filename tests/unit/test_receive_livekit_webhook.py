@@ -14,7 +14,7 @@ from pi_voice.domain.row_limits import MAX_RECORDINGS_BYTES
 from pi_voice.domain.sessions import Recording, Session, SessionStatus, Tombstone
 from pi_voice.ports import Rooms, SignedWebhook
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
-from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
+from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessionQueue, FakeSessions
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
@@ -46,10 +46,11 @@ class Setup:
         self.sessions = sessions or FakeSessions(stored or session())
         self.rooms = rooms or FakeRooms()
         self.verifier = AcceptingVerifier()
+        self.event_queue = FakeSessionQueue()
 
     def receive(self, body: bytes) -> ReceivedWebhook:
         receive_livekit_webhook = ReceiveLivekitWebhook(
-            self.verifier, self.sessions, lambda: self.rooms, FakeClock(NOW + 999)
+            self.verifier, self.sessions, lambda: self.rooms, lambda: self.event_queue, FakeClock(NOW + 999)
         )
         return asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
 
@@ -67,7 +68,9 @@ def unused_rooms() -> Rooms:
 def merged_events(body: bytes) -> list[RoomEvent]:
     """Receive one webhook, and return the room events that were merged."""
     sessions = FakeSessions(session())
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeClock(NOW + 999))
+    receive_livekit_webhook = ReceiveLivekitWebhook(
+        AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue, FakeClock(NOW + 999)
+    )
     asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
     return sessions.room_events
 
@@ -95,7 +98,11 @@ def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     sessions = FakeSessions(session())
 
     with pytest.raises(InvalidWebhookSignature):
-        asyncio.run(ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms)(SignedWebhook("token", body)))
+        asyncio.run(
+            ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms, FakeSessionQueue)(
+                SignedWebhook("token", body)
+            )
+        )
 
     assert sessions.room_events == []
 
