@@ -380,6 +380,10 @@ _ALIASES: Final = {
     "Medium": "Track that a participant may publish.",
     "Metadata": "Key-value pairs for your own use: up to 16, keys of 1 to 40 characters, values of up to 500.",
     "ResponseLength": "Length of an agent's answers.",
+    "SessionEventType": (
+        "Type of an event of a session. `session.started` is the first sign of life: a person joined, a turn was "
+        "saved, or a tool was called."
+    ),
     "SessionStatus": "Status of a session.",
     "SpeakingPace": "Speaking rate of an agent.",
     "TokensByModality": (
@@ -388,6 +392,13 @@ _ALIASES: Final = {
     ),
     "Variables": "Variables of an agent by name, up to 50. A name is a letter, then letters, digits and underscores.",
     "VoiceName": "Name of a prebuilt voice.",
+    "WebhookDisabledReason": (
+        "Why a webhook endpoint was disabled. `gone`: it responded 410. `failing`: its events failed for three days."
+    ),
+    "WebhookInclude": (
+        "Part of a session that events contain on request. `transcript`: turns and tool calls. `results`: the "
+        "extracted results, with their evidence."
+    ),
 }
 """Descriptions of the named types that are not models; docstrings of type aliases exist in the source only."""
 

@@ -225,11 +225,11 @@ def test_the_first_failure_counts_until_a_success(store: Store) -> None:
     first = run(store.webhook_endpoints.note_failure(endpoint, NOW + 5))
     again = run(store.webhook_endpoints.note_failure(endpoint, NOW + 60))
 
-    assert first == again == replace(endpoint, failing_since=NOW + 5)
-    assert first
-    run(store.webhook_endpoints.note_success(first))
+    failing = replace(endpoint, failing_since=NOW + 5)
+    assert first == again == failing
+    run(store.webhook_endpoints.note_success(failing))
     assert found(store, endpoint) == endpoint
-    run(store.webhook_endpoints.note_success(first))
+    run(store.webhook_endpoints.note_success(failing))
     assert found(store, endpoint) == endpoint
 
 

@@ -198,7 +198,7 @@ def test_a_workspace_has_at_most_fifty_endpoints() -> None:
     with pytest.raises(InvalidRequest, match="has 50 webhook endpoints, which is the limit"):
         create(endpoints)
     assert len(endpoints.stored) == 50
-    assert create(endpoints, caller=GLOBEX)
+    assert create(endpoints, caller=GLOBEX).active
 
 
 def test_concurrent_requests_do_not_exceed_the_limit() -> None:
