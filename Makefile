@@ -124,7 +124,7 @@ deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PA
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 	@PYTHONPATH=layers/voice .venv/bin/python deploy/check_live_model.py $(STACK)
 
-secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token)
+secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token or webhooks)
 	@.venv/bin/python deploy/write_secrets.py $(STACK) $(ROTATE)
 
 api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)

@@ -14,7 +14,7 @@ import boto3
 import pytest
 from aiohttp import web
 
-from events.samples import AGENT_ID, API_KEY, SAMPLES, SESSION_ID
+from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, SAMPLES, SESSION_ID
 from local.http_server import serving
 from local.sample_call import SampleCall
 from pi_voice import container
@@ -41,6 +41,22 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "get_agent_version, an earlier one": [*KEY, "GetItem agents", "GetItem agents"],
     "restore_agent_version": [*KEY, "GetItem agents", "GetItem agents", "TransactWriteItems agents agents"],
     "delete_agent": [*KEY, "GetItem agents", "DeleteItem agents"],
+    "create_webhook_endpoint": [
+        *KEY,
+        "Query webhook_endpoints",
+        "PutItem webhook_endpoints",
+        "Query webhook_endpoints",
+    ],
+    "list_webhook_endpoints": [*KEY, "Query webhook_endpoints"],
+    "get_webhook_endpoint": [*KEY, "GetItem webhook_endpoints"],
+    "update_webhook_endpoint": [
+        *KEY,
+        "GetItem webhook_endpoints",
+        "GetItem agents",
+        "UpdateItem webhook_endpoints",
+    ],
+    "rotate_webhook_secret": [*KEY, "GetItem webhook_endpoints", "UpdateItem webhook_endpoints"],
+    "delete_webhook_endpoint": [*KEY, "DeleteItem webhook_endpoints"],
     "list_voices": KEY,
     "create_session": [*KEY, COUNT, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
     "create_session, of an earlier version": [
@@ -239,7 +255,13 @@ def call(api: Api, listener: Listener) -> Call:
 def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind: the sample of a route, or a request named here."""
     api = call.api
-    texts = {API_KEY: str(api.key), AGENT_ID: call.agent_id, SESSION_ID: call.ongoing.removeprefix("/sessions/")}
+    endpoint = api.post("/webhook-endpoints", url="https://9.9.9.9/").data  # a literal address is not looked up
+    texts = {
+        API_KEY: str(api.key),
+        AGENT_ID: call.agent_id,
+        ENDPOINT_ID: endpoint["endpoint_id"],
+        SESSION_ID: call.ongoing.removeprefix("/sessions/"),
+    }
     sample = SampleCall(lambda name, event: functions.invoke(snake_case(name), event), texts=texts)
 
     def good(function: str) -> None:

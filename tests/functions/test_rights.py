@@ -14,6 +14,7 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from events.samples import API_KEY
 from local.sample_call import SampleCall
 from pi_voice import container
+from pi_voice.domain.webhook_endpoints import MAX_ENDPOINTS
 from tests.functions.api import GRACE_SECONDS, Api, Functions
 from tests.functions.front import Front, changed_environment, without_gemini
 from tests.functions.livekit_webhooks import Webhook, event
@@ -90,6 +91,7 @@ class Watch:
             names.transcripts: "TranscriptsTable",
             names.api_keys: "ApiKeysTable",
             names.idempotency: "IdempotencyTable",
+            names.webhook_endpoints: "WebhookEndpointsTable",
         }.get(table, table)
 
 
@@ -148,6 +150,18 @@ class Day:
         """Write a piece of a session that was deleted, as a request that lost a race may do."""
         key = {"session_id": {"S": id_in(path)}, "piece": {"S": "transcript#late#000"}}
         self.dynamodb.put_item(TableName=container.tables().transcripts, Item=key)
+
+    def row_of_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """Return the stored row of a webhook endpoint."""
+        key = {"workspace": {"S": self.api.workspace}, "endpoint_id": {"S": endpoint_id}}
+        table = container.tables().webhook_endpoints
+        return dict(self.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"])
+
+    def add_endpoint(self, row: dict[str, Any], number: int) -> None:
+        """Store another webhook endpoint like this one."""
+        another = {**row, "endpoint_id": {"S": f"01a1f31c-9e40-7b16-8c53-{number:012}"}}
+        del another["secret_made_by"]
+        self.dynamodb.put_item(TableName=container.tables().webhook_endpoints, Item=another)
 
     def fail_a_session(self, front: Front) -> None:
         """Make Gemini fail while a session is being stored."""
@@ -222,6 +236,31 @@ def requests_are_repeated(day: Day) -> None:
             assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == status
 
 
+def webhook_endpoints_are_registered(day: Day) -> None:
+    watch, api = day.watch, day.api
+    create = partial(api.post, "/webhook-endpoints", url="https://9.9.9.9/", agent_id=api.agent())
+    with once(api):
+        for refused in ({"url": "ftp://9.9.9.9/"}, {"url": "https://9.9.9.9/", "agent_id": "unknown"}):
+            failing = partial(api.post, "/webhook-endpoints", refused)
+            assert watch.during("CreateWebhookEndpoint", failing).status == 400
+        first, again = (watch.during("CreateWebhookEndpoint", create).data for _ in range(2))
+        assert first == again
+        for endpoint_id, status in ((first["endpoint_id"], 200), (first["endpoint_id"], 200), ("unknown", 404)):
+            rotate = partial(api.post, f"/webhook-endpoints/{endpoint_id}/rotate-secret")
+            assert watch.during("RotateWebhookSecret", rotate).status == status
+    row = day.row_of_endpoint(first["endpoint_id"])
+    for number in range(MAX_ENDPOINTS - 2):
+        day.add_endpoint(row, number)
+
+    def rival(step: str) -> None:
+        if step == "PutItem WebhookEndpointsTable":
+            watch.before = lambda _: None
+            day.add_endpoint(row, 99)
+
+    watch.before = rival
+    assert watch.during("CreateWebhookEndpoint", create).status == 400  # the rival's endpoint was the last one
+
+
 def a_call_is_made(day: Day, webhook: Webhook) -> None:
     watch, api = day.watch, day.api
     session = api.session()
@@ -279,6 +318,7 @@ def test_functions_use_exactly_the_rights_of_the_template(
 
     each_function_gets_its_sample(day, functions)
     requests_are_repeated(day)
+    webhook_endpoints_are_registered(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)
     results_are_extracted_by_hand(day)

@@ -7,7 +7,7 @@ in one step, like DynamoDB's conditional writes.
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -18,7 +18,9 @@ from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnecti
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     AgentVersionNotFound,
+    ErrorDetail,
     InvalidApiKey,
+    InvalidRequest,
     RateLimited,
     RenewalLimitReached,
     SessionActive,
@@ -28,7 +30,17 @@ from pi_voice.domain.errors import (
     VoiceError,
 )
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import AgentId, EventId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.ids import (
+    AgentId,
+    DeliveryId,
+    EndpointId,
+    EventId,
+    KeyHash,
+    KeyId,
+    SessionId,
+    TranscriptId,
+    WorkspaceId,
+)
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
@@ -36,8 +48,22 @@ from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session,
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.usage import TokenUsage
+from pi_voice.domain.webhook_deliveries import Delivery, Outcome
+from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
+from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
+from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from pi_voice.domain.webhook_events import OwedEvent, event_of_end, event_of_extraction, event_of_first_sign
-from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
+from pi_voice.ports import (
+    CreatedRoom,
+    DueDelivery,
+    DueSession,
+    LiveTokenRequest,
+    ModelRequest,
+    ModelResponse,
+    Scope,
+    Sent,
+    SignedRequest,
+)
 
 FAKE_PAGE: Final = 10
 """Number of due sessions on a page."""
@@ -190,6 +216,101 @@ class FakeAgents:
             self.heads[agent_id].agent for agent_id in newest_first if self.heads[agent_id].workspace == workspace
         ]
         return Page[Agent](data=agents[: query.limit])
+
+
+class FakeWebhookEndpoints:
+    """Webhook endpoints, and the number of writes."""
+
+    def __init__(self, *endpoints: WebhookEndpoint) -> None:
+        self.stored = {endpoint.endpoint_id: endpoint for endpoint in endpoints}
+        self.writes = 0
+
+    async def find(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> WebhookEndpoint | None:
+        await _request()
+        endpoint = self.stored.get(endpoint_id)
+        return endpoint if endpoint is not None and endpoint.workspace == workspace else None
+
+    async def in_workspace(self, workspace: WorkspaceId) -> list[WebhookEndpoint]:
+        await _request()
+        return [self.stored[each] for each in sorted(self.stored, reverse=True) if self._is_in(each, workspace)]
+
+    async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
+        endpoints = await self.in_workspace(workspace)
+        return Page[WebhookEndpoint].model_construct(data=endpoints[: query.limit])
+
+    async def add(self, endpoint: WebhookEndpoint) -> None:
+        await _request()
+        self._save(endpoint)
+
+    async def update(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(before.endpoint_id)
+        if current is None or current.revision != before.revision:
+            return None
+        return self._save(replace(_merged(current, before, after), revision=before.revision + 1))
+
+    async def rotate(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(before.endpoint_id)
+        if current is None or current.secret.generation != before.secret.generation:
+            return None
+        return self._save(_merged(current, before, after))
+
+    async def delete(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> bool:
+        await _request()
+        return self._is_in(endpoint_id, workspace) and self.stored.pop(endpoint_id, None) is not None
+
+    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is None or current.url != endpoint.url:
+            return None
+        return self._save(replace(current, failing_since=current.failing_since or now))
+
+    async def note_success(self, endpoint: WebhookEndpoint) -> None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is not None and current.failing_since is not None:
+            self._save(replace(current, failing_since=None))
+
+    async def disable(
+        self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
+    ) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is None or current.url != endpoint.url or current.disabled_at is not None:
+            return None
+        if reason == "failing" and current.failing_since != endpoint.failing_since:
+            return None
+        return self._save(replace(current, disabled_at=now, disabled_reason=reason))
+
+    def _is_in(self, endpoint_id: EndpointId, workspace: WorkspaceId) -> bool:
+        return endpoint_id in self.stored and self.stored[endpoint_id].workspace == workspace
+
+    def _save(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        self.writes += 1
+        self.stored[endpoint.endpoint_id] = endpoint
+        return endpoint
+
+
+def _merged(current: WebhookEndpoint, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint:
+    """Apply what differs of two endpoints to the current one."""
+    names = (field.name for field in fields(after))
+    return replace(current, **{name: new for name in names if (new := getattr(after, name)) != getattr(before, name)})
+
+
+class FakeWebhookTargets:
+    """A check that accepts all URLs but some, and records what it was asked."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.checked: list[str] = []
+
+    async def check(self, url: str) -> None:
+        await _request()
+        self.checked.append(url)
+        if url in self.refused:
+            raise InvalidRequest(details=[ErrorDetail("url", "Names a host that is not found. Check its name.")])
 
 
 class FakeSessions:
@@ -781,3 +902,111 @@ class SlowFailingModel(FakeExtractionModel):
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().generate(request, seconds)
+
+
+class FakeWebhookDeliveries:
+    """Deliveries to webhook endpoints."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self.stored = {delivery.delivery_id: delivery for delivery in deliveries}
+
+    async def add(self, delivery: Delivery) -> bool:
+        await _request()
+        if delivery.delivery_id in self.stored:
+            return False
+        self.stored[delivery.delivery_id] = delivery
+        return True
+
+    async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
+        await _request()
+        found = self.stored.get(delivery_id)
+        return found if found is not None and found.endpoint_id == endpoint_id else None
+
+    async def page(self, endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery) -> Page[Delivery]:
+        await _request()
+        found = [
+            self.stored[each]
+            for each in sorted(self.stored, reverse=True)
+            if self.stored[each].endpoint_id == endpoint_id and query.session_id in (None, self.stored[each].session_id)
+        ]
+        return Page[Delivery].model_construct(data=found[: query.limit])
+
+    async def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
+        await _request()
+        due = [
+            DueDelivery(each.endpoint_id, each.delivery_id, each.due_at)
+            for each in self.stored.values()
+            if each.due_at is not None and each.due_at <= now
+        ]
+        due.sort(key=lambda each: each.due_at)
+        for start in range(0, len(due), FAKE_PAGE):
+            yield due[start : start + FAKE_PAGE]
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        await _request()
+        current = self.stored.get(due.delivery_id)
+        if current is None or current.due_at != due.due_at:
+            return None
+        return self._save(replace(current, due_at=until))
+
+    async def claim(self, delivery: Delivery, now: int, due_at: int) -> Delivery | None:
+        return await self._change(delivery, tries=delivery.tries + 1, tried_at=now, due_at=due_at)
+
+    async def record(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        due = {} if outcome.status == "pending" else {"due_at": None}
+        return await self._change(delivery, **outcome._asdict(), **due)
+
+    async def cancel(self, delivery: Delivery) -> Delivery | None:
+        return await self._change(delivery, status="cancelled", due_at=None)
+
+    async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
+        redeliveries = delivery.redeliveries + 1
+        return await self._change(delivery, status="pending", tries=0, redeliveries=redeliveries, due_at=now)
+
+    async def _change(self, delivery: Delivery, **changes: Any) -> Delivery | None:
+        await _request()
+        current = self.stored.get(delivery.delivery_id)
+        if current is None or (current.status, current.next_try) != (delivery.status, delivery.next_try):
+            return None
+        return self._save(replace(current, **changes))
+
+    def _save(self, delivery: Delivery) -> Delivery:
+        self.stored[delivery.delivery_id] = delivery
+        return delivery
+
+
+class FakeDeliveryQueue:
+    """Queue of deliveries."""
+
+    def __init__(self) -> None:
+        self.messages: list[Delivery] = []
+
+    async def put(self, delivery: Delivery) -> None:
+        await _request()
+        self.messages.append(delivery)
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        del receipt_handle, seconds
+        await _request()
+
+
+class BrokenDeliveryQueue(FakeDeliveryQueue):
+    """A queue that refuses messages."""
+
+    async def put(self, delivery: Delivery) -> None:
+        del delivery
+        await _request()
+        raise StorageError
+
+
+class FakeWebhookSender:
+    """Sender of webhooks that records requests, and returns the prepared responses in order, then repeats the last."""
+
+    def __init__(self, *answers: Sent) -> None:
+        self.sent: list[SignedRequest] = []
+        self._answers = list(answers) or [Sent(204, 12, None)]
+
+    async def send(self, request: SignedRequest) -> Sent:
+        await _request()
+        self.sent.append(request)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]

@@ -95,6 +95,11 @@ def event_queue_url(environment: Mapping[str, str]) -> str:
     return _required(environment, "EVENT_QUEUE_URL")
 
 
+def delivery_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of deliveries to webhook endpoints; raises SettingsError."""
+    return _required(environment, "DELIVERY_QUEUE_URL")
+
+
 def webhook_url_policy(environment: Mapping[str, str]) -> UrlPolicy:
     """Return what is accepted as the URL of a webhook endpoint; raises SettingsError."""
     ports = _items(environment, "WEBHOOK_ALLOWED_PORTS")

@@ -122,7 +122,10 @@ def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -
         responses = operation["responses"].items()
         return any("Idempotent-Replayed" in response["headers"] for status, response in responses if status < "300")
 
-    idempotent = {"createAgent", "restoreAgentVersion", "createSession", "addParticipant", "completeSession"}
+    idempotent = {
+        *("createAgent", "restoreAgentVersion", "createSession", "addParticipant", "completeSession"),
+        *("createWebhookEndpoint", "rotateWebhookSecret"),
+    }
 
     assert those_with(lambda operation: "Idempotency-Key" in parameters(operation)) == idempotent
     assert those_with(documents_replays) == idempotent
@@ -144,6 +147,7 @@ def test_an_idempotency_key_is_described_as_it_is_taken(key: str, *, fits: bool)
 def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
     assert those_with(lambda operation: not operation.get("requestBody", {"required": True})["required"]) == {
         "updateAgent",
+        "updateWebhookEndpoint",
         "completeSession",
         "renewSession",
         "rerunExtraction",

@@ -1,6 +1,6 @@
 """Response models of a session, alone and in a list."""
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
@@ -148,7 +148,7 @@ class Session(SessionSummary):
     @classmethod
     def of_stored(
         cls, session: sessions.Session, transcript: list[TranscriptTurn] | None, tool_calls: list[ToolCall]
-    ) -> Self:
+    ) -> "Session":
         """Build the full view of a stored session; the transcript is None until the session is completed."""
         return cls.model_construct(
             **_summary_fields(session),

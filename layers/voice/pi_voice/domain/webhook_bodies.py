@@ -87,10 +87,15 @@ def session_event_body(
 ) -> bytes:
     """Return the body of an event of a session, with the parts of the session that the endpoint includes."""
     left_out = {name for part, names in _PARTS.items() if part not in endpoint.include for name in names}
-    data = EventSession.of_stored(session, transcript, tool_calls)
+    fields = dict(session_api.Session.of_stored(session, transcript, tool_calls))
     if RESULTS not in endpoint.include and session.extraction is not None:
-        data = data.model_copy(update={"extraction": without_content(session.extraction)})
-    event = SessionEvent.model_construct(type=delivery.type, timestamp=delivery.event_at, data=data)
+        fields["extraction"] = without_content(session.extraction)
+    data = EventSession.model_construct(**fields)
+    event = SessionEvent.model_construct(
+        type=delivery.type,  # type: ignore[arg-type]  # a type of another version is sent as well
+        timestamp=delivery.event_at,
+        data=data,
+    )
     return event.model_dump_json(exclude={"data": left_out}).encode()
 
 

@@ -1,7 +1,5 @@
 """Response and query models of deliveries to webhook endpoints."""
 
-from typing import Self
-
 from pi_voice.domain import webhook_deliveries
 from pi_voice.domain.base import Document
 from pi_voice.domain.ids import DeliveryId, EndpointId, EventId, SessionId
@@ -50,7 +48,7 @@ class WebhookDelivery(Document):
     """First kilobyte of the last response; only for `endpoint.test`."""
 
     @classmethod
-    def of(cls, delivery: webhook_deliveries.Delivery) -> Self:
+    def of(cls, delivery: webhook_deliveries.Delivery) -> "WebhookDelivery":
         """Build the view of a stored delivery."""
         names = cls.model_fields.keys() - {"next_try_at"}
         tries_left = delivery.tries < webhook_deliveries.MAX_TRIES

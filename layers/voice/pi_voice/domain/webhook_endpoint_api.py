@@ -1,6 +1,6 @@
 """Requests and responses of webhook endpoints."""
 
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 from typing_extensions import TypeAliasType
@@ -18,7 +18,7 @@ _MAX_NAMES: Final = 20
 WebhookInclude = TypeAliasType("WebhookInclude", Literal["transcript", "results"])
 """Part of a session that events contain on request.
 
-`transcript`: turns and tool calls. `results`: the extracted results, and how each was extracted.
+`transcript`: turns and tool calls. `results`: the extracted results, with their evidence.
 """
 
 WebhookDisabledReason = TypeAliasType("WebhookDisabledReason", Literal["gone", "failing"])
@@ -75,7 +75,7 @@ class WebhookEndpoint(WebhookEndpointConfig):
     """Until when the secret before the last rotation signs too; null: only one secret signs."""
 
     @classmethod
-    def of_stored(cls, stored: webhook_endpoints.WebhookEndpoint, now: float) -> Self:
+    def of_stored(cls, stored: webhook_endpoints.WebhookEndpoint, now: float) -> "WebhookEndpoint":
         """Describe a stored endpoint; values that only a newer version knows are shown as they are."""
         return cls.model_construct(**_fields_of(stored, now))
 
@@ -87,7 +87,9 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
     """Secret that signs its webhooks, `whsec_...` as in Standard Webhooks. Store it where your server verifies them."""
 
     @classmethod
-    def of_secret(cls, stored: webhook_endpoints.WebhookEndpoint, now: float, secret: str) -> Self:
+    def of_secret(
+        cls, stored: webhook_endpoints.WebhookEndpoint, now: float, secret: str
+    ) -> "WebhookEndpointWithSecret":
         """Describe a stored endpoint with its secret."""
         return cls.model_construct(**_fields_of(stored, now), secret=secret)
 
@@ -96,7 +98,7 @@ class ListWebhookEndpointsQuery(PageQuery):
     """Query of GET /webhook-endpoints."""
 
 
-def _fields_of(stored: webhook_endpoints.WebhookEndpoint, now: float) -> dict[str, object]:
+def _fields_of(stored: webhook_endpoints.WebhookEndpoint, now: float) -> dict[str, Any]:
     fields = {name: getattr(stored, name) for name in WebhookEndpoint.model_fields}
     if len(stored.secrets_at(now)) == 1:
         fields["previous_secret_ends_at"] = None

@@ -38,7 +38,10 @@ class DynamoWebhookDeliveries(Table):
         super().__init__(dynamodb, name)
 
     async def add(self, delivery: Delivery) -> bool:
-        """Store a new delivery, and return whether it was new; an existing one is not changed. Transition: `deliver`."""
+        """Store a new delivery, and return whether it was new. Transition: `deliver`.
+
+        An existing one is not changed.
+        """
         values = {name: getattr(delivery, name) for name in _FIELDS}
         item = {name: value for name, value in values.items() if value is not None}
         item["ttl"] = delivery.created_at + RETENTION_SECONDS

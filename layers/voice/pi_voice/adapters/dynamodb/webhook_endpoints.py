@@ -110,7 +110,7 @@ class DynamoWebhookEndpoints(Table):
         same request sent twice returns it twice.
         """
         condition = "#url = :url AND (attribute_not_exists(disabled_at) OR (disabled_at = :now AND #reason = :reason))"
-        values = {":now": now, ":reason": reason, ":url": endpoint.url}
+        values: Item = {":now": now, ":reason": reason, ":url": endpoint.url}
         if reason == "failing":
             condition += " AND failing_since = :since"
             values[":since"] = endpoint.failing_since
