@@ -96,6 +96,7 @@ def test_a_webhook_is_verified_with_its_token_and_raw_body() -> None:
 @pytest.mark.parametrize("body", [event("room_started"), b"not an event"], ids=["event", "other"])
 def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     sessions = FakeSessions(session())
+    receive_livekit_webhook = ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with pytest.raises(InvalidWebhookSignature):
         asyncio.run(
@@ -387,7 +388,7 @@ def test_recordings_are_bounded_and_the_log_says_how_many_were_not_stored(caplog
 
 def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     sessions = FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     for kind in ("room_started", "participant_joined", "room_finished"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event(kind))))
@@ -400,7 +401,7 @@ def test_the_log_says_whether_an_event_was_merged_into_a_session(
     caplog: pytest.LogCaptureFixture, *, is_known: bool
 ) -> None:
     sessions = FakeSessions(session()) if is_known else FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with caplog.at_level("INFO"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event("room_started"))))
