@@ -13,7 +13,7 @@ from demo.errors import CallFailed
 from demo.voice_api import WEBHOOK_EVENTS, Json, VoiceApi
 from local.http_server import serving
 
-SECONDS: Final = 20.0
+SECONDS: Final = 30.0
 """Time limit for the deliveries of a call, counted from its end."""
 
 _LARGEST_BODY: Final = 10_000_000
