@@ -36,6 +36,7 @@ _SETTINGS: Final = {
     "AWS_SECRET_ACCESS_KEY": "placeholder",
     "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
     "DELIVERY_QUEUE_URL": "https://placeholder",
+    "EVENT_QUEUE_URL": "https://placeholder",
     "EXTRACTION_QUEUE_URL": "https://placeholder",
     "GEMINI_API_KEY": "placeholder",
     "GEMINI_EXTRACTION_MODEL": "placeholder",

@@ -62,6 +62,7 @@ ENVIRONMENT: Final = {
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "CLIENT_TOKEN_SECRET": "a-client-token-secret-of-more-than-32-bytes",
     "EXTRACTION_QUEUE_URL": "https://sqs.test/extractions",
+    "EVENT_QUEUE_URL": "https://sqs.test/events",
     "LIVEKIT_URL": "wss://livekit.test",
     "LIVEKIT_API_KEY": "APItest",
     "LIVEKIT_API_SECRET": "a-secret-of-more-than-thirty-two-bytes",

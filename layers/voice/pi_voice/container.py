@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pi_voice.use_cases.create_webhook_endpoint import CreateWebhookEndpoint
     from pi_voice.use_cases.delete_session import DeleteSession
     from pi_voice.use_cases.deliver_event import DeliverEvent
+    from pi_voice.use_cases.dispatch_events import DispatchEvents
     from pi_voice.use_cases.end_session import EndSession
     from pi_voice.use_cases.extract_results import ExtractResults
     from pi_voice.use_cases.extractor import Extractor
@@ -276,10 +277,9 @@ def webhook_deliveries() -> "DynamoWebhookDeliveries":
 @cache
 def delivery_queue() -> "SqsDeliveryQueue":
     """Create the queue of deliveries to webhook endpoints."""
-    from pi_voice.adapters.aws import AwsClient, client
-    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsDeliveryQueue
+    from pi_voice.adapters.sqs import SqsDeliveryQueue
 
-    return SqsDeliveryQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.delivery_queue_url(os.environ))
+    return SqsDeliveryQueue(sqs(), settings.delivery_queue_url(os.environ))
 
 
 # ---- Use cases ----
@@ -511,6 +511,14 @@ def test_webhook_endpoint() -> "TestWebhookEndpoint":
     from pi_voice.use_cases.test_webhook_endpoint import TestWebhookEndpoint
 
     return TestWebhookEndpoint(webhook_endpoints(), webhook_deliveries(), delivery_queue())
+
+
+@cache
+def dispatch_events() -> "DispatchEvents":
+    """Build `DispatchEvents` with its adapters."""
+    from pi_voice.use_cases.dispatch_events import DispatchEvents
+
+    return DispatchEvents(sessions(), webhook_endpoints(), webhook_deliveries(), delivery_queue())
 
 
 @cache

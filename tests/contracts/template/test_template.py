@@ -152,6 +152,7 @@ def test_a_function_without_a_route_has_a_queue_a_schedule_or_an_operator(
     assert callers == {
         "ExtractResults": ["messages"],
         "SweepSessions": ["Schedule"],
+        "DispatchEvents": ["messages"],
         "DeliverEvent": ["messages"],
         "SweepDeliveries": ["Schedule"],
         "CreateApiKey": [],
@@ -257,6 +258,7 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "CREATES_PER_MINUTE",
         "EXTRACTIONS_PER_MINUTE",
         "EXTRACTION_QUEUE_URL",
+        "EVENT_QUEUE_URL",
         "DELIVERY_QUEUE_URL",
         "WEBHOOK_ALLOWED_PORTS",
         "WEBHOOK_ALLOWED_HOSTS",
@@ -393,7 +395,7 @@ def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_
     assert events.MAX_DELIVERIES * hidden_seconds <= extract_results.QUEUED_SECONDS
 
 
-def test_a_worker_gets_one_message_at_a_time_and_reports_failed_ones(resources: Node) -> None:
+def test_a_worker_gets_few_messages_at_a_time_and_reports_failed_ones(resources: Node) -> None:
     mappings = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
 
     for mapping in mappings:
@@ -404,21 +406,29 @@ def test_a_worker_gets_one_message_at_a_time_and_reports_failed_ones(resources: 
             "FunctionResponseTypes",
             "ScalingConfig",
         }
-        assert mapping["Properties"]["BatchSize"] == 1
         assert mapping["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert {
         mapping["Properties"]["FunctionName"]["Ref"]: (
             mapping["Properties"]["EventSourceArn"]["Fn::GetAtt"][0],
+            mapping["Properties"]["BatchSize"],
             mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"],
         )
         for mapping in mappings
-    } == {"ExtractResults": ("ExtractionQueue", 10), "DeliverEvent": ("DeliveryQueue", 20)}
+    } == {
+        "ExtractResults": ("ExtractionQueue", 1, 10),
+        "DispatchEvents": ("EventQueue", 10, 50),
+        "DeliverEvent": ("DeliveryQueue", 1, 20),
+    }
 
 
 def test_queues_are_encrypted_and_have_the_longest_retention_of_sqs(resources: Node) -> None:
     queues = {name: queue["Properties"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
 
-    assert queues.keys() == {"ExtractionQueue", "ExtractionDeadLetters", "DeliveryQueue", "DeliveryDeadLetters"}
+    assert queues.keys() == {
+        *("ExtractionQueue", "ExtractionDeadLetters"),
+        *("EventQueue", "EventDeadLetters"),
+        *("DeliveryQueue", "DeliveryDeadLetters"),
+    }
     assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
     for name, queue in queues.items():
         if name != "DeliveryQueue":
@@ -451,6 +461,31 @@ def test_a_try_ends_before_its_function_and_its_message_is_hidden_for_six_times_
     )  # reads before the try, and writes after it
     assert resources["DeliveryQueue"]["Properties"]["VisibilityTimeout"] == 6 * timeout
     assert timeout < webhook_deliveries.SHORTEST_PAUSE * webhook_deliveries.PAUSES[0]
+
+
+def test_the_messages_of_a_batch_end_before_their_function_and_are_hidden_for_six_times_as_long(
+    resources: Node,
+) -> None:
+    handler = (ROOT / "functions/dispatch_events/app.py").read_text(encoding="utf-8")
+    seconds = re.search(r"^SECONDS: Final = ([0-9.]+)", handler, re.MULTILINE)
+    function, queue = (resources[name]["Properties"] for name in ("DispatchEvents", "EventQueue"))
+    assert seconds
+
+    assert resources["EventMessages"]["Properties"]["BatchSize"] * float(seconds[1]) < function["Timeout"]
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["EventDeadLetters", "Arn"]},
+        "maxReceiveCount": events.MAX_DELIVERIES,
+    }
+
+
+def test_events_that_are_not_dispatched_raise_an_alarm(template: Node, resources: Node) -> None:
+    alarm = resources["EventsNotDispatched"]["Properties"]
+
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["EventDeadLetters", "QueueName"]}}]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert_alarm_notifies_the_topic(template, alarm)
 
 
 def test_deliveries_that_fail_raise_alarms(template: Node, resources: Node) -> None:

@@ -34,12 +34,16 @@ class DispatchEvents:
         self._queue = queue
         self._clock = clock
 
-    async def __call__(self, session_id: SessionId) -> None:
-        """Make the deliveries of a session's events, then clear these events.
+    async def __call__(self, session_id: SessionId, seconds: float) -> None:
+        """Make the deliveries of a session's events within a time limit, then clear these events.
 
         A session that owes none is skipped, because a message may be delivered twice. An event stays if one of its
-        deliveries could not be stored. Raises StorageError; then the message is delivered again.
+        deliveries could not be stored. Raises StorageError and TimeoutError; then the message is delivered again.
         """
+        async with asyncio.timeout(seconds):
+            await self._dispatch_all(session_id)
+
+    async def _dispatch_all(self, session_id: SessionId) -> None:
         session = await self._sessions.get(session_id)
         if session is None or not (session.owed_events or session.duties.get("send_events")):
             logger.info("events_not_owed", session_id=session_id)

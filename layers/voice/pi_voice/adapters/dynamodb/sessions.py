@@ -301,7 +301,8 @@ class DynamoSessions(Table):
         session was deleted. Transition: `clear_owed_events`.
         """
         stored: list[Any] | None = [stored_event(event) for event in session.owed_events]
-        duties, stored_as = session.duties, stored_duties(session.duties)
+        duties = session.duties
+        stored_as: Item | None = stored_duties(duties)
         for _ in range(_ATTEMPTS):
             left = [event for event in stored or () if _id_of(event) not in dispatched]
             after = duties if left else duties.without("send_events")
