@@ -35,6 +35,8 @@ _SETTINGS: Final = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_SECRET_ACCESS_KEY": "placeholder",
     "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
+    "DELIVERY_QUEUE_URL": "https://placeholder",
+    "EVENT_QUEUE_URL": "https://placeholder",
     "EXTRACTION_QUEUE_URL": "https://placeholder",
     "GEMINI_API_KEY": "placeholder",
     "GEMINI_EXTRACTION_MODEL": "placeholder",
@@ -62,6 +64,8 @@ from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import IF_MATCH
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_bodies import EndpointTestEvent, SessionEvent
+from pi_voice.domain.webhook_events import TEST
 
 # ruff: enable[E402]
 
@@ -95,6 +99,11 @@ _TAGS: Final = {
 _SUMMED_UP: Final = {"webhook-endpoints"}
 """Tags whose routes share a row of the README's table."""
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
+    "delivery_id": {
+        "description": "Delivery id: the event's id, a dot, and the endpoint's id.",
+        "schema": {"type": "string"},
+        "example": IDS["delivery_id"],
+    },
     "agent_id": {"description": "Agent id.", "schema": {"type": "string"}, "example": IDS["agent_id"]},
     "endpoint_id": {
         "description": "Webhook endpoint id.",
@@ -151,7 +160,8 @@ def document() -> Json:
     routes = list(_routes())
     queries = _schemas({route.query_model for _, route in routes}, "validation")
     requests = _schemas({route.request_model[1] for _, route in routes if route.method != "GET"}, "validation")
-    responses = _schemas({_response_model(route) for _, route in routes} | {ErrorResponse}, "serialization")
+    answered = {_response_model(route) for _, route in routes} | {ErrorResponse}
+    responses = _schemas(answered | {SessionEvent, EndpointTestEvent}, "serialization")
     _move_defaults(requests)
     _open(responses)
     paths: dict[str, Json] = {}
@@ -168,6 +178,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
+        "webhooks": {name: {"post": _webhook(name)} for name in (*_EVENTS, TEST)},
         "components": {
             # What is in requests and responses has one schema, the requests': callers may leave defaults out.
             "schemas": responses | requests,
@@ -197,6 +208,73 @@ def document() -> Json:
             },
         },
     }
+
+
+# ---- Webhooks ----
+
+_EVENTS: Final = {
+    "session.started": "A session has its first sign of life: a person joined, a turn was saved, or a tool was called.",
+    "session.completed": "A session was completed, by the client or after it was abandoned.",
+    "session.failed": "A session failed: its room could not be created, or it expired without a word.",
+    "extraction.succeeded": "The results of a session were extracted.",
+    "extraction.failed": "The results of a session could not be extracted.",
+}
+"""Summaries of the events of sessions."""
+
+_EVENT_AT: Final = 1795338960
+
+
+def _webhook(name: str) -> Json:
+    """Describe the request that delivers an event to a webhook endpoint."""
+    model = EndpointTestEvent if name == TEST else SessionEvent
+    headers = {
+        "webhook-id": "Id of the event, the same at each try. Process an id once.",
+        "webhook-timestamp": "When the request was sent. Refuse a request that is older than five minutes.",
+        "webhook-signature": "Signatures of id, timestamp and body as in Standard Webhooks, `v1,...`: one for each of "
+        "the endpoint's secrets, separated by spaces.",
+    }
+    event, what = name.split(".")
+    return {
+        "operationId": f"on{event.title()}{what.title()}",
+        "tags": ["webhook-endpoints"],
+        "summary": name,
+        "description": _EVENTS.get(name, "You asked for a test of the endpoint."),
+        "security": [],
+        "parameters": [
+            {"name": header, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for header, text in headers.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}, "example": _event_example(name)}
+            },
+        },
+        "responses": {
+            "2XX": {"description": "Received. Respond within 15 seconds."},
+            "410": {"description": "The endpoint is gone: it is disabled at once."},
+            "default": {"description": "Not received. The event is sent again, eight times in about a day."},
+        },
+    }
+
+
+def _event_example(name: str) -> Json:
+    """Return an event as it is sent to an endpoint that includes neither transcript nor results."""
+    if name == TEST:
+        data: Json = {"endpoint_id": IDS["endpoint_id"]}
+    else:
+        folder = "stop_session" if name in ("session.started", "session.failed") else "get_session"
+        data = json.loads((ROOT / "docs" / "responses" / f"{folder}.json").read_text())["data"]
+        data = {key: value for key, value in data.items() if key not in ("transcript", "tool_calls", "results")}
+        if name == "session.started":
+            data |= {"hung_up_at": None}
+        if name == "session.failed":
+            failure = {"code": "expired", "message": "The session was never completed.", "details": []}
+            data |= {"status": "failed", "failed_at": _EVENT_AT, "failure": failure, "end_reason": "expired"}
+        if name == "extraction.failed":
+            error = {"code": "gemini_unavailable", "message": errors.GeminiUnavailable.default_message, "details": []}
+            data |= {"extraction": data["extraction"] | {"status": "failed", "error": error}}
+    return {"type": name, "timestamp": _EVENT_AT, "data": data}
 
 
 # ---- Operations ----
@@ -376,6 +454,9 @@ def _failure(status: int, raised: list[Any]) -> Json:
 # ---- Schemas ----
 
 _ALIASES: Final = {
+    "DeliveryStatus": (
+        "Status of a delivery. `cancelled`: its session was deleted, or its endpoint was deleted or disabled."
+    ),
     "EvidenceByPath": "Evidence of each value of the results, by its path.",
     "JsonObject": "Any JSON object with finite numbers.",
     "JsonValue": "Any JSON value.",

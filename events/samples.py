@@ -17,6 +17,7 @@ from local.template import load
 AGENT_ID: Final = "01a1f316-2ba9-7d44-9b1a-3f6e8c0d2a71"
 SESSION_ID: Final = "01a20285-7376-7c68-a5d2-71e4f09b8c36"
 ENDPOINT_ID: Final = "01a1f31c-9e40-7b16-8c53-d0a47e62f9b8"
+EVENT_ID: Final = "01a1f31d-0c58-7d29-a4e7-58b3c60f7e12"
 WEBHOOK_HOST: Final = "https://example.com"
 """Origin of the samples' webhook endpoint; a name that is found, because the function looks it up."""
 IDS: Final[Mapping[str, str]] = {
@@ -24,6 +25,7 @@ IDS: Final[Mapping[str, str]] = {
     "session_id": SESSION_ID,
     "version": "1",
     "endpoint_id": ENDPOINT_ID,
+    "delivery_id": f"{EVENT_ID}.{ENDPOINT_ID}",
 }
 """Value of each path parameter."""
 
@@ -127,6 +129,9 @@ SAMPLES: Final[Mapping[str, Sample]] = {
     ),
     "RotateWebhookSecret": Sample(200),
     "ListWebhookEndpoints": Sample(200, query={"limit": "20"}),
+    "TestWebhookEndpoint": Sample(202),
+    "ListWebhookDeliveries": Sample(200, query={"limit": "20"}),
+    "RedeliverWebhook": Sample(202),
     "ListVoices": Sample(200),
     "CreateSession": Sample(
         201,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, SAMPLES, SESSION_ID, WEBHOOK_HOST, event
+from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID, WEBHOOK_HOST, event
 from events.sign_webhook import signed
 from local.stand_ins import livekit
 
@@ -46,7 +46,7 @@ class SampleCall:
         self.operate("ListApiKeys")
         for function in SAMPLES:
             self.request(function)
-        for function in ("ExtractResults", "SweepSessions"):
+        for function in ("ExtractResults", "SweepSessions", "DeliverEvent", "SweepDeliveries"):
             self.operate(function)
         self.operate("RevokeApiKey", key_id=key["key_id"])
 
@@ -76,6 +76,8 @@ class SampleCall:
             self.texts[AGENT_ID] = document["data"]["agent_id"]
         if function == "CreateWebhookEndpoint":
             self.texts[ENDPOINT_ID] = document["data"]["endpoint_id"]
+        if function == "TestWebhookEndpoint":
+            self.texts[EVENT_ID] = document["data"]["event_id"]
         if function == "CreateSession":
             self.texts[SESSION_ID] = document["data"]["session_id"]
         return document

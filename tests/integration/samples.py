@@ -7,10 +7,11 @@ from typing import Any
 from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.ids import AgentId, EndpointId, SessionId, TranscriptId, WorkspaceId, uuid7
+from pi_voice.domain.ids import AgentId, EndpointId, EventId, SessionId, TranscriptId, WorkspaceId, uuid7
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.variables import Variable
+from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 from tests.integration.store import Store
 
@@ -166,3 +167,23 @@ TURNS: list[TranscriptTurn] = [
     {"role": "user", "text": 'Quarante-deux — 四十二 🎂 "\\\n\x00', "start_ms": 1_000, "end_ms": None},
     {"role": "user", "text": ""},
 ]
+
+
+def a_delivery(**changes: Any) -> Delivery:
+    """Make a pending delivery of a session's event that is due."""
+    event_id = EventId(changes.pop("event_id", uuid7()))
+    endpoint_id = changes.pop("endpoint_id", EndpointId("019a0000-0000-7000-8000-0000000000e1"))
+    return Delivery(
+        **{
+            "endpoint_id": endpoint_id,
+            "delivery_id": delivery_id(event_id, endpoint_id),
+            "workspace": ACME,
+            "event_id": event_id,
+            "type": "session.completed",
+            "event_at": NOW - 5,
+            "created_at": NOW - 3,
+            "session_id": SessionId("019a0000-0000-7000-8000-000000000002"),
+            "due_at": NOW,
+            **changes,
+        }
+    )

@@ -19,6 +19,7 @@ from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
 from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.adapters.dynamodb.webhook_deliveries import DynamoWebhookDeliveries
 from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.sessions import Session
@@ -130,6 +131,10 @@ class Store:
         return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts, days)
 
     @property
+    def webhook_deliveries(self) -> DynamoWebhookDeliveries:
+        return DynamoWebhookDeliveries(self.aws, self.names.webhook_deliveries)
+
+    @property
     def webhook_endpoints(self) -> DynamoWebhookEndpoints:
         return DynamoWebhookEndpoints(self.aws, self.names.webhook_endpoints)
 
@@ -165,9 +170,13 @@ class Store:
 
     def fill_sessions(self, rows: Iterable[Row]) -> None:
         """Write many session rows with few requests."""
+        self.fill(self.names.sessions, rows)
+
+    def fill(self, table: str, rows: Iterable[Row]) -> None:
+        """Write many rows with few requests."""
         waiting = [{"PutRequest": {"Item": row}} for row in rows]
         for start in range(0, len(waiting), _ROWS_PER_BATCH):
-            batch: dict[str, Any] = {self.names.sessions: waiting[start : start + _ROWS_PER_BATCH]}
+            batch: dict[str, Any] = {table: waiting[start : start + _ROWS_PER_BATCH]}
             while batch:
                 batch = dict(self.dynamodb.batch_write_item(RequestItems=batch)["UnprocessedItems"])
 

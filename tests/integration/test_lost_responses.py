@@ -85,7 +85,7 @@ def test_saved_turns_are_stored_once_by_the_token_of_their_transaction(
 ) -> None:
     session = added(store, runner)
 
-    grown = runner.run(lossy.checkpoints.append(session, TURNS, 100))
+    grown = runner.run(lossy.checkpoints.append(session, TURNS, 100, NOW))
 
     assert grown
     assert runner.run(store.checkpoints.read(grown)) == TURNS

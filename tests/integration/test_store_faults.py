@@ -86,7 +86,7 @@ EVERYTHING: dict[str, Work] = {
     "set duties": lambda store: store.sessions.set_duties(SESSION.session_id, SESSION.duties, Duties()),
     "put off a row": lambda store: store.sessions.put_off(DueSession(SESSION.session_id, NOW), NOW + 60),
     "list due sessions": lambda store: all_of(store.sessions.due(NOW)),
-    "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
+    "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100, NOW),
     "read checkpoints": lambda store: store.checkpoints.read(replace(SESSION, checkpoint_turns=3)),
     "delete a session": lambda store: store.sessions.delete(TOMBSTONE, NOW),
     "forget a tombstone": lambda store: store.sessions.forget(TOMBSTONE),

@@ -80,7 +80,7 @@ def test_failing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) ->
 
 def test_a_session_with_checkpoints_does_not_fail(store: Store) -> None:
     session = added(store)
-    run(store.checkpoints.append(session, TURNS, 100))
+    run(store.checkpoints.append(session, TURNS, 100, NOW))
 
     assert fail(store, session) is None
     assert found(store, session).status == "active"

@@ -215,7 +215,7 @@ def test_a_session_is_completed_only_with_all_its_checkpoints_or_with_the_client
     store: Store, known: int | None, *, wins: bool
 ) -> None:
     session = added(store)
-    run(store.checkpoints.append(session, TURNS, 100))
+    run(store.checkpoints.append(session, TURNS, 100, NOW))
 
     done = run(store.sessions.complete(session, a_call_end(checkpoint_turns=known)))
 

@@ -73,7 +73,7 @@ def test_a_session_that_an_earlier_version_stored_takes_calls(store: Store) -> N
 def test_turns_and_calls_are_counted_apart(store: Store) -> None:
     session = recorded(store, added(store), call())
 
-    grown = run(store.checkpoints.append(session, [{"role": "user", "text": "Hi"}], 30))
+    grown = run(store.checkpoints.append(session, [{"role": "user", "text": "Hi"}], 30, NOW))
     assert grown is not None
     assert recorded(store, grown, call("two")) == found(store, session)
     assert (found(store, session).checkpoint_turns, found(store, session).tool_calls) == (1, 2)

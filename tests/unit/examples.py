@@ -10,10 +10,11 @@ from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError
 from pi_voice.domain.extractions import ErrorInfo, Extraction, TranscriptQuality
-from pi_voice.domain.ids import AgentId, EndpointId, SessionId, WorkspaceId
+from pi_voice.domain.ids import AgentId, EndpointId, EventId, SessionId, WorkspaceId
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
@@ -118,3 +119,23 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         livekit=LiveKitRoom(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
         duties=Duties().plus(end_call=ABANDONED_AT),
     )
+
+
+EVENT_ID = EventId("019a0000-0000-7000-8000-0000000000f1")
+DELIVERY_ID = delivery_id(EVENT_ID, ENDPOINT_ID)
+
+
+def delivery(**fields: Any) -> Delivery:
+    """Return a pending delivery of an event of `session()` to `webhook_endpoint()`, due now."""
+    values: dict[str, Any] = {
+        "endpoint_id": ENDPOINT_ID,
+        "delivery_id": DELIVERY_ID,
+        "workspace": WorkspaceId("acme"),
+        "event_id": EVENT_ID,
+        "type": "session.completed",
+        "event_at": NOW - 5,
+        "created_at": NOW - 3,
+        "session_id": SESSION_ID,
+        "due_at": NOW,
+    }
+    return Delivery(**{**values, **fields})

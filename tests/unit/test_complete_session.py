@@ -26,7 +26,7 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
+from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller, SessionQueues
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.end_session import EndSession
@@ -42,9 +42,9 @@ from tests.support.fakes import (
     FakeClient,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
     FakeRateLimiter,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -89,7 +89,8 @@ class Setup:
         transcripts: FakeTranscripts | None = None,
         checkpoints: FakeCheckpoints | None = None,
         model: FakeExtractionModel | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
+        event_queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         rate_limiter: FakeRateLimiter | None = None,
     ) -> None:
@@ -99,10 +100,15 @@ class Setup:
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.tool_calls = FakeToolCalls(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = event_queue or FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 90)
+
+    @property
+    def queues(self) -> SessionQueues:
+        return SessionQueues(self.queue, self.event_queue)
 
     @property
     def end_session(self) -> EndSession:
@@ -115,8 +121,10 @@ class Setup:
     @property
     def complete_session(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queue, self.clock)
-        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter)
+        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queues, self.clock)
+        return CompleteSession(
+            self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter, self.event_queue
+        )
 
     def complete(
         self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME
@@ -435,10 +443,10 @@ def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
 
     setup = Setup()
     extract_results = ExtractResults(
-        setup.agents, setup.sessions, setup.content, Extractor(setup.model), setup.queue, setup.clock
+        setup.agents, setup.sessions, setup.content, Extractor(setup.model), setup.queues, setup.clock
     )
     complete_session = CompleteSession(
-        setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter
+        setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter, setup.event_queue
     )
 
     assert asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME)).results == {"city": "Oslo"}
@@ -555,7 +563,7 @@ def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raise
 
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
-            assert await self.append(session, [{"role": "user", "text": "More."}], 1)
+            assert await self.append(session, [{"role": "user", "text": "More."}], 1, NOW)
             return turns
 
     sessions = FakeSessions(session())

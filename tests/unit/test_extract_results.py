@@ -21,7 +21,7 @@ from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, Extract
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.ports import ModelRequest, ModelResponse, SessionQueues
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extract_results import ExtractionUnfinished, ExtractResults
 from pi_voice.use_cases.extractor import Extractor, TokenPrices
@@ -29,7 +29,7 @@ from tests.support.fakes import (
     FakeAgents,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -81,7 +81,7 @@ class Setup:
         with_agent: Agent = CITY,
         sessions: FakeSessions | None = None,
         transcripts: FakeTranscripts | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         agents: FakeAgents | None = None,
         model: FakeExtractionModel | None = None,
         prices: TokenPrices | None = None,
@@ -90,7 +90,8 @@ class Setup:
         self.sessions = sessions or FakeSessions(completed())
         self.transcripts = transcripts or FakeTranscripts()
         self.transcripts.stored.setdefault((SESSION_ID, TRANSCRIPT_ID), TURNS)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = FakeSessionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
         self.prices = prices
@@ -103,7 +104,7 @@ class Setup:
             self.sessions,
             CallContent(self.transcripts, FakeToolCalls()),
             extractor,
-            self.queue,
+            SessionQueues(self.queue, self.event_queue),
             self.clock,
         )
 

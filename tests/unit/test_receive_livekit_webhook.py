@@ -14,7 +14,7 @@ from pi_voice.domain.row_limits import MAX_RECORDINGS_BYTES
 from pi_voice.domain.sessions import Recording, Session, SessionStatus, Tombstone
 from pi_voice.ports import Rooms, SignedWebhook
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
-from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
+from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessionQueue, FakeSessions
 from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
@@ -46,10 +46,11 @@ class Setup:
         self.sessions = sessions or FakeSessions(stored or session())
         self.rooms = rooms or FakeRooms()
         self.verifier = AcceptingVerifier()
+        self.event_queue = FakeSessionQueue()
 
     def receive(self, body: bytes) -> ReceivedWebhook:
         receive_livekit_webhook = ReceiveLivekitWebhook(
-            self.verifier, self.sessions, lambda: self.rooms, FakeClock(NOW + 999)
+            self.verifier, self.sessions, lambda: self.rooms, lambda: self.event_queue, FakeClock(NOW + 999)
         )
         return asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
 
@@ -67,7 +68,9 @@ def unused_rooms() -> Rooms:
 def merged_events(body: bytes) -> list[RoomEvent]:
     """Receive one webhook, and return the room events that were merged."""
     sessions = FakeSessions(session())
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeClock(NOW + 999))
+    receive_livekit_webhook = ReceiveLivekitWebhook(
+        AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue, FakeClock(NOW + 999)
+    )
     asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
     return sessions.room_events
 
@@ -93,9 +96,14 @@ def test_a_webhook_is_verified_with_its_token_and_raw_body() -> None:
 @pytest.mark.parametrize("body", [event("room_started"), b"not an event"], ids=["event", "other"])
 def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     sessions = FakeSessions(session())
+    receive_livekit_webhook = ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with pytest.raises(InvalidWebhookSignature):
-        asyncio.run(ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms)(SignedWebhook("token", body)))
+        asyncio.run(
+            ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms, FakeSessionQueue)(
+                SignedWebhook("token", body)
+            )
+        )
 
     assert sessions.room_events == []
 
@@ -380,7 +388,7 @@ def test_recordings_are_bounded_and_the_log_says_how_many_were_not_stored(caplog
 
 def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     sessions = FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     for kind in ("room_started", "participant_joined", "room_finished"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event(kind))))
@@ -393,7 +401,7 @@ def test_the_log_says_whether_an_event_was_merged_into_a_session(
     caplog: pytest.LogCaptureFixture, *, is_known: bool
 ) -> None:
     sessions = FakeSessions(session()) if is_known else FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with caplog.at_level("INFO"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event("room_started"))))

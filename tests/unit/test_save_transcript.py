@@ -265,10 +265,10 @@ class OvertakenCheckpoints(FakeCheckpoints):
         super().__init__(sessions)
         self._concurrent = list(concurrent)
 
-    async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+    async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
         if self._concurrent:
             assert await super().append(session, self._concurrent.pop(0), 1)
-        return await super().append(session, turns, size)
+        return await super().append(session, turns, size, now)
 
 
 def test_a_request_overtaken_by_the_same_turns_succeeds() -> None:
@@ -333,9 +333,9 @@ def test_concurrent_requests_with_the_same_turns_all_succeed_and_save_them_once(
 
 def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write() -> None:
     class CompletedMeanwhile(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
             sessions.stored[SESSION_ID] = replace(session, status="completed")
-            return await super().append(session, turns, size)
+            return await super().append(session, turns, size, now)
 
     sessions = FakeSessions(session())
 
@@ -345,9 +345,9 @@ def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write()
 
 def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -> None:
     class DeletedMeanwhile(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
             del sessions.stored[SESSION_ID]
-            return await super().append(session, turns, size)
+            return await super().append(session, turns, size, now)
 
     sessions = FakeSessions(session())
 
@@ -359,7 +359,7 @@ def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -
 
 def test_a_request_that_is_always_overtaken_fails_with_a_retryable_error() -> None:
     class AlwaysOvertaken(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:  # noqa: ARG002
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:  # noqa: ARG002
             return None
 
     sessions = FakeSessions(session())

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from pi_voice.domain.errors import SettingsError
@@ -10,10 +12,11 @@ from pi_voice.settings import (
     TableNames,
     WebhookSettings,
     client_token_secrets,
+    event_queue_url,
     extraction_price,
+    extraction_queue_url,
     grace_seconds,
     per_minute,
-    queue_url,
     webhook_masters,
     webhook_url_policy,
 )
@@ -107,10 +110,13 @@ def test_each_webhook_master_has_at_least_32_characters() -> None:
         webhook_masters(masters)
 
 
-def test_the_queue_url_is_required() -> None:
-    assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
-    with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
-        queue_url({"EXTRACTION_QUEUE_URL": ""})
+@pytest.mark.parametrize(
+    ("read", "name"), [(extraction_queue_url, "EXTRACTION_QUEUE_URL"), (event_queue_url, "EVENT_QUEUE_URL")]
+)
+def test_the_url_of_a_queue_is_required(read: Callable[[dict[str, str]], str], name: str) -> None:
+    assert read({name: "https://sqs.test/queue"}) == "https://sqs.test/queue"
+    with pytest.raises(SettingsError, match=f"{name} is not set"):
+        read({name: ""})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import DueSession
+from pi_voice.ports import DueSession, SessionQueues
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
@@ -21,8 +21,8 @@ from tests.support.fakes import (
     FailingRooms,
     FakeCheckpoints,
     FakeClock,
-    FakeExtractionQueue,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -61,14 +61,15 @@ class Setup:
         now: float = ABANDONED_AT,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         clock: FakeClock | None = None,
     ) -> None:
         self.sessions = sessions or FakeSessions(*stored)
         self.transcripts = FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.clock = clock or FakeClock(now)
 
@@ -77,8 +78,9 @@ class Setup:
         """A new sweeper, with the setup's current fakes."""
         end_session = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
         stop_session = StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
+        queues = SessionQueues(self.queue, self.event_queue)
         return SweepSessions(
-            self.sessions, self.transcripts, end_session, stop_session, self.rooms, self.queue, clock=self.clock
+            self.sessions, self.transcripts, end_session, stop_session, self.rooms, queues, clock=self.clock
         )
 
     def sweep(self, later: int = 0) -> SweepSessionsResult:
@@ -94,7 +96,7 @@ class Setup:
 
     def save(self, *turns: TranscriptTurn, session_id: SessionId = SESSION_ID) -> None:
         """Save turns as checkpoints of a session."""
-        assert asyncio.run(self.checkpoints.append(self.sessions.stored[session_id], turns, 100))
+        assert asyncio.run(self.checkpoints.append(self.sessions.stored[session_id], turns, 100, NOW))
 
     @property
     def session(self) -> Session:
@@ -306,7 +308,7 @@ def test_an_extraction_that_cannot_be_queued_is_tried_again() -> None:
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
 
-    setup.queue = FakeExtractionQueue()
+    setup.queue = FakeSessionQueue()
     assert setup.sweep(later=60) == SweepSessionsResult(queued=1)
     assert setup.queue.session_ids == [SESSION_ID]
 

@@ -1,4 +1,4 @@
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -141,8 +141,6 @@ NOT_VALID = [
     "https://example.com:/",
     "https://example.com:443443/",
     "https://example.com:+443/",
-    "https://example.com:4 43/",
-    "https://example.com%2f@a",
     "https://%31%32%37.0.0.1/",
     "https://ex%61mple.com/",
     "https://example.com%00.a.com/",
@@ -169,6 +167,7 @@ NOT_ASCII = [
     "https://ex\u00adample.com/",
     "https://example.com/é",
     "https://example.com/a b",
+    "https://example.com:4 43/",
     " https://example.com/",
     "https://example.com/\n",
     "https://exam\tple.com/",
@@ -182,6 +181,7 @@ CREDENTIALS = [
     "https://user:password@example.com/",
     "https://example.com@127.0.0.1/",
     "https://@example.com/",
+    "https://example.com%2f@a",
     "https://example.com:443@127.0.0.1:8443/",
 ]
 
@@ -309,7 +309,8 @@ def test_no_ipv4_address_that_python_calls_private_or_reserved_is_public(address
     parsed = ip_address(str(address))
     if is_public(str(address)):
         assert parsed.is_global
-        assert not (parsed.is_multicast or parsed.is_reserved or parsed.is_unspecified or parsed.is_loopback)
+        kinds = (parsed.is_multicast, parsed.is_reserved, parsed.is_unspecified, parsed.is_loopback)
+        assert not any(kinds)
 
 
 @given(st.ip_addresses(v=4))
@@ -325,7 +326,7 @@ def test_an_ipv4_address_inside_of_an_ipv6_address_is_never_public(address: obje
         ("2001::", 64),
         ("2001::", 0),
     ):
-        embedded = ip_address(int(ip_address(prefix)) | number << shift)
+        embedded = IPv6Address(int(IPv6Address(prefix)) | number << shift)
         assert not is_public(embedded)
 
 

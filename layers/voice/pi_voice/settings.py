@@ -85,9 +85,19 @@ def extraction_model(environment: Mapping[str, str]) -> str:
     return _required(environment, "GEMINI_EXTRACTION_MODEL")
 
 
-def queue_url(environment: Mapping[str, str]) -> str:
+def extraction_queue_url(environment: Mapping[str, str]) -> str:
     """Return the URL of the extraction queue; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
+
+
+def event_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of sessions that owe events; raises SettingsError."""
+    return _required(environment, "EVENT_QUEUE_URL")
+
+
+def delivery_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of deliveries to webhook endpoints; raises SettingsError."""
+    return _required(environment, "DELIVERY_QUEUE_URL")
 
 
 def webhook_url_policy(environment: Mapping[str, str]) -> UrlPolicy:
