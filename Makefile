@@ -141,7 +141,7 @@ redrive: .venv ## Try failed extractions again, after their cause was removed (S
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------
 
-openapi: .venv ## Write docs/openapi.json, its example responses and the README's table of routes from the functions
+openapi: .venv ## Write docs/openapi.json, its example responses and the tables of routes from the functions
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/responses.py
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
 

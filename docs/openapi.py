@@ -1,4 +1,4 @@
-"""Write docs/openapi.json, the API reference, and the README's table of routes from the functions: `make openapi`.
+"""Write docs/openapi.json, the API reference, and the tables of routes in pages, from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
 are the bodies in events/ and the responses in docs/responses/, which responses.py writes. Client generators need no
@@ -27,6 +27,7 @@ from events.samples import IDS
 ROOT: Final = Path(__file__).parents[1]
 TARGET: Final = ROOT / "docs" / "openapi.json"
 README: Final = ROOT / "README.md"
+WEBHOOKS: Final = ROOT / "docs" / "webhooks.md"
 BASE: Final = "/api/v1/voice"
 VERSION: Final = "0.1.0"
 
@@ -96,8 +97,8 @@ _TAGS: Final = {
     "extractions": "Previews of extractions.",
     "webhooks": "Webhooks that Pi Voice receives.",
 }
-_SUMMED_UP: Final = {"webhook-endpoints"}
-"""Tags whose routes share a row of the README's table."""
+_PAGES: Final = {"webhook-endpoints": "docs/webhooks.md"}
+"""Tags whose routes are in a table of a page of their own."""
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
     "delivery_id": {
         "description": "Delivery id: the event's id, a dot, and the endpoint's id.",
@@ -118,6 +119,8 @@ _PATH_PARAMETERS: Final[dict[str, Json]] = {
     },
 }
 _TABLE: Final = "| route | what it does |\n"
+_END_OF_TABLE: Final = "\n\n"
+_WIDTH: Final = 116
 _NULL: Final = {"type": "null"}
 
 Data = TypeVar("Data", bound=BaseModel)
@@ -569,36 +572,63 @@ def _nullable(schema: Json) -> Json:
     return {"anyOf": [{key: schema[key] for key in schema if key != "description"}, _NULL], **beside}
 
 
-def route_table(described: Json) -> str:
-    """Return the table of routes for the README: each with the first sentence of its description.
-
-    Routes that no call needs share a row, because the README is a page that is read as a whole.
-    """
+def _readme_table(described: Json) -> list[str]:
+    """Return the rows of the README's table, in which the routes of a page of their own share a row."""
     rows = []
     for tag, text in _TAGS.items():
-        if tag in _SUMMED_UP:
-            count = sum(
-                operation["tags"] == [tag] for each in described["paths"].values() for operation in each.values()
-            )
-            rows.append(f"| `/{tag}` | {text.rstrip('.')}: {count} routes, in the [reference](docs/openapi.json) |\n")
-            continue
-        for path, methods in described["paths"].items():
-            for method, operation in methods.items():
-                if operation["tags"] == [tag]:
-                    first, _, _ = operation["description"].replace("\n", " ").partition(". ")
-                    client = "*client*: " if {"client_token": []} in operation["security"] else ""
-                    rows.append(f"| `{method.upper()} {path.removeprefix(BASE)}` | {client}{first.rstrip('.')} |\n")
-    return f"{_TABLE}|---|---|\n{''.join(rows)}"
+        own = _routes_of(described, tag)
+        page = _PAGES.get(tag)
+        rows += [f"| `/{tag}` | {text.rstrip('.')}: [{len(own)} routes]({page}#routes) |\n"] if page else own
+    return rows
+
+
+def _routes_of(described: Json, tag: str) -> list[str]:
+    """Return a row for each route of a tag, with the first sentence of its description."""
+    rows = []
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            if operation["tags"] == [tag]:
+                first, _, _ = operation["description"].replace("\n", " ").partition(". ")
+                client = "*client*: " if {"client_token": []} in operation["security"] else ""
+                rows.append(f"| `{method.upper()} {path.removeprefix(BASE)}` | {client}{first.rstrip('.')} |\n")
+    return rows
+
+
+def _with_table(text: str, rows: list[str]) -> str:
+    """Replace the rows of the table of routes."""
+    before, _, rest = text.partition(_TABLE)
+    return f"{before}{_TABLE}|---|---|\n{''.join(rows)}{rest[rest.index(_END_OF_TABLE) + 1 :]}"
+
+
+def _with_events(text: str, described: Json) -> str:
+    """Replace the blocks that have the name of an event beside their language by the event's example."""
+    for name, operations in described["webhooks"].items():
+        body = operations["post"]["requestBody"]["content"]["application/json"]["example"]
+        block = f"```json {name}\n{_compact(body)}\n```"
+        text = re.sub(rf"```json {re.escape(name)}\n.*?```", lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
+def _compact(value: Json, indent: str = "", used: int = 0) -> str:
+    """Write JSON with each object on one line where it fits, unless it has objects of its own."""
+    text = json.dumps(value, ensure_ascii=False)
+    inner = value.values() if isinstance(value, dict) else ()
+    if len(indent) + used + len(text) < _WIDTH and not any(isinstance(each, dict) for each in inner):
+        return text
+    if isinstance(value, list):
+        return f"[{', '.join(_compact(each, indent) for each in value)}]"
+    deeper = f"{indent}  "
+    lines = [f"{deeper}{json.dumps(key)}: {_compact(each, deeper, len(key) + 4)}" for key, each in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 def main() -> None:
-    """Write the document and the README's table; with --check, fail if they are not what the functions declare."""
-    described, readme = document(), README.read_text(encoding="utf-8")
-    before, _, rest = readme.partition(_TABLE)
-    after = rest[rest.index("\n\n") + 1 :]
+    """Write the document, and what pages show of it; with --check, fail if they are not what the functions declare."""
+    described, readme, webhooks = document(), README.read_text(encoding="utf-8"), WEBHOOKS.read_text(encoding="utf-8")
     texts = {
         TARGET: json.dumps(described, indent=1, ensure_ascii=False) + "\n",
-        README: before + route_table(described) + after,
+        README: _with_table(readme, _readme_table(described)),
+        WEBHOOKS: _with_events(_with_table(webhooks, _routes_of(described, "webhook-endpoints")), described),
     }
     for path, text in texts.items():
         if path.read_text(encoding="utf-8") == text:

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 PORT = int(os.environ.get("PORT", "9000"))
 webhook = Webhook(os.environ["WEBHOOK_SECRET"])
-seen = deque[str](maxlen=10_000)  # in your app: a table, written in the transaction that handles the event
+seen: deque[str] = deque(maxlen=10_000)  # in your app: a table, written in the transaction that handles the event
 
 
 def receive(headers: Mapping[str, str], body: bytes) -> int:
