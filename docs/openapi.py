@@ -605,11 +605,12 @@ def _with_events(text: str, described: Json) -> str:
     for name, operations in described["webhooks"].items():
         body = operations["post"]["requestBody"]["content"]["application/json"]["example"]
         block = f"```json {name}\n{_compact(body)}\n```"
-        text = re.sub(rf"```json {re.escape(name)}\n.*?```", lambda _, block=block: block, text, flags=re.DOTALL)
+        pattern = rf"```json {re.escape(name)}\n.*?```"
+        text = re.sub(pattern, block.replace("\\", r"\\"), text, flags=re.DOTALL)
     return text
 
 
-def _compact(value: Json, indent: str = "", used: int = 0) -> str:
+def _compact(value: Any, indent: str = "", used: int = 0) -> str:
     """Write JSON with each object on one line where it fits, unless it has objects of its own."""
     text = json.dumps(value, ensure_ascii=False)
     inner = value.values() if isinstance(value, dict) else ()

@@ -3,8 +3,8 @@
 import os
 import re
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -14,7 +14,7 @@ webhook = Webhook(os.environ["WEBHOOK_SECRET"])
 seen: deque[str] = deque(maxlen=10_000)  # in your app: a table, written in the transaction that handles the event
 
 
-def receive(headers: Mapping[str, str], body: bytes) -> int:
+def receive(headers: Message, body: bytes) -> int:
     """Handle a request, and return the status of the response."""
     try:
         event = webhook.verify(body, dict(headers))  # the body as it was received, not parsed and written again
