@@ -132,9 +132,7 @@ def test_a_test_with_the_same_idempotency_key_is_sent_once(
 # ---- Events of sessions -----------------------------------------------------------------------------
 
 
-def test_the_events_of_a_call_reach_the_receiver(
-    api: Api, receiver: Receiver, deliveries: DeliveryWork
-) -> None:
+def test_the_events_of_a_call_reach_the_receiver(api: Api, receiver: Receiver, deliveries: DeliveryWork) -> None:
     path = endpoint_at(api, receiver, include=["transcript", "results"])
     session = api.session(api.agent(output_schema={"guests": "integer"}))
     at = f"/sessions/{session['session_id']}"
