@@ -6,6 +6,7 @@ from typing import Final
 
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.domain.webhook_deliveries import Delivery
+from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from tests.support.template import ROOT, Node
 
 PAGE: Final = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
@@ -87,6 +88,14 @@ def test_the_page_has_each_attribute_of_a_session() -> None:
     stored |= {*Tombstone._fields}
 
     assert first_column(SECTIONS["voice_sessions"], "attribute") == stored
+
+
+def test_the_page_has_each_attribute_of_a_webhook_endpoint() -> None:
+    versions = ("secret", "previous_secret")
+    stored = {field.name for field in fields(WebhookEndpoint)} - set(versions)
+    stored |= {f"{name}_{part}" for name in versions for part in ("master", "generation")}
+
+    assert first_column(SECTIONS["voice_webhook_endpoints"], "attribute") == stored
 
 
 def test_the_page_has_each_attribute_of_a_delivery() -> None:
