@@ -16,6 +16,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
 from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant, Recording
 from pi_voice.domain.usage import MAX_TOKENS, TokenUsage
 from pi_voice.domain.variables import Variable
+from pi_voice.domain.webhook_events import MAX_OWED_EVENTS
 from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
 
@@ -90,9 +91,12 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     extraction = Extraction(status="succeeded", fields=quotes, error=None, runs=row_limits.fitting_runs(runs))
     assert row_limits.size_of([run.model_dump() for run in extraction.runs]) > 0.8 * row_limits.MAX_RUN_BYTES
 
-    run(store.sessions.save_extraction(completed, results, extraction, lambda duties: duties))
+    for number in range(MAX_OWED_EVENTS):
+        again = extraction.model_copy(update={"extracted_at": NOW + number})
+        completed = run(store.sessions.save_extraction(completed, results, again, lambda duties: duties))
 
     assert found(store, session).results == results
+    assert len(found(store, session).owed_events) == MAX_OWED_EVENTS
     assert len(found(store, session).livekit.other_rooms) == 5
     assert len(found(store, session).recordings) == row_limits.MAX_RECORDINGS
     assert 0.8 * MAX_ITEM_BYTES < item_bytes(store.row_of(session)) < MAX_ITEM_BYTES
