@@ -16,13 +16,14 @@ from local.sample_call import SampleCall
 from pi_voice import container
 from pi_voice.domain.webhook_endpoints import MAX_ENDPOINTS
 from tests.functions.api import GRACE_SECONDS, Api, Functions
+from tests.functions.delivery_work import DeliveryWork
 from tests.functions.front import Front, changed_environment, without_gemini
 from tests.functions.livekit_webhooks import Webhook, event
-from tests.functions.receiver import DeliveryWork, Receiver
 from tests.functions.transcripts import ENDING
 from tests.functions.work import Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import FUNCTIONS, ROOT, ROUTES, SECRET, SECRETS, rights_of, snake_case
+from tests.support.webhook_receiver import Receiver
 
 Uses = dict[str, set[str]]
 
