@@ -96,6 +96,8 @@ _TAGS: Final = {
     "extractions": "Previews of extractions.",
     "webhooks": "Webhooks that Pi Voice receives.",
 }
+_SUMMED_UP: Final = {"webhook-endpoints"}
+"""Tags whose routes share a row of the README's table."""
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
     "delivery_id": {
         "description": "Delivery id: the event's id, a dot, and the endpoint's id.",
@@ -568,9 +570,18 @@ def _nullable(schema: Json) -> Json:
 
 
 def route_table(described: Json) -> str:
-    """Return the table of routes for the README: each with the first sentence of its description."""
+    """Return the table of routes for the README: each with the first sentence of its description.
+
+    Routes that no call needs share a row, because the README is a page that is read as a whole.
+    """
     rows = []
-    for tag in _TAGS:
+    for tag, text in _TAGS.items():
+        if tag in _SUMMED_UP:
+            count = sum(
+                operation["tags"] == [tag] for each in described["paths"].values() for operation in each.values()
+            )
+            rows.append(f"| `/{tag}` | {text.rstrip('.')}: {count} routes, in the [reference](docs/openapi.json) |\n")
+            continue
         for path, methods in described["paths"].items():
             for method, operation in methods.items():
                 if operation["tags"] == [tag]:

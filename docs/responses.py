@@ -78,7 +78,7 @@ def _settled(value: Json, ids: dict[str, str], began: int, name: str = "") -> Js
     if name.endswith("_at") and isinstance(value, int) and value >= began:
         later = value - began
         return _CREATED_AT + later - later % _LONGEST_CALL_SECONDS
-    return _MILLISECONDS if name == "milliseconds" else value
+    return _MILLISECONDS if name == "milliseconds" and value is not None else value
 
 
 def main() -> None:

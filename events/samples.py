@@ -18,8 +18,8 @@ AGENT_ID: Final = "01a1f316-2ba9-7d44-9b1a-3f6e8c0d2a71"
 SESSION_ID: Final = "01a20285-7376-7c68-a5d2-71e4f09b8c36"
 ENDPOINT_ID: Final = "01a1f31c-9e40-7b16-8c53-d0a47e62f9b8"
 EVENT_ID: Final = "01a1f31d-0c58-7d29-a4e7-58b3c60f7e12"
-WEBHOOK_HOST: Final = "https://hooks.example.com"
-"""Origin of the samples' webhook endpoint."""
+WEBHOOK_HOST: Final = "https://example.com"
+"""Origin of the samples' webhook endpoint; a name that is found, because the function looks it up."""
 IDS: Final[Mapping[str, str]] = {
     "agent_id": AGENT_ID,
     "session_id": SESSION_ID,

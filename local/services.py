@@ -39,6 +39,8 @@ _SETTINGS: Final = (
 _ORIGINS: Final = "CORS_ALLOW_ORIGINS"
 _LOOPBACK_ORIGIN: Final = "http://localhost"
 
+_MASTER: Final = "WEBHOOK_MASTER_"
+_MASTER_ID: Final = "WEBHOOK_MASTER_ID"
 _SECRET_CHARACTERS: Final = 32
 _INHERITED: Final = (
     "HOME",
@@ -124,8 +126,8 @@ class Services:
 
 def _webhook_masters(given: Mapping[str, str]) -> Mapping[str, str]:
     """Return the masters of the environment; raises CannotStart if the current one is missing or one is too short."""
-    masters = {name: value for name, value in given.items() if name.startswith("WEBHOOK_MASTER_")}
-    if masters and f"WEBHOOK_MASTER_{masters.get('WEBHOOK_MASTER_ID', '').upper()}" not in masters:
+    masters = {name: value for name, value in given.items() if name.startswith(_MASTER)}
+    if masters and f"{_MASTER}{masters.get(_MASTER_ID, '').upper()}" not in masters:
         raise CannotStart("WEBHOOK_MASTER_ID should be the id of a master: with the id a1, set WEBHOOK_MASTER_A1 too.")
     short = [name for name in masters if not name.endswith("_ID") and len(masters[name]) < _SECRET_CHARACTERS]
     if short:
@@ -136,7 +138,7 @@ def _webhook_masters(given: Mapping[str, str]) -> Mapping[str, str]:
 def _new_webhook_master() -> Mapping[str, str]:
     """Return a master under a new id, so that a stored endpoint of an earlier start is never signed with another."""
     master_id = secrets.token_hex(4)
-    return {"WEBHOOK_MASTER_ID": master_id, f"WEBHOOK_MASTER_{master_id.upper()}": secrets.token_urlsafe(48)}
+    return {_MASTER_ID: master_id, f"{_MASTER}{master_id.upper()}": secrets.token_urlsafe(48)}
 
 
 def _all_or_none(what: str, given: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ GENAI: Final = READS | {"aiohttp", "google.genai"}
 
 EXCEPTIONS: Final = {
     "CompleteSession": GENAI,  # closes the room after the extraction, and imports LiveKit's SDK then
+    "DeliverEvent": READS | {"aiohttp"},
     "ReceiveLivekitWebhook": READS | {"jwt"},  # calls LiveKit only after a hang-up
 }
 
@@ -62,6 +63,7 @@ ENVIRONMENT: Final = {
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "CLIENT_TOKEN_SECRET": "a-client-token-secret-of-more-than-32-bytes",
     "EXTRACTION_QUEUE_URL": "https://sqs.test/extractions",
+    "DELIVERY_QUEUE_URL": "https://sqs.test/deliveries.fifo",
     "EVENT_QUEUE_URL": "https://sqs.test/events",
     "LIVEKIT_URL": "wss://livekit.test",
     "LIVEKIT_API_KEY": "APItest",
