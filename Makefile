@@ -136,7 +136,7 @@ secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (S
 api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
 	@.venv/bin/python deploy/create_api_key.py $(STACK) "$(WORKSPACE)" "$(NAME)"
 
-redrive: .venv ## Try failed extractions again, after their cause was removed (STACK=pi-voice)
+redrive: .venv ## Try failed extractions and events again, after their cause was removed (STACK=pi-voice)
 	@.venv/bin/python deploy/redrive.py $(STACK)
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class SampleCall:
         self.operate("ListApiKeys")
         for function in SAMPLES:
             self.request(function)
-        for function in ("ExtractResults", "SweepSessions", "DeliverEvent", "SweepDeliveries"):
+        for function in ("ExtractResults", "SweepSessions", "DispatchEvents", "DeliverEvent", "SweepDeliveries"):
             self.operate(function)
         self.operate("RevokeApiKey", key_id=key["key_id"])
 

@@ -1,5 +1,6 @@
 """Calls that one request makes to DynamoDB, LiveKit and Gemini in a new container."""
 
+import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ import boto3
 import pytest
 from aiohttp import web
 
-from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, SAMPLES, SESSION_ID
+from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID
 from local.http_server import serving
 from local.sample_call import SampleCall
 from pi_voice import container
@@ -22,7 +23,7 @@ from tests.functions.api import Api, Functions
 from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.providers import Providers
 from tests.functions.transcripts import ENDING
-from tests.functions.work import Work
+from tests.functions.work import EVERY_MINUTE, Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, snake_case
 
@@ -57,6 +58,9 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "rotate_webhook_secret": [*KEY, "GetItem webhook_endpoints", "UpdateItem webhook_endpoints"],
     "delete_webhook_endpoint": [*KEY, "DeleteItem webhook_endpoints"],
+    "test_webhook_endpoint": [*KEY, "GetItem webhook_endpoints", "PutItem webhook_deliveries"],
+    "list_webhook_deliveries": [*KEY, "GetItem webhook_endpoints", "Query webhook_deliveries"],
+    "redeliver_webhook": [*KEY, "GetItem webhook_endpoints", "GetItem webhook_deliveries"],
     "list_voices": KEY,
     "create_session": [*KEY, COUNT, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
     "create_session, of an earlier version": [
@@ -129,6 +133,14 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "receive_livekit_webhook": ["UpdateItem sessions"],
     "extract_results": ["GetItem sessions"],
     "sweep_sessions": ["Query sessions/by_due"] * 16,
+    "dispatch_events": ["GetItem sessions"],
+    "deliver_event": [
+        "GetItem webhook_deliveries",
+        "GetItem webhook_endpoints",
+        "UpdateItem webhook_deliveries",
+        "UpdateItem webhook_deliveries",
+    ],
+    "sweep_deliveries": ["Query webhook_deliveries/by_due"] * 16,
     "create_api_key": ["PutItem api_keys"],
     "list_api_keys": ["Query api_keys/by_workspace"],
     "revoke_api_key": ["Query api_keys/by_workspace", "UpdateItem api_keys"],
@@ -260,6 +272,7 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
         API_KEY: str(api.key),
         AGENT_ID: call.agent_id,
         ENDPOINT_ID: endpoint["endpoint_id"],
+        EVENT_ID: api.post(f"/webhook-endpoints/{endpoint['endpoint_id']}/test").json["data"]["event_id"],
         SESSION_ID: call.ongoing.removeprefix("/sessions/"),
     }
     sample = SampleCall(lambda name, event: functions.invoke(snake_case(name), event), texts=texts)
@@ -268,6 +281,10 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
         sample.request(function)
         assert sample.statuses[function] == SAMPLES[function].status
 
+    unreachable = api.post("/webhook-endpoints", url="http://127.0.0.1:9/").data
+    tried = api.post(f"/webhook-endpoints/{unreachable['endpoint_id']}/test").json["data"]
+    due = json.dumps({**{name: tried[name] for name in ("endpoint_id", "delivery_id", "tries")}, "redeliveries": 0})
+    unknown = json.dumps({"session_id": SESSION_ID})
     facts = api.get(call.ongoing).data["livekit"]
     webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
@@ -276,6 +293,17 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
     assert api.patch(changed, {"name": "Bea"}).data["version"] == 2
     pinned = {"agent_id": changed.removeprefix("/agents/"), "agent_version": 1, "participant": {"identity": "caller-1"}}
     work.put(call.completed.removeprefix("/sessions/"))
+
+    def again(sweep: Callable[[], Any]) -> Callable[[], Any]:
+        """Run a schedule twice, and record the second run, for which other tests left nothing due."""
+
+        def second() -> Any:
+            sweep()
+            functions.start_over()
+            listener.calls.clear()
+            return sweep()
+
+        return second
 
     def with_tool_calls() -> Any:
         assert api.post(f"{call.with_checkpoints}/tool-calls", SAMPLES["CallTool"].body).status == 200
@@ -295,7 +323,10 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
         "rerun_extraction": lambda: api.post(f"{call.completed}/extract").data,
         "receive_livekit_webhook": lambda: Webhook(functions).send(webhook_body),
         "extract_results": work.deliver,
-        "sweep_sessions": work.sweep,
+        "sweep_sessions": again(work.sweep),
+        "dispatch_events": lambda: functions.invoke("dispatch_events", {"Records": [message(unknown)]}),
+        "deliver_event": lambda: functions.invoke("deliver_event", {"Records": [message(due)]}),
+        "sweep_deliveries": again(lambda: functions.invoke("sweep_deliveries", EVERY_MINUTE)),
         "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
         "list_api_keys": lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"],
         "revoke_api_key": lambda: functions.invoke("revoke_api_key", revoked)["data"],

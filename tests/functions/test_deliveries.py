@@ -16,9 +16,10 @@ from local import template
 from local.sqs import make_queues
 from pi_voice.domain.ids import is_uuid
 from tests.functions.api import Answer, Api, Functions
-from tests.functions.receiver import DeliveryWork, Receiver
+from tests.functions.delivery_work import DeliveryWork
 from tests.functions.work import message
 from tests.support.template import ROOT
+from tests.support.webhook_receiver import Receiver
 
 EVENTS = ["session.started", "session.completed", "session.failed", "extraction.succeeded", "extraction.failed"]
 TURNS = [{"role": "agent", "text": "For how many?"}, {"role": "user", "text": "For 4, please."}]

@@ -16,12 +16,14 @@ from local.sample_call import SampleCall
 from pi_voice import container
 from pi_voice.domain.webhook_endpoints import MAX_ENDPOINTS
 from tests.functions.api import GRACE_SECONDS, Api, Functions
+from tests.functions.delivery_work import DeliveryWork
 from tests.functions.front import Front, changed_environment, without_gemini
 from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.transcripts import ENDING
-from tests.functions.work import Work
+from tests.functions.work import Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import FUNCTIONS, ROOT, ROUTES, SECRET, SECRETS, rights_of, snake_case
+from tests.support.webhook_receiver import Receiver
 
 Uses = dict[str, set[str]]
 
@@ -72,7 +74,7 @@ class Watch:
             case "GetParameters":
                 used = [(f"{GROUPS[name.rpartition('/')[2]]}{SECRET}", "read") for name in params["Names"]]
             case _ if "QueueUrl" in params:
-                used = [("ExtractionQueue", operation)]
+                used = [(_queue_at(params["QueueUrl"]), operation)]
             case _:
                 index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
                 used = [(params["TableName"] + index, operation)]
@@ -92,7 +94,15 @@ class Watch:
             names.api_keys: "ApiKeysTable",
             names.idempotency: "IdempotencyTable",
             names.webhook_endpoints: "WebhookEndpointsTable",
+            names.webhook_deliveries: "WebhookDeliveriesTable",
         }.get(table, table)
+
+
+def _queue_at(url: str) -> str:
+    """Return the logical id of a queue; that of `work` has a name of its own."""
+    if url.endswith("-deliveries.fifo"):
+        return "DeliveryQueue"
+    return "EventQueue" if url.endswith("-events") else "ExtractionQueue"
 
 
 @pytest.fixture
@@ -310,6 +320,37 @@ def results_are_extracted_by_hand(day: Day) -> None:
     day.watch.during("RerunExtraction", lambda: day.api.post(f"{call}/extract").data)
 
 
+def events_are_delivered(day: Day, receiver: Receiver) -> None:
+    watch, api = day.watch, day.api
+    work = DeliveryWork(api.functions, day.dynamodb, day.work.sqs)
+    for drain in (work.dispatch, work.deliver):  # what other requests left
+        drain()
+    fields = {"events": ["session.completed"], "include": ["transcript"]}
+    endpoint = api.post("/webhook-endpoints", url=receiver.url, **fields).data
+    receiver.secret, receiver.statuses = endpoint["secret"], [500, 500, 204]
+    path = f"/webhook-endpoints/{endpoint['endpoint_id']}"
+    with once(api):
+        for tested, status in (("/webhook-endpoints/unknown", 404), (path, 202), (path, 202)):
+            assert watch.during("TestWebhookEndpoint", partial(api.post, f"{tested}/test")).status == status
+    call = day.call()
+    assert api.post(f"{call}/complete", ENDING).status == 200
+    assert watch.during("DispatchEvents", work.dispatch) == 1
+    assert watch.during("DeliverEvent", work.deliver) == 2
+    list_deliveries = partial(api.get, f"{path}/deliveries")
+    log = watch.during("ListWebhookDeliveries", list_deliveries).json["data"]
+    assert {each["status"] for each in log} == {"pending"}
+    for each in log:
+        work.make_due(each["delivery_id"])
+    assert watch.during("SweepDeliveries", work.sweep)["queued"] == 2
+    assert watch.during("DeliverEvent", work.deliver) == 2
+    redeliver = partial(api.post, f"{path}/deliveries/{log[0]['delivery_id']}/redeliver")
+    assert watch.during("RedeliverWebhook", redeliver).status == 202
+    broken = {"Records": [message("?")]}
+    assert watch.during("DeliverEvent", partial(api.functions.invoke, "deliver_event", broken))["batchItemFailures"]
+    assert watch.during("DispatchEvents", partial(api.functions.invoke, "dispatch_events", broken))["batchItemFailures"]
+    assert api.delete(path).status == 204
+
+
 @pytest.mark.usefixtures("secrets")
 def test_functions_use_exactly_the_rights_of_the_template(
     functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
@@ -318,6 +359,8 @@ def test_functions_use_exactly_the_rights_of_the_template(
 
     each_function_gets_its_sample(day, functions)
     requests_are_repeated(day)
+    with Receiver.running() as receiver:
+        events_are_delivered(day, receiver)
     webhook_endpoints_are_registered(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)

@@ -187,3 +187,8 @@ def a_delivery(**changes: Any) -> Delivery:
             **changes,
         }
     )
+
+
+def without_events(duties: Duties) -> Duties:
+    """Return duties besides that of sending events, which has tests of its own."""
+    return duties.without("send_events")

@@ -49,6 +49,11 @@ SUCCEEDED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "
 """Fields of an extraction that succeeded at the first attempt."""
 
 
+def without_events(duties: Duties) -> Duties:
+    """Return duties besides that of sending events, which has tests of its own."""
+    return duties.without("send_events")
+
+
 def create_agent_request(**fields: JsonValue) -> CreateAgentRequest:
     """Parse a request to create an agent."""
     return CreateAgentRequest.model_validate_json(

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain import session_api
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.duties import Duties
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import (
     AlreadyProcessed,
     GeminiError,
@@ -71,6 +71,7 @@ from tests.unit.examples import (
     complete_session_request,
     new_extraction,
     session,
+    without_events,
 )
 
 ACME = FakeCaller("acme")
@@ -295,7 +296,7 @@ def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() 
 
     assert (completed.status, completed.transcript) == ("completed", [])
     assert completed.extraction == Extraction(status="skipped")
-    assert (setup.transcripts.stored, setup.session.duties) == ({}, CLOSED)
+    assert (setup.transcripts.stored, without_events(setup.session.duties)) == ({}, CLOSED)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
@@ -327,7 +328,7 @@ def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> 
     completed = setup.complete(complete_session_request(end_reason="completed"))
 
     assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
-    assert setup.session.duties == CLOSED
+    assert without_events(setup.session.duties) == CLOSED
 
 
 # ---- Closing the room -----------------------------------------------------------------------------------
@@ -348,7 +349,7 @@ def test_a_kept_room_stays_open_until_an_hour_and_15_seconds_after_the_creation(
 
     assert completed.results == {"city": "Oslo"}
     assert setup.rooms.closed == []
-    assert setup.session.duties == Duties().plus(close_room=NOW + 3_615)
+    assert without_events(setup.session.duties) == Duties().plus(close_room=NOW + 3_615)
 
 
 def test_the_room_of_a_call_that_was_hung_up_is_not_kept() -> None:
@@ -391,7 +392,7 @@ def test_if_the_room_cannot_be_closed_the_session_stays_due_for_the_sweeper(erro
 
     assert (completed.status, completed.results) == ("completed", {"city": "Oslo"})
     assert completed.extraction == setup.session.extraction
-    assert setup.session.duties.due_at == NOW + 90 + 120
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -400,7 +401,7 @@ def test_a_completed_session_is_due_soon_until_its_room_is_closed(turns: list[An
         async def close(self, session_id: SessionId) -> None:
             for _ in range(100):  # lets all other tasks finish
                 await asyncio.sleep(0)
-                seen.add((setup.session.status, setup.session.duties.due_at))
+                seen.add((setup.session.status, without_events(setup.session.duties).due_at))
             await super().close(session_id)
 
     seen: set[tuple[str, int | None]] = set()
@@ -409,7 +410,7 @@ def test_a_completed_session_is_due_soon_until_its_room_is_closed(turns: list[An
     setup.complete(complete_session_request(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
-    assert (setup.rooms.closed, setup.session.duties) == ([SESSION_ID], CLOSED)
+    assert (setup.rooms.closed, without_events(setup.session.duties)) == ([SESSION_ID], CLOSED)
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -426,7 +427,7 @@ def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> Non
 
     assert setup.complete(complete_session_request(transcript=[])).extraction == Extraction(status="skipped")
 
-    assert (setup.sessions.writes, setup.session.duties.due_at) == (1, NOW + 90 + 120)
+    assert (setup.sessions.writes, without_events(setup.session.duties).due_at) == (1, NOW + 90 + 120)
 
 
 def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
@@ -434,7 +435,7 @@ def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -
 
     assert setup.complete(complete_session_request(transcript=[])).status == "completed"
 
-    assert setup.session.duties.due_at == NOW + 90 + 120
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120
 
 
 def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
@@ -756,7 +757,7 @@ def test_if_extraction_queue_storage_and_livekit_all_fail_the_session_is_complet
     assert (completed.status, completed.transcript) == ("completed", TURNS)
     assert completed.extraction is not None
     assert completed.extraction.status == "pending"
-    assert setup.session.duties.due_at == NOW + 90 + 120  # for the sweeper
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120  # for the sweeper
 
 
 @pytest.mark.parametrize(
@@ -809,3 +810,45 @@ def test_an_unknown_key_gives_the_same_error_for_existing_and_unknown_sessions()
         Setup().complete(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
         Setup(sessions=FakeSessions()).complete(caller=UnknownCaller())
+
+
+# ---- Events ---------------------------------------------------------------------------------------------
+
+
+def test_a_completed_session_is_queued_for_its_events_beside_the_extraction_and_once_more_after_it() -> None:
+    setup = Setup()
+
+    setup.complete()
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed", "extraction.succeeded"]
+    assert (setup.event_queue.session_ids, setup.event_queue.pauses) == ([SESSION_ID] * 2, [0, 2])
+    assert setup.session.duties.get("send_events") == Duty(NOW + 90 + 10)
+
+
+def test_a_session_whose_extraction_is_queued_owes_only_its_completion() -> None:
+    setup = Setup(model=FakeExtractionModel(GeminiUnavailable()))
+
+    setup.complete()
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+    assert setup.event_queue.pauses == [0]
+
+
+def test_a_skipped_extraction_sends_no_event() -> None:
+    setup = Setup()
+
+    setup.complete(complete_session_request(transcript=[]))
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+    assert setup.event_queue.pauses == [0]
+
+
+def test_if_the_events_cannot_be_queued_the_session_is_completed_and_they_are_left_to_the_sweeper(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setup = Setup(event_queue=QueueThatCannotPut())
+
+    assert setup.complete().results == {"city": "Oslo"}
+
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == ["events_not_queued"] * 2
+    assert setup.session.duties.get("send_events") == Duty(NOW + 90 + 10)

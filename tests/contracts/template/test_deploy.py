@@ -395,6 +395,7 @@ def test_a_refused_key_shows_the_function_s_message(
 def dead_letters() -> tuple[SQSClient, str]:
     """The client of the queues, and the URL of a dead-letter queue."""
     queues = boto3.client("sqs")
+    queues.create_queue(QueueName="pi-voice-events-dead")
     return queues, queues.create_queue(QueueName="pi-voice-extractions-dead")["QueueUrl"]
 
 
@@ -410,7 +411,7 @@ def test_a_redrive_moves_all_messages_of_the_stack_s_dead_letter_queue(dead_lett
         )
         stub.add_response("start_message_move_task", {"TaskHandle": "1"}, {"SourceArn": arn})
 
-        assert redrive.redrive(queues, "pi-voice") == 3
+        assert redrive.redrive(queues, "pi-voice", "extractions") == 3
         stub.assert_no_pending_responses()
 
 
@@ -421,7 +422,7 @@ def test_make_redrive_without_dead_letters_says_so() -> None:
         [sys.executable, ROOT / "deploy/redrive.py", "pi-voice"], capture_output=True, text=True, check=True
     )
 
-    assert redriven.stdout == "Extractions that are tried again: 0.\n"
+    assert redriven.stdout == ("Extractions that are tried again: 0.\nSessions whose events are tried again: 0.\n")
 
 
 def test_make_redrive_of_a_stack_that_does_not_exist_shows_the_error_of_aws() -> None:

@@ -502,10 +502,10 @@ def test_deliveries_that_fail_raise_alarms(template: Node, resources: Node) -> N
         assert_alarm_notifies_the_topic(template, alarm)
 
 
-def test_make_redrive_knows_the_name_of_the_dead_letter_queue(resources: Node) -> None:
-    name = resources["ExtractionDeadLetters"]["Properties"]["QueueName"]
+def test_make_redrive_knows_the_names_of_the_dead_letter_queues(resources: Node) -> None:
+    names = [resources[queue]["Properties"]["QueueName"] for queue in ("ExtractionDeadLetters", "EventDeadLetters")]
 
-    assert name == {"Fn::Sub": "${AWS::StackName}-extractions-dead"}
+    assert names == [{"Fn::Sub": f"${{AWS::StackName}}-{queue}-dead"} for queue in ("extractions", "events")]
 
 
 def test_one_dead_letter_raises_an_alarm(template: Node, resources: Node) -> None:

@@ -1,5 +1,6 @@
 """Pieces of a session whose number is in its row: saved turns and tool calls."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from pi_voice.adapters.aws import AwsClient
@@ -34,8 +35,8 @@ class CountedPieces(Table):
 
     async def _count(
         self, session: Session, counts: Item, condition: str, values: Item, put: dict[str, Any], now: int
-    ) -> None:
-        """Put a piece and change the counts of its session, if it is active and a condition holds.
+    ) -> Session:
+        """Put a piece and change the counts of its session, if it is active and a condition holds; return the session.
 
         The first one of a session is its first sign of life: the same transaction records it with its event. It then
         depends on the duties that were read, and is repeated if only they changed, or if another sign was earlier.
@@ -45,13 +46,18 @@ class CountedPieces(Table):
         before = session.duties
         stored: Item | None = stored_duties(before)
         for _ in range(_ATTEMPTS):
+            counted = replace(session, **counts)
             changes, all_conditions, all_values = counts, f"#status = :active AND {condition}", values
             if event is not None:
+                duties = event.duties_after(before)
+                counted = replace(
+                    counted, started_at=event.at, owed_events=(*session.owed_events, event), duties=duties
+                )
                 changes = {
                     **counts,
                     "started_at": event.at,
                     "owed_events": Appended(stored_event(event)),
-                    **duty_attributes(session.session_id, event.duties_after(before)),
+                    **duty_attributes(session.session_id, duties),
                 }
                 unchanged, read = unchanged_duties(stored)
                 all_conditions += f" AND attribute_not_exists(#started_at) AND {unchanged}"
@@ -79,5 +85,5 @@ class CountedPieces(Table):
                 else:
                     before, stored = self._read(duties_of, failed.item), current
             else:
-                return
+                return counted
         raise StorageError

@@ -2,7 +2,6 @@
 
 import gzip
 import zlib
-from dataclasses import replace
 from typing import Final
 
 from pi_voice.adapters.dynamodb.attributes import Item, to_item
@@ -28,22 +27,20 @@ class DynamoToolCalls(CountedPieces):
 
         None if the session is not active, if a call was recorded since it was read, or if this call is recorded.
         """
-        grown = replace(session, tool_calls=session.tool_calls + 1, tool_call_bytes=session.tool_call_bytes + size)
         data = gzip.compress(call.model_dump_json().encode(), mtime=0)
         piece = {**_key(session.session_id, call.call_id), "number": session.tool_calls, "data": data}
         put = {
             "Item": to_item({**piece, **self._ttl(session)}),
             "ConditionExpression": "attribute_not_exists(piece)",
         }
-        counts = {"tool_calls": grown.tool_calls, "tool_call_bytes": grown.tool_call_bytes}
+        counts = {"tool_calls": session.tool_calls + 1, "tool_call_bytes": session.tool_call_bytes + size}
         same = "tool_calls = :before"
         if not session.tool_calls:
             same = f"(attribute_not_exists(tool_calls) OR {same})"
         try:
-            await self._count(session, counts, same, {":before": session.tool_calls}, put, call.called_at)
+            return await self._count(session, counts, same, {":before": session.tool_calls}, put, call.called_at)
         except ConditionFailed:
             return None
-        return grown
 
     async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
         """Return a recorded call; None if there is none. Raises UnreadableRow."""

@@ -9,7 +9,6 @@ import gzip
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from pi_voice.adapters.aws import AwsClient
@@ -64,15 +63,13 @@ class DynamoCheckpoints(CountedPieces):
         All or nothing; None if the session is not active, or if turns were saved since it was read.
         """
         first = session.checkpoint_turns
-        grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
         [data] = pack(turns)
         put = {"Item": to_item({**_checkpoint(session.session_id, first), "data": data, **self._ttl(session)})}
-        counts = {"checkpoint_turns": grown.checkpoint_turns, "checkpoint_bytes": grown.checkpoint_bytes}
+        counts = {"checkpoint_turns": first + len(turns), "checkpoint_bytes": session.checkpoint_bytes + size}
         try:
-            await self._count(session, counts, "checkpoint_turns = :first", {":first": first}, put, now)
+            return await self._count(session, counts, "checkpoint_turns = :first", {":first": first}, put, now)
         except ConditionFailed:
             return None
-        return grown
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         """Return all turns that were saved when the session was read; one request per megabyte.
