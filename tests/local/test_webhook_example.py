@@ -195,7 +195,7 @@ def started() -> Iterator[tuple[Printed, str]]:
 
 
 def printed_of(printed: Printed, url: str, event_id: str) -> list[str]:
-    """Return how often an event was printed, once a later event was."""
+    """Return the lines of an event, once a later one was printed."""
     body = BODY.replace("s1", f"after-{event_id}")
     assert post(url, body, signed(f"after-{event_id}", body)) == 204
     lines = printed.until(lambda lines: any(f"after-{event_id}" in line for line in lines))

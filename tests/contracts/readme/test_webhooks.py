@@ -11,7 +11,7 @@ from pi_voice.domain.webhook_endpoints import MAX_ENDPOINTS
 from pi_voice.domain.webhook_events import MAX_OWED_EVENTS, TEST, SessionEventType
 from pi_voice.ports import SendError
 from tests.support.command_blocks import BLOCKS
-from tests.support.template import ROOT
+from tests.support.template import ROOT, Node
 
 PAGE: Final = ROOT / "docs/webhooks.md"
 TEXT: Final = PAGE.read_text(encoding="utf-8")
@@ -62,12 +62,14 @@ def test_the_table_of_retries_has_the_pauses() -> None:
     assert SHORTEST_PAUSE == 0.8  # "shortened by up to a fifth"
 
 
-def test_the_table_of_limits_has_the_numbers_of_the_code() -> None:
+def test_the_table_of_limits_has_the_numbers_of_the_code(template: Node) -> None:
     limits = {what: re.sub(r"\D", "", limit.split()[0]) for what, limit in rows("| what | limit |")}
 
     assert int(limits["endpoints of a workspace"]) == MAX_ENDPOINTS
     assert int(limits["length of a URL"]) == MAX_URL_CHARACTERS
     assert int(limits["time for a response"]) == TRY_SECONDS
     assert int(limits["tries"]) == MAX_TRIES
+    scaling = template["Resources"]["DeliveryMessages"]["Properties"]["ScalingConfig"]
+    assert int(limits["requests of the deployment at a time"]) == scaling["MaximumConcurrency"]
     assert int(limits["log"]) * 86_400 == RETENTION_SECONDS
     assert int(limits["events of a session that were not sent yet"]) == MAX_OWED_EVENTS
