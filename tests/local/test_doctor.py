@@ -577,6 +577,16 @@ def test_a_secret_without_one_of_its_keys_is_named(aws: dict[str, str]) -> None:
     assert "The secret livekit has no LIVEKIT_API_SECRET." in ended.stdout
 
 
+def test_a_webhook_master_that_is_missing_is_named(aws: dict[str, str]) -> None:
+    text = json.dumps({"WEBHOOK_MASTER_ID": "b2", "WEBHOOK_MASTER_A1": SECRETS["WEBHOOK_MASTER_A1"]})
+    boto3.client("ssm").put_parameter(Name="/pi-voice/webhooks", Value=text, Type="SecureString", Overwrite=True)
+
+    ended = doctor("pi-voice", **aws)
+
+    assert "The secret webhooks is not complete: WEBHOOK_MASTER_B2 is not set." in ended.stdout
+    assert_no_secrets(ended)
+
+
 def test_a_stack_that_does_not_exist_is_named_with_the_region(aws: dict[str, str]) -> None:
     ended = doctor("another", **aws)
 
