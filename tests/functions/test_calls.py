@@ -1,6 +1,7 @@
 """Calls that one request makes to DynamoDB, LiveKit and Gemini in a new container."""
 
 import json
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +59,12 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "rotate_webhook_secret": [*KEY, "GetItem webhook_endpoints", "UpdateItem webhook_endpoints"],
     "delete_webhook_endpoint": [*KEY, "DeleteItem webhook_endpoints"],
-    "test_webhook_endpoint": [*KEY, "GetItem webhook_endpoints", "PutItem webhook_deliveries"],
+    "test_webhook_endpoint": [
+        *KEY,
+        "GetItem webhook_endpoints",
+        "PutItem webhook_deliveries",
+        "SendMessage deliveries",
+    ],
     "list_webhook_deliveries": [*KEY, "GetItem webhook_endpoints", "Query webhook_deliveries"],
     "redeliver_webhook": [*KEY, "GetItem webhook_endpoints", "GetItem webhook_deliveries"],
     "list_voices": KEY,
@@ -94,6 +100,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "generateContent",
         "UpdateItem sessions",
         "DeleteRoom",
+        *2 * ["SendMessage events"],
     ],
     "complete_session, with checkpoints": [
         *KEY,
@@ -106,6 +113,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "generateContent",
         "UpdateItem sessions",
         "DeleteRoom",
+        *2 * ["SendMessage events"],
     ],
     "rerun_extraction": [
         *KEY,
@@ -131,9 +139,12 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "stop_session": [*KEY, "GetItem sessions", "UpdateItem sessions", "DeleteRoom", "UpdateItem sessions"],
     "add_participant": [*KEY, "GetItem sessions"],
     "receive_livekit_webhook": ["UpdateItem sessions"],
+    "receive_livekit_webhook, a first join": ["UpdateItem sessions", "UpdateItem sessions", "SendMessage events"],
+    "receive_livekit_webhook, a later join": ["UpdateItem sessions"],
     "extract_results": ["GetItem sessions"],
     "sweep_sessions": ["Query sessions/by_due"] * 16,
     "dispatch_events": ["GetItem sessions"],
+    "dispatch_events, without endpoints": ["GetItem sessions", "Query webhook_endpoints", "UpdateItem sessions"],
     "deliver_event": [
         "GetItem webhook_deliveries",
         "GetItem webhook_endpoints",
@@ -166,8 +177,10 @@ class Listener:
         return sorted(self.calls)
 
     def record(self, operation: str, params: Mapping[str, Any]) -> None:
-        """Record one request to DynamoDB."""
+        """Record one request to DynamoDB, or one message to a queue."""
         if "QueueUrl" in params:
+            if operation == "SendMessage":
+                self.calls.append(f"SendMessage {_queue_at(params['QueueUrl'])}")
             return
         names = {str(table): name for name, table in container.tables()._asdict().items()}
         match operation:
@@ -205,6 +218,12 @@ class Listener:
 
         yield providers.do(start())
         providers.do(relay.aclose())
+
+
+def _queue_at(url: str) -> str:
+    """Return what a queue holds; that of `work` has a name of its own."""
+    named = {os.environ["EVENT_QUEUE_URL"]: "events", os.environ["DELIVERY_QUEUE_URL"]: "deliveries"}
+    return named.get(url, "extractions")
 
 
 def _lack(operation: str, params: Mapping[str, Any]) -> str:
@@ -286,7 +305,16 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
     due = json.dumps({**{name: tried[name] for name in ("endpoint_id", "delivery_id", "tries")}, "redeliveries": 0})
     unknown = json.dumps({"session_id": SESSION_ID})
     facts = api.get(call.ongoing).data["livekit"]
-    webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
+    room = {**call.session, "sid": facts["room_sid"]}
+    webhook_body, join = event("room_finished", room), event("participant_joined", room)
+    owing = message(json.dumps({"session_id": call.completed.removeprefix("/sessions/")}))
+
+    def later_join() -> None:
+        Webhook(functions).send(join)
+        functions.start_over()
+        listener.calls.clear()
+        Webhook(functions).send(join)
+
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
     revoked = {"workspace": "w", "key_id": key["key_id"]}
     changed = f"/agents/{api.agent()}"
@@ -325,6 +353,9 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
         "extract_results": work.deliver,
         "sweep_sessions": again(work.sweep),
         "dispatch_events": lambda: functions.invoke("dispatch_events", {"Records": [message(unknown)]}),
+        "dispatch_events, without endpoints": lambda: functions.invoke("dispatch_events", {"Records": [owing]}),
+        "receive_livekit_webhook, a first join": lambda: Webhook(functions).send(join),
+        "receive_livekit_webhook, a later join": later_join,
         "deliver_event": lambda: functions.invoke("deliver_event", {"Records": [message(due)]}),
         "sweep_deliveries": again(lambda: functions.invoke("sweep_deliveries", EVERY_MINUTE)),
         "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
