@@ -1,7 +1,7 @@
 """Record the responses of services to functions once, and replay them afterwards.
 
 Four servers are in front of DynamoDB, SQS, LiveKit and Gemini. While recording, they forward every request and store
-the response. While replaying, they send the stored response after a fixed delay, so that a stand-in's work is in no figure.
+the response. While replaying, they send the stored response after a fixed delay, so that a stand-in is in no figure.
 Requests are counted in both modes.
 """
 

@@ -364,6 +364,10 @@ class World:
         """Deliver a message of a session again, as SQS may."""
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
 
+    def put_into_event_queue(self, session_id: str) -> None:
+        """Deliver a message of a session that may owe events."""
+        self.sqs.send_message(QueueUrl=self.event_queue_url, MessageBody=json.dumps({"session_id": session_id}))
+
     def redrive(self) -> int:
         """Move all dead letters back to the queue, as SQS does for `make redrive`; return their number.
 

@@ -59,7 +59,12 @@ CALLS: Final[Mapping[str, list[str]]] = {
     ],
     "rotate_webhook_secret": [*KEY, "GetItem webhook_endpoints", "UpdateItem webhook_endpoints"],
     "delete_webhook_endpoint": [*KEY, "DeleteItem webhook_endpoints"],
-    "test_webhook_endpoint": [*KEY, "GetItem webhook_endpoints", "PutItem webhook_deliveries"],
+    "test_webhook_endpoint": [
+        *KEY,
+        "GetItem webhook_endpoints",
+        "PutItem webhook_deliveries",
+        "SendMessage deliveries",
+    ],
     "list_webhook_deliveries": [*KEY, "GetItem webhook_endpoints", "Query webhook_deliveries"],
     "redeliver_webhook": [*KEY, "GetItem webhook_endpoints", "GetItem webhook_deliveries"],
     "list_voices": KEY,

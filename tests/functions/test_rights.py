@@ -282,11 +282,13 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     with once(api, "another"):
         own_identity = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
         assert watch.during("AddParticipant", own_identity).status == 400
+    facts = api.get(path).data["livekit"]
+    join = event("participant_joined", {**session, "sid": facts["room_sid"]})  # it starts the call
+    assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, join)).status == 200
     for _ in range(2):
         assert watch.during("SaveTranscript", partial(api.post, f"{path}/transcript", TURNS)).status == 200
     assert watch.during("RenewSession", lambda: api.post(f"{path}/renew")).status == 200  # with the turns so far
     assert api.post(f"{path}/stop").status == 200
-    facts = api.get(path).data["livekit"]
     for kind, sid in (("participant_joined", facts["room_sid"]), ("room_finished", "RM_another")):
         body = event(kind, {**session, "sid": sid})  # the room of the stopped call is closed again
         assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, body)).status == 200

@@ -94,6 +94,34 @@ def test_a_request_has_these_headers_and_no_others(runner: asyncio.Runner, provi
     }
 
 
+def test_a_session_of_three_megabytes_is_sent_as_it_is(runner: asyncio.Runner, provider: Provider) -> None:
+    provider.answers(says(""))
+    body = json.dumps({"said": "für 4 ☎" * 200_000}, ensure_ascii=False).encode()
+
+    sent = runner.run(WebhookSender(LOCAL).send(SignedRequest(provider.url, EVENT_ID, body, (SECRET,))))
+
+    assert sent.error is None
+    [received] = provider.received
+    assert len(body) > 2_000_000
+    assert (received.body, received.headers["Content-Length"]) == (body, str(len(body)))
+    Webhook(SECRET).verify(received.body, dict(received.headers))
+
+
+def test_a_receiver_that_never_reads_the_body_has_timed_out(
+    send: Callable[..., Sent], raw: Callable[[Serve], str]
+) -> None:
+    async def reads_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del writer
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, MovableLoop)
+        loop.let_pass(TRY_SECONDS + 1)
+        await asyncio.Event().wait()
+
+    sent = send(raw(reads_nothing))
+
+    assert (sent.http_status, sent.error) == (None, "timeout")
+
+
 def test_during_a_rotation_both_secrets_verify_the_request(send: Callable[..., Sent], provider: Provider) -> None:
     provider.answers(says(""))
 

@@ -5,6 +5,7 @@ literal address is checked with its URL, because aiohttp does not ask the resolv
 """
 
 import asyncio
+import io
 import socket
 import ssl
 import time
@@ -89,7 +90,7 @@ class WebhookSender:
                 asyncio.timeout(TRY_SECONDS),
                 self._session() as session,
                 session.post(
-                    request.url, data=request.body, headers=self._headers(request), allow_redirects=False
+                    request.url, data=io.BytesIO(request.body), headers=self._headers(request), allow_redirects=False
                 ) as answer,
             ):
                 status = answer.status
