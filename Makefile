@@ -3,6 +3,7 @@
 PYTHON    ?= python3
 PORT      ?= 3000
 WEB_PORT  ?= 8080
+RECEIVER_PORT ?= 9000
 BACKEND   ?= python
 STACK     ?= pi-voice
 ARCH      ?= arm64
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help run web-example sam-api sam-invoke demo doctor check-schema test test-real check-client test-browser pack-client test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
+.PHONY: help run web-example webhook-example sam-api sam-invoke demo doctor check-schema test test-real check-client test-browser pack-client test-durability model extraction-report fuzz mutants bench check lint types format build validate deploy secrets api-key redrive openapi events release lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +37,11 @@ web-example: .venv ## Serve a web page that talks to an agent of `make run` (POR
 	@.venv/bin/python -m demo.web_example --port "$(PORT)" --check
 	@$(MAKE) --no-print-directory js-client
 	@exec .venv/bin/python -m demo.web_example --port "$(PORT)" --web-port "$(WEB_PORT)" --backend "$(BACKEND)"
+
+webhook-example: .venv ## Receive the webhooks of `make run`, and print them (PORT=3000 RECEIVER_PORT=9000 BACKEND=node)
+	@.venv/bin/python -m demo.webhook_example --port "$(PORT)" --backend "$(BACKEND)" --check
+	@$(if $(filter node,$(BACKEND)),$(MAKE) --no-print-directory webhook-receiver)
+	@exec .venv/bin/python -m demo.webhook_example --port "$(PORT)" --receiver-port "$(RECEIVER_PORT)" --backend "$(BACKEND)"
 
 sam-api: .venv .venv-sam local-build ## Run the whole API locally with functions in Docker (PORT=3000)
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam api --build $(LOCAL_BUILD_DIR) --port "$(PORT)"
@@ -128,18 +134,18 @@ deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PA
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)
 	@PYTHONPATH=layers/voice .venv/bin/python deploy/check_live_model.py $(STACK)
 
-secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token)
+secrets: .venv ## Store the environment's LiveKit and Gemini keys for a stack (STACK=pi-voice ROTATE=client-token or webhooks)
 	@.venv/bin/python deploy/write_secrets.py $(STACK) $(ROTATE)
 
 api-key: .venv ## Create an API key of a workspace and print it (STACK=pi-voice WORKSPACE=... NAME=...)
 	@.venv/bin/python deploy/create_api_key.py $(STACK) "$(WORKSPACE)" "$(NAME)"
 
-redrive: .venv ## Try failed extractions again, after their cause was removed (STACK=pi-voice)
+redrive: .venv ## Try failed extractions and events again, after their cause was removed (STACK=pi-voice)
 	@.venv/bin/python deploy/redrive.py $(STACK)
 
 # ---- Housekeeping ---------------------------------------------------------------------------------------
 
-openapi: .venv ## Write docs/openapi.json, its example responses and the README's table of routes from the functions
+openapi: .venv ## Write docs/openapi.json, its example responses and the tables of routes from the functions
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/responses.py
 	@PYTHONPATH=.:layers/voice .venv/bin/python docs/openapi.py
 
@@ -156,7 +162,8 @@ lock: ## Update all pinned versions (needs uv)
 	done
 
 clean: ## Remove everything that make created
-	@rm -rf clients/js/node_modules clients/js/dist clients/js/packages/*/dist clients/js/packages/*/LICENSE .web-example .run
+	@rm -rf clients/js/node_modules clients/js/dist clients/js/packages/*/dist clients/js/packages/*/LICENSE
+	@rm -rf examples/webhooks/node_modules .web-example .run
 	@rm -rf .venv .venv-sam .venv-mutants .environments .bench .real .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -176,6 +183,21 @@ INSTALL = command -v $(PYTHON) >/dev/null || { echo "Pi Voice needs Python 3.11 
 
 environments: # both, concurrently
 	@$(INSTALL) .venv=requirements/dev.txt .venv-sam=requirements/sam.txt
+
+# What the receiver of webhooks in Node.js needs, by the hashes of its lock file.
+.PHONY: webhook-receiver
+webhook-receiver:
+	@command -v npm >/dev/null || { echo "There is no npm on PATH, which installs what the receiver needs:" \
+	  "install Node.js 20 or later." >&2; exit 1; }
+	@$(PYTHON) requirements/locked.py .environments/webhook-receiver.lock \
+	  $(MAKE) --no-print-directory --silent $(RECEIVER_MODULES)
+
+RECEIVER := examples/webhooks
+RECEIVER_MODULES := $(RECEIVER)/node_modules/.installed
+
+$(RECEIVER_MODULES): $(RECEIVER)/package.json $(RECEIVER)/package-lock.json
+	@cd $(RECEIVER) && npm ci --no-audit --no-fund --loglevel=error >&2
+	@touch $@
 
 # The browser client and the page in React, built with npm; an up-to-date one takes milliseconds.
 .PHONY: js-client

@@ -58,9 +58,9 @@ PATHS: Final = {
     "CompleteSession": Path(
         "complete",
         (*5 * (DYNAMODB,), GEMINI),
-        "session ∥ count, put, update, agent, Gemini ∥ LiveKit, update",
+        "session ∥ count, put, update, agent, Gemini ∥ LiveKit ∥ message, update ∥ message",
     ),
-    "ReceiveLivekitWebhook": Path("webhook, a first join", 2 * (DYNAMODB,), "update, update"),
+    "ReceiveLivekitWebhook": Path("webhook, a first join", 3 * (DYNAMODB,), "update, update, message"),
     BASELINE_CREATE: Path(
         "baseline create", (DYNAMODB, DYNAMODB, LIVEKIT, GEMINI, DYNAMODB), "key, agent, LiveKit, Gemini, put"
     ),

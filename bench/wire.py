@@ -1,7 +1,7 @@
 """Record the responses of services to functions once, and replay them afterwards.
 
-Three servers are in front of DynamoDB, LiveKit and Gemini. While recording, they forward every request and store the
-response. While replaying, they send the stored response after a fixed delay, so that a stand-in's work is in no figure.
+Four servers are in front of DynamoDB, SQS, LiveKit and Gemini. While recording, they forward every request and store
+the response. While replaying, they send the stored response after a fixed delay, so that a stand-in is in no figure.
 Requests are counted in both modes.
 """
 
@@ -22,13 +22,14 @@ from local.http_server import address, listen
 DYNAMODB: Final = "DynamoDB"
 LIVEKIT: Final = "LiveKit"
 GEMINI: Final = "Gemini"
-SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI))
+SQS: Final = "SQS"
+SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI, SQS))
 
 _TIMER_SECONDS: Final = 0.002
 """Longer than the possible delay of an event loop's timer, which rounds up to whole milliseconds."""
 
 _LEFT_OUT: Final = {"connection", "content-length", "host", "transfer-encoding", "accept-encoding"}
-_SIGNED_BY: Final = ("TableName", "IndexName", "Key", "KeyConditionExpression", "UpdateExpression")
+_SIGNED_BY: Final = ("TableName", "IndexName", "Key", "KeyConditionExpression", "UpdateExpression", "QueueUrl")
 """The part of a request that distinguishes requests of one function with different responses."""
 
 Json = Any
@@ -45,7 +46,7 @@ class Request:
 
     @property
     def operation(self) -> str:
-        """The operation: DynamoDB's action, or the last word of a provider's path."""
+        """The operation: the action of DynamoDB or SQS, or the last word of a provider's path."""
         target = self.headers.get("x-amz-target", "")
         return target.partition(".")[2] or self.path.partition("?")[0].replace(":", "/").rpartition("/")[2]
 

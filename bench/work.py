@@ -59,7 +59,7 @@ def tables(counted: Json) -> dict[str, str]:
                 _names([each["operation"] for each in exchanges if each["service"] != DYNAMODB]),
             ]
         )
-    head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "LiveKit and Gemini"]
+    head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "LiveKit, Gemini and SQS"]
     return {"work": table(head, rows), "cost": _costs(counted)}
 
 

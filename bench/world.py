@@ -14,7 +14,7 @@ import boto3
 from bench.builds import Builds
 from bench.capacity import CapacityMeter
 from bench.subjects import Json, Subject, container
-from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, Exchange, Tape, taped
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, SQS, Exchange, Tape, taped
 from local import dynamodb
 from local.sample_call import SampleCall, webhook
 from local.services import Gemini, LiveKit, Services, function_variables
@@ -110,6 +110,7 @@ class World:
             DYNAMODB: dynamodb_ms / 1000,
             LIVEKIT: livekit_ms / 1000,
             GEMINI: gemini_ms / 1000,
+            SQS: dynamodb_ms / 1000,  # a message takes as long as a write
         }
 
 
@@ -146,7 +147,8 @@ async def _started(
     gemini_url = await enter(taped(tape, GEMINI, around.gemini.base_url))
     livekit = LiveKit(livekit_url.replace("http:", "ws:"), around.livekit.api_key, around.livekit.api_secret)
     gemini = Gemini(around.gemini.api_key, gemini_url)
-    variables = function_variables(Services.chosen_by({}), livekit, gemini, dynamodb_url, around.sqs_url)
+    sqs_url = await enter(taped(tape, SQS, around.sqs_url))
+    variables = function_variables(Services.chosen_by({}), livekit, gemini, dynamodb_url, sqs_url)
     template = load(builds.product / "template.yaml", variables, queue_urls=around.queue_urls)
     return World(
         builds=builds,

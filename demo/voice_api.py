@@ -1,4 +1,4 @@
-"""The calls of a backend to the voice-session API: list and create agents, and create a session."""
+"""The requests of a backend to the voice-session API: agents, sessions and webhook endpoints."""
 
 from typing import Any, Final
 
@@ -8,8 +8,18 @@ from demo.errors import CallFailed
 
 Json = dict[str, Any]
 
+WEBHOOK_EVENTS: Final = (
+    "session.started",
+    "session.completed",
+    "session.failed",
+    "extraction.succeeded",
+    "extraction.failed",
+)
+"""All events of sessions."""
+
 _TIME_LIMIT: Final = aiohttp.ClientTimeout(total=60)
 _REFUSED: Final = 400
+_NO_CONTENT: Final = 204
 
 
 class VoiceApi:
@@ -35,6 +45,30 @@ class VoiceApi:
         agents: list[Json] = (await self._ask("GET", "/agents?limit=100"))["data"]
         return agents
 
+    async def create_webhook_endpoint(self, request: Json) -> Json:
+        """Create a webhook endpoint and return it with its secret; raises CallFailed."""
+        created: Json = (await self._post("/webhook-endpoints", request))["data"]
+        return created
+
+    async def webhook_endpoints(self) -> list[Json]:
+        """Return all webhook endpoints, of which there are at most 50; raises CallFailed."""
+        endpoints: list[Json] = (await self._ask("GET", "/webhook-endpoints?limit=100"))["data"]
+        return endpoints
+
+    async def test_webhook_endpoint(self, endpoint_id: str) -> None:
+        """Ask for a test event; raises CallFailed."""
+        await self._post(f"/webhook-endpoints/{endpoint_id}/test", {})
+
+    async def webhook_deliveries(self, endpoint_id: str, session_id: str) -> list[Json]:
+        """Return the newest 100 deliveries of a session's events, newest first; raises CallFailed."""
+        route = f"/webhook-endpoints/{endpoint_id}/deliveries?session_id={session_id}&limit=100"
+        deliveries: list[Json] = (await self._ask("GET", route))["data"]
+        return deliveries
+
+    async def delete_webhook_endpoint(self, endpoint_id: str) -> None:
+        """Delete a webhook endpoint; raises CallFailed."""
+        await self._ask("DELETE", f"/webhook-endpoints/{endpoint_id}")
+
     async def _post(self, route: str, body: Json) -> Json:
         return await self._ask("POST", route, body)
 
@@ -44,7 +78,7 @@ class VoiceApi:
             async with self._client.request(
                 method, self._base + route, json=body, headers=headers, timeout=_TIME_LIMIT
             ) as response:
-                answer: Json = await response.json()
+                answer: Json = {} if response.status == _NO_CONTENT else await response.json()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise CallFailed(f"{what} was not answered: {str(error) or type(error).__name__}.") from None
         if response.status >= _REFUSED:

@@ -1,8 +1,9 @@
-"""The steps of the demo: create an agent, create a session, hold the call, complete it, show the results."""
+"""The steps of the demo: create an agent and a session, hold the call, complete it, show the results and webhooks."""
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from demo.example import Example
 from demo.results import rows
 from demo.screen import Screen, in_minutes
 from demo.voice_api import Json, VoiceApi
+from demo.webhooks import Receiver, receiving
 from docs.clients import client
 from docs.clients.tools import Function
 from local.speech import ESPEAK, Speech, Voice
@@ -40,13 +42,19 @@ class WalkThrough:
         self._example = example
         self._pace = pace
 
-    async def run(self, base_url: str, api_key: str, recording: Path | None) -> None:
+    async def run(
+        self, base_url: str, api_key: str, recording: Path | None = None, *, receives_webhooks: bool = False
+    ) -> None:
         """Take all steps, and write a recording if a file is given; raises CallFailed.
 
-        If the call ends early, the session is still completed with the turns so far before CallFailed is raised.
+        If the call ends early, the session is still completed with the turns so far before CallFailed is raised. An API
+        on this machine can also send its webhooks to this process.
         """
-        async with aiohttp.ClientSession() as http:
-            session = await self._prepare(VoiceApi(http, base_url, api_key))
+        async with AsyncExitStack() as running:
+            http = await running.enter_async_context(aiohttp.ClientSession())
+            api = VoiceApi(http, base_url, api_key)
+            receiver = await running.enter_async_context(receiving(api)) if receives_webhooks else None
+            session = await self._prepare(api)
             speech = await self._speech(session["connection"]["gemini_live"]["url"])
             clock = CallClock(self._pace)
             live = client.Call(http, session, base_url, clock.now, self._page())
@@ -60,7 +68,9 @@ class WalkThrough:
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
                 await self._record(call, recording)
-            await self._complete(live, reason)
+            ended = await self._complete(live, reason)
+            if receiver:
+                await self._show_webhooks(receiver, ended)
         if reason in _FAILURES:
             raise CallFailed(f"The call ended early: {_ENDINGS[reason]}.")
 
@@ -134,8 +144,8 @@ class WalkThrough:
         else:
             self._screen.step(f"Recorded to {file}")
 
-    async def _complete(self, live: client.Call, reason: str) -> None:
-        """Complete the session with the transcript, and show the results."""
+    async def _complete(self, live: client.Call, reason: str) -> Json:
+        """Complete the session with the transcript, show the results, and return the session."""
         began = time.monotonic()
         with self._screen.waiting("Completing the session ..."):
             try:
@@ -149,6 +159,20 @@ class WalkThrough:
             raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
         outcome = f"extraction {extraction['status']}" + (f" by {extraction['model']}" if extraction["model"] else "")
         self._screen.results(rows(self._example.agent, ended["results"]), outcome)
+        return ended
+
+    async def _show_webhooks(self, receiver: Receiver, ended: Json) -> None:
+        """Show the deliveries of the session's events."""
+        expected = {"session.completed"}
+        if ended["extraction"]["status"] == "succeeded":
+            expected.add("extraction.succeeded")
+        with self._screen.waiting("Waiting for the webhooks ..."):
+            deliveries = await receiver.deliveries(ended["session_id"], expected)
+        succeeded = sum(each["status"] == "succeeded" for each in deliveries)
+        self._screen.step(
+            f"Webhooks: {succeeded} of {len(deliveries)} events delivered to {receiver.url}",
+            *map(receiver.line, deliveries),
+        )
 
 
 def _tokens(ended: Json) -> Iterator[str]:

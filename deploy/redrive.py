@@ -1,8 +1,8 @@
-"""Return the messages of failed extractions to the queue, after their cause was removed.
+"""Return the messages of failed extractions and events to their queues, after the cause was removed.
 
     redrive.py <stack>
 
-Sessions that have results by now, or were deleted, are skipped by the function that reads the queue.
+Sessions that have results by now, owe no events, or were deleted, are skipped by the function that reads the queue.
 """
 
 import sys
@@ -12,9 +12,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mypy_boto3_sqs import SQSClient
 
 
-def redrive(queues: SQSClient, stack: str) -> int:
-    """Start to move all messages of the stack's dead-letter queue back; return their approximate number."""
-    url = queues.get_queue_url(QueueName=f"{stack}-extractions-dead")["QueueUrl"]
+def redrive(queues: SQSClient, stack: str, queue: str) -> int:
+    """Start to move all messages of one of the stack's dead-letter queues back; return their approximate number."""
+    url = queues.get_queue_url(QueueName=f"{stack}-{queue}-dead")["QueueUrl"]
     attributes = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn", "ApproximateNumberOfMessages"])[
         "Attributes"
     ]
@@ -24,9 +24,11 @@ def redrive(queues: SQSClient, stack: str) -> int:
 
 
 def main() -> str | None:
-    """Redrive, and say how many extractions are tried again; return an error message, if any."""
+    """Redrive, and say how many messages are tried again; return an error message, if any."""
+    queues, stack = boto3.client("sqs"), sys.argv[1]
     try:
-        print(f"Extractions that are tried again: {redrive(boto3.client('sqs'), sys.argv[1])}.")
+        print(f"Extractions that are tried again: {redrive(queues, stack, 'extractions')}.")
+        print(f"Sessions whose events are tried again: {redrive(queues, stack, 'events')}.")
     except (BotoCoreError, ClientError) as fault:
         return str(fault)
     return None

@@ -1,11 +1,11 @@
-"""Store the keys of LiveKit and Gemini, and the client-token secret, where a stack's functions read them.
+"""Store the keys of LiveKit and Gemini, and secrets of the deployment's own, where a stack's functions read them.
 
-    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack> [client-token]
+    LIVEKIT_API_KEY=... LIVEKIT_API_SECRET=... GEMINI_API_KEY=... write_secrets.py <stack> [client-token|webhooks]
 
 The keys are read from the environment, so they never appear in a command line or a process list. There is one parameter
 or secret per group of readers. Groups that do not change are not written, so one key can be replaced without the
-others. `client-token` rotates the client-token secret. The template does not create the parameters, because
-CloudFormation cannot create a SecureString.
+others. `client-token` rotates the client-token secret, `webhooks` the master of the webhook endpoints' secrets. The
+template does not create the parameters, because CloudFormation cannot create a SecureString.
 """
 
 import json
@@ -26,10 +26,13 @@ MAX_AGE_SECONDS: Final = 300
 """How long the functions use a secret before they read it again (`pi_voice.adapters.secrets`)."""
 
 ROTATION_SECONDS: Final = MAX_AGE_SECONDS + 60
-"""Pause until all functions accept the next client-token secret, also those whose first refresh failed."""
+"""Pause until all functions know the next secret, also those whose first refresh failed."""
 
 FEWEST_CHARACTERS: Final = 32
 """Length of the client-token secret; the functions refuse shorter ones."""
+
+_MASTER_BYTES: Final = 32
+_MASTER_ID_BYTES: Final = 4
 
 LIVEKIT: Final = ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET")
 WEBHOOK: Final = ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET")
@@ -39,11 +42,17 @@ SIGNS: Final = "CLIENT_TOKEN_SECRET"
 KEYS: Final = (*LIVEKIT, *WEBHOOK, *GEMINI, SIGNS)
 PREVIOUS: Final = "CLIENT_TOKEN_PREVIOUS_SECRET"
 NEXT: Final = "CLIENT_TOKEN_NEXT_SECRET"
+MASTER_ID: Final = "WEBHOOK_MASTER_ID"
+NEXT_MASTER_ID: Final = "WEBHOOK_MASTER_NEXT_ID"
 
 CLIENT_TOKENS: Final = "client-token"
 """Not "tokens": Secrets Manager advises against a hyphen and six characters at the end of a name, as ARNs have them."""
 
-GROUPS: Final = ("livekit-webhook", "livekit", "gemini", CLIENT_TOKENS)
+WEBHOOKS: Final = "webhooks"
+ROTATED: Final = (CLIENT_TOKENS, WEBHOOKS)
+"""The groups that have secrets of the deployment's own, which it generates and rotates."""
+
+GROUPS: Final = ("livekit-webhook", "livekit", "gemini", CLIENT_TOKENS, WEBHOOKS)
 """In the order of writing: the webhook's copy of LiveKit's pair first, so that an interrupted run can be repeated."""
 
 Group = Mapping[str, str]
@@ -142,6 +151,7 @@ def updated(stored: Groups, environment: Mapping[str, str]) -> Groups:
         "livekit-webhook": _webhook(stored, livekit, given),
         "gemini": gemini,
         CLIENT_TOKENS: tokens or {SIGNS: signs or secrets.token_urlsafe(48)},
+        WEBHOOKS: stored[WEBHOOKS] or _first_master(),
     }
 
 
@@ -165,6 +175,38 @@ def rotate(store: Store, prefix: str, environment: Mapping[str, str], wait: Call
     store.put(name, json.dumps({SIGNS: tokens[NEXT], PREVIOUS: tokens[SIGNS]}))
 
 
+def rotate_master(store: Store, prefix: str, wait: Callable[[float], None]) -> None:
+    """Add a master for new secrets of webhook endpoints; it can be repeated after an interruption.
+
+    All earlier masters stay, because the endpoints that have their secrets keep them. All functions know the next
+    master before the first one makes a secret with it. Without a master, the first one is stored.
+    """
+    name = f"{prefix}/{WEBHOOKS}"
+    masters = stored_groups(store, prefix)[WEBHOOKS]
+    if not masters:
+        store.put(name, json.dumps(_first_master()))
+        return
+    if NEXT_MASTER_ID not in masters:
+        master_id, master = _new_master()
+        masters = {**masters, **master, NEXT_MASTER_ID: master_id}
+        store.put(name, json.dumps(masters))
+    wait(ROTATION_SECONDS)
+    rotated = {**masters, MASTER_ID: masters[NEXT_MASTER_ID]}
+    del rotated[NEXT_MASTER_ID]
+    store.put(name, json.dumps(rotated))
+
+
+def _first_master() -> Group:
+    master_id, master = _new_master()
+    return {MASTER_ID: master_id, **master}
+
+
+def _new_master() -> tuple[str, Group]:
+    """Return the id of a new master, and the master under the name that holds the id."""
+    master_id = secrets.token_hex(_MASTER_ID_BYTES)
+    return master_id, {f"WEBHOOK_MASTER_{master_id.upper()}": secrets.token_urlsafe(_MASTER_BYTES)}
+
+
 def _webhook(stored: Groups, livekit: Group, given: Group) -> Group:
     """Return the webhook's key pair and the previous one, which LiveKit signs with until it is switched over.
 
@@ -186,13 +228,14 @@ def _of(group: Group, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _wait(seconds: float) -> None:
-    print(f"Waiting {seconds:.0f} seconds, until all functions accept the next secret ...", flush=True)
+    print(f"Waiting {seconds:.0f} seconds, until all functions know the next secret ...", flush=True)
     time.sleep(seconds)
 
 
 def _mistake(to_rotate: list[str]) -> str | None:
-    if to_rotate not in ([], [CLIENT_TOKENS]):
-        return f"ROTATE is {CLIENT_TOKENS}. To replace another key, set it in the environment and run make secrets."
+    if to_rotate and (len(to_rotate) > 1 or to_rotate[0] not in ROTATED):
+        names = " or ".join(ROTATED)
+        return f"ROTATE is {names}. To replace another key, set it in the environment and run make secrets."
     if not to_rotate and not any(os.environ.get(name) for name in KEYS):
         return f"Set {', '.join((*LIVEKIT, *GEMINI))} in the environment. Later, set those that you want to replace."
     return None
@@ -212,8 +255,11 @@ def main() -> str | None:
         return str(fault)
     try:
         if to_rotate:
-            rotate(store, prefix, os.environ, _wait)
-            written = [f"{prefix}/{CLIENT_TOKENS}"]
+            if to_rotate == [WEBHOOKS]:
+                rotate_master(store, prefix, _wait)
+            else:
+                rotate(store, prefix, os.environ, _wait)
+            written = [f"{prefix}/{to_rotate[0]}"]
         else:
             before = stored_groups(store, prefix)
             written = write(store, prefix, before, updated(before, os.environ))

@@ -1,4 +1,4 @@
-"""Write docs/openapi.json, the API reference, and the README's table of routes from the functions: `make openapi`.
+"""Write docs/openapi.json, the API reference, and the tables of routes in pages, from the functions: `make openapi`.
 
 Routes and their errors are what the handlers declare, schemas are pydantic's, descriptions are docstrings. Examples
 are the bodies in events/ and the responses in docs/responses/, which responses.py writes. Client generators need no
@@ -27,6 +27,7 @@ from events.samples import IDS
 ROOT: Final = Path(__file__).parents[1]
 TARGET: Final = ROOT / "docs" / "openapi.json"
 README: Final = ROOT / "README.md"
+WEBHOOKS: Final = ROOT / "docs" / "webhooks.md"
 BASE: Final = "/api/v1/voice"
 VERSION: Final = "0.1.0"
 
@@ -35,6 +36,8 @@ _SETTINGS: Final = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_SECRET_ACCESS_KEY": "placeholder",
     "CLIENT_TOKEN_SECRET": "placeholder-of-thirty-two-letters",
+    "DELIVERY_QUEUE_URL": "https://placeholder",
+    "EVENT_QUEUE_URL": "https://placeholder",
     "EXTRACTION_QUEUE_URL": "https://placeholder",
     "GEMINI_API_KEY": "placeholder",
     "GEMINI_EXTRACTION_MODEL": "placeholder",
@@ -62,6 +65,8 @@ from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import IF_MATCH
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_bodies import EndpointTestEvent, SessionEvent
+from pi_voice.domain.webhook_events import TEST
 
 # ruff: enable[E402]
 
@@ -86,13 +91,26 @@ _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-I
 _SCHEMAS: Final = "#/components/schemas/"
 _TAGS: Final = {
     "agents": "Agents and their versions.",
+    "webhook-endpoints": "URLs that receive events of sessions.",
     "voices": "Prebuilt voices.",
     "sessions": "Calls.",
     "extractions": "Previews of extractions.",
     "webhooks": "Webhooks that Pi Voice receives.",
 }
+_PAGES: Final = {"webhook-endpoints": "docs/webhooks.md"}
+"""Tags whose routes are in a table of a page of their own."""
 _PATH_PARAMETERS: Final[dict[str, Json]] = {
+    "delivery_id": {
+        "description": "Delivery id: the event's id, a dot, and the endpoint's id.",
+        "schema": {"type": "string"},
+        "example": IDS["delivery_id"],
+    },
     "agent_id": {"description": "Agent id.", "schema": {"type": "string"}, "example": IDS["agent_id"]},
+    "endpoint_id": {
+        "description": "Webhook endpoint id.",
+        "schema": {"type": "string"},
+        "example": IDS["endpoint_id"],
+    },
     "session_id": {"description": "Session id.", "schema": {"type": "string"}, "example": IDS["session_id"]},
     "version": {
         "description": "Version number, counted from 1.",
@@ -101,6 +119,8 @@ _PATH_PARAMETERS: Final[dict[str, Json]] = {
     },
 }
 _TABLE: Final = "| route | what it does |\n"
+_END_OF_TABLE: Final = "\n\n"
+_WIDTH: Final = 116
 _NULL: Final = {"type": "null"}
 
 Data = TypeVar("Data", bound=BaseModel)
@@ -143,7 +163,8 @@ def document() -> Json:
     routes = list(_routes())
     queries = _schemas({route.query_model for _, route in routes}, "validation")
     requests = _schemas({route.request_model[1] for _, route in routes if route.method != "GET"}, "validation")
-    responses = _schemas({_response_model(route) for _, route in routes} | {ErrorResponse}, "serialization")
+    answered = {_response_model(route) for _, route in routes} | {ErrorResponse}
+    responses = _schemas(answered | {SessionEvent, EndpointTestEvent}, "serialization")
     _move_defaults(requests)
     _open(responses)
     paths: dict[str, Json] = {}
@@ -160,6 +181,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
+        "webhooks": {name: {"post": _webhook(name)} for name in (*_EVENTS, TEST)},
         "components": {
             # What is in requests and responses has one schema, the requests': callers may leave defaults out.
             "schemas": responses | requests,
@@ -189,6 +211,73 @@ def document() -> Json:
             },
         },
     }
+
+
+# ---- Webhooks ----
+
+_EVENTS: Final = {
+    "session.started": "A session has its first sign of life: a person joined, a turn was saved, or a tool was called.",
+    "session.completed": "A session was completed, by the client or after it was abandoned.",
+    "session.failed": "A session failed: its room could not be created, or it expired without a word.",
+    "extraction.succeeded": "The results of a session were extracted.",
+    "extraction.failed": "The results of a session could not be extracted.",
+}
+"""Summaries of the events of sessions."""
+
+_EVENT_AT: Final = 1795338960
+
+
+def _webhook(name: str) -> Json:
+    """Describe the request that delivers an event to a webhook endpoint."""
+    model = EndpointTestEvent if name == TEST else SessionEvent
+    headers = {
+        "webhook-id": "Id of the event, the same at each try. Process an id once.",
+        "webhook-timestamp": "When the request was sent. Refuse a request that is older than five minutes.",
+        "webhook-signature": "Signatures of id, timestamp and body as in Standard Webhooks, `v1,...`: one for each of "
+        "the endpoint's secrets, separated by spaces.",
+    }
+    event, what = name.split(".")
+    return {
+        "operationId": f"on{event.title()}{what.title()}",
+        "tags": ["webhook-endpoints"],
+        "summary": name,
+        "description": _EVENTS.get(name, "You asked for a test of the endpoint."),
+        "security": [],
+        "parameters": [
+            {"name": header, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for header, text in headers.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}, "example": _event_example(name)}
+            },
+        },
+        "responses": {
+            "2XX": {"description": "Received. Respond within 15 seconds."},
+            "410": {"description": "The endpoint is gone: it is disabled at once."},
+            "default": {"description": "Not received. The event is sent again, eight times in about a day."},
+        },
+    }
+
+
+def _event_example(name: str) -> Json:
+    """Return an event as it is sent to an endpoint that includes neither transcript nor results."""
+    if name == TEST:
+        data: Json = {"endpoint_id": IDS["endpoint_id"]}
+    else:
+        folder = "stop_session" if name in ("session.started", "session.failed") else "get_session"
+        data = json.loads((ROOT / "docs" / "responses" / f"{folder}.json").read_text())["data"]
+        data = {key: value for key, value in data.items() if key not in ("transcript", "tool_calls", "results")}
+        if name == "session.started":
+            data |= {"hung_up_at": None}
+        if name == "session.failed":
+            failure = {"code": "expired", "message": "The session was never completed.", "details": []}
+            data |= {"status": "failed", "failed_at": _EVENT_AT, "failure": failure, "end_reason": "expired"}
+        if name == "extraction.failed":
+            error = {"code": "gemini_unavailable", "message": errors.GeminiUnavailable.default_message, "details": []}
+            data |= {"extraction": data["extraction"] | {"status": "failed", "error": error}}
+    return {"type": name, "timestamp": _EVENT_AT, "data": data}
 
 
 # ---- Operations ----
@@ -368,12 +457,19 @@ def _failure(status: int, raised: list[Any]) -> Json:
 # ---- Schemas ----
 
 _ALIASES: Final = {
+    "DeliveryStatus": (
+        "Status of a delivery. `cancelled`: its session was deleted, or its endpoint was deleted or disabled."
+    ),
     "EvidenceByPath": "Evidence of each value of the results, by its path.",
     "JsonObject": "Any JSON object with finite numbers.",
     "JsonValue": "Any JSON value.",
     "Medium": "Track that a participant may publish.",
     "Metadata": "Key-value pairs for your own use: up to 16, keys of 1 to 40 characters, values of up to 500.",
     "ResponseLength": "Length of an agent's answers.",
+    "SessionEventType": (
+        "Type of an event of a session. `session.started` is the first sign of life: a person joined, a turn was "
+        "saved, or a tool was called."
+    ),
     "SessionStatus": "Status of a session.",
     "SpeakingPace": "Speaking rate of an agent.",
     "TokensByModality": (
@@ -382,6 +478,13 @@ _ALIASES: Final = {
     ),
     "Variables": "Variables of an agent by name, up to 50. A name is a letter, then letters, digits and underscores.",
     "VoiceName": "Name of a prebuilt voice.",
+    "WebhookDisabledReason": (
+        "Why a webhook endpoint was disabled. `gone`: it responded 410. `failing`: its events failed for three days."
+    ),
+    "WebhookInclude": (
+        "Part of a session that events contain on request. `transcript`: turns and tool calls. `results`: the "
+        "extracted results, with their evidence."
+    ),
 }
 """Descriptions of the named types that are not models; docstrings of type aliases exist in the source only."""
 
@@ -469,27 +572,64 @@ def _nullable(schema: Json) -> Json:
     return {"anyOf": [{key: schema[key] for key in schema if key != "description"}, _NULL], **beside}
 
 
-def route_table(described: Json) -> str:
-    """Return the table of routes for the README: each with the first sentence of its description."""
+def _readme_table(described: Json) -> list[str]:
+    """Return the rows of the README's table, in which the routes of a page of their own share a row."""
     rows = []
-    for tag in _TAGS:
-        for path, methods in described["paths"].items():
-            for method, operation in methods.items():
-                if operation["tags"] == [tag]:
-                    first, _, _ = operation["description"].replace("\n", " ").partition(". ")
-                    client = "*client*: " if {"client_token": []} in operation["security"] else ""
-                    rows.append(f"| `{method.upper()} {path.removeprefix(BASE)}` | {client}{first.rstrip('.')} |\n")
-    return f"{_TABLE}|---|---|\n{''.join(rows)}"
+    for tag, text in _TAGS.items():
+        own = _routes_of(described, tag)
+        page = _PAGES.get(tag)
+        rows += [f"| `/{tag}` | {text.rstrip('.')}: [{len(own)} routes]({page}#routes) |\n"] if page else own
+    return rows
+
+
+def _routes_of(described: Json, tag: str) -> list[str]:
+    """Return a row for each route of a tag, with the first sentence of its description."""
+    rows = []
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            if operation["tags"] == [tag]:
+                first, _, _ = operation["description"].replace("\n", " ").partition(". ")
+                client = "*client*: " if {"client_token": []} in operation["security"] else ""
+                rows.append(f"| `{method.upper()} {path.removeprefix(BASE)}` | {client}{first.rstrip('.')} |\n")
+    return rows
+
+
+def _with_table(text: str, rows: list[str]) -> str:
+    """Replace the rows of the table of routes."""
+    before, _, rest = text.partition(_TABLE)
+    return f"{before}{_TABLE}|---|---|\n{''.join(rows)}{rest[rest.index(_END_OF_TABLE) + 1 :]}"
+
+
+def _with_events(text: str, described: Json) -> str:
+    """Replace the blocks that have the name of an event beside their language by the event's example."""
+    for name, operations in described["webhooks"].items():
+        body = operations["post"]["requestBody"]["content"]["application/json"]["example"]
+        block = f"```json {name}\n{_compact(body)}\n```"
+        pattern = rf"```json {re.escape(name)}\n.*?```"
+        text = re.sub(pattern, block.replace("\\", r"\\"), text, flags=re.DOTALL)
+    return text
+
+
+def _compact(value: Any, indent: str = "", used: int = 0) -> str:
+    """Write JSON with each object on one line where it fits, unless it has objects of its own."""
+    text = json.dumps(value, ensure_ascii=False)
+    inner = value.values() if isinstance(value, dict) else ()
+    if len(indent) + used + len(text) < _WIDTH and not any(isinstance(each, dict) for each in inner):
+        return text
+    if isinstance(value, list):
+        return f"[{', '.join(_compact(each, indent) for each in value)}]"
+    deeper = f"{indent}  "
+    lines = [f"{deeper}{json.dumps(key)}: {_compact(each, deeper, len(key) + 4)}" for key, each in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 def main() -> None:
-    """Write the document and the README's table; with --check, fail if they are not what the functions declare."""
-    described, readme = document(), README.read_text(encoding="utf-8")
-    before, _, rest = readme.partition(_TABLE)
-    after = rest[rest.index("\n\n") + 1 :]
+    """Write the document, and what pages show of it; with --check, fail if they are not what the functions declare."""
+    described, readme, webhooks = document(), README.read_text(encoding="utf-8"), WEBHOOKS.read_text(encoding="utf-8")
     texts = {
         TARGET: json.dumps(described, indent=1, ensure_ascii=False) + "\n",
-        README: before + route_table(described) + after,
+        README: _with_table(readme, _readme_table(described)),
+        WEBHOOKS: _with_events(_with_table(webhooks, _routes_of(described, "webhook-endpoints")), described),
     }
     for path, text in texts.items():
         if path.read_text(encoding="utf-8") == text:

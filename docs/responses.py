@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from events.samples import AGENT_ID, SAMPLES, SESSION_ID, event_file
+from events.samples import AGENT_ID, ENDPOINT_ID, EVENT_ID, IDS, SAMPLES, SESSION_ID, WEBHOOK_HOST, event_file
 from local.sample_call import SampleCall
 from local.stack import running_services
 from local.workers import Workers
@@ -31,6 +31,8 @@ _REPLACED: Final = (
     (r"ws://127\.0\.0\.1:\d+", "wss://your-project.livekit.cloud"),
     (r"(?<=^eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9)\..+", "..."),
     (r"(?<=^pi_sess_).+", "..."),
+    (r"(?<=^whsec_).+", "..."),
+    (r"^http://127\.0\.0\.1:9(?=/)", WEBHOOK_HOST),
     (r"(?<=^auth_tokens/).+", "..."),
     (r"^RM_(?!hycBMAjmt6Ub$).+", "RM_4vT9kQ2xYwZs"),  # the sample webhook's room is the same in every call
     (r"^stand-in$", "gemini-3.5-flash-lite"),
@@ -57,7 +59,8 @@ async def responses() -> dict[str, Json]:
     failed = [name for name, sample in SAMPLES.items() if call.statuses[name] != sample.status]
     if failed:
         sys.exit(f"These samples failed: {', '.join(failed)}")
-    ids = {call.texts[sample]: sample for sample in (AGENT_ID, SESSION_ID)}
+    ids = {call.texts[sample]: sample for sample in (AGENT_ID, SESSION_ID, ENDPOINT_ID, EVENT_ID)}
+    ids[f"{call.texts[EVENT_ID]}.{call.texts[ENDPOINT_ID]}"] = IDS["delivery_id"]
     documents = {function: call.documents[function] for function in SAMPLES}
     return {name: _settled(document, ids, began) for name, document in documents.items() if document is not None}
 
@@ -75,7 +78,7 @@ def _settled(value: Json, ids: dict[str, str], began: int, name: str = "") -> Js
     if name.endswith("_at") and isinstance(value, int) and value >= began:
         later = value - began
         return _CREATED_AT + later - later % _LONGEST_CALL_SECONDS
-    return _MILLISECONDS if name == "milliseconds" else value
+    return _MILLISECONDS if name == "milliseconds" and value is not None else value
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from doctor.checks import Check, Fault, Passed
 from doctor.target import PARAMETERS, Target
 from pi_voice.adapters.secrets import Secrets
 from pi_voice.domain.errors import SettingsError
+from pi_voice.settings import webhook_masters
 
 ACCOUNT: Final = "AWS account"
 STACK: Final = "Stack"
@@ -23,6 +24,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "livekit-webhook": ("LIVEKIT_WEBHOOK_API_KEY", "LIVEKIT_WEBHOOK_API_SECRET"),
     "gemini": ("GEMINI_API_KEY",),
     "client-token": ("CLIENT_TOKEN_SECRET",),
+    "webhooks": ("WEBHOOK_MASTER_ID",),
 }
 """The groups of secrets that `make secrets` writes, with what each has to contain."""
 
@@ -120,6 +122,11 @@ class StackChecks:
             return str(error).replace(" Run make secrets.", "")
         if missing := [name for name in GROUPS[group] if not values.get(name)]:
             return f"The secret {group} has no {' and no '.join(missing)}."
+        if group == "webhooks":
+            try:
+                webhook_masters(values)
+            except SettingsError as error:
+                return f"The secret {group} is not complete: {error}"
         self.variables.update(values)
         return None
 

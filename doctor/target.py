@@ -41,7 +41,8 @@ class Target:
     @property
     def secrets(self) -> frozenset[str]:
         """The values that may not be printed."""
-        return frozenset(self.variables[name] for name in _SECRETS if self.variables.get(name))
+        masters = {name for name in self.variables if name.startswith("WEBHOOK_MASTER_") and not name.endswith("_ID")}
+        return frozenset(self.variables[name] for name in {*_SECRETS, *masters} if self.variables.get(name))
 
     def change(self, variable: str, value: str) -> str:
         """Return the command that changes a setting."""

@@ -16,7 +16,17 @@ from local.template import load
 
 AGENT_ID: Final = "01a1f316-2ba9-7d44-9b1a-3f6e8c0d2a71"
 SESSION_ID: Final = "01a20285-7376-7c68-a5d2-71e4f09b8c36"
-IDS: Final[Mapping[str, str]] = {"agent_id": AGENT_ID, "session_id": SESSION_ID, "version": "1"}
+ENDPOINT_ID: Final = "01a1f31c-9e40-7b16-8c53-d0a47e62f9b8"
+EVENT_ID: Final = "01a1f31d-0c58-7d29-a4e7-58b3c60f7e12"
+WEBHOOK_HOST: Final = "https://example.com"
+"""Origin of the samples' webhook endpoint; a name that is found, because the function looks it up."""
+IDS: Final[Mapping[str, str]] = {
+    "agent_id": AGENT_ID,
+    "session_id": SESSION_ID,
+    "version": "1",
+    "endpoint_id": ENDPOINT_ID,
+    "delivery_id": f"{EVENT_ID}.{ENDPOINT_ID}",
+}
 """Value of each path parameter."""
 
 API_KEY: Final = "pi_live_sample0key0of0the0events0folder0opens0nothi0Leyuo"
@@ -99,6 +109,29 @@ SAMPLES: Final[Mapping[str, Sample]] = {
     "GetAgentVersion": Sample(200),
     "RestoreAgentVersion": Sample(200),
     "ListAgents": Sample(200, query={"limit": "20"}),
+    "CreateWebhookEndpoint": Sample(
+        201,
+        {
+            "url": f"{WEBHOOK_HOST}/pi-voice",
+            "events": ["session.completed", "session.failed"],
+            "include": ["results"],
+            "description": "Orders for the warehouse",
+        },
+    ),
+    "GetWebhookEndpoint": Sample(200),
+    "UpdateWebhookEndpoint": Sample(
+        200,
+        {
+            "events": ["session.completed", "session.failed", "extraction.succeeded"],
+            "agent_id": AGENT_ID,
+            "active": True,
+        },
+    ),
+    "RotateWebhookSecret": Sample(200),
+    "ListWebhookEndpoints": Sample(200, query={"limit": "20"}),
+    "TestWebhookEndpoint": Sample(202),
+    "ListWebhookDeliveries": Sample(200, query={"limit": "20"}),
+    "RedeliverWebhook": Sample(202),
     "ListVoices": Sample(200),
     "CreateSession": Sample(
         201,
@@ -158,6 +191,7 @@ SAMPLES: Final[Mapping[str, Sample]] = {
     ),
     "ListSessions": Sample(200, query={"status": "completed", "limit": "50"}),
     "DeleteSession": Sample(204),
+    "DeleteWebhookEndpoint": Sample(204),
     "DeleteAgent": Sample(204),
 }
 

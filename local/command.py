@@ -76,13 +76,14 @@ async def _serve(port: int) -> None:
 
 @contextmanager
 def _findable(stack: Stack) -> Iterator[None]:
-    """Let `make web-example` find the stack, if the project's folder can be written to."""
+    """Let `make web-example` and `make webhook-example` find the stack, if the project's folder can be written to."""
     with ExitStack() as findable:
         try:
             findable.enter_context(announced(RunningApi(stack.base_url, stack.around.api_key)))
         except OSError as error:
             print(
-                f"`make web-example` will need BASE and API_KEY, because {FOLDER} cannot be written: {error.strerror}."
+                f"`make web-example` and `make webhook-example` will need BASE and API_KEY, because {FOLDER} cannot "
+                f"be written: {error.strerror}."
             )
         yield
 
@@ -101,6 +102,7 @@ export WEBHOOK_URL="{stack.webhook_url}"
 
 API reference: {stack.base_url}/docs
 Talk to an agent in your browser: make web-example{_port(stack.base_url)}
+Receive the webhooks of your calls: make webhook-example{_port(stack.base_url)}
 {_pages(stack.around)}
 {FIRST_REQUEST}"""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from events.samples import AGENT_ID, API_KEY, SAMPLES, SESSION_ID, event
+from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID, WEBHOOK_HOST, event
 from events.sign_webhook import signed
 from local.stand_ins import livekit
 
@@ -37,6 +37,8 @@ class SampleCall:
     statuses: dict[str, int] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     """What replaces the API key and the ids of the samples."""
+    receiver: str = "http://127.0.0.1:9"
+    """What replaces the host of the samples' webhook endpoint, which is not looked up; nothing listens there."""
 
     def hold(self) -> None:
         """Make the whole call, as an operator and as a caller, from creating a key to revoking it."""
@@ -44,7 +46,7 @@ class SampleCall:
         self.operate("ListApiKeys")
         for function in SAMPLES:
             self.request(function)
-        for function in ("ExtractResults", "SweepSessions"):
+        for function in ("ExtractResults", "SweepSessions", "DispatchEvents", "DeliverEvent", "SweepDeliveries"):
             self.operate(function)
         self.operate("RevokeApiKey", key_id=key["key_id"])
 
@@ -67,11 +69,15 @@ class SampleCall:
             body = {name: value for name, value in json.loads(sample["body"]).items() if name not in without}
             sample = {**sample, "body": json.dumps(body)}
         text = json.dumps(sample)
-        for given, real in self.texts.items():
+        for given, real in {WEBHOOK_HOST: self.receiver, **self.texts}.items():
             text = text.replace(given, real)
         document = self._answer(function, json.loads(text))
         if function == "CreateAgent":
             self.texts[AGENT_ID] = document["data"]["agent_id"]
+        if function == "CreateWebhookEndpoint":
+            self.texts[ENDPOINT_ID] = document["data"]["endpoint_id"]
+        if function == "TestWebhookEndpoint":
+            self.texts[EVENT_ID] = document["data"]["event_id"]
         if function == "CreateSession":
             self.texts[SESSION_ID] = document["data"]["session_id"]
         return document

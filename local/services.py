@@ -39,6 +39,8 @@ _SETTINGS: Final = (
 _ORIGINS: Final = "CORS_ALLOW_ORIGINS"
 _LOOPBACK_ORIGIN: Final = "http://localhost"
 
+_MASTER: Final = "WEBHOOK_MASTER_"
+_MASTER_ID: Final = "WEBHOOK_MASTER_ID"
 _SECRET_CHARACTERS: Final = 32
 _INHERITED: Final = (
     "HOME",
@@ -82,6 +84,8 @@ class Services:
     sqs_url: str | None
     api_key: str | None
     client_token_secret: str | None
+    webhook_masters: Mapping[str, str]
+    """Variables of the masters of the webhook endpoints' secrets; none: one is generated."""
     settings: Mapping[str, str]
     origins: str
     """Origins of pages that may call the API, separated by commas."""
@@ -113,10 +117,28 @@ class Services:
             sqs_url=given.get("AWS_ENDPOINT_URL_SQS"),
             api_key=given.get("PI_VOICE_API_KEY"),
             client_token_secret=token_secret,
+            webhook_masters=_webhook_masters(given),
             settings={name: given[name] for name in _SETTINGS if name in given},
             origins=given.get(_ORIGINS, _LOOPBACK_ORIGIN),
             allows_loopback=_ORIGINS not in given,
         )
+
+
+def _webhook_masters(given: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the masters of the environment; raises CannotStart if the current one is missing or one is too short."""
+    masters = {name: value for name, value in given.items() if name.startswith(_MASTER)}
+    if masters and f"{_MASTER}{masters.get(_MASTER_ID, '').upper()}" not in masters:
+        raise CannotStart("WEBHOOK_MASTER_ID should be the id of a master: with the id a1, set WEBHOOK_MASTER_A1 too.")
+    short = [name for name in masters if not name.endswith("_ID") and len(masters[name]) < _SECRET_CHARACTERS]
+    if short:
+        raise CannotStart(f"{short[0]} is too short: it needs {_SECRET_CHARACTERS} characters or more.")
+    return masters
+
+
+def _new_webhook_master() -> Mapping[str, str]:
+    """Return a master under a new id, so that a stored endpoint of an earlier start is never signed with another."""
+    master_id = secrets.token_hex(4)
+    return {_MASTER_ID: master_id, f"{_MASTER}{master_id.upper()}": secrets.token_urlsafe(48)}
 
 
 def _all_or_none(what: str, given: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -143,10 +165,12 @@ def function_variables(
         "LIVEKIT_WEBHOOK_API_KEY": webhook_key,
         "LIVEKIT_WEBHOOK_API_SECRET": webhook_secret,
         "CLIENT_TOKEN_SECRET": services.client_token_secret or secrets.token_urlsafe(48),
+        **(services.webhook_masters or _new_webhook_master()),
         "GEMINI_API_KEY": gemini.api_key,
         **({"GOOGLE_GEMINI_BASE_URL": gemini.base_url} if gemini.base_url else {}),
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
         "AWS_ENDPOINT_URL_SQS": sqs_url,
+        "WEBHOOK_ALLOW_LOOPBACK": "true",  # receivers run on the same machine
     }
 
 

@@ -58,7 +58,14 @@ _NAMES: Final[Mapping[Node, str]] = {
     "AWS::SQS::Queue": "QueueName",
     "AWS::Serverless::Function": "FunctionName",
 }
-_QUEUE_ATTRIBUTES: Final = {"MessageRetentionPeriod", "SqsManagedSseEnabled", "VisibilityTimeout"}
+_QUEUE_ATTRIBUTES: Final = {
+    "DeduplicationScope",
+    "FifoQueue",
+    "FifoThroughputLimit",
+    "MessageRetentionPeriod",
+    "SqsManagedSseEnabled",
+    "VisibilityTimeout",
+}
 _LARGEST_BATCH: Final = 10
 """Limit of one ReceiveMessage; Lambda builds larger batches only with a batching window."""
 

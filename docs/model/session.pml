@@ -57,10 +57,11 @@ mtype extraction = NONE;         /* TRIED is pending, after a first attempt */
 #define CLOSE_ROOM 2
 #define EXTRACT 3
 #define DELETE_AGAIN 4
-bool duty[5];
+#define SEND_EVENTS 5
+bool duty[6];
 bool has_due_at = true;          /* of a row with duties; without it, the sweeper does not find the row */
 byte put_offs;                   /* unreadable_tries */
-byte tries[5];
+byte tries[6];
 bit end_call_for;                /* the expiry that end_call was set for */
 byte close_when;                 /* when close_room is due: NOW, SOON, AT_END of the tokens, or when it is no longer KEPT */
 #define NOW 1
@@ -68,6 +69,13 @@ byte close_when;                 /* when close_room is due: NOW, SOON, AT_END of
 #define AT_END 3
 #define KEPT 4
 bool kept;                       /* the completing client kept the room, and its time has not come */
+
+/* Events of the session: owed_events is a set of them, because each happens once in a run. */
+#define STARTED 1
+#define ENDED 2                  /* session.completed or session.failed */
+#define EXTRACTED 4              /* extraction.succeeded or extraction.failed */
+byte owed;                       /* owed_events */
+bool started;                    /* started_at is set */
 
 byte checkpoints;                /* turns in checkpoint pieces */
 bool called;                     /* tool_calls is 1 */
@@ -86,6 +94,7 @@ bool garbage;                    /* there are pieces of other ids */
 #define WORKER 4
 #define UNREADABLE 4             /* runs without the worker */
 #define SWEEP 5                  /* and SWEEP + 1 */
+#define DISPATCHER 6             /* runs with one sweeper */
 #define LATE 7
 #define NO_COPY 8                /* of a process that does not read the duties */
 byte unchanged;
@@ -107,6 +116,7 @@ bool room_open;                  /* with a person in it, who does not leave */
 byte joins = JOINS;
 byte webhooks;                   /* sent by LiveKit, not received yet */
 bool queue;                      /* has a message for this session */
+bool event_queue;                /* likewise, the queue of sessions that owe events */
 byte running;                    /* requests that may still create the row or put pieces */
 byte faults = FAULTS;            /* of all kinds together that may still happen */
 
@@ -116,8 +126,10 @@ byte acknowledged;               /* turns */
 bool call_acknowledged;          /* the tool call */
 bool ended;                      /* the session was completed or failed */
 bool deleted;                    /* delete took effect */
+byte happened;                   /* events that were owed at any time */
+byte dispatched;                 /* events that have their deliveries */
 bool logged_unreadable;
-bool logged[5];                  /* duty_given_up was logged, or the extraction says why it failed */
+bool logged[6];                  /* duty_given_up was logged, or the extraction says why it failed */
 #ifdef POISON
 byte performed;                  /* times that a duty was performed which kills its process */
 #endif
@@ -159,18 +171,49 @@ inline set_close_room(when, p) {
 #define READ(p) COPY(p); unchanged = unchanged | BIT(p)
 #ifdef BUG_DUTIES_UNCONDITIONAL
 #define UNCHANGED(p) true
-bool copy[45];
-#define COPY(p) copy[p] = duty[0]; copy[9+p] = duty[1]; copy[18+p] = duty[2]; copy[27+p] = duty[3]; copy[36+p] = duty[4]
-#define WRITE_COPY(p) duty[0] = copy[p]; duty[1] = copy[9+p]; duty[2] = copy[18+p]; duty[3] = copy[27+p]; duty[4] = copy[36+p]
+bool copy[54];
+#define COPY(p) copy[p] = duty[0]; copy[9+p] = duty[1]; copy[18+p] = duty[2]; copy[27+p] = duty[3]; copy[36+p] = duty[4]; copy[45+p] = duty[5]
+#define WRITE_COPY(p) duty[0] = copy[p]; duty[1] = copy[9+p]; duty[2] = copy[18+p]; duty[3] = copy[27+p]; duty[4] = copy[36+p]; duty[5] = copy[45+p]
 #else
 #define UNCHANGED(p) HAS(unchanged, p)
 #define COPY(p) skip
 #define WRITE_COPY(p) skip
 #endif
 
+/* A change owes an event, in its own write. */
+inline owe(event) {
+#ifdef EVENTS
+  assert(event != STARTED || (happened & STARTED) == 0);   /* one session.started */
+  owed = owed | event; happened = happened | event;
+#ifndef BUG_EVENT_WITHOUT_DUTY
+  set_duty(SEND_EVENTS);
+#endif
+#endif
+  skip
+}
+
+/* The first sign of life. A write that finds other duties than it read is repeated, so their copy is not modeled. */
+inline first_sign() {
+#ifdef EVENTS
+  if
+#ifdef BUG_STARTED_BY_EVERY_SIGN
+  :: true
+#else
+  :: !started
+#endif
+     -> started = true; owe(STARTED); duties_written(NO_COPY)
+#ifndef BUG_STARTED_BY_EVERY_SIGN
+  :: else
+#endif
+  fi;
+#endif
+  skip
+}
+
 inline end_session(when, p) {           /* what the ends of a session have in common */
   assert(!ended);                /* one completion */
   ended = true;
+  owe(ENDED);
   remove_duty(END_CALL); remove_duty(HANG_UP);
   set_close_room(when, p)
 }
@@ -181,22 +224,23 @@ inline create(status) {
   ok = (row == NO_ROW);
   if
   :: ok && status == ACTIVE -> row = ACTIVE; content = true; set_duty(END_CALL); duties_written(NO_COPY)
-  :: ok && status == FAILED -> assert(!ended); ended = true; row = FAILED; content = true; duties_written(NO_COPY)
+  :: ok && status == FAILED -> assert(!ended); ended = true; row = FAILED; content = true; owe(ENDED); duties_written(NO_COPY)
   :: else
   fi
 }
 
-/* Transition `save`: if active and no other turn was saved since the read; the piece is in the same transaction. */
+/* Transition `save`: if active and no other turn was saved since the read; the piece is in the same transaction. The
+   first one is a sign of life. */
 inline save(first) {
   ok = (row == ACTIVE && saved == first);
   if
-  :: ok -> saved = first + 1; checkpoints = first + 1
+  :: ok -> saved = first + 1; checkpoints = first + 1; first_sign()
   :: else
   fi
 }
 
 /* Transition `record_tool_call`: if active, no other call was recorded since the read, and this one is not recorded. The
-   piece is in the same transaction. One call is modeled. */
+   piece is in the same transaction. It may be the first sign of life. One call is modeled. */
 inline record_tool_call() {
 #ifdef BUG_CALL_RECORDED_AFTER_END
   ok = (row != NO_ROW && row != DELETED && !called && !call_piece);
@@ -204,7 +248,7 @@ inline record_tool_call() {
   ok = (row == ACTIVE && !called && !call_piece);
 #endif
   if
-  :: ok -> called = true; call_piece = true
+  :: ok -> called = true; call_piece = true; first_sign()
 #ifdef CALLING
      ;
      assert(!ended)              /* the results of a completed session have seen all its calls */
@@ -237,6 +281,15 @@ inline renew() {
   ok = IS_ONGOING;
   if
   :: ok -> expiry = 1; tokens_ended = false; abandoned = false
+  :: else
+  fi
+}
+
+/* Transition `start`: if active, not hung up and without an earlier sign of life, and the duties are unchanged. */
+inline start(p) {
+  ok = (IS_ONGOING && !started && UNCHANGED(p));
+  if
+  :: ok -> started = true; set_duty(HANG_UP); owe(STARTED); duties_written(p)
   :: else
   fi
 }
@@ -338,11 +391,34 @@ inline save_extraction(before, after, closed, p) {
   :: ok ->
      extraction = after;
      if
-     :: after == SUCCEEDED || after == GIVEN_UP -> remove_duty(EXTRACT)
+     :: after == SUCCEEDED || after == GIVEN_UP -> remove_duty(EXTRACT); owe(EXTRACTED)
      :: else
      fi;
      if
      :: closed != NOT_CLOSED && HAS(same_close, p) -> room_was_closed(closed, p)
+     :: else
+     fi;
+     duties_written(p)
+  :: else
+  fi
+}
+
+/* Transition `clear_owed_events`: if it is no tombstone, and neither the owed events nor the duties changed since the read.
+   Only the events that were dispatched are removed; the duty goes with the last one. */
+inline clear_owed_events(sent, before, p) {
+#ifdef BUG_CLEAR_ALL
+  ok = (row != NO_ROW && row != DELETED);
+#define CLEARED owed
+#else
+  ok = (row != NO_ROW && row != DELETED && owed == before && UNCHANGED(p));
+#define CLEARED sent
+#endif
+  if
+  :: ok ->
+     assert((owed & CLEARED & ~dispatched) == 0);       /* nothing is cleared that was not dispatched */
+     owed = owed & ~CLEARED;
+     if
+     :: owed == 0 -> remove_duty(SEND_EVENTS)
      :: else
      fi;
      duties_written(p)
@@ -399,7 +475,8 @@ inline delete() {
   :: ok ->
      row = DELETED; deleted = true; content = false; kept = false;
      saved = 0; called = false; expiry = 0; hung_up = false; joined = false; transcript = 0; extraction = NONE;
-     remove_duty(EXTRACT);
+     owed = 0; started = false;
+     remove_duty(EXTRACT); remove_duty(SEND_EVENTS);
      set_close_room(NOW, NO_COPY);
 #ifndef BUG_NO_DELETE_AGAIN
      set_duty(DELETE_AGAIN);
@@ -431,7 +508,7 @@ inline forget(p) {
 
 mtype = { IDLE, OK, REFUSED, TIMEOUT };
 mtype = { L_CREATE, L_SAVE, L_CALL, L_USAGE, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
-          L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET };
+          L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET, L_START, L_CLEAR };
 mtype late = IDLE;               /* the write that is still in flight after its process got a timeout */
 byte late_a, late_b, late_c;
 
@@ -458,12 +535,13 @@ byte late_a, late_b, late_c;
     MAYBE_KILLED                                                                          \
   }
 
-/* Change a duty that was done, again if another one changed meanwhile. close_room stays if it was set again. A tombstone
+/* Change a duty that was done, again if another one changed meanwhile. close_room and send_events stay if they were set
+   again, which resets their tries. A tombstone
    goes with its last duty, in one write: without duties the sweeper would not find it. */
 inline settle(d, change, p) {
   do
   :: atomic {
-       duty[d] && (d != CLOSE_ROOM || HAS(same_close, p)) -> READ(p);
+       duty[d] && (d != CLOSE_ROOM || HAS(same_close, p)) && (d != SEND_EVENTS || tries[d] > 0) -> READ(p);
        is_last = (row == DELETED && duty[CLOSE_ROOM] + duty[DELETE_AGAIN] == 1 && change != CLOSED_BEFORE_END)
      };
      if
@@ -522,6 +600,10 @@ end:
        :: late == L_DELETE -> delete()
        :: late == L_DELETE_PIECES -> delete_pieces()
        :: late == L_FORGET -> forget(LATE)
+#ifdef EVENTS
+       :: late == L_START -> start(LATE)
+       :: late == L_CLEAR -> clear_owed_events(late_a, late_b, LATE)
+#endif
        fi;
        ok = false; late = IDLE; late_a = 0; late_b = 0; late_c = 0; DROP(LATE);
        free(1); free(2); free(3)
@@ -838,7 +920,14 @@ end:
      :: answer == REFUSED && row != DELETED -> is_done = true; break
      :: answer == OK && !is_over && !is_ongoing -> is_done = true; break      /* the room is kept */
      :: answer == OK && is_ongoing ->
+#ifdef EVENTS
+        if
+        :: !started -> WRITE(WEBHOOK, start(WEBHOOK), L_START, 0, 0, 0)
+        :: else -> WRITE(WEBHOOK, set_duties(HANG_UP, ADD, WEBHOOK), L_SET_DUTIES, HANG_UP, ADD, 0)
+        fi;
+#else
         WRITE(WEBHOOK, set_duties(HANG_UP, ADD, WEBHOOK), L_SET_DUTIES, HANG_UP, ADD, 0);
+#endif
         if
         :: answer == OK -> is_done = true; break
         :: answer == REFUSED -> decide_again()
@@ -904,12 +993,64 @@ done:
   od
 }
 
+/* The queue's other worker: it makes the deliveries of all events that it read, then clears these. A message may come at
+   any step, because the sweeper sends one at any step, so those of the requests are not modeled. */
+proctype dispatch_events() {
+  byte answer, sent, before;
+end:
+  do
+  :: atomic {
+       event_queue -> event_queue = false;
+       if
+       :: row != NO_ROW && row != DELETED && owed != 0 -> READ(DISPATCHER); sent = owed; before = owed
+       :: else
+       fi
+     };
+     if
+     :: sent != 0 ->
+#ifndef BUG_CLEAR_BEFORE_DISPATCH
+        atomic { dispatched = dispatched | sent; MAYBE_KILLED };
+#endif
+        do
+        :: WRITE(DISPATCHER, clear_owed_events(sent, before, DISPATCHER), L_CLEAR, sent, before, 0);
+           if
+           :: answer == REFUSED ->
+              atomic {
+                if
+                :: row != NO_ROW && row != DELETED && (owed & sent) != 0 -> READ(DISPATCHER); before = owed
+                :: else -> break
+                fi
+              }
+           :: else -> break
+           fi
+        od;
+#ifdef BUG_CLEAR_BEFORE_DISPATCH
+        dispatched = dispatched | sent
+#endif
+     :: else
+     fi;
+     goto done;
+killed:
+     answer = TIMEOUT;
+done:
+     atomic {
+       if
+       :: answer == TIMEOUT -> event_queue = true
+       :: answer == TIMEOUT                 /* that was its last delivery */
+       :: else
+       fi;
+       answer = 0; sent = 0; before = 0; DROP(DISPATCHER)
+     }
+  od
+}
+
 /* ---- The sweeper ---- */
 
 #define DUE_END_CALL     (has_due_at && duty[END_CALL] && (abandoned || end_call_for != expiry))
 #define DUE_HANG_UP      (has_due_at && duty[HANG_UP] && time_limit_ended)
 #define DUE_CLOSE_ROOM   (has_due_at && duty[CLOSE_ROOM] && (close_when != AT_END || tokens_ended) && (close_when != KEPT || !kept))
 #define DUE_EXTRACT      (has_due_at && duty[EXTRACT])
+#define DUE_SEND_EVENTS  (has_due_at && duty[SEND_EVENTS])
 #define DUE_DELETE_AGAIN (has_due_at && duty[DELETE_AGAIN] && late == IDLE && running == 0)
 
 proctype sweep(byte p) {
@@ -924,6 +1065,9 @@ end:
        :: DUE_CLOSE_ROOM -> d = CLOSE_ROOM
        :: DUE_EXTRACT -> d = EXTRACT
        :: DUE_DELETE_AGAIN -> d = DELETE_AGAIN
+#ifdef EVENTS
+       :: DUE_SEND_EVENTS -> d = SEND_EVENTS
+#endif
        fi;
        READ(p); is_exhausted = (tries[d] == MAX_TRIES)
      };
@@ -991,6 +1135,18 @@ end:
         ;
         settle(EXTRACT, REMOVE, p)
 #endif
+     :: d == SEND_EVENTS ->                 /* clear_owed_events removes it */
+        atomic {
+          if
+          :: event_queue = true
+          :: faults > 0 -> faults--
+          fi;
+          MAYBE_KILLED
+        }
+#ifdef BUG_EVENTS_SENT_WHEN_QUEUED
+        ;
+        settle(SEND_EVENTS, REMOVE, p)
+#endif
      :: d == DELETE_AGAIN ->
         WRITE(p, delete_pieces(), L_DELETE_PIECES, 0, 0, 0);
         if
@@ -1014,7 +1170,7 @@ proctype sweep_unreadable() {
 end:
   do
   :: atomic {
-       has_due_at && (duty[0] || duty[1] || duty[2] || duty[3] || duty[4]) ->
+       has_due_at && (duty[0] || duty[1] || duty[2] || duty[3] || duty[4] || duty[5]) ->
        READ(UNREADABLE); is_exhausted = (put_offs == MAX_TRIES);
 #ifndef BUG_LOG_AFTER_PUTTING_OFF
        logged_unreadable = (logged_unreadable || is_exhausted)
@@ -1075,7 +1231,9 @@ active proctype at_the_end() {
     assert(row != ACTIVE || logged[END_CALL]);                           /* every session ends */
     assert(!room_open || logged[CLOSE_ROOM] || logged[END_CALL]);        /* no room stays open */
     assert(!(row == COMPLETED && IS_PENDING));                           /* results, or a reason */
-    assert(!duty[0] && !duty[1] && !duty[2] && !duty[3] && !duty[4]);    /* every duty ends */
+    assert(!duty[0] && !duty[1] && !duty[2] && !duty[3] && !duty[4] && !duty[5]);    /* every duty ends */
+    assert(deleted || logged[SEND_EVENTS] || (happened & ~dispatched) == 0);         /* every event is sent */
+    assert(deleted || logged[SEND_EVENTS] || owed == 0);
     assert(!deleted || row == NO_ROW);                                   /* nothing of a deleted session is left */
     assert(!deleted || logged[DELETE_AGAIN] || !garbage && !call_piece && checkpoints + pieces[1] + pieces[2] + pieces[3] == 0)
   };
@@ -1097,6 +1255,9 @@ init {
     run save_turns();
 #elif !defined(CREATING)
     saved = SAVED; checkpoints = SAVED; acknowledged = SAVED;
+#if SAVED > 0
+    started = true;                       /* session.started was sent */
+#endif
 #endif
 #ifdef CALLING
     run call_tool();
@@ -1122,6 +1283,9 @@ init {
 #endif
 #ifdef RESULTS
     run extract_results();
+#endif
+#ifdef EVENTS
+    run dispatch_events();
 #endif
     run sweep(SWEEP);
 #ifdef UNREADABLE_ROW

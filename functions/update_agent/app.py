@@ -1,9 +1,10 @@
 """PATCH /api/v1/voice/agents/{agent_id}."""
 
 from pi_voice import container
-from pi_voice.domain.agents import MergePatch, SavedAgent
+from pi_voice.domain.agents import SavedAgent
 from pi_voice.domain.errors import AgentNotFound, AgentVersionConflict, InvalidOutputSchema, InvalidVariables
 from pi_voice.domain.ids import AgentId
+from pi_voice.domain.merge_patch import MergePatch
 from pi_voice.entrypoints.callers import Caller, IfMatch
 
 app = container.api()

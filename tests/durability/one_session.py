@@ -18,7 +18,7 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.entrypoints.events import MAX_DELIVERIES
-from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SignedWebhook
+from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SessionQueues, SignedWebhook
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.call_tool import CallTool
 from pi_voice.use_cases.complete_session import CompleteSession
@@ -139,7 +139,7 @@ class Queue:
 
     waiting: list[Message] = field(default_factory=list)
 
-    async def put(self, session_id: SessionId) -> None:
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:  # noqa: ARG002 (time is the test's)
         await asked(StorageError, lambda: self.waiting.append(Message(session_id)))
 
     async def delay(self, receipt_handle: str, seconds: int) -> None: ...
@@ -153,7 +153,8 @@ class OneSession:
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.clock, self.store = clock, store
-        self.room, self.model, self.queue = Room(), Model(), Queue()
+        self.room, self.model, self.queue, self.event_queue = Room(), Model(), Queue(), Queue()
+        queues = SessionQueues(self.queue, self.event_queue)
         self._participants = 0
         sessions, checkpoints, transcripts = store.sessions, store.checkpoints, store.transcripts_kept(0, clock)
         tool_calls = store.tool_calls
@@ -165,18 +166,20 @@ class OneSession:
         self.stop_session = StopSession(sessions, tool_calls, self.room, clock)
         end_session = EndSession(sessions, transcripts, checkpoints, clock)
         extractor = Extractor(self.model, clock=clock, sleep=lambda _: asyncio.sleep(0))
-        self.extract_results = ExtractResults(store.agents, sessions, content, extractor, self.queue, clock)
+        self.extract_results = ExtractResults(store.agents, sessions, content, extractor, queues, clock)
         self.complete_session = CompleteSession(
-            sessions, end_session, self.extract_results, lambda: self.room, Unlimited()
+            sessions, end_session, self.extract_results, lambda: self.room, Unlimited(), self.event_queue
         )
-        self.save_transcript = SaveTranscript(sessions, checkpoints)
+        self.save_transcript = SaveTranscript(sessions, checkpoints, clock)
         self.call_tool = CallTool(store.agents, sessions, tool_calls, clock)
         self.report_usage = ReportUsage(sessions, clock)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
-            sessions, transcripts, end_session, self.stop_session, self.room, self.queue, clock=clock
+            sessions, transcripts, end_session, self.stop_session, self.room, queues, clock=clock
         )
-        self.receive_livekit_webhook = ReceiveLivekitWebhook(TrustingVerifier(), sessions, lambda: self.room, clock)
+        self.receive_livekit_webhook = ReceiveLivekitWebhook(
+            TrustingVerifier(), sessions, lambda: self.room, lambda: self.event_queue, clock
+        )
         self.read_sessions = ReadSessions(sessions, content)
         self.delete_session = DeleteSession(sessions, transcripts, clock)
 

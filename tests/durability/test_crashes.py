@@ -39,6 +39,9 @@ TOKENS_ENDED: Final = 600 + 60 + 1
 """Seconds after which no token can open the room any more."""
 
 RECHECK_SECONDS: Final = 120
+SWEEP_SECONDS: Final = 11
+"""Seconds after which the sweeper queues the events of a session."""
+
 LATER: Final = 3_600 + RECHECK_SECONDS
 """Seconds after which the sweeper handles unfinished work, and before which a client may return."""
 
@@ -199,6 +202,8 @@ def given_up_with(turns: Turns) -> Callable[[Call], None]:
     def prepare(call: Call) -> None:
         assert call.create(max_duration_seconds=600) == 201  # without a limit it would be hung up first
         assert not turns or call.keep(turns) == 200
+        call.world.let_pass(call.session_id, SWEEP_SECONDS)
+        call.world.let_schedule_run(call.lane)  # dispatches the start of the call
         call.world.let_pass(call.session_id, NEVER_BACK)
 
     return prepare
@@ -223,13 +228,16 @@ def waiting_for_results(call: Call) -> None:
     with gemini_is_busy(call.lane):
         assert call.complete(ALL) == 200
     call.acknowledged = call.said(ALL)
+    call.world.work_on_events(call.lane)
     assert call.state["extraction"]["status"] == "pending"
 
 
 def completed(call: Call) -> None:
+    """Complete a session, and dispatch its events."""
     started(call)
     assert call.complete(ALL) == 200
     call.acknowledged = call.said(ALL)
+    call.world.work_on_events(call.lane)
 
 
 def left_behind(call: Call) -> None:
@@ -259,6 +267,19 @@ def deleted_in_a_race(call: Call) -> None:
     piece: Any = {**key, "data": {"B": call.word.encode()}}
     call.world.dynamodb.put_item(TableName=call.world.tables.transcripts, Item=piece)
     call.world.let_pass(call.session_id, 900)
+
+
+def owing_events(call: Call) -> None:
+    """Complete a session that owes three events: its start, its end and its results."""
+    started_with(ALL)(call)
+    assert call.complete() == 200
+
+
+def with_lost_events(call: Call) -> None:
+    """Let a session owe events whose messages were lost."""
+    owing_events(call)
+    call.world.empty_queue()
+    call.world.let_pass(call.session_id, SWEEP_SECONDS)
 
 
 def create(call: Call) -> int:
@@ -324,6 +345,10 @@ def extract(call: Call) -> int:
     return _status_of(lambda: call.world.work_on_queue(call.lane))
 
 
+def dispatch(call: Call) -> int:
+    return _status_of(lambda: call.world.work_on_events(call.lane))
+
+
 def _status_of(run: Callable[[], object]) -> int:
     try:
         run()
@@ -346,6 +371,7 @@ TRANSCRIPT: Final = "DynamoDB PutItem transcripts"
 DELETED: Final = "DynamoDB BatchWriteItem transcripts"
 FORGOTTEN: Final = "DynamoDB DeleteItem sessions"
 QUEUED: Final = "SQS SendMessage"
+DELIVERY: Final = "DynamoDB PutItem webhook_deliveries"
 
 OPERATIONS: Final = (
     Operation(
@@ -404,14 +430,14 @@ OPERATIONS: Final = (
     Operation(
         "complete with a transcript",
         "CompleteSession",
-        (KEY_TAKEN, COUNTED, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION, KEY_DONE),
+        (KEY_TAKEN, COUNTED, TRANSCRIPT, SESSION, QUEUED, MODEL, ROOM_CLOSED, SESSION, QUEUED, KEY_DONE),
         started,
         complete_with_transcript,
     ),
     Operation(
         "complete, and ask again",
         "CompleteSession",
-        (KEY_TAKEN, COUNTED, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION, KEY_DONE),
+        (KEY_TAKEN, COUNTED, TRANSCRIPT, SESSION, QUEUED, MODEL, ROOM_CLOSED, SESSION, QUEUED, KEY_DONE),
         started,
         complete_with_transcript,
         is_repeated=True,
@@ -419,7 +445,7 @@ OPERATIONS: Final = (
     Operation(
         "complete from kept turns",
         "CompleteSession",
-        (COUNTED, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, SESSION),
+        (COUNTED, TRANSCRIPT, SESSION, QUEUED, MODEL, ROOM_CLOSED, SESSION, QUEUED),
         started_with(ALL),
         complete_from_kept,
         (NEVER_BACK,),
@@ -427,14 +453,14 @@ OPERATIONS: Final = (
     Operation(
         "complete without a word",
         "CompleteSession",
-        (COUNTED, SESSION, ROOM_CLOSED, SESSION),
+        (COUNTED, SESSION, QUEUED, ROOM_CLOSED, SESSION),
         started,
         complete_without_a_word,
     ),
     Operation(
         "complete while Gemini is busy",
         "CompleteSession",
-        (COUNTED, TRANSCRIPT, SESSION, MODEL, ROOM_CLOSED, QUEUED, SESSION),
+        (COUNTED, TRANSCRIPT, SESSION, QUEUED, MODEL, ROOM_CLOSED, QUEUED, SESSION),
         started_with(ALL),
         complete_from_kept,
         (NEVER_BACK,),
@@ -478,7 +504,15 @@ OPERATIONS: Final = (
         (LATER,),
         is_deletion=True,
     ),
-    Operation("extract", "ExtractResults", (MODEL, SESSION), waiting_for_results, extract),
+    Operation("extract", "ExtractResults", (MODEL, SESSION, QUEUED), waiting_for_results, extract),
+    Operation(
+        "dispatch",
+        "DispatchEvents",
+        (DELIVERY, QUEUED, DELIVERY, QUEUED, DELIVERY, QUEUED, SESSION),
+        owing_events,
+        dispatch,
+    ),
+    Operation("sweep of events", "SweepSessions", (SESSION, QUEUED), with_lost_events, sweep),
     Operation(
         "extract while Gemini is busy",
         "ExtractResults",
@@ -561,6 +595,23 @@ def _completed(call: Call, state: Any) -> None:
     assert call.state["transcript"] == state["transcript"]
 
 
+def events_were_dispatched(call: Call) -> None:
+    """Assert that each event of the session has one delivery, and that none is owed any more."""
+    call.world.let_pass(call.session_id, LATER)
+    call.world.let_schedule_run(call.lane)
+    state, [row, *_] = call.state, call.world.rows_of(call.session_id)
+    assert "owed_events" not in row
+    assert "send_events" not in row["duties"]["M"]
+    expected = [f"session.{state['status']}"]
+    if "started_at" in row:
+        expected.append("session.started")
+    if (state["extraction"] or {}).get("status") in ("succeeded", "failed"):
+        expected.append(f"extraction.{state['extraction']['status']}")
+    assert sorted(call.world.dispatched(call.caller, call.session_id)) == sorted(expected)
+    if call.acknowledged and state["completed_by"] == "sweeper":
+        assert "started_at" in row  # turns were saved
+
+
 def closes_by_itself(room: Room) -> bool:
     """Return whether a room closes by itself."""
     return room.empty_timeout > 0 and room.departure_timeout > 0
@@ -596,6 +647,13 @@ def nothing_is_left(call: Call, operation: Operation) -> str:
     assert call.world.rows_of(call.session_id) == []
     assert call.session_id not in call.world.rooms(), "the room of a deleted session is open"
     return "deleted when asked again" if again else "deleted"
+
+
+def dispatch_all(call: Call) -> None:
+    """Dispatch the events of the caller's sessions, which the sweeper would find during a later operation."""
+    for session in call.caller.get("/sessions"):
+        call.world.put_into_event_queue(session["session_id"])
+    call.world.work_on_events(call.lane)
 
 
 def delete_all(call: Call) -> None:
@@ -705,6 +763,7 @@ def test_an_operation_sends_the_listed_requests(world: World, lane: Lane, operat
 
         assert status == 503 if operation.is_refused else status < 300
         assert sorted(steps) == sorted(operation.steps)  # some requests are concurrent
+        dispatch_all(call)
 
     world.unhurried(operate)
 
@@ -738,6 +797,8 @@ def test_no_call_is_lost_when_a_worker_is_killed(
         retried = f"{restored_or_not(call)}; " if operation.act is restore else retried
         let_time_pass(call, operation)
         outcome = retried + settled(call)
+    if not operation.is_deletion:
+        events_were_dispatched(call)
 
     record_property("outcome", outcome)
     delete_all(call)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar, get_args
 from uuid import uuid4
 
 import pytest
@@ -34,7 +34,11 @@ from local.template import Function, load
 from local.workers import Workers
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
+from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
 from pi_voice.domain.api_keys import CreateApiKeyRequest
+from pi_voice.domain.ids import EndpointId, WorkspaceId, uuid7
+from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
+from pi_voice.domain.webhook_events import SessionEventType
 from pi_voice.settings import TableNames
 from pi_voice.use_cases.manage_api_keys import ManageApiKeys
 from tests.durability.faulty_path import FaultyPaths, Reply, aws_name, by_token, gemini_name, livekit_name
@@ -59,6 +63,7 @@ _STANDSTILL_SECONDS: Final = 0.5
 _ROUNDS: Final = 10
 _TRIES: Final = 5
 _QUEUE: Final = "extractions"
+_EVENT_QUEUE: Final = "-events"
 _DEAD_LETTERS: Final = "extractions-dead"
 
 Result = TypeVar("Result")
@@ -71,6 +76,8 @@ class Caller:
     site: Site
     workspace: str
     key: str
+    endpoint_id: str
+    """An endpoint of the workspace that is subscribed to all events."""
     is_patient: bool = False
     """Whether the caller retries retryable errors: a busy machine may exceed DynamoDB's time limit."""
 
@@ -117,7 +124,7 @@ class Lane:
 
     def caller(self, caller: Caller) -> Caller:
         """Return the same caller for this lane's functions."""
-        return Caller(self.site, caller.workspace, caller.key)
+        return Caller(self.site, caller.workspace, caller.key, caller.endpoint_id)
 
 
 @dataclass
@@ -236,7 +243,18 @@ class World:
         manage_api_keys = ManageApiKeys(DynamoApiKeys(AwsClient(self.dynamodb, DEADLINE), self.tables.api_keys))
         request = CreateApiKeyRequest(workspace=workspace, name="durability")
         created = self.background.run(manage_api_keys.create_api_key(request))
-        return Caller(lane.site, workspace, created.api_key)
+        endpoint = WebhookEndpoint(
+            endpoint_id=EndpointId(uuid7()),
+            workspace=WorkspaceId(workspace),
+            url="https://receiver.example.com",
+            secret=SecretVersion("a1", 1),
+            created_at=0,
+            updated_at=0,
+            events=get_args(SessionEventType.__value__),
+        )
+        endpoints = DynamoWebhookEndpoints(AwsClient(self.dynamodb, DEADLINE), self.tables.webhook_endpoints)
+        self.background.run(endpoints.add(endpoint))
+        return Caller(lane.site, workspace, created.api_key, endpoint.endpoint_id)
 
     # ---- Time ----
 
@@ -278,19 +296,27 @@ class World:
     # ---- The schedule and the queue ----
 
     def let_schedule_run(self, lane: Lane) -> None:
-        """Run the sweeper and the queue's worker until both find no work."""
+        """Run the sweeper and the workers of both queues until all find no work."""
         for _ in range(_ROUNDS):
             swept = lane.invoke("SweepSessions", {})["data"]
-            if not self.work_on_queue(lane) and not any(swept.values()):
+            worked = self.work_on_queue(lane), self.work_on_events(lane)
+            if not any(worked) and not any(swept.values()):
                 return
         pytest.fail("The schedule found something to do every time.")
 
     def work_on_queue(self, lane: Lane) -> int:
-        """Deliver all messages to the worker, one at a time, and return their number; raises FunctionError.
+        """Deliver all unfinished extractions to their worker, and return their number; raises FunctionError."""
+        return self._work(lane, self.queue_url, "ExtractResults")
+
+    def work_on_events(self, lane: Lane) -> int:
+        """Deliver all sessions that owe events to their worker, and return their number; raises FunctionError."""
+        return self._work(lane, self.event_queue_url, "DispatchEvents")
+
+    def _work(self, lane: Lane, url: str, function: str) -> int:
+        """Deliver all messages to a worker, one at a time, and return their number; raises FunctionError.
 
         A failed message is visible again at once, without its delay.
         """
-        url = self.queue_url
         for number in count():
             answer = self.sqs.receive_message(
                 QueueUrl=url, MessageSystemAttributeNames=["All"], MaxNumberOfMessages=1, WaitTimeSeconds=0
@@ -307,7 +333,7 @@ class World:
             }
             done = False
             try:
-                failed = failures(lane.invoke("ExtractResults", {"Records": [record]}), {message["MessageId"]})
+                failed = failures(lane.invoke(function, {"Records": [record]}), {message["MessageId"]})
                 done = not failed
             finally:
                 if done:
@@ -338,6 +364,10 @@ class World:
         """Deliver a message of a session again, as SQS may."""
         self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps({"session_id": session_id}))
 
+    def put_into_event_queue(self, session_id: str) -> None:
+        """Deliver a message of a session that may owe events."""
+        self.sqs.send_message(QueueUrl=self.event_queue_url, MessageBody=json.dumps({"session_id": session_id}))
+
     def redrive(self) -> int:
         """Move all dead letters back to the queue, as SQS does for `make redrive`; return their number.
 
@@ -351,16 +381,33 @@ class World:
         return len(received)
 
     def empty_queue(self) -> None:
-        """Delete all messages."""
-        while messages := self.sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+        """Delete all messages of both queues."""
+        for url in (self.queue_url, self.event_queue_url):
+            while messages := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+                for message in messages:
+                    self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     @property
     def queue_url(self) -> str:
         """The queue of unfinished extractions."""
         [url] = [url for name, url in self.queue_urls.items() if name.endswith(_QUEUE)]
         return url
+
+    @property
+    def event_queue_url(self) -> str:
+        """The queue of sessions that owe events."""
+        [url] = [url for name, url in self.queue_urls.items() if name.endswith(_EVENT_QUEUE)]
+        return url
+
+    def dispatched(self, caller: Caller, session_id: str) -> list[str]:
+        """Return the types of the events of a session that have a delivery to the caller's endpoint."""
+        answer = self.dynamodb.query(
+            TableName=self.tables.webhook_deliveries,
+            KeyConditionExpression="endpoint_id = :endpoint",
+            ExpressionAttributeValues={":endpoint": {"S": caller.endpoint_id}},
+            ConsistentRead=True,
+        )
+        return [row["type"]["S"] for row in answer["Items"] if row["session_id"]["S"] == session_id]
 
     # ---- LiveKit ----
 

@@ -29,6 +29,12 @@ WEBHOOK_SECRET: Final = "a-webhook-secret-of-more-than-32-bytes"
 CLIENT_TOKEN_SECRET: Final = "a-client-token-secret-of-more-than-32-bytes"
 
 
+WEBHOOK_MASTERS: Final = {
+    "WEBHOOK_MASTER_ID": "a1",
+    "WEBHOOK_MASTER_A1": "a-master-of-webhook-secrets-of-more-than-32-bytes",
+}
+
+
 SECRETS_PREFIX: Final = "/deployed"
 
 

@@ -22,6 +22,7 @@ from tests.functions.api import (
     GRACE_SECONDS,
     SECRETS_PREFIX,
     WEBHOOK_KEY,
+    WEBHOOK_MASTERS,
     WEBHOOK_SECRET,
     Api,
     Functions,
@@ -40,6 +41,7 @@ WRONG: Final = (
     "LIVEKIT_WEBHOOK_API_SECRET",
     "GEMINI_API_KEY",
     "CLIENT_TOKEN_SECRET",
+    *WEBHOOK_MASTERS,
 )
 
 
@@ -72,6 +74,8 @@ def dynamodb(providers: Providers, moto: MotoServer) -> Iterator[DynamoDBClient]
             "LIVEKIT_WEBHOOK_API_KEY": WEBHOOK_KEY,
             "LIVEKIT_WEBHOOK_API_SECRET": WEBHOOK_SECRET,
             "CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET,
+            **WEBHOOK_MASTERS,
+            "WEBHOOK_ALLOW_LOOPBACK": "true",
             "GRACE_SECONDS": str(GRACE_SECONDS),
             **providers.variables,
         }
@@ -145,6 +149,7 @@ def secrets(providers: Providers, functions: Functions) -> Iterator[None]:
         },
         "gemini": {"GEMINI_API_KEY": providers.variables["GEMINI_API_KEY"]},
         "client-token": {"CLIENT_TOKEN_SECRET": CLIENT_TOKEN_SECRET},
+        "webhooks": WEBHOOK_MASTERS,
     }
     ssm = boto3.client("ssm")
     for group, values in groups.items():

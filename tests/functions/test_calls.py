@@ -1,5 +1,7 @@
 """Calls that one request makes to DynamoDB, LiveKit and Gemini in a new container."""
 
+import json
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +16,7 @@ import boto3
 import pytest
 from aiohttp import web
 
-from events.samples import AGENT_ID, API_KEY, SAMPLES, SESSION_ID
+from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID
 from local.http_server import serving
 from local.sample_call import SampleCall
 from pi_voice import container
@@ -22,7 +24,7 @@ from tests.functions.api import Api, Functions
 from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.providers import Providers
 from tests.functions.transcripts import ENDING
-from tests.functions.work import Work
+from tests.functions.work import EVERY_MINUTE, Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, snake_case
 
@@ -41,6 +43,30 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "get_agent_version, an earlier one": [*KEY, "GetItem agents", "GetItem agents"],
     "restore_agent_version": [*KEY, "GetItem agents", "GetItem agents", "TransactWriteItems agents agents"],
     "delete_agent": [*KEY, "GetItem agents", "DeleteItem agents"],
+    "create_webhook_endpoint": [
+        *KEY,
+        "Query webhook_endpoints",
+        "PutItem webhook_endpoints",
+        "Query webhook_endpoints",
+    ],
+    "list_webhook_endpoints": [*KEY, "Query webhook_endpoints"],
+    "get_webhook_endpoint": [*KEY, "GetItem webhook_endpoints"],
+    "update_webhook_endpoint": [
+        *KEY,
+        "GetItem webhook_endpoints",
+        "GetItem agents",
+        "UpdateItem webhook_endpoints",
+    ],
+    "rotate_webhook_secret": [*KEY, "GetItem webhook_endpoints", "UpdateItem webhook_endpoints"],
+    "delete_webhook_endpoint": [*KEY, "DeleteItem webhook_endpoints"],
+    "test_webhook_endpoint": [
+        *KEY,
+        "GetItem webhook_endpoints",
+        "PutItem webhook_deliveries",
+        "SendMessage deliveries",
+    ],
+    "list_webhook_deliveries": [*KEY, "GetItem webhook_endpoints", "Query webhook_deliveries"],
+    "redeliver_webhook": [*KEY, "GetItem webhook_endpoints", "GetItem webhook_deliveries"],
     "list_voices": KEY,
     "create_session": [*KEY, COUNT, "GetItem agents", "CreateRoom", "auth_tokens", "PutItem sessions"],
     "create_session, of an earlier version": [
@@ -74,6 +100,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "generateContent",
         "UpdateItem sessions",
         "DeleteRoom",
+        *2 * ["SendMessage events"],
     ],
     "complete_session, with checkpoints": [
         *KEY,
@@ -86,6 +113,7 @@ CALLS: Final[Mapping[str, list[str]]] = {
         "generateContent",
         "UpdateItem sessions",
         "DeleteRoom",
+        *2 * ["SendMessage events"],
     ],
     "rerun_extraction": [
         *KEY,
@@ -111,8 +139,19 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "stop_session": [*KEY, "GetItem sessions", "UpdateItem sessions", "DeleteRoom", "UpdateItem sessions"],
     "add_participant": [*KEY, "GetItem sessions"],
     "receive_livekit_webhook": ["UpdateItem sessions"],
+    "receive_livekit_webhook, a first join": ["UpdateItem sessions", "UpdateItem sessions", "SendMessage events"],
+    "receive_livekit_webhook, a later join": ["UpdateItem sessions"],
     "extract_results": ["GetItem sessions"],
     "sweep_sessions": ["Query sessions/by_due"] * 16,
+    "dispatch_events": ["GetItem sessions"],
+    "dispatch_events, without endpoints": ["GetItem sessions", "Query webhook_endpoints", "UpdateItem sessions"],
+    "deliver_event": [
+        "GetItem webhook_deliveries",
+        "GetItem webhook_endpoints",
+        "UpdateItem webhook_deliveries",
+        "UpdateItem webhook_deliveries",
+    ],
+    "sweep_deliveries": ["Query webhook_deliveries/by_due"] * 16,
     "create_api_key": ["PutItem api_keys"],
     "list_api_keys": ["Query api_keys/by_workspace"],
     "revoke_api_key": ["Query api_keys/by_workspace", "UpdateItem api_keys"],
@@ -138,8 +177,10 @@ class Listener:
         return sorted(self.calls)
 
     def record(self, operation: str, params: Mapping[str, Any]) -> None:
-        """Record one request to DynamoDB."""
+        """Record one request to DynamoDB, or one message to a queue."""
         if "QueueUrl" in params:
+            if operation == "SendMessage":
+                self.calls.append(f"SendMessage {_queue_at(params['QueueUrl'])}")
             return
         names = {str(table): name for name, table in container.tables()._asdict().items()}
         match operation:
@@ -177,6 +218,12 @@ class Listener:
 
         yield providers.do(start())
         providers.do(relay.aclose())
+
+
+def _queue_at(url: str) -> str:
+    """Return what a queue holds; that of `work` has a name of its own."""
+    named = {os.environ["EVENT_QUEUE_URL"]: "events", os.environ["DELIVERY_QUEUE_URL"]: "deliveries"}
+    return named.get(url, "extractions")
 
 
 def _lack(operation: str, params: Mapping[str, Any]) -> str:
@@ -239,21 +286,52 @@ def call(api: Api, listener: Listener) -> Call:
 def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind: the sample of a route, or a request named here."""
     api = call.api
-    texts = {API_KEY: str(api.key), AGENT_ID: call.agent_id, SESSION_ID: call.ongoing.removeprefix("/sessions/")}
+    endpoint = api.post("/webhook-endpoints", url="https://9.9.9.9/").data  # a literal address is not looked up
+    texts = {
+        API_KEY: str(api.key),
+        AGENT_ID: call.agent_id,
+        ENDPOINT_ID: endpoint["endpoint_id"],
+        EVENT_ID: api.post(f"/webhook-endpoints/{endpoint['endpoint_id']}/test").json["data"]["event_id"],
+        SESSION_ID: call.ongoing.removeprefix("/sessions/"),
+    }
     sample = SampleCall(lambda name, event: functions.invoke(snake_case(name), event), texts=texts)
 
     def good(function: str) -> None:
         sample.request(function)
         assert sample.statuses[function] == SAMPLES[function].status
 
+    unreachable = api.post("/webhook-endpoints", url="http://127.0.0.1:9/").data
+    tried = api.post(f"/webhook-endpoints/{unreachable['endpoint_id']}/test").json["data"]
+    due = json.dumps({**{name: tried[name] for name in ("endpoint_id", "delivery_id", "tries")}, "redeliveries": 0})
+    unknown = json.dumps({"session_id": SESSION_ID})
     facts = api.get(call.ongoing).data["livekit"]
-    webhook_body = event("room_finished", {**call.session, "sid": facts["room_sid"]})
+    room = {**call.session, "sid": facts["room_sid"]}
+    webhook_body, join = event("room_finished", room), event("participant_joined", room)
+    owing = message(json.dumps({"session_id": call.completed.removeprefix("/sessions/")}))
+
+    def later_join() -> None:
+        Webhook(functions).send(join)
+        functions.start_over()
+        listener.calls.clear()
+        Webhook(functions).send(join)
+
     key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
     revoked = {"workspace": "w", "key_id": key["key_id"]}
     changed = f"/agents/{api.agent()}"
     assert api.patch(changed, {"name": "Bea"}).data["version"] == 2
     pinned = {"agent_id": changed.removeprefix("/agents/"), "agent_version": 1, "participant": {"identity": "caller-1"}}
     work.put(call.completed.removeprefix("/sessions/"))
+
+    def again(sweep: Callable[[], Any]) -> Callable[[], Any]:
+        """Run a schedule twice, and record the second run, for which other tests left nothing due."""
+
+        def second() -> Any:
+            sweep()
+            functions.start_over()
+            listener.calls.clear()
+            return sweep()
+
+        return second
 
     def with_tool_calls() -> Any:
         assert api.post(f"{call.with_checkpoints}/tool-calls", SAMPLES["CallTool"].body).status == 200
@@ -273,7 +351,13 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
         "rerun_extraction": lambda: api.post(f"{call.completed}/extract").data,
         "receive_livekit_webhook": lambda: Webhook(functions).send(webhook_body),
         "extract_results": work.deliver,
-        "sweep_sessions": work.sweep,
+        "sweep_sessions": again(work.sweep),
+        "dispatch_events": lambda: functions.invoke("dispatch_events", {"Records": [message(unknown)]}),
+        "dispatch_events, without endpoints": lambda: functions.invoke("dispatch_events", {"Records": [owing]}),
+        "receive_livekit_webhook, a first join": lambda: Webhook(functions).send(join),
+        "receive_livekit_webhook, a later join": later_join,
+        "deliver_event": lambda: functions.invoke("deliver_event", {"Records": [message(due)]}),
+        "sweep_deliveries": again(lambda: functions.invoke("sweep_deliveries", EVERY_MINUTE)),
         "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
         "list_api_keys": lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"],
         "revoke_api_key": lambda: functions.invoke("revoke_api_key", revoked)["data"],

@@ -14,7 +14,7 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 
 from deploy import write_secrets
 from pi_voice.logs import logger
-from tests.functions.api import Api, Functions, caller
+from tests.functions.api import WEBHOOK_MASTERS, Api, Functions, caller
 from tests.functions.livekit_webhooks import Webhook, event, signed
 from tests.functions.providers import Providers
 
@@ -24,14 +24,21 @@ STORED_NAMES: Final = {
     write_secrets.PREVIOUS,
     write_secrets.NEXT,
 }
+MASTERS: Final = {name for name in WEBHOOK_MASTERS if name != write_secrets.MASTER_ID}
 CONFIGURED: Final = sorted(
-    name for name in STORED_NAMES if name.removesuffix("_API_KEY") + "_API_SECRET" not in STORED_NAMES - {name}
+    {name for name in STORED_NAMES if name.removesuffix("_API_KEY") + "_API_SECRET" not in STORED_NAMES - {name}}
+    | MASTERS
 )
 """Variables that `make secrets` stores, without LiveKit's API keys, which only name their secrets."""
 
-CREDENTIAL: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+|pi_live_\w+|pi_sess_[\w-]+|auth_tokens/[\w-]+")
+CREDENTIAL: Final = re.compile(
+    r"eyJ[\w-]+\.[\w-]+\.[\w-]+|pi_live_\w+|pi_sess_[\w-]+|auth_tokens/[\w-]+|whsec_[\w+/=]+"
+)
 NAME_OF_A_CREDENTIAL: Final = re.compile(r"(.*_)?(token|secret|password|api_key)")
-ISSUING: Final = ("create_api_key", "create_session", "renew_session", "add_participant")
+ISSUING: Final = (
+    *("create_api_key", "create_session", "renew_session", "add_participant"),
+    *("create_webhook_endpoint", "rotate_webhook_secret"),
+)
 """Functions whose responses contain credentials."""
 
 SAID: Final = "A word said in confidence."
@@ -114,7 +121,14 @@ def calls(
     )
     assert Webhook(functions).send(webhook, token).status == 200
     assert Webhook(functions).send(webhook + " ", token).status == 401
+    endpoint = api.post("/webhook-endpoints", url="https://9.9.9.9/").data
+    endpoint_path = f"/webhook-endpoints/{endpoint['endpoint_id']}"
+    assert api.post(f"{endpoint_path}/rotate-secret").data["secret"] != endpoint["secret"]
+    assert api.get(endpoint_path).data.keys() == endpoint.keys() - {"secret"}
+    api.patch(endpoint_path, {"secret": endpoint["secret"]}).error("invalid_request", 400)
     statuses = [
+        api.patch(endpoint_path, {"url": "https://9.9.9.9/new"}).status,
+        api.get("/webhook-endpoints").status,
         api.get("/sessions").status,
         client.get(path).status,
         client.post(f"{path}/transcript", {"from": 0, "turns": [{"role": "user", "text": SAID}]}).status,
@@ -126,7 +140,7 @@ def calls(
         api.post("/sessions", agent_id=agent, participant={"identity": ""}).status,
         Api(functions, api.workspace, f"{api.key}x").get(path).status,
     ]
-    assert statuses == [200, 200, 200, 409, 401, 200, 200, 409, 400, 401]
+    assert statuses == [200, 200, 200, 200, 200, 409, 401, 200, 200, 409, 400, 401]
     exchanged = [*functions.events, *(text for _, text in functions.responses)]
     credentials = {credential for text in exchanged for credential in CREDENTIAL.findall(text)}
     issued = {
@@ -173,7 +187,13 @@ def test_no_log_line_answer_or_stored_item_contains_a_secret(seen: Seen) -> None
 
 
 def test_all_kinds_of_secrets_are_looked_for(seen: Seen) -> None:
-    fewest = {"eyJ": 3, "pi_live_": 2, "pi_sess_": 1, "auth_tokens/": 2}  # a renewal in the same second signs the same
+    fewest = {
+        "eyJ": 3,
+        "pi_live_": 2,
+        "pi_sess_": 1,
+        "auth_tokens/": 2,
+        "whsec_": 2,
+    }  # a renewal in the same second signs the same
     found = Counter(prefix for secret in seen.secrets.values() for prefix in fewest if secret.startswith(prefix))
 
     assert [prefix for prefix, number in fewest.items() if found[prefix] < number] == []
@@ -185,6 +205,7 @@ def test_all_kinds_of_secrets_are_looked_for(seen: Seen) -> None:
         "LIVEKIT_API_SECRET",
         "LIVEKIT_WEBHOOK_API_SECRET",
         "LIVEKIT_WEBHOOK_PREVIOUS_API_SECRET",
+        "WEBHOOK_MASTER_A1",
     }
     assert [name for name, secret in seen.secrets.items() if len(secret) <= 8] == []
 

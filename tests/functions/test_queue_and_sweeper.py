@@ -171,6 +171,11 @@ def test_the_queue_delivers_a_message_six_times() -> None:
 NOTHING = SweepSessionsResult().model_dump()
 
 
+def swept(work: Work) -> dict[str, int]:
+    """Run the schedule, and return what it did, apart from events, which are due after ten seconds."""
+    return {**work.sweep(), "events_queued": 0}
+
+
 def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results(api: Api, work: Work) -> None:
     session = a_call(api)
     assert (
@@ -179,35 +184,54 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints_and_gets_results
     )
     work.advance(session["session_id"], 600 + GRACE_SECONDS)
 
-    assert work.sweep() == {**NOTHING, "completed": 1}
+    assert swept(work) == {**NOTHING, "completed": 1}
 
     state = state_of(api, session)
     assert (state["status"], state["completed_by"], state["end_reason"]) == ("completed", "sweeper", "expired")
     assert (state["transcript"], state["extraction"]["status"]) == (TURNS, "pending")
-    assert work.sweep() == {**NOTHING, "rooms_closed": 1, "queued": 1}
+    assert swept(work) == {**NOTHING, "rooms_closed": 1, "queued": 1}
     assert work.deliver() == []
     state = state_of(api, session)
     assert (state["results"]["guests"], state["extraction"]["attempts"]) == (4, 1)
-    assert work.sweep() == NOTHING
+    assert swept(work) == NOTHING
+
+
+def test_the_event_of_a_saved_turn_is_queued_by_the_sweeper_and_then_dispatched(
+    api: Api, work: Work, dynamodb: DynamoDBClient
+) -> None:
+    session_id = a_call(api)["session_id"]
+    assert api.post(f"/sessions/{session_id}/transcript", {"from": 0, "turns": TURNS}).status == 200
+    work.advance(session_id, 11)
+    table, key = os.environ["VOICE_SESSIONS_TABLE"], {"session_id": {"S": session_id}}
+    owed = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    assert [event["M"]["type"]["S"] for event in owed["owed_events"]["L"]] == ["session.started"]
+
+    assert work.sweep()["events_queued"] >= 1
+    record = message(json.dumps({"session_id": session_id}))
+    assert work.functions.invoke("dispatch_events", {"Records": [record]}) == {"batchItemFailures": []}
+
+    row = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    assert "owed_events" not in row
+    assert row["duties"]["M"].keys() == owed["duties"]["M"].keys() - {"send_events"}
 
 
 def test_an_abandoned_session_without_checkpoints_fails_with_the_reason(api: Api, work: Work) -> None:
     session = a_call(api)
     work.advance(session["session_id"], 600 + GRACE_SECONDS)
 
-    assert work.sweep() == {**NOTHING, "failed": 1}
+    assert swept(work) == {**NOTHING, "failed": 1}
 
     state = state_of(api, session)
     assert (state["status"], state["end_reason"], state["failure"]["code"]) == ("failed", "expired", "expired")
-    assert work.sweep() == {**NOTHING, "rooms_closed": 1}
-    assert work.sweep() == NOTHING
+    assert swept(work) == {**NOTHING, "rooms_closed": 1}
+    assert swept(work) == NOTHING
 
 
 def test_a_session_is_not_ended_before_its_grace_time_is_over(api: Api, work: Work) -> None:
     session = a_call(api)
     work.advance(session["session_id"], 600 + GRACE_SECONDS - 300)
 
-    assert work.sweep() == NOTHING
+    assert swept(work) == NOTHING
     assert api.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS).json["results"]["guests"] == 4
 
 
@@ -217,9 +241,9 @@ def test_an_extraction_lost_in_a_crash_is_queued_again(api: Api, front: Front, w
         assert broken.post(f"/sessions/{session['session_id']}/complete", transcript=TURNS).status == 200
     work.delete_all()
 
-    assert work.sweep() == NOTHING
+    assert swept(work) == NOTHING
     work.advance(session["session_id"], 3_600)
-    assert work.sweep() == {**NOTHING, "rooms_closed": 1, "queued": 1}
+    assert swept(work) == {**NOTHING, "rooms_closed": 1, "queued": 1}
     assert work.deliver() == []
     assert state_of(api, session)["results"]["guests"] == 4
 
@@ -233,10 +257,10 @@ def test_all_of_a_deleted_session_is_gone_once_its_tokens_have_expired(
     late = {"session_id": {"S": session["session_id"]}, "piece": {"S": "transcript#late#000"}, "data": {"B": b"said"}}
     dynamodb.put_item(TableName=os.environ["VOICE_TRANSCRIPTS_TABLE"], Item=late)  # by a request that lost a race
 
-    assert work.sweep() == {**NOTHING, "rooms_closed": 1}
+    assert swept(work) == {**NOTHING, "rooms_closed": 1}
     work.advance(session["session_id"], 900)
-    assert work.sweep() == {**NOTHING, "deleted": 1, "rooms_closed": 1}  # once more: no token is good any more
-    assert work.sweep() == NOTHING
+    assert swept(work) == {**NOTHING, "deleted": 1, "rooms_closed": 1}  # once more: no token is good any more
+    assert swept(work) == NOTHING
 
     for table in dynamodb.list_tables()["TableNames"]:
         items = dynamodb.scan(TableName=table)["Items"]
@@ -244,4 +268,4 @@ def test_all_of_a_deleted_session_is_gone_once_its_tokens_have_expired(
 
 
 def test_a_sweep_without_due_sessions_does_nothing(work: Work) -> None:
-    assert work.sweep() == NOTHING
+    assert swept(work) == NOTHING

@@ -14,13 +14,16 @@ from mypy_boto3_dynamodb.client import DynamoDBClient
 from events.samples import API_KEY
 from local.sample_call import SampleCall
 from pi_voice import container
+from pi_voice.domain.webhook_endpoints import MAX_ENDPOINTS
 from tests.functions.api import GRACE_SECONDS, Api, Functions
+from tests.functions.delivery_work import DeliveryWork
 from tests.functions.front import Front, changed_environment, without_gemini
 from tests.functions.livekit_webhooks import Webhook, event
 from tests.functions.transcripts import ENDING
-from tests.functions.work import Work
+from tests.functions.work import Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import FUNCTIONS, ROOT, ROUTES, SECRET, SECRETS, rights_of, snake_case
+from tests.support.webhook_receiver import Receiver
 
 Uses = dict[str, set[str]]
 
@@ -71,7 +74,7 @@ class Watch:
             case "GetParameters":
                 used = [(f"{GROUPS[name.rpartition('/')[2]]}{SECRET}", "read") for name in params["Names"]]
             case _ if "QueueUrl" in params:
-                used = [("ExtractionQueue", operation)]
+                used = [(_queue_at(params["QueueUrl"]), operation)]
             case _:
                 index = f"/index/{params['IndexName']}" if "IndexName" in params else ""
                 used = [(params["TableName"] + index, operation)]
@@ -90,7 +93,16 @@ class Watch:
             names.transcripts: "TranscriptsTable",
             names.api_keys: "ApiKeysTable",
             names.idempotency: "IdempotencyTable",
+            names.webhook_endpoints: "WebhookEndpointsTable",
+            names.webhook_deliveries: "WebhookDeliveriesTable",
         }.get(table, table)
+
+
+def _queue_at(url: str) -> str:
+    """Return the logical id of a queue; that of `work` has a name of its own."""
+    if url.endswith("-deliveries.fifo"):
+        return "DeliveryQueue"
+    return "EventQueue" if url.endswith("-events") else "ExtractionQueue"
 
 
 @pytest.fixture
@@ -148,6 +160,18 @@ class Day:
         """Write a piece of a session that was deleted, as a request that lost a race may do."""
         key = {"session_id": {"S": id_in(path)}, "piece": {"S": "transcript#late#000"}}
         self.dynamodb.put_item(TableName=container.tables().transcripts, Item=key)
+
+    def row_of_endpoint(self, endpoint_id: str) -> dict[str, Any]:
+        """Return the stored row of a webhook endpoint."""
+        key = {"workspace": {"S": self.api.workspace}, "endpoint_id": {"S": endpoint_id}}
+        table = container.tables().webhook_endpoints
+        return dict(self.dynamodb.get_item(TableName=table, Key=key, ConsistentRead=True)["Item"])
+
+    def add_endpoint(self, row: dict[str, Any], number: int) -> None:
+        """Store another webhook endpoint like this one."""
+        another = {**row, "endpoint_id": {"S": f"01a1f31c-9e40-7b16-8c53-{number:012}"}}
+        del another["secret_made_by"]
+        self.dynamodb.put_item(TableName=container.tables().webhook_endpoints, Item=another)
 
     def fail_a_session(self, front: Front) -> None:
         """Make Gemini fail while a session is being stored."""
@@ -222,6 +246,31 @@ def requests_are_repeated(day: Day) -> None:
             assert watch.during("CompleteSession", lambda: api.post(f"{call}/complete", ENDING)).status == status
 
 
+def webhook_endpoints_are_registered(day: Day) -> None:
+    watch, api = day.watch, day.api
+    create = partial(api.post, "/webhook-endpoints", url="https://9.9.9.9/", agent_id=api.agent())
+    with once(api):
+        for refused in ({"url": "ftp://9.9.9.9/"}, {"url": "https://9.9.9.9/", "agent_id": "unknown"}):
+            failing = partial(api.post, "/webhook-endpoints", refused)
+            assert watch.during("CreateWebhookEndpoint", failing).status == 400
+        first, again = (watch.during("CreateWebhookEndpoint", create).data for _ in range(2))
+        assert first == again
+        for endpoint_id, status in ((first["endpoint_id"], 200), (first["endpoint_id"], 200), ("unknown", 404)):
+            rotate = partial(api.post, f"/webhook-endpoints/{endpoint_id}/rotate-secret")
+            assert watch.during("RotateWebhookSecret", rotate).status == status
+    row = day.row_of_endpoint(first["endpoint_id"])
+    for number in range(MAX_ENDPOINTS - 2):
+        day.add_endpoint(row, number)
+
+    def rival(step: str) -> None:
+        if step == "PutItem WebhookEndpointsTable":
+            watch.before = lambda _: None
+            day.add_endpoint(row, 99)
+
+    watch.before = rival
+    assert watch.during("CreateWebhookEndpoint", create).status == 400  # the rival's endpoint was the last one
+
+
 def a_call_is_made(day: Day, webhook: Webhook) -> None:
     watch, api = day.watch, day.api
     session = api.session()
@@ -233,11 +282,13 @@ def a_call_is_made(day: Day, webhook: Webhook) -> None:
     with once(api, "another"):
         own_identity = partial(api.post, f"{path}/participants", identity=session["participant"]["identity"])
         assert watch.during("AddParticipant", own_identity).status == 400
+    facts = api.get(path).data["livekit"]
+    join = event("participant_joined", {**session, "sid": facts["room_sid"]})  # it starts the call
+    assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, join)).status == 200
     for _ in range(2):
         assert watch.during("SaveTranscript", partial(api.post, f"{path}/transcript", TURNS)).status == 200
     assert watch.during("RenewSession", lambda: api.post(f"{path}/renew")).status == 200  # with the turns so far
     assert api.post(f"{path}/stop").status == 200
-    facts = api.get(path).data["livekit"]
     for kind, sid in (("participant_joined", facts["room_sid"]), ("room_finished", "RM_another")):
         body = event(kind, {**session, "sid": sid})  # the room of the stopped call is closed again
         assert watch.during("ReceiveLivekitWebhook", partial(webhook.send, body)).status == 200
@@ -271,6 +322,37 @@ def results_are_extracted_by_hand(day: Day) -> None:
     day.watch.during("RerunExtraction", lambda: day.api.post(f"{call}/extract").data)
 
 
+def events_are_delivered(day: Day, receiver: Receiver) -> None:
+    watch, api = day.watch, day.api
+    work = DeliveryWork(api.functions, day.dynamodb, day.work.sqs)
+    for drain in (work.dispatch, work.deliver):  # what other requests left
+        drain()
+    fields = {"events": ["session.completed"], "include": ["transcript"]}
+    endpoint = api.post("/webhook-endpoints", url=receiver.url, **fields).data
+    receiver.secret, receiver.statuses = endpoint["secret"], [500, 500, 204]
+    path = f"/webhook-endpoints/{endpoint['endpoint_id']}"
+    with once(api):
+        for tested, status in (("/webhook-endpoints/unknown", 404), (path, 202), (path, 202)):
+            assert watch.during("TestWebhookEndpoint", partial(api.post, f"{tested}/test")).status == status
+    call = day.call()
+    assert api.post(f"{call}/complete", ENDING).status == 200
+    assert watch.during("DispatchEvents", work.dispatch) == 1
+    assert watch.during("DeliverEvent", work.deliver) == 2
+    list_deliveries = partial(api.get, f"{path}/deliveries")
+    log = watch.during("ListWebhookDeliveries", list_deliveries).json["data"]
+    assert {each["status"] for each in log} == {"pending"}
+    for each in log:
+        work.make_due(each["delivery_id"])
+    assert watch.during("SweepDeliveries", work.sweep)["queued"] == 2
+    assert watch.during("DeliverEvent", work.deliver) == 2
+    redeliver = partial(api.post, f"{path}/deliveries/{log[0]['delivery_id']}/redeliver")
+    assert watch.during("RedeliverWebhook", redeliver).status == 202
+    broken = {"Records": [message("?")]}
+    assert watch.during("DeliverEvent", partial(api.functions.invoke, "deliver_event", broken))["batchItemFailures"]
+    assert watch.during("DispatchEvents", partial(api.functions.invoke, "dispatch_events", broken))["batchItemFailures"]
+    assert api.delete(path).status == 204
+
+
 @pytest.mark.usefixtures("secrets")
 def test_functions_use_exactly_the_rights_of_the_template(
     functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
@@ -279,6 +361,9 @@ def test_functions_use_exactly_the_rights_of_the_template(
 
     each_function_gets_its_sample(day, functions)
     requests_are_repeated(day)
+    with Receiver.running() as receiver:
+        events_are_delivered(day, receiver)
+    webhook_endpoints_are_registered(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)
     results_are_extracted_by_hand(day)

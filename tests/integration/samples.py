@@ -7,10 +7,12 @@ from typing import Any
 from pi_voice.domain.agents import Agent, Behaviors, VoiceChoice
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId, uuid7
+from pi_voice.domain.ids import AgentId, EndpointId, EventId, SessionId, TranscriptId, WorkspaceId, uuid7
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session, SessionCompletion, Tombstone
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.variables import Variable
+from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
+from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 from tests.integration.store import Store
 
 ACME = WorkspaceId("acme")
@@ -58,6 +60,46 @@ def an_agent(**changes: Any) -> Agent:
         metadata={"team": "früh", "empty": ""},
     )
     return agent.model_copy(update=changes)
+
+
+def a_webhook_endpoint(**changes: Any) -> WebhookEndpoint:
+    """Make an endpoint with all fields set."""
+    endpoint = WebhookEndpoint(
+        endpoint_id=EndpointId(uuid7()),
+        workspace=ACME,
+        url="https://hooks.example.com/é?a=b",
+        secret=SecretVersion("b2", 7),
+        created_at=NOW,
+        updated_at=NOW + 1,
+        events=("session.started", "session.completed"),
+        include=("transcript", "results"),
+        agent_id=AgentId(uuid7()),
+        description="Réception 🏥",
+        active=False,
+        previous_secret=SecretVersion("a1", 6),
+        previous_secret_ends_at=NOW + 86_400,
+        failing_since=NOW + 2,
+        disabled_at=NOW + 3,
+        disabled_reason="failing",
+        revision=4,
+        secret_made_by="hash",
+    )
+    return replace(endpoint, **changes)
+
+
+def a_new_endpoint(**changes: Any) -> WebhookEndpoint:
+    """Make an endpoint with defaults."""
+    return WebhookEndpoint(
+        **{
+            "endpoint_id": EndpointId(uuid7()),
+            "workspace": ACME,
+            "url": "https://hooks.example.com/",
+            "secret": SecretVersion("a1", 1),
+            "created_at": NOW,
+            "updated_at": NOW,
+            **changes,
+        }
+    )
 
 
 def a_session(**changes: Any) -> Session:
@@ -125,3 +167,28 @@ TURNS: list[TranscriptTurn] = [
     {"role": "user", "text": 'Quarante-deux — 四十二 🎂 "\\\n\x00', "start_ms": 1_000, "end_ms": None},
     {"role": "user", "text": ""},
 ]
+
+
+def a_delivery(**changes: Any) -> Delivery:
+    """Make a pending delivery of a session's event that is due."""
+    event_id = EventId(changes.pop("event_id", uuid7()))
+    endpoint_id = changes.pop("endpoint_id", EndpointId("019a0000-0000-7000-8000-0000000000e1"))
+    return Delivery(
+        **{
+            "endpoint_id": endpoint_id,
+            "delivery_id": delivery_id(event_id, endpoint_id),
+            "workspace": ACME,
+            "event_id": event_id,
+            "type": "session.completed",
+            "event_at": NOW - 5,
+            "created_at": NOW - 3,
+            "session_id": SessionId("019a0000-0000-7000-8000-000000000002"),
+            "due_at": NOW,
+            **changes,
+        }
+    )
+
+
+def without_events(duties: Duties) -> Duties:
+    """Return duties besides that of sending events, which has tests of its own."""
+    return duties.without("send_events")

@@ -19,6 +19,8 @@ from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
 from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
 from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+from pi_voice.adapters.dynamodb.webhook_deliveries import DynamoWebhookDeliveries
+from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
 from pi_voice.domain.ids import Clock
 from pi_voice.domain.sessions import Session
 from pi_voice.settings import TableNames
@@ -128,6 +130,14 @@ class Store:
     def tool_calls_kept(self, days: int = 0) -> DynamoToolCalls:
         return DynamoToolCalls(self.aws, self.names.sessions, self.names.transcripts, days)
 
+    @property
+    def webhook_deliveries(self) -> DynamoWebhookDeliveries:
+        return DynamoWebhookDeliveries(self.aws, self.names.webhook_deliveries)
+
+    @property
+    def webhook_endpoints(self) -> DynamoWebhookEndpoints:
+        return DynamoWebhookEndpoints(self.aws, self.names.webhook_endpoints)
+
     def checkpoints_kept(self, days: int = 0) -> DynamoCheckpoints:
         return DynamoCheckpoints(self.aws, self.names.sessions, self.names.transcripts, days)
 
@@ -155,14 +165,18 @@ class Store:
     def words(self) -> str:
         """Return everything that is stored, as one text to search."""
         names = self.names
-        tables = (names.agents, names.sessions, names.transcripts, names.api_keys)
+        tables = (names.agents, names.sessions, names.transcripts, names.api_keys, names.webhook_endpoints)
         return json.dumps([self.rows(table) for table in tables], default=repr, ensure_ascii=False)
 
     def fill_sessions(self, rows: Iterable[Row]) -> None:
         """Write many session rows with few requests."""
+        self.fill(self.names.sessions, rows)
+
+    def fill(self, table: str, rows: Iterable[Row]) -> None:
+        """Write many rows with few requests."""
         waiting = [{"PutRequest": {"Item": row}} for row in rows]
         for start in range(0, len(waiting), _ROWS_PER_BATCH):
-            batch: dict[str, Any] = {self.names.sessions: waiting[start : start + _ROWS_PER_BATCH]}
+            batch: dict[str, Any] = {table: waiting[start : start + _ROWS_PER_BATCH]}
             while batch:
                 batch = dict(self.dynamodb.batch_write_item(RequestItems=batch)["UnprocessedItems"])
 

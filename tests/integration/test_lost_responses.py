@@ -12,7 +12,7 @@ from aiohttp import web
 from pi_voice.domain.sessions import Session
 from tests.integration.conftest import AwsAt
 from tests.integration.provider import Provider, hangs_up
-from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
+from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_new_endpoint, a_session, an_agent
 from tests.integration.store import Store
 
 AGENT, END = an_agent(), a_call_end()
@@ -85,11 +85,23 @@ def test_saved_turns_are_stored_once_by_the_token_of_their_transaction(
 ) -> None:
     session = added(store, runner)
 
-    grown = runner.run(lossy.checkpoints.append(session, TURNS, 100))
+    grown = runner.run(lossy.checkpoints.append(session, TURNS, 100, NOW))
 
     assert grown
     assert runner.run(store.checkpoints.read(grown)) == TURNS
     assert_sent_twice_with_one_token(provider)
+
+
+def test_a_webhook_endpoint_is_disabled_by_the_call_whose_response_was_lost(
+    lossy: Store, store: Store, runner: asyncio.Runner, provider: Provider
+) -> None:
+    endpoint = a_new_endpoint()
+    runner.run(store.webhook_endpoints.add(endpoint))
+
+    disabled = runner.run(lossy.webhook_endpoints.disable(endpoint, "gone", NOW))
+
+    assert disabled == replace(endpoint, disabled_at=NOW, disabled_reason="gone")
+    assert len(provider.received) == 2
 
 
 def test_a_saved_agent_is_stored_once_by_the_token_of_its_transaction(

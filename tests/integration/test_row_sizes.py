@@ -16,6 +16,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent, WebhookEvent
 from pi_voice.domain.sessions import MAX_CREATED_BYTES, Participant, Recording
 from pi_voice.domain.usage import MAX_TOKENS, TokenUsage
 from pi_voice.domain.variables import Variable
+from pi_voice.domain.webhook_events import MAX_OWED_EVENTS
 from tests.integration.samples import NOW, a_call_end, a_session, added, found
 from tests.integration.store import Store
 
@@ -78,6 +79,9 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     assert run(store.sessions.report_usage(session, usage)) == usage
     completed = run(store.sessions.complete(session, a_call_end()))
     assert completed is not None
+    for number in range(MAX_OWED_EVENTS - 1):
+        failed = Extraction(status="failed", extracted_at=NOW + number)
+        completed = run(store.sessions.save_extraction(completed, None, failed, lambda duties: duties))
     results: Json = {"k": "x" * (row_limits.MAX_RESULT_BYTES - len('{"k":""}'))}
     quotes = {f"k.{number}": Evidence(status="found", turn=1, role="agent", quote="q" * 450) for number in range(90)}
     assert row_limits.results_error(results, quotes) is None
@@ -93,6 +97,7 @@ def test_the_largest_session_fits_its_row(store: Store) -> None:
     run(store.sessions.save_extraction(completed, results, extraction, lambda duties: duties))
 
     assert found(store, session).results == results
+    assert len(found(store, session).owed_events) == MAX_OWED_EVENTS
     assert len(found(store, session).livekit.other_rooms) == 5
     assert len(found(store, session).recordings) == row_limits.MAX_RECORDINGS
     assert 0.8 * MAX_ITEM_BYTES < item_bytes(store.row_of(session)) < MAX_ITEM_BYTES

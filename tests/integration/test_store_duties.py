@@ -16,7 +16,7 @@ from pi_voice.domain.ids import SessionId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.sessions import Session
 from pi_voice.ports import DueSession
-from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, added, deleted, found
+from tests.integration.samples import NOW, UNPROVISIONED, a_call_end, added, deleted, found, without_events
 from tests.integration.store import Request, Store, sent_twice
 
 run = asyncio.run
@@ -116,13 +116,13 @@ Change = Callable[[Store, Session], Coroutine[Any, Any, object]]
 ACTIVE: dict[str, tuple[Change, Duties]] = {
     "complete": (
         lambda store, session: store.sessions.complete(session, END),
-        Duties().plus(close_room=END.recheck_at, extract=END.recheck_at),
+        Duties().plus(close_room=END.recheck_at, extract=END.recheck_at, send_events=END.completed_at + 10),
     ),
     "fail": (
         lambda store, session: store.sessions.fail(
             session, session.failed(UNPROVISIONED, "failed", NOW), close_room_at=NOW + 9
         ),
-        Duties().plus(close_room=NOW + 9),
+        Duties().plus(close_room=NOW + 9, send_events=NOW + 10),
     ),
     "hang up": (
         lambda store, session: store.sessions.hang_up(session, "stopped", NOW + 9),
@@ -203,7 +203,8 @@ def test_a_change_of_state_that_is_always_overtaken_is_a_storage_error(store: St
 
 def test_results_are_stored_with_the_current_duties_if_they_changed_since_the_read(store: Store) -> None:
     done = completed(store)
-    run(store.sessions.set_duties(done.session_id, done.duties, done.duties.without("close_room").plus(remind=NOW)))
+    others = done.duties.without("close_room", "send_events").plus(remind=NOW)
+    run(store.sessions.set_duties(done.session_id, done.duties, others))
 
     saved = run(
         store.sessions.save_extraction(
@@ -212,7 +213,7 @@ def test_results_are_stored_with_the_current_duties_if_they_changed_since_the_re
     )
 
     assert saved == found(store, done)
-    assert (saved.results, saved.duties) == ({"age": 42}, Duties().plus(remind=NOW))
+    assert (saved.results, without_events(saved.duties)) == ({"age": 42}, Duties().plus(remind=NOW))
 
 
 def test_a_room_event_does_not_change_the_duties(store: Store) -> None:

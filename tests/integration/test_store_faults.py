@@ -24,17 +24,20 @@ from pi_voice.domain.ids import KeyId, uuid7
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery
+from pi_voice.domain.webhook_endpoints import SecretVersion
 from pi_voice.ports import DueSession
 from pi_voice.settings import TableNames
 from tests.integration.conftest import AwsAt
 from tests.integration.provider import Provider, says
-from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_session, an_agent
+from tests.integration.samples import ACME, NOW, TURNS, a_call_end, a_new_endpoint, a_session, an_agent
 from tests.integration.store import Request, Store
 
 Work = Callable[[Store], Coroutine[Any, Any, object]]
 
 SECRET = "turnPassword-and-what-the-caller-said"
 SESSION, AGENT, END = a_session(), an_agent(), a_call_end()
+ENDPOINT = a_new_endpoint(url=f"https://{SECRET.lower()}.example.com/")
 TOMBSTONE = Tombstone(SESSION.session_id, Duties())
 ID = KeyId(uuid7())
 KEY = ApiKey(key_id=ID, workspace=ACME, name=SECRET, hint="abcd", created_at=NOW)
@@ -57,6 +60,18 @@ EVERYTHING: dict[str, Work] = {
     "save an agent": lambda store: store.agents.save(ACME, AGENT),
     "delete an agent": lambda store: store.agents.delete(ACME, AGENT.agent_id),
     "list agents": lambda store: store.agents.page(ACME, ListAgentsQuery()),
+    "find an endpoint": lambda store: store.webhook_endpoints.find(ACME, ENDPOINT.endpoint_id),
+    "list all endpoints": lambda store: store.webhook_endpoints.in_workspace(ACME),
+    "list endpoints": lambda store: store.webhook_endpoints.page(ACME, ListWebhookEndpointsQuery()),
+    "add an endpoint": lambda store: store.webhook_endpoints.add(ENDPOINT),
+    "update an endpoint": lambda store: store.webhook_endpoints.update(ENDPOINT, replace(ENDPOINT, active=False)),
+    "rotate a secret": lambda store: store.webhook_endpoints.rotate(
+        ENDPOINT, replace(ENDPOINT, secret=SecretVersion("a1", 2))
+    ),
+    "delete an endpoint": lambda store: store.webhook_endpoints.delete(ACME, ENDPOINT.endpoint_id),
+    "note a failure": lambda store: store.webhook_endpoints.note_failure(ENDPOINT, NOW),
+    "note a success": lambda store: store.webhook_endpoints.note_success(replace(ENDPOINT, failing_since=NOW)),
+    "disable an endpoint": lambda store: store.webhook_endpoints.disable(ENDPOINT, "gone", NOW),
     "read a session": lambda store: store.sessions.get(SESSION.session_id),
     "add a session": lambda store: store.sessions.add(SESSION),
     "complete a session": lambda store: store.sessions.complete(SESSION, END),
@@ -71,7 +86,7 @@ EVERYTHING: dict[str, Work] = {
     "set duties": lambda store: store.sessions.set_duties(SESSION.session_id, SESSION.duties, Duties()),
     "put off a row": lambda store: store.sessions.put_off(DueSession(SESSION.session_id, NOW), NOW + 60),
     "list due sessions": lambda store: all_of(store.sessions.due(NOW)),
-    "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100),
+    "append turns": lambda store: store.checkpoints.append(SESSION, TURNS, 100, NOW),
     "read checkpoints": lambda store: store.checkpoints.read(replace(SESSION, checkpoint_turns=3)),
     "delete a session": lambda store: store.sessions.delete(TOMBSTONE, NOW),
     "forget a tombstone": lambda store: store.sessions.forget(TOMBSTONE),

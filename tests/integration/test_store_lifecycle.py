@@ -50,6 +50,7 @@ def test_an_abandoned_session_fails_with_the_reason_and_the_duty_to_close_its_ro
 
     failed_session = fail(store, session)
 
+    assert failed_session
     assert failed_session == found(store, session)
     assert failed_session == replace(
         session,
@@ -57,18 +58,20 @@ def test_an_abandoned_session_fails_with_the_reason_and_the_duty_to_close_its_ro
         failed_at=NOW + 5_000,
         failure=EXPIRED,
         end_reason="expired",
-        duties=Duties().plus(close_room=NOW + 5_000),
+        duties=Duties().plus(close_room=NOW + 5_000, send_events=NOW + 5_010),
+        owed_events=failed_session.owed_events,
     )
+    assert [(event.type, event.at) for event in failed_session.owed_events] == [("session.failed", NOW + 5_000)]
 
 
-def test_a_session_that_could_not_be_provisioned_has_no_duties(store: Store) -> None:
+def test_a_session_that_could_not_be_provisioned_has_only_the_duty_to_send_its_event(store: Store) -> None:
     session = added(store)
     unprovisioned = session.failed(UNPROVISIONED, "failed", NOW)
 
     failed_session = run(store.sessions.fail(session, unprovisioned, close_room_at=None))
 
     assert failed_session == found(store, session) == unprovisioned
-    assert unprovisioned.duties == Duties()
+    assert unprovisioned.duties == Duties().plus(send_events=NOW + 10)
 
 
 def test_failing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) -> None:
@@ -80,7 +83,7 @@ def test_failing_a_hung_up_call_keeps_the_reason_of_the_hang_up(store: Store) ->
 
 def test_a_session_with_checkpoints_does_not_fail(store: Store) -> None:
     session = added(store)
-    run(store.checkpoints.append(session, TURNS, 100))
+    run(store.checkpoints.append(session, TURNS, 100, NOW))
 
     assert fail(store, session) is None
     assert found(store, session).status == "active"
@@ -111,7 +114,8 @@ def test_a_failure_whose_first_response_was_lost_is_stored_once(store: Store) ->
     fail(store.through(update_item=sent_twice), session)
 
     assert (found(store, session).status, found(store, session).failed_at) == ("failed", NOW + 5_000)
-    assert found(store, session).duties == Duties().plus(close_room=NOW + 5_000)
+    assert found(store, session).duties == Duties().plus(close_room=NOW + 5_000, send_events=NOW + 5_010)
+    assert [event.type for event in found(store, session).owed_events] == ["session.failed"]
 
 
 # ---- Hanging up -------------------------------------------------------------------------------------

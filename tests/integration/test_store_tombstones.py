@@ -141,7 +141,7 @@ WRITES: dict[str, Write] = {
     "hang up": lambda store, session: store.sessions.hang_up(session, "stopped", NOW),
     "count a renewal": lambda store, session: store.sessions.count_renewal(session.session_id),
     "renew": lambda store, session: store.sessions.renew(session.session_id, NOW + 9_000),
-    "append": lambda store, session: store.checkpoints.append(session, TURNS, 100),
+    "append": lambda store, session: store.checkpoints.append(session, TURNS, 100, NOW),
     "merge an event of its room": lambda store, session: store.sessions.merge_room_event(
         RoomEvent(session.session_id, "RM_ours", joined_at=NOW, started_at=NOW, finished_at=NOW, metadata={"a": 1})
     ),

@@ -158,7 +158,7 @@ def test_a_report_beside_a_saved_turn_keeps_both(store: Store) -> None:
 
     async def both() -> None:
         await asyncio.gather(
-            store.checkpoints.append(session, TURNS[:1], 30), store.sessions.report_usage(session, ALL)
+            store.checkpoints.append(session, TURNS[:1], 30, NOW), store.sessions.report_usage(session, ALL)
         )
 
     run(both())

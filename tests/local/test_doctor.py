@@ -49,7 +49,10 @@ SECRETS: Final = {
     "GEMINI_API_KEY": gemini_stand_ins.API_KEY,
     "CLIENT_TOKEN_SECRET": "the-secret-of-client-tokens-in-tests",
     **WEBHOOK_KEYS,
+    "WEBHOOK_MASTER_ID": "a1",
+    "WEBHOOK_MASTER_A1": "the-master-of-webhook-secrets-in-tests",
 }
+OTHER_SECRETS: Final = {"GEMINI_API_KEY", "WEBHOOK_MASTER_A1"}
 MODELS: Final = {
     "GEMINI_LIVE_MODEL": "gemini-3.8-live",
     "GEMINI_EXTRACTION_MODEL": "gemini-3.5-flash-lite",
@@ -431,7 +434,7 @@ def lines_of(ended: "subprocess.CompletedProcess[str]", verdict: str) -> list[st
 
 def assert_no_secrets(ended: "subprocess.CompletedProcess[str]") -> None:
     shown = ended.stdout + ended.stderr
-    secret = {name: value for name, value in SECRETS.items() if "SECRET" in name or name == "GEMINI_API_KEY"}
+    secret = {name: value for name, value in SECRETS.items() if "SECRET" in name or name in OTHER_SECRETS}
     assert [name for name, value in secret.items() if value in shown] == []
     assert [part for part in ("auth_tokens/", "eyJ", "access_token") if part in shown] == []
 
@@ -498,7 +501,8 @@ def aws(api: LocalApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, st
             monkeypatch.setenv(name, value)
         deploy(api)
         for group, names in GROUPS.items():
-            text = json.dumps({name: SECRETS[name] for name in names})
+            all_names = (*names, "WEBHOOK_MASTER_A1") if group == "webhooks" else names
+            text = json.dumps({name: SECRETS[name] for name in all_names})
             boto3.client("ssm").put_parameter(Name=f"/pi-voice/{group}", Value=text, Type="SecureString")
         yield variables
 
@@ -529,7 +533,7 @@ def test_each_parameter_sets_the_variable_that_the_doctor_names() -> None:
 def test_the_doctor_reads_the_secrets_that_make_secrets_writes() -> None:
     assert GROUPS.keys() == set(write_secrets.GROUPS)
     names = {name for group in GROUPS.values() for name in group}
-    assert names == set(write_secrets.KEYS)
+    assert names == {*write_secrets.KEYS, write_secrets.MASTER_ID}
 
 
 def failed(ended: "subprocess.CompletedProcess[str]") -> list[str]:
@@ -571,6 +575,16 @@ def test_a_secret_without_one_of_its_keys_is_named(aws: dict[str, str]) -> None:
     ended = doctor("pi-voice", **aws)
 
     assert "The secret livekit has no LIVEKIT_API_SECRET." in ended.stdout
+
+
+def test_a_webhook_master_that_is_missing_is_named(aws: dict[str, str]) -> None:
+    text = json.dumps({"WEBHOOK_MASTER_ID": "b2", "WEBHOOK_MASTER_A1": SECRETS["WEBHOOK_MASTER_A1"]})
+    boto3.client("ssm").put_parameter(Name="/pi-voice/webhooks", Value=text, Type="SecureString", Overwrite=True)
+
+    ended = doctor("pi-voice", **aws)
+
+    assert "The secret webhooks is not complete: WEBHOOK_MASTER_B2 is not set." in ended.stdout
+    assert_no_secrets(ended)
 
 
 def test_a_stack_that_does_not_exist_is_named_with_the_region(aws: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import socket
 import subprocess
@@ -30,8 +31,9 @@ from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.agents import DynamoAgents
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
 from pi_voice.adapters.dynamodb.sessions import DynamoSessions
+from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
 from pi_voice.adapters.livekit_webhook import LiveKitWebhookVerifier
-from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.domain.ids import AgentId, EndpointId, SessionId, WorkspaceId
 from pi_voice.ports import SignedWebhook
 from pi_voice.settings import KeyPair, TableNames, WebhookSettings
 from tests.local.conftest import Background
@@ -178,6 +180,7 @@ def test_the_samples_records_are_saved_before_one_is_invoked(
     tables = TableNames.of(around.template.functions[0].environment)
     agent_id = AgentId(sam.sample_of("GetAgent")["pathParameters"]["agent_id"])
     session_id = SessionId(sam.sample_of("GetSession")["pathParameters"]["session_id"])
+    endpoint_id = EndpointId(sam.sample_of("GetWebhookEndpoint")["pathParameters"]["endpoint_id"])
     key = sam.sample_of("RevokeApiKey")
 
     background.run(save_samples(around))
@@ -185,11 +188,15 @@ def test_the_samples_records_are_saved_before_one_is_invoked(
     aws = AwsClient(client(around.dynamodb_url))
     agent = background.run(DynamoAgents(aws, tables.agents).current(agent_id))
     session = background.run(DynamoSessions(aws, tables.sessions).get(session_id))
+    endpoints = DynamoWebhookEndpoints(aws, tables.webhook_endpoints)
+    endpoint = background.run(endpoints.find(WorkspaceId(WORKSPACE), endpoint_id))
     keys = background.run(DynamoApiKeys(aws, tables.api_keys).in_workspace(WorkspaceId(key["workspace"])))
     assert agent
     assert session
     assert agent.workspace == session.workspace == WORKSPACE
     assert session.agent_id == agent_id
+    assert endpoint
+    assert endpoint.url == json.loads(sam.sample_of("CreateWebhookEndpoint")["body"])["url"]
     assert [each.key_id for each in keys] == [key["key_id"]]
 
 

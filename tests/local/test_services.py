@@ -7,6 +7,7 @@ import pytest
 
 from local.errors import CannotStart
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
+from pi_voice.settings import webhook_masters
 
 LIVEKIT = {"LIVEKIT_URL": "wss://mine", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "secret"}
 STAND_INS = LiveKit("ws://127.0.0.1:1", "stand-in", "nothing"), Gemini("nothing", "http://127.0.0.1:2")
@@ -58,14 +59,16 @@ def test_an_incomplete_configuration_is_refused_in_one_sentence(environment: dic
 
 def test_functions_get_their_services_as_plain_variables() -> None:
     signs = "s" * 32
+    masters = {"WEBHOOK_MASTER_ID": "a1", "WEBHOOK_MASTER_A1": "m" * 32}
     services = Services.chosen_by(
-        {"RETENTION_DAYS": "7", "GRACE_SECONDS": "1", "CLIENT_TOKEN_SECRET": signs, "SECRET_OF_MINE": "x"}
+        {"RETENTION_DAYS": "7", "GRACE_SECONDS": "1", "CLIENT_TOKEN_SECRET": signs, "SECRET_OF_MINE": "x", **masters}
     )
 
     assert function_variables(services, *STAND_INS, *AWS) == {
         "RETENTION_DAYS": "7",
         "GRACE_SECONDS": "1",
         "CLIENT_TOKEN_SECRET": signs,
+        **masters,
         "PI_VOICE_SECRETS": "",
         "LIVEKIT_URL": "ws://127.0.0.1:1",
         "LIVEKIT_API_KEY": "stand-in",
@@ -76,6 +79,7 @@ def test_functions_get_their_services_as_plain_variables() -> None:
         "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:2",
         "AWS_ENDPOINT_URL_DYNAMODB": LOOPBACK,
         "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:4",
+        "WEBHOOK_ALLOW_LOOPBACK": "true",
     }
 
 
@@ -90,6 +94,31 @@ def test_the_generated_client_token_secret_differs_at_every_start() -> None:
 def test_a_short_client_token_secret_is_refused_in_one_sentence() -> None:
     with pytest.raises(CannotStart, match=r"^CLIENT_TOKEN_SECRET is too short: it needs 32 characters or more\.$"):
         Services.chosen_by({"CLIENT_TOKEN_SECRET": "s" * 31})
+
+
+def test_the_generated_master_of_webhook_secrets_and_its_id_differ_at_every_start() -> None:
+    services = Services.chosen_by({})
+    masters = [webhook_masters(function_variables(services, *STAND_INS, *AWS)) for _ in range(2)]
+
+    assert len({each.current for each in masters}) == 2
+    assert {len(each.secrets[each.current]) for each in masters} == {64}
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WEBHOOK_MASTER_A1": "m" * 32}, "WEBHOOK_MASTER_ID should be the id of a master"),
+        ({"WEBHOOK_MASTER_ID": "a1"}, "with the id a1, set WEBHOOK_MASTER_A1 too"),
+        ({"WEBHOOK_MASTER_ID": "a1", "WEBHOOK_MASTER_A1": "m" * 31}, "WEBHOOK_MASTER_A1 is too short"),
+    ],
+)
+def test_incomplete_masters_of_webhook_secrets_are_refused_in_one_sentence(
+    environment: dict[str, str], said: str
+) -> None:
+    with pytest.raises(CannotStart, match=r"^[^\n]+\.$") as caught:
+        Services.chosen_by(environment)
+
+    assert said in str(caught.value)
 
 
 def test_allowed_origins_are_passed_as_the_templates_parameter() -> None:

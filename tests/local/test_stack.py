@@ -23,6 +23,7 @@ from pi_voice.domain import api_keys
 from tests.local.conftest import Answer, Site
 from tests.local.processes import until
 from tests.support.template import ROOT
+from tests.support.webhook_receiver import Receiver
 
 BASE = "/api/v1/voice"
 FIXED_KEY = api_keys.generate().reveal()
@@ -167,6 +168,58 @@ def test_a_preflight_request_of_an_allowed_origin_succeeds(stack: LocalApi) -> N
 
     assert (answer.status, answer.header("access-control-allow-origin")) == (204, PAGE)
     assert "authorization" in answer.header("access-control-allow-headers").split(",")
+
+
+# ---- Webhooks ----
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver.running() as receiver:
+        yield receiver
+
+
+def endpoint_of(caller: Caller, receiver: Receiver, *events: str) -> str:
+    """Register the receiver and return the path of its endpoint."""
+    created = caller.post("/webhook-endpoints", url=receiver.url, events=events, include=["results"])
+    assert created.status == 201, created.body
+    receiver.secret = created.json["data"]["secret"]
+    return f"/webhook-endpoints/{created.json['data']['endpoint_id']}"
+
+
+def test_an_endpoint_on_this_machine_receives_a_signed_test(caller: Caller, receiver: Receiver) -> None:
+    path = endpoint_of(caller, receiver)
+
+    assert caller.post(f"{path}/test").status == 202
+
+    until(lambda: [each["status"] for each in caller.get(f"{path}/deliveries").json["data"]] == ["succeeded"])
+    assert [body["type"] for body in receiver.bodies] == ["endpoint.test"]
+
+
+def test_an_endpoint_on_this_machine_receives_the_events_of_a_call(caller: Caller, receiver: Receiver) -> None:
+    path = endpoint_of(caller, receiver, "session.completed", "extraction.succeeded")
+    session = start_session(caller)
+    transcript = [{"role": "agent", "text": "What is your name?"}, {"role": "user", "text": "This is Ada Lovelace."}]
+    assert caller.post(f"/sessions/{session['session_id']}/complete", transcript=transcript).status == 200
+
+    def statuses() -> list[str]:
+        return [each["status"] for each in caller.get(f"{path}/deliveries").json["data"]]
+
+    until(lambda: statuses() == ["succeeded", "succeeded"])
+    assert {body["type"] for body in receiver.bodies} == {"session.completed", "extraction.succeeded"}
+    assert {body["data"]["results"]["name"] for body in receiver.bodies} == {"Ada Lovelace"}
+
+
+def test_the_queue_of_deliveries_is_a_fifo_queue_as_in_the_template(sqs: SQSClient) -> None:
+    url = sqs.get_queue_url(QueueName="pi-voice-local-deliveries.fifo")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+
+    assert (attributes["FifoQueue"], attributes["DeduplicationScope"]) == ("true", "messageGroup")
+    assert (attributes["VisibilityTimeout"], attributes["MessageRetentionPeriod"]) == ("270", "3600")
+    assert json.loads(attributes["RedrivePolicy"]) == {
+        "deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:pi-voice-local-deliveries-dead.fifo",
+        "maxReceiveCount": 6,
+    }
 
 
 # ---- Queues and schedules ----

@@ -209,7 +209,7 @@ def test_a_schedule_is_a_rate_of_minutes(tmp_path: Path, rate: str, minutes: int
             "FunctionName: hello",
             "a function that is not a !Ref to one of the template's own",
         ),
-        ("VisibilityTimeout: 540", "FifoQueue: true", "Work has the property FifoQueue"),
+        ("VisibilityTimeout: 540", "DelaySeconds: 5", "Work has the property DelaySeconds"),
         ("maxReceiveCount: 6", "maxReceiveCount: six", "Work has 'six' where a number belongs"),
         ('!Not [!Equals [!Join ["", !Ref Origins], ""]]', "!Or [a, b]", "depends on the condition {'Fn::Or'"),
         ("{Method: ANY, Path", "{Auth: {}, Method: ANY, Path", "has the property Auth"),

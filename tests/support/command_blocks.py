@@ -76,5 +76,6 @@ def settled(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>", text)
     text = re.sub(r"\beyJ[\w.-]+", "<jwt>", text)
     text = re.sub(r"\bauth_tokens/\w+", "<token>", text)
+    text = re.sub(r"\bwhsec_[\w+/=.]+", "<secret>", text)
     text = re.sub(r"\b127\.0\.0\.1:\d+", "<host>", text)
     return re.sub(r"\b1\d{9}\b", "<time>", text).strip()

@@ -6,8 +6,8 @@ in one step, like DynamoDB's conditional writes.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -18,7 +18,9 @@ from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnecti
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import (
     AgentVersionNotFound,
+    ErrorDetail,
     InvalidApiKey,
+    InvalidRequest,
     RateLimited,
     RenewalLimitReached,
     SessionActive,
@@ -28,7 +30,17 @@ from pi_voice.domain.errors import (
     VoiceError,
 )
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import AgentId, KeyHash, KeyId, SessionId, TranscriptId, WorkspaceId
+from pi_voice.domain.ids import (
+    AgentId,
+    DeliveryId,
+    EndpointId,
+    EventId,
+    KeyHash,
+    KeyId,
+    SessionId,
+    TranscriptId,
+    WorkspaceId,
+)
 from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
@@ -36,7 +48,22 @@ from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session,
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.usage import TokenUsage
-from pi_voice.ports import CreatedRoom, DueSession, LiveTokenRequest, ModelRequest, ModelResponse, Scope
+from pi_voice.domain.webhook_deliveries import Delivery, Outcome
+from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
+from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
+from pi_voice.domain.webhook_endpoints import WebhookEndpoint
+from pi_voice.domain.webhook_events import OwedEvent, event_of_end, event_of_extraction, event_of_first_sign
+from pi_voice.ports import (
+    CreatedRoom,
+    DueDelivery,
+    DueSession,
+    LiveTokenRequest,
+    ModelRequest,
+    ModelResponse,
+    Scope,
+    Sent,
+    SignedRequest,
+)
 
 FAKE_PAGE: Final = 10
 """Number of due sessions on a page."""
@@ -191,6 +218,101 @@ class FakeAgents:
         return Page[Agent](data=agents[: query.limit])
 
 
+class FakeWebhookEndpoints:
+    """Webhook endpoints, and the number of writes."""
+
+    def __init__(self, *endpoints: WebhookEndpoint) -> None:
+        self.stored = {endpoint.endpoint_id: endpoint for endpoint in endpoints}
+        self.writes = 0
+
+    async def find(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> WebhookEndpoint | None:
+        await _request()
+        endpoint = self.stored.get(endpoint_id)
+        return endpoint if endpoint is not None and endpoint.workspace == workspace else None
+
+    async def in_workspace(self, workspace: WorkspaceId) -> list[WebhookEndpoint]:
+        await _request()
+        return [self.stored[each] for each in sorted(self.stored, reverse=True) if self._is_in(each, workspace)]
+
+    async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
+        endpoints = await self.in_workspace(workspace)
+        return Page[WebhookEndpoint].model_construct(data=endpoints[: query.limit])
+
+    async def add(self, endpoint: WebhookEndpoint) -> None:
+        await _request()
+        self._save(endpoint)
+
+    async def update(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(before.endpoint_id)
+        if current is None or current.revision != before.revision:
+            return None
+        return self._save(replace(_merged(current, before, after), revision=before.revision + 1))
+
+    async def rotate(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(before.endpoint_id)
+        if current is None or current.secret.generation != before.secret.generation:
+            return None
+        return self._save(_merged(current, before, after))
+
+    async def delete(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> bool:
+        await _request()
+        return self._is_in(endpoint_id, workspace) and self.stored.pop(endpoint_id, None) is not None
+
+    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is None or current.url != endpoint.url:
+            return None
+        return self._save(replace(current, failing_since=current.failing_since or now))
+
+    async def note_success(self, endpoint: WebhookEndpoint) -> None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is not None and current.failing_since is not None:
+            self._save(replace(current, failing_since=None))
+
+    async def disable(
+        self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
+    ) -> WebhookEndpoint | None:
+        await _request()
+        current = self.stored.get(endpoint.endpoint_id)
+        if current is None or current.url != endpoint.url or current.disabled_at is not None:
+            return None
+        if reason == "failing" and current.failing_since != endpoint.failing_since:
+            return None
+        return self._save(replace(current, disabled_at=now, disabled_reason=reason))
+
+    def _is_in(self, endpoint_id: EndpointId, workspace: WorkspaceId) -> bool:
+        return endpoint_id in self.stored and self.stored[endpoint_id].workspace == workspace
+
+    def _save(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        self.writes += 1
+        self.stored[endpoint.endpoint_id] = endpoint
+        return endpoint
+
+
+def _merged(current: WebhookEndpoint, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint:
+    """Apply what differs of two endpoints to the current one."""
+    names = (field.name for field in fields(after))
+    return replace(current, **{name: new for name in names if (new := getattr(after, name)) != getattr(before, name)})
+
+
+class FakeWebhookTargets:
+    """A check that accepts all URLs but some, and records what it was asked."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.checked: list[str] = []
+
+    async def check(self, url: str) -> None:
+        await _request()
+        self.checked.append(url)
+        if url in self.refused:
+            raise InvalidRequest(details=[ErrorDetail("url", "Names a host that is not found. Check its name.")])
+
+
 class FakeSessions:
     """Sessions and tombstones, and the room events merged into them."""
 
@@ -231,7 +353,9 @@ class FakeSessions:
             request_hash=completion.request_hash,
             room_ends_at=completion.room_ends_at,
             extraction=completion.extraction,
-            duties=completion.duties_after(current.duties),
+            **_owing(
+                current, completion.duties_after(current.duties), event_of_end("completed", completion.completed_at)
+            ),
         )
 
     async def fail(self, session: Session, failed: Session, close_room_at: int | None) -> Session | None:
@@ -246,7 +370,11 @@ class FakeSessions:
             failed_at=failed.failed_at,
             failure=failed.failure,
             end_reason=current.end_reason or failed.end_reason,
-            duties=duties if close_room_at is None else duties.plus(close_room=close_room_at),
+            **_owing(
+                current,
+                duties if close_room_at is None else duties.plus(close_room=close_room_at),
+                failed.owed_events[-1],
+            ),
         )
 
     async def hang_up(self, session: Session, reason: str, now: int) -> Session | None:
@@ -257,6 +385,16 @@ class FakeSessions:
         first = now if current.hung_up_at is None else current.hung_up_at
         duties = current.duties.without("hang_up").plus(close_room=now)
         return self._update(current, hung_up_at=first, end_reason=current.end_reason or reason, duties=duties)
+
+    async def start(self, session: Session, now: int, hang_up_at: int | None) -> Session | Tombstone | None:
+        await _request()
+        current = self.stored.get(session.session_id)
+        if current is None:
+            return self.tombstones.get(session.session_id)
+        if not current.is_ongoing or current.started_at is not None:
+            return current
+        duties = current.duties if hang_up_at is None else current.duties.plus(hang_up=hang_up_at)
+        return self._update(current, started_at=now, **_owing(current, duties, event_of_first_sign(None, now)))
 
     async def count_renewal(self, session_id: SessionId) -> Session | None:
         await _request()
@@ -304,7 +442,18 @@ class FakeSessions:
             raise SessionNotFound
         if (session.transcript_id, session.extraction) != (before.transcript_id, before.extraction):
             return session
-        return self._update(session, results=results, extraction=extraction, duties=duties(session.duties))
+        event = event_of_extraction(before.extraction, extraction)
+        owing = _owing(session, duties(session.duties), event)
+        return self._update(session, results=results, extraction=extraction, **owing)
+
+    async def clear_owed_events(self, session: Session, dispatched: Collection[EventId]) -> None:
+        await _request()
+        current = self.stored.get(session.session_id)
+        if current is None:
+            return
+        left = tuple(event for event in current.owed_events if event.event_id not in dispatched)
+        duties = current.duties if left else current.duties.without("send_events")
+        self._update(current, owed_events=left, duties=duties)
 
     async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
         rows: list[Session | Tombstone] = [*self.stored.values(), *self.tombstones.values()]
@@ -379,6 +528,19 @@ class FakeSessions:
         return self.stored[session.session_id]
 
 
+def _owing(session: Session, duties: Duties, event: OwedEvent | None) -> dict[str, Any]:
+    """Return the changed attributes of a session that owes an event."""
+    if event is None:
+        return {"duties": duties}
+    return {"duties": event.duties_after(duties), "owed_events": (*session.owed_events, event)}
+
+
+def _first_sign(session: Session, now: int) -> dict[str, Any]:
+    """Return the changed attributes of a session after a sign of life."""
+    event = event_of_first_sign(session.started_at, now)
+    return {"started_at": now, **_owing(session, session.duties, event)} if event else {}
+
+
 class FakeCheckpoints:
     """Turns saved during the call. Their number is in the session."""
 
@@ -386,10 +548,10 @@ class FakeCheckpoints:
         self.stored: dict[SessionId, list[TranscriptTurn]] = {}
         self._sessions = sessions
 
-    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int, now: int) -> Session | None:
         await _request()
-        now = self._sessions.stored.get(session.session_id)
-        if now is None or now.status != "active" or now.checkpoint_turns != session.checkpoint_turns:
+        current = self._sessions.stored.get(session.session_id)
+        if current is None or current.status != "active" or current.checkpoint_turns != session.checkpoint_turns:
             return None
         self.stored[session.session_id] = [*self.stored.get(session.session_id, []), *turns]
         grown = replace(
@@ -398,7 +560,10 @@ class FakeCheckpoints:
             checkpoint_bytes=session.checkpoint_bytes + size,
         )
         self._sessions.stored[session.session_id] = replace(
-            now, checkpoint_turns=grown.checkpoint_turns, checkpoint_bytes=grown.checkpoint_bytes
+            current,
+            checkpoint_turns=grown.checkpoint_turns,
+            checkpoint_bytes=grown.checkpoint_bytes,
+            **_first_sign(current, now),
         )
         return grown
 
@@ -428,7 +593,9 @@ class FakeToolCalls:
             return None
         self.stored[session.session_id] = [*known, call]
         number, total = session.tool_calls + 1, session.tool_call_bytes + size
-        self._sessions.stored[session.session_id] = replace(now, tool_calls=number, tool_call_bytes=total)
+        self._sessions.stored[session.session_id] = replace(
+            now, tool_calls=number, tool_call_bytes=total, **_first_sign(now, call.called_at)
+        )
         return replace(session, tool_calls=number, tool_call_bytes=total)
 
     async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
@@ -442,20 +609,22 @@ class FakeToolCalls:
         return self.stored[session.session_id][: session.tool_calls]
 
 
-class FakeExtractionQueue:
-    """Queued sessions in order, and the delays of received messages."""
+class FakeSessionQueue:
+    """Queued sessions in order, the pauses before their delivery, and the delays of received messages."""
 
     def __init__(self) -> None:
         self.session_ids: list[SessionId] = []
+        self.pauses: list[int] = []
         self.delays: list[tuple[str, int]] = []
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         await _request()
         self.delays.append((receipt_handle, seconds))
 
-    async def put(self, session_id: SessionId) -> None:
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
         await _request()
         self.session_ids.append(session_id)
+        self.pauses.append(delay_seconds)
 
 
 class FakeTranscripts:
@@ -679,10 +848,10 @@ class CheckpointsThatCannotRead(FakeCheckpoints):
         raise StorageError
 
 
-class QueueThatCannotPut(FakeExtractionQueue):
+class QueueThatCannotPut(FakeSessionQueue):
     """The queue cannot be reached."""
 
-    async def put(self, session_id: SessionId) -> None:
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
         await _request()
         raise StorageError
 
@@ -733,3 +902,111 @@ class SlowFailingModel(FakeExtractionModel):
     async def generate(self, request: ModelRequest, seconds: float) -> ModelResponse:
         self._clock.now += self._seconds
         return await super().generate(request, seconds)
+
+
+class FakeWebhookDeliveries:
+    """Deliveries to webhook endpoints."""
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self.stored = {delivery.delivery_id: delivery for delivery in deliveries}
+
+    async def add(self, delivery: Delivery) -> bool:
+        await _request()
+        if delivery.delivery_id in self.stored:
+            return False
+        self.stored[delivery.delivery_id] = delivery
+        return True
+
+    async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
+        await _request()
+        found = self.stored.get(delivery_id)
+        return found if found is not None and found.endpoint_id == endpoint_id else None
+
+    async def page(self, endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery) -> Page[Delivery]:
+        await _request()
+        found = [
+            self.stored[each]
+            for each in sorted(self.stored, reverse=True)
+            if self.stored[each].endpoint_id == endpoint_id and query.session_id in (None, self.stored[each].session_id)
+        ]
+        return Page[Delivery].model_construct(data=found[: query.limit])
+
+    async def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
+        await _request()
+        due = [
+            DueDelivery(each.endpoint_id, each.delivery_id, each.due_at)
+            for each in self.stored.values()
+            if each.due_at is not None and each.due_at <= now
+        ]
+        due.sort(key=lambda each: each.due_at)
+        for start in range(0, len(due), FAKE_PAGE):
+            yield due[start : start + FAKE_PAGE]
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        await _request()
+        current = self.stored.get(due.delivery_id)
+        if current is None or current.due_at != due.due_at:
+            return None
+        return self._save(replace(current, due_at=until))
+
+    async def claim(self, delivery: Delivery, now: int, due_at: int) -> Delivery | None:
+        return await self._change(delivery, tries=delivery.tries + 1, tried_at=now, due_at=due_at)
+
+    async def record(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        due = {} if outcome.status == "pending" else {"due_at": None}
+        return await self._change(delivery, **outcome._asdict(), **due)
+
+    async def cancel(self, delivery: Delivery) -> Delivery | None:
+        return await self._change(delivery, status="cancelled", due_at=None)
+
+    async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
+        redeliveries = delivery.redeliveries + 1
+        return await self._change(delivery, status="pending", tries=0, redeliveries=redeliveries, due_at=now)
+
+    async def _change(self, delivery: Delivery, **changes: Any) -> Delivery | None:
+        await _request()
+        current = self.stored.get(delivery.delivery_id)
+        if current is None or (current.status, current.next_try) != (delivery.status, delivery.next_try):
+            return None
+        return self._save(replace(current, **changes))
+
+    def _save(self, delivery: Delivery) -> Delivery:
+        self.stored[delivery.delivery_id] = delivery
+        return delivery
+
+
+class FakeDeliveryQueue:
+    """Queue of deliveries."""
+
+    def __init__(self) -> None:
+        self.messages: list[Delivery] = []
+
+    async def put(self, delivery: Delivery) -> None:
+        await _request()
+        self.messages.append(delivery)
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        del receipt_handle, seconds
+        await _request()
+
+
+class BrokenDeliveryQueue(FakeDeliveryQueue):
+    """A queue that refuses messages."""
+
+    async def put(self, delivery: Delivery) -> None:
+        del delivery
+        await _request()
+        raise StorageError
+
+
+class FakeWebhookSender:
+    """Sender of webhooks that records requests, and returns the prepared responses in order, then repeats the last."""
+
+    def __init__(self, *answers: Sent) -> None:
+        self.sent: list[SignedRequest] = []
+        self._answers = list(answers) or [Sent(204, 12, None)]
+
+    async def send(self, request: SignedRequest) -> Sent:
+        await _request()
+        self.sent.append(request)
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]

@@ -10,6 +10,7 @@ INSTANTS: Final = (
     "failed_at",
     "hung_up_at",
     "room_ends_at",
+    "started_at",
     "tokens_end_at",
 )
 _ROOM_INSTANTS: Final = ("started_at", "first_joined_at", "finished_at")

@@ -19,6 +19,7 @@ SECRETS: Final = {
     "LiveKitWebhook": "livekit-webhook",
     "Gemini": "gemini",
     "ClientTokens": "client-token",
+    "Webhooks": "webhooks",
 }
 """Groups of secrets, and the end of the name of each."""
 

@@ -10,13 +10,16 @@ from pi_voice.domain.connection_api import CreateSessionRequest
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import GeminiUnavailable, InternalError
 from pi_voice.domain.extractions import ErrorInfo, Extraction, TranscriptQuality
-from pi_voice.domain.ids import AgentId, SessionId, WorkspaceId
+from pi_voice.domain.ids import AgentId, EndpointId, EventId, SessionId, WorkspaceId
 from pi_voice.domain.sessions import LiveKitRoom, Participant, Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
+from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
+ENDPOINT_ID = EndpointId("019a0000-0000-7000-8000-0000000000e1")
 NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 
@@ -46,11 +49,29 @@ SUCCEEDED: dict[str, Any] = {"status": "succeeded", "model": "fake-model-001", "
 """Fields of an extraction that succeeded at the first attempt."""
 
 
+def without_events(duties: Duties) -> Duties:
+    """Return duties besides that of sending events, which has tests of its own."""
+    return duties.without("send_events")
+
+
 def create_agent_request(**fields: JsonValue) -> CreateAgentRequest:
     """Parse a request to create an agent."""
     return CreateAgentRequest.model_validate_json(
         json.dumps({"name": "Ana", "instructions": "Take the call.", **fields})
     )
+
+
+def webhook_endpoint(**fields: Any) -> WebhookEndpoint:
+    """Return an endpoint of the workspace `acme`."""
+    required: dict[str, Any] = {
+        "endpoint_id": ENDPOINT_ID,
+        "workspace": WorkspaceId("acme"),
+        "url": "https://hooks.example.com/old",
+        "secret": SecretVersion("a1", 1),
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return WebhookEndpoint(**{**required, **fields})
 
 
 def agent(*, version: JsonValue = 1, **fields: JsonValue) -> Agent:
@@ -103,3 +124,23 @@ def session(workspace: str = "acme", agent_version: int = 1) -> Session:
         livekit=LiveKitRoom(room_name=SESSION_ID, room_sid="RM_first", started_at=NOW),
         duties=Duties().plus(end_call=ABANDONED_AT),
     )
+
+
+EVENT_ID = EventId("019a0000-0000-7000-8000-0000000000f1")
+DELIVERY_ID = delivery_id(EVENT_ID, ENDPOINT_ID)
+
+
+def delivery(**fields: Any) -> Delivery:
+    """Return a pending delivery of an event of `session()` to `webhook_endpoint()`, due now."""
+    values: dict[str, Any] = {
+        "endpoint_id": ENDPOINT_ID,
+        "delivery_id": DELIVERY_ID,
+        "workspace": WorkspaceId("acme"),
+        "event_id": EVENT_ID,
+        "type": "session.completed",
+        "event_at": NOW - 5,
+        "created_at": NOW - 3,
+        "session_id": SESSION_ID,
+        "due_at": NOW,
+    }
+    return Delivery(**{**values, **fields})

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
-from pi_voice.domain.agents import CreateAgentRequest, MergePatch, merge
+from pi_voice.domain.agents import CreateAgentRequest
+from pi_voice.domain.merge_patch import MergePatch, merge
 from tests.unit.examples import create_agent_request
 
 FIFTY_QUESTIONS: JsonValue = ["q" * 500] * 50

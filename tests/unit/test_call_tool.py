@@ -188,3 +188,14 @@ def test_a_call_in_a_prompt_is_one_line_and_a_long_response_is_cut() -> None:
     assert len(line.splitlines()) == 1
     assert len(line) < 4_300
     assert json.loads(line)["tool_call"] == 0
+
+
+def test_the_first_tool_call_starts_the_call_and_later_ones_do_not() -> None:
+    setup = Setup()
+
+    setup.call(request())
+    setup.call(request(call_id="two"))
+
+    stored = setup.sessions.stored[SESSION_ID]
+    [owed] = stored.owed_events
+    assert (owed.type, owed.at, stored.started_at) == ("session.started", NOW + 9, NOW + 9)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain import session_api
 from pi_voice.domain.agents import Agent
-from pi_voice.domain.duties import Duties
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import (
     AlreadyProcessed,
     GeminiError,
@@ -26,7 +26,7 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller
+from pi_voice.ports import ModelRequest, ModelResponse, Rooms, SessionCaller, SessionQueues
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.end_session import EndSession
@@ -42,9 +42,9 @@ from tests.support.fakes import (
     FakeClient,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
     FakeRateLimiter,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -71,6 +71,7 @@ from tests.unit.examples import (
     complete_session_request,
     new_extraction,
     session,
+    without_events,
 )
 
 ACME = FakeCaller("acme")
@@ -89,7 +90,8 @@ class Setup:
         transcripts: FakeTranscripts | None = None,
         checkpoints: FakeCheckpoints | None = None,
         model: FakeExtractionModel | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
+        event_queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         rate_limiter: FakeRateLimiter | None = None,
     ) -> None:
@@ -99,10 +101,15 @@ class Setup:
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
         self.tool_calls = FakeToolCalls(self.sessions)
         self.model = model or FakeExtractionModel('{"city": "Oslo"}')
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = event_queue or FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.rate_limiter = rate_limiter or FakeRateLimiter()
         self.clock = FakeClock(NOW + 90)
+
+    @property
+    def queues(self) -> SessionQueues:
+        return SessionQueues(self.queue, self.event_queue)
 
     @property
     def end_session(self) -> EndSession:
@@ -115,8 +122,10 @@ class Setup:
     @property
     def complete_session(self) -> CompleteSession:
         extractor = Extractor(self.model, clock=self.clock, sleep=no_pause)
-        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queue, self.clock)
-        return CompleteSession(self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter)
+        extract_results = ExtractResults(self.agents, self.sessions, self.content, extractor, self.queues, self.clock)
+        return CompleteSession(
+            self.sessions, self.end_session, extract_results, lambda: self.rooms, self.rate_limiter, self.event_queue
+        )
 
     def complete(
         self, request: CompleteSessionRequest | None = None, caller: SessionCaller = ACME
@@ -287,7 +296,7 @@ def test_without_a_transcript_and_without_saved_turns_the_transcript_is_empty() 
 
     assert (completed.status, completed.transcript) == ("completed", [])
     assert completed.extraction == Extraction(status="skipped")
-    assert (setup.transcripts.stored, setup.session.duties) == ({}, CLOSED)
+    assert (setup.transcripts.stored, without_events(setup.session.duties)) == ({}, CLOSED)
 
 
 @pytest.mark.parametrize("sent", [[], [{"role": "user", "text": "All of it."}]], ids=str)
@@ -319,7 +328,7 @@ def test_a_call_that_was_hung_up_can_be_completed_and_keeps_its_end_reason() -> 
     completed = setup.complete(complete_session_request(end_reason="completed"))
 
     assert (completed.status, completed.end_reason, completed.hung_up_at) == ("completed", "stopped", NOW + 60)
-    assert setup.session.duties == CLOSED
+    assert without_events(setup.session.duties) == CLOSED
 
 
 # ---- Closing the room -----------------------------------------------------------------------------------
@@ -340,7 +349,7 @@ def test_a_kept_room_stays_open_until_an_hour_and_15_seconds_after_the_creation(
 
     assert completed.results == {"city": "Oslo"}
     assert setup.rooms.closed == []
-    assert setup.session.duties == Duties().plus(close_room=NOW + 3_615)
+    assert without_events(setup.session.duties) == Duties().plus(close_room=NOW + 3_615)
 
 
 def test_the_room_of_a_call_that_was_hung_up_is_not_kept() -> None:
@@ -383,7 +392,7 @@ def test_if_the_room_cannot_be_closed_the_session_stays_due_for_the_sweeper(erro
 
     assert (completed.status, completed.results) == ("completed", {"city": "Oslo"})
     assert completed.extraction == setup.session.extraction
-    assert setup.session.duties.due_at == NOW + 90 + 120
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -392,7 +401,7 @@ def test_a_completed_session_is_due_soon_until_its_room_is_closed(turns: list[An
         async def close(self, session_id: SessionId) -> None:
             for _ in range(100):  # lets all other tasks finish
                 await asyncio.sleep(0)
-                seen.add((setup.session.status, setup.session.duties.due_at))
+                seen.add((setup.session.status, without_events(setup.session.duties).due_at))
             await super().close(session_id)
 
     seen: set[tuple[str, int | None]] = set()
@@ -401,7 +410,7 @@ def test_a_completed_session_is_due_soon_until_its_room_is_closed(turns: list[An
     setup.complete(complete_session_request(transcript=turns))
 
     assert seen == {("completed", NOW + 90 + 120)}
-    assert (setup.rooms.closed, setup.session.duties) == ([SESSION_ID], CLOSED)
+    assert (setup.rooms.closed, without_events(setup.session.duties)) == ([SESSION_ID], CLOSED)
 
 
 @pytest.mark.parametrize("turns", [TURNS, []], ids=["with turns", "without"])
@@ -418,7 +427,7 @@ def test_a_session_without_turns_stays_due_if_its_room_cannot_be_closed() -> Non
 
     assert setup.complete(complete_session_request(transcript=[])).extraction == Extraction(status="skipped")
 
-    assert (setup.sessions.writes, setup.session.duties.due_at) == (1, NOW + 90 + 120)
+    assert (setup.sessions.writes, without_events(setup.session.duties).due_at) == (1, NOW + 90 + 120)
 
 
 def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -> None:
@@ -426,7 +435,7 @@ def test_a_session_without_turns_stays_due_if_its_due_time_cannot_be_cleared() -
 
     assert setup.complete(complete_session_request(transcript=[])).status == "completed"
 
-    assert setup.session.duties.due_at == NOW + 90 + 120
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120
 
 
 def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
@@ -435,10 +444,10 @@ def test_a_session_is_completed_even_if_livekit_is_not_configured() -> None:
 
     setup = Setup()
     extract_results = ExtractResults(
-        setup.agents, setup.sessions, setup.content, Extractor(setup.model), setup.queue, setup.clock
+        setup.agents, setup.sessions, setup.content, Extractor(setup.model), setup.queues, setup.clock
     )
     complete_session = CompleteSession(
-        setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter
+        setup.sessions, setup.end_session, extract_results, unconfigured, setup.rate_limiter, setup.event_queue
     )
 
     assert asyncio.run(complete_session(SESSION_ID, complete_session_request(), ACME)).results == {"city": "Oslo"}
@@ -555,7 +564,7 @@ def test_if_turns_are_saved_during_every_read_a_retryable_storage_error_is_raise
 
         async def read(self, session: Session) -> list[TranscriptTurn]:
             turns = await super().read(session)
-            assert await self.append(session, [{"role": "user", "text": "More."}], 1)
+            assert await self.append(session, [{"role": "user", "text": "More."}], 1, NOW)
             return turns
 
     sessions = FakeSessions(session())
@@ -748,7 +757,7 @@ def test_if_extraction_queue_storage_and_livekit_all_fail_the_session_is_complet
     assert (completed.status, completed.transcript) == ("completed", TURNS)
     assert completed.extraction is not None
     assert completed.extraction.status == "pending"
-    assert setup.session.duties.due_at == NOW + 90 + 120  # for the sweeper
+    assert without_events(setup.session.duties).due_at == NOW + 90 + 120  # for the sweeper
 
 
 @pytest.mark.parametrize(
@@ -801,3 +810,45 @@ def test_an_unknown_key_gives_the_same_error_for_existing_and_unknown_sessions()
         Setup().complete(caller=UnknownCaller())
     with pytest.raises(InvalidApiKey):
         Setup(sessions=FakeSessions()).complete(caller=UnknownCaller())
+
+
+# ---- Events ---------------------------------------------------------------------------------------------
+
+
+def test_a_completed_session_is_queued_for_its_events_beside_the_extraction_and_once_more_after_it() -> None:
+    setup = Setup()
+
+    setup.complete()
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed", "extraction.succeeded"]
+    assert (setup.event_queue.session_ids, setup.event_queue.pauses) == ([SESSION_ID] * 2, [0, 2])
+    assert setup.session.duties.get("send_events") == Duty(NOW + 90 + 10)
+
+
+def test_a_session_whose_extraction_is_queued_owes_only_its_completion() -> None:
+    setup = Setup(model=FakeExtractionModel(GeminiUnavailable()))
+
+    setup.complete()
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+    assert setup.event_queue.pauses == [0]
+
+
+def test_a_skipped_extraction_sends_no_event() -> None:
+    setup = Setup()
+
+    setup.complete(complete_session_request(transcript=[]))
+
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+    assert setup.event_queue.pauses == [0]
+
+
+def test_if_the_events_cannot_be_queued_the_session_is_completed_and_they_are_left_to_the_sweeper(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    setup = Setup(event_queue=QueueThatCannotPut())
+
+    assert setup.complete().results == {"city": "Oslo"}
+
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == ["events_not_queued"] * 2
+    assert setup.session.duties.get("send_events") == Duty(NOW + 90 + 10)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import CreatedSession, CreateSessionRequest, GeminiLiveConnection
-from pi_voice.domain.duties import Duty
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import (
     AgentNotFound,
     AgentVersionNotFound,
@@ -46,7 +46,7 @@ from tests.support.fakes import (
     UnknownCaller,
 )
 from tests.support.patience import LONG
-from tests.unit.examples import AGENT_ID, agent, create_session_request
+from tests.unit.examples import AGENT_ID, NOW, agent, create_session_request
 
 ACME = FakeCaller("acme")
 
@@ -454,7 +454,9 @@ def test_a_livekit_error_is_raised_and_the_session_is_stored_as_failed(error: Pr
     assert setup.session.failure is not None
     assert (setup.session.failure.code, setup.session.failure.message) == (error.code, error.message)
     assert setup.session.livekit.room_sid is None
-    assert setup.session.duties.due_at is None
+    assert setup.session.duties == Duties().plus(send_events=NOW + 10)
+    [owed] = setup.session.owed_events
+    assert (owed.type, owed.at) == ("session.failed", NOW)
 
 
 @pytest.mark.parametrize("error", GEMINI_ERRORS, ids=lambda error: error.code)
@@ -484,7 +486,8 @@ def test_a_session_that_is_stored_before_gemini_fails_becomes_failed(event: str)
     assert setup.session.failure is not None
     assert setup.session.failure.code == "gemini_unavailable"
     assert setup.session.livekit.room_sid == "RM_first"
-    assert setup.session.duties.due_at is None
+    assert setup.session.duties == Duties().plus(send_events=NOW + 10)
+    assert [owed.type for owed in setup.session.owed_events] == ["session.failed"]
 
 
 def test_a_gemini_error_cancels_the_livekit_request() -> None:

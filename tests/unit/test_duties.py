@@ -30,7 +30,7 @@ def test_pauses_double_up_to_an_hour() -> None:
     assert pauses == [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]
 
 
-TRIES = {"end_call": 30, "hang_up": 30, "close_room": 30, "extract": 10, "delete_again": 30}
+TRIES = {"end_call": 30, "hang_up": 30, "close_room": 30, "extract": 10, "delete_again": 30, "send_events": 30}
 
 
 def test_every_duty_has_a_maximum_number_of_tries() -> None:

@@ -26,6 +26,8 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.AgentNotFound, 404, "voice_agent_not_found", False),
     (errors.AgentVersionNotFound, 404, "voice_agent_not_found", False),
     (errors.SessionNotFound, 404, "voice_session_not_found", False),
+    (errors.WebhookEndpointNotFound, 404, "webhook_endpoint_not_found", False),
+    (errors.WebhookDeliveryNotFound, 404, "webhook_delivery_not_found", False),
     (errors.ApiKeyNotFound, 404, "api_key_not_found", False),
     (errors.SessionNotActive, 409, "voice_session_not_active", False),
     (errors.RenewalLimitReached, 409, "renewal_limit_reached", False),

@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from pi_voice.domain.extractions import ErrorInfo, Evidence, Extraction, Extract
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import ModelRequest, ModelResponse
+from pi_voice.ports import ModelRequest, ModelResponse, SessionQueues
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extract_results import ExtractionUnfinished, ExtractResults
 from pi_voice.use_cases.extractor import Extractor, TokenPrices
@@ -29,7 +30,7 @@ from tests.support.fakes import (
     FakeAgents,
     FakeClock,
     FakeExtractionModel,
-    FakeExtractionQueue,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
@@ -49,6 +50,7 @@ from tests.unit.examples import (
     agent,
     new_extraction,
     session,
+    without_events,
 )
 
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
@@ -81,7 +83,7 @@ class Setup:
         with_agent: Agent = CITY,
         sessions: FakeSessions | None = None,
         transcripts: FakeTranscripts | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         agents: FakeAgents | None = None,
         model: FakeExtractionModel | None = None,
         prices: TokenPrices | None = None,
@@ -90,7 +92,8 @@ class Setup:
         self.sessions = sessions or FakeSessions(completed())
         self.transcripts = transcripts or FakeTranscripts()
         self.transcripts.stored.setdefault((SESSION_ID, TRANSCRIPT_ID), TURNS)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = FakeSessionQueue()
         self.model = model or FakeExtractionModel(*(answers or [OSLO]))
         self.clock = FakeClock(NOW)
         self.prices = prices
@@ -103,7 +106,7 @@ class Setup:
             self.sessions,
             CallContent(self.transcripts, FakeToolCalls()),
             extractor,
-            self.queue,
+            SessionQueues(self.queue, self.event_queue),
             self.clock,
         )
 
@@ -174,7 +177,7 @@ def test_results_are_stored_and_the_room_is_to_be_closed_once_more() -> None:
     assert returned == setup.session
     assert returned.results == {"city": "Oslo"}
     assert returned.extraction == new_extraction(**SUCCEEDED, extracted_at=NOW)
-    assert (returned.duties, setup.queue.session_ids) == (CLOSED, [])
+    assert (without_events(returned.duties), setup.queue.session_ids) == (CLOSED, [])
     assert setup.model.requests[0].seconds == 20.0
 
 
@@ -250,7 +253,7 @@ def test_an_extraction_that_cannot_succeed_fails_at_once_with_the_reason(answer:
     assert setup.extraction.status == "failed"
     assert setup.extraction.error is not None
     assert setup.extraction.error.code == code
-    assert (setup.extraction.attempts, returned.duties, setup.queue.session_ids) == (1, CLOSED, [])
+    assert (setup.extraction.attempts, without_events(returned.duties), setup.queue.session_ids) == (1, CLOSED, [])
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "skipped"])
@@ -359,7 +362,7 @@ def test_results_from_the_queue_are_stored_and_attempts_are_added_up() -> None:
 
     assert setup.session.results == {"city": "Oslo"}
     assert setup.extraction == new_extraction(**{**SUCCEEDED, "attempts": 5}, extracted_at=NOW)
-    assert setup.session.duties == Duties().plus(close_room=NOW + 120)
+    assert without_events(setup.session.duties) == Duties().plus(close_room=NOW + 120)
     assert setup.queue.session_ids == []
     assert setup.model.requests[0].seconds == 60.0
     assert TURNS[1]["text"] in setup.model.requests[0].text
@@ -387,7 +390,7 @@ def test_after_the_last_delivery_the_extraction_is_failed_and_the_message_a_dead
     assert setup.extraction == new_extraction(
         status="failed", model="fake-model", attempts=18, error=GEMINI_UNAVAILABLE, extracted_at=NOW
     )
-    assert setup.session.duties.due_at == NOW + 120
+    assert without_events(setup.session.duties).due_at == NOW + 120
 
 
 def test_after_the_last_delivery_a_misconfigured_extraction_still_waits_for_the_operator() -> None:
@@ -422,7 +425,7 @@ def test_an_extraction_that_cannot_succeed_is_not_retried(*, is_last: bool) -> N
         extracted_at=NOW,
         error=ErrorInfo(code="gemini_error", message="Gemini refused the extraction request."),
     )
-    assert setup.session.duties.due_at == NOW + 120
+    assert without_events(setup.session.duties).due_at == NOW + 120
 
 
 def test_a_message_delivered_twice_is_processed_once() -> None:
@@ -615,3 +618,35 @@ def test_a_message_with_an_invalid_session_id_is_dropped() -> None:
     asyncio.run(setup.extract_results(SessionId("no-id"), 60.0, is_last=False))
 
     assert setup.session == completed()
+
+
+# ---- Events ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_last", "types"),
+    [
+        (OSLO, False, ["extraction.succeeded"]),
+        (GeminiUnavailable(), True, ["extraction.failed"]),
+        (GeminiError(), False, ["extraction.failed"]),
+    ],
+)
+def test_an_extraction_that_ended_in_the_queue_is_queued_for_its_event(
+    answer: str | Exception, types: list[str], *, is_last: bool
+) -> None:
+    setup = Setup(answer)
+
+    with suppress(ExtractionUnfinished):
+        setup.extract_from_queue(is_last=is_last)
+
+    assert [event.type for event in setup.session.owed_events] == types
+    assert (setup.event_queue.session_ids, setup.event_queue.pauses) == ([SESSION_ID], [0])
+
+
+def test_an_extraction_that_is_retried_sends_no_event() -> None:
+    setup = Setup(GeminiUnavailable())
+
+    with pytest.raises(ExtractionUnfinished):
+        setup.extract_from_queue()
+
+    assert (setup.session.owed_events, setup.event_queue.session_ids) == ((), [])

@@ -36,6 +36,7 @@ GENAI: Final = READS | {"aiohttp", "google.genai"}
 
 EXCEPTIONS: Final = {
     "CompleteSession": GENAI,  # closes the room after the extraction, and imports LiveKit's SDK then
+    "DeliverEvent": READS | {"aiohttp"},
     "ReceiveLivekitWebhook": READS | {"jwt"},  # calls LiveKit only after a hang-up
 }
 
@@ -62,6 +63,8 @@ ENVIRONMENT: Final = {
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "CLIENT_TOKEN_SECRET": "a-client-token-secret-of-more-than-32-bytes",
     "EXTRACTION_QUEUE_URL": "https://sqs.test/extractions",
+    "DELIVERY_QUEUE_URL": "https://sqs.test/deliveries.fifo",
+    "EVENT_QUEUE_URL": "https://sqs.test/events",
     "LIVEKIT_URL": "wss://livekit.test",
     "LIVEKIT_API_KEY": "APItest",
     "LIVEKIT_API_SECRET": "a-secret-of-more-than-thirty-two-bytes",
@@ -70,7 +73,7 @@ ENVIRONMENT: Final = {
     "GEMINI_EXTRACTION_MODEL": "lite",
 }
 
-PROVIDERS: Final = {f"{group}{SECRET}" for group in ("LiveKit", "LiveKitWebhook", "Gemini")}
+AT_ONCE: Final = {f"{group}{SECRET}" for group in ("LiveKit", "LiveKitWebhook", "Gemini", "Webhooks")}
 
 IMPORT_EACH: Final = """
 import os, sys
@@ -130,11 +133,11 @@ def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
     assert imported[snake_case(function)] == expected(function)
 
 
-def test_secrets_are_imported_where_a_provider_is_called_and_for_client_tokens_only_at_the_first_one() -> None:
+def test_secrets_are_imported_where_each_request_needs_them_and_for_client_tokens_only_at_the_first_one() -> None:
     imported = import_each(PI_VOICE_SECRETS="ssm:/pi-voice")
 
-    calling = {snake_case(name) for name, function in FUNCTIONS.items() if rights_of(function).keys() & PROVIDERS}
-    assert {name for name, modules in imported.items() if PARAMETERS in modules} == calling
+    at_once = {snake_case(name) for name, function in FUNCTIONS.items() if rights_of(function).keys() & AT_ONCE}
+    assert {name for name, modules in imported.items() if PARAMETERS in modules} == at_once
 
 
 def test_a_cold_start_builds_only_the_validators_of_its_own_route() -> None:

@@ -14,8 +14,8 @@ from pi_voice.domain.row_limits import MAX_RECORDINGS_BYTES
 from pi_voice.domain.sessions import Recording, Session, SessionStatus, Tombstone
 from pi_voice.ports import Rooms, SignedWebhook
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
-from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessions
-from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session
+from tests.support.fakes import FailingRooms, FakeClock, FakeRooms, FakeSessionQueue, FakeSessions, QueueThatCannotPut
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, session, without_events
 
 ROOM: dict[str, JsonValue] = {"sid": "RM_first", "name": SESSION_ID}
 
@@ -46,10 +46,11 @@ class Setup:
         self.sessions = sessions or FakeSessions(stored or session())
         self.rooms = rooms or FakeRooms()
         self.verifier = AcceptingVerifier()
+        self.event_queue = FakeSessionQueue()
 
     def receive(self, body: bytes) -> ReceivedWebhook:
         receive_livekit_webhook = ReceiveLivekitWebhook(
-            self.verifier, self.sessions, lambda: self.rooms, FakeClock(NOW + 999)
+            self.verifier, self.sessions, lambda: self.rooms, lambda: self.event_queue, FakeClock(NOW + 999)
         )
         return asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
 
@@ -67,7 +68,9 @@ def unused_rooms() -> Rooms:
 def merged_events(body: bytes) -> list[RoomEvent]:
     """Receive one webhook, and return the room events that were merged."""
     sessions = FakeSessions(session())
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeClock(NOW + 999))
+    receive_livekit_webhook = ReceiveLivekitWebhook(
+        AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue, FakeClock(NOW + 999)
+    )
     asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
     return sessions.room_events
 
@@ -93,9 +96,10 @@ def test_a_webhook_is_verified_with_its_token_and_raw_body() -> None:
 @pytest.mark.parametrize("body", [event("room_started"), b"not an event"], ids=["event", "other"])
 def test_a_webhook_with_an_invalid_signature_is_not_parsed(body: bytes) -> None:
     sessions = FakeSessions(session())
+    receive_livekit_webhook = ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with pytest.raises(InvalidWebhookSignature):
-        asyncio.run(ReceiveLivekitWebhook(RejectingVerifier(), sessions, unused_rooms)(SignedWebhook("token", body)))
+        asyncio.run(receive_livekit_webhook(SignedWebhook("token", body)))
 
     assert sessions.room_events == []
 
@@ -380,7 +384,7 @@ def test_recordings_are_bounded_and_the_log_says_how_many_were_not_stored(caplog
 
 def test_an_event_of_an_unknown_session_changes_nothing() -> None:
     sessions = FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     for kind in ("room_started", "participant_joined", "room_finished"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event(kind))))
@@ -393,7 +397,7 @@ def test_the_log_says_whether_an_event_was_merged_into_a_session(
     caplog: pytest.LogCaptureFixture, *, is_known: bool
 ) -> None:
     sessions = FakeSessions(session()) if is_known else FakeSessions()
-    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms)
+    receive_livekit_webhook = ReceiveLivekitWebhook(AcceptingVerifier(), sessions, unused_rooms, FakeSessionQueue)
 
     with caplog.at_level("INFO"):
         asyncio.run(receive_livekit_webhook(SignedWebhook("token", event("room_started"))))
@@ -414,7 +418,7 @@ def test_a_session_with_a_cap_is_due_when_the_cap_ends() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.duties.due_at == NOW + 10 + 60 + 15
+    assert without_events(setup.session.duties).due_at == NOW + 10 + 60 + 15
     assert setup.rooms.closed == []
 
 
@@ -424,7 +428,7 @@ def test_a_join_does_not_move_the_end_of_a_session_without_a_cap() -> None:
 
     setup.receive(event("participant_joined"))
 
-    assert setup.session.duties == before.plus(hang_up=1_800_003_615)
+    assert without_events(setup.session.duties) == before.plus(hang_up=1_800_003_615)
 
 
 def test_a_recorder_s_join_does_not_start_the_cap() -> None:
@@ -459,7 +463,7 @@ def test_the_cap_starts_with_the_first_join_also_if_joins_are_repeated_or_out_of
     for second in (20, 30, 10, 10, 20):
         setup.receive(event("participant_joined", at=NOW + second))
 
-    assert setup.session.duties.due_at == NOW + 10 + 75
+    assert without_events(setup.session.duties).due_at == NOW + 10 + 75
 
 
 def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
@@ -476,7 +480,7 @@ def test_of_two_concurrent_joins_the_first_starts_the_cap() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.duties.due_at == NOW + 10 + 75
+    assert without_events(setup.session.duties).due_at == NOW + 10 + 75
 
 
 def test_a_repeated_join_sets_the_duty_that_a_crash_lost() -> None:
@@ -485,7 +489,7 @@ def test_a_repeated_join_sets_the_duty_that_a_crash_lost() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.duties.due_at == NOW + 10 + 75
+    assert without_events(setup.session.duties).due_at == NOW + 10 + 75
 
 
 def test_an_earlier_duty_stays() -> None:
@@ -493,7 +497,7 @@ def test_an_earlier_duty_stays() -> None:
 
     setup.receive(event("participant_joined", at=NOW + 10))
 
-    assert setup.session.duties.due_at == NOW + 600
+    assert without_events(setup.session.duties).due_at == NOW + 600
 
 
 @pytest.mark.parametrize(
@@ -559,3 +563,75 @@ def test_a_webhook_fails_if_the_room_cannot_be_closed() -> None:
 
     with pytest.raises(LiveKitUnavailable):
         setup.receive(event("participant_joined"))
+
+
+# ---- The start of a call --------------------------------------------------------------------------------
+
+
+def joined(at: int = NOW + 10) -> bytes:
+    return event("participant_joined", at=str(at), participant={"identity": "caller-1"})
+
+
+def test_the_first_person_who_joins_starts_the_call_in_the_write_of_its_end() -> None:
+    setup = Setup(replace(session(), max_duration_seconds=60))
+
+    setup.receive(joined())
+
+    [started] = setup.session.owed_events
+    assert (started.type, started.at, setup.session.started_at) == ("session.started", NOW + 10, NOW + 10)
+    assert setup.session.duties == session().duties.plus(hang_up=NOW + 85, send_events=NOW + 20)
+    assert setup.event_queue.session_ids == [SESSION_ID]
+    assert setup.sessions.writes == 2  # the event of the room, and this
+
+
+def test_a_repeated_join_starts_the_call_once() -> None:
+    setup = Setup(replace(session(), max_duration_seconds=60))
+    for _ in range(3):
+        setup.receive(joined())
+
+    assert [each.type for each in setup.session.owed_events] == ["session.started"]
+    assert setup.event_queue.session_ids == [SESSION_ID]
+
+
+def test_a_join_after_a_saved_turn_starts_nothing() -> None:
+    setup = Setup(replace(session(), started_at=NOW + 5))
+
+    setup.receive(joined())
+
+    assert (setup.session.started_at, setup.session.owed_events) == (NOW + 5, ())
+    assert setup.event_queue.session_ids == []
+
+
+def test_a_recorder_starts_no_call() -> None:
+    setup = Setup()
+
+    setup.receive(event("participant_joined", participant={"identity": "EG_1", "kind": "EGRESS"}))
+
+    assert (setup.session.started_at, setup.session.owed_events) == (None, ())
+
+
+def test_a_join_from_the_future_starts_the_call_now() -> None:
+    setup = Setup()
+
+    setup.receive(joined(NOW + 10**6))
+
+    assert setup.session.started_at == NOW + 999
+
+
+@pytest.mark.parametrize("changes", [{"hung_up_at": NOW + 5}, {"status": "completed"}, {"status": "failed"}])
+def test_a_join_to_a_call_that_is_over_starts_nothing(changes: dict[str, Any]) -> None:
+    setup = Setup(replace(session(), **changes))
+
+    setup.receive(joined())
+
+    assert (setup.session.started_at, setup.session.owed_events) == (None, ())
+
+
+def test_a_call_starts_even_if_its_event_cannot_be_queued(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup()
+    setup.event_queue = QueueThatCannotPut()
+
+    assert setup.receive(joined()) == ReceivedWebhook(received=True)
+
+    assert setup.session.started_at == NOW + 10
+    assert [each.message for each in caplog.records if each.levelname == "ERROR"] == ["events_not_queued"]

@@ -88,7 +88,7 @@ class Setup:
 
     def save(self, *turns: TranscriptTurn) -> None:
         """Save turns as checkpoints."""
-        assert asyncio.run(self.checkpoints.append(self.session, turns, 100))
+        assert asyncio.run(self.checkpoints.append(self.session, turns, 100, NOW))
 
     def race(self, *calls: Awaitable[Any]) -> list[Any]:
         """Run calls concurrently, and return their results and exceptions."""

@@ -49,6 +49,7 @@ from tests.unit.examples import (
     agent,
     new_extraction,
     session,
+    without_events,
 )
 
 ACME = FakeCaller()
@@ -157,7 +158,8 @@ def test_the_new_results_replace_the_session_s_results_and_become_a_run() -> Non
     assert extracted.extraction.runs == [extraction_run(NOW + 1_001, "Oslo"), extraction_run(NOW + 90, "Trondheim")]
     assert (extracted.extraction.status, extracted.extraction.extracted_at) == ("succeeded", NOW + 1_001)
     assert (setup.session.results, setup.extraction) == (extracted.results, extracted.extraction)
-    assert setup.session.duties.due_at is None
+    assert setup.session.duties == Duties().plus(send_events=NOW + 1_011)
+    assert [event.type for event in setup.session.owed_events] == ["extraction.succeeded"]
 
 
 def test_the_model_gets_the_stored_transcript_and_20_seconds() -> None:
@@ -282,6 +284,7 @@ def test_a_failed_run_is_recorded_and_keeps_the_earlier_results(answer: str | Ex
         extracted.extraction.error,
     )
     assert first == extraction_run(NOW + 90, "Trondheim")
+    assert setup.session.owed_events == ()
 
 
 def test_a_failed_run_replaces_an_earlier_failure() -> None:
@@ -295,6 +298,7 @@ def test_a_failed_run_replaces_an_earlier_failure() -> None:
         "schema_violation",
         "gemini_unavailable",
     ]
+    assert [event.type for event in setup.session.owed_events] == ["extraction.failed"]
 
 
 def test_a_run_that_succeeds_after_failures_stores_its_results() -> None:
@@ -318,7 +322,7 @@ def test_a_pending_extraction_stays_pending_unless_the_run_succeeds(answer: str,
     extracted = setup.rerun()
 
     assert setup.extraction.status == status
-    assert setup.session.duties == (PENDING if status == "pending" else PENDING.without("extract"))
+    assert without_events(setup.session.duties) == (PENDING if status == "pending" else PENDING.without("extract"))
     assert len(extracted.extraction.runs) == 1
     assert setup.extraction.runs == extracted.extraction.runs
 

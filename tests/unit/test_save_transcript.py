@@ -27,6 +27,7 @@ from tests.support.fakes import (
     FakeCaller,
     FakeCheckpoints,
     FakeClient,
+    FakeClock,
     FakeSessions,
     UnknownCaller,
 )
@@ -45,7 +46,7 @@ class Setup:
     def __init__(self, sessions: FakeSessions | None = None, checkpoints: FakeCheckpoints | None = None) -> None:
         self.sessions = sessions or FakeSessions(session())
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.save_transcript = SaveTranscript(self.sessions, self.checkpoints)
+        self.save_transcript = SaveTranscript(self.sessions, self.checkpoints, FakeClock(NOW + 9))
 
     def save(self, at: int, turns: list[TranscriptTurn], caller: SessionCaller = ACME) -> SavedTranscript:
         return asyncio.run(self.save_transcript(SESSION_ID, save_request(at, turns), caller))
@@ -265,10 +266,10 @@ class OvertakenCheckpoints(FakeCheckpoints):
         super().__init__(sessions)
         self._concurrent = list(concurrent)
 
-    async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+    async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
         if self._concurrent:
-            assert await super().append(session, self._concurrent.pop(0), 1)
-        return await super().append(session, turns, size)
+            assert await super().append(session, self._concurrent.pop(0), 1, now)
+        return await super().append(session, turns, size, now)
 
 
 def test_a_request_overtaken_by_the_same_turns_succeeds() -> None:
@@ -333,9 +334,9 @@ def test_concurrent_requests_with_the_same_turns_all_succeed_and_save_them_once(
 
 def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write() -> None:
     class CompletedMeanwhile(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
             sessions.stored[SESSION_ID] = replace(session, status="completed")
-            return await super().append(session, turns, size)
+            return await super().append(session, turns, size, now)
 
     sessions = FakeSessions(session())
 
@@ -345,9 +346,9 @@ def test_no_turns_are_saved_if_the_session_is_completed_between_read_and_write()
 
 def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -> None:
     class DeletedMeanwhile(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:
             del sessions.stored[SESSION_ID]
-            return await super().append(session, turns, size)
+            return await super().append(session, turns, size, now)
 
     sessions = FakeSessions(session())
 
@@ -359,7 +360,7 @@ def test_no_turns_are_saved_if_the_session_is_deleted_between_read_and_write() -
 
 def test_a_request_that_is_always_overtaken_fails_with_a_retryable_error() -> None:
     class AlwaysOvertaken(FakeCheckpoints):
-        async def append(self, session: Session, turns: Any, size: int) -> Session | None:  # noqa: ARG002
+        async def append(self, session: Session, turns: Any, size: int, now: int) -> Session | None:  # noqa: ARG002
             return None
 
     sessions = FakeSessions(session())
@@ -398,3 +399,23 @@ def test_an_unauthorized_caller_saves_nothing(caller: SessionCaller, error: type
         setup.save(0, user_turns("a"), caller)
 
     assert setup.turns == []
+
+
+def test_the_first_saved_turn_starts_the_call_and_later_ones_do_not() -> None:
+    setup = Setup()
+
+    setup.save(0, user_turns("a"))
+    setup.save(1, user_turns("b"))
+
+    stored = setup.sessions.stored[SESSION_ID]
+    [owed] = stored.owed_events
+    assert (owed.type, owed.at, stored.started_at) == ("session.started", NOW + 9, NOW + 9)
+    assert stored.duties == session().duties.plus(send_events=NOW + 19)
+
+
+def test_a_saved_turn_of_a_call_that_has_started_owes_no_event() -> None:
+    setup = Setup(FakeSessions(replace(session(), started_at=NOW)))
+
+    setup.save(0, user_turns("a"))
+
+    assert (setup.sessions.stored[SESSION_ID].owed_events, setup.sessions.stored[SESSION_ID].started_at) == ((), NOW)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from pi_voice.domain.agents import Behaviors, OwnedAgent
 from pi_voice.domain.connection_api import AddParticipantRequest, CreateSessionRequest
-from pi_voice.domain.duties import Duty
+from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.errors import InvalidRequest, TranscriptTooLarge, TtlTooShort
 from pi_voice.domain.extraction_api import PreviewExtractionRequest
 from pi_voice.domain.extractions import ErrorInfo, Extraction
@@ -524,7 +524,8 @@ def test_a_failed_session_has_the_reason_of_the_failure() -> None:
     assert failed.status == "failed"
     assert failed.failed_at == 1_800_000_005
     assert failed.end_reason == "failed"
-    assert failed.duties.due_at is None
+    assert failed.duties == Duties().plus(send_events=NOW + 15)
+    assert [(event.type, event.at) for event in failed.owed_events] == [("session.failed", NOW + 5)]
     assert failed.failure == failure
 
 

@@ -1,6 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 
 from pi_voice.domain.errors import SettingsError
+from pi_voice.domain.webhook_secrets import Masters
+from pi_voice.domain.webhook_urls import UrlPolicy
 from pi_voice.settings import (
     GeminiSettings,
     LiveKitSettings,
@@ -8,10 +12,13 @@ from pi_voice.settings import (
     TableNames,
     WebhookSettings,
     client_token_secrets,
+    event_queue_url,
     extraction_price,
+    extraction_queue_url,
     grace_seconds,
     per_minute,
-    queue_url,
+    webhook_masters,
+    webhook_url_policy,
 )
 
 TABLES = {
@@ -69,10 +76,68 @@ def test_a_secret_of_client_tokens_is_required() -> None:
         client_token_secrets({})
 
 
-def test_the_queue_url_is_required() -> None:
-    assert queue_url({"EXTRACTION_QUEUE_URL": "https://sqs.test/extractions"}) == "https://sqs.test/extractions"
-    with pytest.raises(SettingsError, match="EXTRACTION_QUEUE_URL is not set"):
-        queue_url({"EXTRACTION_QUEUE_URL": ""})
+def test_webhook_masters_have_ids_and_one_of_them_is_the_current_one() -> None:
+    old, new = "o" * 32, "n" * 32
+    environment = {"WEBHOOK_MASTER_ID": "1f", "WEBHOOK_MASTER_1F": new, "WEBHOOK_MASTER_A0": old}
+
+    assert webhook_masters(environment) == Masters("1f", {"1f": new, "a0": old})
+
+
+def test_a_webhook_master_that_will_be_the_next_one_is_known_already() -> None:
+    old, new = "o" * 32, "n" * 32
+    environment = {"WEBHOOK_MASTER_ID": "a0", "WEBHOOK_MASTER_NEXT_ID": "1f", "WEBHOOK_MASTER_A0": old}
+
+    assert webhook_masters({**environment, "WEBHOOK_MASTER_1F": new}) == Masters("a0", {"1f": new, "a0": old})
+
+
+@pytest.mark.parametrize("master_id", ["1F", "id", "next_id", "1f ", "é"])
+def test_the_current_webhook_master_must_be_known(master_id: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"is not set\. WEBHOOK_MASTER_ID names the current master, in lowercase\.$"
+    ):
+        webhook_masters({"WEBHOOK_MASTER_ID": master_id, "WEBHOOK_MASTER_1F": "s" * 32})
+
+
+def test_a_current_webhook_master_is_required() -> None:
+    with pytest.raises(SettingsError, match="WEBHOOK_MASTER_ID is not set"):
+        webhook_masters({"WEBHOOK_MASTER_1F": "s" * 32})
+
+
+def test_each_webhook_master_has_at_least_32_characters() -> None:
+    masters = {"WEBHOOK_MASTER_ID": "1f", "WEBHOOK_MASTER_1F": "s" * 32, "WEBHOOK_MASTER_A0": "hush" * 7 + "hus"}
+
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_MASTER_A0 should have at least 32 characters\.$"):
+        webhook_masters(masters)
+
+
+@pytest.mark.parametrize(
+    ("read", "name"), [(extraction_queue_url, "EXTRACTION_QUEUE_URL"), (event_queue_url, "EVENT_QUEUE_URL")]
+)
+def test_the_url_of_a_queue_is_required(read: Callable[[dict[str, str]], str], name: str) -> None:
+    assert read({name: "https://sqs.test/queue"}) == "https://sqs.test/queue"
+    with pytest.raises(SettingsError, match=f"{name} is not set"):
+        read({name: ""})
+
+
+@pytest.mark.parametrize(
+    ("environment", "policy"),
+    [
+        ({}, UrlPolicy(frozenset({443, 8443}), (), allows_loopback=False)),
+        ({"WEBHOOK_ALLOWED_PORTS": "", "WEBHOOK_ALLOWED_HOSTS": "", "WEBHOOK_ALLOW_LOOPBACK": ""}, UrlPolicy()),
+        ({"WEBHOOK_ALLOWED_PORTS": "443, 9443"}, UrlPolicy(frozenset({443, 9443}))),
+        ({"WEBHOOK_ALLOWED_HOSTS": "A.example.com,*.example.org"}, UrlPolicy(hosts=("a.example.com", "*.example.org"))),
+        ({"WEBHOOK_ALLOW_LOOPBACK": "true"}, UrlPolicy(allows_loopback=True)),
+        ({"WEBHOOK_ALLOW_LOOPBACK": "1"}, UrlPolicy()),
+    ],
+)
+def test_a_deployment_sets_ports_and_hosts_of_webhook_urls(environment: dict[str, str], policy: UrlPolicy) -> None:
+    assert webhook_url_policy(environment) == policy
+
+
+@pytest.mark.parametrize("ports", ["https", "0", "65536", "-1", "443;8443"])
+def test_a_port_of_webhook_urls_is_a_number_of_a_port(ports: str) -> None:
+    with pytest.raises(SettingsError, match="WEBHOOK_ALLOWED_PORTS should be comma-separated port numbers"):
+        webhook_url_policy({"WEBHOOK_ALLOWED_PORTS": ports})
 
 
 @pytest.mark.parametrize(("operation", "default"), [("creates", 600), ("completes", 600), ("extractions", 60)])

@@ -12,7 +12,8 @@ from pi_voice.domain.ids import SessionId, TranscriptId
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.transcripts import TranscriptTurn
-from pi_voice.ports import DueSession
+from pi_voice.domain.webhook_events import OwedEvent
+from pi_voice.ports import DueSession, SessionQueues
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
@@ -21,15 +22,15 @@ from tests.support.fakes import (
     FailingRooms,
     FakeCheckpoints,
     FakeClock,
-    FakeExtractionQueue,
     FakeRooms,
+    FakeSessionQueue,
     FakeSessions,
     FakeToolCalls,
     FakeTranscripts,
     QueueThatCannotPut,
     TranscriptsThatCannotDelete,
 )
-from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, session
+from tests.unit.examples import ABANDONED_AT, NOW, SESSION_ID, TURNS, session, without_events
 
 CLOSE_AGAIN = {"close_room": NOW + 660}
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
@@ -61,14 +62,15 @@ class Setup:
         now: float = ABANDONED_AT,
         sessions: FakeSessions | None = None,
         checkpoints: FakeCheckpoints | None = None,
-        queue: FakeExtractionQueue | None = None,
+        queue: FakeSessionQueue | None = None,
         rooms: FakeRooms | None = None,
         clock: FakeClock | None = None,
     ) -> None:
         self.sessions = sessions or FakeSessions(*stored)
         self.transcripts = FakeTranscripts()
         self.checkpoints = checkpoints or FakeCheckpoints(self.sessions)
-        self.queue = queue or FakeExtractionQueue()
+        self.queue = queue or FakeSessionQueue()
+        self.event_queue = FakeSessionQueue()
         self.rooms = rooms or FakeRooms()
         self.clock = clock or FakeClock(now)
 
@@ -77,8 +79,9 @@ class Setup:
         """A new sweeper, with the setup's current fakes."""
         end_session = EndSession(self.sessions, self.transcripts, self.checkpoints, self.clock)
         stop_session = StopSession(self.sessions, FakeToolCalls(), self.rooms, self.clock)
+        queues = SessionQueues(self.queue, self.event_queue)
         return SweepSessions(
-            self.sessions, self.transcripts, end_session, stop_session, self.rooms, self.queue, clock=self.clock
+            self.sessions, self.transcripts, end_session, stop_session, self.rooms, queues, clock=self.clock
         )
 
     def sweep(self, later: int = 0) -> SweepSessionsResult:
@@ -93,8 +96,10 @@ class Setup:
         return asyncio.run(race())
 
     def save(self, *turns: TranscriptTurn, session_id: SessionId = SESSION_ID) -> None:
-        """Save turns as checkpoints of a session."""
-        assert asyncio.run(self.checkpoints.append(self.sessions.stored[session_id], turns, 100))
+        """Save turns as checkpoints of a session, and dispatch the event of the first one."""
+        assert asyncio.run(self.checkpoints.append(self.sessions.stored[session_id], turns, 100, NOW))
+        stored = self.sessions.stored[session_id]
+        asyncio.run(self.sessions.clear_owed_events(stored, [event.event_id for event in stored.owed_events]))
 
     @property
     def session(self) -> Session:
@@ -117,7 +122,7 @@ def test_an_abandoned_session_is_completed_with_its_checkpoints() -> None:
     assert ended.transcript_id is not None
     assert setup.transcripts.stored == {(SESSION_ID, ended.transcript_id): TURNS}
     assert ended.extraction == Extraction(status="pending")
-    assert ended.duties == Duties().plus(close_room=ABANDONED_AT, extract=ABANDONED_AT)
+    assert without_events(ended.duties) == Duties().plus(close_room=ABANDONED_AT, extract=ABANDONED_AT)
 
 
 def test_the_next_run_queues_its_extraction_and_closes_its_room() -> None:
@@ -128,7 +133,7 @@ def test_the_next_run_queues_its_extraction_and_closes_its_room() -> None:
     assert setup.sweep() == SweepSessionsResult(queued=1, rooms_closed=1)
 
     assert (setup.queue.session_ids, setup.rooms.closed) == ([SESSION_ID], [SESSION_ID])
-    assert setup.session.duties.due_at == ABANDONED_AT + 3_600
+    assert without_events(setup.session.duties).due_at == ABANDONED_AT + 3_600
 
 
 def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
@@ -141,7 +146,7 @@ def test_an_abandoned_session_without_checkpoints_fails_with_a_reason() -> None:
     assert ended.failure is not None
     assert ended.failure.code == "expired"
     assert setup.sweep() == SweepSessionsResult(rooms_closed=1)
-    assert (setup.rooms.closed, setup.session.duties) == ([SESSION_ID], Duties())
+    assert (setup.rooms.closed, without_events(setup.session.duties)) == ([SESSION_ID], Duties())
     assert (setup.transcripts.stored, setup.queue.session_ids) == ({}, [])
 
 
@@ -306,7 +311,7 @@ def test_an_extraction_that_cannot_be_queued_is_tried_again() -> None:
 
     assert setup.sweep() == SweepSessionsResult(errors=1)
 
-    setup.queue = FakeExtractionQueue()
+    setup.queue = FakeSessionQueue()
     assert setup.sweep(later=60) == SweepSessionsResult(queued=1)
     assert setup.queue.session_ids == [SESSION_ID]
 
@@ -327,7 +332,7 @@ def test_an_extraction_whose_worker_always_dies_fails_after_its_last_try(caplog:
 
     assert [run.queued for run in runs] == [1] * 10 + [0]
     assert runs[-1] == SweepSessionsResult(given_up=1)
-    assert (setup.session.duties, setup.session.results) == (Duties(), None)
+    assert (without_events(setup.session.duties), setup.session.results) == (Duties(), None)
     extraction = setup.session.extraction
     assert extraction is not None
     assert extraction.error is not None
@@ -378,6 +383,46 @@ def test_a_duty_of_a_newer_version_is_left_to_it(caplog: pytest.LogCaptureFixtur
     assert setup.sweep() == SweepSessionsResult()
     assert setup.session.duties == Duties({"send_fax": Duty(NOW + 3_600, 3)})
     assert "duty_unknown" in caplog.text
+
+
+# ---- Events ---------------------------------------------------------------------------------------------
+
+
+def owing_session(*, tries: int = 0) -> Session:
+    event = OwedEvent.new("session.completed", NOW)
+    duties = Duties({"send_events": Duty(NOW + 10, tries)})
+    return replace(completed_session("succeeded"), owed_events=(event,), duties=duties)
+
+
+def test_a_session_whose_events_were_not_sent_is_queued_again_later_each_time() -> None:
+    setup = Setup(owing_session(), now=NOW + 10)
+
+    runs = [setup.sweep() for _ in range(2)] + [setup.sweep(later=60) for _ in range(3)]
+
+    assert [run.events_queued for run in runs] == [1, 0, 1, 0, 1]
+    assert (setup.event_queue.session_ids, setup.queue.session_ids) == ([SESSION_ID] * 3, [])
+    assert setup.session.duties == Duties({"send_events": Duty(NOW + 430, 3)})
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+
+
+def test_events_that_cannot_be_queued_are_tried_again() -> None:
+    setup = Setup(owing_session(), now=NOW + 10)
+    setup.event_queue = QueueThatCannotPut()
+
+    assert setup.sweep() == SweepSessionsResult(errors=1)
+    setup.event_queue = FakeSessionQueue()
+    assert setup.sweep(later=60) == SweepSessionsResult(events_queued=1)
+
+
+def test_events_that_are_never_sent_are_given_up_visibly_and_stay_in_the_row(caplog: pytest.LogCaptureFixture) -> None:
+    setup = Setup(owing_session(tries=30), now=NOW + 10)
+
+    assert setup.sweep() == SweepSessionsResult(given_up=1)
+
+    assert setup.session.duties == Duties()
+    assert [event.type for event in setup.session.owed_events] == ["session.completed"]
+    [line] = [vars(record) for record in caplog.records if record.message == "duty_given_up"]
+    assert (line["session_id"], line["duty"]) == (SESSION_ID, "send_events")
 
 
 # ---- Deleted sessions -----------------------------------------------------------------------------------

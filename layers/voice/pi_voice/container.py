@@ -27,35 +27,50 @@ if TYPE_CHECKING:
     from pi_voice.adapters.dynamodb.sessions import DynamoSessions
     from pi_voice.adapters.dynamodb.tool_calls import DynamoToolCalls
     from pi_voice.adapters.dynamodb.transcripts import DynamoCheckpoints, DynamoTranscripts
+    from pi_voice.adapters.dynamodb.webhook_deliveries import DynamoWebhookDeliveries
+    from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
     from pi_voice.adapters.http_client import HttpClient
     from pi_voice.adapters.idempotency import Idempotency
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.secrets import Secrets
-    from pi_voice.adapters.sqs import SqsExtractionQueue
+    from pi_voice.adapters.sqs import SqsDeliveryQueue, SqsSessionQueue
+    from pi_voice.adapters.webhook_targets import WebhookTargets
     from pi_voice.domain.client_tokens import ClientTokens
+    from pi_voice.domain.webhook_secrets import WebhookSecrets
     from pi_voice.entrypoints.http import Api
+    from pi_voice.ports import SessionQueues
     from pi_voice.use_cases.add_participant import AddParticipant
     from pi_voice.use_cases.authorization import ApiKeyVerifier
     from pi_voice.use_cases.call_content import CallContent
     from pi_voice.use_cases.call_tool import CallTool
     from pi_voice.use_cases.complete_session import CompleteSession
     from pi_voice.use_cases.create_session import CreateSession
+    from pi_voice.use_cases.create_webhook_endpoint import CreateWebhookEndpoint
     from pi_voice.use_cases.delete_session import DeleteSession
+    from pi_voice.use_cases.deliver_event import DeliverEvent
+    from pi_voice.use_cases.dispatch_events import DispatchEvents
     from pi_voice.use_cases.end_session import EndSession
     from pi_voice.use_cases.extract_results import ExtractResults
     from pi_voice.use_cases.extractor import Extractor
     from pi_voice.use_cases.issue_connections import IssueConnections
+    from pi_voice.use_cases.list_webhook_deliveries import ListWebhookDeliveries
     from pi_voice.use_cases.manage_agents import ManageAgents
     from pi_voice.use_cases.manage_api_keys import ManageApiKeys
+    from pi_voice.use_cases.manage_webhook_endpoints import ManageWebhookEndpoints
     from pi_voice.use_cases.preview_extraction import PreviewExtraction
     from pi_voice.use_cases.read_sessions import ReadSessions
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
+    from pi_voice.use_cases.redeliver_webhook import RedeliverWebhook
     from pi_voice.use_cases.renew_session import RenewSession
     from pi_voice.use_cases.report_usage import ReportUsage
     from pi_voice.use_cases.rerun_extraction import RerunExtraction
+    from pi_voice.use_cases.rotate_webhook_secret import RotateWebhookSecret
     from pi_voice.use_cases.save_transcript import SaveTranscript
     from pi_voice.use_cases.stop_session import StopSession
+    from pi_voice.use_cases.sweep_deliveries import SweepDeliveries
     from pi_voice.use_cases.sweep_sessions import SweepSessions
+    from pi_voice.use_cases.test_webhook_endpoint import TestWebhookEndpoint
+    from pi_voice.use_cases.update_webhook_endpoint import UpdateWebhookEndpoint
 
 # ruff: noqa: PLC0415 (see the module's docstring)
 
@@ -154,6 +169,14 @@ def tool_calls() -> "DynamoToolCalls":
 
 
 @cache
+def webhook_endpoints() -> "DynamoWebhookEndpoints":
+    """Create the store of webhook endpoints."""
+    from pi_voice.adapters.dynamodb.webhook_endpoints import DynamoWebhookEndpoints
+
+    return DynamoWebhookEndpoints(dynamodb(), tables().webhook_endpoints)
+
+
+@cache
 def rate_limiter(operation: RatedOperation) -> "DynamoRateLimiter":
     """Create the rate limiter of an operation."""
     from pi_voice.adapters.dynamodb.rates import DynamoRateLimiter
@@ -171,12 +194,36 @@ def idempotency() -> "Idempotency":
 
 
 @cache
-def extraction_queue() -> "SqsExtractionQueue":
-    """Create the queue of extractions."""
+def sqs() -> "AwsClient":
+    """Create the SQS client."""
     from pi_voice.adapters.aws import AwsClient, client
-    from pi_voice.adapters.sqs import DEADLINE_SECONDS, SqsExtractionQueue
+    from pi_voice.adapters.sqs import DEADLINE_SECONDS
 
-    return SqsExtractionQueue(AwsClient(client("sqs"), DEADLINE_SECONDS), settings.queue_url(os.environ))
+    return AwsClient(client("sqs"), DEADLINE_SECONDS)
+
+
+@cache
+def extraction_queue() -> "SqsSessionQueue":
+    """Create the queue of extractions."""
+    from pi_voice.adapters.sqs import SqsSessionQueue
+
+    return SqsSessionQueue(sqs(), settings.extraction_queue_url(os.environ))
+
+
+@cache
+def event_queue() -> "SqsSessionQueue":
+    """Create the queue of sessions that owe events."""
+    from pi_voice.adapters.sqs import SqsSessionQueue
+
+    return SqsSessionQueue(sqs(), settings.event_queue_url(os.environ))
+
+
+@cache
+def session_queues() -> "SessionQueues":
+    """Create both queues of sessions."""
+    from pi_voice.ports import SessionQueues
+
+    return SessionQueues(extraction_queue(), event_queue())
 
 
 @cache
@@ -201,6 +248,38 @@ def client_tokens() -> "ClientTokens":
     from pi_voice.domain.client_tokens import ClientTokens
 
     return ClientTokens(with_secrets(settings.client_token_secrets, "client-token"))
+
+
+@cache
+def webhook_secrets() -> "WebhookSecrets":
+    """Create the secrets of webhook endpoints."""
+    from pi_voice.domain.webhook_secrets import WebhookSecrets
+
+    return WebhookSecrets(with_secrets(settings.webhook_masters, "webhooks"))
+
+
+@cache
+def webhook_targets() -> "WebhookTargets":
+    """Create the check of the URLs of webhook endpoints."""
+    from pi_voice.adapters.webhook_targets import WebhookTargets
+
+    return WebhookTargets(settings.webhook_url_policy(os.environ))
+
+
+@cache
+def webhook_deliveries() -> "DynamoWebhookDeliveries":
+    """Create the store of deliveries to webhook endpoints."""
+    from pi_voice.adapters.dynamodb.webhook_deliveries import DynamoWebhookDeliveries
+
+    return DynamoWebhookDeliveries(dynamodb(), tables().webhook_deliveries)
+
+
+@cache
+def delivery_queue() -> "SqsDeliveryQueue":
+    """Create the queue of deliveries to webhook endpoints."""
+    from pi_voice.adapters.sqs import SqsDeliveryQueue
+
+    return SqsDeliveryQueue(sqs(), settings.delivery_queue_url(os.environ))
 
 
 # ---- Use cases ----
@@ -228,6 +307,38 @@ def manage_agents() -> "ManageAgents":
     from pi_voice.use_cases.manage_agents import ManageAgents
 
     return ManageAgents(agents())
+
+
+@cache
+def create_webhook_endpoint() -> "CreateWebhookEndpoint":
+    """Build `CreateWebhookEndpoint` with its adapters."""
+    from pi_voice.use_cases.create_webhook_endpoint import CreateWebhookEndpoint
+
+    return CreateWebhookEndpoint(webhook_endpoints(), agents(), webhook_targets(), webhook_secrets())
+
+
+@cache
+def update_webhook_endpoint() -> "UpdateWebhookEndpoint":
+    """Build `UpdateWebhookEndpoint` with its adapters."""
+    from pi_voice.use_cases.update_webhook_endpoint import UpdateWebhookEndpoint
+
+    return UpdateWebhookEndpoint(webhook_endpoints(), agents(), webhook_targets())
+
+
+@cache
+def rotate_webhook_secret() -> "RotateWebhookSecret":
+    """Build `RotateWebhookSecret` with its adapters."""
+    from pi_voice.use_cases.rotate_webhook_secret import RotateWebhookSecret
+
+    return RotateWebhookSecret(webhook_endpoints(), webhook_secrets())
+
+
+@cache
+def manage_webhook_endpoints() -> "ManageWebhookEndpoints":
+    """Build `ManageWebhookEndpoints` with its adapters."""
+    from pi_voice.use_cases.manage_webhook_endpoints import ManageWebhookEndpoints
+
+    return ManageWebhookEndpoints(webhook_endpoints())
 
 
 @cache
@@ -338,7 +449,7 @@ def extract_results() -> "ExtractResults":
     """Build `ExtractResults` with its adapters."""
     from pi_voice.use_cases.extract_results import ExtractResults
 
-    return ExtractResults(agents(), sessions(), call_content(), extractor(), extraction_queue())
+    return ExtractResults(agents(), sessions(), call_content(), extractor(), session_queues())
 
 
 @cache
@@ -371,7 +482,9 @@ def complete_session() -> "CompleteSession":
     from pi_voice.use_cases.complete_session import CompleteSession
 
     with_secrets(LiveKitSettings.of, "livekit")  # `rooms` is created later, but its secrets are read with the others
-    return CompleteSession(sessions(), end_session(), extract_results(), rooms, rate_limiter("completes"))
+    return CompleteSession(
+        sessions(), end_session(), extract_results(), rooms, rate_limiter("completes"), event_queue()
+    )
 
 
 @cache
@@ -379,7 +492,7 @@ def sweep_sessions() -> "SweepSessions":
     """Build `SweepSessions` with its adapters."""
     from pi_voice.use_cases.sweep_sessions import SweepSessions
 
-    return SweepSessions(sessions(), transcripts(), end_session(), stop_session(), rooms(), extraction_queue())
+    return SweepSessions(sessions(), transcripts(), end_session(), stop_session(), rooms(), session_queues())
 
 
 @cache
@@ -389,7 +502,59 @@ def receive_livekit_webhook() -> "ReceiveLivekitWebhook":
     from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 
     verifier = LiveKitWebhookVerifier(with_secrets(WebhookSettings.of, "livekit-webhook"))
-    return ReceiveLivekitWebhook(verifier, sessions(), rooms)
+    return ReceiveLivekitWebhook(verifier, sessions(), rooms, event_queue)
+
+
+@cache
+def test_webhook_endpoint() -> "TestWebhookEndpoint":
+    """Build `TestWebhookEndpoint` with its adapters."""
+    from pi_voice.use_cases.test_webhook_endpoint import TestWebhookEndpoint
+
+    return TestWebhookEndpoint(webhook_endpoints(), webhook_deliveries(), delivery_queue())
+
+
+@cache
+def dispatch_events() -> "DispatchEvents":
+    """Build `DispatchEvents` with its adapters."""
+    from pi_voice.use_cases.dispatch_events import DispatchEvents
+
+    return DispatchEvents(sessions(), webhook_endpoints(), webhook_deliveries(), delivery_queue())
+
+
+@cache
+def list_webhook_deliveries() -> "ListWebhookDeliveries":
+    """Build `ListWebhookDeliveries` with its adapters."""
+    from pi_voice.use_cases.list_webhook_deliveries import ListWebhookDeliveries
+
+    return ListWebhookDeliveries(webhook_endpoints(), webhook_deliveries())
+
+
+@cache
+def redeliver_webhook() -> "RedeliverWebhook":
+    """Build `RedeliverWebhook` with its adapters."""
+    from pi_voice.use_cases.redeliver_webhook import RedeliverWebhook
+
+    return RedeliverWebhook(webhook_endpoints(), webhook_deliveries(), delivery_queue())
+
+
+@cache
+def deliver_event() -> "DeliverEvent":
+    """Build `DeliverEvent` with its adapters."""
+    from pi_voice.adapters.webhook_sender import WebhookSender
+    from pi_voice.use_cases.deliver_event import DeliverEvent
+    from pi_voice.use_cases.event_bodies import EventBodies
+
+    bodies = EventBodies(sessions(), call_content())
+    sender = WebhookSender(settings.webhook_url_policy(os.environ))
+    return DeliverEvent(webhook_deliveries(), webhook_endpoints(), webhook_secrets(), bodies, sender)
+
+
+@cache
+def sweep_deliveries() -> "SweepDeliveries":
+    """Build `SweepDeliveries` with its adapters."""
+    from pi_voice.use_cases.sweep_deliveries import SweepDeliveries
+
+    return SweepDeliveries(webhook_deliveries(), delivery_queue())
 
 
 # ---- Entrypoints ----

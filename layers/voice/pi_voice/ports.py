@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
     from pydantic import JsonValue
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AgentId,
         DeliveryId,
         EndpointId,
+        EventId,
         KeyHash,
         KeyId,
         SessionId,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
     from pi_voice.domain.usage import TokenUsage
-    from pi_voice.domain.webhook_deliveries import Delivery
+    from pi_voice.domain.webhook_deliveries import Delivery, Outcome
+    from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery
+    from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
     from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 
 
@@ -135,7 +138,11 @@ class DueSession(NamedTuple):
 
 
 class Sessions(Protocol):
-    """Store of sessions, and of the tombstones of deleted ones."""
+    """Store of sessions, and of the tombstones of deleted ones.
+
+    `add`, `complete`, `fail`, `start` and `save_extraction` also store the event that the change owes, with the duty to
+    send it, as `domain.webhook_events` says. So do `Checkpoints.append` and `ToolCalls.record`, the first time.
+    """
 
     async def get(self, session_id: SessionId) -> Session | None:
         """Return a session, in any workspace; None for a tombstone. Raises UnreadableRow."""
@@ -164,6 +171,13 @@ class Sessions(Protocol):
         """Record that an active call was hung up, with the duty to close its room; None if it was not active.
 
         Repeated calls do not change `hung_up_at`.
+        """
+        ...
+
+    async def start(self, session: Session, now: int, hang_up_at: int | None) -> Session | Tombstone | None:
+        """Record the first sign of life of an ongoing call, and when to hang up, if it is known.
+
+        Nothing changes if the call has started or is not ongoing. Return the current row; None if there is none.
         """
         ...
 
@@ -198,6 +212,13 @@ class Sessions(Protocol):
         """Store results and extraction, and change the duties, unless the extraction changed since the read.
 
         Return the current session. Raises SessionNotFound if it was deleted.
+        """
+        ...
+
+    async def clear_owed_events(self, session: Session, dispatched: Collection[EventId]) -> None:
+        """Remove events that have their deliveries, and the duty to send if none is left.
+
+        Events that were appended since the read stay. Nothing changes once the session was deleted.
         """
         ...
 
@@ -236,7 +257,7 @@ class Sessions(Protocol):
 class Checkpoints(Protocol):
     """Store of turns saved during the call."""
 
-    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int, now: int) -> Session | None:
         """Append turns to those of a session. When this returns, they are durable.
 
         All or nothing; None if the session is not active, or if turns were saved since it was read.
@@ -287,16 +308,23 @@ class Transcripts(Protocol):
         ...
 
 
-class ExtractionQueue(Protocol):
-    """Queue of sessions whose results are still to be extracted."""
+class SessionQueue(Protocol):
+    """Queue of sessions: those whose results are still to be extracted, or those that owe events."""
 
-    async def put(self, session_id: SessionId) -> None:
-        """Enqueue a session; raises StorageError."""
+    async def put(self, session_id: SessionId, delay_seconds: int = 0) -> None:
+        """Enqueue a session, to be delivered after a pause; raises StorageError."""
         ...
 
     async def delay(self, receipt_handle: str, seconds: int) -> None:
         """Set when a received message becomes visible again; raises StorageError."""
         ...
+
+
+class SessionQueues(NamedTuple):
+    """The queues of a function that extracts results: unfinished extractions, and sessions that owe events."""
+
+    extractions: SessionQueue
+    events: SessionQueue
 
 
 class WebhookEndpoints(Protocol):
@@ -310,6 +338,57 @@ class WebhookEndpoints(Protocol):
         """Return all endpoints of a workspace, newest first."""
         ...
 
+    async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
+        """Return one page of a workspace's endpoints, newest first; raises InvalidCursor."""
+        ...
+
+    async def add(self, endpoint: WebhookEndpoint) -> None:
+        """Store a new endpoint."""
+        ...
+
+    async def update(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        """Store what the owner changed and return the endpoint; None if the owner changed it since the read.
+
+        Only what differs is written: what deliveries changed since the read remains.
+        """
+        ...
+
+    async def rotate(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:
+        """Store a new secret's version and return the endpoint; None if the secret changed since the read."""
+        ...
+
+    async def delete(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> bool:
+        """Delete an endpoint, and return whether there was one."""
+        ...
+
+    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
+        """Record since when the events of an endpoint fail, and return it; a later failure does not change the time.
+
+        None if it was deleted, or has another URL by now.
+        """
+        ...
+
+    async def note_success(self, endpoint: WebhookEndpoint) -> None:
+        """Record that an event was delivered to an endpoint, so that it does not count as failing any more."""
+        ...
+
+    async def disable(
+        self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
+    ) -> WebhookEndpoint | None:
+        """Disable an endpoint and return it.
+
+        None if it was disabled before, was deleted, has another URL by now, or, for `failing`, has worked since.
+        """
+        ...
+
+
+class DueDelivery(NamedTuple):
+    """A delivery with a try that is due, as listed by the index, which lags behind the table."""
+
+    endpoint_id: EndpointId
+    delivery_id: DeliveryId
+    due_at: int
+
 
 class WebhookDeliveries(Protocol):
     """Store of deliveries: what is still to be sent, and the log of what was."""
@@ -319,7 +398,46 @@ class WebhookDeliveries(Protocol):
         ...
 
     async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
-        """Return a delivery."""
+        """Return a delivery; raises UnreadableRow."""
+        ...
+
+    async def page(self, endpoint_id: EndpointId, query: ListWebhookDeliveriesQuery) -> Page[Delivery]:
+        """Return one page of an endpoint's deliveries, newest first; raises InvalidCursor."""
+        ...
+
+    def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
+        """Yield what is due by now, page by page. A page may be empty."""
+        ...
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        """Move the due time of a pending delivery and return it; None if it changed since the index listed it.
+
+        Raises UnreadableRow.
+        """
+        ...
+
+    async def claim(self, delivery: Delivery, now: int, due_at: int) -> Delivery | None:
+        """Count one more try of a pending delivery and return it; None if another try was begun or it ended."""
+        ...
+
+    async def record(self, delivery: Delivery, outcome: Outcome) -> Delivery | None:
+        """Store the outcome of the try that was claimed; None if another try was begun or it ended."""
+        ...
+
+    async def cancel(self, delivery: Delivery) -> Delivery | None:
+        """Turn a pending delivery into a cancelled one; None if another try was begun or it ended."""
+        ...
+
+    async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
+        """Make a delivery that has ended due again, with all its tries; None if it changed since it was read."""
+        ...
+
+
+class WebhookTargets(Protocol):
+    """The hosts that webhooks are sent to."""
+
+    async def check(self, url: str) -> None:
+        """Check the URL of an endpoint and the addresses of its host; raises InvalidRequest with the path `url`."""
         ...
 
 
@@ -328,6 +446,43 @@ class DeliveryQueue(Protocol):
 
     async def put(self, delivery: Delivery) -> None:
         """Enqueue the next try of a delivery, once if it is enqueued repeatedly; raises StorageError."""
+        ...
+
+    async def delay(self, receipt_handle: str, seconds: int) -> None:
+        """Set when a received message becomes visible again; raises StorageError."""
+        ...
+
+
+class SignedRequest(NamedTuple):
+    """A request to a webhook endpoint. Each secret signs it."""
+
+    url: str
+    event_id: str
+    body: bytes
+    secrets: tuple[str, ...]
+
+
+SendError = Literal["timeout", "connection_failed", "tls_failed", "address_refused", "redirected", "http_error"]
+"""Why a request to a webhook endpoint failed."""
+
+
+class Sent(NamedTuple):
+    """What came of a request to a webhook endpoint."""
+
+    http_status: int | None
+    """Status of the response; None without one."""
+    milliseconds: int
+    error: SendError | None
+    """None for a response with a status from 200 to 299."""
+    response: bytes = b""
+    """First kilobyte of the response."""
+
+
+class WebhookSender(Protocol):
+    """Sends signed requests to webhook endpoints."""
+
+    async def send(self, request: SignedRequest) -> Sent:
+        """Send one request within the time limit of a try. Never raises because of the receiver."""
         ...
 
 

@@ -1,15 +1,19 @@
 """Settings of a deployment, from environment variables and one secret."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pi_voice.domain.errors import SettingsError
+from pi_voice.domain.webhook_secrets import Masters, variable
+from pi_voice.domain.webhook_urls import DEFAULT_PORTS, UrlPolicy
 
 GOOGLE: Final = "https://generativelanguage.googleapis.com"
 _SECRET_CHARACTERS: Final = 32
+_HIGHEST_PORT: Final = 65_535
 Choice = TypeVar("Choice", bound=str)
 
 
@@ -58,14 +62,54 @@ def client_token_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(secrets)
 
 
+def webhook_masters(environment: Mapping[str, str]) -> Masters:
+    """Return the masters of the webhook endpoints' secrets, the current one by its id; raises SettingsError."""
+    current = _required(environment, "WEBHOOK_MASTER_ID")
+    masters = {
+        found[1].lower(): secret
+        for name, secret in environment.items()
+        if name != "WEBHOOK_MASTER_ID" and (found := re.fullmatch("WEBHOOK_MASTER_([0-9A-Z]{1,32})", name))
+    }
+    if current not in masters:
+        message = f"{variable(current)} is not set. WEBHOOK_MASTER_ID names the current master, in lowercase."
+        raise SettingsError(message)
+    for master_id, secret in masters.items():
+        if len(secret) < _SECRET_CHARACTERS:
+            message = f"{variable(master_id)} should have at least {_SECRET_CHARACTERS} characters."
+            raise SettingsError(message)
+    return Masters(current, masters)
+
+
 def extraction_model(environment: Mapping[str, str]) -> str:
     """Return the model that extracts results; raises SettingsError."""
     return _required(environment, "GEMINI_EXTRACTION_MODEL")
 
 
-def queue_url(environment: Mapping[str, str]) -> str:
+def extraction_queue_url(environment: Mapping[str, str]) -> str:
     """Return the URL of the extraction queue; raises SettingsError."""
     return _required(environment, "EXTRACTION_QUEUE_URL")
+
+
+def event_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of sessions that owe events; raises SettingsError."""
+    return _required(environment, "EVENT_QUEUE_URL")
+
+
+def delivery_queue_url(environment: Mapping[str, str]) -> str:
+    """Return the URL of the queue of deliveries to webhook endpoints; raises SettingsError."""
+    return _required(environment, "DELIVERY_QUEUE_URL")
+
+
+def webhook_url_policy(environment: Mapping[str, str]) -> UrlPolicy:
+    """Return what is accepted as the URL of a webhook endpoint; raises SettingsError."""
+    ports = _items(environment, "WEBHOOK_ALLOWED_PORTS")
+    if not all(port.isdecimal() and 0 < int(port) <= _HIGHEST_PORT for port in ports):
+        raise SettingsError("WEBHOOK_ALLOWED_PORTS should be comma-separated port numbers such as 443,8443.")
+    return UrlPolicy(
+        ports=frozenset(map(int, ports)) or DEFAULT_PORTS,
+        hosts=tuple(host.lower() for host in _items(environment, "WEBHOOK_ALLOWED_HOSTS")),
+        allows_loopback=environment.get("WEBHOOK_ALLOW_LOOPBACK") == "true",
+    )
 
 
 LiveThinkingLevel = Literal["low", "medium", "high"]
@@ -197,6 +241,11 @@ def _days(text: str) -> int:
     if not text.isdecimal():
         raise SettingsError("RETENTION_DAYS should be a number of days; 0 means no expiry.")
     return int(text)
+
+
+def _items(environment: Mapping[str, str], name: str) -> list[str]:
+    """Return the items of a comma-separated list, without empty ones."""
+    return [item for item in map(str.strip, environment.get(name, "").split(",")) if item]
 
 
 def _pair(environment: Mapping[str, str], prefix: str) -> KeyPair | None:

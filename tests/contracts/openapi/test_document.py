@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from pi_voice.domain import errors
+from pi_voice.domain.webhook_events import TEST, SessionEventType
 from tests.support.template import ROOT
 
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())
@@ -102,6 +103,25 @@ def test_a_client_token_opens_the_routes_of_its_session_and_an_api_key_all_but_t
     assert DOCUMENT["components"]["securitySchemes"].keys() == {"api_key", "client_token", "livekit_signature"}
 
 
+def test_each_event_of_a_session_and_the_test_is_a_webhook_with_a_valid_example() -> None:
+    events = {*get_args(SessionEventType.__value__), TEST}
+
+    assert DOCUMENT["webhooks"].keys() == events
+    for name, path in DOCUMENT["webhooks"].items():
+        content = path["post"]["requestBody"]["content"]["application/json"]
+        Draft202012Validator(content["schema"] | {"components": {"schemas": SCHEMAS}}).validate(content["example"])
+        assert content["example"]["type"] == name
+        assert parameters(path["post"]) == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+
+
+def test_an_event_has_the_parts_of_a_session_that_its_endpoint_includes() -> None:
+    session, event = SCHEMAS["Session"], SCHEMAS["EventSession"]
+
+    assert event["properties"].keys() == session["properties"].keys()
+    optional = event["properties"].keys() - set(event["required"])
+    assert optional == {"transcript", "tool_calls", "results"}
+
+
 def parameters(operation: dict[str, Any]) -> list[str]:
     return [each["name"] for each in operation.get("parameters", []) if each["in"] == "header"]
 
@@ -122,7 +142,10 @@ def test_an_idempotent_route_documents_its_header_its_replays_and_its_errors() -
         responses = operation["responses"].items()
         return any("Idempotent-Replayed" in response["headers"] for status, response in responses if status < "300")
 
-    idempotent = {"createAgent", "restoreAgentVersion", "createSession", "addParticipant", "completeSession"}
+    idempotent = {
+        *("createAgent", "restoreAgentVersion", "createSession", "addParticipant", "completeSession"),
+        *("createWebhookEndpoint", "rotateWebhookSecret", "testWebhookEndpoint"),
+    }
 
     assert those_with(lambda operation: "Idempotency-Key" in parameters(operation)) == idempotent
     assert those_with(documents_replays) == idempotent
@@ -144,6 +167,7 @@ def test_an_idempotency_key_is_described_as_it_is_taken(key: str, *, fits: bool)
 def test_a_body_may_be_left_out_where_nothing_in_it_is_required() -> None:
     assert those_with(lambda operation: not operation.get("requestBody", {"required": True})["required"]) == {
         "updateAgent",
+        "updateWebhookEndpoint",
         "completeSession",
         "renewSession",
         "rerunExtraction",

@@ -5,6 +5,8 @@ from dataclasses import fields
 from typing import Final
 
 from pi_voice.domain.sessions import Session, Tombstone
+from pi_voice.domain.webhook_deliveries import Delivery
+from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from tests.support.template import ROOT, Node
 
 PAGE: Final = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
@@ -88,19 +90,34 @@ def test_the_page_has_each_attribute_of_a_session() -> None:
     assert first_column(SECTIONS["voice_sessions"], "attribute") == stored
 
 
+def test_the_page_has_each_attribute_of_a_webhook_endpoint() -> None:
+    versions = ("secret", "previous_secret")
+    stored = {field.name for field in fields(WebhookEndpoint)} - set(versions)
+    stored |= {f"{name}_{part}" for name in versions for part in ("master", "generation")}
+
+    assert first_column(SECTIONS["voice_webhook_endpoints"], "attribute") == stored
+
+
+def test_the_page_has_each_attribute_of_a_delivery() -> None:
+    stored = {field.name for field in fields(Delivery)} | {"due_shard", "ttl"}
+
+    assert first_column(SECTIONS["voice_webhook_deliveries"], "attribute") == stored
+
+
 def test_the_page_has_each_transition_that_the_stores_name() -> None:
     stores = (ROOT / "layers/voice/pi_voice/adapters/dynamodb").glob("*.py")
     named = {name for path in stores for name in re.findall(r"Transition: `(\w+)`", path.read_text(encoding="utf-8"))}
 
     assert named
     pieces = set(re.findall(r"`(\w+_pieces)`", SECTIONS["voice_transcripts"]))
-    assert named <= first_column(SECTIONS["voice_sessions"], "transition") | pieces
+    transitions = set().union(*(first_column(section, "transition") for section in SECTIONS.values()))
+    assert named <= transitions | pieces
 
 
 def test_the_functions_that_the_page_names_as_writers_exist() -> None:
     folders = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
-    [rows] = re.findall(r"^\| transition \| by \|.*\n\|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    tables = re.findall(r"^\| transition \| by \|.*\n\|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
 
-    writers = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[2] for row in rows.splitlines())))
+    writers = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[2] for rows in tables for row in rows.splitlines())))
     assert writers
     assert writers - folders == set()

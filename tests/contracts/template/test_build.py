@@ -38,6 +38,8 @@ SETTINGS = {
     "VOICE_WEBHOOK_DELIVERIES_TABLE": "deliveries",
     "VOICE_IDEMPOTENCY_TABLE": "idempotency",
     "EXTRACTION_QUEUE_URL": "https://sqs.invalid/extractions",
+    "EVENT_QUEUE_URL": "https://sqs.invalid/events",
+    "DELIVERY_QUEUE_URL": "https://sqs.invalid/deliveries.fifo",
     "CLIENT_TOKEN_SECRET": "thirty-two-letters-of-a-secret!!",
     "LIVEKIT_URL": "wss://livekit.invalid",
     "LIVEKIT_API_KEY": "key",

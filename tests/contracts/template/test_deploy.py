@@ -21,7 +21,7 @@ from mypy_boto3_ssm import SSMClient
 from deploy import check_live_model, create_api_key, redrive, write_secrets
 from deploy.write_secrets import SecretsManagerStore, SsmStore, Store
 from pi_voice.adapters.secrets import MAX_AGE_SECONDS, Secrets
-from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets
+from pi_voice.settings import KeyPair, WebhookSettings, client_token_secrets, webhook_masters
 from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, environment
 
@@ -90,6 +90,11 @@ def write(store: Store, environment: Mapping[str, str]) -> list[str]:
 
 
 def read(kind: str) -> Mapping[str, str]:
+    """Return all secrets but the generated masters, read as by the functions."""
+    return {name: value for name, value in read_all(kind).items() if not name.startswith("WEBHOOK_MASTER_")}
+
+
+def read_all(kind: str) -> Mapping[str, str]:
     """Return all secrets, read as by the functions."""
     secrets = Secrets(f"{kind}:{PREFIX}")
     secrets.add(*write_secrets.GROUPS)
@@ -220,6 +225,86 @@ def test_an_interrupted_rotation_is_finished_by_the_next(store: Store, kind: str
     assert client_token_secrets(read(kind)) == (new, SIGNS["CLIENT_TOKEN_SECRET"])
 
 
+def test_the_first_master_of_webhook_secrets_is_generated_once(store: Store, kind: str) -> None:
+    write(store, KEYS)
+    first = webhook_masters(read_all(kind))
+    write(store, KEYS | {"GEMINI_API_KEY": "newer"})
+
+    assert [len(secret) for secret in first.secrets.values()] == [43]
+    assert webhook_masters(read_all(kind)) == first
+
+
+def test_a_rotated_master_is_known_before_it_makes_secrets_and_earlier_ones_stay(store: Store, kind: str) -> None:
+    write(store, KEYS)
+    states = [webhook_masters(read_all(kind))]
+    seconds: list[float] = []
+
+    def wait(pause: float) -> None:
+        seconds.append(pause)
+        states.append(webhook_masters(read_all(kind)))
+
+    for _ in range(2):
+        write_secrets.rotate_master(store, PREFIX, wait)
+        states.append(webhook_masters(read_all(kind)))
+
+    first, adding, second, adding_again, third = states
+    assert seconds == [360, 360]
+    assert [len(state.secrets) for state in states] == [1, 2, 2, 3, 3]
+    assert (adding.current, adding_again.current) == (first.current, second.current)
+    assert len({first.current, second.current, third.current}) == 3
+    assert third.secrets.items() >= second.secrets.items() >= first.secrets.items()
+    assert "WEBHOOK_MASTER_NEXT_ID" not in read_all(kind)
+
+
+def test_an_interrupted_rotation_of_the_master_is_finished_by_the_next(store: Store, kind: str) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    write(store, KEYS)
+    with pytest.raises(KeyboardInterrupt):
+        write_secrets.rotate_master(store, PREFIX, interrupt)
+    interrupted = read_all(kind)
+
+    write_secrets.rotate_master(store, PREFIX, lambda _: None)
+
+    masters = webhook_masters(read_all(kind))
+    assert masters.current == interrupted["WEBHOOK_MASTER_NEXT_ID"]
+    assert masters.secrets == webhook_masters(interrupted).secrets
+
+
+def test_a_rotation_stores_the_first_master_of_a_stack_without_one_at_once(store: Store, kind: str) -> None:
+    def refuse(_: float) -> None:
+        raise AssertionError("no function can have another master yet")
+
+    write(store, KEYS)
+    store.put(f"{PREFIX}/webhooks", "{}")
+
+    write_secrets.rotate_master(store, PREFIX, refuse)
+
+    assert len(webhook_masters(read_all(kind)).secrets) == 1
+
+
+def test_masters_of_fifty_rotations_fit_into_a_parameter(ssm: SSMClient) -> None:
+    store = SsmStore(ssm)
+    for _ in range(50):
+        write_secrets.rotate_master(store, PREFIX, lambda _: None)
+
+    assert len(store.get(f"{PREFIX}/webhooks") or "") <= 4096
+
+
+def test_an_unknown_secret_is_not_rotated() -> None:
+    asked = subprocess.run(
+        [sys.executable, ROOT / "deploy/write_secrets.py", "pi-voice", "gemini"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("ROTATE is client-token or webhooks.")
+
+
 def test_a_secret_of_client_tokens_is_not_replaced_without_rotation(store: Store, kind: str) -> None:
     write(store, KEYS | SIGNS)
 
@@ -310,6 +395,7 @@ def test_a_refused_key_shows_the_function_s_message(
 def dead_letters() -> tuple[SQSClient, str]:
     """The client of the queues, and the URL of a dead-letter queue."""
     queues = boto3.client("sqs")
+    queues.create_queue(QueueName="pi-voice-events-dead")
     return queues, queues.create_queue(QueueName="pi-voice-extractions-dead")["QueueUrl"]
 
 
@@ -325,7 +411,7 @@ def test_a_redrive_moves_all_messages_of_the_stack_s_dead_letter_queue(dead_lett
         )
         stub.add_response("start_message_move_task", {"TaskHandle": "1"}, {"SourceArn": arn})
 
-        assert redrive.redrive(queues, "pi-voice") == 3
+        assert redrive.redrive(queues, "pi-voice", "extractions") == 3
         stub.assert_no_pending_responses()
 
 
@@ -336,7 +422,7 @@ def test_make_redrive_without_dead_letters_says_so() -> None:
         [sys.executable, ROOT / "deploy/redrive.py", "pi-voice"], capture_output=True, text=True, check=True
     )
 
-    assert redriven.stdout == "Extractions that are tried again: 0.\n"
+    assert redriven.stdout == ("Extractions that are tried again: 0.\nSessions whose events are tried again: 0.\n")
 
 
 def test_make_redrive_of_a_stack_that_does_not_exist_shows_the_error_of_aws() -> None:

@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 
 from pi_voice import metrics, settings
-from pi_voice.adapters import gemini_live, livekit
-from pi_voice.domain import sessions
+from pi_voice.adapters import aws, gemini_live, livekit
+from pi_voice.domain import sessions, webhook_deliveries
 from pi_voice.domain.errors import Misconfiguration
 from pi_voice.entrypoints import events
-from pi_voice.use_cases import extract_results, extractor, sweep_sessions
+from pi_voice.use_cases import extract_results, extractor, sweep_deliveries, sweep_sessions
 from tests.support.template import (
     BASE,
     ROOT,
@@ -152,6 +152,9 @@ def test_a_function_without_a_route_has_a_queue_a_schedule_or_an_operator(
     assert callers == {
         "ExtractResults": ["messages"],
         "SweepSessions": ["Schedule"],
+        "DispatchEvents": ["messages"],
+        "DeliverEvent": ["messages"],
+        "SweepDeliveries": ["Schedule"],
         "CreateApiKey": [],
         "ListApiKeys": [],
         "RevokeApiKey": [],
@@ -198,15 +201,13 @@ def test_a_slow_function_has_a_time_budget_well_below_its_timeout(functions: Map
     assert sweep_sessions.BUDGET_SECONDS + STORING_SECONDS <= functions["SweepSessions"]["Timeout"] < 60
 
 
-def test_functions_that_call_providers_get_more_than_half_a_processor(
-    template: Node, functions: Mapping[str, Node]
-) -> None:
+def test_functions_that_call_out_get_more_than_half_a_processor(template: Node, functions: Mapping[str, Node]) -> None:
     usual = template["Globals"]["Function"]["MemorySize"]
 
     for name, function in functions.items():
-        calls_a_provider = bool(rights_of(function).keys() & {f"LiveKit{SECRET}", f"Gemini{SECRET}"})
+        calls_out = bool(rights_of(function).keys() & {f"LiveKit{SECRET}", f"Gemini{SECRET}"}) or name == "DeliverEvent"
         if name != "ReceiveLivekitWebhook":  # it calls LiveKit only after a hang-up
-            assert (function.get("MemorySize", usual) >= HALF_A_PROCESSOR_MB) is calls_a_provider, name
+            assert (function.get("MemorySize", usual) >= HALF_A_PROCESSOR_MB) is calls_out, name
 
 
 def test_functions_run_on_the_runtime_that_the_layer_is_built_for(template: Node, resources: Node) -> None:
@@ -257,6 +258,10 @@ def test_every_setting_reaches_every_function_and_no_secret_does(template: Node,
         "CREATES_PER_MINUTE",
         "EXTRACTIONS_PER_MINUTE",
         "EXTRACTION_QUEUE_URL",
+        "EVENT_QUEUE_URL",
+        "DELIVERY_QUEUE_URL",
+        "WEBHOOK_ALLOWED_PORTS",
+        "WEBHOOK_ALLOWED_HOSTS",
         "POWERTOOLS_SERVICE_NAME",
         "POWERTOOLS_LOG_LEVEL",
         "PYDANTIC_DISABLE_PLUGINS",
@@ -390,30 +395,117 @@ def test_the_queue_has_the_visibility_timeout_that_aws_advises_and_the_worker_s_
     assert events.MAX_DELIVERIES * hidden_seconds <= extract_results.QUEUED_SECONDS
 
 
-def test_the_worker_gets_one_message_at_a_time_and_reports_failed_ones(resources: Node) -> None:
-    [mapping] = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
+def test_a_worker_gets_few_messages_at_a_time_and_reports_failed_ones(resources: Node) -> None:
+    mappings = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
 
-    assert mapping["Properties"] == {
-        "FunctionName": {"Ref": "ExtractResults"},
-        "EventSourceArn": {"Fn::GetAtt": ["ExtractionQueue", "Arn"]},
-        "BatchSize": 1,
-        "FunctionResponseTypes": ["ReportBatchItemFailures"],
-        "ScalingConfig": {"MaximumConcurrency": 10},
+    for mapping in mappings:
+        assert mapping["Properties"].keys() == {
+            "FunctionName",
+            "EventSourceArn",
+            "BatchSize",
+            "FunctionResponseTypes",
+            "ScalingConfig",
+        }
+        assert mapping["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert {
+        mapping["Properties"]["FunctionName"]["Ref"]: (
+            mapping["Properties"]["EventSourceArn"]["Fn::GetAtt"][0],
+            mapping["Properties"]["BatchSize"],
+            mapping["Properties"]["ScalingConfig"]["MaximumConcurrency"],
+        )
+        for mapping in mappings
+    } == {
+        "ExtractResults": ("ExtractionQueue", 1, 10),
+        "DispatchEvents": ("EventQueue", 10, 50),
+        "DeliverEvent": ("DeliveryQueue", 1, 20),
     }
 
 
 def test_queues_are_encrypted_and_have_the_longest_retention_of_sqs(resources: Node) -> None:
     queues = {name: queue["Properties"] for name, queue in of_type(resources, "AWS::SQS::Queue").items()}
 
-    assert queues.keys() == {"ExtractionQueue", "ExtractionDeadLetters"}
+    assert queues.keys() == {
+        *("ExtractionQueue", "ExtractionDeadLetters"),
+        *("EventQueue", "EventDeadLetters"),
+        *("DeliveryQueue", "DeliveryDeadLetters"),
+    }
     assert all(queue["SqsManagedSseEnabled"] for queue in queues.values())
-    assert all(queue["MessageRetentionPeriod"] == 14 * 86_400 for queue in queues.values())
+    for name, queue in queues.items():
+        if name != "DeliveryQueue":
+            assert queue["MessageRetentionPeriod"] == 14 * 86_400, name
 
 
-def test_make_redrive_knows_the_name_of_the_dead_letter_queue(resources: Node) -> None:
-    name = resources["ExtractionDeadLetters"]["Properties"]["QueueName"]
+def test_the_queue_of_deliveries_keeps_the_order_of_each_endpoint(resources: Node) -> None:
+    queue, dead = (resources[name]["Properties"] for name in ("DeliveryQueue", "DeliveryDeadLetters"))
 
-    assert name == {"Fn::Sub": "${AWS::StackName}-extractions-dead"}
+    for each in (queue, dead):
+        assert each["FifoQueue"] is True
+        assert each["QueueName"]["Fn::Sub"].endswith(".fifo")
+    assert (queue["DeduplicationScope"], queue["FifoThroughputLimit"]) == ("messageGroup", "perMessageGroupId")
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["DeliveryDeadLetters", "Arn"]},
+        "maxReceiveCount": events.MAX_DELIVERIES,
+    }
+
+
+def test_the_schedule_queues_a_delivery_again_when_the_queue_has_deleted_its_message(resources: Node) -> None:
+    """Otherwise messages of a slow endpoint would pile up in the queue, and SQS would find no other ones."""
+    assert resources["DeliveryQueue"]["Properties"]["MessageRetentionPeriod"] <= sweep_deliveries.QUEUED_SECONDS
+
+
+def test_a_try_ends_before_its_function_and_its_message_is_hidden_for_six_times_as_long(resources: Node) -> None:
+    timeout = resources["DeliverEvent"]["Properties"]["Timeout"]
+
+    assert (
+        timeout >= webhook_deliveries.TRY_SECONDS + 3 * aws.DEADLINE_SECONDS
+    )  # reads before the try, and writes after it
+    assert resources["DeliveryQueue"]["Properties"]["VisibilityTimeout"] == 6 * timeout
+    assert timeout < webhook_deliveries.SHORTEST_PAUSE * webhook_deliveries.PAUSES[0]
+
+
+def test_the_messages_of_a_batch_end_before_their_function_and_are_hidden_for_six_times_as_long(
+    resources: Node,
+) -> None:
+    handler = (ROOT / "functions/dispatch_events/app.py").read_text(encoding="utf-8")
+    seconds = re.search(r"^SECONDS: Final = ([0-9.]+)", handler, re.MULTILINE)
+    function, queue = (resources[name]["Properties"] for name in ("DispatchEvents", "EventQueue"))
+    assert seconds
+
+    assert resources["EventMessages"]["Properties"]["BatchSize"] * float(seconds[1]) < function["Timeout"]
+    assert queue["VisibilityTimeout"] == 6 * function["Timeout"]
+    assert queue["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": ["EventDeadLetters", "Arn"]},
+        "maxReceiveCount": events.MAX_DELIVERIES,
+    }
+
+
+def test_events_that_are_not_dispatched_raise_an_alarm(template: Node, resources: Node) -> None:
+    alarm = resources["EventsNotDispatched"]["Properties"]
+
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["EventDeadLetters", "QueueName"]}}]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert alarm["TreatMissingData"] == "notBreaching"
+    assert_alarm_notifies_the_topic(template, alarm)
+
+
+def test_deliveries_that_fail_raise_alarms(template: Node, resources: Node) -> None:
+    dead, fails = (resources[name]["Properties"] for name in ("DeliveriesGivenUp", "DeliverySweeperFails"))
+    [disabled] = of_metric(resources, "WebhookEndpointsDisabled")
+
+    assert dead["Dimensions"] == [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["DeliveryDeadLetters", "QueueName"]}}]
+    assert fails["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "SweepDeliveries"}}]
+    assert (fails["ComparisonOperator"], fails["TreatMissingData"]) == ("GreaterThanOrEqualToThreshold", "breaching")
+    assert (dead["ComparisonOperator"], dead["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert dead["TreatMissingData"] == "notBreaching"
+    assert_alarm_rings_at_the_first_event(template, disabled)
+    for alarm in (dead, disabled, fails):
+        assert_alarm_notifies_the_topic(template, alarm)
+
+
+def test_make_redrive_knows_the_names_of_the_dead_letter_queues(resources: Node) -> None:
+    names = [resources[queue]["Properties"]["QueueName"] for queue in ("ExtractionDeadLetters", "EventDeadLetters")]
+
+    assert names == [{"Fn::Sub": f"${{AWS::StackName}}-{queue}-dead"} for queue in ("extractions", "events")]
 
 
 def test_one_dead_letter_raises_an_alarm(template: Node, resources: Node) -> None:

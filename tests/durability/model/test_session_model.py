@@ -40,6 +40,13 @@ SCENARIOS: Final = {
     "a session is deleted while its room is reopened": "COMPLETING DELETING ROOM JOINS=1 SAVED=0 FAULTS=0",
     "a session is created, and perhaps deleted": "CREATING DELETING FAULTS=2",
     "another version cannot read the row": "COMPLETING UNREADABLE_ROW FAULTS=1",
+    "the start of a call is sent": "EVENTS SAVING FAULTS=1",
+    "a tool call and a turn start a call": "EVENTS CALLING SAVING FAULTS=0 MAX_TRIES=1",
+    "a join starts a call": "EVENTS ROOM JOINS=1 SAVED=0 FAULTS=0 MAX_TRIES=1",
+    "the end of a call is sent": "EVENTS COMPLETING FAULTS=1",
+    "the failure of a session is sent": "EVENTS CREATING FAULTS=2",
+    "events are sent while results are extracted": "EVENTS COMPLETING RESULTS SAVED=0 FAULTS=0 MAX_TRIES=1",
+    "a session that owes events is deleted": "EVENTS COMPLETING DELETING SAVED=0 FAULTS=1 MAX_TRIES=1",
 }
 """Which processes run, and how many writes may be lost or late, processes killed and services down, all together."""
 
@@ -63,6 +70,11 @@ BROKEN: Final = {
     "USAGE_INTO_TOMBSTONE": ("REPORTING COMPLETING DELETING FAULTS=0", "content"),
     "MERGE_INTO_TOMBSTONE": ("DELETING ROOM JOINS=1 SAVED=0 FAULTS=0", "content"),
     "FORGET_SEPARATELY": ("DELETING FAULTS=1", "deleted"),
+    "EVENT_WITHOUT_DUTY": ("EVENTS SAVING FAULTS=0", "dispatched"),
+    "STARTED_BY_EVERY_SIGN": ("EVENTS SAVING FAULTS=0", "happened"),
+    "CLEAR_ALL": ("EVENTS SAVING FAULTS=0", "dispatched"),
+    "CLEAR_BEFORE_DISPATCH": ("EVENTS SAVING FAULTS=0", "dispatched"),
+    "EVENTS_SENT_WHEN_QUEUED": ("EVENTS SAVING FAULTS=1", "owed"),
 }
 """Rules that are broken on purpose, a scenario that notices, and a word of the property that it violates."""
 
@@ -103,7 +115,8 @@ def test_every_rule_that_the_model_can_break_is_broken() -> None:
 
 
 def test_each_conditional_write_of_the_code_is_a_transition_of_the_model() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in sorted(STORE.glob("*.py")))
+    stores = (path for path in sorted(STORE.glob("*.py")) if path.stem != "webhook_deliveries")  # another table's rows
+    code = "".join(path.read_text(encoding="utf-8") for path in stores)
     written = set(re.findall(r"Transition: `(\w+)`", code))
     modeled = set(re.findall(r"^/\* Transition `(\w+)`", MODEL.read_text(encoding="utf-8"), re.MULTILINE))
 

@@ -27,8 +27,13 @@ LISTS: Final = {
     "SaveTranscript": "turns",
     "CompleteSession": "transcript",
     "PreviewExtraction": "transcript",
+    "CreateWebhookEndpoint": "events",
+    "UpdateWebhookEndpoint": "events",
 }
 """A field of each route that is a list."""
+
+URL: Final = "https://9.9.9.9/"
+"""URL of a webhook endpoint; a literal address is not looked up."""
 
 TAKES_SCHEMA: Final = ("CreateAgent", "UpdateAgent", "RerunExtraction", "PreviewExtraction")
 BYTES_PER_VALUE: Final = 64
@@ -52,13 +57,18 @@ class Route:
         self.limit = LIMITS.get(function, MEGABYTE)
         self._agent = api.agent(variables=SAMPLES["CreateAgent"].body["variables"])
         self._session = api.session(api.agent(tools=SAMPLES["CreateAgent"].body["tools"]))
+        self._endpoint = api.post("/webhook-endpoints", url=URL).data
         if function == "RerunExtraction":
             api.post(f"/sessions/{self._session['session_id']}/complete", transcript=[])
 
     def event(self, body: str, *, binary: bool = False, **more_headers: str) -> dict[str, Any]:
         """Return an event with a body, and with a valid credential unless the headers have another."""
         method, path = ROUTES[self.function].split()
-        ids = {"session_id": self._session["session_id"], "agent_id": self._agent}
+        ids = {
+            "session_id": self._session["session_id"],
+            "agent_id": self._agent,
+            "endpoint_id": self._endpoint["endpoint_id"],
+        }
         headers = {
             "authorization": f"Bearer {self._api.key}",
             "content-type": "application/json",
@@ -76,6 +86,8 @@ class Route:
         body = {**SAMPLES[self.function].body}
         if "agent_id" in body:
             body["agent_id"] = self._agent
+        if "url" in body:
+            body["url"] = URL
         if self.limit > MEGABYTE:
             body["transcript"] = [{"role": "user", "text": "é" * 19_900}] * 26
         text = json.dumps(body)

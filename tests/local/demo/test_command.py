@@ -93,7 +93,10 @@ def api() -> Iterator[LocalApi]:
 def test_a_whole_call_is_shown_with_its_results(api: LocalApi, name: str, tmp_path: Path) -> None:
     uncapped = without_a_cap(name, tmp_path)
 
-    assert_a_whole_call(name, demo(uncapped, "--base", api.base_url, "--pace", FAST, API_KEY=api.api_key))
+    ended = demo(uncapped, "--base", api.base_url, "--pace", FAST, API_KEY=api.api_key)
+
+    assert_a_whole_call(name, ended)
+    assert "Webhooks" not in ended.stdout  # an API elsewhere cannot reach this machine
 
 
 def test_a_call_that_ends_at_its_cap_is_shown_with_its_results(api: LocalApi) -> None:
@@ -155,6 +158,8 @@ def test_make_demo_runs_without_arguments_or_services(tmp_path: Path) -> None:
     assert "Stand-ins on this machine: LiveKit, Gemini, DynamoDB." in ended.stdout
     assert "The call runs at 4 times natural speed" in ended.stdout
     assert (tmp_path / "call.wav").stat().st_size > 1_000_000
+    shown = re.findall(r"^    (\S+) +signature verified  \d+ ms$", ended.stdout, re.MULTILINE)
+    assert shown == ["session.started", "session.completed", "extraction.succeeded"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

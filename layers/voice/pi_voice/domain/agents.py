@@ -9,6 +9,7 @@ from typing_extensions import TypeAliasType
 from pi_voice.domain.base import Document, JsonObject, Metadata, dotted_path
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.ids import AgentId, WorkspaceId
+from pi_voice.domain.merge_patch import MergePatch
 from pi_voice.domain.pagination import PageQuery
 from pi_voice.domain.speech import LanguageTag, Question, Words
 from pi_voice.domain.tools import Tools
@@ -171,10 +172,6 @@ class OwnedAgent(NamedTuple):
     """Hash of the request that made this version, if it carried an Idempotency-Key."""
 
 
-MergePatch = dict[str, JsonValue]
-"""JSON merge patch of an agent (RFC 7396): values replace, null removes. `UpdateAgentRequest` in the reference."""
-
-
 def unknown_fields(patch: MergePatch) -> list[str]:
     """Return the paths of a merge patch that agents do not have; a merge alone would ignore a null there."""
     return list(map(dotted_path, _unknown_fields(patch)))
@@ -200,17 +197,3 @@ def _members(value: JsonValue) -> Iterable[tuple[str, JsonValue]]:
 
 
 _PARTS: Final[dict[str, type[Document]]] = {"behaviors": Behaviors, "voice": VoiceChoice}
-
-
-def merge(document: dict[str, JsonValue], patch: MergePatch) -> dict[str, JsonValue]:
-    """Return the document with a JSON merge patch applied (RFC 7396, section 2)."""
-    merged = dict(document)
-    for name, change in patch.items():
-        if change is None:
-            merged.pop(name, None)
-        elif isinstance(change, dict):
-            target = merged.get(name)
-            merged[name] = merge(target if isinstance(target, dict) else {}, change)
-        else:
-            merged[name] = change
-    return merged

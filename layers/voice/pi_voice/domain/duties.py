@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-DutyName = Literal["end_call", "hang_up", "close_room", "extract", "delete_again"]
+DutyName = Literal["end_call", "hang_up", "close_room", "extract", "delete_again", "send_events"]
 """Name of a duty.
 
 `end_call`: complete the session with its checkpoints, or fail it. `hang_up`: end a call at its time limit.
 `close_room`: close the LiveKit room. `extract`: queue the extraction. `delete_again`: delete what a racing request
-wrote after the session was deleted.
+wrote after the session was deleted. `send_events`: queue the session, so that its events are sent.
 """
 
 
@@ -46,6 +46,7 @@ BACKOFF: Final[Mapping[str, Backoff]] = {
     # Fewer, because each one is followed by the retries of the queue.
     "extract": Backoff(first_seconds=60, longest_seconds=3_600, max_tries=10),
     "delete_again": _A_DAY_OF_TRIES,
+    "send_events": _A_DAY_OF_TRIES,
 }
 
 

@@ -9,6 +9,7 @@
     ├── MissingApiKey · InvalidApiKey · InvalidWebhookSignature 401
     ├── AgentNotFound · SessionNotFound · ApiKeyNotFound 404
     │   └── AgentVersionNotFound
+    ├── WebhookEndpointNotFound · WebhookDeliveryNotFound 404
     ├── SessionNotActive · SessionActive · SessionNotCompleted 409
     ├── TranscriptGap · TranscriptConflict · AgentVersionConflict · IdempotencyInProgress 409
     ├── RequestTooLarge · TranscriptTooLarge 413
@@ -184,6 +185,25 @@ class SessionNotFound(VoiceError):
     status = 404
     code = "voice_session_not_found"
     default_message = "There is no such session. List yours with GET /api/v1/voice/sessions."
+
+
+class WebhookEndpointNotFound(VoiceError):
+    """The webhook endpoint does not exist in this workspace."""
+
+    status = 404
+    code = "webhook_endpoint_not_found"
+    default_message = "There is no such webhook endpoint. List yours with GET /api/v1/voice/webhook-endpoints."
+
+
+class WebhookDeliveryNotFound(VoiceError):
+    """The webhook endpoint has no such delivery."""
+
+    status = 404
+    code = "webhook_delivery_not_found"
+    default_message = (
+        "The webhook endpoint has no such delivery; the log has those of 30 days. "
+        "List them with GET /api/v1/voice/webhook-endpoints/{endpoint_id}/deliveries."
+    )
 
 
 class ApiKeyNotFound(VoiceError):

@@ -20,6 +20,7 @@ from pi_voice.domain.duties import Duties
 from pi_voice.domain.extractions import ErrorInfo, Extraction
 from pi_voice.domain.ids import AgentId, SessionId, TranscriptId, WorkspaceId
 from pi_voice.domain.usage import TokenUsage
+from pi_voice.domain.webhook_events import OwedEvent, event_of_end
 
 DEFAULT_TTL_SECONDS: Final = 600
 DEFAULT_TIME_ZONE: Final = "UTC"
@@ -174,6 +175,10 @@ class Session:
     extraction: Extraction | None = None
     recordings: tuple[Recording, ...] = ()
     usage: TokenUsage | None = None
+    started_at: int | None = None
+    """When the first sign of life was: a person joined, a turn was saved, or a tool was called."""
+    owed_events: tuple[OwedEvent, ...] = ()
+    """Events without deliveries yet, the oldest first."""
 
     @property
     def created_bytes(self) -> int:
@@ -221,9 +226,14 @@ class Session:
         """
         if self.max_duration_seconds is None:
             return self.latest_end
-        rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
-        joined = min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
+        joined = self.first_joined_at
         return None if joined is None else joined + self.max_duration_seconds + CAP_LEEWAY_SECONDS
+
+    @property
+    def first_joined_at(self) -> int | None:
+        """When the first person joined the room or a later one of the same name."""
+        rooms: tuple[LiveKitRoom | ReopenedRoom, ...] = (self.livekit, *self.livekit.other_rooms)
+        return min((room.first_joined_at for room in rooms if room.first_joined_at is not None), default=None)
 
     @property
     def latest_expiry(self) -> int:
@@ -248,9 +258,17 @@ class Session:
         return replace(self, livekit=room)
 
     def failed(self, failure: ErrorInfo, end_reason: str, now: int) -> Self:
-        """Return the session as failed."""
-        duties = self.duties.without("end_call", "hang_up")
-        return replace(self, status="failed", failed_at=now, failure=failure, end_reason=end_reason, duties=duties)
+        """Return the session as failed, which owes an event."""
+        event, duties = event_of_end("failed", now), self.duties.without("end_call", "hang_up")
+        return replace(
+            self,
+            status="failed",
+            failed_at=now,
+            failure=failure,
+            end_reason=end_reason,
+            duties=event.duties_after(duties),
+            owed_events=(*self.owed_events, event),
+        )
 
 
 class Tombstone(NamedTuple):

@@ -16,6 +16,8 @@ class SweepSessionsResult(Document):
     """Rooms closed of calls that had ended or been hung up."""
     queued: int = 0
     """Extractions queued again."""
+    events_queued: int = 0
+    """Sessions queued again whose events were not sent at once."""
     deleted: int = 0
     """Deleted sessions whose transcripts were deleted once more."""
     given_up: int = 0

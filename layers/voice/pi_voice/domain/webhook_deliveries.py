@@ -1,7 +1,7 @@
 """Deliveries of events to webhook endpoints, as stored."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from typing_extensions import TypeAliasType
 
@@ -12,6 +12,40 @@ DeliveryStatus = TypeAliasType("DeliveryStatus", Literal["pending", "succeeded",
 
 RETENTION_SECONDS: Final = 30 * 86_400
 """How long the log of deliveries goes back."""
+
+TRY_SECONDS: Final = 15.0
+"""Time limit of a try, from the lookup of the host to the first kilobyte of the response."""
+
+PAUSES: Final = (60, 300, 1_800, 7_200, 18_000, 28_800, 28_800)
+"""Longest pause after each failed try but the last, in seconds: together about a day."""
+
+MAX_TRIES: Final = len(PAUSES) + 1
+
+SHORTEST_PAUSE: Final = 0.8
+"""Shortest pause, as a part of the longest, so that deliveries that failed together are not repeated together."""
+
+SETTLING_SECONDS: Final = 300
+"""Time after the last try in which its outcome is recorded; without one, the delivery has failed."""
+
+DUE_SHARDS: Final = 16
+"""Number of partitions of the index of due deliveries."""
+
+
+class Try(NamedTuple):
+    """One try of a delivery: how often it was delivered again on request, and how often it was tried since."""
+
+    redeliveries: int
+    tries: int
+
+
+class Outcome(NamedTuple):
+    """What came of a try."""
+
+    status: DeliveryStatus
+    http_status: int | None = None
+    milliseconds: int | None = None
+    error: str | None = None
+    response: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +64,7 @@ class Delivery:
     session_id: SessionId | None = None
     status: DeliveryStatus = "pending"
     tries: int = 0
+    """Number of tries that were begun, since it was last delivered again on request."""
     due_at: int | None = None
     """When the next try is due; None once the status is final."""
     tried_at: int | None = None
@@ -41,8 +76,30 @@ class Delivery:
     """Why the last try failed: a code."""
     response: str | None = None
     """First kilobyte of the last response; of `endpoint.test` only."""
+    redeliveries: int = 0
+    """Number of times that it was delivered again on request."""
+
+    @property
+    def next_try(self) -> Try:
+        """What a message in the queue stands for; it is out of date once another try was begun."""
+        return Try(self.redeliveries, self.tries)
+
+    @property
+    def due_shard(self) -> int:
+        """Partition of the index of due deliveries."""
+        return int(self.event_id[-2:], 16) % DUE_SHARDS
 
 
 def delivery_id(event_id: EventId, endpoint_id: EndpointId) -> DeliveryId:
     """Return the id of the delivery of an event to an endpoint: the same one each time, sorted by the event's time."""
     return DeliveryId(f"{event_id}.{endpoint_id}")
+
+
+def due_after(tries: int, now: int, random: float) -> int:
+    """Return when a delivery is due after a number of tries; `random` is between 0 and 1.
+
+    After the last try it is due once more, in case that the worker ends without recording an outcome.
+    """
+    if tries >= MAX_TRIES:
+        return now + SETTLING_SECONDS
+    return now + round(PAUSES[tries - 1] * (SHORTEST_PAUSE + (1 - SHORTEST_PAUSE) * random))

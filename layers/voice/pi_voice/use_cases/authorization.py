@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pi_voice.domain.api_keys import Secret
-from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, SessionNotFound
-from pi_voice.domain.ids import AgentId, Clock, KeyHash, SessionId, WorkspaceId
+from pi_voice.domain.errors import AgentNotFound, InvalidApiKey, SessionNotFound, WebhookEndpointNotFound
+from pi_voice.domain.ids import AgentId, Clock, EndpointId, KeyHash, SessionId, WorkspaceId
 from pi_voice.domain.sessions import Session
-from pi_voice.ports import Agents, ApiKeys, Caller, Scope, SessionCaller, Sessions
+from pi_voice.ports import Agents, ApiKeys, Caller, Scope, SessionCaller, Sessions, WebhookEndpoints
 
-if TYPE_CHECKING:  # most functions do not need agents
+if TYPE_CHECKING:  # most functions do not need agents or webhook endpoints
     from pi_voice.domain.agents import OwnedAgent
+    from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 
 CACHE_SECONDS: Final = 60
 _CACHE_SIZE: Final = 1_000
@@ -54,6 +55,16 @@ async def authorized_session(
     if session is None or not scope.covers(session):
         raise SessionNotFound
     return session
+
+
+async def authorized_endpoint(
+    caller: Caller, endpoints: WebhookEndpoints, endpoint_id: EndpointId
+) -> "WebhookEndpoint":
+    """Return a webhook endpoint of the caller's workspace; raises InvalidApiKey, WebhookEndpointNotFound."""
+    endpoint = await endpoints.find(await caller.workspace(), endpoint_id)
+    if endpoint is None:
+        raise WebhookEndpointNotFound
+    return endpoint
 
 
 async def _counted(caller: SessionCaller, count: Count | None) -> Scope:

@@ -18,11 +18,12 @@ from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.logs import exception_fields, logger
-from pi_voice.ports import RateLimiter, Rooms, SessionCaller, Sessions
+from pi_voice.ports import RateLimiter, Rooms, SessionCaller, SessionQueue, Sessions
 from pi_voice.use_cases.authorization import authorized_session
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
 from pi_voice.use_cases.extractor import RESERVE_SECONDS
+from pi_voice.use_cases.queue_events import queue_events
 
 COUNT_SECONDS: Final = 2.0
 """Time limit for counting the request, which must not delay the transcript."""
@@ -40,12 +41,14 @@ class CompleteSession:
         extract_results: ExtractResults,
         rooms: Callable[[], Rooms],
         rate_limiter: RateLimiter,
+        event_queue: SessionQueue,
     ) -> None:
         self._sessions = sessions
         self._end_session = end_session
         self._extract_results = extract_results
         self._rooms = rooms
         self._rate_limiter = rate_limiter
+        self._event_queue = event_queue
 
     async def __call__(
         self,
@@ -64,7 +67,9 @@ class CompleteSession:
             is_same = request_hash is not None and request_hash == session.request_hash
             raise AlreadyProcessed(session_id) if is_same else SessionNotActive
         completed, turns = await self._end_session(session, request, completed_by="client", request_hash=request_hash)
+        queueing = asyncio.create_task(queue_events(self._event_queue, session_id))  # beside the extraction
         with_results, tool_calls = await self._extract_results.for_caller(completed, turns, self._close_room(completed))
+        await queueing
         return session_api.Session.of_stored(with_results, turns, tool_calls)
 
     async def _count(self, owner: str) -> None:

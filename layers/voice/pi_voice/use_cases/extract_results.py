@@ -15,7 +15,7 @@ from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import Agents, ExtractionQueue, Sessions
+from pi_voice.ports import Agents, SessionQueues, Sessions
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.extractor import (
     ANSWER_INVALID,
@@ -25,6 +25,7 @@ from pi_voice.use_cases.extractor import (
     Extractor,
     seconds_for_extraction,
 )
+from pi_voice.use_cases.queue_events import PAUSE_SECONDS, queue_events
 from pi_voice.use_cases.settle_duties import Change, room_closed, settle_duties
 
 RECHECK_SECONDS: Final = 120
@@ -52,14 +53,14 @@ class ExtractResults:
         sessions: Sessions,
         content: CallContent,
         extractor: Extractor,
-        queue: ExtractionQueue,
+        queues: SessionQueues,
         clock: Clock = time.time,
     ) -> None:
         self._agents = agents
         self._sessions = sessions
         self._content = content
         self._extractor = extractor
-        self._queue = queue
+        self._queues = queues
         self._clock = clock
 
     async def __call__(self, session_id: SessionId, seconds: float, *, is_last: bool) -> None:
@@ -85,6 +86,8 @@ class ExtractResults:
             stored = await self._sessions.save_extraction(session, outcome.results, outcome.extraction, duties)
         except SessionNotFound:
             return
+        if not is_pending:
+            await queue_events(self._queues.events, session_id)
         overtaken = stored.extraction != outcome.extraction  # by a concurrent run, which may have failed as well
         if _is_open(stored.extraction) and (is_pending or outcome.is_retryable or overtaken):
             raise ExtractionUnfinished
@@ -127,7 +130,13 @@ class ExtractResults:
             after = closed(before) if is_closed else before
             return after.without("extract") if queue_again_at is None else after.moved("extract", queue_again_at)
 
-        return await self._save(session, outcome, duties)
+        if queue_again_at is not None:
+            return await self._save(session, outcome, duties)
+        saved, _ = await asyncio.gather(
+            self._save(session, outcome, duties),
+            queue_events(self._queues.events, session.session_id, PAUSE_SECONDS),
+        )
+        return saved
 
     async def _extract(
         self,
@@ -160,7 +169,7 @@ class ExtractResults:
     async def _enqueue(self, session: Session) -> bool:
         """Queue the extraction and return whether it worked; if not, the sweeper finds the session."""
         try:
-            await self._queue.put(session.session_id)
+            await self._queues.extractions.put(session.session_id)
         except StorageError:
             logger.error("extraction_not_queued", session_id=session.session_id)
             return False

@@ -13,17 +13,16 @@ from pi_voice.domain.agents import (
     CreateAgentRequest,
     ListAgentsQuery,
     ListAgentVersionsQuery,
-    MergePatch,
     OwnedAgent,
     SavedAgent,
     VersionNumber,
-    merge,
     unknown_fields,
 )
 from pi_voice.domain.base import UNKNOWN_FIELD, parse_request
 from pi_voice.domain.call_agent import check_texts
 from pi_voice.domain.errors import AgentVersionNotFound, AlreadyProcessed, ErrorDetail, InvalidRequest, StorageError
 from pi_voice.domain.ids import AgentId, Clock, uuid7
+from pi_voice.domain.merge_patch import MergePatch, merge
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import check_if_match

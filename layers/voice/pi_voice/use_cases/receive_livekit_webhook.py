@@ -22,7 +22,8 @@ from pi_voice.domain.ids import Clock, is_uuid
 from pi_voice.domain.livekit_webhooks import ReceivedWebhook, RoomEvent, WebhookEvent
 from pi_voice.domain.sessions import Session, Tombstone
 from pi_voice.logs import logger
-from pi_voice.ports import Rooms, Sessions, SignedWebhook, WebhookVerifier
+from pi_voice.ports import Rooms, SessionQueue, Sessions, SignedWebhook, WebhookVerifier
+from pi_voice.use_cases.queue_events import queue_events
 from pi_voice.use_cases.settle_duties import room_closed, settle_duties
 
 _ATTEMPTS: Final = 5
@@ -45,11 +46,13 @@ class ReceiveLivekitWebhook:
         verifier: WebhookVerifier,
         sessions: Sessions,
         rooms: Callable[[], Rooms],
+        event_queue: Callable[[], SessionQueue],
         clock: Clock = time.time,
     ) -> None:
         self._verifier = verifier
         self._sessions = sessions
         self._rooms = rooms
+        self._event_queue = event_queue
         self._clock = clock
 
     async def __call__(self, webhook: SignedWebhook) -> ReceivedWebhook:
@@ -76,7 +79,10 @@ class ReceiveLivekitWebhook:
         return ReceivedWebhook()
 
     async def _enforce_end(self, joined: Session | Tombstone) -> None:
-        """Close the room if the call is over; else let the sweeper hang up at the end of its time limit."""
+        """Close the room if the call is over; else let the sweeper hang up at the end of its time limit.
+
+        The first person who joins starts the call, in the same write as the duty to hang up.
+        """
         row: Session | Tombstone | None = joined
         for _ in range(_ATTEMPTS):
             if row is None:
@@ -90,13 +96,23 @@ class ReceiveLivekitWebhook:
                     await self._close_again(row)
                 return
             ends_at, planned = row.call_ends_at, row.duties.get("hang_up")
-            if ends_at is None or (planned is not None and planned.due_at <= ends_at):
+            is_planned = ends_at is None or (planned is not None and planned.due_at <= ends_at)
+            if row.started_at is None and row.first_joined_at is not None:
+                row = await self._start(row, row.first_joined_at, None if is_planned else ends_at)
+                continue
+            if ends_at is None or is_planned:
                 return
             duties = row.duties.plus(hang_up=ends_at)
             row = await self._sessions.set_duties(row.session_id, row.duties, duties)
             if row is not None and row.duties == duties:
                 return
         raise StorageError
+
+    async def _start(self, session: Session, joined_at: int, hang_up_at: int | None) -> Session | Tombstone | None:
+        """Record the start of a call, and queue its event; nobody waits for the response to a webhook."""
+        row = await self._sessions.start(session, min(joined_at, int(self._clock())), hang_up_at)
+        await queue_events(self._event_queue(), session.session_id)
+        return row
 
     async def _close_again(self, session: Session) -> None:
         """Close a room that a join reopened. The duty comes first, in case that this function dies."""

@@ -1,5 +1,6 @@
 """Save turns during the call, so that they survive if the client disappears."""
 
+import time
 from typing import Final
 
 from pi_voice.domain import transcripts
@@ -11,7 +12,7 @@ from pi_voice.domain.errors import (
     TranscriptGap,
     TranscriptTooLarge,
 )
-from pi_voice.domain.ids import SessionId
+from pi_voice.domain.ids import Clock, SessionId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import SavedTranscript, SaveTranscriptRequest
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -26,9 +27,10 @@ class SaveTranscript:
 
     ERRORS = (SessionNotFound, SessionNotActive, TranscriptGap, TranscriptConflict, TranscriptTooLarge)
 
-    def __init__(self, sessions: Sessions, checkpoints: Checkpoints) -> None:
+    def __init__(self, sessions: Sessions, checkpoints: Checkpoints, clock: Clock = time.time) -> None:
         self._sessions = sessions
         self._checkpoints = checkpoints
+        self._clock = clock
 
     async def __call__(
         self, session_id: SessionId, request: SaveTranscriptRequest, caller: SessionCaller
@@ -47,7 +49,7 @@ class SaveTranscript:
                 return _response(session)
             known = len(request.turns) - len(new)
             size = transcripts.check_checkpoint(new, known, session.checkpoint_turns, session.checkpoint_bytes)
-            if saved := await self._checkpoints.append(session, new, size):
+            if saved := await self._checkpoints.append(session, new, size, int(self._clock())):
                 return _response(saved)
             session = await self._sessions.get(session_id)  # a concurrent request may have saved the same turns
         raise StorageError

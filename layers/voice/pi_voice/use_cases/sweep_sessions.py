@@ -15,7 +15,7 @@ from pi_voice.domain.sweeps import SweepSessionsResult
 from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import DueSession, ExtractionQueue, Rooms, Sessions, Transcripts
+from pi_voice.ports import DueSession, Rooms, SessionQueues, Sessions, Transcripts
 from pi_voice.use_cases.end_session import SWEEPER, EndSession
 from pi_voice.use_cases.extract_results import QUEUED_SECONDS
 from pi_voice.use_cases.settle_duties import Row, duty_done, room_closed, settle_duties
@@ -73,7 +73,7 @@ class SweepSessions:
         end_session: EndSession,
         stop_session: StopSession,
         rooms: Rooms,
-        queue: ExtractionQueue,
+        queues: SessionQueues,
         *,
         clock: Clock = time.time,
     ) -> None:
@@ -82,7 +82,7 @@ class SweepSessions:
         self._end_session = end_session
         self._stop_session = stop_session
         self._rooms = rooms
-        self._queue = queue
+        self._queues = queues
         self._clock = clock
 
     async def __call__(self) -> SweepSessionsResult:
@@ -96,6 +96,7 @@ class SweepSessions:
             "close_room": _Lane(self._close_room),
             "extract": _Lane(self._extract),
             "delete_again": _Lane(self._delete_again),
+            "send_events": _Lane(self._send_events),
         }
         run = _Run(self._clock, lanes)
         failure: StorageError | None = None
@@ -233,7 +234,7 @@ class SweepSessions:
     async def _extract(self, row: Row) -> str | None:
         """Queue a pending extraction. It is due again after the queue's own retries, until its results are stored."""
         if isinstance(row, Session) and _is_pending(row):
-            await self._queue.put(row.session_id)
+            await self._queues.extractions.put(row.session_id)
             again_at, claimed = int(self._clock()) + QUEUED_SECONDS, row.duties.get("extract")
             await settle_duties(
                 self._sessions,
@@ -242,6 +243,14 @@ class SweepSessions:
             )
             return "queued"
         await self._remove(row, "extract")
+        return None
+
+    async def _send_events(self, row: Row) -> str | None:
+        """Queue a session that owes events. The duty is due again, later each time, until they were dispatched."""
+        if isinstance(row, Session):
+            await self._queues.events.put(row.session_id)
+            return "events_queued"
+        await self._remove(row, "send_events")
         return None
 
     async def _delete_again(self, row: Row) -> str:

@@ -6,6 +6,7 @@ ignored, and missing ones have defaults.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,9 +15,10 @@ from pydantic import BaseModel
 from pi_voice.adapters.dynamodb.attributes import Item, from_json_text, to_json_text
 from pi_voice.domain.duties import Duties, Duty
 from pi_voice.domain.extractions import ErrorInfo, Extraction
-from pi_voice.domain.ids import SessionId
+from pi_voice.domain.ids import EventId, SessionId
 from pi_voice.domain.sessions import DAY_SECONDS, LiveKitRoom, Participant, Recording, ReopenedRoom, Session, Tombstone
 from pi_voice.domain.usage import TokenUsage
+from pi_voice.domain.webhook_events import OwedEvent
 
 if TYPE_CHECKING:  # most functions do not need these models
     from pi_voice.domain.livekit_webhooks import RoomEvent
@@ -32,7 +34,7 @@ _TOMBSTONE_SECONDS: Final = 30 * DAY_SECONDS
 
 _UNLISTED: Final = {
     *("results", "extraction", "transcript_id", "turns", "request_hash", "recordings"),
-    *("variables", "time_zone", "overrides", "usage"),
+    *("variables", "time_zone", "overrides", "usage", "started_at", "owed_events"),
 }
 Known = TypeVar("Known", bound=BaseModel)
 
@@ -59,6 +61,8 @@ def session_item(session: Session) -> Item:
     }
     if session.failure is not None:
         item["failure"] = session.failure.model_dump()
+    if session.owed_events:
+        item["owed_events"] = [stored_event(event) for event in session.owed_events]
     return item
 
 
@@ -92,6 +96,27 @@ def duties_of(item: Item) -> Duties:
     """Read the duties of a session or a tombstone."""
     stored = item.get("duties", {})
     return Duties({name: Duty(int(duty["due_at"]), int(duty.get("tries", 0))) for name, duty in stored.items()})
+
+
+def unchanged_duties(stored: Item | None) -> tuple[str, Item]:
+    """Return the condition that the duties are stored as they were read, with its values; None if there were none."""
+    if stored is None:
+        return "attribute_exists(session_id) AND attribute_not_exists(#duties)", {}
+    return "#duties = :duties_before", {":duties_before": stored}
+
+
+def stored_event(event: OwedEvent) -> Item:
+    """Return an owed event as it is stored."""
+    return dict(event._asdict())
+
+
+def owed_events_of(item: Item) -> tuple[OwedEvent, ...]:
+    """Read the events that a session owes, without those that cannot be read: they must not break the session."""
+    events = []
+    for stored in item.get("owed_events", []):
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            events.append(OwedEvent(EventId(str(stored["event_id"])), str(stored["type"]), int(stored["at"])))
+    return tuple(events)
 
 
 def retained_until(session: Session, retention_seconds: int) -> int:
@@ -151,6 +176,7 @@ def session_of(item: Item) -> Session:
             ),
             "recordings": tuple(_known(Recording, each) for each in from_json_text(item.get("recordings")) or ()),
             "usage": _usage(item["usage"]) if "usage" in item else None,
+            "owed_events": owed_events_of(item),
         }
     )
 

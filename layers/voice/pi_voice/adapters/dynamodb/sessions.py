@@ -3,9 +3,9 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import JsonValue
 
@@ -24,17 +24,28 @@ from pi_voice.adapters.dynamodb.session_items import (
     session_item,
     session_of,
     stored_duties,
+    stored_event,
     tombstone_item,
+    unchanged_duties,
     usage_attribute,
 )
 from pi_voice.adapters.dynamodb.table import BY_WORKSPACE, ConditionFailed, Table
+from pi_voice.adapters.dynamodb.updates import Appended, IfAbsent, update_of
 from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import RenewalLimitReached, SessionActive, SessionNotFound, StorageError
 from pi_voice.domain.extractions import Extraction
-from pi_voice.domain.ids import SessionId, WorkspaceId, is_uuid, lowest_uuid7
+from pi_voice.domain.ids import EventId, SessionId, WorkspaceId, is_uuid, lowest_uuid7
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
 from pi_voice.domain.sessions import DAY_SECONDS, MAX_RENEWALS, Session, SessionCompletion, Tombstone
 from pi_voice.domain.usage import TokenUsage
+from pi_voice.domain.webhook_events import (
+    MAX_OWED_EVENTS,
+    OwedEvent,
+    event_of_end,
+    event_of_extraction,
+    event_of_first_sign,
+)
+from pi_voice.logs import logger
 from pi_voice.ports import DueSession
 
 if TYPE_CHECKING:  # most functions do not need these models
@@ -102,7 +113,7 @@ class DynamoSessions(Table):
             "completed_at": completion.completed_at,
             "completed_by": completion.completed_by,
             "duration_seconds": completion.duration_seconds,
-            "end_reason": _IfAbsent(completion.end_reason),
+            "end_reason": IfAbsent(completion.end_reason),
             "transcript_id": completion.transcript_id,
             "turns": completion.turns,
             "request_hash": completion.request_hash,
@@ -116,8 +127,9 @@ class DynamoSessions(Table):
         if completion.expires_at is not None:
             condition += " AND expires_at = :expires_at"
             values |= {":expires_at": completion.expires_at}
+        event = event_of_end("completed", completion.completed_at)
         try:
-            return await self._transition(session, changes, condition, values, completion.duties_after)
+            return await self._transition(session, changes, condition, values, completion.duties_after, event)
         except ConditionFailed as failed:
             is_ours = failed.item.get("transcript_id") == completion.transcript_id
             return self._read(session_of, failed.item) if is_ours else None
@@ -137,12 +149,12 @@ class DynamoSessions(Table):
             "status": failed.status,
             "failed_at": failed.failed_at,
             "failure": failed.failure and failed.failure.model_dump(),
-            "end_reason": _IfAbsent(failed.end_reason),
+            "end_reason": IfAbsent(failed.end_reason),
         }
         condition = "#status = :active AND checkpoint_turns = :none AND expires_at = :expires_at"
         values = {":active": "active", ":none": 0, ":expires_at": failed.expires_at}
         try:
-            return await self._transition(session, changes, condition, values, duties)
+            return await self._transition(session, changes, condition, values, duties, failed.owed_events[-1])
         except ConditionFailed:
             return None
 
@@ -151,7 +163,7 @@ class DynamoSessions(Table):
 
         Repeated calls do not change `hung_up_at` and `end_reason`. The room is to be closed now.
         """
-        changes = {"hung_up_at": _IfAbsent(now), "end_reason": _IfAbsent(reason)}
+        changes = {"hung_up_at": IfAbsent(now), "end_reason": IfAbsent(reason)}
         try:
             return await self._transition(
                 session,
@@ -162,6 +174,24 @@ class DynamoSessions(Table):
             )
         except ConditionFailed:
             return None
+
+    async def start(self, session: Session, now: int, hang_up_at: int | None) -> Session | Tombstone | None:
+        """Record the first sign of life of an ongoing call, and when to hang up, if it is known. Transition: `start`.
+
+        Nothing changes if the call has started or is not ongoing. Return the current row; None if there is none.
+        """
+        event = event_of_first_sign(session.started_at, now)
+        try:
+            return await self._transition(
+                session,
+                {"started_at": now},
+                "#status = :active AND attribute_not_exists(hung_up_at) AND attribute_not_exists(#started_at)",
+                {":active": "active"},
+                lambda duties: duties if hang_up_at is None else duties.plus(hang_up=hang_up_at),
+                event,
+            )
+        except ConditionFailed as failed:
+            return self._row(failed.item)
 
     async def count_renewal(self, session_id: SessionId) -> Session | None:
         """Count one more renewal of an ongoing call; None if it is not ongoing. Transition: `count_renewal`.
@@ -230,7 +260,7 @@ class DynamoSessions(Table):
         changes = duty_attributes(session_id, after)
         stored: Item | None = stored_duties(before)
         for _ in range(_ATTEMPTS):
-            condition, values = _unchanged(stored)
+            condition, values = unchanged_duties(stored)
             try:
                 return self._row(await self._change(session_id, changes, condition, values))
             except ConditionFailed as failed:
@@ -248,6 +278,7 @@ class DynamoSessions(Table):
         Nothing changes if the extraction changed since `before` was read. Return the current session. Raises
         SessionNotFound if it was deleted.
         """
+        event = event_of_extraction(before.extraction, extraction)
         changes = {
             "results": to_json_text(results),
             "extraction": extraction.model_dump_json(exclude_defaults=True),
@@ -256,12 +287,42 @@ class DynamoSessions(Table):
         condition = "#status = :completed AND transcript_id = :transcript AND #extraction = :before"
         values = {":completed": "completed", ":transcript": before.transcript_id, ":before": previous}
         try:
-            return await self._transition(before, changes, condition, values, duties)
+            return await self._transition(before, changes, condition, values, duties, event)
         except ConditionFailed as failed:
             current = self._row(failed.item)
             if isinstance(current, Session):
                 return current
             raise SessionNotFound from None
+
+    async def clear_owed_events(self, session: Session, dispatched: Collection[EventId]) -> None:
+        """Remove events that have their deliveries, and the duty to send if none is left.
+
+        Events that were appended since the read stay, and so do those that cannot be read. Nothing changes once the
+        session was deleted. Transition: `clear_owed_events`.
+        """
+        stored: list[Any] | None = [stored_event(event) for event in session.owed_events]
+        duties = session.duties
+        stored_as: Item | None = stored_duties(duties)
+        for _ in range(_ATTEMPTS):
+            left = [event for event in stored or () if _id_of(event) not in dispatched]
+            after = duties if left else duties.without("send_events")
+            if len(left) == len(stored or ()) and after == duties:
+                return
+            unchanged, read = unchanged_duties(stored_as)
+            same = "#owed_events = :events_before" if stored else "attribute_not_exists(#owed_events)"
+            condition = f"#status <> :deleted AND {unchanged} AND {same}"
+            values = {":deleted": DELETED, **read, **({":events_before": stored} if stored else {})}
+            changes = {"owed_events": left or None, **duty_attributes(session.session_id, after)}
+            try:
+                await self._change(session.session_id, changes, condition, values)
+            except ConditionFailed as failed:
+                if not isinstance(self._row(failed.item), Session):
+                    return
+                stored, stored_as = failed.item.get("owed_events"), failed.item.get("duties")
+                duties = self._read(duties_of, failed.item)
+            else:
+                return
+        raise StorageError
 
     async def due(self, now: int) -> AsyncIterator[list[DueSession]]:
         """Yield the sessions and tombstones that are due by now, one page per request.
@@ -468,17 +529,24 @@ class DynamoSessions(Table):
         condition: str,
         values: Item,
         duties: Callable[[Duties], Duties],
+        event: OwedEvent | None = None,
     ) -> Session:
-        """Change attributes and duties of a row if a condition holds, in one write.
+        """Change attributes and duties of a row if a condition holds, and owe an event, in one write.
 
         The write depends on the duties that were read. If only they changed, it is repeated with the current ones.
         Raises ConditionFailed with the row, and StorageError.
         """
-        before = session.duties
+        before, owed = session.duties, len(session.owed_events)
         stored: Item | None = stored_duties(before)
         for _ in range(_ATTEMPTS):
-            all_changes = {**changes, **duty_attributes(session.session_id, duties(before))}
-            unchanged, read = _unchanged(stored)
+            after = duties(before)
+            if event is not None and owed >= MAX_OWED_EVENTS:
+                logger.error("event_not_owed", session_id=session.session_id, type=event.type)
+                event = None
+            if event is not None:
+                after, changes = event.duties_after(after), {**changes, "owed_events": Appended(stored_event(event))}
+            all_changes = {**changes, **duty_attributes(session.session_id, after)}
+            unchanged, read = unchanged_duties(stored)
             try:
                 return await self._set(
                     session.session_id, all_changes, f"{condition} AND {unchanged}", {**values, **read}
@@ -488,6 +556,7 @@ class DynamoSessions(Table):
                 if not failed.item or current == stored:
                     raise
                 before, stored = self._read(duties_of, failed.item), current
+                owed = len(failed.item.get("owed_events", []))
         raise StorageError
 
     async def _set(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Session:
@@ -496,17 +565,9 @@ class DynamoSessions(Table):
 
     async def _change(self, session_id: SessionId, changes: Item, condition: str, values: Item) -> Item:
         """Change attributes of an existing row if a condition holds; None removes an attribute."""
-        new_values = {name: value for name, value in changes.items() if value is not None}
-        removed = [f"#{name}" for name in changes if name not in new_values]
-        sets = [
-            f"#{name} = if_not_exists(#{name}, :{name})" if isinstance(value, _IfAbsent) else f"#{name} = :{name}"
-            for name, value in new_values.items()
-        ]
-        expression = f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removed)}" if removed else "")
-        names = {f"#{name}": name for name in (*changes, *(["status"] if "#status" in condition else []))}
-        for name, value in new_values.items():
-            values = {**values, f":{name}": value.value if isinstance(value, _IfAbsent) else value}
-        return await self._update(session_id, expression, condition, names, values)
+        update = update_of(changes)
+        names = {**update.names, **({"#status": "status"} if "#status" in condition else {})}
+        return await self._update(session_id, update.expression, condition, names, {**values, **update.values})
 
     async def _update(
         self, session_id: SessionId, expression: str, condition: str, names: dict[str, str], values: Item
@@ -601,14 +662,6 @@ def _id_bounds(query: "ListSessionsQuery") -> tuple[int, int]:
     return first, last if query.cursor is None else min(last, uuid.UUID(decode_cursor(query.cursor)).int - 1)
 
 
-def _unchanged(stored: Item | None) -> tuple[str, Item]:
-    """Return the condition that the duties are stored as they were read, with its values; None if there were none."""
-    if stored is None:
-        return "attribute_exists(session_id) AND attribute_not_exists(#duties)", {}
-    return "#duties = :duties_before", {":duties_before": stored}
-
-
-class _IfAbsent(NamedTuple):
-    """A value for an attribute that has none yet."""
-
-    value: Any
+def _id_of(event: Any) -> Any:
+    """Return the id of a stored event; None of one that cannot be read."""
+    return event.get("event_id") if isinstance(event, dict) else None

@@ -20,7 +20,7 @@ from pi_voice.logs import logger
 BY_WORKSPACE: Final = "by_workspace"
 _TRANSACTION_ATTEMPTS: Final = 5
 _CONFLICT_ATTEMPTS: Final = 5
-_KEYS: Final = {"agent_id", "key_hash", "key_id", "piece", "session_id", "version"}
+_KEYS: Final = {"agent_id", "delivery_id", "endpoint_id", "key_hash", "key_id", "piece", "session_id", "version"}
 """Attributes that name a row in the log."""
 
 Row = TypeVar("Row")
@@ -29,7 +29,8 @@ Row = TypeVar("Row")
 class ConditionFailed(Exception):
     """The condition of a write did not hold, so nothing was written.
 
-    `item` is the stored item, if the request asked for it and there is one; otherwise it is empty.
+    `item` is the stored item, if the request asked for it and there is one; otherwise it is empty. Of a transaction it
+    is the item of the first condition that did not hold.
     """
 
     def __init__(self, item: Item) -> None:
@@ -38,9 +39,10 @@ class ConditionFailed(Exception):
 
 
 class _TransactionCanceled(Exception):
-    def __init__(self, reasons: list[str]) -> None:
+    def __init__(self, reasons: list[Mapping[str, Any]]) -> None:
         super().__init__()
-        self.reasons = reasons
+        self.reasons = [str(reason.get("Code")) for reason in reasons]
+        self.items = [from_item(reason.get("Item", {})) for reason in reasons]
 
 
 class Table:
@@ -64,8 +66,7 @@ class Table:
                     case "ConditionalCheckFailedException":
                         raise ConditionFailed(from_item(response.get("Item", {}))) from None
                     case "TransactionCanceledException":
-                        reasons = response.get("CancellationReasons", [])
-                        raise _TransactionCanceled([str(reason.get("Code")) for reason in reasons]) from None
+                        raise _TransactionCanceled(response.get("CancellationReasons", [])) from None
                 if code != "TransactionConflictException" or attempt == _CONFLICT_ATTEMPTS:
                     logger.error("dynamodb_request_refused", operation=operation, code=code)
                     raise StorageError from None
@@ -86,7 +87,8 @@ class Table:
                 await self._request("transact_write_items", TransactItems=writes)
             except _TransactionCanceled as canceled:
                 if "ConditionalCheckFailed" in canceled.reasons:
-                    raise ConditionFailed({}) from None
+                    failed = canceled.reasons.index("ConditionalCheckFailed")
+                    raise ConditionFailed(canceled.items[failed]) from None
                 logger.info("transaction_retried", table=self._name, reasons=sorted(set(canceled.reasons)))
                 await backoff(attempt)
             else:

@@ -2,68 +2,45 @@
 
 import gzip
 import zlib
-from dataclasses import replace
 from typing import Final
 
-from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, to_item
+from pi_voice.adapters.dynamodb.counted_pieces import CountedPieces
 from pi_voice.adapters.dynamodb.documents import read_document
-from pi_voice.adapters.dynamodb.session_items import retained_until
-from pi_voice.adapters.dynamodb.table import ConditionFailed, Table
+from pi_voice.adapters.dynamodb.table import ConditionFailed
 from pi_voice.domain.ids import SessionId
-from pi_voice.domain.sessions import DAY_SECONDS, Session
+from pi_voice.domain.sessions import Session
 from pi_voice.domain.tool_calls import ToolCall
 
 _PREFIX: Final = "tool_call#0#"
 
 
-class DynamoToolCalls(Table):
+class DynamoToolCalls(CountedPieces):
     """Tool calls, each recorded once.
 
     The session's row holds their number and size. One transaction writes a call and updates both, so a call is either
     recorded and counted or neither, and only while the session is active.
     """
 
-    def __init__(self, dynamodb: AwsClient, sessions_name: str, transcripts_name: str, retention_days: int = 0) -> None:
-        super().__init__(dynamodb, transcripts_name)
-        self._sessions_name = sessions_name
-        self._retention_seconds = retention_days * DAY_SECONDS
-
     async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
         """Record a call of a session. When this returns, it is durable. Transition: `record_tool_call`.
 
         None if the session is not active, if a call was recorded since it was read, or if this call is recorded.
         """
-        grown = replace(session, tool_calls=session.tool_calls + 1, tool_call_bytes=session.tool_call_bytes + size)
-        ttl = {"ttl": retained_until(session, self._retention_seconds)} if self._retention_seconds else {}
         data = gzip.compress(call.model_dump_json().encode(), mtime=0)
-        piece = {**_key(session.session_id, call.call_id), "number": session.tool_calls, "data": data, **ttl}
-        same = (
-            "tool_calls = :before"
-            if session.tool_calls
-            else "(attribute_not_exists(tool_calls) OR tool_calls = :before)"
-        )
-        count_update = {
-            "TableName": self._sessions_name,
-            "Key": to_item({"session_id": session.session_id}),
-            "UpdateExpression": "SET tool_calls = :calls, tool_call_bytes = :bytes",
-            "ConditionExpression": f"#status = :active AND {same}",
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": to_item(
-                {
-                    ":calls": grown.tool_calls,
-                    ":bytes": grown.tool_call_bytes,
-                    ":active": "active",
-                    ":before": session.tool_calls,
-                }
-            ),
+        piece = {**_key(session.session_id, call.call_id), "number": session.tool_calls, "data": data}
+        put = {
+            "Item": to_item({**piece, **self._ttl(session)}),
+            "ConditionExpression": "attribute_not_exists(piece)",
         }
-        put = {"TableName": self._name, "Item": to_item(piece), "ConditionExpression": "attribute_not_exists(piece)"}
+        counts = {"tool_calls": session.tool_calls + 1, "tool_call_bytes": session.tool_call_bytes + size}
+        same = "tool_calls = :before"
+        if not session.tool_calls:
+            same = f"(attribute_not_exists(tool_calls) OR {same})"
         try:
-            await self._transact({"Update": count_update}, {"Put": put})
+            return await self._count(session, counts, same, {":before": session.tool_calls}, put, call.called_at)
         except ConditionFailed:
             return None
-        return grown
 
     async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
         """Return a recorded call; None if there is none. Raises UnreadableRow."""

@@ -9,13 +9,12 @@ import gzip
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.attributes import Item, to_item
+from pi_voice.adapters.dynamodb.counted_pieces import CountedPieces
 from pi_voice.adapters.dynamodb.documents import read_turns
-from pi_voice.adapters.dynamodb.session_items import retained_until
 from pi_voice.adapters.dynamodb.table import ConditionFailed, Table
 from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import Clock, SessionId, TranscriptId
@@ -51,54 +50,26 @@ def unpack(pieces: Sequence[bytes]) -> list[TranscriptTurn]:
     return read_turns(text)
 
 
-class DynamoCheckpoints(Table):
+class DynamoCheckpoints(CountedPieces):
     """Turns saved during the call, one piece per request.
 
     The session's row holds the number of saved turns. One transaction writes a piece and updates that number, so a turn
     is either stored and counted or neither, and of two concurrent writers only one succeeds.
     """
 
-    def __init__(
-        self,
-        dynamodb: AwsClient,
-        sessions_name: str,
-        transcripts_name: str,
-        retention_days: int = 0,
-    ) -> None:
-        super().__init__(dynamodb, transcripts_name)
-        self._sessions_name = sessions_name
-        self._retention_seconds = retention_days * DAY_SECONDS
-
-    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int) -> Session | None:
+    async def append(self, session: Session, turns: Sequence[TranscriptTurn], size: int, now: int) -> Session | None:
         """Append turns to those of a session. When this returns, they are durable. Transition: `save`.
 
         All or nothing; None if the session is not active, or if turns were saved since it was read.
         """
         first = session.checkpoint_turns
-        grown = replace(session, checkpoint_turns=first + len(turns), checkpoint_bytes=session.checkpoint_bytes + size)
-        ttl = {"ttl": retained_until(session, self._retention_seconds)} if self._retention_seconds else {}
         [data] = pack(turns)
-        piece = {**_checkpoint(session.session_id, first), "data": data, **ttl}
-        count_update = {
-            "TableName": self._sessions_name,
-            "Key": to_item({"session_id": session.session_id}),
-            "UpdateExpression": "SET checkpoint_turns = :turns, checkpoint_bytes = :bytes",
-            "ConditionExpression": "#status = :active AND checkpoint_turns = :first",
-            "ExpressionAttributeNames": {"#status": "status"},
-            "ExpressionAttributeValues": to_item(
-                {
-                    ":turns": grown.checkpoint_turns,
-                    ":bytes": grown.checkpoint_bytes,
-                    ":active": "active",
-                    ":first": first,
-                }
-            ),
-        }
+        put = {"Item": to_item({**_checkpoint(session.session_id, first), "data": data, **self._ttl(session)})}
+        counts = {"checkpoint_turns": first + len(turns), "checkpoint_bytes": session.checkpoint_bytes + size}
         try:
-            await self._transact({"Update": count_update}, {"Put": {"TableName": self._name, "Item": to_item(piece)}})
+            return await self._count(session, counts, "checkpoint_turns = :first", {":first": first}, put, now)
         except ConditionFailed:
             return None
-        return grown
 
     async def read(self, session: Session) -> list[TranscriptTurn]:
         """Return all turns that were saved when the session was read; one request per megabyte.

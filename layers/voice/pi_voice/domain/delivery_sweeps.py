@@ -1,0 +1,14 @@
+"""Result of a run of the job that queues due deliveries."""
+
+from pi_voice.domain.base import Document
+
+
+class SweepDeliveriesResult(Document):
+    """What one run of the job did."""
+
+    queued: int = 0
+    """Number of deliveries that were queued again."""
+    left: int = 0
+    """Number of deliveries that were left to the next run, because their endpoint has many."""
+    errors: int = 0
+    """Number of deliveries that could not be queued; a later run tries again."""
