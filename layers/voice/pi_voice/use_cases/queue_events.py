@@ -3,9 +3,8 @@
 import asyncio
 from typing import Final
 
-from pi_voice.domain.errors import StorageError
 from pi_voice.domain.ids import SessionId
-from pi_voice.logs import logger
+from pi_voice.logs import exception_fields, logger
 from pi_voice.ports import SessionQueue
 
 QUEUE_SECONDS: Final = 2.0
@@ -20,5 +19,5 @@ async def queue_events(queue: SessionQueue, session_id: SessionId, delay_seconds
     try:
         async with asyncio.timeout(QUEUE_SECONDS):
             await queue.put(session_id, delay_seconds)
-    except (StorageError, TimeoutError) as error:
-        logger.error("events_not_queued", session_id=session_id, error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 (the change is stored, and the response must say so)
+        logger.error("events_not_queued", session_id=session_id, **exception_fields(error))
