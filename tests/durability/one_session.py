@@ -8,15 +8,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar, get_args
 
 from pi_voice.domain.agents import Agent, Behaviors
 from pi_voice.domain.client_tokens import ClientTokens
 from pi_voice.domain.connection_api import GeminiLiveConnection, LiveKitConnection
 from pi_voice.domain.errors import GeminiError, GeminiUnavailable, LiveKitUnavailable, StorageError, VoiceError
-from pi_voice.domain.ids import SessionId
+from pi_voice.domain.ids import EndpointId, SessionId
 from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
+from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
+from pi_voice.domain.webhook_events import SessionEventType
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SessionQueues, SignedWebhook
 from pi_voice.use_cases.call_content import CallContent
@@ -24,6 +26,7 @@ from pi_voice.use_cases.call_tool import CallTool
 from pi_voice.use_cases.complete_session import CompleteSession
 from pi_voice.use_cases.create_session import CreateSession
 from pi_voice.use_cases.delete_session import DeleteSession
+from pi_voice.use_cases.dispatch_events import DispatchEvents
 from pi_voice.use_cases.end_session import EndSession
 from pi_voice.use_cases.extract_results import ExtractResults
 from pi_voice.use_cases.extractor import Extractor
@@ -35,11 +38,22 @@ from pi_voice.use_cases.report_usage import ReportUsage
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
-from tests.integration.samples import NOW, a_session, an_agent
+from tests.integration.samples import ACME, NOW, a_session, an_agent
 from tests.integration.store import Store
-from tests.support.fakes import FakeClock
+from tests.support.fakes import FakeClock, FakeDeliveryQueue, FakeWebhookDeliveries, FakeWebhookEndpoints
 
 Answer = TypeVar("Answer")
+
+ENDPOINT: Final = WebhookEndpoint(
+    endpoint_id=EndpointId("019a0000-0000-7000-8000-0000000000e1"),
+    workspace=ACME,
+    url="https://receiver.example.com",
+    secret=SecretVersion("a1", 1),
+    created_at=NOW,
+    updated_at=NOW,
+    events=get_args(SessionEventType.__value__),
+)
+"""An endpoint that is subscribed to all events."""
 
 # ---- Services ----
 
@@ -180,6 +194,10 @@ class OneSession:
         self.receive_livekit_webhook = ReceiveLivekitWebhook(
             TrustingVerifier(), sessions, lambda: self.room, lambda: self.event_queue, clock
         )
+        self.deliveries = FakeWebhookDeliveries()
+        self.dispatch_events = DispatchEvents(
+            sessions, FakeWebhookEndpoints(ENDPOINT), self.deliveries, FakeDeliveryQueue(), clock
+        )
         self.read_sessions = ReadSessions(sessions, content)
         self.delete_session = DeleteSession(sessions, transcripts, clock)
 
@@ -204,6 +222,15 @@ class OneSession:
 
     def _done_with(self, message: Message) -> None:
         self.queue.waiting = [each for each in self.queue.waiting if each is not message]
+
+    async def dispatch(self, place: int = 0) -> None:
+        """Deliver a message of the other queue; it is removed on success."""
+        waiting = self.event_queue.waiting
+        if not waiting:
+            return
+        message = waiting[place % len(waiting)]
+        await self.dispatch_events(message.session_id, 60.0)
+        await asked(StorageError, lambda: waiting.remove(message) if message in waiting else None)
 
     def new_participant(self, session_id: SessionId, seconds_ago: int = 0, *, is_own_room: bool = True) -> int:
         """Return a new participant and the webhook of their join."""

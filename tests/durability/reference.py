@@ -19,6 +19,7 @@ from pi_voice.domain.errors import (
     TranscriptConflict,
     TranscriptGap,
 )
+from pi_voice.domain.ids import EventId
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.transcript_api import SavedTranscript
 from pi_voice.domain.transcripts import TranscriptTurn
@@ -74,6 +75,13 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Dispatch:
+    """The worker of events receives one of the messages; another worker may have it too."""
+
+    place: int = 0
+
+
+@dataclass(frozen=True)
 class Join:
     """A participant joins the room, and LiveKit sends the webhook, on time or late."""
 
@@ -96,7 +104,7 @@ class Delete:
     """The customer deletes the session."""
 
 
-Operation = Append | Complete | Stop | Renew | Sweep | Work | Join | RepeatJoin | Get | Delete
+Operation = Append | Complete | Stop | Renew | Sweep | Work | Dispatch | Join | RepeatJoin | Get | Delete
 
 _PROVIDER = (ProviderError, StorageError)
 MAY_RAISE: dict[type[Operation], tuple[type[Exception], ...]] = {
@@ -106,6 +114,7 @@ MAY_RAISE: dict[type[Operation], tuple[type[Exception], ...]] = {
     Renew: (SessionNotActive, *_PROVIDER),
     Sweep: (StorageError,),
     Work: (ExtractionUnfinished, StorageError),
+    Dispatch: (StorageError, TimeoutError),
     Join: _PROVIDER,
     RepeatJoin: _PROVIDER,
     Get: (StorageError,),
@@ -166,11 +175,15 @@ class Reference:
     is_going: bool = False
     """Whether a deletion began and may have finished."""
     is_deleted: bool = False
+    owed: dict[EventId, str] = field(default_factory=dict)
+    """The type of each event that the session has owed."""
 
     def learn(self, before: Sight, done: list[Done], after: Sight) -> None:
         """Add the outcomes of a step, and check them against the acknowledgments so far."""
         if before.session is not None:
             self.tokens_end_at = before.session.tokens_end_at
+        if after.session is not None:
+            self.owed |= {event.event_id: event.type for event in after.session.owed_events}
         is_deleting = self.is_going or any(isinstance(each.operation, Delete) for each in done)
         for each in done:
             self._expected(before, each, is_deleting=is_deleting)
@@ -297,6 +310,8 @@ class Reference:
     def _is_found_by_the_sweeper(self, session: Session, after: Sight) -> None:
         """Check that a duty is due for all that is left to do, or at the latest after the pause of a failed try."""
         latest = after.now + LONGEST_PAUSE_SECONDS
+        if session.owed_events:
+            assert _is_due(session.duties, "send_events", latest), "an event is owed and not found"
         if session.status == "active":
             assert _is_due(session.duties, "end_call", max(latest, session.abandoned_at))
             first_join = session.livekit.first_joined_at is not None and self.reported

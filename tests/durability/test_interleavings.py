@@ -26,6 +26,7 @@ from tests.durability.reference import (
     Append,
     Complete,
     Delete,
+    Dispatch,
     Done,
     Get,
     Join,
@@ -113,6 +114,8 @@ class World(OneSession):
                 return self.sweep_sessions(), None
             case Work(place):
                 return self.work(place), None
+            case Dispatch(place):
+                return self.dispatch(place), None
             case Join(seconds_ago, is_own_room):
                 participant = self.new_participant(self.session_id, seconds_ago, is_own_room=is_own_room)
                 return self.join(participant), participant
@@ -148,6 +151,10 @@ RIVALS: list[tuple[Operation, Operation]] = [
     (Complete(2), Delete()),
     (Sweep(), Delete()),
     (Work(), Work(1)),
+    (Dispatch(), Dispatch(1)),
+    (Dispatch(), Complete()),
+    (Dispatch(), Sweep()),
+    (Dispatch(), Delete()),
     (Join(), Stop()),
     (Join(), Join(90)),
 ]
@@ -161,6 +168,7 @@ OPERATIONS = st.one_of(
     *[COMPLETE] * 2,
     *[st.just(Sweep())] * 2,
     *[WORK] * 2,
+    st.just(Dispatch()),
     *[JOIN] * 2,
     st.just(Stop()),
     RENEW,
@@ -258,8 +266,7 @@ class Machine(RuleBasedStateMachine):
             session = self.look().session
             if session is None or (session.status != "active" and session.duties.due_at is None):
                 break
-            for _ in range(len(world.queue.waiting)):
-                self.step([Work()])
+            self.queues_are_empty(world)
             if session.is_ongoing and session.call_ends_at is not None:
                 world.clock.now = max(world.clock.now, session.call_ends_at)
             elif session.duties.due_at is not None:
@@ -278,9 +285,28 @@ class Machine(RuleBasedStateMachine):
             assert not self.reference.had_token & sight.inside, "a session was deleted, and its call goes on"
         else:
             assert not self.reference.reported & sight.inside, "a session has ended, and its call goes on"
+        self.events_were_dispatched(world, sight)
         if sight.session is not None and sight.session.status == "completed" and sight.session.turns:
             assert sight.session.extraction is not None
             assert sight.session.extraction.status != "skipped"
+
+    def queues_are_empty(self, world: World) -> None:
+        """Let the workers receive each message once."""
+        for _ in range(len(world.queue.waiting)):
+            self.step([Work()])
+        for _ in range(len(world.event_queue.waiting)):
+            self.step([Dispatch()])
+
+    def events_were_dispatched(self, world: World, sight: Sight) -> None:
+        """Assert that each event has its delivery, unless the session was deleted, and that a call started once."""
+        dispatched = {each.event_id: each.type for each in world.deliveries.stored.values()}
+        types = [*{**self.reference.owed, **dispatched}.values()]
+        assert types.count("session.started") <= 1
+        assert types.count("session.completed") + types.count("session.failed") <= 1
+        if sight.session is not None:
+            assert sight.session.owed_events == ()
+            assert self.reference.owed.keys() <= dispatched.keys()
+            assert f"session.{sight.session.status}" in types
 
     def try_again(self, world: World) -> None:
         """Let the sweeper run, also after the pauses of tries that failed."""

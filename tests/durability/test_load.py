@@ -417,7 +417,7 @@ def let_time_pass(site: Site, session_id: str) -> None:
             Key={"session_id": {"S": session_id}},
             UpdateExpression="SET created_at = created_at - :passed, expires_at = expires_at - :passed,"
             " due_at = due_at - :passed, duties.end_call.due_at = duties.end_call.due_at - :passed",
-            ConditionExpression="#status = :active AND due_at > :now",
+            ConditionExpression="#status = :active AND duties.end_call.due_at > :now",
             ExpressionAttributeNames={"#status": "status"},
             ExpressionAttributeValues={
                 ":passed": {"N": str(TTL_SECONDS + GRACE_SECONDS)},
