@@ -103,7 +103,9 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def event(world: World, lane: Lane, receiver: Receiver) -> Event:
     """An event of a completed session, dispatched to the queue."""
-    return world.unhurried(lambda: an_event(world, lane, receiver))
+    event = world.unhurried(lambda: an_event(world, lane, receiver))
+    event.sweep()  # what other tests left due
+    return event
 
 
 def an_event(world: World, lane: Lane, receiver: Receiver) -> Event:

@@ -336,7 +336,7 @@ def events_are_delivered(day: Day, receiver: Receiver) -> None:
             assert watch.during("TestWebhookEndpoint", partial(api.post, f"{tested}/test")).status == status
     call = day.call()
     assert api.post(f"{call}/complete", ENDING).status == 200
-    assert watch.during("DispatchEvents", work.dispatch) == 1
+    assert watch.during("DispatchEvents", work.dispatch)
     assert watch.during("DeliverEvent", work.deliver) == 2
     list_deliveries = partial(api.get, f"{path}/deliveries")
     log = watch.during("ListWebhookDeliveries", list_deliveries).json["data"]
