@@ -120,6 +120,22 @@ def test_each_event_goes_to_each_endpoint_that_is_subscribed_to_it() -> None:
     }
 
 
+class SlowToStoreTheFirst(FakeWebhookDeliveries):
+    async def add(self, delivery: Delivery) -> bool:
+        for _ in range(10 if delivery.event_id == COMPLETED.event_id else 0):
+            await asyncio.sleep(0)
+        return await super().add(delivery)
+
+
+def test_events_are_queued_in_their_order() -> None:
+    both = subscribed(FIRST, "session.completed", "extraction.succeeded")
+    setup = Setup(owing(COMPLETED, EXTRACTED), both, deliveries=SlowToStoreTheFirst())
+
+    setup.dispatch()
+
+    assert [each.type for each in setup.queue.messages] == ["session.completed", "extraction.succeeded"]
+
+
 def test_a_second_message_makes_no_second_delivery_and_changes_nothing() -> None:
     setup = Setup(owing(COMPLETED), subscribed(FIRST, "session.completed"))
     setup.dispatch()

@@ -54,9 +54,9 @@ class OwedEvent(NamedTuple):
     """When it happened, in Unix seconds."""
 
     @classmethod
-    def new(cls, event_type: SessionEventType, now: float) -> Self:
-        """Return a new event."""
-        return cls(EventId(uuid7(lambda: now)), event_type, int(now))
+    def new(cls, event_type: SessionEventType, now: int) -> Self:
+        """Return a new event. Its id has the time in milliseconds, so that events of one second stay in their order."""
+        return cls(EventId(uuid7()), event_type, now)
 
     def duties_after(self, before: Duties) -> Duties:
         """Return the duties of a session that owes this event too."""
@@ -81,4 +81,4 @@ def event_of_extraction(before: Extraction | None, after: Extraction) -> OwedEve
     event_type = _OF_EXTRACTION.get(after.status)
     if event_type is None or (before is not None and before.model_copy(update={"runs": after.runs}) == after):
         return None
-    return OwedEvent.new(event_type, time.time() if after.extracted_at is None else after.extracted_at)
+    return OwedEvent.new(event_type, int(time.time()) if after.extracted_at is None else after.extracted_at)

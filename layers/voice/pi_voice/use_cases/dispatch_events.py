@@ -50,9 +50,7 @@ class DispatchEvents:
             return
         endpoints = await self._endpoints.in_workspace(session.workspace) if session.owed_events else []
         slots = asyncio.Semaphore(_CONCURRENT_DELIVERIES)
-        outcomes = await asyncio.gather(
-            *(self._dispatch(session, event, endpoints, slots) for event in session.owed_events)
-        )
+        outcomes = [await self._dispatch(session, event, endpoints, slots) for event in session.owed_events]
         dispatched = [event.event_id for event, is_done in zip(session.owed_events, outcomes, strict=True) if is_done]
         await self._sessions.clear_owed_events(session, dispatched)
         if len(dispatched) < len(session.owed_events):
