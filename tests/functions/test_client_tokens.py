@@ -146,7 +146,7 @@ def test_another_sessions_token_gets_404_even_in_the_same_workspace(
 @pytest.mark.parametrize(("method", "route"), API_KEY_ROUTES)
 def test_a_token_is_refused_by_routes_that_require_an_api_key(api: Api, method: str, route: str) -> None:
     session = api.session()
-    path = route.format(**session, version=1)
+    path = route.format(**session, version=1, endpoint_id=session["session_id"], delivery_id=session["session_id"])
 
     answer = api.client_of(session).call(method, path, body={} if method in ("POST", "PATCH") else None)
 

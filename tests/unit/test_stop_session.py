@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pi_voice.domain import session_api
+from pi_voice.domain.duties import Duties
 from pi_voice.domain.errors import InvalidApiKey, LiveKitUnavailable, SessionNotActive, SessionNotFound
 from pi_voice.domain.ids import SessionId
 from pi_voice.domain.sessions import Session
@@ -149,7 +150,9 @@ def test_a_session_that_is_stopped_and_completed_concurrently_is_completed(head_
 
     assert completed is None
     assert setup.session.status == "completed"
-    assert setup.session.duties.due_at == NOW + 60 + 120
+    assert setup.session.duties == Duties().plus(
+        close_room=NOW + 60 + 120, **({"extract": NOW + 60 + 120} if turns else {}), send_events=NOW + 60 + 10
+    )
     if isinstance(stopped, SessionNotActive):
         assert (setup.session.end_reason, setup.session.hung_up_at) == ("completed", None)
     else:
