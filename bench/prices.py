@@ -1,7 +1,8 @@
 """AWS's list prices in dollars: us-east-1, arm64, HTTP API, on demand, first tier.
 
-Checked on 2026-11-27 against stored copies of public pages, not against the live ones. AWS's pages load most prices by
-script, so a stored copy has only those of worked examples. The others come from at least two other sources.
+Checked on 2026-11-27, those of SQS on 2026-11-30, against stored copies of public pages, not against the live ones.
+AWS's pages load most prices by script, so a stored copy has only those of worked examples. The others come from at
+least two other sources.
 Compare them with the prices of your region before you rely on them.
 """
 
@@ -33,6 +34,20 @@ LAMBDA_GB_SECOND: Final = 0.0000133334
 # Lambda's logs costs what all cost before), go-cloud.io/aws-api-gateway-pricing (2026), and in a reading of AWS's Price
 # List of 2026-09-22. Storage costs $0.03 per GB and month and is not included.
 LOG_GB: Final = 0.50
+
+# aws.amazon.com/sqs/pricing/ shows them by script. Found at cloudburn.io/blog/amazon-sqs-pricing (March 2026) and at
+# factualminds.com/blog/amazon-sqs-pricing-64kb-rule-fifo-vs-standard (June 2026). They are per 64 KB of a request, for
+# the first 100 billion of a month; the first million of a month is free, and is not deducted here.
+SQS_REQUEST: Final = 0.40 / MILLION
+SQS_FIFO_REQUEST: Final = 0.50 / MILLION
+
+# "AWS Lambda Adds Amazon Simple Queue Service to Supported Event Sources", aws.amazon.com/blogs/aws/ (2018), as quoted
+# in two public files: Lambda polls a queue on five connections, and on more if there are messages. That each request
+# waits 20 s for messages is from readings of users' bills and metrics (github.com/getlift/lift/issues/132), and so is
+# not checked; neither is that a FIFO queue has as many connections. SQS bills these requests like any others.
+IDLE_POLLS_PER_MINUTE: Final = 5 * 60 / 20
+
+MINUTES_PER_MONTH: Final = 730 * 60
 
 PLATFORM_LOG_BYTES: Final = 450
 """Bytes of START, END and REPORT, which Lambda logs for each invocation."""

@@ -11,12 +11,14 @@ from bench.builds import CannotMeasure
 from bench.prices import LAMBDA_GB_SECOND, MILLION
 from bench.report import Target, p50, percentile, table
 from bench.subjects import Container, Subject, container
-from bench.wire import DYNAMODB, GEMINI, LIVEKIT
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT, RECEIVER
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 
 DYNAMODB_MS: Final = 5.0
 LIVEKIT_MS: Final = 30.0
 GEMINI_MS: Final = 120.0
+RECEIVER_MS: Final = 100.0
+"""The time in which a webhook endpoint responds, with the connection."""
 
 BLOCK: Final = 10
 SLOW_BLOCKS: Final = 20
@@ -34,7 +36,7 @@ MAX_SECONDS: Final = 150
 Json = Any
 
 
-DELAYS: Final = {DYNAMODB: DYNAMODB_MS, LIVEKIT: LIVEKIT_MS, GEMINI: GEMINI_MS}
+DELAYS: Final = {DYNAMODB: DYNAMODB_MS, LIVEKIT: LIVEKIT_MS, GEMINI: GEMINI_MS, RECEIVER: RECEIVER_MS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,12 @@ PATHS: Final = {
         "session ∥ count, put, update, agent, Gemini ∥ LiveKit ∥ message, update ∥ message",
     ),
     "ReceiveLivekitWebhook": Path("webhook, a first join", 3 * (DYNAMODB,), "update, update, message"),
+    "DispatchEvents": Path(
+        "dispatch to one endpoint", 5 * (DYNAMODB,), "session, endpoints, put of the delivery, message, update"
+    ),
+    "DeliverEvent": Path(
+        "deliver", (*5 * (DYNAMODB,), RECEIVER), "delivery, endpoint, update, session, the endpoint's response, update"
+    ),
     BASELINE_CREATE: Path(
         "baseline create", (DYNAMODB, DYNAMODB, LIVEKIT, GEMINI, DYNAMODB), "key, agent, LiveKit, Gemini, put"
     ),
@@ -86,19 +94,28 @@ def measure(world: World) -> Json:
         }
         containers |= dict.fromkeys(requests, started(world.trip()))
         for speed, blocks in (("slow", SLOW_BLOCKS), ("fast", FAST_BLOCKS)):
-            delays = (DYNAMODB_MS, LIVEKIT_MS, GEMINI_MS) if speed == "slow" else (0, 0, 0)
+            delays = tuple(DELAYS.values()) if speed == "slow" else ()
             ends = time.monotonic() + MAX_SECONDS
             for block in range(blocks + 1):
                 if block > 1 and time.monotonic() > ends:
                     break
                 for name, running_container in containers.items():
-                    world.replay("CreateSession" if name in requests else name, *delays)
+                    world.replay(_REQUESTS_OF.get(name, name), *delays)
                     calls = running_container.call(requests.get(name) or world.event(name), BLOCK)
                     if world.tape.missed:
                         raise CannotMeasure(f"{name} sent requests that were not recorded: {world.tape.missed}")
                     if block:  # the first block opens connections and fills caches
                         took[speed][name] += zip(calls.wall, calls.processor, calls.stolen, strict=True)
     return took
+
+
+_REQUESTS_OF: Final = {
+    DYNAMODB: "CreateSession",
+    LIVEKIT: "CreateSession",
+    GEMINI: "CreateSession",
+    RECEIVER: "DeliverEvent",
+}
+"""The function that also sends the bare request to a service."""
 
 
 def _requests(world: World) -> dict[str, Json]:
@@ -112,6 +129,7 @@ def _requests(world: World) -> dict[str, Json]:
         DYNAMODB: (f"{world.dynamodb_url}/", {"X-Amz-Target": "DynamoDB_20120810.GetItem"}, row),
         LIVEKIT: (world.livekit.url.replace("ws:", "http:") + room, {}, ""),
         GEMINI: (world.gemini_url + token, {}, ""),
+        RECEIVER: (world.receiver_url, {}, ""),
     }
     return {
         service: {"url": url, "headers": headers, "body": body} for service, (url, headers, body) in requests.items()
@@ -185,10 +203,12 @@ def tables(took: Json) -> dict[str, str]:
 def _by_memory(took: Json) -> str:
     """Return estimated durations and costs by memory: the waiting, and the work at a share of a processor."""
     rows = []
-    for name in ("CreateSession", "GetSession", "CompleteSession", "ReceiveLivekitWebhook"):
+    for name, path in PATHS.items():
+        if name in (BASELINE_CREATE, BASELINE_GET):
+            continue
         work = p50([processor for _, processor, _ in _undisturbed(took["slow"][name])])
         waiting = p50(_wall_times(took, "slow", name)) - work
-        row = [PATHS[name].name, f"{work:.1f}"]
+        row = [path.name, f"{work:.1f}"]
         for memory in MEMORY_MB:
             milliseconds = waiting + work * WHOLE_PROCESSOR_MB / memory
             dollars = milliseconds / 1000 * memory / 1024 * LAMBDA_GB_SECOND * MILLION

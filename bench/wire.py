@@ -1,8 +1,8 @@
 """Record the responses of services to functions once, and replay them afterwards.
 
-Four servers are in front of DynamoDB, SQS, LiveKit and Gemini. While recording, they forward every request and store
-the response. While replaying, they send the stored response after a fixed delay, so that a stand-in is in no figure.
-Requests are counted in both modes.
+Five servers are in front of DynamoDB, SQS, LiveKit, Gemini and a webhook endpoint. While recording, they forward every
+request and store the response. While replaying, they send the stored response after a fixed delay, so that no figure
+includes a stand-in. Requests are counted in both modes.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ DYNAMODB: Final = "DynamoDB"
 LIVEKIT: Final = "LiveKit"
 GEMINI: Final = "Gemini"
 SQS: Final = "SQS"
-SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI, SQS))
+RECEIVER: Final = "the endpoint"
+SERVICES: Final = frozenset((DYNAMODB, LIVEKIT, GEMINI, SQS, RECEIVER))
 
 _TIMER_SECONDS: Final = 0.002
 """Longer than the possible delay of an event loop's timer, which rounds up to whole milliseconds."""
@@ -67,6 +68,7 @@ class Exchange:
     service: str
     operation: str
     table: str
+    """DynamoDB's table, or the queue of SQS."""
     bytes_out: int
     bytes_in: int
     units: Units
@@ -131,7 +133,8 @@ class _Server:
         return raw
 
     def _record(self, request: Request, answer: bytes, units: Units, rows: int) -> None:
-        table = json.loads(request.body).get("TableName", "") if self.service == DYNAMODB else ""
+        asked = json.loads(request.body) if self.service in (DYNAMODB, SQS) else {}
+        table = asked.get("TableName") or asked.get("QueueUrl", "").rpartition("/")[2]
         sizes = len(request.body), len(answer)
         self.tape.exchanges.append(Exchange(self.service, request.operation, table, *sizes, units, rows))
 

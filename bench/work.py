@@ -8,16 +8,21 @@ from bench.prices import (
     ACCESS_LOG_BYTES,
     GB,
     HTTP_API_REQUEST,
+    IDLE_POLLS_PER_MINUTE,
     LAMBDA_GB_SECOND,
     LAMBDA_REQUEST,
     LOG_GB,
+    MINUTES_PER_MONTH,
     PLATFORM_LOG_BYTES,
     READ_UNIT,
+    SQS_FIFO_REQUEST,
+    SQS_REQUEST,
     WRITE_UNIT,
 )
 from bench.report import Target, table
-from bench.wire import DYNAMODB
-from bench.world import World
+from bench.webhooks import DELIVER, DELIVER_ALL, DISPATCH
+from bench.wire import DYNAMODB, SQS
+from bench.world import ROOM_FINISHED, World
 
 Json = Any
 
@@ -25,7 +30,8 @@ CALL: Final = (
     # function, number per call, memory in GB, billed seconds
     ("CreateSession", 1, 1.0, 0.15),
     ("SaveTranscript", 4, 0.5, 0.03),
-    ("ReceiveLivekitWebhook", 8, 0.5, 0.02),
+    ("ReceiveLivekitWebhook", 1, 0.5, 0.03),
+    (ROOM_FINISHED, 7, 0.5, 0.02),
     ("CompleteSession", 1, 1.0, 2.5),
     ("GetSession", 1, 0.5, 0.03),
 )
@@ -33,6 +39,19 @@ CALL: Final = (
 
 The seconds are those of warm requests, rounded up; nearly all of complete is the model's time.
 """
+
+DISPATCHES: Final = {endpoints: (name, 0.5, 0.06) for endpoints, name in DISPATCH.items()}
+DELIVERIES: Final = ((DELIVER, 1.0, 0.15), (DELIVER_ALL, 1.0, 0.15))
+"""The functions of outgoing webhooks as above, without the number; 0.1 s of a delivery is the receiver's."""
+
+SCHEDULES: Final = (("SweepSessions", 1.0, 0.15), ("SweepDeliveries", 0.5, 0.15))
+"""The schedules as above; each runs every minute, and queries the shards of its index one after the other."""
+
+POLLED: Final = (("ExtractionQueue", SQS_REQUEST), ("EventQueue", SQS_REQUEST), ("DeliveryQueue", SQS_FIFO_REQUEST))
+"""The queues that Lambda polls, with the price of a request."""
+
+EVENTS_A_MONTH: Final = 100_000
+"""The number of events that share the cost of what runs without events."""
 
 
 def measure(world: World) -> Json:
@@ -59,26 +78,37 @@ def tables(counted: Json) -> dict[str, str]:
                 _names([each["operation"] for each in exchanges if each["service"] != DYNAMODB]),
             ]
         )
-    head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "LiveKit, Gemini and SQS"]
-    return {"work": table(head, rows), "cost": _costs(counted)}
+    head = ["function", "DynamoDB", "read units", "write units", "bytes sent", "bytes read", "other services"]
+    return {
+        "work": table(head, rows),
+        "cost": _costs(counted),
+        "event_cost": _event_costs(counted),
+        "idle_cost": _idle_costs(counted),
+        "events_a_month": f"{EVENTS_A_MONTH:,}",
+    }
 
 
 LIMITS: Final = {
     "CreateSession": {"GetItem": 2, "UpdateItem": 1, "PutItem": 1},
     "GetSession": {"GetItem": 2, "Query": 1},
-    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 3},
+    "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 3, "SendMessage": 2},
+    "DispatchEvents": {"GetItem": 1, "Query": 1, "PutItem": 1, "SendMessage": 1, "UpdateItem": 1},
+    "DeliverEvent": {"GetItem": 3, "UpdateItem": 2},
 }
-"""The requests to DynamoDB that a route may make in a new container; get has a transcript here."""
+"""The requests to DynamoDB and SQS that a function may make in a new container.
+
+Get has a transcript here, the event of the dispatch has one endpoint, and the delivery succeeds at once.
+"""
 
 
 def targets(counted: Json) -> list[Target]:
     """Return the targets: no more and no fewer requests; tests/functions/test_calls.py asserts each by name."""
     found = []
     for name, allowed in LIMITS.items():
-        made = Counter(each["operation"] for each in counted[name]["exchanges"] if each["service"] == DYNAMODB)
+        made = Counter(each["operation"] for each in counted[name]["exchanges"] if each["service"] in (DYNAMODB, SQS))
         wanted = ", ".join(f"{times} {operation}" for operation, times in allowed.items())
         others = (made - Counter(allowed)) + (Counter(allowed) - made)
-        found.append(Target(f"{name}: DynamoDB requests other than {wanted}", 0, float(others.total())))
+        found.append(Target(f"{name}: requests to DynamoDB and SQS other than {wanted}", 0, float(others.total())))
     return found
 
 
@@ -103,18 +133,60 @@ def _costs(counted: Json) -> str:
     rows, sums = [], [0.0] * 5
     for name, times, gigabytes, seconds in CALL:
         function = counted[name]
-        logged = function["logged"] + PLATFORM_LOG_BYTES + ACCESS_LOG_BYTES
-        dollars = [
-            1_000 * times * each
-            for each in (
-                HTTP_API_REQUEST,
-                LAMBDA_REQUEST + gigabytes * seconds * LAMBDA_GB_SECOND,
-                _reads(function) * READ_UNIT + _writes(function) * WRITE_UNIT,
-                logged / GB * LOG_GB,
-            )
-        ]
+        shares = HTTP_API_REQUEST, *_invocation(function, gigabytes, seconds, ACCESS_LOG_BYTES)
+        dollars = [1_000 * times * each for each in shares]
         dollars.append(sum(dollars))
         sums = [before + more for before, more in zip(sums, dollars, strict=True)]
         rows.append([f"{times} {name}", *(f"{each:.4f}" for each in dollars)])
     rows.append(["**a thousand calls**", *(f"**{each:.4f}**" for each in sums)])
     return table(["per 1,000 calls, in dollars", "HTTP API", "Lambda", "DynamoDB", "logs", "sum"], rows)
+
+
+def _invocation(function: Json, gigabytes: float, seconds: float, more_bytes: int = 0) -> tuple[float, float, float]:
+    """Return the dollars of one invocation: of Lambda, of DynamoDB, and of its logs with further bytes."""
+    return (
+        LAMBDA_REQUEST + gigabytes * seconds * LAMBDA_GB_SECOND,
+        _reads(function) * READ_UNIT + _writes(function) * WRITE_UNIT,
+        (function["logged"] + PLATFORM_LOG_BYTES + more_bytes) / GB * LOG_GB,
+    )
+
+
+def _event_costs(counted: Json) -> str:
+    """Return dollars per thousand events: of each function's invocation with its message, and of whole events."""
+    costs: dict[str, list[float]] = {}
+    rows = []
+    for (name, gigabytes, seconds), price in (
+        *((each, SQS_REQUEST) for each in DISPATCHES.values()),
+        *((each, SQS_FIFO_REQUEST) for each in DELIVERIES),
+    ):
+        # A message is sent, received and deleted. A delivery's is sent by DispatchEvents, and counts with the delivery.
+        dollars = [3 * price, *_invocation(counted[name], gigabytes, seconds)]
+        costs[name] = [1_000 * each for each in dollars]
+        rows.append([f"1 {name}", f"{gigabytes * 1024:.0f} MB, {seconds:g} s", "3", *_dollars(costs[name])])
+    for endpoints, (dispatch, _, _) in DISPATCHES.items():
+        both = zip(costs[dispatch], costs[DELIVER], strict=True)
+        whole = _dollars([of_dispatch + endpoints * of_delivery for of_dispatch, of_delivery in both])
+        of = {0: "without an endpoint", 1: "to 1 endpoint"}.get(endpoints, f"to {endpoints} endpoints")
+        rows.append([f"**a thousand events {of}**", "", f"{3 + 3 * endpoints}", *(f"**{each}**" for each in whole)])
+    head = ["per 1,000 events, in dollars", "Lambda's size", "SQS requests of one", "SQS", "Lambda", "DynamoDB", "logs"]
+    return table([*head, "sum"], rows)
+
+
+def _dollars(parts: list[float]) -> list[str]:
+    return [f"{each:.4f}" for each in (*parts, sum(parts))]
+
+
+def _idle_costs(counted: Json) -> str:
+    """Return dollars a month of what runs every minute, and their share in a thousand events."""
+    rows, total = [], 0.0
+    lines = [
+        *((name, 1.0, sum(_invocation(counted[name], memory, seconds))) for name, memory, seconds in SCHEDULES),
+        *((f"polling {queue}", IDLE_POLLS_PER_MINUTE, IDLE_POLLS_PER_MINUTE * price) for queue, price in POLLED),
+    ]
+    for name, times, dollars in lines:
+        month = MINUTES_PER_MONTH * dollars
+        total += month
+        share = 1_000 * month / EVENTS_A_MONTH
+        rows.append([name, f"{times * MINUTES_PER_MONTH:,.0f}", f"{month:.3f}", f"{share:.4f}"])
+    rows.append(["**sum**", "", f"**{total:.3f}**", f"**{1_000 * total / EVENTS_A_MONTH:.4f}**"])
+    return table(["without any call", "times a month", "dollars a month", "of 1,000 events"], rows)

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import boto3
+from aiohttp import web
 
+from bench import webhooks
 from bench.builds import Builds
 from bench.capacity import CapacityMeter
 from bench.subjects import Json, Subject, container
-from bench.wire import DYNAMODB, GEMINI, LIVEKIT, SERVICES, SQS, Exchange, Tape, taped
+from bench.wire import DYNAMODB, GEMINI, LIVEKIT, RECEIVER, SERVICES, SQS, Exchange, Tape, taped
 from local import dynamodb
+from local.http_server import serving
 from local.sample_call import SampleCall, webhook
 from local.services import Gemini, LiveKit, Services, function_variables
 from local.stack import Surroundings, running_services
@@ -27,6 +30,10 @@ NOWHERE: Final = "http://127.0.0.1:9"
 BASELINE_CREATE: Final = "baseline: create"
 BASELINE_GET: Final = "baseline: get"
 
+SCHEDULES: Final = ("SweepSessions", "SweepDeliveries")
+ROOM_FINISHED: Final = "ReceiveLivekitWebhook, room finished"
+
+_PREPARATION: Final = "preparation"
 _INHERITED: Final = ("HOME", "PATH", "TMPDIR")
 
 Result = TypeVar("Result")
@@ -53,12 +60,17 @@ class World:
     gemini: Gemini
     dynamodb_url: str
     gemini_url: str
+    receiver_url: str
+    """The URL of a webhook endpoint that responds 200."""
     functions: dict[str, Function]
     tables: dict[str, Table]
     loop: asyncio.AbstractEventLoop
     recorded: dict[str, Recorded] = field(default_factory=dict)
     session_id: str = ""
     """The session of the recorded webhook, complete and get requests."""
+
+    room_sid: str = ""
+    """LiveKit's id of its room."""
 
     api_key: str = ""
     """The key of the recorded call."""
@@ -85,7 +97,11 @@ class World:
 
     def event(self, chapter: str) -> Json:
         """Return the sample event of a chapter; a webhook gets a new signature, because one expires after minutes."""
-        return webhook(self.session_id) if chapter == "ReceiveLivekitWebhook" else self.recorded[chapter].event
+        return self.first_join() if chapter == "ReceiveLivekitWebhook" else self.recorded[chapter].event
+
+    def first_join(self) -> Json:
+        """Return LiveKit's webhook about the first person who joins the recorded call."""
+        return webhook(self.session_id, "participant_joined", self.room_sid)
 
     def do(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the event loop of the recorders."""
@@ -102,7 +118,21 @@ class World:
         self.recorded[chapter] = Recorded(event, list(self.tape.exchanges), calls.logged, calls.answer)
         return calls.answer
 
-    def replay(self, chapter: str, dynamodb_ms: float = 0, livekit_ms: float = 0, gemini_ms: float = 0) -> None:
+    def invoke(self, logical_id: str, event: Json) -> Json:
+        """Invoke a function once in a new container, without keeping a record of it."""
+        self.tape.recording = SERVICES
+        self.tape.begin(_PREPARATION)
+        with container(self.builds, self.subject(logical_id)) as running:
+            return running.call(event).answer
+
+    def replay(
+        self,
+        chapter: str,
+        dynamodb_ms: float = 0,
+        livekit_ms: float = 0,
+        gemini_ms: float = 0,
+        receiver_ms: float = 0,
+    ) -> None:
         """Replay a chapter from now on, with fixed delays."""
         self.tape.recording = frozenset()
         self.tape.begin(chapter)
@@ -111,6 +141,7 @@ class World:
             LIVEKIT: livekit_ms / 1000,
             GEMINI: gemini_ms / 1000,
             SQS: dynamodb_ms / 1000,  # a message takes as long as a write
+            RECEIVER: receiver_ms / 1000,
         }
 
 
@@ -148,6 +179,9 @@ async def _started(
     livekit = LiveKit(livekit_url.replace("http:", "ws:"), around.livekit.api_key, around.livekit.api_secret)
     gemini = Gemini(around.gemini.api_key, gemini_url)
     sqs_url = await enter(taped(tape, SQS, around.sqs_url))
+    receiver = web.Application()
+    receiver.router.add_post("/webhook", _received)
+    receiver_url = await enter(taped(tape, RECEIVER, await enter(serving(receiver))))
     variables = function_variables(Services.chosen_by({}), livekit, gemini, dynamodb_url, sqs_url)
     template = load(builds.product / "template.yaml", variables, queue_urls=around.queue_urls)
     return World(
@@ -158,26 +192,42 @@ async def _started(
         gemini=gemini,
         dynamodb_url=dynamodb_url,
         gemini_url=gemini_url,
+        receiver_url=f"{receiver_url}/webhook",
         functions={function.logical_id: function for function in template.functions},
         tables={table.name: table for table in template.tables},
         loop=loop,
     )
 
 
+async def _received(_: web.Request) -> web.Response:
+    return web.Response()
+
+
 def record_all(world: World) -> None:
-    """Record a call of every function, then a plainer one, whose create, complete and get are measured."""
+    """Record a call of every function, then a plainer one, whose create, complete and get are measured.
+
+    The schedules are recorded once more, with nothing due.
+    """
 
     def invoke(logical_id: str, event: Json) -> Json:
         return world.record(logical_id, world.subject(logical_id), event)
 
     SampleCall(invoke).hold()
+    for schedule in SCHEDULES:
+        invoke(schedule, world.recorded[schedule].event)
+    webhooks.record(world)
     call = SampleCall(invoke)
     world.api_key = call.operate("CreateApiKey")["data"]["api_key"]
     call.request("CreateAgent", without=("tools", "variables"))
     session = call.request("CreateSession", without=("overrides", "time_zone", "variables"))
     world.session_id = session["data"]["session_id"]
-    for function in ("ReceiveLivekitWebhook", "CompleteSession", "GetSession"):
+    world.room_sid = call.request("GetSession")["data"]["livekit"]["room_sid"]
+    invoke("ReceiveLivekitWebhook", world.first_join())
+    webhooks.dispatch(world, world.session_id)
+    for function in ("CompleteSession", "GetSession"):
         call.request(function)
+    last = webhook(world.session_id, "room_finished", world.room_sid)
+    world.record(ROOM_FINISHED, world.subject("ReceiveLivekitWebhook"), last)
     _record_baseline(world, call)
 
 

@@ -2,8 +2,9 @@
 
 import base64
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID, WEBHOOK_HOST, event
@@ -19,11 +20,15 @@ STATUSES: Final = {function: sample.status for function, sample in SAMPLES.items
 """The statuses of the functions with a route when all goes well."""
 
 
-def webhook(session_id: str) -> Json:
-    """Return the sample webhook for the room of a session, signed with the key of LiveKit's stand-in."""
+def webhook(session_id: str, kind: str = "room_finished", room_sid: str | None = None) -> Json:
+    """Return the sample webhook for the room of a session, signed with the key of LiveKit's stand-in.
+
+    Without a `room_sid` it is about a later room of the same name.
+    """
     sample = event("ReceiveLivekitWebhook")
     body = json.loads(base64.b64decode(sample["body"]))
-    body["room"]["name"] = session_id
+    body["event"] = kind
+    body["room"] |= {"name": session_id, **({"sid": room_sid} if room_sid else {})}
     sample["body"] = base64.b64encode(json.dumps(body).encode()).decode()
     return signed(sample, livekit.API_KEY, livekit.API_SECRET)
 
@@ -57,17 +62,19 @@ class SampleCall:
             self.texts[API_KEY] = self.documents[function]["data"]["api_key"]
         return self.documents[function]
 
-    def request(self, function: str, without: Collection[str] = ()) -> Json:
+    def request(
+        self, function: str, without: Collection[str] = (), changes: Mapping[str, Json] = MappingProxyType({})
+    ) -> Json:
         """Send the sample request of a function with the key and the ids of this call; return the body.
 
-        `without` names fields of the request's body that are left out.
+        `without` names fields of the request's body that are left out, and `changes` replace fields.
         """
         if function == "ReceiveLivekitWebhook":
             return self._answer(function, webhook(self.texts[SESSION_ID]))
         sample = event(function)
-        if without:
+        if without or changes:
             body = {name: value for name, value in json.loads(sample["body"]).items() if name not in without}
-            sample = {**sample, "body": json.dumps(body)}
+            sample = {**sample, "body": json.dumps({**body, **changes})}
         text = json.dumps(sample)
         for given, real in {WEBHOOK_HOST: self.receiver, **self.texts}.items():
             text = text.replace(given, real)

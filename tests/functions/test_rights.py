@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -125,12 +126,14 @@ def once(api: Api, key: str = "the-same") -> Iterator[None]:
 class BothCredentials(SampleCall):
     """A whole call that sends each request with the API key, and with the client token where a route accepts it."""
 
-    def request(self, function: str, without: Collection[str] = ()) -> Any:
+    def request(
+        self, function: str, without: Collection[str] = (), changes: Mapping[str, Any] = MappingProxyType({})
+    ) -> Any:
         """Send the sample of a function with each credential; return the response to the API key."""
-        document = super().request(function, without)
+        document = super().request(function, without, changes)
         if function in WITH_CLIENT_TOKEN:
             api_key, self.texts[API_KEY] = self.texts[API_KEY], self.documents["CreateSession"]["data"]["client_token"]
-            super().request(function, without)
+            super().request(function, without, changes)
             self.texts[API_KEY] = api_key
         return document
 
