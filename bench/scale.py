@@ -2,8 +2,9 @@
 
     .venv/bin/python -m bench.scale
 
-Replace the numbers below with yours. The limits are AWS's defaults, checked on 2026-11-27 against stored copies of the
-pages named beside them, not against the live pages. SSM's limit was not found. docs/scale.md explains each limit.
+Replace the numbers below with yours. The limits are AWS's defaults, checked on 2026-11-27, that of SQS on 2026-11-30,
+against stored copies of the pages named beside them, not against the live pages. SSM's limit was not found.
+docs/scale.md explains each limit.
 """
 
 import math
@@ -13,7 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.prices import GB, HTTP_API_REQUEST, LAMBDA_GB_SECOND, LAMBDA_REQUEST, LOG_GB, READ_UNIT, WRITE_UNIT
+from bench.prices import (
+    GB,
+    HTTP_API_REQUEST,
+    LAMBDA_GB_SECOND,
+    LAMBDA_REQUEST,
+    LOG_GB,
+    READ_UNIT,
+    SQS_FIFO_REQUEST,
+    SQS_REQUEST,
+    WRITE_UNIT,
+)
 from bench.report import table
 
 ROOT: Final = Path(__file__).parent.parent
@@ -43,10 +54,23 @@ class Kind:
 KINDS: Final = (
     Kind("create", 1, 0.15, 1.0, 2, 4, 1),
     Kind("transcript", 4, 0.03, 0.5, 2, 4, 0),
-    Kind("webhook", 8, 0.02, 0.5, 0, 0.75, 0),
-    Kind("complete", 1, 2.5, 1.0, 3, 9, 1),
+    Kind("webhook", 8, 0.02, 0.5, 0, 1, 0),
+    Kind("complete", 1, 2.5, 1.0, 3, 10, 1),
     Kind("get", 1, 0.03, 0.5, 3, 0, 0),
 )
+
+EVENTS: Final = 3
+"""Events of a call: started, completed, and results extracted. Here each is delivered to one endpoint."""
+
+DISPATCH: Final = Kind("dispatch", EVENTS, 0.06, 0.5, 2, 5, 0)
+DELIVER: Final = Kind("deliver", EVENTS, 0.15, 1.0, 3, 5, 0)
+"""What follows from an event. 0.1 s of a delivery is the endpoint's."""
+
+ALL_KINDS: Final = (*KINDS, DISPATCH, DELIVER)
+
+MESSAGE_REQUESTS: Final = 3
+"""Requests to SQS for each message: it is sent, received and deleted."""
+
 COLD_CREATE: Final = 1.0
 """Seconds that a new container is busy with its first create request."""
 
@@ -56,11 +80,23 @@ TRANSCRIPT_WRITES: Final = 4 * 2 + 1
 COUNTER_WRITES: Final = 2
 """The part of a call's writes that counts it for the rate limits of its workspace."""
 
-DUE_WRITES: Final = 6
-"""The part of a call's writes that goes to the index by due time: put, moved by a join and by complete, removed."""
+DUE_WRITES: Final = 1 + 2 + 2 * 2 + 3 * 2 + 1
+"""The part of a call's writes that goes to the index by due time.
+
+It is put, moved by the start, by both writes of complete and by the dispatch of each event, and removed.
+"""
+
+DELIVERY_WRITES: Final = EVENTS * 3
+"""The part of a call's writes that goes to the table of deliveries: put, begun, and ended."""
+
+DELIVERY_DUE_WRITES: Final = EVENTS * 4
+"""The part of a call's writes that goes to its index by due time: put, moved, and removed."""
 
 LOG_BYTES: Final = 1_250
 """Log bytes per request: our line, Lambda's three, and the access log's."""
+
+EVENT_LOG_BYTES: Final = 850
+"""Log bytes of a dispatch or a delivery: our line, and Lambda's three."""
 
 # ---- Limits: AWS's defaults for a region ----
 
@@ -97,6 +133,15 @@ LAMBDA_SCALING: Final = 1_000
 
 LAMBDA_REQUEST_SCALING: Final = 10_000
 """Requests per second that Lambda may add to one function in ten seconds."""
+
+# "Amazon SQS message quotas",
+# docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+FIFO_REQUESTS: Final = 70_000
+"""Requests per second of one kind to a FIFO queue with high throughput; less in other regions, which the page names."""
+
+DISPATCHES_AT_ONCE: Final = 50
+DELIVERIES_AT_ONCE: Final = 20
+"""`MaximumConcurrency` of both queues' functions in the template."""
 
 # "Changing Parameter Store throughput",
 # docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-throughput.html, has no figure. So this one is
@@ -145,12 +190,15 @@ class Demand:
 def demands() -> list[Demand]:
     """Return each limit with the load of a call on it."""
     requests = sum(kind.per_call for kind in KINDS)
-    busy = sum(kind.per_call * kind.seconds for kind in KINDS)
+    busy = sum(kind.per_call * kind.seconds for kind in ALL_KINDS)
+    invocations = sum(kind.per_call for kind in ALL_KINDS)
     longest = max(kind.seconds for kind in KINDS)
     webhooks = max(kind.per_call for kind in KINDS)  # the most frequent kind
     by_workspace = sum(kind.per_call * kind.index_writes for kind in KINDS)
     sessions = (
-        sum(kind.per_call * kind.writes for kind in KINDS)
+        sum(kind.per_call * kind.writes for kind in ALL_KINDS)
+        - DELIVERY_WRITES
+        - DELIVERY_DUE_WRITES
         - TRANSCRIPT_WRITES
         - COUNTER_WRITES
         - by_workspace
@@ -159,7 +207,7 @@ def demands() -> list[Demand]:
     return [
         Demand("requests to the HTTP API", requests, API_REQUESTS, "quota, `ThrottleRate`, `ThrottleBurst`"),
         Demand("containers of all functions at once", busy, LAMBDA_CONCURRENCY, "quota of concurrent executions"),
-        Demand("requests to all functions", requests, LAMBDA_REQUESTS, "quota of concurrent executions, ten times"),
+        Demand("requests to all functions", invocations, LAMBDA_REQUESTS, "quota of concurrent executions, ten times"),
         Demand(
             "secrets that create-session reads from SSM, from none",
             COLD_CREATE,
@@ -185,8 +233,34 @@ def demands() -> list[Demand]:
             "write units of one workspace in its index", by_workspace, PARTITION_WRITES, "shards in the index's key"
         ),
         Demand("write units of one due shard", DUE_WRITES / SHARDS, PARTITION_WRITES, "`DUE_SHARDS`"),
+        Demand("deliveries to one endpoint at once", EVENTS * DELIVER.seconds, 1, "several endpoints, a faster one"),
+        Demand(
+            "deliveries to all endpoints at once",
+            EVENTS * DELIVER.seconds,
+            DELIVERIES_AT_ONCE,
+            "`MaximumConcurrency` of `DeliveryMessages`",
+        ),
+        Demand(
+            "dispatches of events at once",
+            EVENTS * DISPATCH.seconds,
+            DISPATCHES_AT_ONCE,
+            "`MaximumConcurrency` of `EventMessages`",
+        ),
+        Demand("messages of deliveries", EVENTS, FIFO_REQUESTS, "SQS's quota; several queues"),
+        Demand(
+            "write units of the index of due deliveries when it is new",
+            DELIVERY_DUE_WRITES,
+            NEW_TABLE_WRITES,
+            "its warm throughput",
+        ),
+        Demand("write units of one shard of it", DELIVERY_DUE_WRITES / SHARDS, PARTITION_WRITES, "`DUE_SHARDS`"),
         Demand("read units of one agent", 2, PARTITION_READS, "a cache of agents in each container"),
-        Demand("read units of one API key", busy / 60, PARTITION_READS, "several keys"),
+        Demand(
+            "read units of one API key",
+            sum(kind.per_call * kind.seconds for kind in KINDS) / 60,
+            PARTITION_READS,
+            "several keys",
+        ),
         Demand(
             "requests to LiveKit Cloud's server API a minute",
             60 * LIVEKIT_REQUESTS,
@@ -201,17 +275,24 @@ def demands() -> list[Demand]:
 
 def dollars_per_call() -> float:
     """Return AWS's price of one call in dollars, without LiveKit and Gemini."""
-    return sum(
-        kind.per_call
-        * (
-            HTTP_API_REQUEST
-            + LAMBDA_REQUEST
-            + kind.seconds * kind.gigabytes * LAMBDA_GB_SECOND
-            + kind.reads * READ_UNIT
-            + kind.writes * WRITE_UNIT
-            + LOG_BYTES / GB * LOG_GB
-        )
-        for kind in KINDS
+    http = sum(kind.per_call * (HTTP_API_REQUEST + _work_of(kind) + LOG_BYTES / GB * LOG_GB) for kind in KINDS)
+    return http + dollars_of_events()
+
+
+def dollars_of_events() -> float:
+    """Return the part of a call's price for its events and their deliveries."""
+    messages = EVENTS * MESSAGE_REQUESTS * (SQS_REQUEST + SQS_FIFO_REQUEST)
+    functions = (DISPATCH, DELIVER)
+    return messages + sum(kind.per_call * (_work_of(kind) + EVENT_LOG_BYTES / GB * LOG_GB) for kind in functions)
+
+
+def _work_of(kind: Kind) -> float:
+    """Return the price of one invocation and of its requests to DynamoDB."""
+    return (
+        LAMBDA_REQUEST
+        + kind.seconds * kind.gigabytes * LAMBDA_GB_SECOND
+        + kind.reads * READ_UNIT
+        + kind.writes * WRITE_UNIT
     )
 
 
@@ -234,10 +315,11 @@ def tables() -> dict[str, str]:
         ]
         for demand in demands()
     ]
-    busy = sum(kind.per_call * kind.seconds for kind in KINDS)
+    busy = sum(kind.per_call * kind.seconds for kind in ALL_KINDS)
     at_once = [
         ["calls in progress", *(f"{rate * CALL_SECONDS:,}" for rate in RATES)],
         ["requests per second", *(f"{rate * sum(kind.per_call for kind in KINDS):,.0f}" for rate in RATES)],
+        ["events delivered per second", *(f"{rate * EVENTS:,}" for rate in RATES)],
         ["containers at once", *(f"{rate * busy:,.0f}" for rate in RATES)],
         ["of these in complete-session", *(f"{rate * 2.5:,.0f}" for rate in RATES)],
         ["rows of sessions after a year", *(f"{rate * 31_536_000:,}" for rate in RATES)],
@@ -250,6 +332,7 @@ def tables() -> dict[str, str]:
         ),
         "at_once": table(["", *(f"{rate:,}/s" for rate in RATES)], at_once),
         "per_call": f"{dollars_per_call() * 1_000:.3f}",
+        "events_per_call": f"{dollars_of_events() * 1_000:.3f}",
     }
 
 
