@@ -62,8 +62,8 @@ KINDS: Final = (
 EVENTS: Final = 3
 """Events of a call: started, completed, and results extracted. Here each is delivered to one endpoint."""
 
-DISPATCH: Final = Kind("dispatch", EVENTS, 0.06, 0.5, 2, 5, 0)
-DELIVER: Final = Kind("deliver", EVENTS, 0.15, 1.0, 3, 5, 0)
+DISPATCH: Final = Kind("dispatch", EVENTS, 0.09, 0.5, 2, 5, 0)
+DELIVER: Final = Kind("deliver", EVENTS, 0.18, 1.0, 3, 5, 0)
 """What follows from an event. 0.1 s of a delivery is the endpoint's."""
 
 ALL_KINDS: Final = (*KINDS, DISPATCH, DELIVER)

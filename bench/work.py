@@ -30,7 +30,7 @@ CALL: Final = (
     # function, number per call, memory in GB, billed seconds
     ("CreateSession", 1, 1.0, 0.15),
     ("SaveTranscript", 4, 0.5, 0.03),
-    ("ReceiveLivekitWebhook", 1, 0.5, 0.03),
+    ("ReceiveLivekitWebhook", 1, 0.5, 0.05),
     (ROOM_FINISHED, 7, 0.5, 0.02),
     ("CompleteSession", 1, 1.0, 2.5),
     ("GetSession", 1, 0.5, 0.03),
@@ -40,18 +40,21 @@ CALL: Final = (
 The seconds are those of warm requests, rounded up; nearly all of complete is the model's time.
 """
 
-DISPATCHES: Final = {endpoints: (name, 0.5, 0.06) for endpoints, name in DISPATCH.items()}
-DELIVERIES: Final = ((DELIVER, 1.0, 0.15), (DELIVER_ALL, 1.0, 0.15))
+DISPATCHES: Final = {endpoints: (name, 0.5, 0.09) for endpoints, name in DISPATCH.items()}
+DELIVERIES: Final = ((DELIVER, 1.0, 0.18), (DELIVER_ALL, 1.0, 0.18))
 """The functions of outgoing webhooks as above, without the number; 0.1 s of a delivery is the receiver's."""
 
 SCHEDULES: Final = (("SweepSessions", 1.0, 0.15), ("SweepDeliveries", 0.5, 0.15))
-"""The schedules as above; each runs every minute, and queries the shards of its index one after the other."""
+"""The schedules as above; each runs every minute. The seconds are an estimate: 16 queries, one after the other."""
 
 POLLED: Final = (("ExtractionQueue", SQS_REQUEST), ("EventQueue", SQS_REQUEST), ("DeliveryQueue", SQS_FIFO_REQUEST))
 """The queues that Lambda polls, with the price of a request."""
 
+FOR_EVENTS: Final = ("SweepDeliveries", "EventQueue", "DeliveryQueue")
+"""Those of both that only outgoing webhooks need."""
+
 EVENTS_A_MONTH: Final = 100_000
-"""The number of events that share the cost of what runs without events."""
+"""The number of events that share the cost of these."""
 
 
 def measure(world: World) -> Json:
@@ -177,16 +180,17 @@ def _dollars(parts: list[float]) -> list[str]:
 
 
 def _idle_costs(counted: Json) -> str:
-    """Return dollars a month of what runs every minute, and their share in a thousand events."""
-    rows, total = [], 0.0
+    """Return dollars a month of what runs without any call, and the share of outgoing webhooks in a thousand events."""
+    rows, months, shares = [], 0.0, 0.0
     lines = [
-        *((name, 1.0, sum(_invocation(counted[name], memory, seconds))) for name, memory, seconds in SCHEDULES),
-        *((f"polling {queue}", IDLE_POLLS_PER_MINUTE, IDLE_POLLS_PER_MINUTE * price) for queue, price in POLLED),
+        *((name, "runs", 1.0, sum(_invocation(counted[name], memory, seconds))) for name, memory, seconds in SCHEDULES),
+        *((queue, "polls", IDLE_POLLS_PER_MINUTE, IDLE_POLLS_PER_MINUTE * price) for queue, price in POLLED),
     ]
-    for name, times, dollars in lines:
+    for name, what, times, dollars in lines:
         month = MINUTES_PER_MONTH * dollars
-        total += month
-        share = 1_000 * month / EVENTS_A_MONTH
-        rows.append([name, f"{times * MINUTES_PER_MONTH:,.0f}", f"{month:.3f}", f"{share:.4f}"])
-    rows.append(["**sum**", "", f"**{total:.3f}**", f"**{1_000 * total / EVENTS_A_MONTH:.4f}**"])
-    return table(["without any call", "times a month", "dollars a month", "of 1,000 events"], rows)
+        share = 1_000 * month / EVENTS_A_MONTH if name in FOR_EVENTS else 0.0
+        months, shares = months + month, shares + share
+        number = f"{times * MINUTES_PER_MONTH:,.0f} {what}"
+        rows.append([name, number, f"{month:.3f}", f"{share:.4f}" if share else ""])
+    rows.append(["**sum**", "", f"**{months:.3f}**", f"**{shares:.4f}**"])
+    return table(["without any call", "a month", "dollars a month", "of 1,000 events"], rows)
