@@ -117,7 +117,9 @@ class Gate(ThreadPoolExecutor):
         for _ in range(_MOST_REQUESTS):
             await self._quiet()
             if not self._waiting:
-                break
+                if all(task.done() for task in tasks.values()):
+                    break
+                continue  # a task with much work between two of its requests
             place, fate = left.pop(0) if left else (0, Fate.DONE)
             waiting = self._waiting.pop(place % len(self._waiting))
             outcome = outcomes[waiting.operation]
