@@ -1,8 +1,8 @@
 """The environment of durability tests: the parts of the local stack, with a faulty path to every service.
 
 There is one instance of each service (DynamoDB, SQS, LiveKit, Gemini) and its state. Functions run in lanes: each lane
-has its own workers and its own faulty paths, so that many faults can run concurrently. Nothing runs by itself: a test
-advances the time and runs the scheduled job.
+has its own workers and its own faulty paths, so that many faults can run concurrently. Nothing runs by itself, except
+in `Lane.by_itself`: a test advances the time and runs the scheduled job.
 """
 
 import asyncio
@@ -129,7 +129,7 @@ class Lane:
         busy = [
             (function, worker._process.pid)  # noqa: SLF001
             for function in sorted(functions)
-            for worker in self._workers._pools[function]._all  # noqa: SLF001
+            for worker in tuple(self._workers._pools[function]._all)  # noqa: SLF001 (another thread changes it)
             if worker._writer is not None and not worker._free  # noqa: SLF001 (no writer: it is starting or has ended)
         ]
         if not busy:

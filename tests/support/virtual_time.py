@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
-class _Skipping(selectors.SelectSelector):
+class _Skipping(selectors.DefaultSelector):
     """Moves the clock where a selector would wait."""
 
     now = 0.0
