@@ -45,7 +45,7 @@ CLIENT_TRIES: Final = 60
 VISIBLE_AGAIN_SECONDS: Final = 3
 """Seconds until the message of a killed worker is visible again; minutes in the template."""
 
-JOB_SECONDS: Final = 5.0
+JOB_SECONDS: Final = 10.0
 """Seconds between runs of the jobs; a minute in the template."""
 
 OVER_SECONDS: Final = 10
