@@ -1,16 +1,17 @@
 """The environment of durability tests: the parts of the local stack, with a faulty path to every service.
 
 There is one instance of each service (DynamoDB, SQS, LiveKit, Gemini) and its state. Functions run in lanes: each lane
-has its own workers and its own faulty paths, so that many faults can run concurrently. Nothing runs by itself: a test
-advances the time and runs the scheduled job.
+has its own workers and its own faulty paths, so that many faults can run concurrently. Nothing runs by itself, except
+in `Lane.by_itself`: a test advances the time and runs the scheduled job.
 """
 
 import asyncio
 import json
 import os
+import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar, get_args
@@ -25,12 +26,13 @@ from local import dynamodb, sqs
 from local.aws import aws_stand_in
 from local.gateway import http_api
 from local.http_server import serving
-from local.poller import failures
+from local.poller import Poller, failures
+from local.scheduler import Scheduler
 from local.services import Gemini, LiveKit, Services, function_variables, machine_variables
 from local.stack import TEMPLATE
 from local.stand_ins.gemini import gemini_stand_in
 from local.stand_ins.livekit import livekit_stand_in
-from local.template import Function, load
+from local.template import Function, Schedule, load
 from local.workers import Workers
 from pi_voice.adapters.aws import AwsClient
 from pi_voice.adapters.dynamodb.api_keys import DynamoApiKeys
@@ -121,6 +123,46 @@ class Lane:
         pool = self._workers._pools[function]  # noqa: SLF001 (workers have no public method for it)
         [pid] = [worker._process.pid for worker in pool._all if not worker._free]  # noqa: SLF001
         os.kill(pid, signal.SIGKILL)
+
+    def kill_one(self, chance: random.Random, functions: Collection[str]) -> str | None:
+        """Kill a busy worker of these functions, as kill -9 does, and return its function; None if none is busy."""
+        busy = [
+            (function, worker._process.pid)  # noqa: SLF001
+            for function in sorted(functions)
+            for worker in tuple(self._workers._pools[function]._all)  # noqa: SLF001 (another thread changes it)
+            if worker._writer is not None and not worker._free  # noqa: SLF001 (no writer: it is starting or has ended)
+        ]
+        if not busy:
+            return None
+        function, pid = chance.choice(busy)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return function
+
+    @contextmanager
+    def by_itself(self, pollers: Iterable[Poller], jobs: Collection[str], seconds: float) -> Iterator[None]:
+        """Deliver the messages of queues, and run jobs on a schedule."""
+        schedulers = [Scheduler(Schedule(job, 1), seconds, job, self._workers.invoke) for job in jobs]
+
+        @asynccontextmanager
+        async def running() -> AsyncIterator[None]:
+            tasks = [
+                asyncio.create_task(run()) for run in [each.run for each in schedulers] + [each.run for each in pollers]
+            ]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+        with self._background.during(running()):
+            yield
+
+    def poller(self, world: "World", function: str) -> Poller:
+        """Return the poller of a function's queue."""
+        [events] = [events for each in world.functions if each.logical_id == function for events in each.queues]
+        return Poller(world.sqs, world.queue_urls[events.queue], events, function, self._workers.invoke, 0.5)
 
     def caller(self, caller: Caller) -> Caller:
         """Return the same caller for this lane's functions."""
