@@ -73,6 +73,7 @@ def test_two_commands_serve_a_page_that_gets_a_session(stack: LocalApi, backend:
         session = post(url, url)
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(url, "https://evil.example")
+        refused.value.close()  # a backend that ends waits for its open connections
         refused.value.close()
 
     assert f'data-api-url="{stack.base_url}"'.encode() in page
