@@ -227,7 +227,7 @@ class Sessions(Protocol):
         ...
 
     def due(self, now: int) -> AsyncIterator[list[DueSession]]:
-        """Yield what is due by now, page by page. A page may be empty."""
+        """Yield due sessions, page by page. A page may be empty."""
         ...
 
     async def duties(self, session_id: SessionId) -> Duties | None:
@@ -406,7 +406,7 @@ class WebhookDeliveries(Protocol):
         ...
 
     def due(self, now: int) -> AsyncIterator[list[DueDelivery]]:
-        """Yield what is due by now, page by page. A page may be empty."""
+        """Yield due deliveries, page by page. A page may be empty."""
         ...
 
     async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:

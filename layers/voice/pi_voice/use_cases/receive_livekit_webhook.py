@@ -109,7 +109,7 @@ class ReceiveLivekitWebhook:
         raise StorageError
 
     async def _start(self, session: Session, joined_at: int, hang_up_at: int | None) -> Session | Tombstone | None:
-        """Record the start of a call, and queue its event; nobody waits for the response to a webhook."""
+        """Record the start of a call, and queue its event."""
         row = await self._sessions.start(session, min(joined_at, int(self._clock())), hang_up_at)
         await queue_events(self._event_queue(), session.session_id)
         return row

@@ -55,7 +55,7 @@ class SweepDeliveries:
         self._clock = clock
 
     async def __call__(self) -> SweepDeliveriesResult:
-        """Queue what is due within the time limit; raises StorageError if the index of due deliveries is not read."""
+        """Queue the due deliveries within the time limit; raises StorageError if their index cannot be read."""
         run = _Run(self._clock)
         async for page in self._deliveries.due(int(self._clock())):
             wanted = [due for due in page if run.takes(due)]
