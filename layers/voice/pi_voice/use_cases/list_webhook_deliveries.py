@@ -5,7 +5,7 @@ from pi_voice.domain.ids import EndpointId
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.webhook_delivery_api import ListWebhookDeliveriesQuery, WebhookDelivery
 from pi_voice.ports import Caller, WebhookDeliveries, WebhookEndpoints
-from pi_voice.use_cases.webhook_authorization import authorized_endpoint
+from pi_voice.use_cases.authorization import authorized_endpoint
 
 
 class ListWebhookDeliveries:

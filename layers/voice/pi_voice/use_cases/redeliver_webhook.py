@@ -6,7 +6,8 @@ from pi_voice.domain.errors import WebhookDeliveryNotFound, WebhookEndpointNotFo
 from pi_voice.domain.ids import Clock, DeliveryId, EndpointId
 from pi_voice.domain.webhook_delivery_api import WebhookDelivery
 from pi_voice.ports import Caller, DeliveryQueue, WebhookDeliveries, WebhookEndpoints
-from pi_voice.use_cases.webhook_authorization import authorized_endpoint, delivery_to, put_in_queue
+from pi_voice.use_cases.authorization import authorized_endpoint
+from pi_voice.use_cases.webhook_authorization import delivery_to, put_in_queue
 
 
 class RedeliverWebhook:

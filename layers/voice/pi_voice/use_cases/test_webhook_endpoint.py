@@ -8,7 +8,8 @@ from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
 from pi_voice.domain.webhook_delivery_api import WebhookDelivery
 from pi_voice.domain.webhook_events import TEST
 from pi_voice.ports import Caller, DeliveryQueue, WebhookDeliveries, WebhookEndpoints
-from pi_voice.use_cases.webhook_authorization import authorized_endpoint, delivery_to, put_in_queue
+from pi_voice.use_cases.authorization import authorized_endpoint
+from pi_voice.use_cases.webhook_authorization import delivery_to, put_in_queue
 
 
 class TestWebhookEndpoint:

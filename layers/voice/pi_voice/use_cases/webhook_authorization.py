@@ -1,19 +1,11 @@
-"""Authorization: which webhook endpoints and deliveries a caller may use."""
+"""The deliveries of a webhook endpoint that a caller may use, and their queue."""
 
-from pi_voice.domain.errors import StorageError, WebhookDeliveryNotFound, WebhookEndpointNotFound
-from pi_voice.domain.ids import DeliveryId, EndpointId
+from pi_voice.domain.errors import StorageError, WebhookDeliveryNotFound
+from pi_voice.domain.ids import DeliveryId
 from pi_voice.domain.webhook_deliveries import Delivery
 from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from pi_voice.logs import logger
-from pi_voice.ports import Caller, DeliveryQueue, WebhookDeliveries, WebhookEndpoints
-
-
-async def authorized_endpoint(caller: Caller, endpoints: WebhookEndpoints, endpoint_id: EndpointId) -> WebhookEndpoint:
-    """Return a webhook endpoint of the caller's workspace; raises InvalidApiKey, WebhookEndpointNotFound."""
-    endpoint = await endpoints.find(await caller.workspace(), endpoint_id)
-    if endpoint is None:
-        raise WebhookEndpointNotFound
-    return endpoint
+from pi_voice.ports import DeliveryQueue, WebhookDeliveries
 
 
 async def delivery_to(endpoint: WebhookEndpoint, deliveries: WebhookDeliveries, delivery_id: DeliveryId) -> Delivery:
