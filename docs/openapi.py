@@ -64,9 +64,10 @@ from pi_voice.domain import errors, idempotency
 from pi_voice.domain.errors import ErrorDetail
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import IF_MATCH
+from pi_voice.domain.tool_call_events import ToolCallEvent
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.webhook_bodies import EndpointTestEvent, SessionEvent
-from pi_voice.domain.webhook_events import TEST
+from pi_voice.domain.webhook_events import TEST, TOOL_CALL
 
 # ruff: enable[E402]
 
@@ -164,7 +165,7 @@ def document() -> Json:
     queries = _schemas({route.query_model for _, route in routes}, "validation")
     requests = _schemas({route.request_model[1] for _, route in routes if route.method != "GET"}, "validation")
     answered = {_response_model(route) for _, route in routes} | {ErrorResponse}
-    responses = _schemas(answered | {SessionEvent, EndpointTestEvent}, "serialization")
+    responses = _schemas(answered | {SessionEvent, EndpointTestEvent, ToolCallEvent}, "serialization")
     _move_defaults(requests)
     _open(responses)
     paths: dict[str, Json] = {}
@@ -181,7 +182,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
-        "webhooks": {name: {"post": _webhook(name)} for name in (*_EVENTS, TEST)},
+        "webhooks": {name: {"post": _webhook(name)} for name in _EVENTS},
         "components": {
             # What is in requests and responses has one schema, the requests': callers may leave defaults out.
             "schemas": responses | requests,
@@ -221,17 +222,38 @@ _EVENTS: Final = {
     "session.failed": "A session failed: its room could not be created, or it expired without a word.",
     "extraction.succeeded": "The results of a session were extracted.",
     "extraction.failed": "The results of a session could not be extracted.",
+    TEST: "You asked for a test of the endpoint.",
+    TOOL_CALL: "An agent called a tool that runs on your server. The response is the tool's answer.",
 }
-"""Summaries of the events of sessions."""
+"""Summaries of the requests to webhook endpoints."""
+
+_RECEIVED: Final = {
+    "2XX": {"description": "Received. Respond within 15 seconds."},
+    "410": {"description": "The endpoint is gone: it is disabled at once."},
+    "default": {"description": "Not received. The event is sent again, eight times in about a day."},
+}
+_JSON_OBJECT: Final = {"application/json": {"schema": {"type": "object"}, "example": {"free": ["18:30", "20:00"]}}}
+_ANSWERED: Final = {
+    "2XX": {
+        "description": "The answer that the agent gets: a JSON object of up to 64 KB, or nothing. Respond within the "
+        "tool's `timeout_seconds`.",
+        "content": _JSON_OBJECT,
+    },
+    "4XX": {
+        "description": 'The call is refused. The agent gets the object, such as `{"error": "The table is taken."}`.',
+        "content": _JSON_OBJECT,
+    },
+    "default": {"description": "The agent is told that the function did not work. The call is not sent again."},
+}
 
 _EVENT_AT: Final = 1795338960
 
 
 def _webhook(name: str) -> Json:
-    """Describe the request that delivers an event to a webhook endpoint."""
-    model = EndpointTestEvent if name == TEST else SessionEvent
+    """Describe a request to a webhook endpoint."""
+    model = {TEST: EndpointTestEvent, TOOL_CALL: ToolCallEvent}.get(name, SessionEvent)
     headers = {
-        "webhook-id": "Id of the event, the same at each try. Process an id once.",
+        "webhook-id": "Id of the event or tool call, the same at each try. Process an id once.",
         "webhook-timestamp": "When the request was sent. Refuse a request that is older than five minutes.",
         "webhook-signature": "Signatures of id, timestamp and body as in Standard Webhooks, `v1,...`: one for each of "
         "the endpoint's secrets, separated by spaces.",
@@ -241,7 +263,7 @@ def _webhook(name: str) -> Json:
         "operationId": f"on{event.title()}{what.title()}",
         "tags": ["webhook-endpoints"],
         "summary": name,
-        "description": _EVENTS.get(name, "You asked for a test of the endpoint."),
+        "description": _EVENTS[name],
         "security": [],
         "parameters": [
             {"name": header, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
@@ -253,11 +275,7 @@ def _webhook(name: str) -> Json:
                 "application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}, "example": _event_example(name)}
             },
         },
-        "responses": {
-            "2XX": {"description": "Received. Respond within 15 seconds."},
-            "410": {"description": "The endpoint is gone: it is disabled at once."},
-            "default": {"description": "Not received. The event is sent again, eight times in about a day."},
-        },
+        "responses": _ANSWERED if name == TOOL_CALL else _RECEIVED,
     }
 
 
@@ -265,6 +283,8 @@ def _event_example(name: str) -> Json:
     """Return an event as it is sent to an endpoint that includes neither transcript nor results."""
     if name == TEST:
         data: Json = {"endpoint_id": IDS["endpoint_id"]}
+    elif name == TOOL_CALL:
+        data = _tool_call_example()
     else:
         folder = "stop_session" if name in ("session.started", "session.failed") else "get_session"
         data = json.loads((ROOT / "docs" / "responses" / f"{folder}.json").read_text())["data"]
@@ -278,6 +298,18 @@ def _event_example(name: str) -> Json:
             error = {"code": "gemini_unavailable", "message": errors.GeminiUnavailable.default_message, "details": []}
             data |= {"extraction": data["extraction"] | {"status": "failed", "error": error}}
     return {"type": name, "timestamp": _EVENT_AT, "data": data}
+
+
+def _tool_call_example() -> Json:
+    session = json.loads((ROOT / "docs" / "responses" / "get_session.json").read_text())["data"]
+    names = ("session_id", "agent_id", "agent_version", "participant", "metadata")
+    return {
+        **{name: session[name] for name in names},
+        "variables": {"restaurant": "Linden"},
+        "call_id": "function-call-1284",
+        "name": "find_table",
+        "arguments": {"day": "2026-12-04", "guests": 6},
+    }
 
 
 # ---- Operations ----

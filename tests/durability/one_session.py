@@ -19,6 +19,7 @@ from pi_voice.domain.sessions import LiveKitRoom, Medium, Participant, Session
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
 from pi_voice.domain.webhook_events import SessionEventType
+from pi_voice.domain.webhook_secrets import Masters, WebhookSecrets
 from pi_voice.entrypoints.events import MAX_DELIVERIES
 from pi_voice.ports import CreatedRoom, LiveTokenRequest, ModelRequest, ModelResponse, SessionQueues, SignedWebhook
 from pi_voice.use_cases.call_content import CallContent
@@ -35,15 +36,23 @@ from pi_voice.use_cases.read_sessions import ReadSessions
 from pi_voice.use_cases.receive_livekit_webhook import ReceiveLivekitWebhook
 from pi_voice.use_cases.renew_session import RenewSession
 from pi_voice.use_cases.report_usage import ReportUsage
+from pi_voice.use_cases.run_server_tool import RunServerTool
 from pi_voice.use_cases.save_transcript import SaveTranscript
 from pi_voice.use_cases.stop_session import StopSession
 from pi_voice.use_cases.sweep_sessions import SweepSessions
 from tests.integration.samples import ACME, NOW, a_session, an_agent
 from tests.integration.store import Store
-from tests.support.fakes import FakeClock, FakeDeliveryQueue, FakeWebhookDeliveries, FakeWebhookEndpoints
+from tests.support.fakes import (
+    FakeClock,
+    FakeDeliveryQueue,
+    FakeToolSender,
+    FakeWebhookDeliveries,
+    FakeWebhookEndpoints,
+)
 
 Answer = TypeVar("Answer")
 
+MASTERS: Final = WebhookSecrets(lambda: Masters("a1", {"a1": "m" * 32}))
 ENDPOINT: Final = WebhookEndpoint(
     endpoint_id=EndpointId("019a0000-0000-7000-8000-0000000000e1"),
     workspace=ACME,
@@ -185,7 +194,11 @@ class OneSession:
             sessions, end_session, self.extract_results, lambda: self.room, Unlimited(), self.event_queue
         )
         self.save_transcript = SaveTranscript(sessions, checkpoints, clock)
-        self.call_tool = CallTool(store.agents, sessions, tool_calls, clock)
+        self.deliveries, self.tool_sender = FakeWebhookDeliveries(), FakeToolSender()
+        run_server_tool = RunServerTool(
+            tool_calls, FakeWebhookEndpoints(ENDPOINT), self.deliveries, MASTERS, self.tool_sender, clock
+        )
+        self.call_tool = CallTool(store.agents, sessions, tool_calls, run_server_tool, clock)
         self.report_usage = ReportUsage(sessions, clock)
         self.renew_session = RenewSession(store.agents, sessions, checkpoints, tool_calls, issue_connections, clock)
         self.sweep_sessions = SweepSessions(
@@ -194,7 +207,6 @@ class OneSession:
         self.receive_livekit_webhook = ReceiveLivekitWebhook(
             TrustingVerifier(), sessions, lambda: self.room, lambda: self.event_queue, clock
         )
-        self.deliveries = FakeWebhookDeliveries()
         self.dispatch_events = DispatchEvents(
             sessions, FakeWebhookEndpoints(ENDPOINT), self.deliveries, FakeDeliveryQueue(), clock
         )

@@ -32,7 +32,7 @@ from tests.durability.one_session import OneSession, a_call, says
 from tests.integration.conftest import aws, dynamodb, environment, moto, runner, store  # noqa: F401 (fixtures)
 from tests.integration.samples import NOW
 from tests.integration.store import Request, Store
-from tests.support.fakes import FakeCaller, FakeClient, FakeClock
+from tests.support.fakes import FakeCaller, FakeClient, FakeClock, FakeWebhookEndpoints
 from tests.support.stored_words import stored_words
 
 pytestmark = pytest.mark.durability
@@ -375,7 +375,7 @@ class RacingAgent:
     def __init__(self, track: Track) -> None:
         self._track = track
         self._all = OneSession(track.store, FakeClock(NOW))
-        self._manage = ManageAgents(track.store.agents)
+        self._manage = ManageAgents(track.store.agents, FakeWebhookEndpoints())
         request = CreateAgentRequest(name="Ana", instructions="Take the call.")
         self.agent_id: AgentId = track.runner.run(self._manage.create_agent(request, ACME)).agent_id
         track.runner.run(self.rename("Bea"))

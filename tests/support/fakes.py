@@ -45,7 +45,7 @@ from pi_voice.domain.livekit_webhooks import RoomEvent
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.session_api import ListSessionsQuery
 from pi_voice.domain.sessions import MAX_RENEWALS, Medium, Participant, Session, SessionCompletion, Tombstone
-from pi_voice.domain.tool_calls import ToolCall
+from pi_voice.domain.tool_calls import Run, StoredToolCall, ToolCall
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.usage import TokenUsage
 from pi_voice.domain.webhook_deliveries import Delivery, Outcome
@@ -57,6 +57,7 @@ from pi_voice.ports import (
     CreatedRoom,
     DueDelivery,
     DueSession,
+    FinishedRun,
     LiveTokenRequest,
     ModelRequest,
     ModelResponse,
@@ -577,13 +578,14 @@ class FakeCheckpoints:
 
 
 class FakeToolCalls:
-    """Tool calls. Their number is in the session."""
+    """Tool calls, with the runs that have not ended. Their number is in the session."""
 
     def __init__(self, sessions: FakeSessions | None = None) -> None:
         self.stored: dict[SessionId, list[ToolCall]] = {}
+        self.runs: dict[tuple[SessionId, str], Run] = {}
         self._sessions = sessions or FakeSessions()
 
-    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
+    async def record(self, session: Session, call: ToolCall, size: int, run: Run | None = None) -> Session | None:
         await _request()
         now = self._sessions.stored.get(session.session_id)
         known = self.stored.get(session.session_id, [])
@@ -592,15 +594,40 @@ class FakeToolCalls:
         if any(each.call_id == call.call_id for each in known):
             return None
         self.stored[session.session_id] = [*known, call]
+        if run is not None:
+            self.runs[session.session_id, call.call_id] = run
         number, total = session.tool_calls + 1, session.tool_call_bytes + size
         self._sessions.stored[session.session_id] = replace(
             now, tool_calls=number, tool_call_bytes=total, **_first_sign(now, call.called_at)
         )
         return replace(session, tool_calls=number, tool_call_bytes=total)
 
-    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+    async def run_again(self, session_id: SessionId, call_id: str, before: Run, ends_at: int) -> Run | None:
         await _request()
-        return next((each for each in self.stored.get(session_id, []) if each.call_id == call_id), None)
+        if self.runs.get((session_id, call_id)) != before:
+            return None
+        self.runs[session_id, call_id] = run = before._replace(number=before.number + 1, ends_at=ends_at)
+        return run
+
+    async def finish(self, session_id: SessionId, call: ToolCall, run: Run, size: int, limit: int) -> FinishedRun:
+        await _request()
+        session = self._sessions.stored.get(session_id)
+        if session is None:
+            return "deleted"
+        if session.tool_call_bytes + size > limit:
+            return "full"
+        if self.runs.get((session_id, call.call_id)) != run:
+            return "superseded"
+        del self.runs[session_id, call.call_id]
+        calls = self.stored[session_id]
+        self.stored[session_id] = [call if each.call_id == call.call_id else each for each in calls]
+        self._sessions.stored[session_id] = replace(session, tool_call_bytes=session.tool_call_bytes + size)
+        return "recorded"
+
+    async def find(self, session_id: SessionId, call_id: str) -> StoredToolCall | None:
+        await _request()
+        found = [each for each in self.stored.get(session_id, []) if each.call_id == call_id]
+        return StoredToolCall(found[0], self.runs.get((session_id, call_id))) if found else None
 
     async def read(self, session: Session) -> list[ToolCall]:
         if not session.tool_calls:
@@ -917,6 +944,10 @@ class FakeWebhookDeliveries:
         self.stored[delivery.delivery_id] = delivery
         return True
 
+    async def put(self, delivery: Delivery) -> None:
+        await _request()
+        self.stored[delivery.delivery_id] = delivery
+
     async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
         await _request()
         found = self.stored.get(delivery_id)
@@ -1010,3 +1041,29 @@ class FakeWebhookSender:
         await _request()
         self.sent.append(request)
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+class FakeToolSender:
+    """Sender of tool calls that records requests and time limits, and returns or raises its answers like a sender.
+
+    With `until`, each request waits for the event first.
+    """
+
+    def __init__(self, *answers: Sent | Exception, until: asyncio.Event | None = None) -> None:
+        self.sent: list[SignedRequest] = []
+        self.seconds: list[float] = []
+        self.begun = asyncio.Event()
+        self._answers = list(answers) or [Sent(200, 12, None, b'{"free": true}')]
+        self._until = until
+
+    async def send(self, request: SignedRequest, seconds: float) -> Sent:
+        await _request()
+        self.sent.append(request)
+        self.seconds.append(seconds)
+        self.begun.set()
+        if self._until is not None:
+            await self._until.wait()
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer

@@ -16,10 +16,12 @@ from pi_voice.domain.transcript_api import CompleteSessionRequest
 from pi_voice.domain.transcripts import TranscriptTurn
 from pi_voice.domain.webhook_deliveries import Delivery, delivery_id
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
+from pi_voice.domain.webhook_secrets import Masters, WebhookSecrets
 
 AGENT_ID = AgentId("019a0000-0000-7000-8000-000000000001")
 SESSION_ID = SessionId("019a0000-0000-7000-8000-000000000002")
 ENDPOINT_ID = EndpointId("019a0000-0000-7000-8000-0000000000e1")
+WEBHOOK_SECRETS = WebhookSecrets(lambda: Masters("a1", {"a1": "m" * 32}))
 NOW = 1_800_000_000
 """Friday, 2027-01-15 08:00 UTC."""
 

@@ -15,9 +15,10 @@ from pi_voice.domain.errors import (
     ToolCallsTooLarge,
 )
 from pi_voice.domain.sessions import Session
-from pi_voice.domain.tool_calls import MAX_BYTES, CallToolRequest, ToolCall, lines
+from pi_voice.domain.tool_calls import MAX_BYTES, CallToolRequest, Run, ToolCall, lines
 from pi_voice.ports import SessionCaller
 from pi_voice.use_cases.call_tool import CallTool
+from pi_voice.use_cases.run_server_tool import RunServerTool
 from tests.support.fakes import (
     FakeAgents,
     FakeCaller,
@@ -25,9 +26,12 @@ from tests.support.fakes import (
     FakeClock,
     FakeSessions,
     FakeToolCalls,
+    FakeToolSender,
+    FakeWebhookDeliveries,
+    FakeWebhookEndpoints,
     UnknownCaller,
 )
-from tests.unit.examples import NOW, SESSION_ID, agent, session
+from tests.unit.examples import NOW, SESSION_ID, WEBHOOK_SECRETS, agent, session
 
 ACME = FakeCaller("acme")
 SHOW: JsonValue = {"name": "show", "description": "Show a page.", "run": {"where": "client"}}
@@ -40,13 +44,19 @@ def request(call_id: str = "one", **fields: Any) -> CallToolRequest:
     return CallToolRequest.model_validate_json(json.dumps(document))
 
 
+def call_tool(of: Any, sessions: FakeSessions, tool_calls: FakeToolCalls) -> CallTool:
+    """Return a CallTool on fakes."""
+    run = RunServerTool(tool_calls, FakeWebhookEndpoints(), FakeWebhookDeliveries(), WEBHOOK_SECRETS, FakeToolSender())
+    return CallTool(FakeAgents(of), sessions, tool_calls, run, FakeClock(NOW + 9))
+
+
 class Setup:
     """A CallTool on fakes."""
 
     def __init__(self, *, stored: Session | None = None, of: Any = WITH_TOOL) -> None:
         self.sessions = FakeSessions(stored or session())
         self.tool_calls = FakeToolCalls(self.sessions)
-        self.call_tool = CallTool(FakeAgents(of), self.sessions, self.tool_calls, FakeClock(NOW + 9))
+        self.call_tool = call_tool(of, self.sessions, self.tool_calls)
 
     def call(self, sent: CallToolRequest, caller: SessionCaller = ACME) -> ToolCall:
         return asyncio.run(self.call_tool(SESSION_ID, sent, caller))
@@ -163,12 +173,12 @@ def test_concurrent_calls_are_all_recorded_once() -> None:
 
 def test_a_store_that_never_takes_the_call_is_an_error() -> None:
     class Full(FakeToolCalls):
-        async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
-            del session, call, size
+        async def record(self, session: Session, call: ToolCall, size: int, run: Run | None = None) -> Session | None:
+            del session, call, size, run
             return None
 
     setup = Setup()
-    refusing = CallTool(FakeAgents(WITH_TOOL), setup.sessions, Full(setup.sessions))
+    refusing = call_tool(WITH_TOOL, setup.sessions, Full(setup.sessions))
 
     with pytest.raises(StorageError):
         asyncio.run(refusing(SESSION_ID, request(), ACME))

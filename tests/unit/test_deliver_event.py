@@ -35,6 +35,7 @@ from tests.support.fakes import (
     FakeWebhookEndpoints,
     FakeWebhookSender,
 )
+from tests.support.metrics import metrics
 from tests.unit.examples import (
     DELIVERY_ID,
     ENDPOINT_ID,
@@ -42,13 +43,13 @@ from tests.unit.examples import (
     NOW,
     SESSION_ID,
     TURNS,
+    WEBHOOK_SECRETS,
     delivery,
     session,
     webhook_endpoint,
 )
 
 DAY = 86_400
-SECRETS = WebhookSecrets(lambda: Masters("a1", {"a1": "m" * 32}))
 TRANSCRIPT_ID = TranscriptId("019a0000-0000-7000-8000-0000000000aa")
 TOOL_CALL = ToolCall(
     call_id="c-1", name="show", arguments={"item": "hinge"}, status="succeeded", response={}, called_at=NOW
@@ -85,7 +86,7 @@ class World:
         pending: Delivery | None = None,
         *answers: Sent,
         endpoint: WebhookEndpoint | None = None,
-        secrets: WebhookSecrets = SECRETS,
+        secrets: WebhookSecrets = WEBHOOK_SECRETS,
         deliveries: FakeWebhookDeliveries | None = None,
         sessions: FakeSessions | None = None,
         sender: FakeWebhookSender | None = None,
@@ -127,12 +128,6 @@ class World:
         return json.loads(sent.body)
 
 
-def metrics(capsys: pytest.CaptureFixture[str], name: str) -> int:
-    """Return how often a metric was counted."""
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    return sum(name in line for line in lines if "_aws" in line)
-
-
 # ---- Success ----------------------------------------------------------------------------------------
 
 
@@ -153,7 +148,7 @@ def test_a_request_goes_to_the_endpoint_with_the_id_of_the_event_and_its_secret(
 
     [sent] = world.sender.sent
     assert (sent.url, sent.event_id) == (webhook_endpoint().url, EVENT_ID)
-    assert sent.secrets == (SECRETS.reveal(ENDPOINT_ID, webhook_endpoint().secret),)
+    assert sent.secrets == (WEBHOOK_SECRETS.reveal(ENDPOINT_ID, webhook_endpoint().secret),)
 
 
 @pytest.mark.parametrize(("ends_at", "count"), [(NOW + 1, 2), (NOW, 1)])
@@ -169,7 +164,7 @@ def test_the_previous_secret_signs_along_until_it_ends(ends_at: int, count: int)
     world.work()
 
     [sent] = world.sender.sent
-    expected = tuple(SECRETS.reveal(ENDPOINT_ID, SecretVersion("a1", each)) for each in (2, 1))
+    expected = tuple(WEBHOOK_SECRETS.reveal(ENDPOINT_ID, SecretVersion("a1", each)) for each in (2, 1))
     assert sent.secrets == expected[:count]
 
 

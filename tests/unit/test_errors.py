@@ -36,6 +36,7 @@ CONTRACT: list[tuple[type[VoiceError], int, str, bool]] = [
     (errors.TranscriptGap, 409, "voice_transcript_gap", False),
     (errors.TranscriptConflict, 409, "voice_transcript_conflict", False),
     (errors.AgentVersionConflict, 409, "agent_version_conflict", False),
+    (errors.ToolCallInProgress, 409, "tool_call_in_progress", True),
     (errors.IdempotencyInProgress, 409, "idempotency_in_progress", True),
     (errors.RequestTooLarge, 413, "request_too_large", False),
     (errors.ToolCallsTooLarge, 413, "request_too_large", False),

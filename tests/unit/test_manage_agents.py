@@ -26,26 +26,39 @@ from pi_voice.domain.errors import (
 )
 from pi_voice.domain.ids import AgentId, is_uuid
 from pi_voice.use_cases.manage_agents import ManageAgents
-from tests.support.fakes import AgentsThatNeverSave, FakeAgents, FakeCaller, FakeClock, UnknownCaller
-from tests.unit.examples import AGENT_ID, NOW, agent, create_agent_request
+from tests.support.fakes import (
+    AgentsThatNeverSave,
+    FakeAgents,
+    FakeCaller,
+    FakeClock,
+    FakeWebhookEndpoints,
+    UnknownCaller,
+)
+from tests.unit.examples import AGENT_ID, ENDPOINT_ID, NOW, agent, create_agent_request, webhook_endpoint
 
 ACME = FakeCaller("acme")
 INVALID_SCHEMA: JsonValue = {"city": 1}
 GLOBEX = FakeCaller("globex")
+OTHER_ID = "019a0000-0000-7000-8000-0000000000e2"
+
+
+def manage(agents: FakeAgents, clock: FakeClock | None = None) -> ManageAgents:
+    """Return a ManageAgents on fakes, of workspaces with one webhook endpoint."""
+    return ManageAgents(agents, FakeWebhookEndpoints(webhook_endpoint()), clock or FakeClock())
 
 
 def update(
     agents: FakeAgents, patch: dict[str, JsonValue], clock: FakeClock | None = None, if_match: str | None = None
 ) -> SavedAgent:
     """Patch the only agent."""
-    return asyncio.run(ManageAgents(agents, clock or FakeClock()).update_agent(AGENT_ID, patch, ACME, if_match))
+    return asyncio.run(manage(agents, clock).update_agent(AGENT_ID, patch, ACME, if_match))
 
 
 def restore(
     agents: FakeAgents, version: str, if_match: str | None = None, request_hash: str | None = None
 ) -> SavedAgent:
     """Restore a version of the only agent, a minute after it was created."""
-    manage_agents = ManageAgents(agents, FakeClock(NOW + 60))
+    manage_agents = manage(agents, FakeClock(NOW + 60))
     number = VersionNumber(version)
     return asyncio.run(manage_agents.restore_agent_version(AGENT_ID, number, ACME, if_match, request_hash))
 
@@ -70,7 +83,7 @@ def test_a_created_agent_is_version_1_in_the_caller_s_workspace() -> None:
     agents = FakeAgents()
 
     created = asyncio.run(
-        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(name="Ana", purpose="Help"), ACME)
+        manage(agents, FakeClock()).create_agent(create_agent_request(name="Ana", purpose="Help"), ACME)
     )
 
     assert is_uuid(created.agent_id)
@@ -83,16 +96,16 @@ def test_a_created_agent_is_version_1_in_the_caller_s_workspace() -> None:
 
 def test_a_repeated_create_request_returns_version_1_while_the_agent_exists() -> None:
     agents = FakeAgents()
-    created = asyncio.run(ManageAgents(agents, FakeClock()).create_agent(create_agent_request(name="Ana"), ACME))
-    asyncio.run(ManageAgents(agents, FakeClock()).update_agent(created.agent_id, {"name": "Bea"}, ACME))
+    created = asyncio.run(manage(agents, FakeClock()).create_agent(create_agent_request(name="Ana"), ACME))
+    asyncio.run(manage(agents, FakeClock()).update_agent(created.agent_id, {"name": "Bea"}, ACME))
     assert agents.heads[created.agent_id].agent.name == "Bea"
 
-    assert asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME)) == created
+    assert asyncio.run(manage(agents).repeat_create_agent(created.agent_id, ACME)) == created
     with pytest.raises(AgentNotFound):
-        asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, GLOBEX))
-    asyncio.run(ManageAgents(agents).delete_agent(created.agent_id, ACME))
+        asyncio.run(manage(agents).repeat_create_agent(created.agent_id, GLOBEX))
+    asyncio.run(manage(agents).delete_agent(created.agent_id, ACME))
     with pytest.raises(AgentNotFound):
-        asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME))
+        asyncio.run(manage(agents).repeat_create_agent(created.agent_id, ACME))
 
 
 @pytest.mark.parametrize("field", ["output_schema", "output_schema_strict"])
@@ -100,18 +113,18 @@ def test_an_agent_with_an_invalid_schema_is_not_created(field: str) -> None:
     agents = FakeAgents()
 
     with pytest.raises(InvalidOutputSchema):
-        asyncio.run(ManageAgents(agents).create_agent(create_agent_request(**{field: INVALID_SCHEMA}), ACME))
+        asyncio.run(manage(agents).create_agent(create_agent_request(**{field: INVALID_SCHEMA}), ACME))
 
     assert agents.heads == {}
 
 
 def test_creating_an_agent_that_cannot_be_saved_raises_a_storage_error() -> None:
     with pytest.raises(StorageError):
-        asyncio.run(ManageAgents(AgentsThatNeverSave()).create_agent(create_agent_request(), ACME))
+        asyncio.run(manage(AgentsThatNeverSave()).create_agent(create_agent_request(), ACME))
 
 
 def test_an_agent_is_returned_to_its_workspace() -> None:
-    assert asyncio.run(ManageAgents(FakeAgents(agent())).get_agent(AGENT_ID, ACME)) == agent()
+    assert asyncio.run(manage(FakeAgents(agent())).get_agent(AGENT_ID, ACME)) == agent()
 
 
 def test_only_the_workspace_s_agents_are_listed() -> None:
@@ -119,7 +132,7 @@ def test_only_the_workspace_s_agents_are_listed() -> None:
     agents = FakeAgents(ours)
     agents.heads |= FakeAgents(theirs, workspace="globex").heads
 
-    assert asyncio.run(ManageAgents(agents).list_agents(ListAgentsQuery(), ACME)).data == [ours]
+    assert asyncio.run(manage(agents).list_agents(ListAgentsQuery(), ACME)).data == [ours]
 
 
 # ---- Update ---------------------------------------------------------------------------------------------
@@ -256,7 +269,7 @@ def test_a_patch_may_replace_a_value_of_a_newer_version() -> None:
 
 def test_two_concurrent_updates_are_both_applied() -> None:
     agents = FakeAgents(agent())
-    manage_agents = ManageAgents(agents, FakeClock())
+    manage_agents = manage(agents, FakeClock())
 
     async def race() -> tuple[Agent, Agent]:
         return await asyncio.gather(
@@ -277,7 +290,7 @@ def test_an_update_that_always_loses_the_race_raises_a_storage_error() -> None:
 
 def test_an_agent_that_is_deleted_while_it_is_changed_stays_deleted() -> None:
     agents = FakeAgents(agent())
-    manage_agents = ManageAgents(agents, FakeClock())
+    manage_agents = manage(agents, FakeClock())
 
     async def race() -> tuple[object, object]:
         return await asyncio.gather(
@@ -309,7 +322,7 @@ def test_an_update_that_changes_nothing_is_refused_if_its_version_is_stale() -> 
 
 def test_of_two_concurrent_updates_of_one_version_one_is_refused() -> None:
     agents = FakeAgents(agent())
-    manage_agents = ManageAgents(agents, FakeClock())
+    manage_agents = manage(agents, FakeClock())
 
     async def race() -> list[object]:
         updates = (manage_agents.update_agent(AGENT_ID, {"name": name}, ACME, '"1"') for name in ("Bea", "Cleo"))
@@ -332,7 +345,7 @@ def test_a_malformed_precondition_is_refused_and_changes_nothing() -> None:
 
 
 def test_a_version_is_returned_whether_it_is_the_current_one_or_not() -> None:
-    manage_agents = ManageAgents(agents_with_versions("Ana", "Bea"))
+    manage_agents = manage(agents_with_versions("Ana", "Bea"))
 
     names = [asyncio.run(manage_agents.get_agent_version(AGENT_ID, VersionNumber(n), ACME)).name for n in "12"]
 
@@ -344,7 +357,7 @@ def test_a_version_that_the_agent_does_not_have_is_not_found(version: str) -> No
     agents = agents_with_versions("Ana", "Bea")
 
     with pytest.raises(AgentVersionNotFound):
-        asyncio.run(ManageAgents(agents).get_agent_version(AGENT_ID, VersionNumber(version), ACME))
+        asyncio.run(manage(agents).get_agent_version(AGENT_ID, VersionNumber(version), ACME))
     with pytest.raises(AgentVersionNotFound):
         restore(agents, version)
 
@@ -352,7 +365,7 @@ def test_a_version_that_the_agent_does_not_have_is_not_found(version: str) -> No
 def test_the_versions_of_an_agent_are_listed_newest_first() -> None:
     agents = agents_with_versions("Ana", "Bea", "Cleo")
 
-    page = asyncio.run(ManageAgents(agents).list_agent_versions(AGENT_ID, ListAgentVersionsQuery(), ACME))
+    page = asyncio.run(manage(agents).list_agent_versions(AGENT_ID, ListAgentVersionsQuery(), ACME))
 
     assert [(version.version, version.name) for version in page.data] == [(3, "Cleo"), (2, "Bea"), (1, "Ana")]
 
@@ -408,9 +421,9 @@ def test_a_repeated_restore_returns_the_version_that_it_made_although_there_is_a
     restored = restore(agents, "1", request_hash="hash")
     update(agents, {"name": "Cleo"})
 
-    assert asyncio.run(ManageAgents(agents).repeat_restore_agent_version(restored.version_id, ACME)) == restored
+    assert asyncio.run(manage(agents).repeat_restore_agent_version(restored.version_id, ACME)) == restored
     with pytest.raises(AgentNotFound):
-        asyncio.run(ManageAgents(agents).repeat_restore_agent_version(restored.version_id, GLOBEX))
+        asyncio.run(manage(agents).repeat_restore_agent_version(restored.version_id, GLOBEX))
 
 
 def test_a_restore_that_was_made_but_not_recorded_is_recognized_whatever_its_precondition() -> None:
@@ -428,7 +441,7 @@ def test_a_restore_that_was_made_but_not_recorded_is_recognized_whatever_its_pre
 
 def test_of_concurrent_restores_with_one_precondition_one_is_applied() -> None:
     agents = agents_with_versions("Ana", "Bea", "Cleo")
-    manage_agents = ManageAgents(agents)
+    manage_agents = manage(agents)
 
     async def race() -> list[object]:
         restores = (manage_agents.restore_agent_version(AGENT_ID, VersionNumber(n), ACME, '"3"') for n in "12")
@@ -448,7 +461,7 @@ def test_a_restore_that_always_loses_the_race_raises_a_storage_error() -> None:
 
 def test_the_versions_of_a_deleted_agent_are_gone() -> None:
     agents = agents_with_versions("Ana", "Bea")
-    manage_agents, version = ManageAgents(agents), VersionNumber("1")
+    manage_agents, version = manage(agents), VersionNumber("1")
     asyncio.run(manage_agents.delete_agent(AGENT_ID, ACME))
 
     for call in (
@@ -467,9 +480,7 @@ def test_an_agent_whose_texts_name_an_unknown_variable_is_not_saved() -> None:
     agents = FakeAgents(agent(variables={"guest": {"type": "string"}}, instructions="Greet {{guest}}."))
 
     with pytest.raises(InvalidVariables):
-        asyncio.run(
-            ManageAgents(agents).create_agent(create_agent_request(instructions="{{guest}}", variables={}), ACME)
-        )
+        asyncio.run(manage(agents).create_agent(create_agent_request(instructions="{{guest}}", variables={}), ACME))
     with pytest.raises(InvalidVariables):
         update(agents, {"variables": {"guest": None}})
 
@@ -511,7 +522,7 @@ def test_a_text_with_braces_of_an_agent_without_variables_is_saved_with_a_warnin
     agents = FakeAgents()
 
     created = asyncio.run(
-        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(instructions="Say {{hello}}."), ACME)
+        manage(agents, FakeClock()).create_agent(create_agent_request(instructions="Say {{hello}}."), ACME)
     )
 
     assert [warning.path for warning in created.warnings] == ["instructions"]
@@ -530,13 +541,11 @@ def test_an_agent_that_is_larger_than_its_row_may_be_is_not_saved() -> None:
     }
 
     with pytest.raises(InvalidRequest) as raised:
-        asyncio.run(ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME))
+        asyncio.run(manage(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME))
 
     assert f"{MAX_AGENT_BYTES:,}" in raised.value.details[0].message
     del fields["metadata"]
-    created = asyncio.run(
-        ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME)
-    )
+    created = asyncio.run(manage(FakeAgents()).create_agent(create_agent_request(**fields, variables=values), ACME))
     assert created.version == 1
 
 
@@ -549,9 +558,7 @@ WARNING_PATH = "output_schema_strict#/properties/code/pattern"
 def test_a_created_agent_has_warnings_about_its_schema_that_are_not_stored() -> None:
     agents = FakeAgents()
 
-    created = asyncio.run(
-        ManageAgents(agents).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME)
-    )
+    created = asyncio.run(manage(agents).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME))
 
     assert [warning.path for warning in created.warnings] == [WARNING_PATH]
     assert created.warnings[0].message
@@ -561,10 +568,10 @@ def test_a_created_agent_has_warnings_about_its_schema_that_are_not_stored() -> 
 def test_a_repeated_create_request_returns_the_same_warnings() -> None:
     agents = FakeAgents()
     created = asyncio.run(
-        ManageAgents(agents, FakeClock()).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME)
+        manage(agents, FakeClock()).create_agent(create_agent_request(output_schema_strict=STRICT_SCHEMA), ACME)
     )
 
-    assert asyncio.run(ManageAgents(agents).repeat_create_agent(created.agent_id, ACME)) == created
+    assert asyncio.run(manage(agents).repeat_create_agent(created.agent_id, ACME)) == created
 
 
 @pytest.mark.parametrize("patch", [{"name": "Bea"}, {"name": "Ana"}], ids=["a change", "no change"])
@@ -584,7 +591,7 @@ def test_hints_and_supported_schemas_have_no_warnings() -> None:
     plain: JsonValue = {"type": "object", "properties": {"age": {"type": "integer", "minimum": 0}}}
 
     for fields in ({}, {"output_schema": {"city": "string"}}, {"output_schema_strict": plain}):
-        assert asyncio.run(ManageAgents(FakeAgents()).create_agent(create_agent_request(**fields), ACME)).warnings == []
+        assert asyncio.run(manage(FakeAgents()).create_agent(create_agent_request(**fields), ACME)).warnings == []
 
 
 # ---- Delete ---------------------------------------------------------------------------------------------
@@ -592,7 +599,7 @@ def test_hints_and_supported_schemas_have_no_warnings() -> None:
 
 def test_a_deleted_agent_is_not_found_but_its_versions_remain() -> None:
     agents = FakeAgents(agent())
-    manage_agents = ManageAgents(agents)
+    manage_agents = manage(agents)
 
     asyncio.run(manage_agents.delete_agent(AGENT_ID, ACME))
 
@@ -607,7 +614,7 @@ def test_a_deleted_agent_is_not_found_but_its_versions_remain() -> None:
 @pytest.mark.parametrize("agent_id", [AGENT_ID, "019a0000-0000-7000-8000-00000000000f", "no-id"])
 def test_another_workspace_s_agent_gives_the_same_error_as_an_unknown_agent(agent_id: AgentId) -> None:
     agents = FakeAgents(agent())
-    manage_agents = ManageAgents(agents)
+    manage_agents = manage(agents)
 
     for call in (
         manage_agents.get_agent(agent_id, GLOBEX),
@@ -624,7 +631,7 @@ def test_another_workspace_s_agent_gives_the_same_error_as_an_unknown_agent(agen
 
 
 def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
-    manage_agents = ManageAgents(FakeAgents())
+    manage_agents = manage(FakeAgents())
 
     for call in (
         manage_agents.get_agent(AGENT_ID, UnknownCaller()),
@@ -638,3 +645,63 @@ def test_an_unknown_key_is_reported_before_an_unknown_agent() -> None:
     ):
         with pytest.raises(InvalidApiKey):
             asyncio.run(call)
+
+
+def server_tool(name: str, endpoint_id: str) -> JsonValue:
+    """Return a tool that runs on a server."""
+    run: JsonValue = {"where": "server", "endpoint_id": endpoint_id}
+    return {"name": name, "description": "Find a table.", "run": run}
+
+
+def test_a_tool_on_a_server_needs_a_webhook_endpoint_of_the_workspace() -> None:
+    agents = FakeAgents()
+    tools: JsonValue = [server_tool("find", ENDPOINT_ID), server_tool("book", OTHER_ID), server_tool("ask", OTHER_ID)]
+
+    with pytest.raises(InvalidRequest) as raised:
+        asyncio.run(manage(agents).create_agent(create_agent_request(tools=tools), ACME))
+    assert [each.path for each in raised.value.details] == ["tools.1.run.endpoint_id", "tools.2.run.endpoint_id"]
+    assert agents.heads == {}
+
+    with pytest.raises(InvalidRequest) as raised:
+        asyncio.run(manage(agents).create_agent(create_agent_request(tools=[server_tool("find", ENDPOINT_ID)]), GLOBEX))
+    assert [each.path for each in raised.value.details] == ["tools.0.run.endpoint_id"]
+
+
+def test_an_agent_with_a_tool_on_a_server_is_saved_with_its_time_limit() -> None:
+    agents = FakeAgents(agent())
+
+    saved = update(agents, {"tools": [server_tool("find", ENDPOINT_ID)]})
+
+    assert saved.tools[0].run.model_dump() == {"where": "server", "endpoint_id": ENDPOINT_ID, "timeout_seconds": 10}
+    with pytest.raises(InvalidRequest):
+        update(agents, {"tools": [server_tool("find", OTHER_ID)]})
+    assert agents.heads[AGENT_ID].agent.version == 2
+
+
+def test_a_version_whose_endpoint_is_gone_is_not_restored() -> None:
+    agents = FakeAgents(agent(tools=[server_tool("find", OTHER_ID)]))
+    update(agents, {"tools": []})
+
+    with pytest.raises(InvalidRequest) as raised:
+        restore(agents, "1")
+    assert [each.path for each in raised.value.details] == ["tools.0.run.endpoint_id"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"where": "server"},
+        {"where": "server", "endpoint_id": ENDPOINT_ID, "timeout_seconds": 0},
+        {"where": "server", "endpoint_id": ENDPOINT_ID, "timeout_seconds": 16},
+        {"where": "client", "endpoint_id": ENDPOINT_ID},
+        {"where": "moon"},
+        {},
+    ],
+)
+def test_where_a_tool_runs_is_checked(run: JsonValue) -> None:
+    agents = FakeAgents(agent())
+
+    with pytest.raises(InvalidRequest) as raised:
+        update(agents, {"tools": [{"name": "find", "description": "Find a table.", "run": run}]})
+    [detail] = raised.value.details
+    assert detail.path.startswith("tools.0.run")

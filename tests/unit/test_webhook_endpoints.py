@@ -35,14 +35,13 @@ from tests.support.fakes import (
     FakeWebhookTargets,
     UnknownCaller,
 )
-from tests.unit.examples import AGENT_ID, ENDPOINT_ID, NOW, agent, webhook_endpoint
+from tests.unit.examples import AGENT_ID, ENDPOINT_ID, NOW, WEBHOOK_SECRETS, agent, webhook_endpoint
 
 ACME, GLOBEX = FakeCaller("acme"), FakeCaller("globex")
 URL = "https://hooks.example.com/old"
 OTHER_URL = "https://hooks.example.com/new"
 DAY = 86_400
 FIRST, SECOND = SecretVersion("a1", 1), SecretVersion("a1", 2)
-SECRETS = WebhookSecrets(lambda: Masters("a1", {"a1": "m" * 32}))
 ROTATED_MASTER = WebhookSecrets(lambda: Masters("b2", {"a1": "m" * 32, "b2": "n" * 32}))
 
 
@@ -54,7 +53,7 @@ def create(
     endpoints: FakeWebhookEndpoints,
     *,
     targets: FakeWebhookTargets | None = None,
-    secrets: WebhookSecrets = SECRETS,
+    secrets: WebhookSecrets = WEBHOOK_SECRETS,
     request_hash: str | None = None,
     caller: FakeCaller | UnknownCaller = ACME,
     **fields: JsonValue,
@@ -84,7 +83,7 @@ def rotate(
     endpoints: FakeWebhookEndpoints,
     *,
     at: int = NOW + 60,
-    secrets: WebhookSecrets = SECRETS,
+    secrets: WebhookSecrets = WEBHOOK_SECRETS,
     request_hash: str | None = None,
     caller: FakeCaller | UnknownCaller = ACME,
 ) -> WebhookEndpointWithSecret:
@@ -123,7 +122,7 @@ def test_a_created_endpoint_has_the_defaults_and_its_first_secret() -> None:
         "disabled_at": None,
         "disabled_reason": None,
         "previous_secret_ends_at": None,
-        "secret": SECRETS.reveal(created.endpoint_id, FIRST),
+        "secret": WEBHOOK_SECRETS.reveal(created.endpoint_id, FIRST),
     }
 
 
@@ -204,7 +203,7 @@ def test_a_workspace_has_at_most_fifty_endpoints() -> None:
 def test_concurrent_requests_do_not_exceed_the_limit() -> None:
     endpoints = full()
     create_webhook_endpoint = CreateWebhookEndpoint(
-        endpoints, FakeAgents(), FakeWebhookTargets(), SECRETS, FakeClock(NOW)
+        endpoints, FakeAgents(), FakeWebhookTargets(), WEBHOOK_SECRETS, FakeClock(NOW)
     )
 
     async def race() -> list[Any]:
@@ -244,7 +243,7 @@ def test_a_request_that_crashed_after_the_write_is_recognized_by_its_hash() -> N
 def test_a_repeated_create_returns_the_endpoint_with_its_secret() -> None:
     endpoints = FakeWebhookEndpoints()
     created = create(endpoints)
-    repeating = CreateWebhookEndpoint(endpoints, FakeAgents(), FakeWebhookTargets(), SECRETS, FakeClock(NOW))
+    repeating = CreateWebhookEndpoint(endpoints, FakeAgents(), FakeWebhookTargets(), WEBHOOK_SECRETS, FakeClock(NOW))
 
     assert asyncio.run(repeating.repeat(created.endpoint_id, ACME)) == created
     with pytest.raises(WebhookEndpointNotFound):
@@ -395,7 +394,7 @@ def test_a_rotation_returns_the_next_secret_and_the_one_before_signs_too_for_a_d
 
     rotated = rotate(endpoints)
 
-    assert rotated.secret == SECRETS.reveal(ENDPOINT_ID, SECOND)
+    assert rotated.secret == WEBHOOK_SECRETS.reveal(ENDPOINT_ID, SECOND)
     assert rotated.previous_secret_ends_at == NOW + 60 + DAY
     stored = endpoints.stored[ENDPOINT_ID]
     assert stored.secrets_at(NOW + 60 + DAY - 1) == (SECOND, FIRST)
@@ -433,7 +432,7 @@ def test_a_repeated_rotation_is_recognized_by_its_hash() -> None:
 
     assert raised.value.resource_id == ENDPOINT_ID
     assert endpoints.stored[ENDPOINT_ID].secret == SECOND
-    repeating = RotateWebhookSecret(endpoints, SECRETS, FakeClock(NOW + 60))
+    repeating = RotateWebhookSecret(endpoints, WEBHOOK_SECRETS, FakeClock(NOW + 60))
     assert asyncio.run(repeating.repeat(ENDPOINT_ID, ACME)) == rotated
 
 
@@ -446,19 +445,21 @@ def test_a_rotation_whose_answer_was_lost_is_not_made_twice() -> None:
 
     endpoints = Losing(webhook_endpoint())
 
-    assert rotate(endpoints).secret == SECRETS.reveal(ENDPOINT_ID, SECOND)
+    assert rotate(endpoints).secret == WEBHOOK_SECRETS.reveal(ENDPOINT_ID, SECOND)
     assert endpoints.stored[ENDPOINT_ID].secrets_at(NOW + 61) == (SECOND, FIRST)
 
 
 def test_concurrent_rotations_each_make_a_secret_of_their_own() -> None:
     endpoints = FakeWebhookEndpoints(webhook_endpoint())
-    rotate_webhook_secret = RotateWebhookSecret(endpoints, SECRETS, FakeClock(NOW + 60))
+    rotate_webhook_secret = RotateWebhookSecret(endpoints, WEBHOOK_SECRETS, FakeClock(NOW + 60))
 
     async def race() -> set[str]:
         rotated = await asyncio.gather(*(rotate_webhook_secret(ENDPOINT_ID, ACME) for _ in range(2)))
         return {each.secret for each in rotated}
 
-    assert asyncio.run(race()) == {SECRETS.reveal(ENDPOINT_ID, SecretVersion("a1", number)) for number in (2, 3)}
+    assert asyncio.run(race()) == {
+        WEBHOOK_SECRETS.reveal(ENDPOINT_ID, SecretVersion("a1", number)) for number in (2, 3)
+    }
     assert endpoints.stored[ENDPOINT_ID].secrets_at(NOW + 61) == (SecretVersion("a1", 3), SECOND)
 
 
@@ -468,7 +469,7 @@ def test_a_rotation_and_an_update_at_the_same_time_both_apply() -> None:
 
     async def race() -> None:
         await asyncio.gather(
-            RotateWebhookSecret(endpoints, SECRETS, FakeClock(NOW + 60))(ENDPOINT_ID, ACME),
+            RotateWebhookSecret(endpoints, WEBHOOK_SECRETS, FakeClock(NOW + 60))(ENDPOINT_ID, ACME),
             update_webhook_endpoint(ENDPOINT_ID, {"description": "Mine"}, ACME),
         )
 

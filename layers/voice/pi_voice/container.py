@@ -306,7 +306,7 @@ def manage_agents() -> "ManageAgents":
     """Build `ManageAgents` with its adapters."""
     from pi_voice.use_cases.manage_agents import ManageAgents
 
-    return ManageAgents(agents())
+    return ManageAgents(agents(), webhook_endpoints())
 
 
 @cache
@@ -387,9 +387,13 @@ def save_transcript() -> "SaveTranscript":
 @cache
 def call_tool() -> "CallTool":
     """Build `CallTool` with its adapters."""
+    from pi_voice.adapters.tool_sender import ToolSender
     from pi_voice.use_cases.call_tool import CallTool
+    from pi_voice.use_cases.run_server_tool import RunServerTool
 
-    return CallTool(agents(), sessions(), tool_calls())
+    sender = ToolSender(settings.webhook_url_policy(os.environ))
+    run = RunServerTool(tool_calls(), webhook_endpoints(), webhook_deliveries(), webhook_secrets(), sender)
+    return CallTool(agents(), sessions(), tool_calls(), run)
 
 
 @cache

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pi_voice.domain.pagination import Page
     from pi_voice.domain.session_api import ListSessionsQuery
     from pi_voice.domain.sessions import Medium, Participant, Session, SessionCompletion, Tombstone
-    from pi_voice.domain.tool_calls import ToolCall
+    from pi_voice.domain.tool_calls import Run, StoredToolCall, ToolCall
     from pi_voice.domain.tools import Tool
     from pi_voice.domain.transcripts import TranscriptTurn
     from pi_voice.domain.usage import TokenUsage
@@ -269,17 +269,36 @@ class Checkpoints(Protocol):
         ...
 
 
+FinishedRun = Literal["recorded", "full", "superseded", "deleted"]
+"""What came of recording the answer of a run."""
+
+
 class ToolCalls(Protocol):
     """Store of the tool calls of sessions."""
 
-    async def record(self, session: Session, call: ToolCall, size: int) -> Session | None:
-        """Record a call of a session. When this returns, it is durable.
+    async def record(self, session: Session, call: ToolCall, size: int, run: Run | None = None) -> Session | None:
+        """Record a call of a session, with its run if it has one. When this returns, it is durable.
 
         None if the session is not active, if a call was recorded since it was read, or if this call is recorded.
         """
         ...
 
-    async def find(self, session_id: SessionId, call_id: str) -> ToolCall | None:
+    async def run_again(self, session_id: SessionId, call_id: str, before: Run, ends_at: int) -> Run | None:
+        """Begin another run of a call whose run ended without an answer.
+
+        None if another request did, or if the answer was recorded since.
+        """
+        ...
+
+    async def finish(self, session_id: SessionId, call: ToolCall, run: Run, size: int, limit: int) -> FinishedRun:
+        """Record the answer of a run, also if the session has ended meanwhile. When it is `recorded`, it is durable.
+
+        `full`: with `size` more bytes the session's calls would exceed `limit`. `superseded`: another run has begun, or
+        has ended. `deleted`: the session was.
+        """
+        ...
+
+    async def find(self, session_id: SessionId, call_id: str) -> StoredToolCall | None:
         """Return a recorded call."""
         ...
 
@@ -428,6 +447,10 @@ class WebhookDeliveries(Protocol):
         """Turn a pending delivery into a cancelled one; None if another try was begun or it ended."""
         ...
 
+    async def put(self, delivery: Delivery) -> None:
+        """Store a delivery that has ended, in place of an earlier one of the same id."""
+        ...
+
     async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
         """Make a delivery that has ended due again, with all its tries; None if it changed since it was read."""
         ...
@@ -462,7 +485,9 @@ class SignedRequest(NamedTuple):
     secrets: tuple[str, ...]
 
 
-SendError = Literal["timeout", "connection_failed", "tls_failed", "address_refused", "redirected", "http_error"]
+SendError = Literal[
+    "timeout", "connection_failed", "tls_failed", "address_refused", "redirected", "http_error", "response_too_large"
+]
 """Why a request to a webhook endpoint failed."""
 
 
@@ -475,7 +500,7 @@ class Sent(NamedTuple):
     error: SendError | None
     """None for a response with a status from 200 to 299."""
     response: bytes = b""
-    """First kilobyte of the response."""
+    """Response to a tool call, or the first kilobyte of another one."""
 
 
 class WebhookSender(Protocol):
@@ -483,6 +508,17 @@ class WebhookSender(Protocol):
 
     async def send(self, request: SignedRequest) -> Sent:
         """Send one request within the time limit of a try. Never raises because of the receiver."""
+        ...
+
+
+class ToolSender(Protocol):
+    """Sends signed tool calls to webhook endpoints, on connections that stay open."""
+
+    async def send(self, request: SignedRequest, seconds: float) -> Sent:
+        """Send one request, and read its whole response, at most MAX_RESPONSE_BYTES, within a time in seconds.
+
+        Never raises because of the receiver.
+        """
         ...
 
 

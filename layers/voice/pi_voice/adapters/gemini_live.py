@@ -168,7 +168,7 @@ def _tools(request: LiveTokenRequest, profile: LiveModel) -> dict[str, Any]:
 def _live_tools(request: LiveTokenRequest, profile: LiveModel) -> list[LiveTool]:
     """Return what the client has to know of the tools."""
     tools = [
-        LiveTool(name=tool.name, where="client", speaks=tool.speaks if profile.takes_scheduling else None)
+        LiveTool(name=tool.name, where=tool.run.where, speaks=tool.speaks if profile.takes_scheduling else None)
         for tool in request.tools
     ]
     return [*tools, *[LiveTool(name=HANG_UP, where="client", speaks=None)] * request.may_hang_up]

@@ -124,8 +124,9 @@ class LiveTool(Document):
 
     name: str
     """Name of the function; the built-in `hang_up` is to end the call once the agent's sentence was played."""
-    where: Literal["client"]
-    """Where it runs; `client`: your page runs it, answers Gemini and records the call."""
+    where: Literal["client", "server"]
+    """Where it runs. `client`: your page runs it, answers Gemini and records the call. `server`: your page sends the
+    call to `POST /sessions/{session_id}/tool-calls`, and answers Gemini with its `response`."""
     speaks: Speaks | None
     """`scheduling` of the answer, in capitals, if the live model takes one; else null."""
 

@@ -11,7 +11,7 @@
     │   └── AgentVersionNotFound
     ├── WebhookEndpointNotFound · WebhookDeliveryNotFound 404
     ├── SessionNotActive · SessionActive · SessionNotCompleted 409
-    ├── TranscriptGap · TranscriptConflict · AgentVersionConflict · IdempotencyInProgress 409
+    ├── TranscriptGap · TranscriptConflict · AgentVersionConflict · ToolCallInProgress · IdempotencyInProgress 409
     ├── RequestTooLarge · TranscriptTooLarge 413
     ├── UnsupportedMediaType 415
     ├── IdempotencyKeyReused 422
@@ -282,6 +282,15 @@ class AgentVersionConflict(VoiceError):
             f"The agent has changed: its current version is {version}. Get it, make your change again, and send it "
             f'with If-Match: "{version}".'
         )
+
+
+class ToolCallInProgress(VoiceError):
+    """Another request runs this tool call."""
+
+    status = 409
+    code = "tool_call_in_progress"
+    default_message = "This tool call is in progress. Try again in a moment, with the same call_id, to get its answer."
+    retryable = True
 
 
 class IdempotencyInProgress(VoiceError):

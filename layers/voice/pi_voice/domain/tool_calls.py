@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field, JsonValue, StringConstraints
 from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document, JsonObject
 from pi_voice.domain.errors import ErrorDetail, ToolCallsTooLarge
+from pi_voice.domain.ids import EventId
 from pi_voice.domain.json_text import one_line
 from pi_voice.domain.row_limits import MAX_RESULT_DEPTH, is_deeper, size_of
 from pi_voice.domain.tools import ToolName
@@ -27,8 +28,14 @@ _MAX_LINE_CHARACTERS: Final = 4_000
 CallId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 """Id of a tool call, as Gemini gives it: 1 to 128 visible ASCII characters."""
 
-ToolCallStatus = TypeAliasType("ToolCallStatus", Literal["succeeded", "failed", "timeout"])
+ToolCallOutcome = TypeAliasType("ToolCallOutcome", Literal["succeeded", "failed", "timeout"])
 """How a tool call ended."""
+
+ToolCallStatus = TypeAliasType("ToolCallStatus", Literal["running", "succeeded", "failed", "timeout"])
+"""How a tool call ended.
+
+`running`: it has not ended, or its end was not recorded, and it may or may not have taken effect.
+"""
 
 
 class CallToolRequest(Document):
@@ -41,8 +48,9 @@ class CallToolRequest(Document):
     arguments: JsonObject = Field(default={})
     """Arguments of the function call, up to 8 KB of JSON."""
     response: JsonObject | None = None
-    """What the page answered to Gemini, up to 64 KB of JSON; required for a tool that the page runs."""
-    status: ToolCallStatus = "succeeded"
+    """What the page answered to Gemini, up to 64 KB of JSON: required for a tool that the page runs, and not taken for
+    one that runs on your server."""
+    status: ToolCallOutcome = "succeeded"
     """How the call ended on the page."""
     milliseconds: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
     """Duration of the call on the page."""
@@ -64,7 +72,25 @@ class ToolCall(Document):
     milliseconds: int | None = None
     """Duration of the call; null if the page did not report it."""
     called_at: int
-    """When it was recorded."""
+    """When it was first recorded."""
+
+
+class Run(NamedTuple):
+    """A run of a tool on a server that has not ended."""
+
+    event_id: EventId
+    """Sent as `webhook-id`, the same over all runs of one call."""
+    number: int
+    """Counted from 1: a call is run again if its function ended without recording an answer."""
+    ends_at: int
+    """When another run may begin."""
+
+
+class StoredToolCall(NamedTuple):
+    """A tool call, and its run unless that has ended."""
+
+    call: ToolCall
+    run: Run | None = None
 
 
 def check_size(request: CallToolRequest, recorded_bytes: int) -> int:

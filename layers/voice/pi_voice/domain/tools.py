@@ -1,11 +1,13 @@
 """Tools of an agent: what it can do besides talking."""
 
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 from typing_extensions import TypeAliasType
 
 from pi_voice.domain.base import Document, JsonObject
+from pi_voice.domain.ids import EndpointId
 
 MAX_TOOLS: Final = 20
 
@@ -19,11 +21,29 @@ Speaks = TypeAliasType("Speaks", Literal["when_idle", "interrupt", "silent"])
 """When the agent speaks about the answer of a tool."""
 
 
-class ToolRun(Document):
-    """Where a tool runs."""
+DEFAULT_TIMEOUT_SECONDS: Final = 10
+
+
+class ClientRun(Document):
+    """A tool that the page runs."""
 
     where: Literal["client"]
     """`client`: the page runs it, and reports what it did."""
+
+
+class ServerRun(Document):
+    """A tool that runs on your server."""
+
+    where: Literal["server"]
+    """`server`: Pi Voice asks a webhook endpoint, and returns its answer to the page."""
+    endpoint_id: EndpointId
+    """Webhook endpoint that answers the calls."""
+    timeout_seconds: Annotated[int, Field(ge=1, le=15)] = DEFAULT_TIMEOUT_SECONDS
+    """Time limit of a call in seconds, 1 to 15."""
+
+
+ToolRun = TypeAliasType("ToolRun", Annotated[ClientRun | ServerRun, Field(discriminator="where")])
+"""Where a tool runs."""
 
 
 class Tool(Document):
@@ -43,3 +63,10 @@ class Tool(Document):
 
 Tools = Annotated[tuple[Tool, ...], Field(max_length=MAX_TOOLS)]
 """The tools of an agent, up to 20."""
+
+
+def server_runs(tools: Iterable[Tool]) -> Iterator[tuple[int, ServerRun]]:
+    """Yield the tools that run on a server, each with its position."""
+    for number, tool in enumerate(tools):
+        if isinstance(tool.run, ServerRun):
+            yield number, tool.run

@@ -15,7 +15,7 @@ class ListWebhookDeliveriesQuery(PageQuery):
 
 
 class WebhookDelivery(Document):
-    """The delivery of one event to one endpoint, without the event's content."""
+    """The delivery of one event or one tool call to one endpoint, without its content."""
 
     delivery_id: DeliveryId
     """Delivery id: the event's id, a dot, and the endpoint's id."""
@@ -24,13 +24,13 @@ class WebhookDelivery(Document):
     endpoint_id: EndpointId
     """Endpoint that receives the event."""
     type: str
-    """Type of the event."""
+    """Type of the event, or `tool.call`."""
     session_id: SessionId | None
-    """Session of the event; null for `endpoint.test`."""
+    """Session of the event or call; null for `endpoint.test`."""
     status: DeliveryStatus
     """`pending`, `succeeded`, `failed` after the last try, or `cancelled`."""
     tries: int
-    """Number of tries, up to 8, since the event was last redelivered."""
+    """Number of tries, up to 8, since the event was last redelivered. A tool call has one, or another after a crash."""
     created_at: int
     """When the delivery was created."""
     next_try_at: int | None
@@ -43,7 +43,10 @@ class WebhookDelivery(Document):
     """Duration of the last try in milliseconds."""
     error: str | None
     """Why the last try failed: `timeout`, `connection_failed`, `tls_failed`, `address_refused`, `redirected`,
-    `http_error`, or `internal_error` for an error in Pi Voice; null if it did not."""
+    `http_error`, or `internal_error` for an error in Pi Voice; null if it did not.
+
+    Of a tool call also `refused` (4xx with an object), `invalid_response` and `response_too_large`.
+    """
     response: str | None
     """First kilobyte of the last response; only for `endpoint.test`."""
 

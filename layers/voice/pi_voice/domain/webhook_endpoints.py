@@ -21,7 +21,7 @@ class SecretVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """A URL that receives events, and from tools' calls later. All instants are Unix seconds."""
+    """A URL that receives events and tool calls. All instants are Unix seconds."""
 
     endpoint_id: EndpointId
     workspace: WorkspaceId

@@ -29,6 +29,9 @@ EndStatus = Literal["completed", "failed"]
 TEST: Final = "endpoint.test"
 """Type of the event that `POST /webhook-endpoints/{endpoint_id}/test` sends."""
 
+TOOL_CALL: Final = "tool.call"
+"""Type of the request to a webhook endpoint that runs a tool. It is no event: it is not repeated, and has an answer."""
+
 MAX_OWED_EVENTS: Final = 50
 """Maximum number of events that a session owes. Further ones are not sent; only manual extractions can make so many."""
 

@@ -1,7 +1,9 @@
 """Create, get, list, update and delete agents, and their versions."""
 
+import asyncio
 import re
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic_core import to_json
@@ -21,23 +23,26 @@ from pi_voice.domain.agents import (
 from pi_voice.domain.base import UNKNOWN_FIELD, parse_request
 from pi_voice.domain.call_agent import check_texts
 from pi_voice.domain.errors import AgentVersionNotFound, AlreadyProcessed, ErrorDetail, InvalidRequest, StorageError
-from pi_voice.domain.ids import AgentId, Clock, uuid7
+from pi_voice.domain.ids import AgentId, Clock, WorkspaceId, uuid7
 from pi_voice.domain.merge_patch import MergePatch, merge
 from pi_voice.domain.output_schema_validation import validate_output_schema
 from pi_voice.domain.pagination import Page
 from pi_voice.domain.preconditions import check_if_match
 from pi_voice.domain.tool_validation import validate_tools
-from pi_voice.ports import Agents, Caller
+from pi_voice.domain.tools import Tool, server_runs
+from pi_voice.ports import Agents, Caller, WebhookEndpoints
 from pi_voice.use_cases.authorization import authorized_agent, version_of
 
 _SAVE_ATTEMPTS: Final = 5
+_NO_ENDPOINT: Final = "Is no webhook endpoint of this workspace. List yours with GET /api/v1/voice/webhook-endpoints."
 
 
 class ManageAgents:
     """Agents of a workspace and their versions."""
 
-    def __init__(self, agents: Agents, clock: Clock = time.time) -> None:
+    def __init__(self, agents: Agents, endpoints: WebhookEndpoints, clock: Clock = time.time) -> None:
         self._agents = agents
+        self._endpoints = endpoints
         self._clock = clock
 
     async def create_agent(self, request: CreateAgentRequest, caller: Caller) -> SavedAgent:
@@ -46,6 +51,7 @@ class ManageAgents:
         now = int(self._clock())
         agent = _version(request, AgentId(uuid7(self._clock)), 1, created_at=now, updated_at=now)
         saved = _checked(agent)
+        await self._check_endpoints(workspace, agent.tools)
         if not await self._agents.save(workspace, agent):
             raise StorageError
         return saved
@@ -141,7 +147,19 @@ class ManageAgents:
             updated_at=int(self._clock()),
         )
         saved = _checked(agent)
+        await self._check_endpoints(owned.workspace, agent.tools)
         return saved if await self._agents.save(owned.workspace, agent, request_hash) else None
+
+    async def _check_endpoints(self, workspace: WorkspaceId, tools: Sequence[Tool]) -> None:
+        """Raise InvalidRequest for tools on a server whose webhook endpoint the workspace does not have."""
+        named = dict(server_runs(tools))
+        ids = {run.endpoint_id for run in named.values()}
+        found = await asyncio.gather(*(self._endpoints.find(workspace, endpoint_id) for endpoint_id in ids))
+        known = {endpoint.endpoint_id for endpoint in found if endpoint is not None}
+        missing = [number for number, run in named.items() if run.endpoint_id not in known]
+        if missing:
+            details = [ErrorDetail(f"tools.{number}.run.endpoint_id", _NO_ENDPOINT) for number in missing]
+            raise InvalidRequest(details=details)
 
 
 def _config(agent: Agent) -> AgentConfig:

@@ -2,9 +2,10 @@
 
 import time
 
-from pi_voice.domain.errors import WebhookDeliveryNotFound, WebhookEndpointNotFound
+from pi_voice.domain.errors import InvalidRequest, WebhookDeliveryNotFound, WebhookEndpointNotFound
 from pi_voice.domain.ids import Clock, DeliveryId, EndpointId
 from pi_voice.domain.webhook_delivery_api import WebhookDelivery
+from pi_voice.domain.webhook_events import TOOL_CALL
 from pi_voice.ports import Caller, DeliveryQueue, WebhookDeliveries, WebhookEndpoints
 from pi_voice.use_cases.authorization import authorized_endpoint
 from pi_voice.use_cases.webhook_authorization import delivery_to, put_in_queue
@@ -30,10 +31,12 @@ class RedeliverWebhook:
     async def __call__(self, endpoint_id: EndpointId, delivery_id: DeliveryId, caller: Caller) -> WebhookDelivery:
         """Make a delivery pending again, with all its tries, and queue it. A pending one does not change.
 
-        Raises WebhookEndpointNotFound, WebhookDeliveryNotFound.
+        Raises WebhookEndpointNotFound, WebhookDeliveryNotFound, and InvalidRequest for a tool call.
         """
         endpoint = await authorized_endpoint(caller, self._endpoints, endpoint_id)
         delivery = await delivery_to(endpoint, self._deliveries, delivery_id)
+        if delivery.type == TOOL_CALL:
+            raise InvalidRequest("This is a tool call, which is not delivered again: its call has gone on without it.")
         if delivery.status == "pending":
             return WebhookDelivery.of(delivery)
         again = await self._deliveries.redeliver(delivery, int(self._clock()))

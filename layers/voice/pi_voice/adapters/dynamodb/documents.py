@@ -21,6 +21,7 @@ _LIMITS: Final = {
     "string_too_short",
     "too_long",
     "too_short",
+    "union_tag_invalid",
 }
 """Errors of values that have the right type."""
 
@@ -65,9 +66,19 @@ def _construct(kind: Any, value: Any) -> Any:
     if get_origin(kind) is dict:
         return {name: _construct(get_args(kind)[1], each) for name, each in value.items()}
     if get_origin(kind) in (Union, UnionType) and value is not None:
-        [kind, *others] = set(get_args(kind)) - {NoneType}
-        return value if others else _construct(kind, value)
+        return _construct(_member(get_args(kind), value), value)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = {name: field.annotation for name, field in kind.model_fields.items() if name in value}
         return kind.model_construct(**{name: _construct(fields[name], value[name]) for name in fields})
     return value
+
+
+def _member(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Return the type of a union that fits a value: of several documents, the one that has most of its fields."""
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
+    if len(kinds) == 1:
+        return kinds[0]
+    documents = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if isinstance(value, dict) and documents:
+        return max(documents, key=lambda kind: len(kind.model_fields.keys() & value.keys()))
+    return object  # as it is

@@ -42,21 +42,16 @@ class DynamoWebhookDeliveries(Table):
 
         An existing one is not changed.
         """
-        values = {name: getattr(delivery, name) for name in _FIELDS}
-        item = {name: value for name, value in values.items() if value is not None}
-        item["ttl"] = delivery.created_at + RETENTION_SECONDS
-        if delivery.due_at is not None:
-            item["due_shard"] = delivery.due_shard
+        item, is_new = _item(delivery), "attribute_not_exists(delivery_id)"
         try:
-            await self._request(
-                "put_item",
-                TableName=self._name,
-                Item=to_item(item),
-                ConditionExpression="attribute_not_exists(delivery_id)",
-            )
+            await self._request("put_item", TableName=self._name, Item=to_item(item), ConditionExpression=is_new)
         except ConditionFailed:
             return False
         return True
+
+    async def put(self, delivery: Delivery) -> None:
+        """Store a delivery that has ended, in place of an earlier one of the same id."""
+        await self._request("put_item", TableName=self._name, Item=to_item(_item(delivery)))
 
     async def find(self, endpoint_id: EndpointId, delivery_id: DeliveryId) -> Delivery | None:
         """Return a delivery; an invalid id sends no request. Raises UnreadableRow."""
@@ -229,6 +224,14 @@ class DynamoWebhookDeliveries(Table):
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         )
         return self._read(delivery_of, from_item(answer["Attributes"]))
+
+
+def _item(delivery: Delivery) -> Item:
+    values = {name: getattr(delivery, name) for name in _FIELDS}
+    item = {name: value for name, value in values.items() if value is not None}
+    if delivery.due_at is not None:
+        item["due_shard"] = delivery.due_shard
+    return {**item, "ttl": delivery.created_at + RETENTION_SECONDS}
 
 
 def delivery_of(item: Item) -> Delivery:

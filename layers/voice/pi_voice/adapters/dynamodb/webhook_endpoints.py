@@ -1,14 +1,16 @@
 """Webhook endpoints, in the partition of their workspace."""
 
 from dataclasses import fields
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pi_voice.adapters.dynamodb.attributes import Item, from_item, to_item
 from pi_voice.adapters.dynamodb.table import ConditionFailed, Table
 from pi_voice.domain.ids import EndpointId, WorkspaceId, is_uuid
 from pi_voice.domain.pagination import Page, decode_cursor, encode_cursor
-from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
+
+if TYPE_CHECKING:  # most functions do not need these models
+    from pi_voice.domain.webhook_endpoint_api import ListWebhookEndpointsQuery, WebhookDisabledReason
 
 _PLAIN: Final = {field.name for field in fields(WebhookEndpoint)} - {"events", "include", "secret", "previous_secret"}
 """Fields that are stored as they are."""
@@ -31,7 +33,7 @@ class DynamoWebhookEndpoints(Table):
         """
         return self._readable(_endpoint, await self._all(self._list(workspace)))
 
-    async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
+    async def page(self, workspace: WorkspaceId, query: "ListWebhookEndpointsQuery") -> Page[WebhookEndpoint]:
         """Return one page of a workspace's endpoints, newest first, of at most one megabyte; raises InvalidCursor."""
         request = {**self._list(workspace), "Limit": query.limit + 1}
         if query.cursor is not None:
@@ -102,7 +104,7 @@ class DynamoWebhookEndpoints(Table):
         )
 
     async def disable(
-        self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
+        self, endpoint: WebhookEndpoint, reason: "WebhookDisabledReason", now: int
     ) -> WebhookEndpoint | None:
         """Disable an endpoint and return it.
 
