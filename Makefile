@@ -113,6 +113,7 @@ build: .venv-sam ## Build the functions and the layer (ARCH=arm64 or x86_64)
 	@bin="$$(deploy/find_python.sh $(RUNTIME))" && PATH="$$bin:$$PATH" \
 	  .venv-sam/bin/sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCH) >/dev/null # advice
 	@.venv-sam/bin/python deploy/pin_architecture.py $(BUILD_DIR)/template.yaml $(ARCH)
+	@$(if $(TOOL_CALL_CONCURRENCY),.venv-sam/bin/python deploy/provision_tool_calls.py $(BUILD_DIR) "$(TOOL_CALL_CONCURRENCY)")
 	@echo "Built in $(BUILD_DIR)."
 
 # Built aside and renamed, one at a time, for commands that start together.
@@ -128,7 +129,7 @@ $(LOCAL_BUILD_DIR)/template.yaml: $(DEPLOYED)
 validate: .venv-sam ## Check the template
 	@.venv-sam/bin/sam validate --lint
 
-deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ...")
+deploy: build .venv ## Build and deploy (STACK=pi-voice LIVEKIT_URL=wss://... PARAMETERS="LogLevel=DEBUG ..." TOOL_CALL_CONCURRENCY=2)
 	@.venv-sam/bin/sam deploy --config-file "$(CURDIR)/samconfig.toml" \
 	  --template-file $(BUILD_DIR)/template.yaml --stack-name $(STACK) \
 	  --parameter-overrides Architecture=$(ARCH) $(if $(LIVEKIT_URL),LiveKitUrl=$(LIVEKIT_URL)) $(PARAMETERS)

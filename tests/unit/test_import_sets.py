@@ -35,6 +35,7 @@ LIVEKIT: Final = READS | {"aiohttp", "livekit", "google.protobuf", "jwt"}
 GENAI: Final = READS | {"aiohttp", "google.genai"}
 
 EXCEPTIONS: Final = {
+    "CallTool": READS | {"aiohttp"},  # asks the endpoints of tools on a server
     "CompleteSession": GENAI,  # closes the room after the extraction, and imports LiveKit's SDK then
     "DeliverEvent": READS | {"aiohttp"},
     "ReceiveLivekitWebhook": READS | {"jwt"},  # calls LiveKit only after a hang-up

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any, Final
 
 import boto3
 import pytest
@@ -497,3 +498,76 @@ def test_make_deploy_passes_sam_the_project_s_settings_file() -> None:
     ).stdout
 
     assert f'--config-file "{ROOT}/samconfig.toml"' in planned
+
+
+SAM_PYTHON: Final = str(ROOT / ".venv-sam/bin/python")
+TRANSFORM: Final = """
+import json, sys, unittest.mock, yaml
+from samtranslator.translator.transform import transform
+template = yaml.safe_load(open(sys.argv[1]))
+template["Globals"] = {"Function": {"Runtime": "python3.13", "Handler": "app.handler"}}
+with unittest.mock.patch("boto3.session.Session.region_name", "us-east-1"):
+    print(json.dumps(transform(template, {}, unittest.mock.Mock(load=lambda: {}))["Resources"]))
+"""
+
+
+def built_with_tool_calls(folder: Path, layer: str, containers: str = "2") -> subprocess.CompletedProcess[str]:
+    """Write what the build makes of one function and its layer, and provision it."""
+    for part, content in (("CallTool", "import pi_voice"), ("VoiceLayer/python", layer)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / part / "app.py").write_text(content)
+    api = {"Type": "HttpApi", "Properties": {"ApiId": {"Ref": "Api"}, "Method": "POST", "Path": "/tool-calls"}}
+    resources = {
+        "Api": {"Type": "AWS::Serverless::HttpApi"},
+        "VoiceLayer": {"Type": "AWS::Serverless::LayerVersion", "Properties": {"ContentUri": "s3://bucket/layer"}},
+        "CallTool": {
+            "Type": "AWS::Serverless::Function",
+            "Properties": {"CodeUri": "s3://bucket/code", "Layers": [{"Ref": "VoiceLayer"}], "Events": {"Api": api}},
+        },
+    }
+    (folder / "template.yaml").write_text(yaml.safe_dump({"Resources": resources}))
+    command = [SAM_PYTHON, str(ROOT / "deploy/provision_tool_calls.py"), str(folder), containers]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def transformed(folder: Path) -> dict[str, Any]:
+    """Return the resources that CloudFormation makes of a template."""
+    command = [SAM_PYTHON, "-c", TRANSFORM, str(folder / "template.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    resources: dict[str, Any] = json.loads(done.stdout)
+    return resources
+
+
+def test_provisioned_tool_calls_are_those_of_the_deployed_code(tmp_path: Path) -> None:
+    versions = []
+    for layer in ("first", "second", "first"):
+        assert built_with_tool_calls(tmp_path, layer).returncode == 0
+        resources = transformed(tmp_path)
+        [alias] = [each for each in resources.values() if each["Type"] == "AWS::Lambda::Alias"]
+        assert alias["Properties"]["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 2}
+        version, _ = alias["Properties"]["FunctionVersion"]["Fn::GetAtt"]
+        assert resources[version]["Type"] == "AWS::Lambda::Version"
+        versions.append(version)
+
+    first, second, again = versions
+    assert first != second  # although only the layer has changed
+    assert first == again
+
+
+def test_the_api_calls_the_provisioned_containers(tmp_path: Path) -> None:
+    built_with_tool_calls(tmp_path, "first")
+
+    resources = transformed(tmp_path)
+    [alias] = [name for name, each in resources.items() if each["Type"] == "AWS::Lambda::Alias"]
+    [permission] = [each for each in resources.values() if each["Type"] == "AWS::Lambda::Permission"]
+    assert permission["Properties"]["FunctionName"] == {"Ref": alias}
+    assert alias in json.dumps(resources["Api"]["Properties"]["Body"])
+
+
+@pytest.mark.parametrize("containers", ["0", "1001", "two", "-1", "\u0662"])
+def test_a_wrong_number_of_containers_ends_the_build(containers: str, tmp_path: Path) -> None:
+    done = built_with_tool_calls(tmp_path, "first", containers)
+
+    assert done.returncode == 1
+    assert "TOOL_CALL_CONCURRENCY" in done.stderr
+    assert "AutoPublishAlias" not in (tmp_path / "template.yaml").read_text()
