@@ -32,6 +32,7 @@ A scenario (-D) says which processes run. BUG_* breaks one rule; then the scenar
 #define SAVED 1                  /* turns saved before the scenario begins */
 #endif
 #define TURNS 2
+#define MAX_RUNS 3               /* of one call of a server tool */
 #define REPEATS 1                /* a write or a request that had no response is sent once more */
 #define IDS 4                    /* transcripts that are in use at a time, from 1; a lost one is garbage */
 #define ANY 15                   /* a condition that a write does not have */
@@ -80,6 +81,10 @@ bool started;                    /* started_at is set */
 byte checkpoints;                /* turns in checkpoint pieces */
 bool called;                     /* tool_calls is 1 */
 bool call_piece;                 /* the piece of that call is stored */
+#ifdef RUNNING
+byte runs;                       /* runs of that call, if its tool is on a server and its answer is not recorded; else 0 */
+byte answer_of;                  /* the run whose answer is recorded; 0 without one */
+#endif
 byte pieces[IDS];                /* turns in transcript pieces, by transcript id */
 bool expiring[IDS];              /* these pieces have the TTL of a loser */
 bool held[IDS];                  /* by a process */
@@ -124,6 +129,7 @@ byte faults = FAULTS;            /* of all kinds together that may still happen 
 
 byte acknowledged;               /* turns */
 bool call_acknowledged;          /* the tool call */
+byte answer_acknowledged;        /* the run whose answer a page has got; 0 without one */
 bool ended;                      /* the session was completed or failed */
 bool deleted;                    /* delete took effect */
 byte happened;                   /* events that were owed at any time */
@@ -256,6 +262,42 @@ inline record_tool_call() {
   :: else
   fi
 }
+
+#ifdef RUNNING
+/* The call is recorded with its first run. */
+inline record_run() {
+  record_tool_call();
+  if
+  :: ok -> runs = 1
+  :: else
+  fi
+}
+
+/* Transition `run_tool_again`: if no other request began a run since the read, and no answer was recorded. */
+inline run_tool_again(number) {
+  ok = (call_piece && runs == number);
+  if
+  :: ok -> runs = number + 1
+  :: else
+  fi
+}
+
+/* Transition `finish_tool_call`: if the row is no tombstone, and the run is the latest one. The session may have ended. */
+inline finish_tool_call(number) {
+#ifdef BUG_ANSWER_OF_EARLIER_RUN
+  ok = (row != NO_ROW && row != DELETED && call_piece);
+#else
+  ok = (row != NO_ROW && row != DELETED && call_piece && runs == number);
+#endif
+  if
+  :: ok ->
+     runs = 0;
+     assert(answer_acknowledged == 0 || answer_acknowledged == number);   /* an answer that a page has got stays */
+     answer_of = number
+  :: else
+  fi
+}
+#endif
 
 /* Transition `report_usage`: if the row exists and is no tombstone, and the usage is unchanged. No other write reads the
    usage, so the model only knows that it is content. */
@@ -508,7 +550,7 @@ inline forget(p) {
 
 mtype = { IDLE, OK, REFUSED, TIMEOUT };
 mtype = { L_CREATE, L_SAVE, L_CALL, L_USAGE, L_COUNT_RENEWAL, L_RENEW, L_HANG_UP, L_PUT, L_EXPIRE, L_COMPLETE, L_FAIL, L_SAVE_EXTRACTION,
-          L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET, L_START, L_CLEAR };
+          L_MERGE, L_SET_DUTIES, L_PUT_OFF, L_DELETE, L_DELETE_PIECES, L_FORGET, L_START, L_CLEAR, L_RUN, L_RUN_AGAIN, L_FINISH };
 mtype late = IDLE;               /* the write that is still in flight after its process got a timeout */
 byte late_a, late_b, late_c;
 
@@ -603,6 +645,11 @@ end:
 #ifdef EVENTS
        :: late == L_START -> start(LATE)
        :: late == L_CLEAR -> clear_owed_events(late_a, late_b, LATE)
+#endif
+#ifdef RUNNING
+       :: late == L_RUN -> record_run()
+       :: late == L_RUN_AGAIN -> run_tool_again(late_a)
+       :: late == L_FINISH -> finish_tool_call(late_a)
 #endif
        fi;
        ok = false; late = IDLE; late_a = 0; late_b = 0; late_c = 0; DROP(LATE);
@@ -760,6 +807,39 @@ proctype call_tool() {
 killed:
   atomic { answer = 0; repeats = 0 }
 }
+
+#ifdef RUNNING
+/* POST .../tool-calls for a tool on a server; a page repeats the request. Time is abstract, so a run may be begun again
+   while the one before still works. */
+proctype run_tool() {
+  byte answer, number;
+  do
+  :: atomic { runs == 0 && answer_of > 0 && row != DELETED && row != NO_ROW -> answer_acknowledged = answer_of }; break
+  :: number == 0 && row == ACTIVE && !call_piece ->
+     WRITE(NO_COPY, record_run(), L_RUN, 0, 0, 0);
+     if
+     :: answer == OK -> number = 1
+     :: else -> break
+     fi
+  :: atomic { number == 0 && row == ACTIVE && runs > 0 && runs < MAX_RUNS -> number = runs };
+     WRITE(NO_COPY, run_tool_again(number), L_RUN_AGAIN, number, 0, 0);
+     if
+     :: answer == OK -> number++
+     :: else -> break
+     fi
+  :: number > 0 ->                             /* the endpoint has answered */
+     WRITE(NO_COPY, finish_tool_call(number), L_FINISH, number, 0, 0);
+     if
+     :: answer == OK -> answer_acknowledged = number
+     :: else
+     fi;
+     break
+  :: break
+  od;
+killed:
+  atomic { answer = 0; number = 0 }
+}
+#endif
 
 /* POST .../usage, at any time. */
 proctype report_usage_once() {
@@ -1261,6 +1341,10 @@ init {
 #endif
 #ifdef CALLING
     run call_tool();
+#endif
+#ifdef RUNNING
+    run run_tool();
+    run run_tool();
 #endif
 #ifdef REPORTING
     run report_usage_once();

@@ -25,6 +25,9 @@ SCENARIOS: Final = {
     "turns are saved while the call is renewed": "SAVING RENEWING FAULTS=1",
     "a tool is called while the client completes": "CALLING COMPLETING FAULTS=1",
     "a tool is called while the session is deleted": "CALLING COMPLETING DELETING FAULTS=1",
+    "a tool runs on a server while the client completes": "RUNNING COMPLETING SAVED=0 FAULTS=1 MAX_TRIES=1",
+    "a tool runs on a server while the session is deleted": "RUNNING COMPLETING DELETING SAVED=0 FAULTS=0 MAX_TRIES=1",
+    "a tool runs on a server again and again": "RUNNING FAULTS=2",
     "usage is reported while the session is deleted": "REPORTING COMPLETING DELETING FAULTS=1",
     "the client completes while the call is renewed": "COMPLETING RENEWING FAULTS=1",
     "turns are saved while the call is renewed and completed": "SAVING COMPLETING RENEWING FAULTS=0",
@@ -53,6 +56,7 @@ SCENARIOS: Final = {
 BROKEN: Final = {
     "COMPLETE_WITHOUT_STATUS": ("COMPLETING FAULTS=0 BUG_DUTIES_UNCONDITIONAL", "ended"),
     "CALL_RECORDED_AFTER_END": ("CALLING COMPLETING FAULTS=0", "ended"),
+    "ANSWER_OF_EARLIER_RUN": ("RUNNING FAULTS=0", "answer_acknowledged"),
     "COMPLETE_WITHOUT_TURNS": ("SAVING FAULTS=0", "acknowledged"),
     "COMPLETE_WITHOUT_EXPIRY": ("RENEWING FAULTS=0", "abandoned"),
     "EXPIRY_READ_AFTER_CLAIM": ("RENEWING FAULTS=0", "abandoned"),
