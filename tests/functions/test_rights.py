@@ -356,6 +356,24 @@ def events_are_delivered(day: Day, receiver: Receiver) -> None:
     assert api.delete(path).status == 204
 
 
+def tools_run_on_a_server(day: Day, receiver: Receiver) -> None:
+    watch, api = day.watch, day.api
+    endpoint = api.post("/webhook-endpoints", url=receiver.url).data
+    receiver.secret, receiver.statuses = endpoint["secret"], [204]
+    run = {"where": "server", "endpoint_id": endpoint["endpoint_id"]}
+    fields = {"tools": [{"name": "book", "description": "Book a table.", "run": run}]}
+    agent = watch.during("CreateAgent", lambda: api.agent(**fields))
+    assert watch.during("UpdateAgent", lambda: api.patch(f"/agents/{agent}", {"name": "Bea"})).status == 200
+    restore = partial(api.post, f"/agents/{agent}/versions/1/restore")
+    assert watch.during("RestoreAgentVersion", restore).status == 200
+    path = f"/sessions/{api.session(agent)['session_id']}"
+    for call_id in ("one", "two", "two"):
+        call = watch.during("CallTool", lambda: api.post(f"{path}/tool-calls", call_id=call_id, name="book").data)  # noqa: B023
+        assert call["status"] == "succeeded"
+    assert len(receiver.ids) == 2
+    assert api.delete(f"/webhook-endpoints/{endpoint['endpoint_id']}").status == 204
+
+
 @pytest.mark.usefixtures("secrets")
 def test_functions_use_exactly_the_rights_of_the_template(
     functions: Functions, dynamodb: DynamoDBClient, work: Work, watch: Watch, api: Api, front: Front
@@ -366,6 +384,8 @@ def test_functions_use_exactly_the_rights_of_the_template(
     requests_are_repeated(day)
     with Receiver.running() as receiver:
         events_are_delivered(day, receiver)
+        receiver.ids.clear()
+        tools_run_on_a_server(day, receiver)
     webhook_endpoints_are_registered(day)
     a_call_is_made(day, Webhook(functions))
     calls_end_badly(day, front)

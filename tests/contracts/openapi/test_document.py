@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from pi_voice.domain import errors
-from pi_voice.domain.webhook_events import TEST, SessionEventType
+from pi_voice.domain.webhook_events import TEST, TOOL_CALL, SessionEventType
 from tests.support.template import ROOT
 
 DOCUMENT: Final = json.loads((ROOT / "docs" / "openapi.json").read_text())
@@ -103,8 +103,8 @@ def test_a_client_token_opens_the_routes_of_its_session_and_an_api_key_all_but_t
     assert DOCUMENT["components"]["securitySchemes"].keys() == {"api_key", "client_token", "livekit_signature"}
 
 
-def test_each_event_of_a_session_and_the_test_is_a_webhook_with_a_valid_example() -> None:
-    events = {*get_args(SessionEventType.__value__), TEST}
+def test_each_request_to_a_webhook_endpoint_is_a_webhook_with_a_valid_example() -> None:
+    events = {*get_args(SessionEventType.__value__), TEST, TOOL_CALL}
 
     assert DOCUMENT["webhooks"].keys() == events
     for name, path in DOCUMENT["webhooks"].items():

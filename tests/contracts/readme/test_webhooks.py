@@ -48,7 +48,12 @@ def test_the_page_lists_each_event() -> None:
 
 
 def test_the_page_lists_each_error_of_a_delivery() -> None:
-    assert {row[0].strip("`") for row in rows("| `error` | meaning |")} == {*get_args(SendError), "internal_error"}
+    assert {row[0].strip("`") for row in rows("| `error` | meaning |")} == {
+        *get_args(SendError),
+        "refused",
+        "invalid_response",
+        "internal_error",
+    }
 
 
 def test_the_table_of_retries_has_the_pauses() -> None:

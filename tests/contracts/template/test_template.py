@@ -205,7 +205,8 @@ def test_functions_that_call_out_get_more_than_half_a_processor(template: Node, 
     usual = template["Globals"]["Function"]["MemorySize"]
 
     for name, function in functions.items():
-        calls_out = bool(rights_of(function).keys() & {f"LiveKit{SECRET}", f"Gemini{SECRET}"}) or name == "DeliverEvent"
+        calls_out = bool(rights_of(function).keys() & {f"LiveKit{SECRET}", f"Gemini{SECRET}"})
+        calls_out |= name in ("CallTool", "DeliverEvent")
         if name != "ReceiveLivekitWebhook":  # it calls LiveKit only after a hang-up
             assert (function.get("MemorySize", usual) >= HALF_A_PROCESSOR_MB) is calls_out, name
 
