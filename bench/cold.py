@@ -7,6 +7,7 @@ from typing import Any, Final
 from bench.builds import CannotMeasure
 from bench.report import Target, p50, table
 from bench.subjects import Subject, cold
+from bench.tools import SERVER_TOOL
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 
 ROUNDS: Final = 15
@@ -34,6 +35,7 @@ def measure(world: World) -> Json:
         (COMPILED_CREATE, BASELINE_CREATE, world.baseline(compiled=True)),
         (COMPILED_GET, BASELINE_GET, world.baseline(compiled=True)),
         (FLOOR, FLOOR, world.floor()),
+        (SERVER_TOOL, SERVER_TOOL, world.subject("CallTool")),
         *((name, name, world.subject(name)) for name in world.functions),
     ]
     compared = {STOCK_CREATE, STOCK_GET, COMPILED_CREATE, COMPILED_GET, *_TARGETS}

@@ -11,6 +11,7 @@ from bench.builds import CannotMeasure
 from bench.prices import LAMBDA_GB_SECOND, MILLION
 from bench.report import Target, p50, percentile, table
 from bench.subjects import Container, Subject, container
+from bench.tools import SERVER_TOOL
 from bench.wire import DYNAMODB, GEMINI, LIVEKIT, RECEIVER
 from bench.world import BASELINE_CREATE, BASELINE_GET, World
 
@@ -69,6 +70,11 @@ PATHS: Final = {
     "DeliverEvent": Path(
         "deliver", (*5 * (DYNAMODB,), RECEIVER), "delivery, endpoint, update, session, the endpoint's response, update"
     ),
+    SERVER_TOOL: Path(
+        "call of a server tool",
+        (*4 * (DYNAMODB,), RECEIVER),
+        "session, agent ∥ earlier record, begin ∥ endpoint, the endpoint's answer, end ∥ log",
+    ),
     BASELINE_CREATE: Path(
         "baseline create", (DYNAMODB, DYNAMODB, LIVEKIT, GEMINI, DYNAMODB), "key, agent, LiveKit, Gemini, put"
     ),
@@ -90,7 +96,8 @@ def measure(world: World) -> Json:
 
         baselines = {BASELINE_CREATE, BASELINE_GET}
         containers = {
-            name: started(world.baseline(compiled=True) if name in baselines else world.subject(name)) for name in PATHS
+            name: started(world.baseline(compiled=True) if name in baselines else world.subject(name.partition(",")[0]))
+            for name in PATHS
         }
         containers |= dict.fromkeys(requests, started(world.trip()))
         for speed, blocks in (("slow", SLOW_BLOCKS), ("fast", FAST_BLOCKS)):
@@ -152,15 +159,17 @@ def _trips(took: Json) -> dict[str, float]:
 
 
 def targets(took: Json) -> list[Target]:
-    """Return the targets: our own time in create, and create and get relative to the baseline without delays."""
+    """Return the targets: our own time in create and in tool calls, and ratios to the baseline without delays."""
 
     def fast(name: str) -> float:
         return p50(_wall_times(took, "fast", name))
 
     allowed = max(GEMINI_MS, LIVEKIT_MS) + DYNAMODB_MS
+    own = p50(_wall_times(took, "slow", SERVER_TOOL)) - PATHS[SERVER_TOOL].milliseconds(_trips(took))
     what = f"warm create, p50, beyond the delays of the slower provider and of 1 DynamoDB trip ({allowed:.0f} ms)"
     return [
         Target(what, 8, p50(_wall_times(took, "slow", "CreateSession")) - allowed, "ms"),
+        Target("warm call of a server tool, p50, beyond its round trips", 25, own, "ms"),
         Target("warm create / baseline, no delays, p50", 0.6, fast("CreateSession") / fast(BASELINE_CREATE)),
         Target("warm get / baseline, no delays, p50", 0.9, fast("GetSession") / fast(BASELINE_GET)),
     ]

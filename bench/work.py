@@ -20,6 +20,7 @@ from bench.prices import (
     WRITE_UNIT,
 )
 from bench.report import Target, table
+from bench.tools import SERVER_TOOL
 from bench.webhooks import DELIVER, DELIVER_ALL, DISPATCH
 from bench.wire import DYNAMODB, SQS
 from bench.world import ROOM_FINISHED, World
@@ -43,6 +44,9 @@ The seconds are those of warm requests, rounded up; nearly all of complete is th
 DISPATCHES: Final = {endpoints: (name, 0.5, 0.09) for endpoints, name in DISPATCH.items()}
 DELIVERIES: Final = ((DELIVER, 1.0, 0.18), (DELIVER_ALL, 1.0, 0.18))
 """The functions of outgoing webhooks as above, without the number; 0.1 s of a delivery is the receiver's."""
+
+SERVER_TOOL_CALL: Final = (SERVER_TOOL, 1.0, 0.16)
+"""The call of a server tool as above; 0.1 s of it is the endpoint's."""
 
 SCHEDULES: Final = (("SweepSessions", 1.0, 0.15), ("SweepDeliveries", 0.5, 0.15))
 """The schedules as above; each runs every minute. The seconds are an estimate: 16 queries, one after the other."""
@@ -85,6 +89,7 @@ def tables(counted: Json) -> dict[str, str]:
     return {
         "work": table(head, rows),
         "cost": _costs(counted),
+        "tool_cost": _tool_costs(counted),
         "event_cost": _event_costs(counted),
         "idle_cost": _idle_costs(counted),
         "events_a_month": f"{EVENTS_A_MONTH:,}",
@@ -97,6 +102,7 @@ LIMITS: Final = {
     "CompleteSession": {"GetItem": 3, "PutItem": 1, "UpdateItem": 3, "SendMessage": 2},
     "DispatchEvents": {"GetItem": 1, "Query": 1, "PutItem": 1, "SendMessage": 1, "UpdateItem": 1},
     "DeliverEvent": {"GetItem": 3, "UpdateItem": 2},
+    SERVER_TOOL: {"GetItem": 4, "TransactWriteItems": 2, "PutItem": 1},
 }
 """The requests to DynamoDB and SQS that a function may make in a new container.
 
@@ -135,14 +141,27 @@ def _costs(counted: Json) -> str:
     """Return dollars per thousand calls, with a row per kind of request and a column per billed item."""
     rows, sums = [], [0.0] * 5
     for name, times, gigabytes, seconds in CALL:
-        function = counted[name]
-        shares = HTTP_API_REQUEST, *_invocation(function, gigabytes, seconds, ACCESS_LOG_BYTES)
-        dollars = [1_000 * times * each for each in shares]
-        dollars.append(sum(dollars))
+        dollars = [times * each for each in _route_costs(counted[name], gigabytes, seconds)]
         sums = [before + more for before, more in zip(sums, dollars, strict=True)]
         rows.append([f"{times} {name}", *(f"{each:.4f}" for each in dollars)])
     rows.append(["**a thousand calls**", *(f"**{each:.4f}**" for each in sums)])
-    return table(["per 1,000 calls, in dollars", "HTTP API", "Lambda", "DynamoDB", "logs", "sum"], rows)
+    return table(["per 1,000 calls, in dollars", *_SHARES], rows)
+
+
+_SHARES: Final = ("HTTP API", "Lambda", "DynamoDB", "logs", "sum")
+
+
+def _route_costs(function: Json, gigabytes: float, seconds: float) -> list[float]:
+    """Return the dollars of a thousand requests of a route: a figure for each of `_SHARES`."""
+    shares = HTTP_API_REQUEST, *_invocation(function, gigabytes, seconds, ACCESS_LOG_BYTES)
+    return [1_000 * each for each in (*shares, sum(shares))]
+
+
+def _tool_costs(counted: Json) -> str:
+    """Return dollars per thousand calls of a server tool."""
+    name, gigabytes, seconds = SERVER_TOOL_CALL
+    row = [f"1 {name}", *(f"{each:.4f}" for each in _route_costs(counted[name], gigabytes, seconds))]
+    return table(["per 1,000 tool calls, in dollars", *_SHARES], [row])
 
 
 def _invocation(function: Json, gigabytes: float, seconds: float, more_bytes: int = 0) -> tuple[float, float, float]:

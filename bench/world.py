@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import boto3
 from aiohttp import web
 
-from bench import webhooks
+from bench import tools, webhooks
 from bench.builds import Builds
 from bench.capacity import CapacityMeter
 from bench.subjects import Json, Subject, container
@@ -62,6 +62,8 @@ class World:
     gemini_url: str
     receiver_url: str
     """The URL of a webhook endpoint that responds 200."""
+    tool_url: str
+    """The URL of one that answers the calls of a tool."""
     functions: dict[str, Function]
     tables: dict[str, Table]
     loop: asyncio.AbstractEventLoop
@@ -181,6 +183,7 @@ async def _started(
     sqs_url = await enter(taped(tape, SQS, around.sqs_url))
     receiver = web.Application()
     receiver.router.add_post("/webhook", _received)
+    receiver.router.add_post("/tool", _answered)
     receiver_url = await enter(taped(tape, RECEIVER, await enter(serving(receiver))))
     variables = function_variables(Services.chosen_by({}), livekit, gemini, dynamodb_url, sqs_url)
     template = load(builds.product / "template.yaml", variables, queue_urls=around.queue_urls)
@@ -193,6 +196,7 @@ async def _started(
         dynamodb_url=dynamodb_url,
         gemini_url=gemini_url,
         receiver_url=f"{receiver_url}/webhook",
+        tool_url=f"{receiver_url}/tool",
         functions={function.logical_id: function for function in template.functions},
         tables={table.name: table for table in template.tables},
         loop=loop,
@@ -201,6 +205,10 @@ async def _started(
 
 async def _received(_: web.Request) -> web.Response:
     return web.Response()
+
+
+async def _answered(_: web.Request) -> web.Response:
+    return web.json_response({"item": "brass hinge, 60 mm", "in_stock": 212, "price": "1.20"})
 
 
 def record_all(world: World) -> None:
@@ -216,6 +224,7 @@ def record_all(world: World) -> None:
     for schedule in SCHEDULES:
         invoke(schedule, world.recorded[schedule].event)
     webhooks.record(world)
+    tools.record(world)
     call = SampleCall(invoke)
     world.api_key = call.operate("CreateApiKey")["data"]["api_key"]
     call.request("CreateAgent", without=("tools", "variables"))

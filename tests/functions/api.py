@@ -149,6 +149,7 @@ class Functions:
     def start_over(self) -> None:
         """Discard all containers, so that the next requests start new ones."""
         run(container.http_client().close())
+        run(container.tool_sender().close())
         container.dynamodb().boto3_client.close()
         self._handlers.clear()
         for factory in vars(container).values():

@@ -27,6 +27,7 @@ from tests.functions.transcripts import ENDING
 from tests.functions.work import EVERY_MINUTE, Work, message
 from tests.support.moto_server import MotoServer
 from tests.support.template import ROOT, snake_case
+from tests.support.tool_endpoint import ToolEndpoint, json_answer
 
 BARRIER_SECONDS: Final = 30
 KEY: Final = ["GetItem api_keys"]
@@ -82,6 +83,14 @@ CALLS: Final[Mapping[str, list[str]]] = {
     "get_session": [*KEY, "GetItem sessions"],
     "get_session, with transcript": [*KEY, "GetItem sessions", "Query transcripts"],
     "call_tool": [*KEY, "GetItem sessions", "GetItem agents", "TransactWriteItems sessions transcripts"],
+    "call_tool, on a server": [
+        "GetItem sessions",
+        "GetItem agents",
+        "GetItem transcripts",
+        "GetItem webhook_endpoints",
+        *2 * ["TransactWriteItems sessions transcripts"],
+        "PutItem webhook_deliveries",
+    ],
     "get_session, with tool calls": [*KEY, "GetItem sessions", "Query transcripts"],
     "delete_session": [
         *KEY,
@@ -282,6 +291,21 @@ def call(api: Api, listener: Listener) -> Call:
     return Call(api, agent_id, session, f"/sessions/{session['session_id']}", *paths)
 
 
+def call_server_tool(api: Api, listener: Listener) -> Any:
+    """Call a tool on a server by a page, in a session that has had a call before."""
+    with ToolEndpoint.running() as endpoint:
+        endpoint.answers = [json_answer({"in_stock": 212})]
+        made = api.post("/webhook-endpoints", {"url": endpoint.url, "events": []}).data
+        endpoint.secret = made["secret"]
+        run = {"where": "server", "endpoint_id": made["endpoint_id"]}
+        session = api.session(api.agent(tools=[{"name": "find", "description": "Find a product.", "run": run}]))
+        page, path = api.client_of(session), f"/sessions/{session['session_id']}/tool-calls"
+        assert page.post(path, {"call_id": "1", "name": "find"}).status == 200
+        api.functions.start_over()
+        listener.calls.clear()
+        return page.post(path, {"call_id": "2", "name": "find"}).data
+
+
 @pytest.fixture
 def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
     """One good request of each kind: the sample of a route, or a request named here."""
@@ -344,6 +368,7 @@ def requests(call: Call, functions: Functions, work: Work, listener: Listener) -
 
     return {
         **{snake_case(function): partial(good, function) for function in SAMPLES},
+        "call_tool, on a server": partial(call_server_tool, api, listener),
         "get_session, with tool calls": with_tool_calls,
         "get_agent_version, an earlier one": lambda: api.get(f"{changed}/versions/1").data,
         "restore_agent_version": lambda: api.post(f"{changed}/versions/1/restore").data,

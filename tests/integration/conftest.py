@@ -15,6 +15,7 @@ from pi_voice.adapters.aws import ATTEMPTS, AwsClient, client
 from pi_voice.adapters.http_client import HttpClient
 from pi_voice.logs import logger
 from tests.integration.provider import Provider
+from tests.integration.senders import RawServers, RawServing
 from tests.integration.store import Store, Tables
 from tests.support.moto_server import MotoServer
 from tests.support.moving_clock import MovableLoop
@@ -122,6 +123,14 @@ def provider(runner: asyncio.Runner) -> Iterator[Provider]:
     runner.run(provider.start())
     yield provider
     runner.run(provider.stop())
+
+
+@pytest.fixture
+def raw(runner: asyncio.Runner) -> Iterator[RawServers]:
+    """Start servers that write what they want, and return their URLs."""
+    serving = RawServing()
+    yield lambda serve, tls=None: runner.run(serving.start(serve, tls))
+    runner.run(serving.stop())
 
 
 @pytest.fixture

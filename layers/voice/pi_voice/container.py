@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pi_voice.adapters.livekit import LiveKitRooms
     from pi_voice.adapters.secrets import Secrets
     from pi_voice.adapters.sqs import SqsDeliveryQueue, SqsSessionQueue
+    from pi_voice.adapters.tool_sender import ToolSender
     from pi_voice.adapters.webhook_targets import WebhookTargets
     from pi_voice.domain.client_tokens import ClientTokens
     from pi_voice.domain.webhook_secrets import WebhookSecrets
@@ -282,6 +283,14 @@ def delivery_queue() -> "SqsDeliveryQueue":
     return SqsDeliveryQueue(sqs(), settings.delivery_queue_url(os.environ))
 
 
+@cache
+def tool_sender() -> "ToolSender":
+    """Create the sender of tool calls, with the connections that it keeps open."""
+    from pi_voice.adapters.tool_sender import ToolSender
+
+    return ToolSender(settings.webhook_url_policy(os.environ))
+
+
 # ---- Use cases ----
 
 
@@ -387,12 +396,10 @@ def save_transcript() -> "SaveTranscript":
 @cache
 def call_tool() -> "CallTool":
     """Build `CallTool` with its adapters."""
-    from pi_voice.adapters.tool_sender import ToolSender
     from pi_voice.use_cases.call_tool import CallTool
     from pi_voice.use_cases.run_server_tool import RunServerTool
 
-    sender = ToolSender(settings.webhook_url_policy(os.environ))
-    run = RunServerTool(tool_calls(), webhook_endpoints(), webhook_deliveries(), webhook_secrets(), sender)
+    run = RunServerTool(tool_calls(), webhook_endpoints(), webhook_deliveries(), webhook_secrets(), tool_sender())
     return CallTool(agents(), sessions(), tool_calls(), run)
 
 
