@@ -52,7 +52,7 @@ class PermittedAddresses(AbstractResolver):
         """Do nothing: a lookup leaves nothing open."""
 
 
-def session_on(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+def session_on(connector: aiohttp.TCPConnector, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
     """Create a session that uses no cookies, proxies, credentials or compression. The senders set time limits."""
     return aiohttp.ClientSession(
         connector=connector,
@@ -60,6 +60,7 @@ def session_on(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,  # no proxy and no netrc
         auto_decompress=False,
+        trace_configs=[*traces],
     )
 
 
