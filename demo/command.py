@@ -64,7 +64,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         with screen.waiting("Starting the API ..."):
             api = running.enter_context(running_api({**environment, PACE: str(pace)}))
         screen.step(f"API running after {time.monotonic() - began:.1f} s", api.base_url)
-        asyncio.run(walk_through.run(api.base_url, api.api_key, recording, receives_webhooks=True))
+        asyncio.run(walk_through.run(api.base_url, api.api_key, recording, reaches_this_machine=True))
 
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:
