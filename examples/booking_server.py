@@ -82,5 +82,5 @@ TOOLS = {"find_slots": find_slots, "book_table": book_table}
 
 app = web.Application()
 app.router.add_post("/", receive)
-print(f"Tools on http://127.0.0.1:{PORT}/", flush=True)
-web.run_app(app, host="127.0.0.1", port=PORT, print=None)
+listening = f"Tools on http://127.0.0.1:{PORT}/"
+web.run_app(app, host="127.0.0.1", port=PORT, print=lambda _: print(listening, flush=True))
