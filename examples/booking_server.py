@@ -41,7 +41,8 @@ def answer_once(webhook_id: str, call: Json) -> tuple[int, Json]:
         known = database.execute("SELECT status, answer FROM answers WHERE webhook_id = ?", [webhook_id]).fetchone()
         if known:
             return known[0], json.loads(known[1])
-        status, answer = TOOLS[call["name"]](call)
+        tool = TOOLS[call["name"]]
+        status, answer = tool(call)
         database.execute("INSERT INTO answers VALUES (?, ?, ?)", [webhook_id, status, json.dumps(answer)])
     return status, answer
 
