@@ -12,6 +12,7 @@ import pytest
 
 from demo.tool_server import tool_server
 from demo.voice_api import VoiceApi
+from demo.webhooks import receiving
 from docs.clients.usage import add_usage
 from local.running import running_api
 from local.stand_ins.gemini_live import LiveTimes
@@ -768,15 +769,20 @@ def test_a_table_is_booked_by_the_server_of_the_example(api: Api) -> None:
     def answer(_: Any) -> Any:
         return {"text": word} if (word := next(says, None)) else None
 
-    async def hold() -> Any:
+    async def hold() -> tuple[Any, list[Any]]:
+        assert BOOKING.server
         async with aiohttp.ClientSession() as http:
-            assert BOOKING.server
-            async with tool_server(VoiceApi(http, api.url, api.key), BOOKING.server, "tests", is_shown=False) as server:
+            voice_api = VoiceApi(http, api.url, api.key)
+            async with receiving(voice_api) as webhooks, tool_server(voice_api, BOOKING.server, "tests") as server:
                 session = api.session(BOOKING.with_endpoint(server.endpoint_id).agent)
-                return await python_client().hold_call(session, api.url, answer, {"show_table": show_table})
+                ended = await python_client().hold_call(session, api.url, answer, {"show_table": show_table})
+                await webhooks.deliveries(session["session_id"], {"session.completed"}, PATIENCE_SECONDS)
+                events = [each for each in webhooks.verified.values() if each["type"] == "session.completed"]
+                return ended, events
 
-    state = asyncio.run(hold())
+    state, [event] = asyncio.run(hold())
 
+    assert event["data"]["tool_calls"] == state["tool_calls"]
     assert [call["name"] for call in state["tool_calls"]] == ["find_slots", "show_table", "book_table", "hang_up"]
     assert {call["status"] for call in state["tool_calls"]} == {"succeeded"}
     assert agents_words(state)[-1] == "Done: T12. Thank you, see you soon!"
