@@ -1,4 +1,4 @@
-"""The command `python -m demo examples/booking.json`: start the API, hold one call and show it."""
+"""The command `python -m demo examples/intake.json`: start the API, hold one call and show it."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from local.running import running_api
 from local.services import Services
 from local.stand_ins.gemini_live import PACE, LiveTimes
 
-DEFAULT_EXAMPLE: Final = "examples/intake.json"
+DEFAULT_EXAMPLE: Final = "examples/booking.json"
 DEFAULT_PACE: Final = "4"
 
 _CTRL_C: Final = 130
