@@ -50,7 +50,7 @@ sam-invoke: .venv .venv-sam local-build ## Run one function in Docker (FUNCTION=
 	@PYTHONPATH=layers/voice exec .venv/bin/python -m local.sam invoke --build $(LOCAL_BUILD_DIR) \
 	  --function "$(FUNCTION)" --event "$(EVENT)"
 
-demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/booking.json PACE=4 ARGS="--record call.wav")
+demo: .venv ## Show a whole call, from greeting to results (AGENT=examples/intake.json PACE=4 ARGS="--record call.wav")
 	@exec .venv/bin/python -m demo $(AGENT) $(if $(PACE),--pace "$(PACE)") $(ARGS)
 
 doctor: .venv ## Check that the environment's keys, or a stack's, can hold a call (STACK=pi-voice)

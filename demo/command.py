@@ -1,4 +1,4 @@
-"""The command `python -m demo examples/booking.json`: start the API, hold one call and show it."""
+"""The command `python -m demo examples/intake.json`: start the API, hold one call and show it."""
 
 import argparse
 import asyncio
@@ -20,7 +20,7 @@ from local.running import running_api
 from local.services import Services
 from local.stand_ins.gemini_live import PACE, LiveTimes
 
-DEFAULT_EXAMPLE: Final = "examples/intake.json"
+DEFAULT_EXAMPLE: Final = "examples/booking.json"
 DEFAULT_PACE: Final = "4"
 
 _CTRL_C: Final = 130
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         with screen.waiting("Starting the API ..."):
             api = running.enter_context(running_api({**environment, PACE: str(pace)}))
         screen.step(f"API running after {time.monotonic() - began:.1f} s", api.base_url)
-        asyncio.run(walk_through.run(api.base_url, api.api_key, recording, receives_webhooks=True))
+        asyncio.run(walk_through.run(api.base_url, api.api_key, recording, reaches_this_machine=True))
 
 
 def _read(arguments: Sequence[str]) -> argparse.Namespace:

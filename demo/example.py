@@ -1,14 +1,15 @@
 """Examples: the body of `POST /agents` in one file, and the caller in a second one.
 
 The caller of `booking.json` is in `booking.caller.json`: the session's values, what the caller says, and what the page
-answers when the agent calls its functions.
+answers when the agent calls its functions. A tool that runs on a server has the name of a program beside the example,
+which serves it, in place of the id of a webhook endpoint.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -90,8 +91,34 @@ class Example:
     @property
     def tools(self) -> list[str]:
         """The names of the agent's tools."""
+        return [str(tool.get("name")) for tool in self._tools]
+
+    @property
+    def server_tools(self) -> list[str]:
+        """The names of the tools that run on a server."""
+        return [str(tool.get("name")) for tool in self._tools if _program(tool)]
+
+    @property
+    def server(self) -> Path | None:
+        """The program that serves the agent's tools; None if all of them run on the page."""
+        return next((self.path.parent / name for tool in self._tools if (name := _program(tool))), None)
+
+    def with_endpoint(self, endpoint_id: str) -> Self:
+        """Return the example with the id of its server's webhook endpoint."""
+        tools = [
+            {**tool, "run": {**tool["run"], "endpoint_id": endpoint_id}} if _program(tool) else tool
+            for tool in self._tools
+        ]
+        return replace(self, agent={**self.agent, "tools": tools})
+
+    def without_server_tools(self) -> Self:
+        """Return the example with the tools of the page only."""
+        return replace(self, agent={**self.agent, "tools": [tool for tool in self._tools if not _program(tool)]})
+
+    @property
+    def _tools(self) -> list[dict[str, Any]]:
         tools = self.agent.get("tools")
-        return [str(tool.get("name")) for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
     @property
     def language(self) -> str:
@@ -113,7 +140,15 @@ def load(path: Path) -> Example:
         raise CannotStart(f"{caller}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
     if fault := next(_faults(example), None):
         raise CannotStart(f"{caller}: {fault}.")
+    if example.server and not example.server.is_file():
+        raise CannotStart(f"There is no {example.server}: endpoint_id of a tool names the program that serves it.")
     return example
+
+
+def _program(tool: dict[str, Any]) -> str | None:
+    """Return the program that a tool names; None if it runs on the page."""
+    run = tool.get("run")
+    return str(run.get("endpoint_id")) if isinstance(run, dict) and run.get("where") == "server" else None
 
 
 def _faults(example: Example) -> Iterator[str]:
@@ -121,8 +156,10 @@ def _faults(example: Example) -> Iterator[str]:
     for name in example.caller.tools:
         if name not in example.tools:
             yield f"tools.{name}: The agent has no such tool"
+        if name in example.server_tools:
+            yield f"tools.{name}: The server answers, and not the page"
     for name in example.tools:
-        if name not in example.caller.tools:
+        if name not in [*example.caller.tools, *example.server_tools]:
             yield f"tools.{name}: Field required: the answer of the page"
     for number, line in enumerate(example.caller.lines):
         for call in line.calls:

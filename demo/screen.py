@@ -91,10 +91,11 @@ class Screen:
             start = Text(f"{_start(turn)}  {name}  ")
             self._console.print(start.append(_said(turn, is_cut=is_cut)), soft_wrap=True)
 
-    def tool_call(self, call: Mapping[str, Any], ended_ms: float) -> None:
+    def tool_call(self, call: Mapping[str, Any], ended_ms: float, *, is_on_server: bool) -> None:
         """Print a function that the agent has called, its arguments and the answer."""
         arguments, answer = (json.dumps(call[what], ensure_ascii=False) for what in ("arguments", "response"))
         status = "" if call["status"] == "succeeded" else f" ({call['status']})"
+        status += f" from the server in {call['milliseconds']} ms" if is_on_server else ""
         line = Text(f"{in_minutes(ended_ms / 1000)}  {self._names.get('agent', '').ljust(self._widest_name)}  ")
         line.append(f"{call['name']} {arguments} → {answer}{status}", style="yellow")
         self._console.print(line, soft_wrap=True)

@@ -27,6 +27,7 @@ class VoiceApi:
 
     def __init__(self, client: aiohttp.ClientSession, base_url: str, api_key: str) -> None:
         self._client = client
+        self.base_url = base_url
         self._base = f"{base_url}/api/v1/voice"
         self._api_key = api_key
 
@@ -34,6 +35,10 @@ class VoiceApi:
         """Create an agent; raises CallFailed."""
         created: Json = (await self._post("/agents", agent))["data"]
         return created
+
+    async def update_agent(self, agent_id: str, patch: Json) -> None:
+        """Change an agent by a merge patch; raises CallFailed."""
+        await self._ask("PATCH", f"/agents/{agent_id}", patch)
 
     async def create_session(self, request: Json) -> Json:
         """Create a session and return it with both connections; raises CallFailed."""

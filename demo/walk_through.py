@@ -16,6 +16,7 @@ from demo.errors import CallFailed
 from demo.example import Example
 from demo.results import rows
 from demo.screen import Screen, in_minutes
+from demo.tool_server import tool_server
 from demo.voice_api import Json, VoiceApi
 from demo.webhooks import Receiver, receiving
 from docs.clients import client
@@ -43,17 +44,18 @@ class WalkThrough:
         self._pace = pace
 
     async def run(
-        self, base_url: str, api_key: str, recording: Path | None = None, *, receives_webhooks: bool = False
+        self, base_url: str, api_key: str, recording: Path | None = None, *, reaches_this_machine: bool = False
     ) -> None:
-        """Take all steps, and write a recording if a file is given; raises CallFailed.
+        """Take all steps, and write a recording if a file is given; raises CannotStart and CallFailed.
 
         If the call ends early, the session is still completed with the turns so far before CallFailed is raised. An API
-        on this machine can also send its webhooks to this process.
+        that reaches this machine also calls the example's server, and sends its webhooks to this process.
         """
         async with AsyncExitStack() as running:
             http = await running.enter_async_context(aiohttp.ClientSession())
             api = VoiceApi(http, base_url, api_key)
-            receiver = await running.enter_async_context(receiving(api)) if receives_webhooks else None
+            receiver = await running.enter_async_context(receiving(api)) if reaches_this_machine else None
+            await self._serve_tools(api, running, reaches_this_machine=reaches_this_machine)
             session = await self._prepare(api)
             speech = await self._speech(session["connection"]["gemini_live"]["url"])
             clock = CallClock(self._pace)
@@ -63,7 +65,9 @@ class WalkThrough:
                 clock,
                 speech,
                 lambda turn, is_cut: self._screen.turn(turn, is_cut=is_cut),
-                self._screen.tool_call,
+                lambda call, ended_ms: self._screen.tool_call(
+                    call, ended_ms, is_on_server=call["name"] in self._example.server_tools
+                ),
             )
             reason = await self._hold(call, session["max_duration_seconds"])
             if recording:
@@ -73,6 +77,23 @@ class WalkThrough:
                 await self._show_webhooks(receiver, ended)
         if reason in _FAILURES:
             raise CallFailed(f"The call ended early: {_ENDINGS[reason]}.")
+
+    async def _serve_tools(self, api: VoiceApi, running: AsyncExitStack, *, reaches_this_machine: bool) -> None:
+        """Start the server of the example's tools, or leave out those that the API cannot reach."""
+        example = self._example
+        names = ", ".join(example.server_tools)
+        if example.server is None:
+            return
+        if not reaches_this_machine:
+            self._screen.note(f"The API does not reach this machine, so the agent has no tools on a server: {names}.")
+            self._example = example.without_server_tools()
+            return
+        server = await running.enter_async_context(tool_server(api, example.server, "make demo", is_shown=False))
+        self._example = example.with_endpoint(server.endpoint_id)
+        self._screen.step(
+            f"Tools on a server: {names}",
+            f"{example.server.name} at {server.url}, webhook endpoint {server.endpoint_id}",
+        )
 
     async def _prepare(self, api: VoiceApi) -> Json:
         """Create the agent and the session, as a backend does."""
@@ -153,7 +174,7 @@ class WalkThrough:
             except ConnectionError as error:
                 raise CallFailed(str(error)) from None
         extraction = ended["extraction"]
-        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s", *_tokens(ended))
+        self._screen.step(f"Session {ended['status']} within {time.monotonic() - began:.1f} s", *_counted(ended))
         if extraction["status"] in {"failed", "pending"}:
             yet = " yet" if extraction["status"] == "pending" else ""
             raise CallFailed(f"There are no results{yet}: {extraction['error']['message']}")
@@ -175,8 +196,10 @@ class WalkThrough:
         )
 
 
-def _tokens(ended: Json) -> Iterator[str]:
-    """Say how many tokens Gemini Live used, if it reported any."""
+def _counted(ended: Json) -> Iterator[str]:
+    """Say which tool calls are on record, and how many tokens Gemini Live used, if it reported any."""
+    if calls := ended.get("tool_calls"):
+        yield f"Tool calls on record: {', '.join(call['name'] for call in calls)}"
     if usage := ended.get("usage"):
         came_in, went_out = (sum(usage[field].values()) for field in ("input_tokens", "output_tokens"))
         yield f"Gemini Live used {came_in:,} tokens of input and {went_out:,} of output"

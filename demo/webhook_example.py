@@ -8,16 +8,15 @@ import argparse
 import asyncio
 import os
 import shutil
-import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
 from demo.errors import CallFailed
+from demo.receivers import endpoint, free, running, until_listening
 from demo.voice_api import WEBHOOK_EVENTS, VoiceApi
 from demo.web_example import api_of
 from local.command import Arguments, end_at_ctrl_c, port_named
@@ -29,10 +28,6 @@ DESCRIPTION: Final = "make webhook-example"
 
 _FOLDER: Final = Path(__file__).parents[1] / "examples/webhooks"
 _RECEIVERS: Final = {"python": "receiver.py", "node": "receiver.mjs"}
-_INHERITED: Final = ("PATH", "HOME", "LANG")
-_START_SECONDS: Final = 30.0
-_END_SECONDS: Final = 10.0
-_PAUSE_SECONDS: Final = 0.05
 
 
 def main() -> None:
@@ -77,78 +72,24 @@ async def _check(api: RunningApi) -> None:
 async def _receive(api: RunningApi, command: Sequence[str], port: int) -> None:
     """Run the receiver with an endpoint of its own; raises CannotStart and CallFailed, also if the receiver ends."""
     end_at_ctrl_c()
-    port = _free(port)
+    port = free(port, "make webhook-example RECEIVER_PORT=9100")
+    url = f"http://127.0.0.1:{port}/"
+    request = {"url": url, "events": WEBHOOK_EVENTS, "include": ["transcript", "results"], "description": DESCRIPTION}
     async with aiohttp.ClientSession() as http:
         voice_api = VoiceApi(http, api.base, api.api_key)
-        async with _endpoint(voice_api, f"http://127.0.0.1:{port}/") as endpoint:
-            variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-            variables |= {"PORT": str(port), "WEBHOOK_SECRET": endpoint["secret"]}
-            async with _running(command, variables) as process:
-                await _until_listening(process, port)
-                await voice_api.test_webhook_endpoint(endpoint["endpoint_id"])
+        async with endpoint(voice_api, request, _say_deleted) as created:
+            print(f"Created webhook endpoint {created['endpoint_id']} for {url}", flush=True)
+            variables = {"PORT": str(port), "WEBHOOK_SECRET": created["secret"]}
+            async with running(command, variables) as process:
+                await until_listening(process, port, "The receiver")
+                await voice_api.test_webhook_endpoint(created["endpoint_id"])
                 print("A test event follows, then those of your calls. Press Ctrl-C to stop.", flush=True)
                 if status := await process.wait():  # 0 after Ctrl-C
                     raise CannotStart(f"The receiver has ended with status {status}.")
 
 
-def _free(port: int) -> int:
-    """Return a port that can be listened on, any for 0; raises CannotStart if another program has it."""
-    try:
-        with socket.create_server(("127.0.0.1", port)) as listening:
-            return int(listening.getsockname()[1])
-    except OSError as error:
-        raise CannotStart(
-            f"Port {port} cannot be used ({error.strerror}): choose another, as in "
-            "`make webhook-example RECEIVER_PORT=9100`."
-        ) from None
-
-
-@asynccontextmanager
-async def _endpoint(voice_api: VoiceApi, url: str) -> AsyncIterator[dict[str, Any]]:
-    """Create an endpoint for all events, instead of those of earlier starts, and delete it in the end."""
-    for left in await voice_api.webhook_endpoints():
-        if left["description"] == DESCRIPTION:
-            await voice_api.delete_webhook_endpoint(left["endpoint_id"])
-    request = {"url": url, "events": WEBHOOK_EVENTS, "include": ["transcript", "results"]}
-    endpoint = await voice_api.create_webhook_endpoint({**request, "description": DESCRIPTION})
-    print(f"Created webhook endpoint {endpoint['endpoint_id']} for {url}", flush=True)
-    try:
-        yield endpoint
-    finally:
-        with suppress(CallFailed):  # the API may have stopped before; with tables in memory nothing is left
-            await voice_api.delete_webhook_endpoint(endpoint["endpoint_id"])
-            print("\nDeleted the webhook endpoint.", flush=True)
-
-
-@asynccontextmanager
-async def _running(command: Sequence[str], variables: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program for the time of the context."""
-    process = await asyncio.create_subprocess_exec(*command, env=variables, stdin=asyncio.subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):  # Ctrl-C in a terminal ends it too
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _END_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def _until_listening(process: asyncio.subprocess.Process, port: int) -> None:
-    """Wait until a program accepts connections on a port; raises CannotStart if it does not."""
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            while process.returncode is None:
-                with suppress(OSError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    return
-                await asyncio.sleep(_PAUSE_SECONDS)
-    except TimeoutError:
-        raise CannotStart(f"The receiver does not listen on port {port}.") from None
-    raise CannotStart(f"The receiver did not start, its status is {process.returncode}.")
+def _say_deleted() -> None:
+    print("\nDeleted the webhook endpoint.", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,16 @@ class Receiver:
     url: str = ""
     endpoint_id: str = ""
     secret: str = ""
-    verified: set[str] = field(default_factory=set)
-    """Ids of the events that came with the right signature."""
+    verified: dict[str, Json] = field(default_factory=dict)
+    """The events that came with the right signature, by their ids."""
 
     async def receive(self, request: web.Request) -> web.Response:
         """Verify a webhook."""
         try:
-            Webhook(self.secret).verify(await request.read(), dict(request.headers))
+            event = Webhook(self.secret).verify(await request.read(), dict(request.headers))
         except (WebhookVerificationError, ValueError):
             return web.Response(status=401)
-        self.verified.add(request.headers["webhook-id"])
+        self.verified[request.headers["webhook-id"]] = event
         return web.Response(status=204)
 
     async def deliveries(self, session_id: str, expected: Collection[str], seconds: float = SECONDS) -> list[Json]:
@@ -57,8 +57,11 @@ class Receiver:
         """Say what came of a delivery."""
         if delivery["status"] != "succeeded":
             return f"{delivery['type']:<20}  {delivery['status']} {delivery['error'] or ''}".rstrip()
-        signature = "signature verified" if delivery["event_id"] in self.verified else "signature not verified"
-        return f"{delivery['type']:<20}  {signature}  {delivery['milliseconds']} ms"
+        event = self.verified.get(delivery["event_id"])
+        signature = "signature verified" if event else "signature not verified"
+        calls = ", ".join(call["name"] for call in event["data"].get("tool_calls") or ()) if event else ""
+        line = f"{delivery['type']:<20}  {signature}  {delivery['milliseconds']} ms"
+        return f"{line}  tool calls: {calls}" if calls else line
 
 
 def _types(deliveries: Collection[Json]) -> set[str]:
@@ -74,7 +77,7 @@ async def receiving(api: VoiceApi) -> AsyncIterator[Receiver]:
     async with serving(app) as url:
         receiver.url = f"{url}/"
         endpoint = await api.create_webhook_endpoint(
-            {"url": receiver.url, "events": WEBHOOK_EVENTS, "description": "make demo"}
+            {"url": receiver.url, "events": WEBHOOK_EVENTS, "include": ["transcript"], "description": "make demo"}
         )
         receiver.endpoint_id, receiver.secret = endpoint["endpoint_id"], endpoint["secret"]
         try:

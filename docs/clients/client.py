@@ -5,9 +5,9 @@
 `session` is the `data` of the response of `POST /sessions`; its client token opens all routes that this client uses.
 `reply` gets the turns so far when the agent has finished one, and returns what to send as `realtimeInput`:
 {"text": ...}, {"audio": ...}, or None to hang up. The functions that the agent may call, by name, get their arguments
-as a dict and return a dict: `async def show_table(arguments)`. `state` is the completed session, with its results. For
-a microphone and a loudspeaker use Call, as `hold_call` does. The LiveKit side is one call of LiveKit's own client:
-`await rtc.Room().connect(livekit["url"], livekit["token"])`.
+as a dict and return a dict: `async def show_table(arguments)`. The tools of your server need none. `state` is the
+completed session, with its results. For a microphone and a loudspeaker use Call, as `hold_call` does. The LiveKit side
+is one call of LiveKit's own client: `await rtc.Room().connect(livekit["url"], livekit["token"])`.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ import re
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import aiohttp
 
-from docs.clients.tools import Function, Tools  # where you copy the files to: from tools import Function, Tools
+from docs.clients.tools import Function, Outcome, Tools  # where you copy the files to: from tools import ...
 from docs.clients.transcript import Transcript
 from docs.clients.usage import add_usage
 
@@ -39,6 +39,7 @@ MOVE_SECONDS = 5.0  # before Gemini closes a connection, move to the next one
 OPENING_SECONDS = 20.0
 CLOSING_SECONDS = 2.0
 TOOL_SECONDS = 20.0  # time limit of a function
+SERVER_TOOL_SECONDS = 28.0  # for a tool that runs on your server, with all that the API does for it
 GOODBYE_SECONDS = 4.0  # the agent may still begin to speak this long after it has called hang_up
 RECORD_SECONDS = 3.0  # before a conversation begins anew, for the records of functions that have ended
 FINISH_SECONDS = 10.0  # at the end of the call, for functions, records and usage
@@ -48,6 +49,7 @@ REFUSED = (1007, 1008)  # a bad token or handle
 FINAL = (*REFUSED, 1011)  # or the token is used up or expired: renew
 NOT_ACTIVE = "voice_session_not_active"
 PAUSES = (0, 1, 2, 4, 8, 16)  # seconds to wait before each try, the first included
+SERVER_TOOL_PAUSES = (0, *[1] * 27)  # because the caller waits
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +102,8 @@ class Call:
         self.usage = Json()
         self._reported_at = began
         self._reporting: asyncio.Task[Json] | None = None
-        self._tools = Tools(tools or {}, self._answer, self._record, TOOL_SECONDS)
+        self._on_server = {tool["name"] for tool in self._live.get("tools", ()) if tool["where"] == "server"}
+        self._tools = Tools(tools or {}, TOOL_SECONDS, self._on_server, self._relay, self._answer, self._record)
         self._hanging_up: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None  # set up, so that it takes input
@@ -299,10 +302,25 @@ class Call:
         self._unanswered.append(message)
         await self._sent(message)
 
+    async def _relay(self, call: Json) -> Outcome:
+        """Let the API call your server. It runs a call once, so asking again is safe, and returns the same answer."""
+        answer = Json()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SERVER_TOOL_SECONDS):
+                answer = await self._ask_again("/tool-calls", call, SERVER_TOOL_PAUSES)
+        if "data" in answer:
+            return answer["data"]["response"], answer["data"]["status"]
+        if "error" in answer:
+            log.warning("The tool %s did not run: %s.", call["name"], answer["error"]["code"])
+            return {"error": "This did not work."}, "failed"
+        return {"error": "This takes too long."}, "timeout"
+
     async def _record(self, call: Json) -> None:
-        """Record a tool call that has ended; the API takes the same one once."""
+        """Record a tool call that has ended; the API takes the same one once, and has those that it ran."""
         if self.on_tool_call:
             self.on_tool_call(call)
+        if call["name"] in self._on_server:
+            return
         answer = await self._ask_again("/tool-calls", call)
         if "error" in answer:
             log.warning("A call of %s is not recorded: %s.", call["name"], answer["error"]["code"])
@@ -337,7 +355,7 @@ class Call:
         """Complete the session; retries under one Idempotency-Key complete it once."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                await asyncio.gather(self._tools.finished(), self._report_usage())
+                await asyncio.gather(self._tools.recorded(), self._report_usage())
         self._tools.cancel()
         request = {"transcript": self.transcript.turns, "duration_seconds": self.seconds, "end_reason": end_reason}
         answer = await self._ask_again("/complete", request, **{"Idempotency-Key": str(uuid.uuid4())})
@@ -353,10 +371,12 @@ class Call:
         if self.usage:
             await self._ask_again("/usage", self.usage)
 
-    async def _ask_again(self, action: str, body: Json, **headers: str) -> Json:
+    async def _ask_again(
+        self, action: str, body: Json, pauses: Sequence[float] | None = None, /, **headers: str
+    ) -> Json:
         """Post to one of the session's routes, again after pauses while it fails for the moment."""
         answer = Json()
-        for pause in PAUSES:
+        for pause in pauses or PAUSES:
             await asyncio.sleep(pause)
             answer = await self._ask("POST", action, body, **headers)
             if not answer.get("error", {}).get("retryable"):

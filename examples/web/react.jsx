@@ -34,7 +34,7 @@ function Page() {
       return { table: "T12", view: "the lake" };
     },
   };
-  const { call, state, error, turns, results, start, hangUp, say, resumeAudio, mic } = useCall({
+  const { call, state, error, turns, toolCalls, results, start, hangUp, say, resumeAudio, mic } = useCall({
     apiUrl,
     fetchSession: async (signal) => {
       const session = await fetchSession(signal);
@@ -115,6 +115,19 @@ function Page() {
         </div>
         {!isOver && call && <Keyboard say={say} />}
       </section>
+
+      {toolCalls.length > 0 && (
+        <section className="tools" aria-labelledby="tools-title" aria-live="polite">
+          <h2 id="tools-title">What Mia does</h2>
+          <ol>
+            {toolCalls.map(({ callId, name, status, response }) => (
+              <li key={callId} className={status}>
+                {name}: {response ? JSON.stringify(response) : "…"}
+              </li>
+            ))}
+          </ol>
+        </section>
+      )}
 
       {(table || results) && (
         <section className="results" aria-labelledby="results-title" aria-live="polite">

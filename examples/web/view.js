@@ -30,6 +30,7 @@ export function onStart(start) {
     $("error").textContent = "";
     $("results").hidden = true;
     fillTurns([]);
+    fillToolCalls([]);
     fillState("connecting");
     try {
       showCall(await start({ signal, audio }));
@@ -81,6 +82,20 @@ function fillTurns(turns) {
   items[items.length - 1]?.scrollIntoView({ block: "nearest" });
 }
 
+function showToolCalls(toolCalls) {
+  if (toolCalls === call?.toolCalls) fillToolCalls(toolCalls);
+}
+
+// The functions that the agent calls, on this page and on the server.
+function fillToolCalls(toolCalls) {
+  $("tools").hidden = toolCalls.length === 0;
+  $("calls").replaceChildren(
+    ...toolCalls.map(({ name, status, response }) => {
+      return element("li", `${name}: ${response ? JSON.stringify(response) : "…"}`, status);
+    }),
+  );
+}
+
 /** Shows a table, and returns what the agent gets to know. */
 export function showTable({ table, area }) {
   $("fields").replaceChildren(...field("Your table", `${table}, ${area}`));
@@ -100,7 +115,9 @@ export function showResults({ session_id, results, extraction }) {
 function showCall(started) {
   call = started;
   call.on("error", showError);
+  call.on("toolCalls", showToolCalls);
   showTurns(call.turns);
+  showToolCalls(call.toolCalls);
   showState(call);
   showMuted();
   showLevel();

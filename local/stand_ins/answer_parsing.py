@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from typing import Final
 
@@ -49,6 +50,7 @@ _LEAD_IN: Final = re.compile(
     re.IGNORECASE,
 )
 _COURTESY: Final = re.compile(r"[ ,.!]+(?:please|thanks|thank you)[ .!]*$", re.IGNORECASE)
+_HANG_UP: Final = "hang_up"  # its answer says nothing about the call
 _MONTHS: Final = _each("january february march april may june july august september october november december")
 _WEEKDAYS: Final = _each("monday tuesday wednesday thursday friday saturday sunday")
 _ISO_DATE: Final = re.compile(r"\b(\d{4})-(\d\d)-(\d\d)\b")
@@ -75,16 +77,18 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call: its exchanges in order, and its date."""
+    """A call: its exchanges in order, its date, and the texts that functions have answered, by their field."""
 
     exchanges: tuple[Exchange, ...]
     day: date
+    answered: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_call(text: str) -> Call:
     """Parse the call in a prompt: each line that is a JSON object with role and text is a turn.
 
-    In a prompt without a transcript, all lines count as the caller's words. Speech without words answers nothing.
+    In a prompt without a transcript, all lines count as the caller's words. Speech without words answers nothing. A
+    line with tool_call is a function call, whose answer counts if it succeeded.
     """
     lines = [line.strip() for line in text.replace("\u2019", "'").split("\n") if line.strip()]
     turns = [turn for line in lines if (turn := _turn(line))]
@@ -93,7 +97,7 @@ def parse_call(text: str) -> Call:
     day = date(*map(int, found.groups())) if found else date(2026, 1, 1)
     if not turns and not any(line.startswith("-----BEGIN") for line in lines):
         turns = [("user", line) for line in lines]
-    return Call(tuple(_exchanges(turns)), day)
+    return Call(tuple(_exchanges(turns)), day, dict(text for line in lines for text in _answered(line)))
 
 
 def _turn(line: str) -> tuple[str, str] | None:
@@ -104,6 +108,18 @@ def _turn(line: str) -> tuple[str, str] | None:
     except ValueError:
         pass
     return None
+
+
+def _answered(line: str) -> list[tuple[str, str]]:
+    try:
+        match json.loads(line):
+            case {"tool_call": int(), "name": name, "status": "succeeded", "response": dict(response)} if (
+                name != _HANG_UP
+            ):
+                return [(name, text) for name, text in response.items() if isinstance(text, str)]
+    except ValueError:
+        pass
+    return []
 
 
 def _exchanges(turns: list[tuple[str, str]]) -> list[Exchange]:

@@ -2,7 +2,8 @@
 
 Matching is by words only. A property takes the caller's answer to the question whose words are most similar to the
 property's, and the part of that answer that fits its type and format. Where the schema allows null, it is null if no
-question has one of its words, or if no part of the answer fits. Elsewhere a property has always a value.
+question has one of its words, or if no part of the answer fits. Elsewhere a property has always a value. A text that a
+function has answered in a field of the same name comes before the caller's words.
 """
 
 import math
@@ -240,6 +241,8 @@ class _Filling:
         words = _words(wanted.name)
         if wanted.schema.get("format") in {"date", "time", "date-time"}:
             return self._moment(wanted)
+        if answered := self._call.answered.get(wanted.name):
+            return answered
         if words & _words("email mail") and (found := self._first(_EMAIL.search)):
             return found[0]
         if words & _words("phone telephone mobile") and (

@@ -10,7 +10,7 @@ from tests.browser.python_client import PATIENCE_SECONDS
 from tests.support.template import ROOT
 
 BOOKING: Final = load(ROOT / "examples" / "booking.json")
-AGENT: Final = BOOKING.agent
+AGENT: Final = BOOKING.without_server_tools().agent
 SAYS: Final = [line.text for line in BOOKING.caller.lines]
 
 

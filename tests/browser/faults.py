@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ CODES = {
     500: ("internal_error", True),
     503: ("gemini_unavailable", True),
 }
+IN_PROGRESS = "tool_call_in_progress"
 
 
 @dataclass
@@ -26,7 +27,11 @@ class Faults:
 
     transcript: Sequence[int | None] = ()
     complete: Sequence[int | None] = ()
-    tool_calls: Sequence[int | None] = ()
+    tool_calls: Sequence[int | str | None] = ()
+    server_tools: Mapping[str, Any] = field(default_factory=dict)
+    """The records of the tools that run on a server, by name."""
+    run_server_tool: Callable[[], Awaitable[object]] | None = None
+    """Runs before a tool on a server is answered."""
     usage: Sequence[int | None] = ()
     loses_turns_after: int | None = None
     """Number of turns after which all but the first are lost, once."""
@@ -82,7 +87,8 @@ class Faults:
         """Return a new connection to Gemini."""
         ends: dict[str, str] = {"turn_ends_at": "idle"} if self.ends_at_idle else {}
         setup = {"setup": {"model": "models/m"}}
-        return {"url": f"{self._url}/live", "token": f"token-{len(self.renewals)}", "setup": setup, **ends}
+        tools = {"tools": [{"name": name, "where": "server", "speaks": None} for name in self.server_tools]}
+        return {"url": f"{self._url}/live", "token": f"token-{len(self.renewals)}", "setup": setup, **ends, **tools}
 
     async def _live(self, request: web.Request) -> web.WebSocketResponse:
         """Greet a new caller with "Hello.", reply "Yes?" to each answer, and close when the token is used up."""
@@ -165,7 +171,11 @@ class Faults:
             return self._fault(request, status)
         self.asked.append("tool-calls")
         self.recorded.append(body)
-        return web.json_response({"data": body})
+        if body["name"] not in self.server_tools:
+            return web.json_response({"data": body})
+        if self.run_server_tool:
+            await self.run_server_tool()
+        return web.json_response({"data": {**body, **self.server_tools[body["name"]]}})
 
     async def _report(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -178,10 +188,12 @@ class Faults:
     async def _get(self, _: web.Request) -> web.Response:
         return web.json_response({"data": {"status": "completed", "completed_by": "another client"}})
 
-    def _fault(self, request: web.Request, status: int | None) -> web.Response:
+    def _fault(self, request: web.Request, status: int | str | None) -> web.Response:
         if status is None:
             _abort(request)
             return web.Response()
+        if isinstance(status, str):
+            return web.json_response({"error": {"code": status, "retryable": True}}, status=409)
         code, retryable = CODES[status]
         return web.json_response({"error": {"code": code, "retryable": retryable}}, status=status)
 

@@ -23,7 +23,8 @@ def python_client(**constants: object) -> Any:
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PAUSES = tuple(pause / 50 for pause in module.PAUSES)
+    for name in ("PAUSES", "SERVER_TOOL_PAUSES"):
+        setattr(module, name, tuple(pause / 50 for pause in getattr(module, name)))
     for name, value in {**UNHURRIED, **constants}.items():
         assert hasattr(module, name)
         setattr(module, name, value)

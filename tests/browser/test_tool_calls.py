@@ -10,11 +10,15 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from demo.tool_server import tool_server
+from demo.voice_api import VoiceApi
+from demo.webhooks import receiving
 from docs.clients.usage import add_usage
 from local.running import running_api
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_faults import live_faults
-from tests.browser.api import Api
+from tests.browser.api import BOOKING, SAYS, Api
+from tests.browser.faults import IN_PROGRESS
 from tests.browser.python_client import PATIENCE_SECONDS, python_client
 from tests.browser.scripted import Line, ScriptedCall
 from tests.browser.stand_in import StandInCall, spoken_input
@@ -600,6 +604,189 @@ def test_an_error_of_the_clients_user_cancels_the_functions() -> None:
     with pytest.raises(ValueError, match="mine"):
         scripted(ScriptedCall(scripts=[call_and_end]), {"show_table": show_table}, prepare)
     assert canceled == [True]
+
+
+# ---- Tools on a server ----
+
+
+BOOKED: Final = {"book_table": {"status": "succeeded", "response": {"table": "T12"}}}
+
+
+async def one_booking(line: Line) -> None:
+    await line.until("realtimeInput")
+    await line.call("call-1", "book_table", area="terrace")
+    await line.until("toolResponse")
+    await goodbye(line)
+
+
+def test_a_server_tool_is_relayed_to_the_api_and_not_recorded_again() -> None:
+    call, seen = ScriptedCall(scripts=[one_booking], server_tools=BOOKED), list[Any]()
+
+    def prepare(client: Client) -> None:
+        client.on_tool_call = seen.append
+
+    state = scripted(call, {"book_table": throwing}, prepare)
+
+    assert call.recorded == [{"call_id": "call-1", "name": "book_table", "arguments": {"area": "terrace"}}]
+    assert call.answers == [[{"id": "call-1", "name": "book_table", "response": {"table": "T12"}}]]
+    assert [(record["status"], record["response"]) for record in seen] == [("succeeded", {"table": "T12"})]
+    assert call.asked == ["tool-calls", "complete"]
+    assert state["end_reason"] == "completed"
+
+
+def test_a_server_tool_is_asked_for_again_with_the_same_call_until_there_is_its_answer() -> None:
+    faults = [503, None, IN_PROGRESS, IN_PROGRESS]
+    call = ScriptedCall(scripts=[one_booking], server_tools=BOOKED, tool_calls=faults)
+
+    scripted(call, {}, nothing, SERVER_TOOL_SECONDS=PATIENCE_SECONDS)
+
+    assert [record["call_id"] for record in call.recorded] == ["call-1"]
+    assert [answer["response"] for answer in call.answers[0]] == [{"table": "T12"}]
+
+
+def test_the_failure_of_a_server_tool_is_answered_as_the_server_describes_it() -> None:
+    taken = {"book_table": {"status": "failed", "response": {"error": "No such table is free."}}}
+    call = ScriptedCall(scripts=[one_booking], server_tools=taken)
+
+    scripted(call, {}, nothing)
+
+    assert [answer["response"] for answer in call.answers[0]] == [{"error": "No such table is free."}]
+
+
+def test_a_server_tool_that_the_api_refuses_is_answered_as_failed(caplog: pytest.LogCaptureFixture) -> None:
+    call = ScriptedCall(scripts=[one_booking], server_tools=BOOKED, tool_calls=[409])
+
+    state = scripted(call, {}, nothing)
+
+    assert [answer["response"] for answer in call.answers[0]] == [{"error": "This did not work."}]
+    assert "book_table did not run: voice_session_not_active" in caplog.text
+    assert state["end_reason"] == "completed"
+
+
+def test_a_server_tool_has_a_time_limit_of_its_own() -> None:
+    over = asyncio.Event()
+    call = ScriptedCall(scripts=[one_booking], server_tools=BOOKED, run_server_tool=over.wait)
+
+    scripted(call, {}, nothing, SERVER_TOOL_SECONDS=0.2)
+
+    assert [answer["response"] for answer in call.answers[0]] == [{"error": "This takes too long."}]
+
+
+def test_the_time_limit_of_functions_is_not_that_of_a_server_tool() -> None:
+    call = ScriptedCall(scripts=[one_booking], server_tools=BOOKED, run_server_tool=lambda: asyncio.sleep(0.2))
+
+    scripted(call, {}, nothing, TOOL_SECONDS=0)
+
+    assert [answer["response"] for answer in call.answers[0]] == [{"table": "T12"}]
+
+
+def test_the_answer_of_a_server_tool_is_dropped_if_the_call_was_cancelled() -> None:
+    began, over = asyncio.Event(), asyncio.Event()
+
+    async def cancel(line: Line) -> None:
+        await line.until("realtimeInput")
+        await line.call("call-1", "book_table")
+        await began.wait()
+        await line.send(toolCallCancellation={"ids": ["call-1"]})
+        over.set()
+        await line.call("call-2", "book_table")
+        await line.until("toolResponse")
+        await goodbye(line)
+
+    async def run() -> None:
+        began.set()
+        await over.wait()
+
+    call = ScriptedCall(scripts=[cancel], server_tools=BOOKED, run_server_tool=run)
+
+    scripted(call, {}, nothing)
+
+    assert [[answer["id"] for answer in answers] for answers in call.answers] == [["call-2"]]
+    assert [record["call_id"] for record in call.recorded] == ["call-1", "call-2"]
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_the_answer_of_a_server_tool_is_held_until_the_conversation_is_resumed(is_resumed: bool) -> None:  # noqa: FBT001
+    lost, ended = asyncio.Event(), asyncio.Event()
+
+    async def begin(line: Line) -> None:
+        await line.until("realtimeInput")
+        if is_resumed:
+            await line.issue_handle()
+        await line.call("call-1", "book_table")
+        await asked.wait()
+
+    async def run() -> None:
+        asked.set()
+        await lost.wait()
+
+    async def until_ended() -> None:
+        lost.set()
+        await ended.wait()
+
+    asked = asyncio.Event()
+    call = ScriptedCall(scripts=[begin, goodbye], before_setup=until_ended, server_tools=BOOKED, run_server_tool=run)
+
+    def prepare(client: Client) -> None:
+        client.on_tool_call = lambda _: ended.set()
+
+    scripted(call, {}, prepare, RECORD_SECONDS=0.1)
+
+    answer = {"id": "call-1", "name": "book_table", "response": {"table": "T12"}}
+    assert call.answers == [[], [answer] if is_resumed else []]
+    assert [record["call_id"] for record in call.recorded] == ["call-1"]
+
+
+def test_a_conversation_begins_anew_after_the_tools_that_run() -> None:
+    """Their records are in its instruction, so the agent does not call them again."""
+    is_lost = asyncio.Event()
+
+    async def begin(line: Line) -> None:
+        await line.until("realtimeInput")
+        await line.call("call-1", "book_table")
+        await asked.wait()
+        asyncio.get_running_loop().call_later(0.2, is_lost.set)
+
+    async def run() -> None:
+        asked.set()
+        await is_lost.wait()
+        call.asked.append("answered")
+
+    asked = asyncio.Event()
+    call = ScriptedCall(scripts=[begin, goodbye], server_tools=BOOKED, run_server_tool=run)
+
+    scripted(call, {}, nothing, RECORD_SECONDS=PATIENCE_SECONDS)
+
+    assert call.asked == ["tool-calls", "answered", "renew", "complete"]
+
+
+def test_a_table_is_booked_by_the_server_of_the_example(api: Api) -> None:
+    says = iter(SAYS)
+
+    async def show_table(_: Any) -> Any:
+        return {"view": "the lake"}
+
+    def answer(_: Any) -> Any:
+        return {"text": word} if (word := next(says, None)) else None
+
+    async def hold() -> tuple[Any, list[Any]]:
+        assert BOOKING.server
+        async with aiohttp.ClientSession() as http:
+            voice_api = VoiceApi(http, api.url, api.key)
+            async with receiving(voice_api) as webhooks, tool_server(voice_api, BOOKING.server, "tests") as server:
+                session = api.session(BOOKING.with_endpoint(server.endpoint_id).agent)
+                ended = await python_client().hold_call(session, api.url, answer, {"show_table": show_table})
+                await webhooks.deliveries(session["session_id"], {"session.completed"}, PATIENCE_SECONDS)
+                events = [each for each in webhooks.verified.values() if each["type"] == "session.completed"]
+                return ended, events
+
+    state, [event] = asyncio.run(hold())
+
+    assert event["data"]["tool_calls"] == state["tool_calls"]
+    assert [call["name"] for call in state["tool_calls"]] == ["find_slots", "show_table", "book_table", "hang_up"]
+    assert {call["status"] for call in state["tool_calls"]} == {"succeeded"}
+    assert agents_words(state)[-1] == "Done: T12. Thank you, see you soon!"
+    assert state["results"]["table"] == "T12"
 
 
 # ---- hang_up ----

@@ -232,6 +232,24 @@ def test_a_property_that_may_not_be_null_has_a_value_even_if_nothing_was_said() 
     assert filled_value == {"s": "not said", "b": True, "n": 0}
 
 
+def test_a_text_that_a_function_has_answered_comes_before_the_callers_words() -> None:
+    calls = [
+        ("succeeded", "book_table", {"table": "T4", "seats": 4}),
+        ("succeeded", "book_table", {"table": "T12", "notes": ["by the lake"]}),
+        ("failed", "book_table", {"table": "T8"}),
+        ("succeeded", "hang_up", {"result": "The call ends."}),
+    ]
+    lines = [
+        json.dumps({"tool_call": number, "name": name, "arguments": {}, "status": status, "response": response})
+        for number, (status, name, response) in enumerate(calls)
+    ]
+    text = "\n".join([prompt(("agent", "Which table?"), ("user", "The small one.")), *lines])
+
+    assert fill_one("table", {"type": "string"}, text) == "T12"
+    assert fill_one("seats", {"type": "string"}, text) == "The small one"
+    assert fill_one("result", {"type": "string"}, text) == "The small one"
+
+
 def test_speech_without_words_is_not_read_as_facts() -> None:
     hints: dict[str, JsonValue] = {
         "guest_name": "string",

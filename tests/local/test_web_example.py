@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,14 +17,18 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from demo.example import load
+from demo.voice_api import VoiceApi
 from demo.web_example import api_of, backend, prepared
 from local.errors import CannotStart
 from local.run_file import RunningApi, announced, find
 from local.running import LocalApi, running_api
+from tests.local.processes import children, is_running, until
 from tests.support.template import ROOT
+from tests.support.webhooks import Printed, ask, printing
 
 CLEAN: Final = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
 SECONDS: Final = 300
@@ -134,8 +139,20 @@ def stack() -> Iterator[LocalApi]:
         yield running
 
 
+def prepared_for(api: RunningApi, agent_id: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Prepare the example, and stop its server again."""
+
+    async def prepare() -> tuple[str, dict[str, Any]]:
+        async with aiohttp.ClientSession() as client:
+            voice_api = VoiceApi(client, api.base, api.api_key)
+            async with prepared(voice_api, load(ROOT / "examples/booking.json"), agent_id) as found:
+                return found
+
+    return asyncio.run(prepare())
+
+
 def variables_of(api: RunningApi) -> dict[str, str]:
-    agent_id, session = asyncio.run(prepared(api, load(ROOT / "examples/booking.json"), None))
+    agent_id, session = prepared_for(api)
     return {"BASE": api.base, "API_KEY": api.api_key, "AGENT_ID": agent_id, "SESSION": json.dumps(session)}
 
 
@@ -451,12 +468,77 @@ def test_an_api_that_has_crashed_is_reported_in_one_sentence() -> None:
     assert re.fullmatch(r"GET /agents was not answered: [^\n]+\n", ended.stderr)
 
 
-def test_the_agent_of_the_example_is_created_once(stack: LocalApi) -> None:
-    api, example = RunningApi(stack.base_url, stack.api_key), load(ROOT / "examples/booking.json")
-    first, second = (asyncio.run(prepared(api, example, None)) for _ in range(2))
+def test_the_agent_of_the_example_is_created_once_and_gets_the_endpoint_of_each_start(stack: LocalApi) -> None:
+    api, endpoints = RunningApi(stack.base_url, stack.api_key), []
+    starts = []
+    for _ in range(2):
+        starts.append(prepared_for(api))
+        tools = ask(stack, "GET", f"/agents/{starts[-1][0]}")["data"]["tools"]
+        endpoints.append({tool["run"]["endpoint_id"] for tool in tools if tool["run"]["where"] == "server"})
 
-    assert first == second
-    assert asyncio.run(prepared(api, example, "mine")) == ("mine", {})
+    assert starts[0] == starts[1]
+    assert [len(each) for each in endpoints] == [1, 1]
+    assert endpoints[0] != endpoints[1]
+    assert prepared_for(api, "mine") == ("mine", {})
+    assert ask(stack, "GET", "/webhook-endpoints")["data"] == []
+
+
+def test_an_agent_of_an_api_elsewhere_has_no_tools_on_a_server(
+    stack: LocalApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def prepare() -> str:
+        async with aiohttp.ClientSession() as client:
+            voice_api = VoiceApi(client, stack.base_url, stack.api_key)
+            voice_api.base_url = "https://api.example"
+            async with prepared(voice_api, load(ROOT / "examples/booking.json"), None) as (agent_id, _):
+                return agent_id
+
+    agent = ask(stack, "GET", f"/agents/{asyncio.run(prepare())}")["data"]
+
+    assert [tool["name"] for tool in agent["tools"]] == ["show_table"]
+    assert capsys.readouterr().out == (
+        "The API does not reach this machine, so the agent has no tools on a server: find_slots, book_table.\n"
+    )
+
+
+@contextmanager
+def web_example(stack: LocalApi) -> Iterator[tuple[Printed, str]]:
+    """Run the command; yield what it prints, and the URL of its pages."""
+    port = str(urlsplit(stack.base_url).port)
+    with printing(
+        [sys.executable, "-m", "demo.web_example", "--port", port, "--web-port", "0"], cwd=ROOT, env=CLEAN
+    ) as printed:
+        lines = printed.until(lambda lines: any(line.startswith("Talk to the agent: ") for line in lines))
+        yield printed, lines[-1].split()[-1]
+
+
+@pytest.fixture
+def built() -> None:
+    """`make test` needs no Node.js, so the package may not be built; CI builds it."""
+    if not (ROOT / "clients/js/packages/client/dist/index.js").exists():
+        pytest.skip("the page needs the browser client, which `make js-client` builds")
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_the_page_books_through_the_server_beside_it_and_nothing_is_left(
+    stack: LocalApi, number: signal.Signals
+) -> None:
+    with web_example(stack) as (printed, url):
+        programs = children(printed.process.pid)
+        session = Site(urlsplit(url).port or 0, Path()).ask("POST", "/session").json
+        arguments = {"day": "Friday", "time": "19:30", "area": "terrace", "guests": 6}
+        call = {"call_id": "call-1", "name": "book_table", "arguments": arguments}
+        record = ask(stack, "POST", f"/sessions/{session['session_id']}/tool-calls", call)["data"]
+        printed.process.send_signal(number)
+        lines = printed.rest()
+
+    assert (record["status"], record["response"]) == ("succeeded", {"table": "T12"})
+    assert f'book_table {json.dumps(arguments)} 200 {{"table": "T12"}}' in lines
+    assert printed.process.returncode == 0
+    assert len(programs) == 2
+    until(lambda: not any(map(is_running, programs)))
+    assert ask(stack, "GET", "/webhook-endpoints")["data"] == []
 
 
 def test_base_needs_a_key() -> None:

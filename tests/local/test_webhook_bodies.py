@@ -1,4 +1,4 @@
-"""The functions send the bodies that docs/webhooks.md and the reference show."""
+"""The functions send the bodies that docs/webhooks.md, docs/tools.md and the reference show."""
 
 import json
 import os
@@ -21,7 +21,9 @@ DOCUMENT: Final = json.loads((ROOT / "docs/openapi.json").read_text(encoding="ut
 SHOWN: Final = {
     block.kind: json.loads(block.text)
     for block in BLOCKS
-    if block.document == ROOT / "docs/webhooks.md" and block.language == "json" and block.kind != "output"
+    if block.document in {ROOT / "docs/webhooks.md", ROOT / "docs/tools.md"}
+    and block.language == "json"
+    and block.kind not in {"", "output"}
 }
 
 Json = Any
@@ -126,3 +128,36 @@ def test_a_test_has_the_body_that_the_page_shows(stack: LocalApi, receiver: Rece
         "data": {"endpoint_id": endpoint["endpoint_id"]},
     }
     assert SHOWN["endpoint.test"]["data"].keys() == {"endpoint_id"}
+
+
+def test_a_tool_call_has_the_body_that_the_page_shows(stack: LocalApi, receiver: Receiver) -> None:
+    shown = SHOWN["tool.call"]
+    asked = shown["data"]
+    endpoint = ask(stack, "POST", "/webhook-endpoints", {"url": f"{receiver.url}/tools"})["data"]
+    tool = {
+        "name": asked["name"],
+        "description": "Book a table.",
+        "parameters": {"type": "object", "properties": {"day": {"format": "date"}, "guests": {"type": "integer"}}},
+        "run": {"where": "server", "endpoint_id": endpoint["endpoint_id"]},
+    }
+    agent = {
+        "name": "Mia",
+        "instructions": "Be kind to the guests of {{restaurant}}.",
+        "variables": {"restaurant": {"type": "string"}},
+        "tools": [tool],
+    }
+    request = {
+        "agent_id": ask(stack, "POST", "/agents", agent)["data"]["agent_id"],
+        **{name: asked[name] for name in ("participant", "metadata", "variables")},
+    }
+    session = ask(stack, "POST", "/sessions", request)["data"]
+    call = {name: asked[name] for name in ("call_id", "name", "arguments")}
+
+    record = ask(stack, "POST", f"/sessions/{session['session_id']}/tool-calls", call)["data"]
+    body = receiver.bodies_at("/tools", {"tool.call"})["tool.call"]
+
+    Draft202012Validator(schema("ToolCallEvent")).validate(body)
+    ids = {name: session[name] for name in ("session_id", "agent_id", "agent_version")}
+    assert body == {**shown, "timestamp": record["called_at"], "data": {**asked, **ids}}
+    assert list(body["data"]) == list(asked)
+    assert (record["status"], record["response"]) == ("succeeded", {})

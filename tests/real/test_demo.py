@@ -41,8 +41,8 @@ def test_a_whole_call_is_shown_with_its_results(livekit_server: Server) -> None:
     assert (ended.returncode, ended.stderr) == (0, ""), shown
     assert "Stand-ins on this machine: Gemini, DynamoDB." in shown
     assert "The LiveKit room is a real one" in shown
-    assert "Nora of Fjord Dental  Fjord Dental, this is Nora. May I have your full name?" in shown
-    assert "appointment.time │ time                                               │ 09:30:00Z" in shown
+    assert "Mia         Linden by the lake, this is Mia, how nice that you call! What is your name?" in shown
+    assert "table      │ Name of the booked table                             │ T12 " in shown
     assert "extraction succeeded by stand-in" in shown
     [(url, room)] = re.findall(r"LiveKit  (\S+)  room (\S+)  token ", shown)
     assert url == livekit_server.livekit.url

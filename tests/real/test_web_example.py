@@ -61,7 +61,18 @@ def get(url: str) -> bytes:
 
 
 def post(url: str, origin: str) -> Any:
-    request = urllib.request.Request(f"{url}/session", method="POST", headers={"Origin": origin})  # noqa: S310
+    return answered(urllib.request.Request(f"{url}/session", method="POST", headers={"Origin": origin}))  # noqa: S310
+
+
+def slots_of(stack: LocalApi, session: Any) -> Any:
+    """Call a tool on the server of the example, as the page does."""
+    call = {"call_id": "call-1", "name": "find_slots", "arguments": {"day": "Friday", "guests": 6}}
+    route = f"{stack.base_url}/api/v1/voice/sessions/{session['session_id']}/tool-calls"
+    headers = {"Authorization": f"Bearer {session['client_token']}", "Content-Type": "application/json"}
+    return answered(urllib.request.Request(route, json.dumps(call).encode(), headers))["data"]  # noqa: S310 (loopback)
+
+
+def answered(request: urllib.request.Request) -> Any:
     with urllib.request.urlopen(request, timeout=SECONDS) as response:  # noqa: S310 (loopback)
         return json.load(response)
 
@@ -71,6 +82,7 @@ def test_two_commands_serve_a_page_that_gets_a_session(stack: LocalApi, backend:
     with web_example(stack, backend) as url:
         page, package, react = (get(f"{url}/{path}") for path in ("", "@pi-voice/client/index.js", "react.js"))
         session = post(url, url)
+        slots = slots_of(stack, session)
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(url, "https://evil.example")
         refused.value.close()  # a backend that ends waits for its open connections
@@ -80,6 +92,7 @@ def test_two_commands_serve_a_page_that_gets_a_session(stack: LocalApi, backend:
     assert b"startCall" in package
     assert b'from"/@pi-voice/client/index.js"' in react
     assert session["connection"]["gemini_live"]["url"].startswith("ws://127.0.0.1:")
+    assert (slots["status"], "19:30 terrace" in slots["response"]["free"]) == ("succeeded", True)
     assert refused.value.code == 403
 
 

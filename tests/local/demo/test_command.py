@@ -97,6 +97,8 @@ def test_a_whole_call_is_shown_with_its_results(api: LocalApi, name: str, tmp_pa
 
     assert_a_whole_call(name, ended)
     assert "Webhooks" not in ended.stdout  # an API elsewhere cannot reach this machine
+    note = "The API does not reach this machine, so the agent has no tools on a server: find_slots, book_table."
+    assert (note in ended.stdout) == (name == "booking")
 
 
 def test_a_call_that_ends_at_its_cap_is_shown_with_its_results(api: LocalApi) -> None:
@@ -110,7 +112,9 @@ def without_a_cap(name: str, folder: Path) -> str:
     agent = json.loads((ROOT / f"examples/{name}.json").read_text(encoding="utf-8"))
     agent["behaviors"]["max_duration_seconds"] = None
     (folder / f"{name}.json").write_text(json.dumps(agent), encoding="utf-8")
-    shutil.copy(ROOT / f"examples/{name}.caller.json", folder)
+    for file in (ROOT / "examples").glob(f"{name}[._]*"):
+        if not (folder / file.name).exists():
+            shutil.copy(file, folder)
     return str(folder / f"{name}.json")
 
 
@@ -150,14 +154,38 @@ def test_ctrl_c_ends_a_call_with_a_message(api: LocalApi) -> None:
 # ---- With its own API ----
 
 
-def test_make_demo_runs_without_arguments_or_services(tmp_path: Path) -> None:
+def test_make_demo_uses_variables_a_server_tool_a_client_tool_and_hang_up_and_shows_all_of_them(tmp_path: Path) -> None:
     ended = demo("--pace", UNHURRIED, "--record", str(tmp_path / "call.wav"))
 
-    assert_a_whole_call("intake", ended)
-    assert ended.stdout.startswith("A whole call: examples/intake.json")
+    assert_a_whole_call("booking", ended)
+    assert ended.stdout.startswith("A whole call: examples/booking.json")
     assert "Stand-ins on this machine: LiveKit, Gemini, DynamoDB." in ended.stdout
     assert "The call runs at 4 times natural speed" in ended.stdout
     assert (tmp_path / "call.wav").stat().st_size > 1_000_000
+    plain = re.sub(r"\d+ ms", "N ms", re.sub(r"^\d\d:\d\d ", "", ended.stdout, flags=re.MULTILINE))
+    lines = {" ".join(line.split()) for line in plain.splitlines()}
+    slots = '["18:00 inside", "18:00 terrace", "19:30 inside", "19:30 terrace", "21:00 inside", "21:00 terrace"]'
+    table = '{"day": "Friday", "time": "19:30", "area": "terrace", "guests": 6}'
+    calls = "find_slots, show_table, book_table, hang_up"
+    shown = {
+        "restaurant: Linden by the lake",
+        "✓ Tools on a server: find_slots, book_table",
+        f'Mia find_slots {{"day": "Friday", "guests": 6}} → {{"free": {slots}}} from the server in N ms',
+        'Mia show_table {"area": "terrace", "guests": 6} → {"table": "T12", "seats": 6, "view": "the lake"}',
+        f'Mia book_table {table} → {{"table": "T12"}} from the server in N ms',
+        "Mia Done: T12. Thank you, see you soon!",
+        f"Tool calls on record: {calls}",
+        "│ table │ Name of the booked table │ T12 │",
+        f"session.completed signature verified N ms tool calls: {calls}",
+        f"extraction.succeeded signature verified N ms tool calls: {calls}",
+    }
+    assert shown - lines == set(), ended.stdout
+
+
+def test_make_demo_shows_another_example(tmp_path: Path) -> None:
+    ended = demo(without_a_cap("intake", tmp_path), "--pace", FAST)
+
+    assert_a_whole_call("intake", ended)
     shown = re.findall(r"^    (\S+) +signature verified  \d+ ms$", ended.stdout, re.MULTILINE)
     assert shown == ["session.started", "session.completed", "extraction.succeeded"]
 

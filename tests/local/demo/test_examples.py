@@ -27,8 +27,8 @@ def test_there_are_four_examples() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
 def test_an_example_is_a_valid_agent_with_a_valid_caller(path: Path) -> None:
-    example = load(path)
-    spec = CreateAgentRequest.model_validate_json(path.read_text(encoding="utf-8"))
+    example = load(path).with_endpoint("01a1f31c-9e40-7b16-8c53-d0a47e62f9b8")
+    spec = CreateAgentRequest.model_validate_json(json.dumps(example.agent))
     caller = example.caller
     request = CreateSessionRequest.model_validate(
         {
@@ -60,9 +60,37 @@ def test_the_examples_cover_a_strict_schema_another_language_an_interruption_and
     assert [ex.path.stem for ex in examples if any(line.interrupts for line in ex.caller.lines)] == ["support"]
     assert [ex.path.stem for ex in examples if any(line.calls for line in ex.caller.lines)] == ["booking"]
     assert [ex.path.stem for ex in examples if ex.caller.variables] == ["booking"]
+    assert [ex.path.stem for ex in examples if ex.server] == ["booking"]
+
+
+def test_an_example_without_its_server_has_the_tools_of_its_page_only() -> None:
+    booking = load(ROOT / "examples/booking.json")
+
+    assert booking.tools == ["find_slots", "show_table", "book_table"]
+    assert booking.server_tools == ["find_slots", "book_table"]
+    assert booking.server == ROOT / "examples/booking_server.py"
+    assert booking.without_server_tools().tools == ["show_table"]
+    assert booking.without_server_tools().server is None
 
 
 # ---- Invalid examples ----
+
+
+def test_a_tool_that_names_no_program_beside_the_example_is_refused(tmp_path: Path) -> None:
+    run = {"where": "server", "endpoint_id": "mine.py"}
+    an_agent = json.dumps({"name": "Mia", "tools": [{"name": "book", "run": run}]})
+    caller = json.dumps({**json.loads(A_CALLER), "tools": {}})
+
+    assert refusal(tmp_path, an_agent, caller) == (
+        "There is no mine.py: endpoint_id of a tool names the program that serves it."
+    )
+
+
+def test_an_answer_of_the_page_for_a_tool_on_a_server_is_refused(tmp_path: Path) -> None:
+    run = {"where": "server", "endpoint_id": "mine.py"}
+    an_agent = json.dumps({"name": "Mia", "tools": [{"name": "show", "run": run}]})
+
+    assert refusal(tmp_path, an_agent, A_CALLER) == "mia.caller.json: tools.show: The server answers, and not the page."
 
 
 AN_AGENT: Final = json.dumps({"name": "Mia", "instructions": "Be kind.", "tools": [{"name": "show"}]})

@@ -39,7 +39,7 @@ async def test_the_deliveries_of_a_call_come_in_order_and_verified(
 
     assert [each["type"] for each in deliveries] == ["session.started", "session.completed", "extraction.succeeded"]
     assert {each["status"] for each in deliveries} == {"succeeded"}
-    assert receiver.verified == {each["event_id"] for each in deliveries}
+    assert receiver.verified.keys() == {each["event_id"] for each in deliveries}
     assert ask(stack, "GET", "/webhook-endpoints")["data"] == []
 
 
@@ -61,7 +61,7 @@ async def test_a_forged_or_malformed_signature_is_401_and_not_verified(
                 statuses.append(response.status)
 
     assert set(statuses) == {401}
-    assert receiver.verified == set()
+    assert receiver.verified == {}
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,19 @@ async def test_a_forged_or_malformed_signature_is_401_and_not_verified(
     [
         ({"status": "succeeded", "event_id": "known"}, "session.started       signature verified  12 ms"),
         ({"status": "succeeded", "event_id": "other"}, "session.started       signature not verified  12 ms"),
+        (
+            {"status": "succeeded", "event_id": "with calls"},
+            "session.started       signature verified  12 ms  tool calls: find_slots, hang_up",
+        ),
         ({"status": "pending", "error": "timeout"}, "session.started       pending timeout"),
         ({"status": "cancelled"}, "session.started       cancelled"),
     ],
 )
 async def test_a_delivery_is_described_in_one_line(delivery: dict[str, Any], line: str) -> None:
     async with aiohttp.ClientSession() as http:
-        receiver = Receiver(VoiceApi(http, "http://127.0.0.1:9", "any"), verified={"known"})
+        calls = [{"name": "find_slots"}, {"name": "hang_up"}]
+        events: dict[str, Any] = {"known": {"data": {"tool_calls": []}}, "with calls": {"data": {"tool_calls": calls}}}
+        receiver = Receiver(VoiceApi(http, "http://127.0.0.1:9", "any"), verified=events)
         known = {"type": "session.started", "event_id": "e", "error": None, "milliseconds": 12}
 
         assert receiver.line({**known, **delivery}) == line

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from local.stand_ins.example_scripts import EXAMPLES, example_scripts
+from local.stand_ins.example_scripts import EXAMPLES, example_scripts, plain
 from local.stand_ins.gemini_live import LiveTimes
 from local.stand_ins.gemini_live_agent import Interview
 from local.stand_ins.gemini_live_caller import line_of_caller
@@ -48,20 +48,25 @@ async def test_a_call_by_voice_with_an_examples_agent_has_the_lines_of_its_calle
 
 async def test_the_agent_calls_the_functions_of_a_line_closes_and_hangs_up(gemini: Gemini) -> None:
     caller = await gemini.call_of(agent(**{**example("booking"), "variables": None}))
-    said, called = [], []
+    script, said, called = example_scripts()["Mia"].calls, [], []
     for line in lines_of("booking"):
         await caller.sound(SPEECH)
-        turn = await caller.until("toolCall" if line.startswith("On the terrace") else "turnComplete")
+        turn = await caller.until("toolCall" if script[plain(line)] else "turnComplete")
         for call in turn.calls:
             await caller.answer(call)
         called += [(call["name"], call["args"]) for call in turn.calls]
         said.append(turn.heard)
         if "turnComplete" not in turn.kinds:
             turn = await caller.until("turnComplete")
+            called += [(call["name"], call["args"]) for call in turn.calls]
 
     assert said == lines_of("booking")
-    assert called == [("show_table", {"area": "terrace", "guests": 6}), ("hang_up", {"reason": "Everything was said."})]
-    assert turn.words == "Thank you, see you soon!"
+    assert called == [
+        *(call for line in lines_of("booking") for call in script[plain(line)]),
+        ("hang_up", {"reason": "Everything was said."}),
+    ]
+    assert [name for name, _ in called] == ["find_slots", "show_table", "book_table", "hang_up"]
+    assert turn.words.endswith("Thank you, see you soon!")
 
 
 async def test_a_call_by_voice_with_another_agent_has_answers_that_fit_its_questions(gemini: Gemini) -> None:

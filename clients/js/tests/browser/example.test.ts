@@ -45,6 +45,13 @@ test.each([
     const fields = page.locator(".results dl");
     await until("there are results", async () => (await fields.textContent())?.includes("Ana Torres"));
     expect(await fields.textContent()).toContain("terrace");
+    expect(await fields.textContent()).toContain("T12");
+    expect(await page.locator(".tools li").allTextContents()).toEqual([
+      expect.stringMatching(/^find_slots: {"free":\["18:00 inside",/),
+      'show_table: {"table":"T12","view":"the lake"}',
+      'book_table: {"table":"T12"}',
+      expect.stringMatching(/^hang_up: /),
+    ]);
     expect(await page.locator(".error").textContent()).toBe("");
     expect([...barriers, ...(await barriersOf(page))]).toEqual([]);
     await page.close();

@@ -10,6 +10,8 @@ interface Details {
   /** Whether the request should outlive the page. */
   keepalive?: boolean;
   signal?: AbortSignal;
+  /** Seconds between two tries, which otherwise become ever longer. */
+  pause?: number;
 }
 
 interface ErrorBody {
@@ -68,7 +70,7 @@ export class SessionApi {
       } catch (error) {
         if (!(error instanceof CallError && error.retryable) || details.signal?.aborted || Date.now() > end)
           throw error;
-        const pause = PAUSES[Math.min(failures, PAUSES.length - 1)] ?? 0;
+        const pause = details.pause ?? PAUSES[Math.min(failures, PAUSES.length - 1)] ?? 0;
         await sleep(Math.max(pause, error.details.retryAfter ?? 0), details.signal);
         await online(60, details.signal);
       }

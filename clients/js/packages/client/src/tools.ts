@@ -2,11 +2,14 @@
 
 import type { SessionApi } from "./api.js";
 import { type CallError, callError } from "./errors.js";
-import { atMost, sleep } from "./timing.js";
+import { atMost } from "./timing.js";
 import type { JsonObject, ServerMessage, ToolCall } from "./types.js";
 
 const HANG_UP = "hang_up"; // the built-in function with which the agent ends the call
+const FAILURE = "This did not work.";
 const RECORDING_SECONDS = 60;
+const SERVER_SECONDS = 28; // for a tool on a server, with all that the API does for it
+const SERVER_PAUSE = 1; // before the API is asked again for the same answer, because the caller waits
 
 /** A function of the page, with what it needs already bound. */
 export type Run = (args: JsonObject, callId: string, signal: AbortSignal) => object | Promise<object>;
@@ -72,93 +75,78 @@ export class Tools {
     this.hangUp = "";
   }
 
-  /** Waits for the records of the functions that have ended. */
+  /** Waits for all functions and records, at most some seconds. */
   recorded(seconds: number): Promise<void> {
-    const ended = [...this.#recording].filter(([id]) => !this.#running.has(id)).map(([, record]) => record);
-    return atMost(seconds, Promise.all(ended));
+    return atMost(seconds, Promise.all(this.#recording.values()));
   }
 
-  /** Waits for all functions and records, and then cancels what still runs. */
+  /** Waits as `recorded`, and then cancels what still runs. */
   async finish(seconds: number): Promise<void> {
-    await atMost(seconds, Promise.all(this.#recording.values()));
+    await this.recorded(seconds);
     for (const running of this.#running.values()) running.abort();
   }
 
+  // Runs a function; it gets an answer in any case, because the agent waits for it.
   async #run(callId: string, name: string, args: JsonObject): Promise<void> {
     const began = performance.now();
-    const { status, response, isCancelled, isRecorded } = await this.#outcome(callId, name, args);
-    const milliseconds = Math.round(performance.now() - began);
+    const isOnServer = this.#host.runsOnServer(name);
+    const seconds = isOnServer ? SERVER_SECONDS : this.#host.seconds;
+    const controller = new AbortController();
+    const { signal } = controller;
+    this.#running.set(callId, controller);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const stopped = new Promise<Outcome>((resolve) => {
+      signal.addEventListener("abort", () => resolve(failed("The call was canceled.")));
+      timer = setTimeout(() => {
+        resolve({ status: "timeout", response: { error: "This takes too long." } });
+        controller.abort();
+      }, seconds * 1000);
+    });
+    const call = { call_id: callId, name, arguments: args };
+    const work = isOnServer ? this.#relay(seconds, call, signal) : this.#runHere(callId, name, args, signal);
+    const { status, response } = await Promise.race([work, stopped]);
+    clearTimeout(timer);
+    const isCancelled = signal.aborted && status === "failed";
     this.#running.delete(callId);
     const isAwaited = this.#awaited.delete(callId);
     this.#change({ callId, name, arguments: args, status: isCancelled ? "cancelled" : status, response });
     if (isAwaited) this.#host.answer({ id: callId, name, response });
-    const record = { call_id: callId, name, arguments: args, response, status, milliseconds };
+    const record = { ...call, response, status, milliseconds: Math.round(performance.now() - began) };
     try {
-      if (!isRecorded) await this.#host.api.insist(RECORDING_SECONDS, "POST", "/tool-calls", record);
+      // The API has recorded what it ran.
+      if (!isOnServer) await this.#host.api.insist(RECORDING_SECONDS, "POST", "/tool-calls", record);
     } catch (error) {
-      this.#host.onError(callError(error, "api_unavailable", true));
-    } finally {
-      this.#recording.delete(callId);
+      this.#onError(error);
     }
+    this.#recording.delete(callId);
   }
 
-  // Runs a function; it gets an answer in any case, because the agent waits for it.
-  async #outcome(callId: string, name: string, args: JsonObject) {
-    const controller = new AbortController();
-    const { signal } = controller;
-    const isOnServer = this.#host.runsOnServer(name);
-    const run = isOnServer ? undefined : this.#host.handlers.get(name);
-    this.#running.set(callId, controller);
-    const late = new AbortController();
-    const stopped = new Promise<Outcome>((resolve) => {
-      signal.addEventListener("abort", () => resolve(failed("The call was canceled.")));
-      void sleep(this.#host.seconds, late.signal).then(() => {
-        if (late.signal.aborted) return;
-        resolve({ status: "timeout", response: { error: "This takes too long." } });
-        controller.abort();
-      });
-    });
-    const work = isOnServer
-      ? this.#runOnServer(callId, name, args, signal)
-      : this.#runHere(run, callId, name, args, signal);
-    const outcome = await Promise.race([work, stopped]);
-    late.abort();
-    const isCancelled = signal.aborted && outcome.status === "failed";
-    return { ...outcome, isCancelled, isRecorded: isOnServer };
-  }
-
-  async #runHere(
-    run: Run | undefined,
-    callId: string,
-    name: string,
-    args: JsonObject,
-    signal: AbortSignal,
-  ): Promise<Outcome> {
+  async #runHere(callId: string, name: string, args: JsonObject, signal: AbortSignal): Promise<Outcome> {
     if (name === HANG_UP) return { status: "succeeded", response: { result: "The call ends after your sentence." } };
+    const run = this.#host.handlers.get(name);
     if (!run) return failed(`This page has no function ${name}.`);
     try {
       return { status: "succeeded", response: jsonObject(await run(args, callId, signal)) };
     } catch (error) {
       if (!signal.aborted) reportError(error); // for the page's developer; Gemini does not get to know the reason
-      return failed("This did not work.");
+      return failed(FAILURE);
     }
   }
 
-  async #runOnServer(callId: string, name: string, args: JsonObject, signal: AbortSignal): Promise<Outcome> {
-    const request = { call_id: callId, name, arguments: args };
+  // Lets the API call the server. It runs a call once, so asking again is safe, and returns the same answer.
+  async #relay(seconds: number, call: object, signal: AbortSignal): Promise<Outcome> {
     try {
-      const { data } = await this.#host.api.insist<{ data: Outcome }>(
-        this.#host.seconds,
-        "POST",
-        "/tool-calls",
-        request,
-        { signal },
-      );
-      return { status: data.status, response: jsonObject(data.response) };
+      const details = { signal, pause: SERVER_PAUSE };
+      const { data } = await this.#host.api.insist<{ data: Outcome }>(seconds, "POST", "/tool-calls", call, details);
+      return data;
     } catch (error) {
-      if (!signal.aborted) this.#host.onError(callError(error, "api_unavailable", true));
-      return failed("This did not work.");
+      if (!signal.aborted) this.#onError(error);
+      return failed(FAILURE);
     }
+  }
+
+  #onError(error: unknown): void {
+    this.#host.onError(callError(error, "api_unavailable", true));
   }
 
   #change(call: ToolCall): void {

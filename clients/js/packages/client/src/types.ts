@@ -100,9 +100,9 @@ export interface AudioOptions {
 export interface ResumeCallOptions {
   /** Address of the API, without the path, such as "https://abc.execute-api.eu-west-1.amazonaws.com". */
   apiUrl: string;
-  /** The functions that the agent may call, by name. */
+  /** The functions of the page that the agent may call, by name. */
   tools?: Record<string, ToolHandler>;
-  /** Time limit of a function in seconds. Default: 20. */
+  /** Time limit of a function of the page in seconds. Default: 20. */
   toolTimeoutSeconds?: number;
   /** Microphone and loudspeaker; false: a call in writing. */
   audio?: AudioOptions | false;

@@ -197,7 +197,9 @@ test("the agent hangs up, unless it is interrupted", async () => {
   expect(tools.hangUp).toBe("");
 });
 
-// ---- Tools that the API runs ----
+// ---- Tools on a server, which the API calls ----
+
+const BOOKED = { body: { data: { status: "succeeded", response: { table: "T12" } } } };
 
 test("a server tool is called over the API and answered", async () => {
   server.answers("/tool-calls", { body: { data: { status: "succeeded", response: { free: 3 } } } });
@@ -221,13 +223,90 @@ test("a server tool that failed is answered with what the API says", async () =>
   expect(changes.at(-1)).toMatchObject([{ status: "failed" }]);
 });
 
-test("a server tool is asked again while the API is away, and then given up", async () => {
-  server.answers("/tool-calls", ...Array(30).fill("no network"));
+test("a server tool is asked again each second while the API is away, and then given up", async () => {
+  server.answers("/tool-calls", ...Array(60).fill("no network"));
   const tools = toolsOf({}, ["find_tables"]);
 
   tools.take(toolCall("c-1", "find_tables"));
-  await settle(25);
+  await settle(10);
+  expect(records().length).toBeGreaterThan(9);
+  expect(answers).toEqual([]);
+  await settle(18);
 
-  expect(records().length).toBeGreaterThan(3);
   expect(answers).toMatchObject([{ response: { error: "This takes too long." } }]);
+  expect(changes.at(-1)).toMatchObject([{ status: "timeout" }]);
+  const tried = records().length;
+  await settle(60);
+  expect(records()).toHaveLength(tried);
+});
+
+test("a lost answer of a server tool is asked for with the same call, until the call that runs has ended", async () => {
+  const inProgress = apiError(409, "tool_call_in_progress", { retryable: true });
+  server.answers("/tool-calls", "no network", inProgress, inProgress, BOOKED);
+  const tools = toolsOf({}, ["book_table"]);
+
+  tools.take(toolCall("c-1", "book_table", { guests: 6 }));
+  await settle(2);
+  expect(answers).toEqual([]);
+  await settle(1);
+
+  expect(answers).toEqual([{ id: "c-1", name: "book_table", response: { table: "T12" } }]);
+  expect(records()).toEqual(Array(4).fill({ call_id: "c-1", name: "book_table", arguments: { guests: 6 } }));
+  expect(errors).toEqual([]);
+});
+
+test("a server tool may take longer than a function of the page", async () => {
+  server.answers("/tool-calls", { ...BOOKED, late: 27 });
+  const tools = toolsOf({}, ["book_table"]);
+
+  tools.take(toolCall("c-1", "book_table"));
+  await settle(26);
+  expect(tools.isRunning).toBe(true);
+  await settle(1);
+
+  expect(answers).toMatchObject([{ response: { table: "T12" } }]);
+  expect(records()).toHaveLength(1);
+});
+
+test("the answer of a server tool is dropped if the call was cancelled", async () => {
+  server.answers("/tool-calls", { ...BOOKED, late: 2 });
+  const tools = toolsOf({}, ["book_table"]);
+
+  tools.take(toolCall("c-1", "book_table"));
+  await settle(1);
+  tools.take({ toolCallCancellation: { ids: ["c-1"] } });
+  await settle(10);
+
+  expect(answers).toEqual([]);
+  expect(records()).toHaveLength(1);
+  expect(changes.at(-1)).toMatchObject([{ status: "cancelled" }]);
+  expect(errors).toEqual([]);
+});
+
+test("a server tool that the API refuses is answered as a failure, and an error that the call survives", async () => {
+  server.answers("/tool-calls", apiError(409, "voice_session_not_active"));
+  const tools = toolsOf({}, ["book_table"]);
+
+  tools.take(toolCall("c-1", "book_table"));
+  await settle();
+
+  expect(answers).toMatchObject([{ response: { error: "This did not work." } }]);
+  expect(errors).toMatchObject([{ code: "voice_session_not_active" }]);
+  expect(records()).toHaveLength(1);
+});
+
+test("a new beginning waits for a server tool that runs, for a while", async () => {
+  server.answers("/tool-calls", { ...BOOKED, late: 2 });
+  const tools = toolsOf({}, ["book_table"]);
+  let isRecorded = false;
+
+  tools.take(toolCall("c-1", "book_table"));
+  void tools.recorded(3).then(() => {
+    isRecorded = true;
+  });
+  await settle(1);
+  expect(isRecorded).toBe(false);
+  await settle(1);
+
+  expect(isRecorded).toBe(true);
 });

@@ -19,6 +19,10 @@ export interface ApiRequest {
 export class ApiRelay {
   /** The page's requests in the order of their responses. */
   readonly requests: ApiRequest[] = [];
+  /** What the page got as responses. */
+  readonly texts: string[] = [];
+  /** Whether the response to a request is lost on its way to the page. */
+  losesResponse: (request: ApiRequest) => boolean = () => false;
   /** Whether requests are dropped without a response. Preflights are not, so that the requests are seen. */
   isAway = false;
   readonly #server: Server;
@@ -59,15 +63,15 @@ export class ApiRelay {
     const body = await buffer(request);
     const method = request.method ?? "GET";
     const isPreflight = method === "OPTIONS";
+    const seen: ApiRequest = {
+      method,
+      action: request.url?.split("/").at(-1) ?? "",
+      body: body.length ? JSON.parse(String(body)) : undefined,
+      idempotencyKey: request.headers["idempotency-key"]?.toString(),
+      status: 0,
+    };
     const record = (status: number) => {
-      if (isPreflight) return;
-      this.requests.push({
-        method,
-        action: request.url?.split("/").at(-1) ?? "",
-        body: body.length ? JSON.parse(String(body)) : undefined,
-        idempotencyKey: request.headers["idempotency-key"]?.toString(),
-        status,
-      });
+      if (!isPreflight) this.requests.push({ ...seen, status });
     };
     if (this.isAway && !isPreflight) {
       record(0);
@@ -86,6 +90,12 @@ export class ApiRelay {
     const answer = await fetch(this.target + request.url, { method, headers, ...(body.length ? { body } : {}) });
     let text = await answer.text();
     for (const [before, after] of this.replaced) text = text.replaceAll(before, after);
+    if (this.losesResponse(seen)) {
+      record(0);
+      request.socket.destroy();
+      return;
+    }
+    if (headers.get("authorization")?.startsWith("Bearer pi_sess_")) this.texts.push(text);
     const passed = [...answer.headers].filter(
       ([name]) => !["content-length", "connection", "transfer-encoding", "content-encoding"].includes(name),
     );

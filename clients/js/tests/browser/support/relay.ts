@@ -24,6 +24,11 @@ export class Connection {
     private readonly gemini: Socket,
   ) {}
 
+  /** Send the page a message as if Gemini had sent it. */
+  receive(message: Message): void {
+    this.page.send(JSON.stringify(message));
+  }
+
   /** Break both connections without a close code, as a lost network does. */
   cut(): void {
     this.page.terminate();
@@ -50,6 +55,8 @@ export class Relay {
   onSent: (message: Message, connection: Connection) => void = () => {};
   /** Called with each message of Gemini, before it is passed on. */
   onReceived: (message: Message, connection: Connection) => void = () => {};
+  /** Whether a message of the page is kept, and not passed on. */
+  keeps: (message: Message) => boolean = () => false;
   /** Whether new connections are refused, as without a network. */
   isAway = false;
   readonly #server = new WebSocketServer({ host: "127.0.0.1", port: 0, verifyClient: () => !this.isAway });
@@ -96,6 +103,7 @@ export class Relay {
       if (audio) connection.audio.push(Buffer.from(audio, "base64"));
       else connection.sent.push(message);
       this.onSent(message, connection);
+      if (this.keeps(message)) return;
       if (gemini.readyState === WebSocket.OPEN) gemini.send(text);
       else waiting.push(text);
     });

@@ -16,7 +16,12 @@ export const PATIENCE_MS = 90_000;
 
 const read = (name: string): Json => JSON.parse(readFileSync(`${ROOT}examples/${name}`, "utf8"));
 const CALLER = read("booking.caller.json");
-export const AGENT: Json = read("booking.json");
+const BOOKING = read("booking.json");
+/** The agent of the example, with the tools of its page only. */
+export const AGENT: Json = {
+  ...BOOKING,
+  tools: BOOKING.tools.filter(({ run }: Json) => run.where === "client"),
+};
 /** The caller's lines. */
 export const SAYS: string[] = CALLER.says.map((line: string | { text: string }) =>
   typeof line === "string" ? line : line.text,
@@ -43,6 +48,14 @@ export class World {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([this.gemini.close(), this.api.close(), this.site.close()]);
+  }
+
+  /** Return the agent of the example with all its tools, those on a server at a webhook endpoint. */
+  static booking(endpointId: string): Json {
+    const tools = BOOKING.tools.map((tool: Json) =>
+      tool.run.where === "server" ? { ...tool, run: { ...tool.run, endpoint_id: endpointId } } : tool,
+    );
+    return { ...BOOKING, tools };
   }
 
   /** Create a session of the example agent, as a backend does; it is given to the page as it is. */

@@ -1,6 +1,7 @@
 // The API of one session, which answers as a test wants.
 
 import { vi } from "vitest";
+import { sleep } from "../../src/timing.js";
 import type { Turn } from "../../src/types.js";
 
 type Json = Record<string, unknown>;
@@ -14,8 +15,8 @@ export interface SeenRequest {
   keepalive: boolean;
 }
 
-/** Answers a request with a status and a body, or fails like a network. */
-export type Answer = { status?: number; body: unknown; headers?: Record<string, string> } | "no network";
+/** Answers a request with a status and a body, after some seconds if it is `late`, or fails like a network. */
+export type Answer = { status?: number; body: unknown; headers?: Record<string, string>; late?: number } | "no network";
 
 export const API_URL = "https://api.example.com";
 export const LIVE = {
@@ -84,6 +85,7 @@ export class ScriptedApi {
     };
     this.seen.push(request);
     const scripted = this.next.get(action)?.shift();
+    if (typeof scripted === "object" && scripted.late) await sleep(scripted.late, signal ?? undefined);
     if (signal?.aborted || scripted === "no network") throw new TypeError("Failed to fetch");
     const { status = 200, body: answer, headers: more } = scripted ?? this.#usual(request);
     return new Response(JSON.stringify(answer), { status, headers: { "x-request-id": "req-1", ...more } });
