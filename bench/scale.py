@@ -140,7 +140,7 @@ FIFO_REQUESTS: Final = 70_000
 """Requests per second of one kind to a FIFO queue with high throughput; less in other regions, which the page names."""
 
 DISPATCHES_AT_ONCE: Final = 50
-DELIVERIES_AT_ONCE: Final = 20
+DELIVERIES_AT_ONCE: Final = 50
 """`MaximumConcurrency` of both queues' functions in the template."""
 
 # "Changing Parameter Store throughput",

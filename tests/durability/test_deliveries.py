@@ -5,6 +5,7 @@ most eight tries. Each cell has an endpoint and an event of its own.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -27,8 +28,14 @@ QUEUED: Final = "SQS SendMessage"
 WORKER: Final = ((FIND, 1), (ENDPOINT, 1), (CHANGE, 1), (SESSION, 1), (CHANGE, 2))
 """Requests of the worker: read the delivery and its endpoint, count the try, read the session, record the outcome."""
 
-JOB: Final = ((CHANGE, 1), (QUEUED, 1))
-"""Requests of the job for one delivery, after it has read the index."""
+RESTING: Final = ((FIND, 1), (ENDPOINT, 1), (CHANGE, 1))
+"""Those of the worker while the endpoint rests: the delivery is put off."""
+
+JUDGED: Final = "DynamoDB UpdateItem webhook_endpoints"
+"""The request that records that an endpoint hangs, or responds again."""
+
+JOB: Final = ((FIND, 1), (ENDPOINT, 1), (CHANGE, 1), (QUEUED, 1))
+"""Requests of the job for one delivery, after it has read the index: whether its endpoint hangs, and the message."""
 
 MAX_TRIES: Final = 8
 
@@ -71,6 +78,19 @@ class Event:
     def sweep(self) -> None:
         """Run the job; raises FunctionError."""
         self.lane.invoke("SweepDeliveries", {})
+
+    def rest(self, seconds: int) -> None:
+        """Let the endpoint rest, as after two timeouts; of a rest in the past only the end is left to come."""
+        self.world.dynamodb.update_item(
+            TableName=self.world.tables.webhook_endpoints,
+            Key={"workspace": {"S": self.caller.workspace}, "endpoint_id": {"S": self.endpoint_id}},
+            UpdateExpression="SET failing_since = :since, timeouts = :two, resting_until = :until",
+            ExpressionAttributeValues={
+                ":since": {"N": str(int(time.time()) - 90)},
+                ":two": {"N": "2"},
+                ":until": {"N": str(int(time.time()) + seconds)},
+            },
+        )
 
     def let_pass(self) -> None:
         """Let the pause before the next try pass."""
@@ -189,6 +209,51 @@ def test_no_event_is_lost_when_the_worker_is_killed(
     assert len(set(event.receiver.ids)) == 1
     assert len(event.receiver.ids) <= int(ended["tries"]["N"]) <= 2
     record_property("outcome", f"received {len(event.receiver.ids)} times, {ended['tries']['N']} tries")
+
+
+def test_a_delivery_to_an_endpoint_that_rests_sends_the_listed_requests(event: Event) -> None:
+    event.rest(600)
+    event.lane.paths.log.clear()
+
+    event.deliver()
+
+    assert event.lane.paths.log == [name for name, _ in RESTING]
+    assert (event.row["status"], event.row["tries"]) == ({"S": "pending"}, {"N": "0"})
+    assert event.receiver.ids == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", RESTING, ids=lambda step: f"{step[0]} ({step[1]})")
+def test_no_event_is_lost_when_the_worker_is_killed_while_the_endpoint_rests(
+    event: Event, step: tuple[str, int], when: When, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("crash", ["put a delivery off", step[0], when])
+    event.rest(600)
+
+    die(event, "DeliverEvent", step, when, event.deliver)
+    event.rest(-1)
+    ended = finish(event)
+
+    assert (ended["status"], ended["tries"]) == ({"S": "succeeded"}, {"N": "1"})
+    assert len(event.receiver.ids) == 1
+    assert event.caller.get(f"/webhook-endpoints/{event.endpoint_id}")["resting_until"] is None
+    record_property("outcome", "received once, after the rest")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_no_event_is_lost_when_the_worker_is_killed_as_it_ends_a_rest(
+    event: Event, when: When, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("crash", ["end the rest of an endpoint", JUDGED, when])
+    event.rest(-1)
+
+    die(event, "DeliverEvent", (JUDGED, 1), when, event.deliver)
+
+    assert event.row["status"] == {"S": "succeeded"}
+    assert len(event.receiver.ids) == 1
+    resting_until = event.caller.get(f"/webhook-endpoints/{event.endpoint_id}")["resting_until"]
+    assert (resting_until is None) == (when == "after")  # otherwise the next event ends it
+    record_property("outcome", "received once")
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

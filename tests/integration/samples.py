@@ -79,6 +79,8 @@ def a_webhook_endpoint(**changes: Any) -> WebhookEndpoint:
         previous_secret=SecretVersion("a1", 6),
         previous_secret_ends_at=NOW + 86_400,
         failing_since=NOW + 2,
+        timeouts=3,
+        resting_until=NOW + 300,
         disabled_at=NOW + 3,
         disabled_reason="failing",
         revision=4,

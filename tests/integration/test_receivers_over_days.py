@@ -58,7 +58,7 @@ class Deployment:
         sender = WebhookSender(UrlPolicy(allows_loopback=True), clock=self.clock)
         bodies = EventBodies(store.sessions, CallContent(store.transcripts, store.tool_calls))
         self._deliver = DeliverEvent(self._deliveries, self._endpoints, SECRETS, bodies, sender, clock=self.clock)
-        self._sweep = SweepDeliveries(self._deliveries, self._queue, self.clock)
+        self._sweep = SweepDeliveries(self._deliveries, self._endpoints, self._queue, self.clock)
         self._endpoint = a_webhook_endpoint(
             endpoint_id=EndpointId(uuid7()),
             url=url,
@@ -69,6 +69,8 @@ class Deployment:
             agent_id=None,
             active=True,
             failing_since=None,
+            timeouts=0,
+            resting_until=None,
             disabled_at=None,
             disabled_reason=None,
         )
@@ -128,6 +130,8 @@ class Deployment:
             message = self._queue.messages.pop(0)
             self._run(self._deliver(message.endpoint_id, message.delivery_id, message.next_try))
             now = self.logged(message.delivery_id)
+            if (now.tries, now.status) == (message.tries, message.status):  # it was put off
+                continue
             told.setdefault(message.delivery_id, []).append(
                 Logged(int(self.clock()), now.tries, now.status, now.http_status, now.error)
             )
@@ -165,7 +169,6 @@ async def redirects_elsewhere(request: web.Request) -> web.StreamResponse:
     ("answer", "http_status", "error"),
     [
         (says("no", 500), 500, "http_error"),
-        (hangs, None, "timeout"),
         (hangs_up, None, "connection_failed"),
         (resets, None, "connection_failed"),
         (redirects_elsewhere, 307, "redirected"),
@@ -198,6 +201,31 @@ def test_a_receiver_that_fails_all_day_is_tried_eight_times_and_the_log_has_each
     assert sorted(map(deployment.verify, provider.received)) == sorted(
         event.partition(".")[0] for event in events for _ in range(MAX_TRIES)
     )
+    assert deployment.endpoint.failing_since == NOW
+    assert deployment.endpoint.disabled_at is None
+
+
+def test_a_receiver_that_hangs_all_day_is_tried_eight_times_for_each_event_with_rests_between(
+    deployed: Callable[[str], Deployment], provider: Provider
+) -> None:
+    provider.answers(hangs)
+    deployment = deployed(provider.url)
+    events = [deployment.happen() for _ in range(3)]
+
+    told = deployment.pass_time(2 * DAY)
+
+    assert told.keys() == set(events)
+    for tries in told.values():
+        assert [each.tries for each in tries] == list(range(1, MAX_TRIES + 1))
+        assert {(each.http_status, each.error) for each in tries} == {(None, "timeout")}
+        assert [each.status for each in tries] == ["pending"] * (MAX_TRIES - 1) + ["failed"]
+        pauses = [after.at - before.at for before, after in pairwise(tries)]
+        assert [pause for pause, longest in zip(pauses, PAUSES, strict=True) if pause < 0.8 * longest] == []
+        assert 18 * HOUR < tries[-1].at - NOW < DAY + HOUR
+    assert len(provider.received) == 3 * MAX_TRIES
+    tried_at = sorted(each.at for tries in told.values() for each in tries)
+    rests = [after - before for before, after in pairwise(tried_at[1:])]
+    assert min(rests) >= EVERY_MINUTE
     assert deployment.endpoint.failing_since == NOW
     assert deployment.endpoint.disabled_at is None
 

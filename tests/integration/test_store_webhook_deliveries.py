@@ -90,6 +90,7 @@ def claimed(store: Store, delivery: Delivery, now: int = NOW) -> Delivery:
             error="timeout",
             response="é 🏥",
             redeliveries=2,
+            redelivered_at=NOW + 7,
         ),
     ],
 )
@@ -385,7 +386,14 @@ def test_a_delivery_that_is_delivered_again_is_due_with_all_its_tries(store: Sto
 
     again = run(store.webhook_deliveries.redeliver(ended, NOW + DAY))
 
-    assert again == replace(ended, status="pending", tries=0, redeliveries=redeliveries + 1, due_at=NOW + DAY)
+    assert again == replace(
+        ended,
+        status="pending",
+        tries=0,
+        redeliveries=redeliveries + 1,
+        redelivered_at=NOW + DAY,
+        due_at=NOW + DAY,
+    )
     assert due(store, NOW + DAY) == [listed(again)]
     assert row_of(store, ended)["ttl"] == {"N": str(NOW + DAY + RETENTION_SECONDS)}
 

@@ -233,6 +233,23 @@ def test_the_first_failure_counts_until_a_success(store: Store) -> None:
     assert found(store, endpoint) == endpoint
 
 
+def test_timeouts_are_counted_until_an_endpoint_responds(store: Store) -> None:
+    endpoint = added(store, a_new_endpoint())
+
+    once = run(store.webhook_endpoints.note_failure(endpoint, NOW, timed_out=True))
+    assert once == replace(endpoint, failing_since=NOW, timeouts=1)
+    assert once is not None
+    twice = run(store.webhook_endpoints.note_failure(once, NOW + 9, timed_out=True))
+    assert twice == replace(once, timeouts=2, resting_until=NOW + 69)
+    assert twice is not None
+    assert found(store, endpoint) == twice
+    responded = run(store.webhook_endpoints.note_failure(twice, NOW + 70))
+    assert responded == replace(once, timeouts=0)
+    run(store.webhook_endpoints.note_failure(twice, NOW + 80, timed_out=True))
+    run(store.webhook_endpoints.note_success(twice))
+    assert found(store, endpoint) == endpoint
+
+
 def test_an_endpoint_in_the_same_state_needs_no_request(store: Store) -> None:
     idle = store.through(update_item=never_sent).webhook_endpoints
     failing = a_new_endpoint(failing_since=NOW)
@@ -253,6 +270,7 @@ def test_a_deleted_endpoint_does_not_come_back_by_a_delivery(store: Store) -> No
     gone = a_new_endpoint()
 
     assert run(store.webhook_endpoints.note_failure(gone, NOW)) is None
+    assert run(store.webhook_endpoints.note_failure(gone, NOW, timed_out=True)) is None
     run(store.webhook_endpoints.note_success(replace(gone, failing_since=NOW)))
     assert run(store.webhook_endpoints.disable(gone, "gone", NOW)) is None
     assert store.rows(store.names.webhook_endpoints) == []

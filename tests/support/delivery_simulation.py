@@ -162,6 +162,8 @@ class Receivers:
     """Ids of the events that a receiver has accepted."""
     most_at_once: int = 0
     """Maximum number of requests to one receiver at once."""
+    timed_out: list[float] = field(default_factory=list)
+    """When each request began that timed out."""
     _busy: dict[str, int] = field(default_factory=dict)
 
     async def send(self, request: SignedRequest) -> Sent:
@@ -171,6 +173,7 @@ class Receivers:
         self.most_at_once = max(self.most_at_once, self._busy[request.url])
         try:
             if request.url in self.hanging:
+                self.timed_out.append(_now())
                 await asyncio.sleep(TRY_SECONDS)
                 return Sent(None, round(TRY_SECONDS * 1000), "timeout")
             await asyncio.sleep(self.quick_seconds)
@@ -198,12 +201,12 @@ class Simulation:
         self.queue = FifoQueue(self.bounds.retention_seconds, choose)
         self.happened: dict[EventId, float] = {}
         """When each event happened."""
-        endpoints = FakeWebhookEndpoints(*self.hanging, *self.working)
+        self.endpoints = endpoints = FakeWebhookEndpoints(*self.hanging, *self.working)
         secrets = WebhookSecrets(lambda: Masters("a1", {"a1": "m" * 32}))
         bodies = EventBodies(self.sessions, CallContent(FakeTranscripts(), FakeToolCalls()))
         self._dispatch = DispatchEvents(self.sessions, endpoints, self.deliveries, self.queue, _clock)
         self._deliver = DeliverEvent(self.deliveries, endpoints, secrets, bodies, self.receivers, clock=_clock)
-        self._sweep = SweepDeliveries(self.deliveries, self.queue, _clock)
+        self._sweep = SweepDeliveries(self.deliveries, endpoints, self.queue, _clock)
         self._dispatchers = asyncio.Semaphore(self.bounds.dispatchers)
         self._background: list[asyncio.Task[Any]] = []
         self._is_running = False
@@ -218,6 +221,7 @@ class Simulation:
         await asyncio.sleep(seconds)
         for task in self._background:
             assert not task.done() or task.exception() is None, task.exception()
+        self._background = [task for task in self._background if not task.done()]
 
     async def stop(self) -> None:
         """Stop the deployment."""
@@ -245,6 +249,11 @@ class Simulation:
             made += self.happen(each[number % len(each)])
             await self.run(every / len(each))
         return made
+
+    @property
+    def pending(self) -> int:
+        """Number of deliveries that have not ended."""
+        return sum(each.status == "pending" for each in self.deliveries.stored.values())
 
     def waits(self, event_ids: Iterable[EventId]) -> list[float]:
         """Return the seconds from each event to its first try in order; infinite for one without."""

@@ -233,7 +233,8 @@ class FakeWebhookEndpoints:
 
     async def in_workspace(self, workspace: WorkspaceId) -> list[WebhookEndpoint]:
         await _request()
-        return [self.stored[each] for each in sorted(self.stored, reverse=True) if self._is_in(each, workspace)]
+        found = [each for each in self.stored.values() if each.workspace == workspace]
+        return sorted(found, key=lambda each: each.endpoint_id, reverse=True)
 
     async def page(self, workspace: WorkspaceId, query: ListWebhookEndpointsQuery) -> Page[WebhookEndpoint]:
         endpoints = await self.in_workspace(workspace)
@@ -261,18 +262,24 @@ class FakeWebhookEndpoints:
         await _request()
         return self._is_in(endpoint_id, workspace) and self.stored.pop(endpoint_id, None) is not None
 
-    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
+    async def note_failure(
+        self, endpoint: WebhookEndpoint, now: int, *, timed_out: bool = False
+    ) -> WebhookEndpoint | None:
         await _request()
+        after = endpoint.after_failure(now, timed_out=timed_out)
         current = self.stored.get(endpoint.endpoint_id)
         if current is None or current.url != endpoint.url:
             return None
-        return self._save(replace(current, failing_since=current.failing_since or now))
+        since = current.failing_since or now
+        return self._save(
+            replace(current, failing_since=since, timeouts=after.timeouts, resting_until=after.resting_until)
+        )
 
     async def note_success(self, endpoint: WebhookEndpoint) -> None:
         await _request()
         current = self.stored.get(endpoint.endpoint_id)
         if current is not None and current.failing_since is not None:
-            self._save(replace(current, failing_since=None))
+            self._save(replace(current.awake(), failing_since=None))
 
     async def disable(
         self, endpoint: WebhookEndpoint, reason: WebhookDisabledReason, now: int
@@ -991,8 +998,8 @@ class FakeWebhookDeliveries:
         return await self._change(delivery, status="cancelled", due_at=None)
 
     async def redeliver(self, delivery: Delivery, now: int) -> Delivery | None:
-        redeliveries = delivery.redeliveries + 1
-        return await self._change(delivery, status="pending", tries=0, redeliveries=redeliveries, due_at=now)
+        again = {"redeliveries": delivery.redeliveries + 1, "redelivered_at": now}
+        return await self._change(delivery, status="pending", tries=0, due_at=now, **again)
 
     async def _change(self, delivery: Delivery, **changes: Any) -> Delivery | None:
         await _request()

@@ -12,6 +12,8 @@ from pi_voice.domain.ids import DeliveryId, EndpointId, SessionId, TranscriptId,
 from pi_voice.domain.sessions import Session
 from pi_voice.domain.tool_calls import ToolCall
 from pi_voice.domain.webhook_deliveries import (
+    HELD_SECONDS,
+    LIFE_SECONDS,
     MAX_TRIES,
     PAUSES,
     SETTLING_SECONDS,
@@ -21,8 +23,9 @@ from pi_voice.domain.webhook_deliveries import (
     due_after,
 )
 from pi_voice.domain.webhook_endpoints import SecretVersion, WebhookEndpoint
+from pi_voice.domain.webhook_events import TEST
 from pi_voice.domain.webhook_secrets import Masters, WebhookSecrets
-from pi_voice.ports import SendError, Sent
+from pi_voice.ports import DueDelivery, SendError, Sent
 from pi_voice.use_cases.call_content import CallContent
 from pi_voice.use_cases.deliver_event import FAILING_SECONDS, DeliverEvent
 from pi_voice.use_cases.event_bodies import EventBodies
@@ -57,6 +60,7 @@ TOOL_CALL = ToolCall(
 WORKS = Sent(204, 12, None)
 FAILS = Sent(500, 34, "http_error", b"secret page of the receiver")
 GONE = Sent(410, 5, "http_error")
+HANGS = Sent(None, 15_000, "timeout")
 
 
 def completed() -> Session:
@@ -550,8 +554,10 @@ def test_a_session_that_cannot_be_read_is_a_failed_try_that_does_not_count_again
 class EndpointsThatCannotBeChanged(FakeWebhookEndpoints):
     """Endpoints can be read only."""
 
-    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
-        del endpoint, now
+    async def note_failure(
+        self, endpoint: WebhookEndpoint, now: int, *, timed_out: bool = False
+    ) -> WebhookEndpoint | None:
+        del endpoint, now, timed_out
         raise StorageError
 
 
@@ -561,3 +567,119 @@ def test_an_endpoint_that_cannot_be_changed_does_not_change_the_outcome() -> Non
     tried = world.work()
 
     assert (tried.status, tried.error) == ("pending", "http_error")
+
+
+# ---- Endpoints that hang ----------------------------------------------------------------------------
+
+
+def resting(until: int, **fields: Any) -> WebhookEndpoint:
+    return replace(webhook_endpoint(), failing_since=NOW - 90, timeouts=2, resting_until=until, **fields)
+
+
+def test_one_timeout_does_not_let_an_endpoint_rest() -> None:
+    world = World(None, HANGS)
+
+    world.work()
+
+    assert (world.endpoint.timeouts, world.endpoint.resting_until) == (1, None)
+
+
+@pytest.mark.parametrize(("timeouts", "seconds"), [(1, 60), (2, 120), (3, 240), (4, 300), (5, 300), (1_000, 300)])
+def test_consecutive_timeouts_let_an_endpoint_rest_for_longer_and_longer(timeouts: int, seconds: int) -> None:
+    world = World(None, HANGS, endpoint=resting(NOW) if timeouts > 1 else webhook_endpoint())
+    world.endpoints.stored[ENDPOINT_ID] = replace(world.endpoint, timeouts=timeouts)
+
+    world.work()
+
+    assert (world.endpoint.timeouts, world.endpoint.resting_until) == (timeouts + 1, NOW + seconds)
+
+
+@pytest.mark.parametrize("answer", [WORKS, FAILS])
+def test_an_endpoint_that_responds_hangs_no_more(answer: Sent) -> None:
+    world = World(None, answer, endpoint=resting(NOW))
+
+    world.work()
+
+    assert (world.endpoint.timeouts, world.endpoint.resting_until) == (0, None)
+    assert world.endpoint.failing_since == (None if answer is WORKS else NOW - 90)
+
+
+def test_an_event_to_an_endpoint_that_rests_is_put_off_without_a_try() -> None:
+    due = delivery(tries=3, tried_at=NOW - 500, error="timeout")
+    world = World(due, endpoint=resting(NOW + 1_000))
+
+    put_off = world.work()
+
+    assert put_off == replace(due, due_at=NOW + 1_000)
+    assert world.sender.sent == []
+    assert world.endpoints.writes == 0
+
+
+def test_an_event_is_put_off_until_the_queue_accepts_its_try_again() -> None:
+    world = World(endpoint=resting(NOW + 1))
+
+    assert world.work().due_at == NOW + HELD_SECONDS
+    assert HELD_SECONDS > 300
+
+
+def test_an_event_that_is_put_off_is_sent_after_the_rest() -> None:
+    world = World(endpoint=resting(NOW + 60))
+    world.work()
+
+    world.clock.now = NOW + 400
+    sent = world.work()
+
+    assert (sent.status, sent.tries) == ("succeeded", 1)
+
+
+def test_a_test_is_sent_to_an_endpoint_that_rests_and_does_not_end_the_rest() -> None:
+    endpoint = resting(NOW + 60)
+    world = World(delivery(type=TEST, session_id=None), endpoint=endpoint)
+
+    assert world.work().status == "succeeded"
+    assert world.endpoint == endpoint
+
+
+def test_the_event_of_a_disabled_endpoint_is_cancelled_also_while_it_rests() -> None:
+    world = World(endpoint=resting(NOW + 60, disabled_at=NOW - 1, disabled_reason="failing"))
+
+    assert world.work().status == "cancelled"
+
+
+@pytest.mark.parametrize(("age", "status"), [(LIFE_SECONDS - 1, "pending"), (LIFE_SECONDS, "failed")])
+@pytest.mark.parametrize("redeliveries", [0, 1])
+def test_an_event_that_was_put_off_for_three_days_has_failed(age: int, status: str, redeliveries: int) -> None:
+    asked_at = NOW - age
+    times = (
+        {"created_at": asked_at - 20 * DAY, "redelivered_at": asked_at} if redeliveries else {"created_at": asked_at}
+    )
+    world = World(delivery(redeliveries=redeliveries, **times), endpoint=resting(NOW + 60))
+
+    ended = world.work()
+
+    assert (ended.status, ended.tries) == (status, 0)
+    assert ended.error == ("timeout" if status == "failed" else None)
+    assert (ended.due_at is None) == (status == "failed")
+
+
+def test_an_old_event_is_sent_to_an_endpoint_that_does_not_rest() -> None:
+    world = World(delivery(created_at=NOW - 2 * LIFE_SECONDS))
+
+    assert world.work().status == "succeeded"
+
+
+class DeliveriesThatStay(FakeWebhookDeliveries):
+    """Deliveries cannot be put off."""
+
+    async def put_off(self, due: DueDelivery, until: int) -> Delivery | None:
+        del due, until
+        raise StorageError
+
+
+def test_an_event_that_cannot_be_put_off_has_its_message_delivered_again() -> None:
+    world = World(deliveries=DeliveriesThatStay(delivery()), endpoint=resting(NOW + 60))
+
+    with pytest.raises(StorageError):
+        world.work()
+
+    assert (world.stored, world.sender.sent) == (delivery(), [])

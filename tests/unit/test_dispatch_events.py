@@ -104,6 +104,19 @@ def test_an_endpoint_that_is_not_subscribed_gets_none(endpoint: WebhookEndpoint)
     assert (setup.session.owed_events, setup.session.duties) == ((), Duties())
 
 
+@pytest.mark.parametrize("resting_until", [NOW - 500, NOW + 500])
+def test_a_delivery_to_an_endpoint_that_hangs_is_stored_and_left_to_the_job(resting_until: int) -> None:
+    hanging = subscribed(FIRST, "session.completed", timeouts=2, resting_until=resting_until)
+    setup = Setup(owing(COMPLETED), hanging, subscribed(SECOND, "session.completed"))
+
+    setup.dispatch()
+
+    due = {each.endpoint_id: each.due_at for each in setup.deliveries.stored.values()}
+    assert due == {FIRST: NOW + 20, SECOND: NOW + 20}
+    assert [message.endpoint_id for message in setup.queue.messages] == [SECOND]
+    assert (setup.session.owed_events, setup.session.duties) == ((), Duties())
+
+
 def test_each_event_goes_to_each_endpoint_that_is_subscribed_to_it() -> None:
     setup = Setup(
         owing(COMPLETED, EXTRACTED),

@@ -1,23 +1,32 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pi_voice.domain.delivery_sweeps import SweepDeliveriesResult
 from pi_voice.domain.errors import StorageError, UnreadableRow
-from pi_voice.domain.ids import DeliveryId, EndpointId
-from pi_voice.domain.webhook_deliveries import Delivery
+from pi_voice.domain.ids import DeliveryId, EndpointId, WorkspaceId
+from pi_voice.domain.webhook_deliveries import LIFE_SECONDS, Delivery
+from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from pi_voice.ports import DueDelivery
 from pi_voice.use_cases.sweep_deliveries import (
     BUDGET_SECONDS,
     MAX_PER_ENDPOINT,
+    MAX_PROBES,
     PUT_BACK_SECONDS,
     QUEUED_SECONDS,
     SweepDeliveries,
 )
-from tests.support.fakes import BrokenDeliveryQueue, FakeClock, FakeDeliveryQueue, FakeWebhookDeliveries
-from tests.unit.examples import NOW, delivery
+from tests.support.fakes import (
+    BrokenDeliveryQueue,
+    FakeClock,
+    FakeDeliveryQueue,
+    FakeWebhookDeliveries,
+    FakeWebhookEndpoints,
+)
+from tests.unit.examples import NOW, delivery, webhook_endpoint
 
 HOT, COLD = EndpointId("hot"), EndpointId("cold")
 
@@ -30,9 +39,13 @@ def deliveries_to(endpoint_id: EndpointId, count: int, due_at: int = NOW) -> lis
 
 
 def sweep(
-    deliveries: FakeWebhookDeliveries, queue: FakeDeliveryQueue, clock: FakeClock | None = None
+    deliveries: FakeWebhookDeliveries,
+    queue: FakeDeliveryQueue,
+    clock: FakeClock | None = None,
+    endpoints: FakeWebhookEndpoints | None = None,
 ) -> SweepDeliveriesResult:
-    return asyncio.run(SweepDeliveries(deliveries, queue, clock or FakeClock(NOW + 0.5))())
+    endpoints = endpoints or FakeWebhookEndpoints()
+    return asyncio.run(SweepDeliveries(deliveries, endpoints, queue, clock or FakeClock(NOW + 0.5))())
 
 
 def test_a_due_delivery_is_queued_with_its_next_try() -> None:
@@ -72,7 +85,7 @@ def test_a_queued_delivery_is_due_again_once_its_message_is_lost() -> None:
 
 def test_of_two_runs_at_the_same_time_one_queues() -> None:
     deliveries, queue = FakeWebhookDeliveries(*deliveries_to(HOT, 25)), FakeDeliveryQueue()
-    job = SweepDeliveries(deliveries, queue, FakeClock(NOW))
+    job = SweepDeliveries(deliveries, FakeWebhookEndpoints(), queue, FakeClock(NOW))
 
     async def both() -> list[SweepDeliveriesResult]:
         return list(await asyncio.gather(job(), job()))
@@ -177,3 +190,113 @@ class NoIndex(FakeWebhookDeliveries):
 def test_an_index_that_cannot_be_read_fails_the_run() -> None:
     with pytest.raises(StorageError):
         sweep(NoIndex(delivery()), FakeDeliveryQueue())
+
+
+# ---- Endpoints that hang ----------------------------------------------------------------------------
+
+
+def hanging(endpoint_id: EndpointId, resting_until: int, **fields: Any) -> WebhookEndpoint:
+    return webhook_endpoint(endpoint_id=endpoint_id, timeouts=2, resting_until=resting_until, **fields)
+
+
+def test_nothing_is_queued_for_an_endpoint_while_it_rests() -> None:
+    deliveries, queue = FakeWebhookDeliveries(*deliveries_to(HOT, 3), *deliveries_to(COLD, 3)), FakeDeliveryQueue()
+    stored = dict(deliveries.stored)
+
+    result = sweep(deliveries, queue, endpoints=FakeWebhookEndpoints(hanging(HOT, NOW + 1)))
+
+    assert result == SweepDeliveriesResult(queued=3, left=3, hanging=1)
+    assert {message.endpoint_id for message in queue.messages} == {COLD}
+    assert {each: deliveries.stored[each] for each in stored if each.endswith(HOT)} == {
+        each: stored[each] for each in stored if each.endswith(HOT)
+    }
+
+
+def test_after_its_rest_an_endpoint_gets_the_delivery_that_is_due_for_the_longest_time() -> None:
+    [first, *_] = due = [*deliveries_to(HOT, 1, due_at=NOW - 90), *deliveries_to(HOT, 3)[1:]]
+    deliveries, queue = FakeWebhookDeliveries(*reversed(due)), FakeDeliveryQueue()
+
+    result = sweep(deliveries, queue, endpoints=FakeWebhookEndpoints(hanging(HOT, NOW)))
+
+    assert result == SweepDeliveriesResult(queued=1, left=2, hanging=1)
+    assert [message.delivery_id for message in queue.messages] == [first.delivery_id]
+
+
+def test_an_endpoint_that_responds_again_gets_its_deliveries_with_the_next_run() -> None:
+    deliveries, queue = FakeWebhookDeliveries(*deliveries_to(HOT, 3)), FakeDeliveryQueue()
+    sweep(deliveries, queue, endpoints=FakeWebhookEndpoints(hanging(HOT, NOW)))
+
+    sweep(deliveries, queue, endpoints=FakeWebhookEndpoints(hanging(HOT, NOW).awake()))
+
+    assert {message.delivery_id for message in queue.messages} == deliveries.stored.keys()
+
+
+def test_a_run_sends_to_a_limited_number_of_endpoints_that_hang_and_each_has_its_turn() -> None:
+    names = [EndpointId(f"e{number:02}") for number in range(2 * MAX_PROBES)]
+    deliveries = FakeWebhookDeliveries(*(each for name in names for each in deliveries_to(name, 2)))
+    rested = {name: NOW - 100 + number for number, name in enumerate(reversed(names))}
+    endpoints = FakeWebhookEndpoints(*(hanging(name, until) for name, until in rested.items()))
+    queue = FakeDeliveryQueue()
+
+    first = sweep(deliveries, queue, endpoints=endpoints)
+    probed = [message.endpoint_id for message in queue.messages]
+    for name in probed:
+        endpoints.stored[name] = replace(endpoints.stored[name], resting_until=NOW + 60)
+    sweep(deliveries, queue, endpoints=endpoints)
+
+    assert first == SweepDeliveriesResult(queued=MAX_PROBES, left=3 * MAX_PROBES, hanging=2 * MAX_PROBES)
+    assert probed == sorted(names, key=rested.__getitem__)[:MAX_PROBES]
+    assert sorted(message.endpoint_id for message in queue.messages) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        hanging(HOT, NOW + 60, disabled_at=NOW, disabled_reason="failing"),
+        hanging(HOT, NOW + 60, active=False),
+        hanging(HOT, NOW + 60, workspace=WorkspaceId("globex")),
+    ],
+    ids=["disabled", "inactive", "deleted"],
+)
+def test_deliveries_that_are_to_be_cancelled_are_queued(endpoint: WebhookEndpoint) -> None:
+    queue = FakeDeliveryQueue()
+
+    result = sweep(FakeWebhookDeliveries(*deliveries_to(HOT, 3)), queue, endpoints=FakeWebhookEndpoints(endpoint))
+
+    assert result == SweepDeliveriesResult(queued=3)
+
+
+def test_what_has_waited_for_three_days_is_queued_also_while_its_endpoint_rests() -> None:
+    queue = FakeDeliveryQueue()
+    old, young = deliveries_to(HOT, 1, due_at=NOW - LIFE_SECONDS), deliveries_to(HOT, 2, due_at=NOW - LIFE_SECONDS + 2)
+
+    sweep(FakeWebhookDeliveries(*old, *young[1:]), queue, endpoints=FakeWebhookEndpoints(hanging(HOT, NOW + 60)))
+
+    assert [message.delivery_id for message in queue.messages] == [each.delivery_id for each in old]
+
+
+class EndpointsThatFail(FakeWebhookEndpoints):
+    """Endpoints cannot be read."""
+
+    async def find(self, workspace: WorkspaceId, endpoint_id: EndpointId) -> WebhookEndpoint | None:
+        del workspace, endpoint_id
+        raise StorageError
+
+
+def test_the_deliveries_of_an_endpoint_that_cannot_be_read_are_queued() -> None:
+    queue = FakeDeliveryQueue()
+
+    assert sweep(FakeWebhookDeliveries(*deliveries_to(HOT, 3)), queue, endpoints=EndpointsThatFail()).queued == 3
+
+    assert len(queue.messages) == 3
+
+
+def test_a_run_without_time_left_still_sends_to_endpoints_that_hang() -> None:
+    clock = FakeClock(NOW)
+    queue = SlowQueue(clock)
+    deliveries = FakeWebhookDeliveries(*deliveries_to(HOT, 2, due_at=NOW - 1), *deliveries_to(COLD, 90))
+
+    result = sweep(deliveries, queue, clock, FakeWebhookEndpoints(hanging(HOT, NOW)))
+
+    assert BUDGET_SECONDS <= result.queued < 90
+    assert sum(message.endpoint_id == HOT for message in queue.messages) == 1

@@ -119,6 +119,7 @@ def test_a_created_endpoint_has_the_defaults_and_its_first_secret() -> None:
         "created_at": NOW,
         "updated_at": NOW,
         "failing_since": None,
+        "resting_until": None,
         "disabled_at": None,
         "disabled_reason": None,
         "previous_secret_ends_at": None,
@@ -329,7 +330,9 @@ def test_a_new_url_starts_without_failures_and_stays_disabled() -> None:
 
 
 def test_active_true_enables_a_disabled_endpoint() -> None:
-    disabled = webhook_endpoint(failing_since=NOW - 5, disabled_at=NOW, disabled_reason="failing")
+    disabled = webhook_endpoint(
+        failing_since=NOW - 5, timeouts=9, resting_until=NOW + 5, disabled_at=NOW, disabled_reason="failing"
+    )
     endpoints = FakeWebhookEndpoints(disabled)
 
     assert update(endpoints, {"description": "x"}).disabled_reason == "failing"
@@ -337,6 +340,21 @@ def test_active_true_enables_a_disabled_endpoint() -> None:
 
     assert (updated.failing_since, updated.disabled_at, updated.disabled_reason) == (None, None, None)
     assert endpoints.stored[ENDPOINT_ID].receives
+    assert not endpoints.stored[ENDPOINT_ID].hangs
+
+
+@pytest.mark.parametrize(("patch", "failing_since"), [({"active": True}, NOW - 5), ({"url": OTHER_URL}, None)])
+def test_the_owner_ends_the_rest_of_an_endpoint_that_hangs(
+    patch: dict[str, JsonValue], failing_since: int | None
+) -> None:
+    hanging = webhook_endpoint(failing_since=NOW - 5, timeouts=2, resting_until=NOW + 300)
+    endpoints = FakeWebhookEndpoints(hanging)
+
+    assert update(endpoints, {"description": "x"}).resting_until == NOW + 300
+    updated = update(endpoints, patch)
+
+    assert (updated.resting_until, updated.failing_since) == (None, failing_since)
+    assert endpoints.stored[ENDPOINT_ID].timeouts == 0
 
 
 def test_two_concurrent_updates_both_apply() -> None:

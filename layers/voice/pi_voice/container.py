@@ -565,7 +565,7 @@ def sweep_deliveries() -> "SweepDeliveries":
     """Build `SweepDeliveries` with its adapters."""
     from pi_voice.use_cases.sweep_deliveries import SweepDeliveries
 
-    return SweepDeliveries(webhook_deliveries(), delivery_queue())
+    return SweepDeliveries(webhook_deliveries(), webhook_endpoints(), delivery_queue())
 
 
 # ---- Entrypoints ----

@@ -380,15 +380,17 @@ class WebhookEndpoints(Protocol):
         """Delete an endpoint, and return whether there was one."""
         ...
 
-    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
-        """Record since when the events of an endpoint fail, and return it; a later failure does not change the time.
+    async def note_failure(
+        self, endpoint: WebhookEndpoint, now: int, *, timed_out: bool = False
+    ) -> WebhookEndpoint | None:
+        """Record since when the events of an endpoint fail, and whether it hangs, and return it.
 
-        None if it was deleted, or has another URL by now.
+        A later failure does not change the time. None if it was deleted, or has another URL by now.
         """
         ...
 
     async def note_success(self, endpoint: WebhookEndpoint) -> None:
-        """Record that an event was delivered to an endpoint, so that it does not count as failing any more."""
+        """Record that an event was delivered to an endpoint, so that it neither fails nor hangs any more."""
         ...
 
     async def disable(

@@ -418,7 +418,7 @@ def test_a_worker_gets_few_messages_at_a_time_and_reports_failed_ones(resources:
     } == {
         "ExtractResults": ("ExtractionQueue", 1, 10),
         "DispatchEvents": ("EventQueue", 10, 50),
-        "DeliverEvent": ("DeliveryQueue", 1, 20),
+        "DeliverEvent": ("DeliveryQueue", 1, 50),
     }
 
 
@@ -452,6 +452,12 @@ def test_the_queue_of_deliveries_keeps_the_order_of_each_endpoint(resources: Nod
 def test_the_schedule_queues_a_delivery_again_when_the_queue_has_deleted_its_message(resources: Node) -> None:
     """Otherwise messages of a slow endpoint would pile up in the queue, and SQS would find no other ones."""
     assert resources["DeliveryQueue"]["Properties"]["MessageRetentionPeriod"] <= sweep_deliveries.QUEUED_SECONDS
+
+
+def test_endpoints_that_hang_leave_twenty_workers_to_the_others(resources: Node) -> None:
+    workers = resources["DeliveryMessages"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+
+    assert workers - sweep_deliveries.MAX_PROBES == 20
 
 
 def test_a_try_ends_before_its_function_and_its_message_is_hidden_for_six_times_as_long(resources: Node) -> None:

@@ -9,6 +9,8 @@ class SweepDeliveriesResult(Document):
     queued: int = 0
     """Number of deliveries that were queued again."""
     left: int = 0
-    """Number of deliveries that were left to the next run, because their endpoint has many."""
+    """Number of deliveries that were left to a later run, because their endpoint has many, or hangs."""
+    hanging: int = 0
+    """Number of endpoints with due deliveries that hang; one is queued for each of up to 30 whose rest is over."""
     errors: int = 0
     """Number of deliveries that could not be queued; a later run tries again."""

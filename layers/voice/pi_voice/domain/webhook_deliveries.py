@@ -27,6 +27,12 @@ SHORTEST_PAUSE: Final = 0.8
 SETTLING_SECONDS: Final = 300
 """Time after the last try in which its outcome is recorded; without one, the delivery has failed."""
 
+HELD_SECONDS: Final = 310
+"""Shortest time for which a queued try is put off: SQS drops a repeated message of a try for five minutes."""
+
+LIFE_SECONDS: Final = 3 * 86_400
+"""Age at which a delivery fails instead of being put off again, because its endpoint hangs."""
+
 DUE_SHARDS: Final = 16
 """Number of partitions of the index of due deliveries."""
 
@@ -78,6 +84,12 @@ class Delivery:
     """First kilobyte of the last response; of `endpoint.test` only."""
     redeliveries: int = 0
     """Number of times that it was delivered again on request."""
+    redelivered_at: int | None = None
+    """When it was last delivered again on request."""
+
+    def is_too_old_at(self, now: float) -> bool:
+        """Return whether it was made, or delivered again on request, too long ago to be put off."""
+        return now >= (self.redelivered_at or self.created_at) + LIFE_SECONDS
 
     @property
     def next_try(self) -> Try:

@@ -67,6 +67,8 @@ class WebhookEndpoint(WebhookEndpointConfig):
     """When its fields or its secret were last changed by a request."""
     failing_since: int | None
     """When the first event failed of those that have failed without a success in between; null: the last one worked."""
+    resting_until: int | None
+    """Until when it gets no events, because its last ones timed out, and then one at a time; null: it does not hang."""
     disabled_at: int | None
     """When it was disabled, so that it receives nothing; null: it is not disabled."""
     disabled_reason: WebhookDisabledReason | None

@@ -1,6 +1,6 @@
 """Webhook endpoints as stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from pi_voice.domain.ids import AgentId, EndpointId, WorkspaceId
@@ -10,6 +10,12 @@ MAX_ENDPOINTS: Final = 50
 
 ROTATION_SECONDS: Final = 86_400
 """How long the secret before a rotation signs too."""
+
+TIMEOUTS_BEFORE_REST: Final = 2
+"""Consecutive timeouts after which an endpoint rests. A single slow response delays no other event."""
+
+RESTS: Final = (60, 120, 240, 300)
+"""Seconds of each rest in a row; the last one repeats."""
 
 
 class SecretVersion(NamedTuple):
@@ -43,6 +49,10 @@ class WebhookEndpoint:
     previous_secret_ends_at: int | None = None
     failing_since: int | None = None
     """When the first of the deliveries failed that have failed without a success in between."""
+    timeouts: int = 0
+    """Number of its last events that timed out, one after the other."""
+    resting_until: int | None = None
+    """When it may be sent to again, because its last events timed out; None: it does not hang."""
     disabled_at: int | None = None
     disabled_reason: str | None = None
     """`gone`: it responded 410. `failing`: its deliveries failed for three days."""
@@ -55,6 +65,30 @@ class WebhookEndpoint:
     def receives(self) -> bool:
         """Whether it receives anything: it is active, and was not disabled."""
         return self.active and self.disabled_at is None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its last events timed out: after each rest it gets one event, until it responds."""
+        return self.resting_until is not None
+
+    def rests_at(self, now: float) -> bool:
+        """Return whether it may not be sent to yet."""
+        return self.resting_until is not None and now < self.resting_until
+
+    def after_failure(self, now: int, *, timed_out: bool) -> "WebhookEndpoint":
+        """Return it after an event failed. Consecutive timeouts let it rest; another failure shows that it responds."""
+        timeouts = self.timeouts + 1 if timed_out else 0
+        rests = timeouts - TIMEOUTS_BEFORE_REST + 1
+        return replace(
+            self,
+            failing_since=self.failing_since or now,
+            timeouts=timeouts,
+            resting_until=now + RESTS[min(rests, len(RESTS)) - 1] if rests > 0 else None,
+        )
+
+    def awake(self) -> "WebhookEndpoint":
+        """Return it as one that does not hang."""
+        return replace(self, timeouts=0, resting_until=None)
 
     def secrets_at(self, now: float) -> tuple[SecretVersion, ...]:
         """Return the secrets that sign: the current one, and the one before for a day after a rotation."""

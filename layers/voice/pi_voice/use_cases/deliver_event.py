@@ -7,14 +7,22 @@ from typing import Final
 
 from pi_voice.domain.errors import InternalError, StorageError
 from pi_voice.domain.ids import Clock, DeliveryId, EndpointId
-from pi_voice.domain.webhook_deliveries import MAX_TRIES, Delivery, DeliveryStatus, Outcome, Try, due_after
+from pi_voice.domain.webhook_deliveries import (
+    HELD_SECONDS,
+    MAX_TRIES,
+    Delivery,
+    DeliveryStatus,
+    Outcome,
+    Try,
+    due_after,
+)
 from pi_voice.domain.webhook_endpoint_api import WebhookDisabledReason
 from pi_voice.domain.webhook_endpoints import WebhookEndpoint
 from pi_voice.domain.webhook_events import TEST
 from pi_voice.domain.webhook_secrets import WebhookSecrets
 from pi_voice.logs import exception_fields, logger
 from pi_voice.metrics import count
-from pi_voice.ports import Sent, SignedRequest, WebhookDeliveries, WebhookEndpoints, WebhookSender
+from pi_voice.ports import DueDelivery, Sent, SignedRequest, WebhookDeliveries, WebhookEndpoints, WebhookSender
 from pi_voice.use_cases.event_bodies import EventBodies
 
 FAILING_SECONDS: Final = 3 * 86_400
@@ -44,8 +52,9 @@ class DeliverEvent:
     async def __call__(self, endpoint_id: EndpointId, delivery_id: DeliveryId, due: Try) -> None:
         """Make the try that a message stands for, and record its outcome.
 
-        A message whose try was begun before is skipped, because it may be delivered twice. Nothing is raised once the
-        try was counted. Raises StorageError and SettingsError before; neither uses up a try.
+        A message whose try was begun before is skipped, because it may be delivered twice. While the endpoint rests,
+        the delivery is put off without a try. Nothing is raised once the try was counted. Raises StorageError and
+        SettingsError before; neither uses up a try.
         """
         delivery = await self._deliveries.find(endpoint_id, delivery_id)
         if delivery is None or delivery.status != "pending" or delivery.next_try != due:
@@ -59,6 +68,9 @@ class DeliverEvent:
             await self._cancel(delivery)
             return
         now = int(self._clock())
+        if endpoint.rests_at(now) and delivery.type != TEST:
+            await self._put_off(delivery, endpoint, now)
+            return
         secrets = tuple(self._secrets.reveal(endpoint_id, version) for version in endpoint.secrets_at(now))
         due_at = due_after(delivery.tries + 1, now, random.random())  # noqa: S311 (no secret)
         claimed = await self._deliveries.claim(delivery, now, due_at)
@@ -71,6 +83,17 @@ class DeliverEvent:
             logger.error("delivery_try_failed", delivery_id=delivery_id, **exception_fields(error))
             await self._record_quietly(claimed, _after(claimed, error=InternalError.code))
 
+    async def _put_off(self, delivery: Delivery, endpoint: WebhookEndpoint, now: int) -> None:
+        """Make a delivery due after its endpoint's rest; one that is too old fails with the error of its last try."""
+        if delivery.is_too_old_at(now):
+            error = delivery.error or "timeout"
+            await self._record(delivery, Outcome("failed", delivery.http_status, delivery.milliseconds, error))
+            return
+        until = max(endpoint.resting_until or now, now + HELD_SECONDS)
+        due = DueDelivery(delivery.endpoint_id, delivery.delivery_id, delivery.due_at or now)
+        if await self._deliveries.put_off(due, until) is not None:
+            logger.info("delivery_put_off", delivery_id=delivery.delivery_id, until=until)
+
     async def _try(self, delivery: Delivery, endpoint: WebhookEndpoint, secrets: tuple[str, ...]) -> None:
         body = await self._bodies.body(delivery, endpoint)
         if body is None:
@@ -82,7 +105,7 @@ class DeliverEvent:
             await self._judge(endpoint, sent)
 
     async def _judge(self, endpoint: WebhookEndpoint, sent: Sent) -> None:
-        """Record whether an endpoint works, and disable one that is gone or has failed for too long."""
+        """Record whether an endpoint works or hangs, and disable one that is gone or has failed for too long."""
         now = int(self._clock())
         try:
             if sent.error is None:
@@ -90,9 +113,13 @@ class DeliverEvent:
             elif sent.http_status == HTTPStatus.GONE:
                 await self._disable(endpoint, "gone", now)
             else:
-                noted = await self._endpoints.note_failure(endpoint, now)
+                noted = await self._endpoints.note_failure(endpoint, now, timed_out=sent.error == "timeout")
                 if noted is not None and now - (noted.failing_since or now) >= FAILING_SECONDS:
                     await self._disable(noted, "failing", now)
+                elif noted is not None and noted.hangs:
+                    logger.warning(
+                        "webhook_endpoint_hangs", endpoint_id=noted.endpoint_id, resting_until=noted.resting_until
+                    )
         except StorageError:
             logger.error("webhook_endpoint_not_judged", endpoint_id=endpoint.endpoint_id)
 

@@ -75,7 +75,10 @@ class DispatchEvents:
     async def _deliver(
         self, session: Session, event: OwedEvent, endpoint: WebhookEndpoint, slots: asyncio.Semaphore
     ) -> bool:
-        """Store a delivery that is due now, and queue it; return whether it is stored."""
+        """Store a delivery that is due now, and queue it; return whether it is stored.
+
+        That to an endpoint that hangs is left to the scheduled job.
+        """
         now = int(self._clock())
         delivery = Delivery(
             endpoint_id=endpoint.endpoint_id,
@@ -93,6 +96,8 @@ class DispatchEvents:
                 await self._deliveries.add(delivery)
             except StorageError:
                 return False
+            if endpoint.hangs:
+                return True
             try:
                 await self._queue.put(delivery)  # also of a known one: an earlier run may have died before this
             except StorageError:

@@ -39,8 +39,8 @@ class UpdateWebhookEndpoint:
         """Apply a merge patch, and return the endpoint.
 
         Of two concurrent updates the later one is applied to the result of the first. `"active": true` enables an
-        endpoint that was disabled, and a new URL starts without failures. Raises WebhookEndpointNotFound, and
-        InvalidRequest if the result is not valid.
+        endpoint that was disabled, and ends the rest of one that hangs; a new URL starts without failures. Raises
+        WebhookEndpointNotFound, and InvalidRequest if the result is not valid.
         """
         for _ in range(_SAVE_ATTEMPTS):
             before = await authorized_endpoint(caller, self._endpoints, endpoint_id)
@@ -61,9 +61,11 @@ class UpdateWebhookEndpoint:
             await check_agent(self._agents, before.workspace, after.agent_id)
         if after.url != before.url:
             await self._targets.check(after.url)
-            after = replace(after, failing_since=None)
-        if patch.get("active") is True and before.disabled_at is not None:
-            after = replace(after, failing_since=None, disabled_at=None, disabled_reason=None)
+            after = replace(after.awake(), failing_since=None)
+        if patch.get("active") is True:
+            after = after.awake()
+            if before.disabled_at is not None:
+                after = replace(after, failing_since=None, disabled_at=None, disabled_reason=None)
         return after
 
     async def _save(self, before: WebhookEndpoint, after: WebhookEndpoint) -> WebhookEndpoint | None:

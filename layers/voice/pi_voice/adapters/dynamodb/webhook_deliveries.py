@@ -183,6 +183,7 @@ class DynamoWebhookDeliveries(Table):
             "status": "pending",
             "tries": 0,
             "redeliveries": delivery.redeliveries + 1,
+            "redelivered_at": now,
             "due_at": now,
             "due_shard": delivery.due_shard,
             "ttl": now + RETENTION_SECONDS,

@@ -73,24 +73,34 @@ class DynamoWebhookEndpoints(Table):
         )
         return "Attributes" in answer
 
-    async def note_failure(self, endpoint: WebhookEndpoint, now: int) -> WebhookEndpoint | None:
-        """Record since when the events of an endpoint fail, and return it; a later failure does not change the time.
+    async def note_failure(
+        self, endpoint: WebhookEndpoint, now: int, *, timed_out: bool = False
+    ) -> WebhookEndpoint | None:
+        """Record since when the events of an endpoint fail, and whether it hangs, and return it.
 
-        None if it was deleted, or has another URL by now. An endpoint that was failing when it was read needs no
-        request.
+        A later failure does not change the time. None if the endpoint was deleted, or has another URL by now. A failure
+        that changes nothing about the endpoint that was read needs no request.
         """
-        if endpoint.failing_since is not None:
+        after = endpoint.after_failure(now, timed_out=timed_out)
+        if after == endpoint:
             return endpoint
+        values: Item = {":now": now, ":url": endpoint.url, ":timeouts": after.timeouts}
+        expression = "SET failing_since = if_not_exists(failing_since, :now), timeouts = :timeouts"
+        if after.resting_until is None:
+            expression += " REMOVE resting_until"
+        else:
+            expression += ", resting_until = :until"
+            values[":until"] = after.resting_until
         return await self._update(
             endpoint,
-            UpdateExpression="SET failing_since = if_not_exists(failing_since, :now)",
+            UpdateExpression=expression,
             ConditionExpression="#url = :url",
             ExpressionAttributeNames={"#url": "url"},
-            ExpressionAttributeValues=to_item({":now": now, ":url": endpoint.url}),
+            ExpressionAttributeValues=to_item(values),
         )
 
     async def note_success(self, endpoint: WebhookEndpoint) -> None:
-        """Record that an event was delivered to an endpoint, so that it does not count as failing any more.
+        """Record that an event was delivered to an endpoint, so that it neither fails nor hangs any more.
 
         An endpoint that was not failing when it was read needs no request.
         """
@@ -98,7 +108,7 @@ class DynamoWebhookEndpoints(Table):
             return
         await self._update(
             endpoint,
-            UpdateExpression="REMOVE failing_since",
+            UpdateExpression="REMOVE failing_since, timeouts, resting_until",
             ConditionExpression="failing_since = :before",
             ExpressionAttributeValues=to_item({":before": endpoint.failing_since}),
         )
