@@ -79,7 +79,7 @@ test-durability: .venv ## Kill workers at every step, make every service fail, a
 	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
 
 model: .venv ## Check the model of a session row (needs spin and gcc)
-	@.venv/bin/pytest tests/durability/model -m model -n 2 $(ARGS)
+	@.venv/bin/pytest tests/durability/model -m model -n 2 -o faulthandler_timeout=600 $(ARGS)
 
 extraction-report: .venv ## Extract every call of the corpus and report (GEMINI_API_KEY: score Gemini)
 	@PYTHONPATH=.:layers/voice .venv/bin/python -m tests.contracts.extraction.report

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 
 from events.samples import AGENT_ID, API_KEY, ENDPOINT_ID, EVENT_ID, SAMPLES, SESSION_ID
+from events.samples import event as sample_event
 from local.http_server import serving
 from local.sample_call import SampleCall
 from pi_voice import container
@@ -264,31 +265,58 @@ def listener(functions: Functions, providers: Providers, work: Work, moto: MotoS
     moto.listeners.remove(listener.record)
 
 
-@dataclass(frozen=True)
 class Call:
-    """An agent with three sessions: an ongoing one, a completed one, and one with checkpoints."""
+    """An agent, its sessions and an endpoint, each made when it is first asked for."""
 
-    api: Api
-    agent_id: str
-    session: dict[str, Any]
-    ongoing: str
-    completed: str
-    with_checkpoints: str
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    @cached_property
+    def agent_id(self) -> str:
+        return self.api.agent(
+            output_schema={"guests": "integer"},
+            variables={"customer": {"type": "string", "default": "x"}},
+            tools=SAMPLES["CreateAgent"].body["tools"],
+        )
+
+    @cached_property
+    def changed_agent_id(self) -> str:
+        """An agent with two versions."""
+        agent_id = self.api.agent()
+        assert self.api.patch(f"/agents/{agent_id}", {"name": "Bea"}).data["version"] == 2
+        return agent_id
+
+    @cached_property
+    def ongoing(self) -> dict[str, Any]:
+        return self.api.session(self.agent_id)
+
+    @cached_property
+    def completed(self) -> str:
+        session_id = str(self.api.session(self.agent_id)["session_id"])
+        assert self.api.post(f"/sessions/{session_id}/complete", ENDING).status == 200
+        return session_id
+
+    @cached_property
+    def with_checkpoints(self) -> str:
+        """The path of a session whose turns were saved."""
+        path = f"/sessions/{self.api.session(self.agent_id)['session_id']}"
+        assert self.api.post(f"{path}/transcript", {"from": 0, "turns": ENDING["transcript"]}).status == 200
+        return path
+
+    @cached_property
+    def endpoint_id(self) -> str:
+        return str(self.api.post("/webhook-endpoints", url="https://9.9.9.9/").data["endpoint_id"])  # is not looked up
+
+    @cached_property
+    def event_id(self) -> str:
+        """The test event of the endpoint."""
+        return str(self.api.post(f"/webhook-endpoints/{self.endpoint_id}/test").json["data"]["event_id"])
 
 
 @pytest.fixture
 def call(api: Api, listener: Listener) -> Call:
     del listener  # its environment must be set before these requests
-    agent_id = api.agent(
-        output_schema={"guests": "integer"},
-        variables={"customer": {"type": "string", "default": "x"}},
-        tools=SAMPLES["CreateAgent"].body["tools"],
-    )
-    paths = [f"/sessions/{api.session(agent_id)['session_id']}" for _ in range(2)]
-    assert api.post(f"{paths[0]}/complete", ENDING).status == 200
-    assert api.post(f"{paths[1]}/transcript", {"from": 0, "turns": ENDING["transcript"]}).status == 200
-    session = api.session(agent_id)
-    return Call(api, agent_id, session, f"/sessions/{session['session_id']}", *paths)
+    return Call(api)
 
 
 def call_server_tool(api: Api, listener: Listener) -> Any:
@@ -306,132 +334,180 @@ def call_server_tool(api: Api, listener: Listener) -> Any:
         return page.post(path, {"call_id": "2", "name": "find"}).data
 
 
-@pytest.fixture
-def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Mapping[str, Callable[[], Any]]:
-    """One good request of each kind: the sample of a route, or a request named here."""
-    api = call.api
-    endpoint = api.post("/webhook-endpoints", url="https://9.9.9.9/").data  # a literal address is not looked up
-    texts = {
-        API_KEY: str(api.key),
-        AGENT_ID: call.agent_id,
-        ENDPOINT_ID: endpoint["endpoint_id"],
-        EVENT_ID: api.post(f"/webhook-endpoints/{endpoint['endpoint_id']}/test").json["data"]["event_id"],
-        SESSION_ID: call.ongoing.removeprefix("/sessions/"),
-    }
-    sample = SampleCall(lambda name, event: functions.invoke(snake_case(name), event), texts=texts)
+Request = Callable[[], Any]
 
-    def good(function: str) -> None:
-        sample.request(function)
-        assert sample.statuses[function] == SAMPLES[function].status
 
-    unreachable = api.post("/webhook-endpoints", url="http://127.0.0.1:9/").data
-    tried = api.post(f"/webhook-endpoints/{unreachable['endpoint_id']}/test").json["data"]
-    due = json.dumps({**{name: tried[name] for name in ("endpoint_id", "delivery_id", "tries")}, "redeliveries": 0})
-    unknown = json.dumps({"session_id": SESSION_ID})
-    facts = api.get(call.ongoing).data["livekit"]
-    room = {**call.session, "sid": facts["room_sid"]}
-    webhook_body, join = event("room_finished", room), event("participant_joined", room)
-    owing = message(json.dumps({"session_id": call.completed.removeprefix("/sessions/")}))
+@dataclass(frozen=True)
+class Requests:
+    """Makes what one good request of a kind needs, and only that, before it returns the request."""
 
-    def later_join() -> None:
-        Webhook(functions).send(join)
-        functions.start_over()
-        listener.calls.clear()
-        Webhook(functions).send(join)
+    call: Call
+    functions: Functions
+    work: Work
+    listener: Listener
 
-    key = functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"]
-    revoked = {"workspace": "w", "key_id": key["key_id"]}
-    changed = f"/agents/{api.agent()}"
-    assert api.patch(changed, {"name": "Bea"}).data["version"] == 2
-    pinned = {"agent_id": changed.removeprefix("/agents/"), "agent_version": 1, "participant": {"identity": "caller-1"}}
-    work.put(call.completed.removeprefix("/sessions/"))
+    def prepare(self, kind: str) -> Request:
+        """Return the sample of a route, or a request named here."""
+        call = self.call
+        kinds: dict[str, Callable[[], Request]] = {
+            **{snake_case(function): partial(self._sample, function) for function in SAMPLES},
+            "call_tool, on a server": lambda: partial(call_server_tool, call.api, self.listener),
+            "get_session, with tool calls": self._with_tool_calls,
+            "get_agent_version, an earlier one": lambda: self._get(f"/agents/{call.changed_agent_id}/versions/1"),
+            "restore_agent_version": lambda: self._post(f"/agents/{call.changed_agent_id}/versions/1/restore"),
+            "create_session, of an earlier version": self._of_an_earlier_version,
+            "get_session, with transcript": lambda: self._get(f"/sessions/{call.completed}"),
+            "delete_session": lambda: partial(call.api.delete, f"/sessions/{call.completed}"),
+            "complete_session, with checkpoints": self._completion,
+            "rerun_extraction": lambda: self._post(f"/sessions/{call.completed}/extract"),
+            "receive_livekit_webhook": lambda: self._webhook("room_finished"),
+            "receive_livekit_webhook, a first join": lambda: self._webhook("participant_joined"),
+            "receive_livekit_webhook, a later join": self._later_join,
+            "extract_results": self._extraction,
+            "sweep_sessions": lambda: self._with_nothing_due(self.work.sweep),
+            "dispatch_events": lambda: self._dispatch(SESSION_ID),  # there is no such session
+            "dispatch_events, without endpoints": lambda: self._dispatch(call.completed),
+            "deliver_event": self._delivery,
+            "sweep_deliveries": lambda: self._with_nothing_due(
+                lambda: self.functions.invoke("sweep_deliveries", EVERY_MINUTE)
+            ),
+            "create_api_key": lambda: self._operation("create_api_key", workspace="w", name="k"),
+            "list_api_keys": lambda: self._operation("list_api_keys", workspace="w"),
+            "revoke_api_key": self._revocation,
+        }
+        return kinds[kind]()
 
-    def with_nothing_due(sweep: Callable[[], Any]) -> Callable[[], Any]:
+    def _sample(self, function: str) -> Request:
+        call, text = self.call, json.dumps(sample_event(function))
+        is_list = function.startswith("List")  # of something, so that a request for each item is noticed
+        made: dict[str, Request] = {
+            API_KEY: lambda: call.api.key,
+            AGENT_ID: lambda: call.agent_id,
+            ENDPOINT_ID: lambda: call.endpoint_id,
+            EVENT_ID: lambda: call.event_id,
+            SESSION_ID: lambda: call.completed if is_list else call.ongoing["session_id"],
+        }
+        texts = {given: make() for given, make in made.items() if given in text or is_list}
+        sample = SampleCall(lambda name, event: self.functions.invoke(snake_case(name), event), texts=texts)
+
+        def good() -> None:
+            sample.request(function)
+            assert sample.statuses[function] == SAMPLES[function].status
+
+        return good
+
+    def _get(self, path: str) -> Request:
+        return lambda: self.call.api.get(path).data
+
+    def _post(self, path: str, body: object = None) -> Request:
+        return lambda: self.call.api.post(path, body).data
+
+    def _with_tool_calls(self) -> Request:
+        path = self.call.with_checkpoints
+        assert self.call.api.post(f"{path}/tool-calls", SAMPLES["CallTool"].body).status == 200
+        return self._get(path)
+
+    def _of_an_earlier_version(self) -> Request:
+        order = {
+            "agent_id": self.call.changed_agent_id,
+            "agent_version": 1,
+            "participant": {"identity": "caller-1"},
+        }
+        return self._post("/sessions", order)
+
+    def _completion(self) -> Request:
+        path = f"{self.call.with_checkpoints}/complete"
+        return lambda: self.call.api.post(path).json["results"]
+
+    def _webhook(self, kind: str) -> Request:
+        session = self.call.ongoing
+        facts = self.call.api.get(f"/sessions/{session['session_id']}").data["livekit"]
+        body = event(kind, {**session, "sid": facts["room_sid"]})
+        return lambda: Webhook(self.functions).send(body)
+
+    def _later_join(self) -> Request:
+        join = self._webhook("participant_joined")
+        join()
+        return join
+
+    def _extraction(self) -> Request:
+        self.work.put(self.call.completed)
+        return self.work.deliver
+
+    def _dispatch(self, session_id: str) -> Request:
+        records = [message(json.dumps({"session_id": session_id}))]
+        return lambda: self.functions.invoke("dispatch_events", {"Records": records})
+
+    def _delivery(self) -> Request:
+        unreachable = self.call.api.post("/webhook-endpoints", url="http://127.0.0.1:9/").data
+        tried = self.call.api.post(f"/webhook-endpoints/{unreachable['endpoint_id']}/test").json["data"]
+        due = {**{name: tried[name] for name in ("endpoint_id", "delivery_id", "tries")}, "redeliveries": 0}
+        return lambda: self.functions.invoke("deliver_event", {"Records": [message(json.dumps(due))]})
+
+    def _with_nothing_due(self, sweep: Request) -> Request:
         """Run a schedule until it finds nothing due: what other tests left becomes due from second to second."""
 
         def last() -> Any:
             for _ in range(5):
-                functions.start_over()
-                listener.calls.clear()
+                self.functions.start_over()
+                self.listener.calls.clear()
                 result = sweep()
-                if all(call.startswith("Query") for call in listener.calls):
+                if all(call.startswith("Query") for call in self.listener.calls):
                     break
             return result
 
         return last
 
-    def with_tool_calls() -> Any:
-        assert api.post(f"{call.with_checkpoints}/tool-calls", SAMPLES["CallTool"].body).status == 200
-        functions.start_over()
-        listener.calls.clear()
-        return api.get(call.with_checkpoints).data
+    def _operation(self, function: str, **fields: str) -> Request:
+        return lambda: self.functions.invoke(function, fields)["data"]
 
-    return {
-        **{snake_case(function): partial(good, function) for function in SAMPLES},
-        "call_tool, on a server": partial(call_server_tool, api, listener),
-        "get_session, with tool calls": with_tool_calls,
-        "get_agent_version, an earlier one": lambda: api.get(f"{changed}/versions/1").data,
-        "restore_agent_version": lambda: api.post(f"{changed}/versions/1/restore").data,
-        "create_session, of an earlier version": lambda: api.post("/sessions", pinned).data,
-        "get_session, with transcript": lambda: api.get(call.completed).data,
-        "delete_session": lambda: api.delete(call.completed),
-        "complete_session, with checkpoints": lambda: api.post(f"{call.with_checkpoints}/complete").json["results"],
-        "rerun_extraction": lambda: api.post(f"{call.completed}/extract").data,
-        "receive_livekit_webhook": lambda: Webhook(functions).send(webhook_body),
-        "extract_results": work.deliver,
-        "sweep_sessions": with_nothing_due(work.sweep),
-        "dispatch_events": lambda: functions.invoke("dispatch_events", {"Records": [message(unknown)]}),
-        "dispatch_events, without endpoints": lambda: functions.invoke("dispatch_events", {"Records": [owing]}),
-        "receive_livekit_webhook, a first join": lambda: Webhook(functions).send(join),
-        "receive_livekit_webhook, a later join": later_join,
-        "deliver_event": lambda: functions.invoke("deliver_event", {"Records": [message(due)]}),
-        "sweep_deliveries": with_nothing_due(lambda: functions.invoke("sweep_deliveries", EVERY_MINUTE)),
-        "create_api_key": lambda: functions.invoke("create_api_key", {"workspace": "w", "name": "k"})["data"],
-        "list_api_keys": lambda: functions.invoke("list_api_keys", {"workspace": "w"})["data"],
-        "revoke_api_key": lambda: functions.invoke("revoke_api_key", revoked)["data"],
-    }
+    def _revocation(self) -> Request:
+        key = self._operation("create_api_key", workspace="w", name="k")()
+        return self._operation("revoke_api_key", workspace="w", key_id=key["key_id"])
+
+
+@pytest.fixture
+def requests(call: Call, functions: Functions, work: Work, listener: Listener) -> Requests:
+    return Requests(call, functions, work, listener)
 
 
 @pytest.mark.parametrize("kind", CALLS)
-def test_a_request_makes_exactly_these_calls(
-    kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
-) -> None:
-    assert listener.during(requests[kind]) == sorted(CALLS[kind])
+def test_a_request_makes_exactly_these_calls(kind: str, listener: Listener, requests: Requests) -> None:
+    assert listener.during(requests.prepare(kind)) == sorted(CALLS[kind])
 
 
 @pytest.mark.parametrize("kind", ["create_session", "get_session", "complete_session"])
-def test_the_key_and_the_resource_are_read_concurrently(
-    kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
-) -> None:
+def test_the_key_and_the_resource_are_read_concurrently(kind: str, listener: Listener, requests: Requests) -> None:
+    request = requests.prepare(kind)
     listener.together = threading.Barrier(2)
     if kind == "complete_session":  # it reads the agent later, without a concurrent read
         listener.together = threading.Barrier(2, action=lambda: setattr(listener, "together", None))
 
-    assert listener.during(requests[kind]) == sorted(CALLS[kind])
+    assert listener.during(request) == sorted(CALLS[kind])
 
 
 @pytest.mark.parametrize("kind", ["create_session", "complete_session"])
 def test_with_a_cached_key_the_count_and_the_read_are_concurrent(
-    kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
+    kind: str, listener: Listener, requests: Requests
 ) -> None:
-    listener.during(requests["create_session"])  # caches the key
+    first, request = requests.prepare("create_session"), requests.prepare(kind)
+    listener.during(first)  # caches the key
     listener.calls.clear()
     listener.at_barrier = (COUNT, "GetItem")
     listener.together = threading.Barrier(2, action=lambda: setattr(listener, "together", None))
 
-    requests[kind]()
+    request()
 
     assert sorted(listener.calls) == sorted(each for each in CALLS[kind] if each not in KEY)
 
 
 @pytest.mark.parametrize("kind", ["create_session", "get_session"])
-def test_a_cached_key_is_not_looked_up_again(
-    kind: str, listener: Listener, requests: Mapping[str, Callable[[], Any]]
-) -> None:
-    listener.during(requests[kind])
+def test_a_cached_key_is_not_looked_up_again(kind: str, listener: Listener, requests: Requests) -> None:
+    request = requests.prepare(kind)
+    listener.during(request)
     listener.calls.clear()
 
-    requests[kind]()
+    request()
 
     assert sorted(listener.calls) == sorted(set(CALLS[kind]) - set(KEY))
 

@@ -27,7 +27,7 @@ Node = Any
 """A part of the template; its structure is CloudFormation's."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads CloudFormation's short forms (`!Ref Name`) as the long ones (`{"Ref": "Name"}`)."""
 
     def long_form(self, tag: str, node: yaml.Node) -> Node:

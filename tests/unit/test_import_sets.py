@@ -80,6 +80,8 @@ IMPORT_EACH: Final = """
 import os, sys
 sys.modules["cryptography"] = None  # the layer does not contain it
 import pi_voice.entrypoints.http  # imported by every function; done once before the forks
+for name in os.environ["SHARED"].split():
+    __import__(name)
 
 def running_to(limit):
     global running
@@ -102,8 +104,11 @@ running_to(0)
 """
 
 
-def import_each(**variables: str) -> dict[str, set[str]]:
-    """Import each function in its own process, like Lambda, and return the heavy modules it imported."""
+def import_each(shared: str = "", **variables: str) -> dict[str, set[str]]:
+    """Import each function in its own process, like Lambda, and return the heavy modules it imported.
+
+    All processes start with the shared modules, which are imported once.
+    """
     told = subprocess.run(
         [
             sys.executable,
@@ -113,7 +118,13 @@ def import_each(**variables: str) -> dict[str, set[str]]:
             IMPORT_EACH,
             *(str(ROOT / "functions" / snake_case(name)) for name in FUNCTIONS),
         ],
-        env={**ENVIRONMENT, **variables, "HEAVY": " ".join(HEAVY), "PYTHONPATH": str(ROOT / "layers" / "voice")},
+        env={
+            **ENVIRONMENT,
+            **variables,
+            "HEAVY": " ".join(HEAVY),
+            "SHARED": shared,
+            "PYTHONPATH": str(ROOT / "layers" / "voice"),
+        },
         check=True,
         stdout=subprocess.PIPE,
         text=True,
@@ -135,7 +146,7 @@ def test_a_function_imports_what_it_needs_and_nothing_heavy_besides(
 
 
 def test_secrets_are_imported_where_each_request_needs_them_and_for_client_tokens_only_at_the_first_one() -> None:
-    imported = import_each(PI_VOICE_SECRETS="ssm:/pi-voice")
+    imported = import_each("boto3 aiohttp google.genai livekit.api", PI_VOICE_SECRETS="ssm:/pi-voice")
 
     at_once = {snake_case(name) for name, function in FUNCTIONS.items() if rights_of(function).keys() & AT_ONCE}
     assert {name for name, modules in imported.items() if PARAMETERS in modules} == at_once

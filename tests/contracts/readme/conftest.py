@@ -24,7 +24,7 @@ READY_SECONDS: Final = 300
 _REAL: Final = re.compile(r"(AWS|GEMINI|GOOGLE|LIVEKIT|PI_VOICE|RETENTION|POWERTOOLS)_")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # to the end of all tests, its schedule and queues would go on
 def exports() -> Iterator[Mapping[str, str]]:
     """Run `python -m local`, as `make run` does, and return the variables that it prints for export."""
     clean = {name: value for name, value in os.environ.items() if not _REAL.match(name)}
