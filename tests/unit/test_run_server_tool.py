@@ -256,7 +256,7 @@ def test_an_answer_that_is_too_large_is_a_failure(sent: Sent) -> None:
     assert world.logged.error == "response_too_large"
 
 
-def test_an_answer_that_the_session_has_no_room_for_is_a_failure() -> None:
+def test_an_answer_that_the_session_has_no_room_for_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(
         Sent(200, 5, None, json.dumps({"a": "x" * (MAX_RESPONSE_BYTES - 100)}).encode()),
         stored=replace(session(), tool_calls=1, tool_call_bytes=MAX_BYTES - 1_000),
@@ -267,6 +267,7 @@ def test_an_answer_that_the_session_has_no_room_for_is_a_failure() -> None:
     assert call.status == "failed"
     assert world.recorded == [call]
     assert world.sessions.stored[SESSION_ID].tool_call_bytes <= MAX_BYTES
+    assert metrics(capsys, "ToolCallsFailed") == 1
 
 
 # ---- What is refused ------------------------------------------------------------------------------------

@@ -216,14 +216,14 @@ class RunServerTool:
 
         Raises StorageError, ToolCallInProgress, and SessionNotFound if the session was deleted meanwhile.
         """
-        if answer.status != "succeeded" and answer.error != _ANSWERED_FAILURE:
-            count("ToolCallsFailed")
         for each, limit in ((answer, MAX_BYTES), (_TOO_LARGE, MAX_BYTES + MAX_RESPONSE_BYTES)):
             ended = call.model_copy(
                 update={"status": each.status, "response": each.response, "milliseconds": milliseconds}
             )
             match await self._tool_calls.finish(session.session_id, ended, run, size_of(each.response), limit):
                 case "recorded":
+                    if each.status != "succeeded" and each.error != _ANSWERED_FAILURE:
+                        count("ToolCallsFailed")
                     return ended
                 case "deleted":
                     raise SessionNotFound
