@@ -183,7 +183,7 @@ def test_make_demo_uses_variables_a_server_tool_a_client_tool_and_hang_up_and_sh
 
 
 def test_make_demo_shows_another_example(tmp_path: Path) -> None:
-    ended = demo(without_a_cap("intake", tmp_path), "--pace", FAST)
+    ended = demo(without_a_cap("intake", tmp_path), "--pace", UNHURRIED)
 
     assert_a_whole_call("intake", ended)
     shown = re.findall(r"^    (\S+) +signature verified  \d+ ms$", ended.stdout, re.MULTILINE)
