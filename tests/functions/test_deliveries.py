@@ -199,10 +199,10 @@ def test_the_schedule_queues_a_failed_delivery_when_its_next_try_is_due(
     path = endpoint_at(api, receiver)
     pending = accepted(api.post(f"{path}/test"))
     deliveries.deliver()
-    assert deliveries.sweep() == {"queued": 0, "left": 0, "errors": 0}
+    assert deliveries.sweep() == {"queued": 0, "left": 0, "hanging": 0, "errors": 0}
     deliveries.make_due(pending["delivery_id"])
 
-    assert deliveries.sweep() == {"queued": 1, "left": 0, "errors": 0}
+    assert deliveries.sweep() == {"queued": 1, "left": 0, "hanging": 0, "errors": 0}
     assert deliveries.waiting() == [
         {
             "endpoint_id": pending["endpoint_id"],
