@@ -76,7 +76,8 @@ pack-client: js-client ## Pack the browser client and its React hook for npm ins
 	@echo "In the folder of your app: npm install $(CURDIR)/clients/js/dist/*.tgz"
 
 test-durability: .venv ## Kill workers at every step, make every service fail, and look for lost calls
-	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile -o faulthandler_timeout=600 $(ARGS)
+	@.venv/bin/pytest tests/durability -m durability -n 2 --dist loadfile --no-loadscope-reorder \
+	  -o faulthandler_timeout=600 $(ARGS)
 
 model: .venv ## Check the model of a session row (needs spin and gcc)
 	@.venv/bin/pytest tests/durability/model -m model -n 2 -o faulthandler_timeout=600 $(ARGS)

@@ -14,6 +14,8 @@ import pytest
 from tests.durability.world import Lane, World
 
 REPORT: Final = "DURABILITY_REPORT"
+LONGEST: Final = ("test_crashes", "test_interleavings", "test_event_load", "test_load")
+"""The modules that take longest, most of them with a single test."""
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,12 @@ def world() -> Iterator[World]:
 def lane(world: World) -> Iterator[Lane]:
     with world.lane() as lane:
         yield lane
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest modules first, so that no process of xdist is left alone with one of them."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
