@@ -243,7 +243,7 @@ _ANSWERED: Final = {
         "description": 'The call is refused. The agent gets the object, such as `{"error": "The table is taken."}`.',
         "content": _JSON_OBJECT,
     },
-    "default": {"description": "The agent is told that the function did not work. The call is not sent again."},
+    "default": {"description": "The agent gets an error. The call is not sent again."},
 }
 
 _EVENT_AT: Final = 1795338960
